@@ -1,0 +1,8 @@
+//! What a cluster is: slots, nodes, what each node says of the others, and what is wrong with it.
+//!
+//! Everything here is pure: no sockets, no clock, no environment, no randomness. Text that comes
+//! from a node is parsed within bounds and cleaned of control characters on the way in, so that
+//! whatever is built here may be shown on a terminal.
+
+pub mod node;
+pub mod slot;

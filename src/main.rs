@@ -1,0 +1,3 @@
+//! The `redis-trib` program.
+
+fn main() {}

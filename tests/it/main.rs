@@ -1,0 +1,4 @@
+//! Integration tests, against real servers.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(missing_docs)]
