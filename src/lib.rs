@@ -10,5 +10,6 @@
 
 pub mod client;
 pub mod cluster;
+pub mod event;
 pub mod exit_code;
 pub mod plan;

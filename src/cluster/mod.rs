@@ -4,5 +4,9 @@
 //! from a node is parsed within bounds and cleaned of control characters on the way in, so that
 //! whatever is built here may be shown on a terminal.
 
+pub mod health;
 pub mod node;
+pub mod observation;
+pub mod parse;
 pub mod slot;
+pub mod topology;

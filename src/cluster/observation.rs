@@ -1,0 +1,137 @@
+//! What was seen of a cluster at one time: every node's own view, and the facts it tells of itself.
+//!
+//! An observation is never patched. Whoever changes a cluster looks again.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::node::{Addr, NodeId};
+use super::parse::{ClusterInfo, Info, View};
+use super::slot::Slot;
+
+/// A look at all nodes of a cluster.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// The member that answered first, and led to the others.
+    pub lead: NodeId,
+    /// Every node that the user named or that any member knows of, by id.
+    pub nodes: BTreeMap<NodeId, ObservedNode>,
+    /// Nodes that the user named and that answered, yet belong to no cluster: they know nobody.
+    pub bystanders: Vec<Bystander>,
+}
+
+/// One node of an observation.
+#[derive(Debug, Clone)]
+pub struct ObservedNode {
+    /// Its id.
+    pub id: NodeId,
+    /// Where we reach it; `None` where no address is known.
+    pub dial: Option<Addr>,
+    /// Where the other nodes reach it, and the port alone of a node that does not know its address.
+    pub peer: Option<Addr>,
+    /// Its announced name.
+    pub hostname: Option<Arc<str>>,
+    /// What came of asking it.
+    pub seen: Seen,
+}
+
+/// What came of asking a node.
+#[derive(Debug, Clone)]
+pub enum Seen {
+    /// It answered.
+    Report(Box<Report>),
+    /// It did not; why, in the client's words.
+    Silent(String),
+    /// At its address another node answers.
+    Stranger(NodeId),
+    /// No member knows an address of it.
+    NoAddress,
+}
+
+/// What a node says.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// Its CLUSTER NODES.
+    pub view: View,
+    /// Its CLUSTER INFO.
+    pub cluster: ClusterInfo,
+    /// Its INFO.
+    pub info: Info,
+    /// Whether it writes an RDB file by itself (`save` is not empty); `None` where CONFIG is denied.
+    pub saves: Option<bool>,
+    /// Keys that it holds in slots that are open anywhere, in all databases; empty until counted.
+    pub open_keys: BTreeMap<Slot, u64>,
+}
+
+/// A node that was named, answers, and is in no cluster.
+#[derive(Debug, Clone)]
+pub struct Bystander {
+    /// Its id.
+    pub id: NodeId,
+    /// Where it was reached.
+    pub dial: Addr,
+}
+
+impl ObservedNode {
+    /// What it says; `None` when it did not answer.
+    pub fn report(&self) -> Option<&Report> {
+        match &self.seen {
+            Seen::Report(report) => Some(report),
+            Seen::Silent(_) | Seen::Stranger(_) | Seen::NoAddress => None,
+        }
+    }
+
+    /// The address to show: where we reach it, else where the others do.
+    pub fn addr(&self) -> Option<&Addr> {
+        self.dial.as_ref().or(self.peer.as_ref())
+    }
+
+    /// The host that it stands on, as far as its addresses tell.
+    pub fn host(&self) -> Option<&str> {
+        self.peer.as_ref().or(self.dial.as_ref()).map(Addr::host)
+    }
+}
+
+/// `127.0.0.1:7000 (1977c4d4)`.
+impl fmt::Display for ObservedNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.addr() {
+            Some(addr) => write!(f, "{addr} ({})", self.id.short()),
+            None => write!(f, "{} (no address)", self.id.short()),
+        }
+    }
+}
+
+impl Observation {
+    /// Every node that answered, with what it said.
+    pub fn reports(&self) -> impl Iterator<Item = (&ObservedNode, &Report)> {
+        self.nodes
+            .values()
+            .filter_map(|node| node.report().map(|report| (node, report)))
+    }
+
+    /// The node's name for people: address and short id; the id alone when it is not known.
+    pub fn name(&self, id: NodeId) -> String {
+        match self.nodes.get(&id) {
+            Some(node) => node.to_string(),
+            None => id.short(),
+        }
+    }
+
+    /// The member that led to the others.
+    pub fn lead(&self) -> Option<&ObservedNode> {
+        self.nodes.get(&self.lead)
+    }
+
+    /// Which owner each member sees for the slots, and which nodes it knows, as one number each.
+    /// Two looks with equal signatures have seen the same disagreement.
+    pub fn signature(&self) -> BTreeMap<NodeId, (u64, usize)> {
+        self.reports()
+            .map(|(node, report)| {
+                let view = &report.view;
+                (node.id, (view.slots_signature(), view.entries().len()))
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,577 @@
+//! `CLUSTER NODES`, `CLUSTER INFO` and `INFO`, from text to data.
+//!
+//! Reads what Redis 3.2 to 8.6 and Valkey 8 to 9.1 write: with and without a bus port, hostnames,
+//! auxiliary fields, IPv6, nodes without an address. What a server may add (flags, fields) is
+//! passed over; what does not have the shape of a line is an error, never a guess.
+//!
+//! A thousand nodes have a thousand views of a thousand lines, nearly all of them equal: lines are
+//! read once and shared ([`EntryPool`]), without the two times that differ in each view.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::node::{Addr, NodeId, Role};
+use super::slot::{Slot, SlotRange, SlotSet};
+
+/// The largest cluster that is read. Redis recommends at most 1,000 nodes; beyond this number the
+/// text is taken for nonsense.
+pub const MAX_NODES: usize = 10_000;
+
+/// The longest line of CLUSTER NODES that is read, in bytes. A master of every second slot writes
+/// 8,192 slots of at most 6 bytes each; open slots take 50 bytes each.
+const MAX_LINE: usize = 1 << 20;
+
+/// One node as one line of CLUSTER NODES describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The node that is described.
+    pub id: NodeId,
+    /// Where the other nodes reach it; `None` for `:0` and for a node that does not know its own
+    /// address yet.
+    pub addr: Option<Addr>,
+    /// Its port alone, which a node knows of itself even where it does not know its address.
+    pub port: u16,
+    /// The port of the cluster bus; `None` before Redis 4.
+    pub bus_port: Option<u16>,
+    /// Its announced name (Redis ≥ 7, Valkey).
+    pub hostname: Option<Arc<str>>,
+    /// Master or replica; `None` while it is only shaken hands with (`noflags`, `handshake`).
+    pub role: Option<Role>,
+    /// What is the matter with it, by this line.
+    pub state: EntryState,
+    /// The master that it follows.
+    pub master: Option<NodeId>,
+    /// Its configuration epoch; a replica shows its master's.
+    pub epoch: u64,
+    /// Whether the node that wrote the line has its bus link up (`connected`).
+    pub linked: bool,
+    /// The slots it owns.
+    pub slots: Vec<SlotRange>,
+    /// Slots on their way, in lines a node writes of itself.
+    pub open: Vec<OpenSlot>,
+    /// A hash of `id` and `slots`, to tell equal views from different ones without reading them.
+    pub claim: u64,
+}
+
+/// What the writer of a line holds against a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EntryState {
+    /// Nothing.
+    Fine,
+    /// `fail?`: no answer for the node timeout, seen from one node.
+    Failing,
+    /// `fail`: a majority of masters agreed.
+    Failed,
+    /// `handshake`: met, but not known yet.
+    Handshake,
+    /// `noaddr`: known by id only.
+    NoAddress,
+}
+
+/// A slot on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct OpenSlot {
+    /// The slot.
+    pub slot: Slot,
+    /// Which way it goes.
+    pub direction: Direction,
+    /// The node at the other end.
+    pub peer: NodeId,
+}
+
+/// Which way an open slot goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Direction {
+    /// `[slot->-id]`: its owner gives it away.
+    Migrating,
+    /// `[slot-<-id]`: a node takes it.
+    Importing,
+}
+
+impl Direction {
+    /// The field's word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Migrating => "migrating",
+            Self::Importing => "importing",
+        }
+    }
+}
+
+/// The whole of one node's CLUSTER NODES.
+#[derive(Debug, Clone)]
+pub struct View {
+    myself: NodeId,
+    entries: Vec<Arc<Entry>>,
+}
+
+impl View {
+    /// The node whose view this is.
+    pub fn myself(&self) -> &Entry {
+        // The constructor has seen the line.
+        let i = self.position(self.myself).unwrap_or_default();
+        &self.entries[i]
+    }
+
+    /// All lines, in order of their ids.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
+        self.entries.iter()
+    }
+
+    /// The line about that node.
+    pub fn entry(&self, id: NodeId) -> Option<&Arc<Entry>> {
+        self.position(id).map(|i| &self.entries[i])
+    }
+
+    fn position(&self, id: NodeId) -> Option<usize> {
+        self.entries
+            .binary_search_by_key(&id, |entry| entry.id)
+            .ok()
+    }
+
+    /// A number that two views share when they see the same owner for every slot.
+    pub fn slots_signature(&self) -> u64 {
+        self.entries
+            .iter()
+            .filter(|entry| !entry.slots.is_empty())
+            .fold(0, |sum, entry| sum ^ entry.claim)
+    }
+}
+
+/// Text from a node that does not have the shape it must have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ParseError {
+    /// A line that is not one of CLUSTER NODES.
+    #[error("CLUSTER NODES line {line} can't be read: {why}: {text:?}")]
+    Line {
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong with it.
+        why: &'static str,
+        /// Its beginning, cleaned.
+        text: String,
+    },
+    /// No line is marked `myself`, or more than one.
+    #[error("CLUSTER NODES has {0} lines marked `myself`, not one")]
+    Myself(usize),
+    /// The same node twice.
+    #[error("CLUSTER NODES names {} twice", .0.short())]
+    Twice(NodeId),
+    /// More lines than any cluster has.
+    #[error("CLUSTER NODES has more than {MAX_NODES} lines")]
+    TooMany,
+}
+
+/// Text of a node without anything that a terminal would act on: control characters are dropped
+/// (ESC and the C1 block among them), and so are the marks that turn the direction of writing.
+/// At most `max` characters are kept.
+pub fn clean(text: &str, max: usize) -> String {
+    text.chars()
+        .filter(|c| {
+            !c.is_control()
+                && !matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+        })
+        .take(max)
+        .collect()
+}
+
+/// Lines that were read before, by their text.
+#[derive(Default)]
+pub struct EntryPool {
+    entries: HashMap<Box<str>, Arc<Entry>>,
+}
+
+impl EntryPool {
+    /// Reads one node's CLUSTER NODES. Lines that another view had too are shared with it.
+    pub fn view(&mut self, text: &str) -> Result<View, ParseError> {
+        let mut entries = Vec::new();
+        let mut myself = Vec::new();
+        let mut key = String::new();
+        for (i, line) in text.lines().enumerate() {
+            if line.is_empty() {
+                continue;
+            }
+            if entries.len() == MAX_NODES {
+                return Err(ParseError::TooMany);
+            }
+            let fail = |why| ParseError::Line {
+                line: i + 1,
+                why,
+                text: clean(line, 120),
+            };
+            if line.len() > MAX_LINE {
+                return Err(fail("too long"));
+            }
+            let raw = RawLine::split(line).ok_or_else(|| fail("too few fields"))?;
+            raw.normalized(&mut key);
+            let entry = match self.entries.get(key.as_str()) {
+                Some(entry) => Arc::clone(entry),
+                None => {
+                    let entry = Arc::new(raw.entry().map_err(fail)?);
+                    self.entries.insert(key.as_str().into(), Arc::clone(&entry));
+                    entry
+                }
+            };
+            if raw.is_myself {
+                myself.push(entry.id);
+            }
+            entries.push(entry);
+        }
+        entries.sort_unstable_by_key(|entry| entry.id);
+        if let Some(pair) = entries.windows(2).find(|pair| pair[0].id == pair[1].id) {
+            return Err(ParseError::Twice(pair[0].id));
+        }
+        match myself[..] {
+            [myself] => Ok(View { myself, entries }),
+            _ => Err(ParseError::Myself(myself.len())),
+        }
+    }
+}
+
+impl fmt::Debug for EntryPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "EntryPool({} lines)", self.entries.len())
+    }
+}
+
+/// The fields of a line, not read yet.
+struct RawLine<'a> {
+    id: &'a str,
+    addr: &'a str,
+    flags: &'a str,
+    master: &'a str,
+    epoch: &'a str,
+    link: &'a str,
+    slots: &'a str,
+    is_myself: bool,
+}
+
+impl<'a> RawLine<'a> {
+    fn split(line: &'a str) -> Option<Self> {
+        let mut fields = line.splitn(9, ' ');
+        let id = fields.next()?;
+        let addr = fields.next()?;
+        let flags = fields.next()?;
+        let master = fields.next()?;
+        let _ping_sent = fields.next()?;
+        let _pong_received = fields.next()?;
+        let epoch = fields.next()?;
+        let link = fields.next()?;
+        Some(Self {
+            id,
+            addr,
+            flags,
+            master,
+            epoch,
+            link,
+            slots: fields.next().unwrap_or_default(),
+            is_myself: flags.split(',').any(|flag| flag == "myself"),
+        })
+    }
+
+    /// The line without what differs from view to view while nothing differs: the two times.
+    fn normalized(&self, key: &mut String) {
+        key.clear();
+        for field in [
+            self.id,
+            self.addr,
+            self.flags,
+            self.master,
+            self.epoch,
+            self.link,
+            self.slots,
+        ] {
+            key.push_str(field);
+            key.push(' ');
+        }
+    }
+
+    fn entry(&self) -> Result<Entry, &'static str> {
+        let id: NodeId = self.id.parse().map_err(|_| "not a node id")?;
+        let (addr, port, bus_port, hostname) = parse_addr(self.addr)?;
+        let mut role = None;
+        let mut state = EntryState::Fine;
+        for flag in self.flags.split(',') {
+            match flag {
+                "master" => role = Some(Role::Master),
+                "slave" | "replica" => role = Some(Role::Replica),
+                "fail" => state = EntryState::Failed,
+                "fail?" if state == EntryState::Fine => state = EntryState::Failing,
+                "handshake" => state = EntryState::Handshake,
+                "noaddr" if state != EntryState::Handshake => state = EntryState::NoAddress,
+                // myself, nofailover, noflags, and what later versions add.
+                _ => {}
+            }
+        }
+        let master = match self.master {
+            "-" => None,
+            id => Some(id.parse().map_err(|_| "not a master's id")?),
+        };
+        let epoch = self.epoch.parse().map_err(|_| "not a config epoch")?;
+        let mut set = SlotSet::new();
+        let mut open = Vec::new();
+        for token in self.slots.split_ascii_whitespace() {
+            match parse_slots(token).ok_or("not a slot")? {
+                SlotToken::Owned(range) => set.insert_range(range),
+                SlotToken::Open(slot) => open.push(slot),
+            }
+        }
+        let slots = set.ranges();
+        Ok(Entry {
+            id,
+            addr,
+            port,
+            bus_port,
+            hostname,
+            role,
+            state,
+            master,
+            epoch,
+            linked: self.link == "connected",
+            claim: claim(id, &slots),
+            slots,
+            open,
+        })
+    }
+}
+
+fn claim(id: NodeId, slots: &[SlotRange]) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    (id, slots).hash(&mut hasher);
+    hasher.finish()
+}
+
+type AddrParts = (Option<Addr>, u16, Option<u16>, Option<Arc<str>>);
+
+/// `ip:port[@bus[,hostname[,name=value…]]]`; the ip may be empty or IPv6 without brackets.
+fn parse_addr(field: &str) -> Result<AddrParts, &'static str> {
+    let mut parts = field.split(',');
+    let address = parts.next().unwrap_or_default();
+    let hostname = parts
+        .next()
+        .filter(|name| !name.is_empty() && !name.contains('='))
+        .map(|name| clean(name, 255).into());
+    let (address, bus_port) = match address.split_once('@') {
+        Some((address, bus)) => (address, Some(bus.parse().map_err(|_| "not a bus port")?)),
+        None => (address, None),
+    };
+    let (host, port) = address.rsplit_once(':').ok_or("no port")?;
+    let port = port.parse().map_err(|_| "not a port")?;
+    let host = clean(host.trim_matches(['[', ']']), 255);
+    let addr = (port != 0 && !host.is_empty()).then(|| Addr::new(&host, port));
+    Ok((addr, port, bus_port.filter(|port| *port != 0), hostname))
+}
+
+enum SlotToken {
+    Owned(SlotRange),
+    Open(OpenSlot),
+}
+
+/// `5`, `0-5460`, `[93-<-id]` or `[77->-id]`.
+fn parse_slots(token: &str) -> Option<SlotToken> {
+    if let Some(inner) = token.strip_prefix('[') {
+        let inner = inner.strip_suffix(']')?;
+        let (slot, direction, id) = match inner.split_once("->-") {
+            Some((slot, id)) => (slot, Direction::Migrating, id),
+            None => {
+                let (slot, id) = inner.split_once("-<-")?;
+                (slot, Direction::Importing, id)
+            }
+        };
+        return Some(SlotToken::Open(OpenSlot {
+            slot: Slot::new(slot.parse().ok()?)?,
+            direction,
+            peer: id.parse().ok()?,
+        }));
+    }
+    let (start, end) = token.split_once('-').unwrap_or((token, token));
+    let start = Slot::new(start.parse().ok()?)?;
+    let end = Slot::new(end.parse().ok()?)?;
+    SlotRange::new(start, end).map(SlotToken::Owned)
+}
+
+/// A server's version, as numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// Redis or Valkey; they count their versions apart.
+    pub product: Product,
+    /// For example `[7, 0, 15]`.
+    pub numbers: [u16; 3],
+}
+
+/// Who wrote the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Product {
+    /// Redis.
+    Redis,
+    /// Valkey.
+    Valkey,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [major, minor, patch] = self.numbers;
+        let product = match self.product {
+            Product::Redis => "redis",
+            Product::Valkey => "valkey",
+        };
+        write!(f, "{product} {major}.{minor}.{patch}")
+    }
+}
+
+/// What INFO tells, as far as it is used. A field that a server does not write is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Info {
+    /// The server and its version. Valkey writes `redis_version:7.2.4` beside its own.
+    pub version: Option<Version>,
+    /// Whether it runs as a cluster node.
+    pub cluster_enabled: Option<bool>,
+    /// A random id that changes whenever the process starts.
+    pub run_id: Option<Arc<str>>,
+    /// Seconds since it started.
+    pub uptime: Option<u64>,
+    /// Its process id; 1 in most containers.
+    pub process_id: Option<u64>,
+    /// Started by systemd or upstart, which start it again when it dies (Redis ≥ 6.2).
+    pub supervised: bool,
+    /// Still reading its data from disk.
+    pub loading: bool,
+    /// Whether it writes an append-only file.
+    pub aof_enabled: bool,
+    /// Bytes in use.
+    pub used_memory: Option<u64>,
+    /// The limit in bytes; 0 stands for none.
+    pub maxmemory: Option<u64>,
+    /// The link to its master, of a replica.
+    pub master_link: Option<MasterLink>,
+    /// Replicas that this node sees in state `online`.
+    pub online_replicas: usize,
+    /// Where it stands (Valkey ≥ 8).
+    pub availability_zone: Option<Arc<str>>,
+    /// Keys of each database that holds any.
+    pub keys: Vec<(u32, u64)>,
+}
+
+/// The state of a replica's link to its master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MasterLink {
+    /// Up.
+    Up,
+    /// Down while a whole copy is under way.
+    Syncing,
+    /// Down, for so many seconds where the server tells.
+    Down(Option<u64>),
+}
+
+impl Info {
+    /// Reads INFO; lines that are not known are passed over.
+    pub fn parse(text: &str) -> Self {
+        let fields: HashMap<&str, &str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once(':'))
+            .collect();
+        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
+        let flag = |name: &str| fields.get(name).map(|value| *value == "1");
+        let word = |name: &str| {
+            let value = clean(fields.get(name)?, 255);
+            (!value.is_empty()).then(|| Arc::from(value))
+        };
+        let version = |name: &str, product| {
+            let numbers = parse_version(fields.get(name)?)?;
+            Some(Version { product, numbers })
+        };
+        let master_link = fields.get("master_link_status").map(|status| {
+            if *status == "up" {
+                MasterLink::Up
+            } else if flag("master_sync_in_progress") == Some(true) {
+                MasterLink::Syncing
+            } else {
+                MasterLink::Down(number("master_link_down_since_seconds"))
+            }
+        });
+        let mut keys: Vec<(u32, u64)> = fields
+            .iter()
+            .filter_map(|(name, value)| {
+                let db = name.strip_prefix("db")?.parse().ok()?;
+                let count = value
+                    .split(',')
+                    .find_map(|part| part.strip_prefix("keys="))?;
+                Some((db, count.parse().ok()?))
+            })
+            .collect();
+        keys.sort_unstable();
+        Self {
+            version: version("valkey_version", Product::Valkey)
+                .or_else(|| version("redis_version", Product::Redis)),
+            cluster_enabled: flag("cluster_enabled"),
+            run_id: word("run_id"),
+            uptime: number("uptime_in_seconds"),
+            process_id: number("process_id"),
+            supervised: fields
+                .get("process_supervised")
+                .is_some_and(|by| matches!(*by, "systemd" | "upstart")),
+            loading: flag("loading") == Some(true),
+            aof_enabled: flag("aof_enabled") == Some(true),
+            used_memory: number("used_memory"),
+            maxmemory: number("maxmemory"),
+            master_link,
+            online_replicas: fields
+                .iter()
+                .filter(|(name, value)| {
+                    name.strip_prefix("slave")
+                        .is_some_and(|n| n.parse::<u32>().is_ok())
+                        && value.split(',').any(|part| part == "state=online")
+                })
+                .count(),
+            availability_zone: word("availability_zone"),
+            keys,
+        }
+    }
+
+    /// Keys in all databases together.
+    pub fn total_keys(&self) -> u64 {
+        self.keys
+            .iter()
+            .fold(0, |sum: u64, (_, count)| sum.saturating_add(*count))
+    }
+}
+
+/// `7.0.15`, `8.2`, `7.9.240-rc1`: the leading numbers, missing ones as 0.
+fn parse_version(text: &str) -> Option<[u16; 3]> {
+    let mut numbers = [0; 3];
+    for (i, part) in text.splitn(3, '.').enumerate() {
+        let digits = part.split(|c: char| !c.is_ascii_digit()).next()?;
+        numbers[i] = digits.parse().ok()?;
+    }
+    Some(numbers)
+}
+
+/// What CLUSTER INFO tells, as far as it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClusterInfo {
+    /// `cluster_state:ok`: this node serves.
+    pub ok: bool,
+    /// How many nodes it knows, itself and handshakes included.
+    pub known_nodes: usize,
+    /// The highest epoch it has seen.
+    pub current_epoch: u64,
+}
+
+impl ClusterInfo {
+    /// Reads CLUSTER INFO; what is missing counts as 0 and as not ok.
+    pub fn parse(text: &str) -> Self {
+        let mut info = Self::default();
+        for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+            match name {
+                "cluster_state" => info.ok = value == "ok",
+                "cluster_known_nodes" => info.known_nodes = value.parse().unwrap_or_default(),
+                "cluster_current_epoch" => info.current_epoch = value.parse().unwrap_or_default(),
+                _ => {}
+            }
+        }
+        info
+    }
+}

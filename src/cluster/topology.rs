@@ -1,0 +1,301 @@
+//! One picture from many views: who is in the cluster, who owns what, who disagrees.
+//!
+//! A node that answers is believed about itself; one that does not is described by the line that
+//! most of the others share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::node::{NodeId, Role};
+use super::observation::{Observation, Seen};
+use super::parse::{Entry, EntryState, OpenSlot};
+use super::slot::{Slot, SlotSet};
+
+/// The one picture.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    /// All members, by id.
+    pub members: BTreeMap<NodeId, Member>,
+    /// Groups of members that see the same owners, the largest first. One group: all agree.
+    pub opinions: Vec<Opinion>,
+}
+
+/// A member, as it sees itself, or as most others see it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    /// Its id.
+    pub id: NodeId,
+    /// Its role; a node in handshake counts as a master without slots.
+    pub role: Role,
+    /// The master that it follows.
+    pub master: Option<NodeId>,
+    /// The slots that it claims.
+    pub slots: SlotSet,
+    /// Its open slots.
+    pub open: Vec<OpenSlot>,
+    /// Its configuration epoch.
+    pub epoch: u64,
+    /// How the others see it.
+    pub standing: Standing,
+}
+
+/// How the other members that answered see a node; each a number of members.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Standing {
+    /// Members that answered, the node itself left out.
+    pub asked: usize,
+    /// Those that have it in their list.
+    pub known: usize,
+    /// Those whose bus link to it is up.
+    pub linked: usize,
+    /// Those that say `fail`.
+    pub failed: usize,
+    /// Those that say `fail?`.
+    pub failing: usize,
+    /// Those that say `handshake`.
+    pub handshake: usize,
+    /// Those that say `noaddr`.
+    pub no_address: usize,
+}
+
+impl Standing {
+    /// More than half of the members that answered hold it for dead.
+    pub fn is_down(&self) -> bool {
+        self.failed * 2 > self.asked
+    }
+}
+
+/// Members that see the same owners of all slots.
+#[derive(Debug, Clone)]
+pub struct Opinion {
+    /// Who they are.
+    pub held_by: Vec<NodeId>,
+    /// The owner of each slot, in slot order.
+    pub owners: Vec<Option<NodeId>>,
+}
+
+impl Topology {
+    /// Makes the picture.
+    pub fn of(observation: &Observation) -> Self {
+        let mut standings: HashMap<NodeId, Standing> = HashMap::new();
+        for (node, report) in observation.reports() {
+            for entry in report.view.entries() {
+                if entry.id != node.id {
+                    standings.entry(entry.id).or_default().count(entry);
+                }
+            }
+        }
+        let answered = observation.reports().count();
+        let members = observation
+            .nodes
+            .values()
+            .map(|node| {
+                let mut standing = standings.remove(&node.id).unwrap_or_default();
+                standing.asked = answered - usize::from(node.report().is_some());
+                let member = match &node.seen {
+                    Seen::Report(report) => Member::from_entry(report.view.myself(), standing),
+                    _ => match prevailing_entry(observation, node.id) {
+                        Some(entry) => Member::from_entry(&entry, standing),
+                        None => Member::unknown(node.id, standing),
+                    },
+                };
+                (node.id, member)
+            })
+            .collect();
+        Self {
+            members,
+            opinions: opinions(observation),
+        }
+    }
+
+    /// Members that are masters, by id.
+    pub fn masters(&self) -> impl Iterator<Item = &Member> {
+        self.members
+            .values()
+            .filter(|member| member.role == Role::Master)
+    }
+
+    /// The replicas of a master.
+    pub fn replicas_of(&self, master: NodeId) -> impl Iterator<Item = &Member> {
+        self.members
+            .values()
+            .filter(move |member| member.role == Role::Replica && member.master == Some(master))
+    }
+
+    /// Slots that a member which is not down claims.
+    pub fn served(&self) -> SlotSet {
+        self.masters()
+            .filter(|member| !member.standing.is_down())
+            .fold(SlotSet::new(), |sum, member| sum.union(&member.slots))
+    }
+
+    /// Slots that more than one member which is not down claims, with the claimants.
+    pub fn contested(&self) -> BTreeMap<Vec<NodeId>, SlotSet> {
+        let alive = || self.masters().filter(|member| !member.standing.is_down());
+        let mut once = SlotSet::new();
+        let mut twice = SlotSet::new();
+        for member in alive() {
+            twice = twice.union(&once.intersection(&member.slots));
+            once = once.union(&member.slots);
+        }
+        let mut by_claimants: BTreeMap<Vec<NodeId>, SlotSet> = BTreeMap::new();
+        for slot in twice.iter() {
+            let claimants = alive()
+                .filter(|member| member.slots.contains(slot))
+                .map(|member| member.id)
+                .collect();
+            by_claimants.entry(claimants).or_default().insert(slot);
+        }
+        by_claimants
+    }
+
+    /// All open slots, each with the node that says so.
+    pub fn open_slots(&self) -> impl Iterator<Item = (&Member, OpenSlot)> {
+        self.members
+            .values()
+            .flat_map(|member| member.open.iter().map(move |open| (member, *open)))
+    }
+
+    /// All slots that are open on any node.
+    pub fn open_set(&self) -> SlotSet {
+        self.open_slots().map(|(_, open)| open.slot).collect()
+    }
+
+    /// Members in the order in which people read them: masters by their first slot, then masters
+    /// without slots, each followed by its replicas; last, replicas of nobody that is known.
+    pub fn reading_order(&self) -> Vec<&Member> {
+        let mut masters: Vec<&Member> = self.masters().collect();
+        masters.sort_by_key(|member| {
+            let first = member.slots.iter().next().map(Slot::number);
+            (first.is_none(), first, member.id)
+        });
+        let mut order: Vec<&Member> = Vec::with_capacity(self.members.len());
+        let mut replicas: HashMap<NodeId, Vec<&Member>> = HashMap::new();
+        let mut orphans = Vec::new();
+        for member in self.members.values() {
+            if member.role == Role::Replica {
+                match member.master {
+                    Some(master) if self.is_master(master) => {
+                        replicas.entry(master).or_default().push(member);
+                    }
+                    _ => orphans.push(member),
+                }
+            }
+        }
+        for master in masters {
+            order.push(master);
+            order.extend(replicas.remove(&master.id).unwrap_or_default());
+        }
+        order.extend(orphans);
+        order
+    }
+
+    fn is_master(&self, id: NodeId) -> bool {
+        self.members
+            .get(&id)
+            .is_some_and(|member| member.role == Role::Master)
+    }
+}
+
+impl Member {
+    fn from_entry(entry: &Entry, standing: Standing) -> Self {
+        Self {
+            id: entry.id,
+            role: entry.role.unwrap_or(Role::Master),
+            master: entry.master,
+            slots: entry.slots.iter().copied().collect(),
+            open: entry.open.clone(),
+            epoch: entry.epoch,
+            standing,
+        }
+    }
+
+    fn unknown(id: NodeId, standing: Standing) -> Self {
+        Self {
+            id,
+            role: Role::Master,
+            master: None,
+            slots: SlotSet::new(),
+            open: Vec::new(),
+            epoch: 0,
+            standing,
+        }
+    }
+}
+
+impl Standing {
+    fn count(&mut self, entry: &Entry) {
+        self.known += 1;
+        self.linked += usize::from(entry.linked);
+        match entry.state {
+            EntryState::Fine => {}
+            EntryState::Failing => self.failing += 1,
+            EntryState::Failed => self.failed += 1,
+            EntryState::Handshake => self.handshake += 1,
+            EntryState::NoAddress => self.no_address += 1,
+        }
+    }
+}
+
+/// The line about a node that most views share; between equals the one of the higher epoch.
+fn prevailing_entry(observation: &Observation, id: NodeId) -> Option<Arc<Entry>> {
+    let mut lines: Vec<(usize, &Arc<Entry>)> = Vec::new();
+    for (_, report) in observation.reports() {
+        if let Some(entry) = report.view.entry(id) {
+            match lines.iter_mut().find(|(_, other)| *other == entry) {
+                Some((count, _)) => *count += 1,
+                None => lines.push((1, entry)),
+            }
+        }
+    }
+    lines
+        .into_iter()
+        .max_by_key(|(count, entry)| (*count, entry.epoch))
+        .map(|(_, entry)| Arc::clone(entry))
+}
+
+fn opinions(observation: &Observation) -> Vec<Opinion> {
+    let mut groups: BTreeMap<u64, Vec<NodeId>> = BTreeMap::new();
+    for (node, report) in observation.reports() {
+        groups
+            .entry(report.view.slots_signature())
+            .or_default()
+            .push(node.id);
+    }
+    let mut opinions: Vec<Opinion> = groups
+        .into_values()
+        .map(|held_by| {
+            let view = held_by
+                .first()
+                .and_then(|id| observation.nodes.get(id))
+                .and_then(|node| node.report())
+                .map(|report| &report.view);
+            let mut owners = vec![None; usize::from(super::slot::SLOTS)];
+            for entry in view.into_iter().flat_map(|view| view.entries()) {
+                for slot in entry.slots.iter().flat_map(|range| range.slots()) {
+                    owners[usize::from(slot.number())] = Some(entry.id);
+                }
+            }
+            Opinion { held_by, owners }
+        })
+        .collect();
+    opinions.sort_by_key(|opinion| (std::cmp::Reverse(opinion.held_by.len()), opinion.held_by[0]));
+    opinions
+}
+
+/// Where two opinions differ: the slots, by what the one and the other see as their owner.
+pub fn difference(
+    one: &Opinion,
+    other: &Opinion,
+) -> BTreeMap<(Option<NodeId>, Option<NodeId>), SlotSet> {
+    let mut by_owners: BTreeMap<_, SlotSet> = BTreeMap::new();
+    for (slot, owners) in Slot::all().zip(one.owners.iter().zip(&other.owners)) {
+        if owners.0 != owners.1 {
+            by_owners
+                .entry((*owners.0, *owners.1))
+                .or_default()
+                .insert(slot);
+        }
+    }
+    by_owners
+}

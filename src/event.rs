@@ -1,0 +1,70 @@
+//! What execution tells the world while it changes a cluster.
+//!
+//! Events are facts; how they look (a line, a bar, a JSON object) is decided in `ui`.
+
+use crate::cluster::node::NodeId;
+use crate::cluster::slot::SlotRange;
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A part of the work begins.
+    Phase(Phase),
+    /// A wait goes on: so many of the nodes are where they should be.
+    Waiting {
+        /// What for.
+        phase: Phase,
+        /// Nodes that are ready.
+        ready: usize,
+        /// Nodes that must be.
+        total: usize,
+    },
+    /// A master was given its slots.
+    SlotsAdded {
+        /// The master.
+        node: NodeId,
+        /// Its slots.
+        slots: SlotRange,
+    },
+    /// A replica was told its master.
+    Replicates {
+        /// The replica.
+        replica: NodeId,
+        /// Its master.
+        master: NodeId,
+    },
+}
+
+/// A part of the work on a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Slots are given to masters that are alone yet.
+    AddSlots,
+    /// Every node gets a config epoch of its own.
+    SetEpochs,
+    /// Nodes are told to meet.
+    Meet,
+    /// Until every node knows every other.
+    Join,
+    /// Replicas are told their masters.
+    Replicate,
+    /// Until all nodes agree about slots and roles.
+    Agree,
+    /// Until every node says `cluster_state:ok` and every replica has its copy.
+    Usable,
+}
+
+impl Phase {
+    /// Its word in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::AddSlots => "add-slots",
+            Self::SetEpochs => "set-epochs",
+            Self::Meet => "meet",
+            Self::Join => "join",
+            Self::Replicate => "replicate",
+            Self::Agree => "agree",
+            Self::Usable => "usable",
+        }
+    }
+}
