@@ -1,0 +1,597 @@
+//! Runs `redis-trib` as a user or a script would, and looks at what it did.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
+use rexpect::process::WaitStatus;
+use rexpect::session::PtySession;
+use tempfile::TempDir;
+
+pub(crate) use nix::sys::signal::Signal;
+
+use super::wait::{PATIENCE, until};
+
+/// The columns of every terminal and every table.
+const COLUMNS: usize = 120;
+
+/// A command line to be run: `Trib::new().args(["check", &addr]).run().status(0)`.
+///
+/// Nothing of the surroundings reaches the program: its environment is empty but for PATH, HOME (an empty
+/// folder), LANG, TERM and COLUMNS.
+pub(crate) struct Trib {
+    program: PathBuf,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    stdin: Option<String>,
+    stdin_open: bool,
+    limit: Duration,
+    descriptors: Option<u64>,
+    home: TempDir,
+}
+
+impl Trib {
+    pub(crate) fn new() -> Self {
+        Self {
+            program: PathBuf::from(env!("CARGO_BIN_EXE_redis-trib")),
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: None,
+            stdin_open: false,
+            limit: PATIENCE,
+            descriptors: None,
+            home: tempfile::Builder::new()
+                .prefix("redis-trib-home-")
+                .tempdir()
+                .unwrap(),
+        }
+    }
+
+    /// Another program, to be measured or compared in the same way.
+    pub(crate) fn program(mut self, program: impl Into<PathBuf>) -> Self {
+        self.program = program.into();
+        self
+    }
+
+    /// Calls it by another name, by a link: `redis-trib.rb`.
+    pub(crate) fn called(mut self, name: &str) -> Self {
+        let link = self.home.path().join(name);
+        std::os::unix::fs::symlink(&self.program, &link).unwrap();
+        self.program = link;
+        self
+    }
+
+    pub(crate) fn arg(mut self, arg: impl AsRef<str>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    pub(crate) fn args<S: AsRef<str>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
+        self.args
+            .extend(args.into_iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        self.env.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// What comes in on a pipe, which ends then. Without it stdin is empty from the start.
+    pub(crate) fn stdin(mut self, text: &str) -> Self {
+        self.stdin = Some(text.to_owned());
+        self
+    }
+
+    /// A pipe on stdin that nobody writes to and nobody closes.
+    pub(crate) fn stdin_open(mut self) -> Self {
+        self.stdin_open = true;
+        self
+    }
+
+    /// How long it may take, or, on a terminal, how long each expected text may take.
+    pub(crate) fn timeout(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// The soft limit of open descriptors that it begins with. (The bench raises its own for a thousand fake
+    /// nodes, and a child would inherit that.)
+    pub(crate) fn descriptors(mut self, limit: u64) -> Self {
+        self.descriptors = Some(limit);
+        self
+    }
+
+    /// Runs it to its end.
+    #[track_caller]
+    pub(crate) fn run(self) -> Finished {
+        let limit = self.limit;
+        self.spawn().wait_within(limit)
+    }
+
+    /// Starts it and lets it run.
+    #[track_caller]
+    pub(crate) fn spawn(self) -> Running {
+        let mut command = match self.descriptors {
+            Some(limit) => {
+                let mut command = Command::new("sh");
+                command
+                    .args(["-c", &format!("ulimit -Sn {limit}; exec \"$0\" \"$@\"")])
+                    .arg(&self.program);
+                command
+            }
+            None => Command::new(&self.program),
+        };
+        self.surround(&mut command, "dumb");
+        let piped = self.stdin.is_some() || self.stdin_open;
+        command
+            .stdin(if piped { Stdio::piped() } else { Stdio::null() })
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let started = Instant::now();
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.line()));
+        let mut held = child.stdin.take();
+        if let Some(text) = &self.stdin {
+            let mut pipe = held.take().unwrap();
+            let text = text.clone();
+            // On a thread of its own: a program that doesn't read must not stop the test. It may also end
+            // without having read it all.
+            thread::spawn(move || drop(pipe.write_all(text.as_bytes())));
+        }
+        Running {
+            line: self.line(),
+            stdout: Captured::new(child.stdout.take().unwrap()),
+            stderr: Captured::new(child.stderr.take().unwrap()),
+            _stdin: held,
+            child,
+            started,
+            limit: self.limit,
+            _home: self.home,
+        }
+    }
+
+    /// Runs it on a terminal of 120 columns.
+    #[track_caller]
+    pub(crate) fn terminal(self) -> Terminal {
+        // The pseudo-terminal comes without a size.
+        let mut command = Command::new("sh");
+        command
+            .args([
+                "-c",
+                &format!("stty cols {COLUMNS} rows 40; exec \"$0\" \"$@\""),
+            ])
+            .arg(&self.program);
+        self.surround(&mut command, "xterm-256color");
+        let limit = u64::try_from(self.limit.as_millis()).ok();
+        let session = rexpect::session::spawn_command(command, limit)
+            .unwrap_or_else(|error| panic!("{}: {error}", self.line()));
+        Terminal {
+            line: self.line(),
+            session,
+            shown: String::new(),
+            started: Instant::now(),
+            limit: self.limit,
+            _home: self.home,
+        }
+    }
+
+    fn surround(&self, command: &mut Command, term: &str) {
+        command.args(&self.args).env_clear();
+        // The last is where coverage data go.
+        for kept in ["PATH", "TMPDIR", "LLVM_PROFILE_FILE"] {
+            if let Some(value) = std::env::var_os(kept) {
+                command.env(kept, value);
+            }
+        }
+        command
+            .env("HOME", self.home.path())
+            .env("LANG", "C.UTF-8")
+            .env("TERM", term)
+            .env("COLUMNS", COLUMNS.to_string())
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+    }
+
+    fn line(&self) -> String {
+        let name = self
+            .program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        format!("{name} {}", self.args.join(" "))
+    }
+}
+
+/// What a pipe has brought so far, read by a thread.
+struct Captured {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Captured {
+    fn new(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::<Mutex<Vec<u8>>>::default();
+        let shared = Arc::clone(&bytes);
+        let reader = thread::spawn(move || {
+            let mut chunk = [0; 8192];
+            while let Ok(count @ 1..) = pipe.read(&mut chunk) {
+                shared.lock().unwrap().extend_from_slice(&chunk[..count]);
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+}
+
+/// A program at work. It is killed when this is dropped.
+pub(crate) struct Running {
+    line: String,
+    child: Child,
+    stdout: Captured,
+    stderr: Captured,
+    _stdin: Option<std::process::ChildStdin>,
+    started: Instant,
+    limit: Duration,
+    _home: TempDir,
+}
+
+impl Running {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid().cast_signed()), signal).expect("a program that still runs");
+    }
+
+    /// Until this text stands on stdout.
+    #[track_caller]
+    pub(crate) fn wait_stdout(&self, text: &str) {
+        self.wait_text("stdout", text, &self.stdout);
+    }
+
+    /// Until this text stands on stderr.
+    #[track_caller]
+    pub(crate) fn wait_stderr(&self, text: &str) {
+        self.wait_text("stderr", text, &self.stderr);
+    }
+
+    #[track_caller]
+    fn wait_text(&self, name: &str, text: &str, captured: &Captured) {
+        until(
+            &format!("{text:?} on {name} of `{}`", self.line),
+            self.limit,
+            || {
+                if captured.so_far().contains(text) {
+                    Ok(())
+                } else {
+                    Err(self.so_far())
+                }
+            },
+        );
+    }
+
+    fn so_far(&self) -> String {
+        format!(
+            "\n--- stdout\n{}\n--- stderr\n{}",
+            self.stdout.so_far(),
+            self.stderr.so_far()
+        )
+    }
+
+    /// Until it ends, for as long as its timeout says.
+    #[track_caller]
+    pub(crate) fn wait(self) -> Finished {
+        let limit = self.limit;
+        self.wait_within(limit)
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_within(mut self, limit: Duration) -> Finished {
+        let deadline = Instant::now() + limit;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() >= deadline {
+                panic!("`{}` still ran after {limit:?}{}", self.line, self.so_far());
+            }
+            thread::sleep(Duration::from_millis(2));
+        };
+        let elapsed = self.started.elapsed();
+        // The pipes end with the program, unless it left a child behind that holds them.
+        until(
+            &format!("the pipes of `{}` to end", self.line),
+            limit,
+            || {
+                if self.stdout.reader.is_finished() && self.stderr.reader.is_finished() {
+                    Ok(())
+                } else {
+                    Err("somebody holds them open".to_owned())
+                }
+            },
+        );
+        Finished {
+            line: self.line.clone(),
+            status: status.into(),
+            stdout: self.stdout.so_far(),
+            stderr: self.stderr.so_far(),
+            elapsed,
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How a program ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Status(i32),
+    Signal(i32),
+}
+
+impl From<ExitStatus> for Ended {
+    fn from(status: ExitStatus) -> Self {
+        match (status.code(), status.signal()) {
+            (Some(code), _) => Self::Status(code),
+            (None, Some(signal)) => Self::Signal(signal),
+            (None, None) => panic!("neither a status nor a signal: {status:?}"),
+        }
+    }
+}
+
+/// A program that has ended. Every assertion hands it on; one that fails shows all of it.
+pub(crate) struct Finished {
+    line: String,
+    pub(crate) status: Ended,
+    /// On a terminal: all that was shown, with its escape sequences.
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) elapsed: Duration,
+}
+
+impl Finished {
+    #[track_caller]
+    pub(crate) fn status(self, code: i32) -> Self {
+        self.demand(
+            self.status == Ended::Status(code),
+            &format!("status {code}"),
+        );
+        self
+    }
+
+    /// It died of this signal, instead of ending by itself.
+    #[track_caller]
+    pub(crate) fn killed_by(self, signal: Signal) -> Self {
+        self.demand(
+            self.status == Ended::Signal(signal as i32),
+            &format!("an end by {signal}"),
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stdout_has(self, text: &str) -> Self {
+        self.demand(self.stdout.contains(text), &format!("{text:?} on stdout"));
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stdout_lacks(self, text: &str) -> Self {
+        self.demand(
+            !self.stdout.contains(text),
+            &format!("no {text:?} on stdout"),
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stdout_is(self, text: &str) -> Self {
+        self.demand(self.stdout == text, &format!("exactly {text:?} on stdout"));
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stdout_empty(self) -> Self {
+        self.demand(self.stdout.is_empty(), "nothing on stdout");
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stderr_has(self, text: &str) -> Self {
+        self.demand(self.stderr.contains(text), &format!("{text:?} on stderr"));
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stderr_lacks(self, text: &str) -> Self {
+        self.demand(
+            !self.stderr.contains(text),
+            &format!("no {text:?} on stderr"),
+        );
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn stderr_empty(self) -> Self {
+        self.demand(self.stderr.is_empty(), "nothing on stderr");
+        self
+    }
+
+    /// It took no longer than this.
+    #[track_caller]
+    pub(crate) fn within(self, limit: Duration) -> Self {
+        self.demand(
+            self.elapsed <= limit,
+            &format!("an end within {limit:?}, not after {:?}", self.elapsed),
+        );
+        self
+    }
+
+    /// Stdout as one JSON document.
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("stdout is not JSON ({error})\n{}", self.all()))
+    }
+
+    /// Stdout as one JSON object a line.
+    #[track_caller]
+    pub(crate) fn json_lines(&self) -> Vec<serde_json::Value> {
+        let parse = |line| {
+            serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("{line:?} is not JSON ({error})\n{}", self.all()))
+        };
+        self.stdout.lines().map(parse).collect()
+    }
+
+    /// What a reader of the terminal saw: stdout without colours and other escape sequences.
+    pub(crate) fn screen(&self) -> String {
+        console::strip_ansi_codes(&self.stdout).replace('\r', "")
+    }
+
+    #[track_caller]
+    fn demand(&self, holds: bool, wanted: &str) {
+        assert!(holds, "wanted {wanted}\n{}", self.all());
+    }
+
+    fn all(&self) -> String {
+        let mut text = format!(
+            "$ {}\n{:?} after {:?}\n",
+            self.line, self.status, self.elapsed
+        );
+        let _ = write!(
+            text,
+            "--- stdout\n{}\n--- stderr\n{}",
+            self.stdout, self.stderr
+        );
+        text
+    }
+}
+
+/// A program on a terminal. It is killed when this is dropped.
+pub(crate) struct Terminal {
+    line: String,
+    session: PtySession,
+    shown: String,
+    started: Instant,
+    limit: Duration,
+    _home: TempDir,
+}
+
+impl Terminal {
+    /// Until this text is shown, after what was expected before.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, text: &str) -> &mut Self {
+        match self.session.exp_string(&to_bytes_as_chars(text)) {
+            Ok(before) => {
+                self.shown.push_str(&from_bytes_as_chars(&before));
+                self.shown.push_str(text);
+                self
+            }
+            Err(error) => panic!(
+                "`{}` did not show {text:?}: {error}\nbefore:\n{}",
+                self.line, self.shown
+            ),
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn send_line(&mut self, line: &str) -> &mut Self {
+        self.session.send_line(line).unwrap();
+        self
+    }
+
+    /// Keys without Enter.
+    #[track_caller]
+    pub(crate) fn send(&mut self, keys: &str) -> &mut Self {
+        self.session.send(keys).unwrap();
+        self.session.flush().unwrap();
+        self
+    }
+
+    /// `control('c')` is Ctrl-C.
+    #[track_caller]
+    pub(crate) fn control(&mut self, key: char) -> &mut Self {
+        self.session.send_control(key).unwrap();
+        self
+    }
+
+    pub(crate) fn signal(&mut self, signal: Signal) -> &mut Self {
+        self.session.process_mut().signal(signal).unwrap();
+        self
+    }
+
+    /// All that was shown until the last expected text, with its escape sequences.
+    pub(crate) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    /// Until it ends. Both streams are on the screen, that is, in `stdout`.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> Finished {
+        match self.session.exp_eof() {
+            Ok(rest) => self.shown.push_str(&from_bytes_as_chars(&rest)),
+            Err(error) => panic!(
+                "`{}` did not end: {error}\nbefore:\n{}",
+                self.line, self.shown
+            ),
+        }
+        let status = until(
+            &format!("`{}` to end", self.line),
+            self.limit,
+            || match self.session.process().status() {
+                Some(WaitStatus::Exited(_, code)) => Ok(Ended::Status(code)),
+                Some(WaitStatus::Signaled(_, signal, _)) => Ok(Ended::Signal(signal as i32)),
+                other => Err(format!("{other:?}")),
+            },
+        );
+        Finished {
+            line: self.line.clone(),
+            status,
+            stdout: std::mem::take(&mut self.shown),
+            stderr: String::new(),
+            elapsed: self.started.elapsed(),
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        // rexpect's own way is SIGTERM, which a stopped or hanging program survives for a long time. What has
+        // been waited for already must not be signalled: its number may be another's by now.
+        if let Some(WaitStatus::StillAlive) = self.session.process().status() {
+            let _ = self.session.process_mut().signal(Signal::SIGKILL);
+        }
+    }
+}
+
+// rexpect takes each byte for a character; so do we on the way in and out, and what is not ASCII stays whole.
+
+fn to_bytes_as_chars(text: &str) -> String {
+    text.bytes().map(char::from).collect()
+}
+
+fn from_bytes_as_chars(text: &str) -> String {
+    let bytes: Vec<u8> = text
+        .chars()
+        .filter_map(|char| u8::try_from(char).ok())
+        .collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,22 @@
+//! The bench: real servers, the program under test, and what stands between them.
+//!
+//! - [`server`]: one real server process, of any version. [`cluster`]: several, and a cluster of them.
+//! - [`command`]: runs `redis-trib`, with pipes or on a terminal, and looks at what it did.
+//! - [`proxy`]: stands in front of a server and delays, cuts, stalls, counts.
+//! - [`scripted`]: a node that says what it was told to say, also a thousand of them.
+//! - [`tls`]: certificates, good and bad.
+//! - [`wait`]: every wait of the bench has a deadline and says what it waits for.
+
+// Each test uses its own corner of the bench.
+#![allow(dead_code)]
+
+pub(crate) mod cluster;
+pub(crate) mod command;
+pub(crate) mod ports;
+pub(crate) mod proxy;
+pub(crate) mod resp;
+pub(crate) mod runtime;
+pub(crate) mod scripted;
+pub(crate) mod server;
+pub(crate) mod tls;
+pub(crate) mod wait;
