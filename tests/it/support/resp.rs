@@ -57,9 +57,11 @@ pub(crate) fn message_length(bytes: &[u8]) -> Result<Option<usize>, NotResp> {
     Ok(Some(end))
 }
 
-/// The first command in `bytes`, as its words, and its length: an array of bulk strings, or an inline command
-/// as a health check might send it.
-pub(crate) fn command(bytes: &[u8]) -> Result<Option<(Vec<Vec<u8>>, usize)>, NotResp> {
+/// A command's words, and its length in bytes.
+type Command = (Vec<Vec<u8>>, usize);
+
+/// The first command in `bytes`: an array of bulk strings, or an inline command as a health check might send it.
+pub(crate) fn command(bytes: &[u8]) -> Result<Option<Command>, NotResp> {
     match bytes.first() {
         None => Ok(None),
         Some(b'*') => {

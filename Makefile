@@ -1,0 +1,40 @@
+# What a developer runs. Everything works on a fresh machine that has only Rust: what else is needed is
+# installed on Debian and Ubuntu (apt, without asking), and named elsewhere.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-matrix lint bench doc tools servers matrix
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: tools servers ## a cluster of six local servers, made, checked and torn down
+	$(CARGO) build --release
+	tests/demo.sh
+
+test: tools servers ## unit, property and integration tests on the distribution's redis-server
+	$(CARGO) test
+
+test-matrix: tools matrix ## the tests of the matrix on every server version
+	REDIS_TRIB_MATRIX=1 $(CARGO) test matrix
+
+lint: tools ## formatting and clippy, warnings denied (needs rustfmt and clippy)
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+bench: tools servers ## measured against redis-cli in the same run
+	benches/run.sh
+
+doc: tools ## the documentation, warnings denied
+	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
+
+# `ring` is partly C.
+tools:
+	@tests/servers.sh compiler
+
+servers:
+	@tests/servers.sh default
+
+matrix:
+	@tests/servers.sh matrix
