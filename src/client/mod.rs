@@ -1,1 +1,525 @@
-//! Talking to one node.
+//! Talking to one node: one connection, one typed method per server command.
+//!
+//! The only folder that names the `redis` crate, which frames commands and reads replies on a
+//! stream of ours. What it leaves open is decided here:
+//!
+//! - a deadline for every command, by its class ([`Connector::command_timeout`]);
+//! - a limit on what a node may send per request (32 MiB);
+//! - replies of the wrong shape are errors, and text that goes further is free of control
+//!   characters;
+//! - every failure is a [`ClientError`] that names the node and what to do next. A command that was
+//!   sent and not answered is *unknown*, not failed: [`ClientError::outcome_unknown`].
+//!
+//! Commands are sent as they are to this one node: nothing is redirected or tried again.
+
+mod connect;
+mod error;
+mod reply;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod tls;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+
+pub use connect::{Connector, Login, LoginOutcome, Transport};
+pub use error::{ClientError, Fault};
+pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
+
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::slot::{Slot, SlotSet};
+use reply::{Reply, clean_line};
+use stream::{End, Wire};
+
+/// How many COUNTKEYSINSLOT go in one pipeline: between two of them the server serves others, and
+/// each has a deadline of its own.
+const COUNTS_PER_PIPELINE: usize = 1024;
+
+/// The classes of commands that have a deadline each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Deadline {
+    /// Commands that only look.
+    Read,
+    /// Commands that change something; one that times out may have done so.
+    Change,
+}
+
+/// One command on its way to a node.
+struct Command {
+    name: &'static str,
+    packed: redis::Cmd,
+}
+
+impl Command {
+    fn new(name: &'static str, packed: redis::Cmd) -> Self {
+        Self { name, packed }
+    }
+
+    /// The command of that name, which may be two words, without arguments.
+    fn named(name: &'static str) -> Self {
+        let mut packed = redis::Cmd::new();
+        for word in name.split(' ') {
+            packed.arg(word);
+        }
+        Self { name, packed }
+    }
+
+    fn arg(mut self, arg: impl redis::ToRedisArgs) -> Self {
+        self.packed.arg(arg);
+        self
+    }
+}
+
+fn setname(name: &str) -> Command {
+    Command::named("CLIENT SETNAME").arg(name)
+}
+
+fn config_get(name: &str) -> Command {
+    Command::named("CONFIG GET").arg(name)
+}
+
+/// What one look at a node brings, unparsed but cleaned of control characters other than line
+/// ends. See [`NodeClient::look`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawLook {
+    /// CLUSTER NODES.
+    pub nodes: String,
+    /// CLUSTER INFO.
+    pub cluster_info: String,
+    /// INFO, its default sections.
+    pub info: String,
+    /// CONFIG GET save: when the server writes its data to disk, empty for never; `None` where it
+    /// may not be asked.
+    pub save: Option<String>,
+}
+
+/// A connection to one node, logged in. Clones share it; it is closed with the last of them.
+///
+/// Requests of several callers at once are pipelined in the order of their calls. Dropping a
+/// request does not take its command back.
+#[derive(Clone)]
+pub struct NodeClient {
+    shared: Arc<Shared>,
+    connection: MultiplexedConnection,
+    login: LoginOutcome,
+}
+
+struct Shared {
+    addr: Addr,
+    driver: AbortHandle,
+    over: Over,
+    wire: Arc<Wire>,
+    /// Whether a reply ever came whole.
+    spoken: AtomicBool,
+    command_timeout: Duration,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // The driver outlives its connections while replies are missing; a node that never
+        // answers would keep it, and the socket, for ever.
+        self.driver.abort();
+    }
+}
+
+/// What carries the commands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Over {
+    Tcp,
+    Tls,
+}
+
+impl fmt::Debug for NodeClient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NodeClient")
+            .field("addr", &self.shared.addr)
+            .field("login", &self.login)
+            .finish_non_exhaustive()
+    }
+}
+
+impl NodeClient {
+    fn new(
+        addr: Addr,
+        connection: MultiplexedConnection,
+        driver: AbortHandle,
+        over: Over,
+        wire: Arc<Wire>,
+        command_timeout: Duration,
+    ) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                addr,
+                driver,
+                over,
+                wire,
+                spoken: AtomicBool::new(false),
+                command_timeout,
+            }),
+            connection,
+            login: LoginOutcome::NotTried,
+        }
+    }
+
+    /// The address that was dialled.
+    pub fn addr(&self) -> &Addr {
+        &self.shared.addr
+    }
+
+    /// What the node said to our credentials.
+    pub fn login_outcome(&self) -> LoginOutcome {
+        self.login
+    }
+
+    /// PING (every version).
+    pub async fn ping(&self) -> Result<(), ClientError> {
+        self.query(Deadline::Read, Command::named("PING"), |reply| {
+            reply.status("PONG")
+        })
+        .await
+    }
+
+    /// CLUSTER NODES, CLUSTER INFO, INFO and CONFIG GET save in one round trip (Redis ≥ 3.0).
+    ///
+    /// On a server that is no cluster node it fails with [`Fault::ClusterDisabled`];
+    /// [`NodeClient::info`] works there. CONFIG may be denied or renamed; the others may not.
+    pub async fn look(&self) -> Result<RawLook, ClientError> {
+        let commands = vec![
+            Command::named("CLUSTER NODES"),
+            Command::named("CLUSTER INFO"),
+            Command::named("INFO"),
+            config_get("save"),
+        ];
+        let replies = self.pipeline(Deadline::Read, commands).await;
+        replies.and_then(raw_look).map_err(|fault| self.at(fault))
+    }
+
+    /// INFO: the default sections (every version).
+    pub async fn info(&self) -> Result<String, ClientError> {
+        self.query(Deadline::Read, Command::named("INFO"), Reply::text)
+            .await
+    }
+
+    /// CLUSTER NODES: the node's own view, a line per node (Redis ≥ 3.0).
+    pub async fn cluster_nodes(&self) -> Result<String, ClientError> {
+        self.query(Deadline::Read, Command::named("CLUSTER NODES"), Reply::text)
+            .await
+    }
+
+    /// CLUSTER INFO (Redis ≥ 3.0).
+    pub async fn cluster_info(&self) -> Result<String, ClientError> {
+        self.query(Deadline::Read, Command::named("CLUSTER INFO"), Reply::text)
+            .await
+    }
+
+    /// CLUSTER MYID (Redis ≥ 3.0).
+    pub async fn cluster_myid(&self) -> Result<NodeId, ClientError> {
+        let command = Command::named("CLUSTER MYID");
+        let name = command.name;
+        self.query(Deadline::Read, command, |reply| {
+            let text = reply.text()?;
+            text.parse().map_err(|_| Fault::Malformed { command: name })
+        })
+        .await
+    }
+
+    /// CONFIG GET of each name, in one round trip (every version). Names that the server does not
+    /// know, or may not tell us, are absent from the answer.
+    pub async fn config_get(
+        &self,
+        names: &[&str],
+    ) -> Result<BTreeMap<String, String>, ClientError> {
+        // One command per name: several names in one are understood from Redis 7.0 on only.
+        let commands: Vec<_> = names.iter().map(|name| config_get(name)).collect();
+        let replies = self.pipeline(Deadline::Read, commands).await;
+        let replies = replies.map_err(|fault| self.at(fault))?;
+        let mut values = BTreeMap::new();
+        for (name, reply) in names.iter().zip(replies) {
+            let value = configured(name, reply).map_err(|fault| self.at(fault))?;
+            values.extend(value.map(|value| ((*name).to_owned(), value)));
+        }
+        Ok(values)
+    }
+
+    /// CLUSTER ADDSLOTS: the node takes slots that nobody has, in its own view (Redis ≥ 3.0). All
+    /// of them or none; for no slot nothing is sent.
+    pub async fn cluster_addslots(&self, slots: &SlotSet) -> Result<(), ClientError> {
+        self.change_slots("CLUSTER ADDSLOTS", slots).await
+    }
+
+    /// CLUSTER DELSLOTS: the node forgets who has those slots (Redis ≥ 3.0). All of them or none;
+    /// for no slot nothing is sent.
+    pub async fn cluster_delslots(&self, slots: &SlotSet) -> Result<(), ClientError> {
+        self.change_slots("CLUSTER DELSLOTS", slots).await
+    }
+
+    /// CLUSTER SET-CONFIG-EPOCH (Redis ≥ 3.0): refused by a node that knows others, or has an epoch
+    /// other than 0 already.
+    pub async fn cluster_set_config_epoch(&self, epoch: u64) -> Result<(), ClientError> {
+        let command = Command::named("CLUSTER SET-CONFIG-EPOCH").arg(epoch);
+        self.change(command).await
+    }
+
+    /// CLUSTER MEET (Redis ≥ 3.0): the node will try to join with the one at that address, which
+    /// it must be able to reach itself. OK is a promise, not a meeting. The bus port (Redis ≥ 4.0)
+    /// needs to be given only where it is not the port + 10000.
+    pub async fn cluster_meet(
+        &self,
+        ip: IpAddr,
+        port: u16,
+        bus_port: Option<u16>,
+    ) -> Result<(), ClientError> {
+        let mut command = Command::named("CLUSTER MEET").arg(ip.to_string()).arg(port);
+        if let Some(bus_port) = bus_port {
+            command = command.arg(bus_port);
+        }
+        self.change(command).await
+    }
+
+    /// CLUSTER REPLICATE (Redis ≥ 3.0): the node follows that master. `ERR Unknown node` until the
+    /// node has heard of it.
+    pub async fn cluster_replicate(&self, master: NodeId) -> Result<(), ClientError> {
+        let command = Command::named("CLUSTER REPLICATE").arg(master.to_string());
+        self.change(command).await
+    }
+
+    /// CLUSTER FORGET (Redis ≥ 3.0): the node strikes another one from its list, and for 60 s does
+    /// not take it back.
+    pub async fn cluster_forget(&self, id: NodeId) -> Result<(), ClientError> {
+        let command = Command::named("CLUSTER FORGET").arg(id.to_string());
+        self.change(command).await
+    }
+
+    /// CLUSTER COUNTKEYSINSLOT of each slot, in their order (Redis ≥ 3.0): the keys that the node
+    /// itself holds in database 0, expired ones included.
+    pub async fn cluster_countkeysinslot(&self, slots: &[Slot]) -> Result<Vec<u64>, ClientError> {
+        let mut counts = Vec::with_capacity(slots.len());
+        for slots in slots.chunks(COUNTS_PER_PIPELINE) {
+            let count = |slot: &Slot| Command::named("CLUSTER COUNTKEYSINSLOT").arg(slot.number());
+            let commands = slots.iter().map(count).collect();
+            let replies = self.pipeline(Deadline::Read, commands).await;
+            for reply in replies.map_err(|fault| self.at(fault))? {
+                counts.push(reply.count().map_err(|fault| self.at(fault))?);
+            }
+        }
+        Ok(counts)
+    }
+
+    /// DBSIZE: the keys of database 0 (every version).
+    pub async fn dbsize(&self) -> Result<u64, ClientError> {
+        self.query(Deadline::Read, Command::named("DBSIZE"), Reply::count)
+            .await
+    }
+
+    /// CLIENT LIST: a line per connection (Redis ≥ 2.4).
+    pub async fn client_list(&self) -> Result<String, ClientError> {
+        self.query(Deadline::Read, Command::named("CLIENT LIST"), Reply::text)
+            .await
+    }
+
+    /// CLIENT SETNAME (Redis ≥ 2.6.9): printable ASCII without spaces.
+    pub async fn client_setname(&self, name: &str) -> Result<(), ClientError> {
+        self.change(setname(name)).await
+    }
+
+    /// SET with an expiry in whole milliseconds, 1 at least (PX: Redis ≥ 2.6.12).
+    pub async fn set(&self, key: &[u8], value: &[u8], expire: Duration) -> Result<(), ClientError> {
+        let milliseconds = expire.as_millis().clamp(1, i64::MAX as u128) as i64;
+        let command = Command::named("SET")
+            .arg(key)
+            .arg(value)
+            .arg("PX")
+            .arg(milliseconds);
+        self.change(command).await
+    }
+
+    /// GET (every version); `None` where there is no such key.
+    pub async fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, ClientError> {
+        self.query(Deadline::Read, Command::named("GET").arg(key), Reply::bytes)
+            .await
+    }
+
+    /// DEL of one key (every version): how many there were, 0 or 1.
+    pub async fn del(&self, key: &[u8]) -> Result<u64, ClientError> {
+        self.query(
+            Deadline::Change,
+            Command::named("DEL").arg(key),
+            Reply::count,
+        )
+        .await
+    }
+
+    /// READONLY: a replica serves reads on this connection (Redis ≥ 3.0).
+    pub async fn readonly(&self) -> Result<(), ClientError> {
+        self.change(Command::named("READONLY")).await
+    }
+
+    async fn change_slots(&self, name: &'static str, slots: &SlotSet) -> Result<(), ClientError> {
+        if slots.is_empty() {
+            return Ok(());
+        }
+        let mut command = Command::named(name);
+        for slot in slots.iter() {
+            command = command.arg(slot.number());
+        }
+        self.change(command).await
+    }
+
+    /// A change that is answered by OK.
+    async fn change(&self, command: Command) -> Result<(), ClientError> {
+        self.query(Deadline::Change, command, Reply::ok).await
+    }
+
+    async fn query<T>(
+        &self,
+        class: Deadline,
+        command: Command,
+        read: impl FnOnce(Reply) -> Result<T, Fault>,
+    ) -> Result<T, ClientError> {
+        let malformed = Fault::Malformed {
+            command: command.name,
+        };
+        let replies = self.pipeline(class, vec![command]).await;
+        replies
+            .and_then(|mut replies| replies.pop().ok_or(malformed))
+            .and_then(read)
+            .map_err(|fault| self.at(fault))
+    }
+
+    fn at(&self, fault: Fault) -> ClientError {
+        fault.at(&self.shared.addr)
+    }
+
+    /// Sends commands in one go and waits for all their replies, within one deadline. A command
+    /// that the server refuses does not hide the replies of the others.
+    ///
+    /// After a deadline the connection stays in use: the crate keeps a place in its queue for each
+    /// command that it wrote, so that a late reply ends there and not with the next command.
+    async fn pipeline(&self, class: Deadline, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
+        let Some(first) = commands.first().map(|command| command.name) else {
+            return Ok(Vec::new());
+        };
+        let count = commands.len();
+        let mut names = Vec::with_capacity(count);
+        let mut pipe = redis::Pipeline::with_capacity(count);
+        for command in commands {
+            names.push(command.name);
+            pipe.add_command(command.packed);
+        }
+        let after = match class {
+            Deadline::Read | Deadline::Change => self.shared.command_timeout,
+        };
+        let started = Instant::now();
+        let mut connection = self.connection.clone();
+        let sent = timeout(after, connection.send_packed_commands(&pipe, 0, count)).await;
+        let result = match sent {
+            Ok(Ok(values)) if values.len() == count => {
+                self.shared.spoken.store(true, Ordering::Relaxed);
+                let replies = names.into_iter().zip(values);
+                Ok(replies
+                    .map(|(name, value)| Reply::new(name, value))
+                    .collect())
+            }
+            Ok(Ok(_)) => Err(Fault::Malformed { command: first }),
+            // The crate tells every end alike; the stream saw what it was.
+            Ok(Err(_)) => Err(self.ended(first)),
+            Err(_) => Err(Fault::Timeout {
+                command: first,
+                after,
+            }),
+        };
+        // Names only: arguments may be passwords, keys or values.
+        debug!(
+            node = %self.shared.addr,
+            command = first,
+            count,
+            class = ?class,
+            took = ?started.elapsed(),
+            answered = result.is_ok(),
+        );
+        result
+    }
+
+    /// Why no reply can come any more.
+    fn ended(&self, command: &'static str) -> Fault {
+        let seen = self.shared.wire.seen();
+        if seen.end == Some(End::TooLarge) {
+            let limit = self.shared.wire.limit();
+            return Fault::TooLarge { command, limit };
+        }
+        if self.shared.spoken.load(Ordering::Relaxed) {
+            return match seen.end {
+                Some(_) => Fault::Closed { command },
+                None => Fault::Malformed { command },
+            };
+        }
+        match (seen.beginning.first(), self.shared.over, seen.end) {
+            // A TLS record of type alert.
+            (Some(0x15), Over::Tcp, _) => Fault::MaybeTls,
+            // An error before the first command was read, or instead of its answer: DENIED, too
+            // many clients. The crate drops what it did not ask for.
+            (Some(b'-'), _, Some(_)) => greeting(command, &seen.beginning),
+            (Some(b'+' | b':' | b'$' | b'*'), _, Some(_)) => Fault::Closed { command },
+            (Some(b'+' | b':' | b'$' | b'*' | b'-'), _, None) => Fault::Malformed { command },
+            (Some(_), _, _) => Fault::NotRedis {
+                begins: first_line(&seen.beginning),
+            },
+            // With TLS 1.3 the server looks at our certificate after we think that all is well.
+            (None, _, Some(End::Tls(fault))) => Fault::Tls(fault),
+            (None, Over::Tcp, _) => Fault::MaybeTls,
+            (None, Over::Tls, _) => Fault::Closed { command },
+        }
+    }
+}
+
+/// An error line that came before the connection ended.
+fn greeting(command: &'static str, beginning: &[u8]) -> Fault {
+    let line = String::from_utf8_lossy(&beginning[1..]);
+    let line = line.lines().next().unwrap_or_default();
+    let (code, message) = line.split_once(' ').unwrap_or((line, ""));
+    Fault::of_server(command, code, message)
+}
+
+/// What somebody else says first, short enough for an error.
+fn first_line(beginning: &[u8]) -> String {
+    let text = String::from_utf8_lossy(beginning);
+    clean_line(text.lines().next().unwrap_or_default(), 60)
+}
+
+fn raw_look(replies: Vec<Reply>) -> Result<RawLook, Fault> {
+    let command = "CLUSTER NODES";
+    let [nodes, cluster_info, info, save] =
+        <[Reply; 4]>::try_from(replies).map_err(|_| Fault::Malformed { command })?;
+    Ok(RawLook {
+        nodes: nodes.text()?,
+        cluster_info: cluster_info.text()?,
+        info: info.text()?,
+        save: configured("save", save)?,
+    })
+}
+
+/// The value in a reply to CONFIG GET: `None` where the server does not know that name, or will
+/// not say (denied by an ACL, renamed, a managed service).
+fn configured(name: &str, reply: Reply) -> Result<Option<String>, Fault> {
+    match reply.texts() {
+        Ok(pair) => {
+            let mut words = pair.into_iter();
+            match (words.next(), words.next()) {
+                (Some(told), Some(value)) if told.eq_ignore_ascii_case(name) => Ok(Some(value)),
+                _ => Ok(None),
+            }
+        }
+        Err(Fault::NoPermission { .. } | Fault::Server { .. }) => Ok(None),
+        Err(fault) => Err(fault),
+    }
+}

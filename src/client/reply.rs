@@ -1,0 +1,188 @@
+//! What a node answers, checked before anyone believes it.
+//!
+//! A node's words are hostile until proven otherwise: a reply of another shape than the command's
+//! is an error that names the command, and text loses every character that could steer a terminal.
+
+use redis::Value;
+
+use super::error::Fault;
+
+/// The longest error text of a server that is kept, in characters.
+const MESSAGE_LIMIT: usize = 300;
+
+/// A command's reply, not yet looked at.
+#[derive(Debug)]
+pub(super) struct Reply {
+    command: &'static str,
+    value: Value,
+}
+
+impl Reply {
+    pub(super) fn new(command: &'static str, value: Value) -> Self {
+        Self { command, value }
+    }
+
+    /// The reply's value; a server's error is the fault that it means.
+    fn value(self) -> Result<Value, Fault> {
+        match self.value {
+            Value::ServerError(error) => Err(Fault::of_server(
+                self.command,
+                error.code(),
+                error.details().unwrap_or_default(),
+            )),
+            value => Ok(value),
+        }
+    }
+
+    /// `+OK`.
+    pub(super) fn ok(self) -> Result<(), Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Okay => Ok(()),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// `+PONG`, or another word of status.
+    pub(super) fn status(self, expected: &str) -> Result<(), Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::SimpleString(word) if word == expected => Ok(()),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// An integer that counts something, so never a negative one.
+    pub(super) fn count(self) -> Result<u64, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Int(number) => u64::try_from(number).map_err(|_| Fault::Malformed { command }),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// Text of one or many lines, cleaned; see [`clean_text`].
+    pub(super) fn text(self) -> Result<String, Fault> {
+        let command = self.command;
+        text_of(self.value()?).ok_or(Fault::Malformed { command })
+    }
+
+    /// Bytes as they are; `None` where there are none (`$-1`).
+    pub(super) fn bytes(self) -> Result<Option<Vec<u8>>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::BulkString(bytes) => Ok(Some(bytes)),
+            Value::Nil => Ok(None),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// An array of texts, each of them cleaned.
+    pub(super) fn texts(self) -> Result<Vec<String>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Array(values) => values
+                .into_iter()
+                .map(|value| text_of(value).ok_or(Fault::Malformed { command }))
+                .collect(),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+}
+
+fn text_of(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => Some(clean_text(bytes)),
+        Value::SimpleString(text) => Some(clean_text(text.into_bytes())),
+        _ => None,
+    }
+}
+
+/// Bytes from a node as text: what is not UTF-8 is replaced, line ends stay (they are structure in
+/// INFO and CLUSTER NODES), every other control or direction character goes.
+fn clean_text(bytes: Vec<u8>) -> String {
+    let kept = |c: char| matches!(c, '\n' | '\r') || !steers_terminals(c);
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
+    };
+    // Nearly every reply is harmless, and a look at a thousand nodes has 200 MB of them: no copy.
+    if text.chars().all(kept) {
+        text
+    } else {
+        text.chars().filter(|c| kept(*c)).collect()
+    }
+}
+
+/// A server's message or name as one harmless line of at most `limit` characters; what was cut off
+/// shows as `…`.
+pub(super) fn clean_line(text: &str, limit: usize) -> String {
+    let mut harmless = text
+        .trim()
+        .chars()
+        .map(|c| if c.is_whitespace() { ' ' } else { c })
+        .filter(|c| !steers_terminals(*c));
+    let mut line: String = harmless.by_ref().take(limit).collect();
+    if harmless.next().is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// A server's error text, as [`Fault`]s keep it.
+pub(super) fn clean_message(text: &str) -> String {
+    clean_line(text, MESSAGE_LIMIT)
+}
+
+/// Whether a character could move the cursor, change colours or turn the direction of what stands
+/// around it: C0, DEL and C1 controls, line separators, bidirectional marks (Unicode TR 9).
+fn steers_terminals(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{061C}'
+                | '\u{200E}'
+                | '\u{200F}'
+                | '\u{2028}'..='\u{202E}'
+                | '\u{2066}'..='\u{2069}'
+                | '\u{FEFF}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_keeps_lines_and_nothing_that_steers() {
+        let dirty = "a\r\nb\u{1b}[31mc\u{9b}2Jd\u{202e}e\u{2066}f\0\u{7f}\t\u{7}é".as_bytes();
+        assert_eq!(clean_text(dirty.to_vec()), "a\r\nb[31mc2Jdefé");
+        assert_eq!(clean_text(b"x\xffy".to_vec()), "x\u{fffd}y");
+        assert_eq!(clean_text(b"plain\n".to_vec()), "plain\n");
+    }
+
+    #[test]
+    fn lines_are_one_line_and_short() {
+        assert_eq!(clean_line(" a\r\nb\tc\u{1b}d ", 80), "a  b cd");
+        assert_eq!(clean_line("abcdef", 3), "abc…");
+        assert_eq!(clean_message(&"x".repeat(10_000)).chars().count(), 301);
+    }
+
+    #[test]
+    fn other_shapes_are_malformed() {
+        let reply = |value| Reply::new("DBSIZE", value);
+        let malformed = Fault::Malformed { command: "DBSIZE" };
+        assert_eq!(reply(Value::Int(-1)).count(), Err(malformed.clone()));
+        assert_eq!(reply(Value::Nil).count(), Err(malformed.clone()));
+        assert_eq!(reply(Value::Int(1)).ok(), Err(malformed.clone()));
+        assert_eq!(reply(Value::Okay).text(), Err(malformed.clone()));
+        assert_eq!(reply(Value::Int(7)).bytes(), Err(malformed.clone()));
+        assert_eq!(reply(Value::Okay).status("PONG"), Err(malformed.clone()));
+        assert_eq!(
+            reply(Value::Array(vec![Value::Nil])).texts(),
+            Err(malformed)
+        );
+        assert_eq!(reply(Value::Int(7)).count(), Ok(7));
+        assert_eq!(reply(Value::Nil).bytes(), Ok(None));
+    }
+}
