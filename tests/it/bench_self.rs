@@ -387,13 +387,16 @@ fn a_program_runs_on_a_terminal() {
 }
 
 #[test]
-fn every_server_of_the_matrix_starts() {
+fn every_server_of_the_matrix_starts_and_joins() {
     for version in versions() {
-        let server = Spec::new().version(version).start();
+        let nodes = Nodes::with(2, &Spec::new().quick().version(version));
+        let server = &nodes[0];
         let info = server.text(&["INFO", "server"]);
         let (kind, number) = version.split_once('-').unwrap();
         let field = format!("{kind}_version:{number}.");
         assert!(info.contains(&field), "{version}: {info}");
         assert_eq!(server.field("cluster_state").as_deref(), Some("fail"));
+        nodes.form(1);
+        assert_eq!(nodes[1].field("role").as_deref(), Some("slave"));
     }
 }
