@@ -12,7 +12,7 @@
 //! be spread evenly over the others. That is what [`deal`] does.
 //!
 //! Only a host that lies in several zones, each of which also has nodes elsewhere, is no part of a
-//! tree: there the zones are spread as evenly as can be, such hosts are not.
+//! tree: `crossing` looks after those.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -264,6 +264,12 @@ fn chains(places: &[Place]) -> Vec<(Set, Set)> {
             Some(zone) => (Set::Zone(zone), Set::Host(place.host)),
         })
         .collect()
+}
+
+/// Whether some host lies in several zones, each of which also has nodes elsewhere.
+pub(super) fn crosses(places: &[Place]) -> bool {
+    let sizes = Sizes::new(places);
+    places.iter().any(|place| sizes.crosses(place.host))
 }
 
 /// How many nodes each host, each zone, and each host has in each zone.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::affinity::{self, Mastership, Place};
-use super::{Plan, Step, joining};
+use super::{Plan, Step, crossing, joining};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot, SlotRange};
 
@@ -210,7 +210,10 @@ pub fn create(request: &Request) -> Result<Layout, CreateError> {
     let places = places(nodes);
     let masterships = masterships(nodes, masters);
     let order = affinity::interleave(&places, &masterships, masters);
-    let dealt = affinity::deal(&places, &order, masters);
+    let mut dealt = affinity::deal(&places, &order, masters);
+    if affinity::crosses(&places) {
+        dealt = crossing::improve(dealt, &order, &places, &masterships);
+    }
 
     let shards: Vec<Shard> = dealt
         .iter()

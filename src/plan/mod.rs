@@ -7,6 +7,7 @@
 pub mod create;
 
 mod affinity;
+mod crossing;
 
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;

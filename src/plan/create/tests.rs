@@ -350,6 +350,8 @@ enum Zones {
     AroundHosts,
     /// Each zone is on one host.
     WithinHosts,
+    /// Anyhow.
+    Crossing,
 }
 
 /// How roles are asked for in a random request.
@@ -375,6 +377,7 @@ fn requests(zones: Zones, roles: Roles, most: usize) -> impl Strategy<Value = Re
                 Zones::None => 0,
                 Zones::AroundHosts => (host * 7 + shift) % 3,
                 Zones::WithinHosts => host * 4 + zone,
+                Zones::Crossing => *zone,
             };
             node.zone = (zone > 0).then(|| format!("z{zone}"));
             match (roles, pin) {
@@ -484,6 +487,11 @@ proptest! {
     }
 
     #[test]
+    fn nor_where_hosts_and_zones_cross(request in any_requests(&[Zones::Crossing])) {
+        assert_least(&request);
+    }
+
+    #[test]
     fn no_host_or_zone_has_most_masters_if_avoidable(
         hosts in requests(Zones::None, Roles::Free, 12),
         zones in requests(Zones::AroundHosts, Roles::Free, 12),
@@ -521,7 +529,7 @@ fn a_thousand_nodes_are_spread_as_evenly_as_can_be() {
             .sum()
     }
     type Named = fn(usize) -> usize;
-    let cases: [(Named, Option<Named>); 6] = [
+    let cases: [(Named, Option<Named>); 7] = [
         (|number| number, None),
         (|number| number % 10, None),
         (|_| 0, None),
@@ -531,6 +539,8 @@ fn a_thousand_nodes_are_spread_as_evenly_as_can_be() {
             |number| number * number % 77,
             Some(|number| number * number % 77 % 3),
         ),
+        // Crossing.
+        (|number| number % 7, Some(|number| number / 13 % 5)),
     ];
     for (host, zone) in cases {
         for replicas in [0, 1, 2, 332] {
