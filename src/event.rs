@@ -3,7 +3,7 @@
 //! Events are facts; how they look (a line, a bar, a JSON object) is decided in `ui`.
 
 use crate::cluster::node::NodeId;
-use crate::cluster::slot::SlotRange;
+use crate::cluster::slot::SlotSet;
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Event {
         /// The master.
         node: NodeId,
         /// Its slots.
-        slots: SlotRange,
+        slots: SlotSet,
     },
     /// A replica was told its master.
     Replicates {

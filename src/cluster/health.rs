@@ -86,8 +86,10 @@ codes! {
     SeedNotMember = Error "seed-not-member",
     /// Nodes that say `cluster_state:fail`.
     StateNotOk = Error "cluster-state-not-ok",
-    /// Nodes that are reading their data from disk.
-    NodeLoading = Warning "node-loading",
+    /// Nodes that are reading their data from disk, and don't serve yet.
+    NodeLoading = Error "node-loading",
+    /// Masters that did not take a key (`--probe-write`), or not give it back.
+    ProbeFailed = Error "probe-write-failed",
     /// Replicas that have lost their master.
     ReplicaLinkDown = Error "replica-link-down",
     /// Replicas that receive a whole copy.
@@ -148,9 +150,10 @@ impl fmt::Display for Code {
 }
 
 /// What one look can't tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stability {
     /// Looked once.
+    #[default]
     Unknown,
     /// Two looks saw different things: the cluster is on its way.
     Settling,
@@ -159,7 +162,7 @@ pub enum Stability {
 }
 
 /// What is known besides the observation.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Background {
     /// Whether what members disagree about changes between two looks.
     pub stability: Stability,
@@ -195,6 +198,19 @@ impl Diagnosis {
         self.findings
             .iter()
             .all(|finding| finding.severity() == Severity::Warning)
+    }
+
+    /// Adds that a master did not take a key, or not give it back.
+    pub fn probe_failed(&mut self, id: NodeId, why: &str) {
+        self.findings.push(Finding {
+            code: Code::ProbeFailed,
+            message: format!("{} does not take writes: {why}", self.observation.name(id)),
+            nodes: vec![id],
+            slots: SlotSet::new(),
+            remedy: None,
+        });
+        self.findings
+            .sort_by_key(|finding| (finding.severity(), finding.code));
     }
 
     /// How many slots a master that is not down serves, 0 to 16384.

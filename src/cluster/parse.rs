@@ -107,8 +107,8 @@ pub struct View {
 }
 
 impl View {
-    /// The node whose view this is.
-    pub fn myself(&self) -> &Entry {
+    /// The line of the node whose view this is.
+    pub fn myself(&self) -> &Arc<Entry> {
         // The constructor has seen the line.
         let i = self.position(self.myself).unwrap_or_default();
         &self.entries[i]
