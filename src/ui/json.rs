@@ -1,0 +1,404 @@
+//! JSON for programs. Field names are a contract: fields may be added, none is renamed or dropped.
+//!
+//! Commands that read write one document on one line; commands that change a cluster write one
+//! object on each line, told apart by `event`, the last of them `done`.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use serde::Serialize;
+
+use super::condition::Row;
+use super::layout::{LayoutView, NodeName};
+use super::paint::plain;
+use super::verdict::{self, Totals};
+use crate::cluster::health::{Diagnosis, Finding};
+use crate::cluster::node::NodeId;
+use crate::cluster::parse::{MasterLink, OpenSlot, Product};
+use crate::cluster::slot::{SlotRange, SlotSet};
+use crate::cluster::topology::Standing;
+use crate::event::Event;
+use crate::exit_code::ExitCode;
+
+/// A range of slots, both ends included: `[0, 5460]`.
+type Range = [u16; 2];
+
+/// What `check` writes.
+#[derive(Debug, Serialize)]
+struct Check {
+    /// No finding is an error.
+    healthy: bool,
+    /// Slots that a master which is not down serves, 0 to 16384.
+    slots_covered: usize,
+    /// Keys on all masters that answered.
+    keys: u64,
+    /// Id of the node that led to the others.
+    lead: String,
+    /// All members: masters by their first slot, each followed by its replicas.
+    nodes: Vec<Node>,
+    /// What is wrong, errors first.
+    findings: Vec<FindingObject>,
+    /// What else the command did, as sentences.
+    notes: Vec<String>,
+}
+
+/// A member.
+#[derive(Debug, Serialize)]
+struct Node {
+    /// 40 hex digits.
+    id: String,
+    /// `host:port`, where we reach it, else where the others do; null where nobody knows.
+    addr: Option<String>,
+    /// Its announced name.
+    hostname: Option<String>,
+    /// `master` or `replica`.
+    role: &'static str,
+    /// Its slots.
+    slots: Vec<Range>,
+    /// Its open slots.
+    open: Vec<Open>,
+    /// Id of the master that it follows.
+    replicates: Option<String>,
+    /// Keys in all of its databases; null when it did not answer.
+    keys: Option<u64>,
+    /// Its role, then what the other members hold against it: `fail`, `fail?`, `handshake`,
+    /// `noaddr`.
+    flags: Vec<&'static str>,
+    /// Bus links of the other members to it: `connected` all, `partial` some, `disconnected` none.
+    link: &'static str,
+    /// A replica's link to its master: `up`, `syncing`, `down`; null for masters and silent nodes.
+    master_link: Option<&'static str>,
+    /// The worst that is known of it: `ok`, `fail`, `fail?`, `unreachable`, `foreign`,
+    /// `handshake`, `noaddr`, `loading`, `syncing`, `link-down`.
+    state: &'static str,
+    /// Its configuration epoch.
+    epoch: u64,
+    /// `redis` or `valkey`; null when it did not answer.
+    product: Option<&'static str>,
+    /// For example `7.0.15`.
+    version: Option<String>,
+    /// Bytes.
+    used_memory: Option<u64>,
+    /// Bytes; null for no limit.
+    maxmemory: Option<u64>,
+    /// Where it stands.
+    zone: Option<String>,
+}
+
+/// A slot on its way.
+#[derive(Debug, Serialize)]
+struct Open {
+    slot: u16,
+    /// `migrating` or `importing`.
+    direction: &'static str,
+    /// Id of the node at the other end.
+    peer: String,
+    /// Keys of the slot on this node; null when not counted.
+    keys: Option<u64>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Serialize)]
+struct FindingObject {
+    /// `error` or `warning`.
+    severity: &'static str,
+    /// What it is about, kebab-case.
+    code: &'static str,
+    /// A sentence for people.
+    message: String,
+    /// Ids of the nodes it is about.
+    nodes: Vec<String>,
+    /// The slots it is about.
+    slots: Vec<Range>,
+    /// A command that helps.
+    remedy: Option<String>,
+}
+
+/// What `info` writes.
+#[derive(Debug, Serialize)]
+struct Info {
+    /// Keys on all masters that answered.
+    keys: u64,
+    /// `keys` over 16384.
+    keys_per_slot: f64,
+    /// Slots that a master which is not down serves, 0 to 16384.
+    slots_covered: usize,
+    /// All masters, by their first slot.
+    masters: Vec<Master>,
+}
+
+/// A master in `info`.
+#[derive(Debug, Serialize)]
+struct Master {
+    /// 40 hex digits.
+    id: String,
+    /// `host:port`.
+    addr: Option<String>,
+    /// Its announced name.
+    hostname: Option<String>,
+    /// Its keys; null when it did not answer.
+    keys: Option<u64>,
+    /// How many slots it owns.
+    slots: usize,
+    /// How many replicas it has.
+    replicas: usize,
+}
+
+/// A line of a command that changes a cluster.
+#[derive(Debug, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+enum Line {
+    /// What is about to be made.
+    Plan {
+        masters: Vec<Shard>,
+        warnings: Vec<String>,
+    },
+    /// A part of the work begins.
+    Phase { phase: &'static str },
+    /// A wait goes on.
+    Waiting {
+        phase: &'static str,
+        ready: usize,
+        total: usize,
+    },
+    /// A master was given its slots.
+    SlotsAdded { node: String, slots: Range },
+    /// A replica was told its master.
+    Replicates { replica: String, master: String },
+    /// The last line.
+    Done { exit_code: u8, message: String },
+}
+
+/// A master of a plan.
+#[derive(Debug, Serialize)]
+struct Shard {
+    #[serde(flatten)]
+    master: Name,
+    slots: Vec<Range>,
+    replicas: Vec<Name>,
+}
+
+/// A node of a plan.
+#[derive(Debug, Serialize)]
+struct Name {
+    id: String,
+    addr: String,
+    zone: Option<String>,
+}
+
+/// `check`.
+pub(super) fn check(
+    out: &mut impl Write,
+    diagnosis: &Diagnosis,
+    zones: &BTreeMap<NodeId, String>,
+    notes: &[String],
+) -> io::Result<()> {
+    let rows = Row::all(diagnosis);
+    let document = Check {
+        healthy: diagnosis.is_healthy(),
+        slots_covered: diagnosis.slots_covered(),
+        keys: Totals::of(&rows).keys,
+        lead: diagnosis.observation.lead.to_string(),
+        nodes: rows.iter().map(|row| node(row, zones)).collect(),
+        findings: diagnosis.findings.iter().map(finding).collect(),
+        notes: notes.iter().map(|note| plain(note)).collect(),
+    };
+    line(out, &document)
+}
+
+/// `info`.
+pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
+    let rows = Row::all(diagnosis);
+    let totals = Totals::of(&rows);
+    let replicas = verdict::replica_counts(&rows);
+    let masters = rows.iter().filter(|row| row.is_master());
+    let document = Info {
+        keys: totals.keys,
+        keys_per_slot: totals.keys_per_slot(),
+        slots_covered: diagnosis.slots_covered(),
+        masters: masters
+            .map(|row| Master {
+                id: row.member.id.to_string(),
+                addr: addr(row),
+                hostname: hostname(row),
+                keys: row.keys(),
+                slots: row.member.slots.count(),
+                replicas: replicas.get(&row.member.id).copied().unwrap_or_default(),
+            })
+            .collect(),
+    };
+    line(out, &document)
+}
+
+/// The plan of `create`.
+pub(super) fn layout(out: &mut impl Write, layout: &LayoutView) -> io::Result<()> {
+    let masters = layout.masters.iter().map(|shard| Shard {
+        master: name(&shard.master),
+        slots: vec![range(shard.slots)],
+        replicas: shard.replicas.iter().map(name).collect(),
+    });
+    line(
+        out,
+        &Line::Plan {
+            masters: masters.collect(),
+            warnings: layout.warnings.iter().map(|w| plain(w)).collect(),
+        },
+    )
+}
+
+/// Something that happened.
+pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
+    let object = match *event {
+        Event::Phase(phase) => Line::Phase {
+            phase: phase.word(),
+        },
+        Event::Waiting {
+            phase,
+            ready,
+            total,
+        } => Line::Waiting {
+            phase: phase.word(),
+            ready,
+            total,
+        },
+        Event::SlotsAdded { node, slots } => Line::SlotsAdded {
+            node: node.to_string(),
+            slots: range(slots),
+        },
+        Event::Replicates { replica, master } => Line::Replicates {
+            replica: replica.to_string(),
+            master: master.to_string(),
+        },
+    };
+    line(out, &object)
+}
+
+/// The last line.
+pub(super) fn done(out: &mut impl Write, code: ExitCode, message: &str) -> io::Result<()> {
+    let message = plain(message);
+    let exit_code = code as u8;
+    line(out, &Line::Done { exit_code, message })
+}
+
+fn line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, document)?;
+    writeln!(out)
+}
+
+fn node(row: &Row<'_>, zones: &BTreeMap<NodeId, String>) -> Node {
+    let member = row.member;
+    let report = row.node.and_then(|node| node.report());
+    let info = report.map(|report| &report.info);
+    let zone = zones.get(&member.id).cloned();
+    let version = info.and_then(|info| info.version);
+    Node {
+        id: member.id.to_string(),
+        addr: addr(row),
+        hostname: hostname(row),
+        role: member.role.word(),
+        slots: ranges(&member.slots),
+        open: member
+            .open
+            .iter()
+            .map(|open| open_slot(open, report.and_then(|r| r.open_keys.get(&open.slot))))
+            .collect(),
+        replicates: member.master.map(|id| id.to_string()),
+        keys: row.keys(),
+        flags: flags(row),
+        link: link(member.standing),
+        master_link: info
+            .and_then(|info| info.master_link)
+            .filter(|_| !row.is_master())
+            .map(|link| match link {
+                MasterLink::Up => "up",
+                MasterLink::Syncing => "syncing",
+                MasterLink::Down(_) => "down",
+            }),
+        state: row.condition.word(),
+        epoch: member.epoch,
+        product: version.map(|version| match version.product {
+            Product::Redis => "redis",
+            Product::Valkey => "valkey",
+        }),
+        version: version.map(|version| {
+            let [major, minor, patch] = version.numbers;
+            format!("{major}.{minor}.{patch}")
+        }),
+        used_memory: info.and_then(|info| info.used_memory),
+        maxmemory: info.and_then(|info| info.maxmemory).filter(|max| *max > 0),
+        zone: zone
+            .or_else(|| Some(info?.availability_zone.as_deref()?.to_string()))
+            .map(|zone| plain(&zone)),
+    }
+}
+
+fn flags(row: &Row<'_>) -> Vec<&'static str> {
+    let standing = row.member.standing;
+    let mut flags = vec![row.member.role.word()];
+    if standing.is_down() {
+        flags.push("fail");
+    } else if standing.failed + standing.failing > 0 {
+        flags.push("fail?");
+    }
+    if standing.handshake > 0 {
+        flags.push("handshake");
+    }
+    if standing.no_address > 0 {
+        flags.push("noaddr");
+    }
+    flags
+}
+
+fn link(standing: Standing) -> &'static str {
+    if standing.linked == standing.asked {
+        "connected"
+    } else if standing.linked == 0 {
+        "disconnected"
+    } else {
+        "partial"
+    }
+}
+
+fn open_slot(open: &OpenSlot, keys: Option<&u64>) -> Open {
+    Open {
+        slot: open.slot.number(),
+        direction: open.direction.word(),
+        peer: open.peer.to_string(),
+        keys: keys.copied(),
+    }
+}
+
+fn finding(finding: &Finding) -> FindingObject {
+    FindingObject {
+        severity: finding.severity().word(),
+        code: finding.code.word(),
+        message: plain(&finding.message),
+        nodes: finding.nodes.iter().map(ToString::to_string).collect(),
+        slots: ranges(&finding.slots),
+        remedy: finding.remedy.as_deref().map(plain),
+    }
+}
+
+fn addr(row: &Row<'_>) -> Option<String> {
+    Some(row.node?.addr()?.to_string())
+}
+
+fn hostname(row: &Row<'_>) -> Option<String> {
+    Some(plain(row.node?.hostname.as_deref()?))
+}
+
+fn name(name: &NodeName) -> Name {
+    Name {
+        id: name.id.to_string(),
+        addr: name.addr.to_string(),
+        zone: name.zone.as_deref().map(plain),
+    }
+}
+
+fn range(range: SlotRange) -> Range {
+    [range.start().number(), range.end().number()]
+}
+
+fn ranges(slots: &SlotSet) -> Vec<Range> {
+    slots.ranges().into_iter().map(range).collect()
+}

@@ -1,0 +1,104 @@
+//! Metrics for the textfile collector of Prometheus' node exporter.
+//!
+//! Every code of a finding has a line, also at 0: an alert on a series that vanishes never ends.
+
+use std::io::{self, Write};
+
+use super::condition::{Condition, Row};
+use super::paint::plain;
+use super::verdict::{self, Totals};
+use crate::cluster::health::{Code, Diagnosis};
+use crate::cluster::parse::MasterLink;
+
+/// `check`.
+pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
+    let rows = Row::all(diagnosis);
+    let totals = Totals::of(&rows);
+
+    let name = "redis_trib_cluster_healthy";
+    head(out, name, "Whether no finding is an error.")?;
+    writeln!(out, "{name} {}", u8::from(diagnosis.is_healthy()))?;
+
+    let name = "redis_trib_cluster_slots_covered";
+    head(out, name, "Slots that a master which is not down serves.")?;
+    writeln!(out, "{name} {}", diagnosis.slots_covered())?;
+
+    let name = "redis_trib_cluster_nodes";
+    head(out, name, "Members by role.")?;
+    writeln!(out, "{name}{{role=\"master\"}} {}", totals.masters)?;
+    writeln!(out, "{name}{{role=\"replica\"}} {}", totals.replicas())?;
+
+    let name = "redis_trib_node_up";
+    head(
+        out,
+        name,
+        "Whether a member answers and is not held for dead.",
+    )?;
+    for row in &rows {
+        let answers = row.node.is_some_and(|node| node.report().is_some());
+        let up = answers && row.condition != Condition::Fail;
+        writeln!(out, "{name}{} {}", labels(row), u8::from(up))?;
+    }
+
+    let name = "redis_trib_node_keys";
+    head(out, name, "Keys of a member that answers.")?;
+    for row in &rows {
+        if let Some(keys) = row.keys() {
+            writeln!(out, "{name}{} {keys}", labels(row))?;
+        }
+    }
+
+    let name = "redis_trib_replica_link_up";
+    head(out, name, "Whether a replica that answers has its master.")?;
+    for row in rows.iter().filter(|row| !row.is_master()) {
+        let report = row.node.and_then(|node| node.report());
+        if let Some(link) = report.and_then(|report| report.info.master_link) {
+            let up = u8::from(link == MasterLink::Up);
+            writeln!(out, "{name}{} {up}", labels(row))?;
+        }
+    }
+
+    let name = "redis_trib_findings";
+    head(out, name, "Findings by code and severity.")?;
+    for code in Code::ALL {
+        let count = verdict::findings_about(diagnosis, *code).count();
+        let severity = code.severity().word();
+        writeln!(
+            out,
+            "{name}{{code=\"{code}\",severity=\"{severity}\"}} {count}"
+        )?;
+    }
+    Ok(())
+}
+
+fn head(out: &mut impl Write, name: &str, help: &str) -> io::Result<()> {
+    writeln!(out, "# HELP {name} {help}")?;
+    writeln!(out, "# TYPE {name} gauge")
+}
+
+fn labels(row: &Row<'_>) -> String {
+    format!(
+        "{{id=\"{}\",addr=\"{}\"}}",
+        row.member.id,
+        escaped(&row.addr())
+    )
+}
+
+/// A label's value: backslash, quote and line feed escaped (Prometheus' text format 0.0.4).
+fn escaped(value: &str) -> String {
+    let escaped = value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n");
+    plain(&escaped)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn label_values_are_escaped() {
+        assert_eq!(escaped("a\\b\"c\nd\x1be"), "a\\\\b\\\"c\\nde");
+    }
+}
