@@ -1,0 +1,235 @@
+//! How far the work is, on standard error.
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::event::{Event, Phase};
+
+/// How progress looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Not at all.
+    Silent,
+    /// A spinner that moves; a line for each part that is done.
+    Spinner,
+    /// A line now and then.
+    Lines,
+    /// redis-trib.rb's lines, and its dots.
+    Dots,
+}
+
+/// How often a wait without a terminal says how far it is.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How often redis-trib.rb wrote a dot.
+const DOT_EVERY: Duration = Duration::from_secs(1);
+const FRAME: Duration = Duration::from_millis(100);
+
+/// The progress of one command.
+#[derive(Debug)]
+pub(super) struct Progress {
+    look: Look,
+    current: Option<Part>,
+}
+
+/// The part of the work in hand.
+#[derive(Debug)]
+struct Part {
+    phase: Phase,
+    began: Instant,
+    /// When something was last written about it.
+    said: Instant,
+    display: Display,
+}
+
+#[derive(Debug)]
+enum Display {
+    /// Everything said stands on lines of its own.
+    Complete,
+    /// Dots may follow on the same line.
+    OpenLine,
+    Spinner(ProgressBar),
+}
+
+impl Progress {
+    pub(super) fn new(look: Look) -> Self {
+        let current = None;
+        Self { look, current }
+    }
+
+    /// Shows what happened, as far as it shows.
+    pub(super) fn event(&mut self, event: &Event) {
+        match *event {
+            Event::Phase(phase) => self.begin(phase),
+            Event::Waiting {
+                phase,
+                ready,
+                total,
+            } => {
+                if self.current.as_ref().is_none_or(|part| part.phase != phase) {
+                    self.begin(phase);
+                }
+                self.waiting(ready, total);
+            }
+            // The plan has said both.
+            Event::SlotsAdded { .. } | Event::Replicates { .. } => {}
+        }
+    }
+
+    /// The part in hand has come to its end.
+    pub(super) fn finish(&mut self) {
+        let Some(part) = self.current.take() else {
+            return;
+        };
+        match part.display {
+            Display::Complete => {}
+            Display::OpenLine => say("\n"),
+            Display::Spinner(bar) => {
+                bar.finish_and_clear();
+                let seconds = part.began.elapsed().as_secs_f64();
+                say(&format!("{} ({seconds:.1} s)\n", done(part.phase)));
+            }
+        }
+    }
+
+    /// The part in hand was broken off.
+    pub(super) fn abandon(&mut self) {
+        match self.current.take().map(|part| part.display) {
+            None | Some(Display::Complete) => {}
+            Some(Display::OpenLine) => say("\n"),
+            Some(Display::Spinner(bar)) => bar.finish_and_clear(),
+        }
+    }
+
+    /// Does something that writes to the terminal, and keeps the two apart.
+    pub(super) fn aside<T>(&mut self, write: impl FnOnce() -> T) -> T {
+        match self.current.as_mut().map(|part| &mut part.display) {
+            None | Some(Display::Complete) => write(),
+            Some(display @ Display::OpenLine) => {
+                say("\n");
+                *display = Display::Complete;
+                write()
+            }
+            Some(Display::Spinner(bar)) => bar.suspend(write),
+        }
+    }
+
+    fn begin(&mut self, phase: Phase) {
+        self.finish();
+        let display = match self.look {
+            Look::Silent => Display::Complete,
+            Look::Spinner => spinner(phase),
+            Look::Lines => {
+                say(&format!("{}\n", doing(phase)));
+                Display::Complete
+            }
+            Look::Dots => classic(phase),
+        };
+        let now = Instant::now();
+        self.current = Some(Part {
+            phase,
+            began: now,
+            said: now,
+            display,
+        });
+    }
+
+    fn waiting(&mut self, ready: usize, total: usize) {
+        let Some(part) = &mut self.current else {
+            return;
+        };
+        let far = || format!("{}: {ready} of {total}", doing(part.phase));
+        match (self.look, &part.display) {
+            (Look::Silent, _) => {}
+            (_, Display::Spinner(bar)) => bar.set_message(far()),
+            (Look::Dots, display) if part.said.elapsed() >= DOT_EVERY => {
+                if matches!(display, Display::Complete) {
+                    part.display = Display::OpenLine;
+                }
+                say(".");
+                part.said = Instant::now();
+            }
+            (Look::Lines, _) if part.said.elapsed() >= LINE_EVERY => {
+                say(&format!(
+                    "{} ({} s)\n",
+                    far(),
+                    part.began.elapsed().as_secs()
+                ));
+                part.said = Instant::now();
+            }
+            (Look::Dots | Look::Lines | Look::Spinner, _) => {}
+        }
+    }
+}
+
+fn spinner(phase: Phase) -> Display {
+    let bar = ProgressBar::new_spinner();
+    // The template is a constant; one that can't be read leaves indicatif's own.
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.set_message(doing(phase));
+    bar.enable_steady_tick(FRAME);
+    Display::Spinner(bar)
+}
+
+/// redis-trib.rb's lines (walkthrough), as far as it had one for the phase.
+fn classic(phase: Phase) -> Display {
+    match phase {
+        Phase::AddSlots | Phase::Replicate => Display::Complete,
+        Phase::SetEpochs => {
+            say(">>> Nodes configuration updated\n");
+            say(">>> Assign a different config epoch to each node\n");
+            Display::Complete
+        }
+        Phase::Meet => {
+            say(">>> Sending CLUSTER MEET messages to join the cluster\n");
+            Display::Complete
+        }
+        Phase::Join => {
+            say("Waiting for the cluster to join");
+            Display::OpenLine
+        }
+        Phase::Agree => {
+            say("Waiting for all nodes to agree");
+            Display::OpenLine
+        }
+        Phase::Usable => {
+            say("Waiting for the cluster to be usable");
+            Display::OpenLine
+        }
+    }
+}
+
+fn doing(phase: Phase) -> &'static str {
+    match phase {
+        Phase::AddSlots => "giving the masters their slots",
+        Phase::SetEpochs => "giving every node a config epoch of its own",
+        Phase::Meet => "telling the nodes to meet",
+        Phase::Join => "waiting for every node to know every other",
+        Phase::Replicate => "telling the replicas their masters",
+        Phase::Agree => "waiting for all nodes to agree about slots and roles",
+        Phase::Usable => "waiting for cluster_state:ok and for every replica's copy",
+    }
+}
+
+fn done(phase: Phase) -> &'static str {
+    match phase {
+        Phase::AddSlots => "the masters have their slots",
+        Phase::SetEpochs => "every node has a config epoch of its own",
+        Phase::Meet => "the nodes were told to meet",
+        Phase::Join => "every node knows every other",
+        Phase::Replicate => "the replicas know their masters",
+        Phase::Agree => "all nodes agree about slots and roles",
+        Phase::Usable => "every node says cluster_state:ok, every replica has its copy",
+    }
+}
+
+/// Progress that nobody can read is no reason to stop.
+fn say(text: &str) {
+    let mut stderr = io::stderr().lock();
+    let _ = stderr
+        .write_all(text.as_bytes())
+        .and_then(|()| stderr.flush());
+}
