@@ -1,0 +1,179 @@
+//! Questions at a terminal.
+//!
+//! An answer is read as a line from the terminal as it is, not key by key. `dialoguer` (0.12) reads
+//! key by key: `console` (0.16) switches the terminal to raw mode for each, so Ctrl-D and Ctrl-Z are
+//! dead keys, and a signal that reaches another thread leaves the terminal raw. Here the kernel
+//! edits the line, Ctrl-C is an ordinary SIGINT, Ctrl-D the end of input, and there is nothing to
+//! restore because nothing is changed.
+
+use std::io::{self, IsTerminal, Write};
+
+use tokio::sync::oneshot;
+
+use super::paint::plain;
+
+/// What a person said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// `yes`, in any case of letters.
+    Accepted,
+    /// Anything else.
+    Declined,
+}
+
+/// There is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    /// Nobody to ask: standard input or standard error is not a terminal.
+    #[error("there is no terminal to ask on")]
+    NoTerminal,
+    /// The input ended (Ctrl-D, or the terminal went away).
+    #[error("the input ended before an answer")]
+    Closed,
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// The terminal could not be read or written.
+    #[error("can't ask on the terminal: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Asks for consent: first what it is about, then the question.
+pub(super) async fn confirm(question: &str, cluster: &str) -> Result<Answer, PromptError> {
+    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return Err(PromptError::NoTerminal);
+    }
+    let ended = tokio::select! {
+        // Polled first, so that Ctrl-C is listened for before the question is out.
+        biased;
+        signal = tokio::signal::ctrl_c() => match signal {
+            Ok(()) => PromptError::Interrupted,
+            Err(error) => PromptError::Io(error),
+        },
+        line = ask(question, cluster) => match line {
+            Ok(Some(line)) => return Ok(answer(&line)),
+            Ok(None) => PromptError::Closed,
+            Err(error) => PromptError::Io(error),
+        },
+    };
+    // The cursor still stands behind the question.
+    writeln!(io::stderr().lock())?;
+    Err(ended)
+}
+
+/// Writes the question and reads a line; `None` at the end of input.
+async fn ask(question: &str, cluster: &str) -> io::Result<Option<String>> {
+    {
+        let mut stderr = io::stderr().lock();
+        writeln!(stderr, "{}", plain(cluster))?;
+        write!(stderr, "{} (type 'yes' to accept): ", plain(question))?;
+        stderr.flush()?;
+    }
+    let (sender, receiver) = oneshot::channel();
+    // A thread of its own and not one of the runtime's: the runtime waits for its threads when it
+    // ends, and after Ctrl-C nobody may ever finish this line.
+    std::thread::Builder::new()
+        .name("prompt".to_string())
+        .spawn(move || {
+            let mut line = String::new();
+            let read = io::stdin().read_line(&mut line);
+            // Nobody listens any more after Ctrl-C.
+            let _ = sender.send(read.map(|bytes| (bytes > 0).then_some(line)));
+        })?;
+    // A thread that ended without a word has read nothing.
+    receiver.await.unwrap_or(Ok(None))
+}
+
+fn answer(line: &str) -> Answer {
+    if line.trim().eq_ignore_ascii_case("yes") {
+        Answer::Accepted
+    } else {
+        Answer::Declined
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_yes_accepts() {
+        for yes in ["yes\n", "YES\r\n", " Yes \n"] {
+            assert_eq!(answer(yes), Answer::Accepted, "{yes:?}");
+        }
+        for no in ["", "\n", "y\n", "no\n", "yes please\n", "\u{1b}yes\n"] {
+            assert_eq!(answer(no), Answer::Declined, "{no:?}");
+        }
+    }
+
+    /// Not a test: what the tests below run in a terminal of its own.
+    #[test]
+    #[ignore = "run by the other tests, on a pseudo-terminal"]
+    fn child() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let question = "Can I set the above configuration?";
+        let asked = runtime.block_on(confirm(question, "A new cluster\u{1b}[2J of 6 nodes."));
+        writeln!(io::stderr(), "result: {asked:?}").unwrap();
+    }
+
+    /// Asks on a pseudo-terminal, types, and returns what was shown until the program ended.
+    fn on_terminal(keys: &str) -> String {
+        let binary = std::env::current_exe().unwrap();
+        let child = "--ignored --exact ui::prompt::tests::child --nocapture";
+        // The shell outlives the program, Ctrl-C too, and tells what became of the terminal.
+        let script = format!(
+            "trap : INT; stty -a; {} {child}; stty -a; echo over",
+            binary.display()
+        );
+        let mut command = std::process::Command::new("sh");
+        command.arg("-c").arg(script);
+        let mut terminal = rexpect::session::spawn_command(command, Some(20_000)).unwrap();
+        let before = terminal.exp_string("(type 'yes' to accept): ").unwrap();
+        terminal.send(keys).unwrap();
+        terminal.flush().unwrap();
+        let after = terminal.exp_string("over").unwrap();
+        let settings = |text: &str| {
+            let start = text.find("speed").unwrap();
+            text[start..start + 400].to_string()
+        };
+        assert_eq!(settings(&before), settings(&after));
+        assert!(before.contains("A new cluster[2J of 6 nodes."), "{before}");
+        assert!(
+            !(before + &after).contains("\u{1b}[?25l"),
+            "the cursor was hidden"
+        );
+        after
+    }
+
+    #[test]
+    fn a_terminal_is_asked_and_left_as_it_was() {
+        for (keys, result) in [
+            ("yes\r", "Ok(Accepted)"),
+            // The terminal edits the line.
+            ("no\u{7f}\u{7f}yes\r", "Ok(Accepted)"),
+            ("y\r", "Ok(Declined)"),
+            ("\r", "Ok(Declined)"),
+            ("\u{4}", "Err(Closed)"),
+            ("ye\u{3}", "Err(Interrupted)"),
+        ] {
+            let shown = on_terminal(keys);
+            assert!(
+                shown.contains(&format!("result: {result}")),
+                "{keys:?}: {shown}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_a_terminal_nobody_is_asked() {
+        let child = "--ignored --exact ui::prompt::tests::child --nocapture";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(child.split(' '))
+            .stdin(std::process::Stdio::null())
+            .output()
+            .unwrap();
+        let shown = String::from_utf8(output.stderr).unwrap();
+        assert!(shown.contains("result: Err(NoTerminal)"), "{shown}");
+        assert!(!shown.contains("yes"), "{shown}");
+    }
+}
