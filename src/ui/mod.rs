@@ -1,0 +1,348 @@
+//! What people and scripts see. Nothing else in the program prints.
+//!
+//! Results go to standard output; plans too. Hints, warnings, errors, progress and prompts go to
+//! standard error. What is shown is data and events; the servers are out of reach from here.
+//!
+//! A reader that goes away (`redis-trib check … | head -1`) is no error: what it would have read is
+//! dropped, the work goes on, and the exit code is the work's.
+
+mod classic;
+mod condition;
+mod grid;
+mod json;
+mod layout;
+mod nagios;
+mod node_table;
+mod paint;
+mod progress;
+mod prometheus;
+mod prompt;
+mod table;
+mod verdict;
+
+#[cfg(test)]
+mod samples;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::cluster::health::Diagnosis;
+use crate::cluster::node::NodeId;
+use crate::event::Event;
+use crate::exit_code::ExitCode;
+
+pub use layout::{LayoutView, NodeName, PlannedShard};
+pub use nagios::Status;
+pub use prompt::{Answer, PromptError};
+
+use paint::{Paint, Tone, plain};
+use progress::{Look, Progress};
+use table::Sheet;
+
+/// How results look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum OutputArg {
+    /// `table` on a terminal, `classic` in a pipe.
+    #[default]
+    Auto,
+    /// For people.
+    Table,
+    /// The lines of redis-trib.rb and redis-cli, for the scripts that read them.
+    Classic,
+    /// For programs: one document, or one object per line from commands that change a cluster.
+    Json,
+    /// Metrics for the textfile collector of Prometheus' node exporter (check only).
+    Prometheus,
+    /// One line and the exit codes of Nagios (check only).
+    Nagios,
+}
+
+/// When to write colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum ColorArg {
+    /// On a terminal, unless NO_COLOR is set.
+    #[default]
+    Auto,
+    /// Also in a pipe.
+    Always,
+    /// Not at all.
+    Never,
+}
+
+/// How much is said besides results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Verbosity {
+    /// Hints and progress too.
+    #[default]
+    Normal,
+    /// Warnings and errors only.
+    Quiet,
+}
+
+/// What the command line says about output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct UiOptions {
+    /// How results look.
+    pub output: OutputArg,
+    /// When to write colours.
+    pub color: ColorArg,
+    /// How much is said besides results.
+    pub quiet: Verbosity,
+}
+
+/// What `check` shows besides the diagnosis.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CheckExtra {
+    /// The zone of each node, where it is known.
+    pub zones: BTreeMap<NodeId, String>,
+    /// What else the command found out, as sentences; they come last.
+    pub notes: Vec<String>,
+}
+
+/// The two streams, and what goes where.
+#[derive(Debug)]
+pub struct Ui {
+    format: Format,
+    /// Colours on standard error.
+    paint: Paint,
+    verbosity: Verbosity,
+    /// Locked for as long as anything is written: two threads never share a line.
+    progress: Mutex<Progress>,
+}
+
+/// How results look, settled.
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Table(Sheet),
+    Classic(Paint),
+    Json,
+    Prometheus,
+    Nagios,
+}
+
+/// Where the program runs, as far as output depends on it.
+#[derive(Debug, Clone, Copy)]
+struct Surroundings {
+    stdout: Stream,
+    stderr: Stream,
+    colors: Colors,
+    width: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stream {
+    Terminal,
+    Pipe,
+}
+
+/// Whether a terminal wants colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Colors {
+    Wanted,
+    Unwanted,
+}
+
+/// The width of a table that goes to no terminal.
+const DEFAULT_WIDTH: usize = 120;
+
+impl Surroundings {
+    fn read() -> Self {
+        let stream = |terminal: bool| match terminal {
+            true => Stream::Terminal,
+            false => Stream::Pipe,
+        };
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let is_dumb = variable("TERM").is_some_and(|term| term == "dumb");
+        let size = console::Term::stdout().size_checked();
+        let columns = || variable("COLUMNS")?.parse().ok();
+        Self {
+            stdout: stream(io::stdout().is_terminal()),
+            stderr: stream(io::stderr().is_terminal()),
+            // https://no-color.org: set and not empty.
+            colors: if variable("NO_COLOR").is_some() || is_dumb {
+                Colors::Unwanted
+            } else {
+                Colors::Wanted
+            },
+            width: size
+                .map(|(_, width)| usize::from(width))
+                .or_else(columns)
+                .unwrap_or(DEFAULT_WIDTH),
+        }
+    }
+
+    fn paint(self, color: ColorArg, stream: Stream) -> Paint {
+        match (color, stream, self.colors) {
+            (ColorArg::Always, _, _) => Paint::Ansi,
+            (ColorArg::Auto, Stream::Terminal, Colors::Wanted) => Paint::Ansi,
+            _ => Paint::Plain,
+        }
+    }
+
+    fn format(self, options: UiOptions) -> Format {
+        let paint = self.paint(options.color, self.stdout);
+        let width = self.width;
+        match (options.output, self.stdout) {
+            (OutputArg::Table, _) | (OutputArg::Auto, Stream::Terminal) => {
+                Format::Table(Sheet { width, paint })
+            }
+            (OutputArg::Classic, _) | (OutputArg::Auto, Stream::Pipe) => Format::Classic(paint),
+            (OutputArg::Json, _) => Format::Json,
+            (OutputArg::Prometheus, _) => Format::Prometheus,
+            (OutputArg::Nagios, _) => Format::Nagios,
+        }
+    }
+
+    fn look(self, format: Format, verbosity: Verbosity) -> Look {
+        match (verbosity, format, self.stderr) {
+            (Verbosity::Quiet, _, _) => Look::Silent,
+            (_, Format::Classic(_), _) => Look::Dots,
+            (_, Format::Table(_), Stream::Terminal) => Look::Spinner,
+            (_, Format::Table(_), Stream::Pipe) => Look::Lines,
+            // Events in a file, and a person who waits for the end of them.
+            (_, Format::Json, Stream::Terminal) if self.stdout == Stream::Pipe => Look::Spinner,
+            _ => Look::Silent,
+        }
+    }
+}
+
+impl Ui {
+    /// Settles how output looks, from the options and from where the two streams go.
+    pub fn new(options: UiOptions) -> Self {
+        Self::within(Surroundings::read(), options)
+    }
+
+    fn within(surroundings: Surroundings, options: UiOptions) -> Self {
+        let format = surroundings.format(options);
+        let look = surroundings.look(format, options.quiet);
+        Self {
+            format,
+            paint: surroundings.paint(options.color, surroundings.stderr),
+            verbosity: options.quiet,
+            progress: Mutex::new(Progress::new(look)),
+        }
+    }
+
+    /// The result of `check`.
+    pub fn diagnosis(&self, diagnosis: &Diagnosis, extra: &CheckExtra) -> io::Result<()> {
+        self.progress().abandon();
+        let notes = &extra.notes;
+        self.result(|out| match self.format {
+            Format::Table(sheet) => table::check(out, diagnosis, notes, sheet),
+            Format::Classic(paint) => classic::check(out, diagnosis, notes, paint),
+            Format::Json => json::check(out, diagnosis, &extra.zones, notes),
+            Format::Prometheus => prometheus::check(out, diagnosis),
+            Format::Nagios => nagios::check(out, diagnosis),
+        })
+    }
+
+    /// The result of `info`. The formats that only `check` has say the same as there.
+    pub fn info(&self, diagnosis: &Diagnosis) -> io::Result<()> {
+        self.progress().abandon();
+        self.result(|out| match self.format {
+            Format::Table(sheet) => table::info(out, diagnosis, sheet),
+            Format::Classic(paint) => classic::info(out, diagnosis, paint),
+            Format::Json => json::info(out, diagnosis),
+            Format::Prometheus => prometheus::check(out, diagnosis),
+            Format::Nagios => nagios::check(out, diagnosis),
+        })
+    }
+
+    /// The plan of `create`. The formats that only `check` has give way to `classic`.
+    pub fn layout(&self, layout: &LayoutView) -> io::Result<()> {
+        self.progress().abandon();
+        self.result(|out| match self.format {
+            Format::Table(sheet) => table::layout(out, layout, sheet),
+            Format::Classic(paint) => classic::layout(out, layout, paint),
+            Format::Json => json::layout(out, layout),
+            Format::Prometheus | Format::Nagios => classic::layout(out, layout, Paint::Plain),
+        })
+    }
+
+    /// Something that happened: a line of JSON, and progress for whoever looks on. Nothing that
+    /// goes wrong here stops a change that is under way; [`Self::done`] reports it.
+    pub fn event(&self, event: &Event) {
+        if let Format::Json = self.format {
+            let _ = self.result(|out| json::event(out, event));
+        }
+        self.progress().event(event);
+    }
+
+    /// The end of a command that changes a cluster, said on standard output; in JSON the last line.
+    pub fn done(&self, code: ExitCode, message: &str) -> io::Result<()> {
+        match code {
+            ExitCode::Done => self.progress().finish(),
+            _ => self.progress().abandon(),
+        }
+        self.result(|out| match self.format {
+            Format::Json => json::done(out, code, message),
+            _ if message.is_empty() => Ok(()),
+            _ => writeln!(out, "{}", plain(message)),
+        })
+    }
+
+    /// What the user may do next.
+    pub fn hint(&self, text: &str) {
+        if self.verbosity == Verbosity::Normal {
+            self.aside(&self.paint.tone(Tone::Strong, "hint:"), text);
+        }
+    }
+
+    /// What the user should know, though the work goes on.
+    pub fn warn(&self, text: &str) {
+        self.aside(&self.paint.tone(Tone::Warning, "warning:"), text);
+    }
+
+    /// Why the program ends with that code. `main` says it, once; for Nagios it is the result.
+    pub fn error(&self, error: &anyhow::Error, code: ExitCode) {
+        self.progress().abandon();
+        if let Format::Nagios = self.format {
+            // Nagios reads nothing but standard output, and the exit code says the rest.
+            let _ = self.result(|out| nagios::error(out, code, &format!("{error:#}")));
+            return;
+        }
+        self.aside(&self.paint.tone(Tone::Bad, "error:"), &error.to_string());
+        for cause in error.chain().skip(1) {
+            self.aside("  because:", &cause.to_string());
+        }
+    }
+
+    /// Asks for consent on the terminal: says what `cluster` it is about, then asks `question`
+    /// (`Can I set the above configuration?`). Without a terminal it fails at once.
+    pub async fn confirm(&self, question: &str, cluster: &str) -> Result<Answer, PromptError> {
+        self.progress().finish();
+        prompt::confirm(question, cluster).await
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        // A thread that died while it wrote has left nothing that could be wrong.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a whole result at once.
+    fn result(&self, render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> io::Result<()> {
+        let mut text = Vec::new();
+        render(&mut text)?;
+        let written = self.progress().aside(|| {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(&text)?;
+            stdout.flush()
+        });
+        match written {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Writes to standard error; nothing can be done where that fails.
+    fn aside(&self, label: &str, text: &str) {
+        let lines: Vec<String> = text.lines().map(plain).collect();
+        let text = format!("{label} {}\n", lines.join("\n  "));
+        self.progress().aside(|| {
+            let _ = io::stderr().lock().write_all(text.as_bytes());
+        });
+    }
+}
