@@ -13,3 +13,4 @@ pub mod cluster;
 pub mod event;
 pub mod exit_code;
 pub mod plan;
+pub mod ui;
