@@ -8,9 +8,16 @@
 //!
 //! [`cluster`] and [`plan`] are pure; [`client`] is the only folder that names the `redis` crate.
 
+pub mod agreement;
+pub mod cli;
 pub mod client;
 pub mod cluster;
+pub mod commands;
+pub mod connections;
+pub mod discover;
 pub mod event;
+pub mod execute;
 pub mod exit_code;
 pub mod plan;
+pub mod seed;
 pub mod ui;

@@ -301,15 +301,35 @@ impl NodeClient {
     }
 
     /// CLUSTER COUNTKEYSINSLOT of each slot, in their order (Redis ≥ 3.0): the keys that the node
-    /// itself holds in database 0, expired ones included.
-    pub async fn cluster_countkeysinslot(&self, slots: &[Slot]) -> Result<Vec<u64>, ClientError> {
+    /// itself holds in that database, expired ones included. Cluster nodes have more than database
+    /// 0 from Valkey 9 on.
+    pub async fn cluster_countkeysinslot(
+        &self,
+        database: u32,
+        slots: &[Slot],
+    ) -> Result<Vec<u64>, ClientError> {
         let mut counts = Vec::with_capacity(slots.len());
         for slots in slots.chunks(COUNTS_PER_PIPELINE) {
             let count = |slot: &Slot| Command::named("CLUSTER COUNTKEYSINSLOT").arg(slot.number());
-            let commands = slots.iter().map(count).collect();
+            let mut commands: Vec<Command> = slots.iter().map(count).collect();
+            // Back again in the same pipeline: everything else counts on database 0. There is
+            // nothing to select, and perhaps no right to, where all keys are in 0.
+            let selects = usize::from(database != 0);
+            if database != 0 {
+                commands.insert(0, Command::named("SELECT").arg(database));
+                commands.push(Command::named("SELECT").arg(0));
+            }
             let replies = self.pipeline(Deadline::Read, commands).await;
-            for reply in replies.map_err(|fault| self.at(fault))? {
-                counts.push(reply.count().map_err(|fault| self.at(fault))?);
+            for (i, reply) in replies
+                .map_err(|fault| self.at(fault))?
+                .into_iter()
+                .enumerate()
+            {
+                if (selects..selects + slots.len()).contains(&i) {
+                    counts.push(reply.count().map_err(|fault| self.at(fault))?);
+                } else {
+                    reply.ok().map_err(|fault| self.at(fault))?;
+                }
             }
         }
         Ok(counts)

@@ -234,7 +234,7 @@ async fn a_cluster_node_is_looked_at_and_changed() {
     assert_eq!(client.get(b"none").await.unwrap(), None);
     assert_eq!(client.dbsize().await.unwrap(), 1);
     let slots: Vec<Slot> = Slot::all().collect();
-    let counts = client.cluster_countkeysinslot(&slots).await.unwrap();
+    let counts = client.cluster_countkeysinslot(0, &slots).await.unwrap();
     assert_eq!(counts.len(), usize::from(SLOTS));
     assert_eq!(counts.iter().sum::<u64>(), 1);
     assert_eq!(counts[usize::from(Slot::of_key(b"k").number())], 1);

@@ -1,0 +1,139 @@
+//! Connections to many nodes: who may be dialled how, and how many at once.
+//!
+//! Owned by the command, lent to the others. Each node has an address and an access of its own;
+//! nodes that were found through another inherit its access.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use crate::client::{ClientError, Connector, Login, NodeClient, Transport};
+use crate::cluster::node::Addr;
+use crate::seed::AddressMapping;
+
+/// How a node is logged in to, and whether over TLS.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// User and password.
+    pub login: Login,
+    /// Plain or TLS.
+    pub transport: Transport,
+}
+
+/// A node that can be dialled.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Where.
+    pub addr: Addr,
+    /// How.
+    pub access: Arc<Access>,
+}
+
+/// Opens and keeps connections.
+#[derive(Debug)]
+pub struct Connections {
+    connector: Connector,
+    mappings: Vec<AddressMapping>,
+    dialling: Arc<Semaphore>,
+    kept: Mutex<HashMap<Addr, Arc<NodeClient>>>,
+}
+
+impl Connections {
+    /// At most `at_once` (at least 1) connections are being opened, and looked through, at a time.
+    pub fn new(connector: Connector, mappings: Vec<AddressMapping>, at_once: usize) -> Self {
+        Self {
+            connector,
+            mappings,
+            dialling: Arc::new(Semaphore::new(at_once.max(1))),
+            kept: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// Where a node that announces `peer` is reached from here.
+    pub fn dial_of(&self, peer: &Addr) -> Addr {
+        self.mappings
+            .iter()
+            .find_map(|mapping| mapping.apply(peer))
+            .unwrap_or_else(|| peer.clone())
+    }
+
+    /// Opens a connection for one errand. It waits its turn, and the turn lasts until the errand
+    /// is dropped: looking at a thousand nodes, no more than a few replies are in memory at once.
+    pub async fn errand(&self, target: &Target) -> Result<Errand, ClientError> {
+        let turn = self.turn().await;
+        let client = self.dial(target).await?;
+        Ok(Errand {
+            client,
+            _turn: turn,
+        })
+    }
+
+    /// The connection to a node, opened at the first call and kept.
+    pub async fn client(&self, target: &Target) -> Result<Arc<NodeClient>, ClientError> {
+        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = kept().get(&target.addr) {
+            return Ok(Arc::clone(client));
+        }
+        let _turn = self.turn().await;
+        let client = Arc::new(self.dial(target).await?);
+        kept().insert(target.addr.clone(), Arc::clone(&client));
+        Ok(client)
+    }
+
+    /// Forgets the connection to a node, so that the next call opens a new one.
+    pub fn drop_client(&self, addr: &Addr) {
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(addr);
+    }
+
+    async fn dial(&self, target: &Target) -> Result<NodeClient, ClientError> {
+        let Access { login, transport } = &*target.access;
+        self.connector.connect(&target.addr, login, transport).await
+    }
+
+    async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // The semaphore is never closed.
+        Arc::clone(&self.dialling).acquire_owned().await.ok()
+    }
+
+    /// Whether anybody listens at an address that speaks no RESP, such as a bus port; if not, why,
+    /// in words.
+    pub async fn knock(&self, addr: &Addr, within: Duration) -> Result<(), String> {
+        let dial = self.dial_of(addr);
+        match timeout(within, TcpStream::connect((dial.host(), dial.port()))).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err("no answer".to_string()),
+        }
+    }
+
+    /// The address that the other nodes know, of a node that is reached at `dial`.
+    pub fn peer_of(&self, dial: &Addr) -> Addr {
+        self.mappings
+            .iter()
+            .find_map(|mapping| mapping.undo(dial))
+            .unwrap_or_else(|| dial.clone())
+    }
+}
+
+/// A connection of its own, for as long as it is held.
+#[derive(Debug)]
+pub struct Errand {
+    client: NodeClient,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+impl Deref for Errand {
+    type Target = NodeClient;
+
+    fn deref(&self) -> &NodeClient {
+        &self.client
+    }
+}

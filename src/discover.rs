@@ -1,0 +1,468 @@
+//! From what the user named to what there is: names to addresses, addresses to nodes, nodes to the
+//! whole cluster.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::client::{ClientError, LoginOutcome, RawLook};
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::observation::{Bystander, Observation, ObservedNode, Report, Seen};
+use crate::cluster::parse::{
+    ClusterInfo, EntryPool, EntryState, Info, MAX_NODES, ParseError, View,
+};
+use crate::cluster::slot::Slot;
+use crate::cluster::topology::Topology;
+use crate::connections::{Access, Connections, Target};
+use crate::seed::Seed;
+
+/// How often a name is looked up again while it fills up.
+const RESOLVE_AGAIN: Duration = Duration::from_millis(500);
+
+/// The nodes that one seed stands for.
+#[derive(Debug, Clone)]
+pub struct SeedSet {
+    /// As it was written.
+    pub seed: Seed,
+    /// One or many.
+    pub targets: Vec<Target>,
+}
+
+impl SeedSet {
+    /// Whether a name stood for several nodes.
+    pub fn is_many(&self) -> bool {
+        self.targets.len() > 1
+    }
+}
+
+/// Why seeds don't lead to one cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscoverError {
+    /// A name is unknown.
+    #[error("{name:?} does not resolve: {why}")]
+    NotResolved {
+        /// The name.
+        name: String,
+        /// In the resolver's words.
+        why: String,
+    },
+    /// Names stand for too few or too many nodes.
+    #[error("{found} nodes found, {expected} expected (--expect-nodes): {}", list(.addrs))]
+    WrongNumber {
+        /// How many were expected.
+        expected: usize,
+        /// How many were found, within the time.
+        found: usize,
+        /// Those that were found.
+        addrs: Vec<Addr>,
+    },
+    /// Nobody answered.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    NobodyAnswers(Vec<ClientError>),
+    /// A node answers with something that is not its CLUSTER NODES.
+    #[error("{addr}: {error}")]
+    Unreadable {
+        /// The node.
+        addr: Addr,
+        /// What is wrong with it.
+        error: ParseError,
+    },
+    /// Two seeds don't know each other.
+    #[error("{0} and {1} belong to different clusters: name nodes of one only")]
+    TwoClusters(Addr, Addr),
+}
+
+fn list(addrs: &[Addr]) -> String {
+    if addrs.is_empty() {
+        return "none".to_string();
+    }
+    let addrs: Vec<String> = addrs.iter().map(ToString::to_string).collect();
+    addrs.join(", ")
+}
+
+/// How many nodes the seeds must stand for, and how long that may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    /// Nodes in all seed sets together.
+    pub nodes: usize,
+    /// Names of services that are starting fill up slowly.
+    pub within: Duration,
+}
+
+/// Looks all seeds up. Each address is kept once, in the order of the seeds.
+pub async fn resolve(
+    seeds: &[Seed],
+    access: impl Fn(&Seed) -> Access,
+    expected: Option<Expected>,
+) -> Result<Vec<SeedSet>, DiscoverError> {
+    let deadline = expected.map(|expected| Instant::now() + expected.within);
+    loop {
+        let sets = resolve_once(seeds, &access).await;
+        let Some((expected, deadline)) = expected.zip(deadline) else {
+            return sets;
+        };
+        let late = Instant::now() >= deadline;
+        match sets {
+            Ok(sets) => {
+                let addrs: Vec<Addr> = targets(&sets).map(|target| target.addr.clone()).collect();
+                if addrs.len() == expected.nodes {
+                    return Ok(sets);
+                }
+                if late {
+                    return Err(DiscoverError::WrongNumber {
+                        expected: expected.nodes,
+                        found: addrs.len(),
+                        addrs,
+                    });
+                }
+            }
+            Err(error) if late => return Err(error),
+            Err(_) => {}
+        }
+        tracing::debug!(expected = expected.nodes, "names are not complete yet");
+        tokio::time::sleep_until(deadline.min(Instant::now() + RESOLVE_AGAIN)).await;
+    }
+}
+
+/// All nodes of all sets, in order.
+pub fn targets(sets: &[SeedSet]) -> impl Iterator<Item = &Target> {
+    sets.iter().flat_map(|set| &set.targets)
+}
+
+async fn resolve_once(
+    seeds: &[Seed],
+    access: &impl Fn(&Seed) -> Access,
+) -> Result<Vec<SeedSet>, DiscoverError> {
+    let mut known = HashSet::new();
+    let mut sets = Vec::with_capacity(seeds.len());
+    for seed in seeds {
+        let access = Arc::new(access(seed));
+        let targets = addresses(&seed.addr)
+            .await?
+            .into_iter()
+            .filter(|addr| known.insert(addr.clone()))
+            .map(|addr| Target {
+                addr,
+                access: Arc::clone(&access),
+            })
+            .collect();
+        sets.push(SeedSet {
+            seed: seed.clone(),
+            targets,
+        });
+    }
+    Ok(sets)
+}
+
+/// What a seed stands for. A name with one address of a family stays a name, so that certificates
+/// are checked against it; with several it stands for a node each. Where both families have
+/// records (`localhost`), they are two ways to the same nodes, and IPv4 counts.
+async fn addresses(addr: &Addr) -> Result<Vec<Addr>, DiscoverError> {
+    if addr.ip().is_some() {
+        return Ok(vec![addr.clone()]);
+    }
+    let found = tokio::net::lookup_host((addr.host(), addr.port()))
+        .await
+        .map_err(|error| DiscoverError::NotResolved {
+            name: addr.host().to_string(),
+            why: error.to_string(),
+        })?;
+    let ips: BTreeSet<IpAddr> = found.map(|socket| socket.ip()).collect();
+    let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = ips.into_iter().partition(IpAddr::is_ipv4);
+    if v4.len() <= 1 && v6.len() <= 1 {
+        return Ok(vec![addr.clone()]);
+    }
+    let family = if v4.is_empty() { v6 } else { v4 };
+    Ok(family
+        .into_iter()
+        .map(|ip| Addr::new(&ip.to_string(), addr.port()))
+        .collect())
+}
+
+/// Looks at every node that can be found from the seeds.
+pub async fn observe(
+    connections: &Arc<Connections>,
+    seeds: &[Target],
+) -> Result<Observation, DiscoverError> {
+    let mut survey = Survey::begin(connections, seeds).await?;
+    survey.ask_the_rest().await;
+    survey.count_open_keys().await;
+    Ok(survey.observation)
+}
+
+/// An observation in the making.
+struct Survey<'a> {
+    connections: &'a Arc<Connections>,
+    pool: EntryPool,
+    observation: Observation,
+    /// How the lead was reached, which its fellows inherit.
+    access: Arc<Access>,
+}
+
+impl<'a> Survey<'a> {
+    /// Asks all seeds side by side. The first in their order that is a member leads.
+    async fn begin(
+        connections: &'a Arc<Connections>,
+        seeds: &[Target],
+    ) -> Result<Self, DiscoverError> {
+        let mut pool = EntryPool::default();
+        let mut faults = Vec::new();
+        let mut answers = Vec::new();
+        for (seed, look) in look_at_all(connections, seeds).await {
+            match look {
+                Ok(look) => {
+                    let report =
+                        read(&mut pool, &look.raw).map_err(|error| DiscoverError::Unreadable {
+                            addr: seed.addr.clone(),
+                            error,
+                        })?;
+                    answers.push((seed, report));
+                }
+                Err(error) => faults.push(error),
+            }
+        }
+        let lead = answers
+            .iter()
+            .position(|(_, report)| !is_alone(&report.view))
+            .unwrap_or(0);
+        let Some((seed, report)) = answers.get(lead) else {
+            return Err(DiscoverError::NobodyAnswers(faults));
+        };
+        let lead_addr = seed.addr.clone();
+        let lead_view = report.view.clone();
+        let mut survey = Self {
+            connections,
+            pool,
+            observation: Observation {
+                lead: lead_view.myself().id,
+                nodes: BTreeMap::new(),
+                bystanders: Vec::new(),
+            },
+            access: Arc::clone(&seed.access),
+        };
+        for (seed, report) in answers {
+            let id = report.view.myself().id;
+            if share_a_member(&report.view, &lead_view) {
+                survey.add(id, Some(seed.addr), Seen::Report(Box::new(report)));
+            } else if is_alone(&report.view) {
+                let dial = seed.addr;
+                survey.observation.bystanders.push(Bystander { id, dial });
+            } else {
+                return Err(DiscoverError::TwoClusters(lead_addr, seed.addr));
+            }
+        }
+        Ok(survey)
+    }
+
+    /// Asks every node that a member names and that was not asked yet, until nobody names another.
+    async fn ask_the_rest(&mut self) {
+        loop {
+            let unasked = self.unasked();
+            let mut asked = JoinSet::new();
+            for (id, dial) in unasked {
+                let Some(dial) = dial else {
+                    self.add(id, None, Seen::NoAddress);
+                    continue;
+                };
+                let connections = Arc::clone(self.connections);
+                let access = Arc::clone(&self.access);
+                asked.spawn(async move {
+                    let target = Target { addr: dial, access };
+                    let look = look(&connections, &target).await;
+                    (id, target.addr, look)
+                });
+            }
+            if asked.is_empty() {
+                return;
+            }
+            while let Some(Ok((id, dial, look))) = asked.join_next().await {
+                let seen = match look {
+                    Err(error) => Seen::Silent(error.fault.to_string()),
+                    Ok(look) => match read(&mut self.pool, &look.raw) {
+                        Err(error) => Seen::Silent(error.to_string()),
+                        Ok(report) if report.view.myself().id != id => {
+                            Seen::Stranger(report.view.myself().id)
+                        }
+                        Ok(report) => Seen::Report(Box::new(report)),
+                    },
+                };
+                self.add(id, Some(dial), seen);
+            }
+        }
+    }
+
+    /// Nodes that are named and were not asked, with an address where any member has one for them.
+    /// Handshakes have passing ids, which nobody answers to: they have no address worth asking.
+    fn unasked(&self) -> BTreeMap<NodeId, Option<Addr>> {
+        let nodes = &self.observation.nodes;
+        let mut unasked: BTreeMap<NodeId, Option<Addr>> = BTreeMap::new();
+        for (_, report) in self.observation.reports() {
+            for entry in report.view.entries() {
+                if nodes.contains_key(&entry.id) || nodes.len() + unasked.len() >= MAX_NODES {
+                    continue;
+                }
+                let dial = unasked.entry(entry.id).or_default();
+                if dial.is_none() && entry.state != EntryState::Handshake {
+                    *dial = entry
+                        .addr
+                        .as_ref()
+                        .map(|peer| self.connections.dial_of(peer));
+                }
+            }
+        }
+        unasked
+    }
+
+    fn add(&mut self, id: NodeId, dial: Option<Addr>, seen: Seen) {
+        let own = match &seen {
+            Seen::Report(report) => Some(Arc::clone(report.view.myself())),
+            _ => None,
+        };
+        let told = own.or_else(|| {
+            let mut entries = self
+                .observation
+                .reports()
+                .filter_map(|(_, report)| report.view.entry(id));
+            entries.find(|entry| entry.addr.is_some()).cloned()
+        });
+        let node = ObservedNode {
+            id,
+            dial,
+            peer: told.as_ref().and_then(|entry| entry.addr.clone()),
+            hostname: told.and_then(|entry| entry.hostname.clone()),
+            seen,
+        };
+        // A seed that was named twice, under two addresses, keeps the first.
+        self.observation.nodes.entry(id).or_insert(node);
+    }
+
+    /// Counts the keys of open slots on every node that has them open, or is the other end.
+    async fn count_open_keys(&mut self) {
+        let topology = Topology::of(&self.observation);
+        let slots: Vec<Slot> = topology.open_set().iter().collect();
+        if slots.is_empty() {
+            return;
+        }
+        let ends: BTreeSet<NodeId> = topology
+            .open_slots()
+            .flat_map(|(member, open)| [member.id, open.peer])
+            .collect();
+        let mut counting = JoinSet::new();
+        for id in ends {
+            let Some((node, report)) = self
+                .observation
+                .nodes
+                .get(&id)
+                .and_then(|node| Some((node, node.report()?)))
+            else {
+                continue;
+            };
+            let Some(addr) = node.dial.clone() else {
+                continue;
+            };
+            let access = Arc::clone(&self.access);
+            let databases: Vec<u32> = report.info.keys.iter().map(|(db, _)| *db).collect();
+            let connections = Arc::clone(self.connections);
+            let slots = slots.clone();
+            counting.spawn(async move {
+                let target = Target { addr, access };
+                let counts = count_keys(&connections, &target, &databases, &slots).await;
+                (id, slots, counts)
+            });
+        }
+        while let Some(Ok((id, slots, counts))) = counting.join_next().await {
+            let Some(Seen::Report(report)) = self
+                .observation
+                .nodes
+                .get_mut(&id)
+                .map(|node| &mut node.seen)
+            else {
+                continue;
+            };
+            match counts {
+                Ok(counts) => report.open_keys = slots.into_iter().zip(counts).collect(),
+                Err(error) => tracing::warn!(%error, "keys of open slots are not counted"),
+            }
+        }
+    }
+}
+
+/// What one look at one node brings.
+#[derive(Debug, Clone)]
+pub struct Looked {
+    /// What it says.
+    pub raw: RawLook,
+    /// What it said to our password.
+    pub login: LoginOutcome,
+}
+
+/// Looks at nodes side by side; the answers come in the order of the nodes.
+pub async fn look_at_all(
+    connections: &Arc<Connections>,
+    targets: &[Target],
+) -> Vec<(Target, Result<Looked, ClientError>)> {
+    let mut asked = JoinSet::new();
+    for (i, target) in targets.iter().cloned().enumerate() {
+        let connections = Arc::clone(connections);
+        asked.spawn(async move {
+            let look = look(&connections, &target).await;
+            (i, target, look)
+        });
+    }
+    let mut looks = asked.join_all().await;
+    looks.sort_unstable_by_key(|(i, _, _)| *i);
+    looks
+        .into_iter()
+        .map(|(_, target, look)| (target, look))
+        .collect()
+}
+
+async fn look(connections: &Connections, target: &Target) -> Result<Looked, ClientError> {
+    let client = connections.errand(target).await?;
+    Ok(Looked {
+        raw: client.look().await?,
+        login: client.login_outcome(),
+    })
+}
+
+/// The keys of each slot, in all of these databases together.
+async fn count_keys(
+    connections: &Connections,
+    target: &Target,
+    databases: &[u32],
+    slots: &[Slot],
+) -> Result<Vec<u64>, ClientError> {
+    let client = connections.errand(target).await?;
+    let mut sums = vec![0; slots.len()];
+    for database in databases {
+        let counts = client.cluster_countkeysinslot(*database, slots).await?;
+        for (sum, count) in sums.iter_mut().zip(counts) {
+            *sum += count;
+        }
+    }
+    Ok(sums)
+}
+
+/// What a node said, as data.
+pub fn read(pool: &mut EntryPool, look: &RawLook) -> Result<Report, ParseError> {
+    Ok(Report {
+        view: pool.view(&look.nodes)?,
+        cluster: ClusterInfo::parse(&look.cluster_info),
+        info: Info::parse(&look.info),
+        saves: look.save.as_ref().map(|save| !save.is_empty()),
+        open_keys: BTreeMap::new(),
+    })
+}
+
+/// A node that knows nobody and owns nothing.
+fn is_alone(view: &View) -> bool {
+    view.entries().len() == 1 && view.myself().slots.is_empty()
+}
+
+fn share_a_member(one: &View, other: &View) -> bool {
+    one.entries().any(|entry| other.entry(entry.id).is_some())
+}

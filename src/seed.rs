@@ -1,0 +1,314 @@
+//! Addresses as people write them.
+//!
+//! `host:port`, `host`, `[v6]:port`, `redis://user:pass@host:port` and `rediss://…`. Each stands
+//! for a *seed set*: a name may resolve to many nodes (see `discover`).
+
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+use secrecy::SecretString;
+
+use crate::cluster::node::{Addr, DEFAULT_PORT};
+
+/// Where the user says that a node, or several, can be reached.
+#[derive(Debug, Clone)]
+pub struct Seed {
+    /// The host or name, and the port.
+    pub addr: Addr,
+    /// The user of a `redis://` address.
+    pub user: Option<String>,
+    /// The password of a `redis://` address.
+    pub password: Option<SecretString>,
+    /// What the scheme of the address says about TLS.
+    pub scheme: Scheme,
+}
+
+/// What an address says about TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Nothing: `--tls` decides.
+    None,
+    /// `redis://`: no TLS.
+    Redis,
+    /// `rediss://`: TLS.
+    Rediss,
+}
+
+/// An address that can't be one. The text is never repeated where it may hold a password.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotAnAddress {
+    /// Nothing at all.
+    #[error("an address is empty: write host:port")]
+    Empty,
+    /// Digits alone name no host.
+    #[error("{0:?} is not a host: write 127.0.0.1:{0} or host:{0}")]
+    Digits(String),
+    /// Not 1 to 65535.
+    #[error("{port:?} is not a port (1 to 65535) in {text:?}")]
+    Port {
+        /// What stands where the port should.
+        port: String,
+        /// The whole address.
+        text: String,
+    },
+    /// An IPv6 address with a port needs brackets.
+    #[error("{0:?} is not clear: write an IPv6 address as [::1]:7000")]
+    Brackets(String),
+    /// A character that no host has.
+    #[error("{0:?} is not a host name or an IP address: write host:port")]
+    Host(String),
+    /// Not one of the two schemes.
+    #[error("{0}:// is not spoken here: write redis:// or rediss://")]
+    Scheme(String),
+    /// A URL that can't be read.
+    #[error("not a redis:// address: {0}; write redis://user:password@host:port")]
+    Url(String),
+    /// Cluster nodes have one database that commands can name.
+    #[error("an address of a cluster node names no database: leave out {0:?}")]
+    Database(String),
+}
+
+impl FromStr for Seed {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        match text.split_once("://") {
+            Some((scheme, _)) => from_url(text, scheme),
+            None => Ok(Self {
+                addr: parse_addr(text)?,
+                user: None,
+                password: None,
+                scheme: Scheme::None,
+            }),
+        }
+    }
+}
+
+fn from_url(text: &str, scheme: &str) -> Result<Seed, NotAnAddress> {
+    let scheme = match scheme {
+        "redis" => Scheme::Redis,
+        "rediss" => Scheme::Rediss,
+        other => return Err(NotAnAddress::Scheme(other.to_string())),
+    };
+    let url = url::Url::parse(text).map_err(|error| NotAnAddress::Url(error.to_string()))?;
+    if !matches!(url.path(), "" | "/" | "/0") {
+        return Err(NotAnAddress::Database(url.path().to_string()));
+    }
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    let port = url.port().unwrap_or(DEFAULT_PORT);
+    let decode = |text: &str| {
+        percent_encoding::percent_decode_str(text)
+            .decode_utf8()
+            .map(|text| text.into_owned())
+            .map_err(|_| NotAnAddress::Url("user or password is not UTF-8".to_string()))
+    };
+    let user = Some(url.username()).filter(|user| !user.is_empty());
+    Ok(Seed {
+        addr: checked(host, port)?,
+        user: user.map(decode).transpose()?,
+        password: url.password().map(decode).transpose()?.map(Into::into),
+        scheme,
+    })
+}
+
+/// Reads `host:port`, `host` or `[v6]:port`, without a scheme.
+pub fn parse_addr(text: &str) -> Result<Addr, NotAnAddress> {
+    if text.is_empty() {
+        return Err(NotAnAddress::Empty);
+    }
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, after) = rest
+            .split_once(']')
+            .ok_or_else(|| NotAnAddress::Brackets(text.to_string()))?;
+        host.parse::<Ipv6Addr>()
+            .map_err(|_| NotAnAddress::Host(host.to_string()))?;
+        return match after.strip_prefix(':') {
+            Some(port) => checked(host, parse_port(port, text)?),
+            None if after.is_empty() => checked(host, DEFAULT_PORT),
+            None => Err(NotAnAddress::Brackets(text.to_string())),
+        };
+    }
+    match text.rsplit_once(':') {
+        // `::1:7000` is an address of its own, which is hardly what was meant.
+        Some((host, _)) if host.contains(':') => Err(NotAnAddress::Brackets(text.to_string())),
+        Some((host, port)) => checked(host, parse_port(port, text)?),
+        None => checked(text, DEFAULT_PORT),
+    }
+}
+
+/// Reads a port, 1 to 65535; `text` is the whole that it is part of.
+pub fn parse_port(port: &str, text: &str) -> Result<u16, NotAnAddress> {
+    match port.parse() {
+        Ok(number) if number != 0 && port.bytes().all(|c| c.is_ascii_digit()) => Ok(number),
+        _ => Err(NotAnAddress::Port {
+            port: port.to_string(),
+            text: text.to_string(),
+        }),
+    }
+}
+
+fn checked(host: &str, port: u16) -> Result<Addr, NotAnAddress> {
+    if host.is_empty() {
+        return Err(NotAnAddress::Empty);
+    }
+    if host.bytes().all(|c| c.is_ascii_digit()) {
+        return Err(NotAnAddress::Digits(host.to_string()));
+    }
+    let is_name = host
+        .chars()
+        .all(|c| c.is_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '%'));
+    if !is_name || host.len() > 255 || host.starts_with('-') {
+        return Err(NotAnAddress::Host(host.chars().take(80).collect()));
+    }
+    Ok(Addr::new(host, port))
+}
+
+/// Where nodes that announce one address are reached from here: `--address-map PEER=DIAL`.
+#[derive(Debug, Clone)]
+pub struct AddressMapping {
+    peer: Pattern,
+    dial: Pattern,
+}
+
+/// A host alone stands for all of its ports.
+#[derive(Debug, Clone)]
+struct Pattern {
+    host: String,
+    port: Option<u16>,
+}
+
+impl FromStr for AddressMapping {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (peer, dial) = text.split_once('=').ok_or_else(|| {
+            format!("{text:?} is not PEER=DIAL, for example 10.0.0.3:6379=localhost:7001")
+        })?;
+        let (peer, dial) = (pattern(peer)?, pattern(dial)?);
+        if peer.port.is_none() && dial.port.is_some() {
+            return Err(format!(
+                "{text:?} sends all ports of {} to one: name the port on both sides",
+                peer.host
+            ));
+        }
+        Ok(Self { peer, dial })
+    }
+}
+
+fn pattern(text: &str) -> Result<Pattern, String> {
+    let addr = parse_addr(text).map_err(|error| error.to_string())?;
+    let has_port = addr.to_string() == text || text.ends_with(&format!(":{}", addr.port()));
+    Ok(Pattern {
+        host: addr.host().to_string(),
+        port: has_port.then_some(addr.port()),
+    })
+}
+
+impl AddressMapping {
+    /// Where that address is reached from here, if this mapping knows it.
+    pub fn apply(&self, peer: &Addr) -> Option<Addr> {
+        turn(&self.peer, &self.dial, peer)
+    }
+
+    /// What a node that is reached at that address announces, if this mapping knows it.
+    pub fn undo(&self, dial: &Addr) -> Option<Addr> {
+        turn(&self.dial, &self.peer, dial)
+    }
+}
+
+fn turn(from: &Pattern, to: &Pattern, addr: &Addr) -> Option<Addr> {
+    let fits = from.host == addr.host() && from.port.is_none_or(|port| port == addr.port());
+    fits.then(|| Addr::new(&to.host, to.port.unwrap_or(addr.port())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use secrecy::ExposeSecret;
+
+    #[test]
+    fn all_forms_of_an_address() {
+        for (text, expected) in [
+            ("127.0.0.1:7000", "127.0.0.1:7000"),
+            ("redis.example", "redis.example:6379"),
+            ("tasks.master:6379", "tasks.master:6379"),
+            ("[::1]:7000", "[::1]:7000"),
+            ("[fe80::1]", "[fe80::1]:6379"),
+            ("redis://h:7000", "h:7000"),
+            ("redis://h", "h:6379"),
+            ("rediss://u:p@[::1]:7000/0", "[::1]:7000"),
+        ] {
+            let seed: Seed = text.parse().unwrap();
+            assert_eq!(seed.addr.to_string(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn credentials_of_an_address_are_decoded_and_not_shown() {
+        let seed: Seed = "redis://ann:p%40ss%2Fw@h:7000".parse().unwrap();
+        assert_eq!(seed.user.as_deref(), Some("ann"));
+        assert_eq!(seed.password.as_ref().unwrap().expose_secret(), "p@ss/w");
+        assert!(!format!("{seed:?}").contains("p@ss"));
+        let seed: Seed = "redis://:secret@h".parse().unwrap();
+        assert_eq!(seed.user, None);
+        assert_eq!(seed.password.unwrap().expose_secret(), "secret");
+    }
+
+    #[test]
+    fn typing_errors_are_named() {
+        for (text, expected) in [
+            ("", "empty"),
+            (":7000", "empty"),
+            ("7000", "\"7000\" is not a host: write 127.0.0.1:7000"),
+            ("7000:7001", "\"7000\" is not a host"),
+            ("h:0", "\"0\" is not a port"),
+            ("h:70000", "\"70000\" is not a port"),
+            ("h:+7", "\"+7\" is not a port"),
+            ("h:", "\"\" is not a port"),
+            ("::1:7000", "[::1]:7000"),
+            ("::1", "[::1]:7000"),
+            ("[::1", "not clear"),
+            ("[zz]:1", "not a host name"),
+            ("127.0.0.1;7000", "not a host name"),
+            ("http://h", "http:// is not spoken here"),
+            ("redis://h:99999", "not a redis:// address"),
+            ("redis://h/3", "names no database"),
+        ] {
+            let error = text.parse::<Seed>().unwrap_err().to_string();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_bad_address_with_a_password_does_not_show_it() {
+        for text in [
+            "redis://u:hush@h:99999",
+            "ftp://u:hush@h",
+            "redis://u:hush@h/9",
+        ] {
+            let error = text.parse::<Seed>().unwrap_err().to_string();
+            assert!(!error.contains("hush"), "{error}");
+        }
+    }
+
+    #[test]
+    fn addresses_are_mapped() {
+        let map: AddressMapping = "10.0.0.3:6379=localhost:7001".parse().unwrap();
+        assert_eq!(
+            map.apply(&Addr::new("10.0.0.3", 6379)),
+            Some(Addr::new("localhost", 7001))
+        );
+        assert_eq!(map.apply(&Addr::new("10.0.0.3", 6380)), None);
+        assert_eq!(
+            map.undo(&Addr::new("localhost", 7001)),
+            Some(Addr::new("10.0.0.3", 6379))
+        );
+        let map: AddressMapping = "10.0.0.3=gateway".parse().unwrap();
+        assert_eq!(
+            map.apply(&Addr::new("10.0.0.3", 6380)),
+            Some(Addr::new("gateway", 6380))
+        );
+        assert!("10.0.0.3".parse::<AddressMapping>().is_err());
+        assert!("10.0.0.3=h:1".parse::<AddressMapping>().is_err());
+    }
+}
