@@ -8,9 +8,12 @@ pub mod create;
 
 mod affinity;
 mod crossing;
+mod progress;
 
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
+
+pub use progress::Progress;
 
 /// What is to be changed, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +21,29 @@ pub struct Plan {
     /// The steps of one round do not depend on each other and may run side by side; a round starts
     /// when the one before it is done, and the nodes may be looked at again in between.
     pub rounds: Vec<Vec<Step>>,
+}
+
+impl Plan {
+    /// How many steps it has.
+    pub fn len(&self) -> usize {
+        self.rounds.iter().map(Vec::len).sum()
+    }
+
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What makes nodes one cluster, and what makes some of them replicas after that.
+    pub fn split_at_replicas(&self) -> (Self, Self) {
+        let replicates = |round: &&Vec<Step>| matches!(round[..], [Step::Replicate { .. }, ..]);
+        let (following, joining) = self
+            .rounds
+            .iter()
+            .cloned()
+            .partition(|round| replicates(&round));
+        (Self { rounds: joining }, Self { rounds: following })
+    }
 }
 
 /// One change to one node.

@@ -1,0 +1,211 @@
+//! How much of a plan is done already: what a run that was cut off leaves behind.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::{Plan, Step};
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::parse::{Entry, EntryState, View};
+use crate::cluster::slot::SlotSet;
+
+/// How far a plan has come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// Steps that have taken effect.
+    pub done: usize,
+    /// Steps that have not.
+    pub rest: Plan,
+    /// Nodes whose state comes from something else than this plan, and what that is.
+    pub contradictions: BTreeMap<NodeId, String>,
+}
+
+impl Plan {
+    /// Compares the plan with what its nodes say of themselves.
+    pub fn progress<'a>(&self, view: impl Fn(NodeId) -> Option<&'a View>) -> Progress {
+        let mut rest = Plan { rounds: Vec::new() };
+        let mut done = 0;
+        for round in &self.rounds {
+            let (had, open): (Vec<Step>, Vec<Step>) = round
+                .iter()
+                .cloned()
+                .partition(|step| view(step.node()).is_some_and(|view| step.is_done(view)));
+            done += had.len();
+            if !open.is_empty() {
+                rest.rounds.push(open);
+            }
+        }
+        let planned = self.roles();
+        let contradictions = planned
+            .iter()
+            .filter_map(|(id, role)| Some((*id, role.contradicted_by(view(*id)?.myself())?)))
+            .collect();
+        Progress {
+            done,
+            rest,
+            contradictions,
+        }
+    }
+
+    /// What the plan makes of each node.
+    fn roles(&self) -> HashMap<NodeId, PlannedRole> {
+        let mut roles = HashMap::new();
+        for step in self.rounds.iter().flatten() {
+            match step {
+                Step::AddSlots { node, slots } => {
+                    roles.insert(*node, PlannedRole::Owner(slots.clone()));
+                }
+                Step::Replicate { replica, master } => {
+                    roles.insert(*replica, PlannedRole::Replica(*master));
+                }
+                Step::SetConfigEpoch { .. } | Step::Meet { .. } => {}
+            }
+        }
+        roles
+    }
+}
+
+enum PlannedRole {
+    Owner(SlotSet),
+    Replica(NodeId),
+}
+
+impl PlannedRole {
+    fn contradicted_by(&self, myself: &Entry) -> Option<String> {
+        let owned: SlotSet = myself.slots.iter().copied().collect();
+        if !myself.open.is_empty() {
+            return Some("has open slots".to_string());
+        }
+        match (self, myself.role, myself.master) {
+            (Self::Owner(_), Some(Role::Replica), Some(master)) => {
+                Some(format!("is a replica of {}", master.short()))
+            }
+            (Self::Owner(slots), ..) if owned.is_empty() || owned == *slots => None,
+            (Self::Replica(_), ..) if !owned.is_empty() => Some(format!("owns slots {owned}")),
+            (Self::Owner(_), ..) => Some(format!("owns slots {owned}")),
+            (Self::Replica(planned), Some(Role::Replica), Some(master)) if master != *planned => {
+                Some(format!("is a replica of {}", master.short()))
+            }
+            (Self::Replica(_), ..) => None,
+        }
+    }
+}
+
+impl Step {
+    /// The node that is told to do it.
+    pub fn node(&self) -> NodeId {
+        match self {
+            Self::AddSlots { node, .. }
+            | Self::SetConfigEpoch { node, .. }
+            | Self::Meet { node, .. } => *node,
+            Self::Replicate { replica, .. } => *replica,
+        }
+    }
+
+    /// Whether the node's own view shows that it has taken effect, or can take none any more.
+    fn is_done(&self, view: &View) -> bool {
+        let myself = view.myself();
+        match self {
+            Self::AddSlots { slots, .. } => {
+                myself.slots.iter().copied().collect::<SlotSet>() == *slots
+            }
+            // Servers take it only while they are alone and have none; later they see to
+            // different epochs themselves (Redis Cluster specification, "configEpoch collisions").
+            Self::SetConfigEpoch { .. } => myself.epoch != 0 || view.entries().len() > 1,
+            Self::Meet { with, .. } => view
+                .entry(*with)
+                .is_some_and(|entry| entry.linked && entry.state == EntryState::Fine),
+            Self::Replicate { master, .. } => {
+                myself.role == Some(Role::Replica) && myself.master == Some(*master)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::parse::EntryPool;
+    use crate::cluster::slot::{Slot, SlotRange};
+
+    const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
+
+    fn id(text: &str) -> NodeId {
+        text.parse().unwrap()
+    }
+
+    fn all_slots() -> SlotSet {
+        let slot = |n| Slot::new(n).unwrap();
+        SlotRange::new(slot(0), slot(16383)).into_iter().collect()
+    }
+
+    fn plan() -> Plan {
+        Plan {
+            rounds: vec![
+                vec![Step::AddSlots {
+                    node: id(A),
+                    slots: all_slots(),
+                }],
+                vec![
+                    Step::SetConfigEpoch {
+                        node: id(A),
+                        epoch: 1,
+                    },
+                    Step::SetConfigEpoch {
+                        node: id(B),
+                        epoch: 2,
+                    },
+                ],
+                vec![Step::Meet {
+                    node: id(A),
+                    with: id(B),
+                }],
+                vec![Step::Replicate {
+                    replica: id(B),
+                    master: id(A),
+                }],
+            ],
+        }
+    }
+
+    fn progress(a: &str, b: &str) -> Progress {
+        let mut pool = EntryPool::default();
+        let (a, b) = (pool.view(a).unwrap(), pool.view(b).unwrap());
+        plan().progress(|of| Some(if of == id(A) { &a } else { &b }))
+    }
+
+    #[test]
+    fn bare_nodes_have_all_before_them() {
+        let found = progress(
+            &format!("{A} :7000@17000 myself,master - 0 0 0 connected"),
+            &format!("{B} :7001@17001 myself,master - 0 0 0 connected"),
+        );
+        assert_eq!((found.done, found.rest), (0, plan()));
+        assert!(found.contradictions.is_empty());
+    }
+
+    #[test]
+    fn what_a_cut_left_behind_is_not_done_twice() {
+        let met = |myself: &str| {
+            format!(
+                "{A} 127.0.0.1:7000@17000 {}master - 0 0 1 connected 0-16383\n\
+                 {B} 127.0.0.1:7001@17001 {}master - 0 0 2 connected",
+                if myself == A { "myself," } else { "" },
+                if myself == B { "myself," } else { "" },
+            )
+        };
+        let found = progress(&met(A), &met(B));
+        assert_eq!(found.done, 4);
+        assert_eq!(found.rest.rounds, plan().rounds[3..]);
+        assert!(found.contradictions.is_empty());
+    }
+
+    #[test]
+    fn somebody_elses_work_is_named() {
+        let found = progress(
+            &format!("{A} :7000@17000 myself,master - 0 0 1 connected 0-99"),
+            &format!("{B} :7001@17001 myself,master - 0 0 2 connected 100"),
+        );
+        assert_eq!(found.contradictions[&id(A)], "owns slots 0-99");
+        assert_eq!(found.contradictions[&id(B)], "owns slots 100");
+    }
+}
