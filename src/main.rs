@@ -1,3 +1,52 @@
-//! The `redis-trib` program.
+//! The `redis-trib` program: parse, start the runtime, report an error once, exit code.
 
-fn main() {}
+use std::ffi::OsString;
+use std::process::ExitCode as ProcessExitCode;
+
+use clap::Parser;
+use redis_trib::cli::Cli;
+use redis_trib::exit_code::ExitCode;
+use redis_trib::ui::{self, Ui};
+use tracing::Level;
+
+/// A look at a thousand nodes, each of them with a connection, and some to spare.
+const DESCRIPTORS: u64 = 16_384;
+
+fn main() -> ProcessExitCode {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    let cli = match Cli::try_parse_from(&line) {
+        Ok(cli) => cli,
+        Err(error) => return ui::usage_error(&error, &line),
+    };
+    let ui = Ui::new(cli.global.ui_options());
+    if cli.global.verbose {
+        tracing_subscriber::fmt()
+            .with_max_level(Level::DEBUG)
+            .with_writer(std::io::stderr)
+            .with_ansi(false)
+            .init();
+    }
+    // Where the hard limit is lower, opening the connections says so.
+    let _ = rlimit::increase_nofile_limit(DESCRIPTORS);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            let error = anyhow::Error::new(error).context("the runtime does not start");
+            ui.error(&error, ExitCode::Unreachable);
+            return ui.exit_code(ExitCode::Unreachable);
+        }
+    };
+    let result = runtime.block_on(cli.run(&ui));
+    // A prompt that was interrupted still holds its thread: nobody waits for it.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => ui.exit_code(code),
+        Err(stop) => {
+            ui.error(&stop.error, stop.code);
+            ui.exit_code(stop.code)
+        }
+    }
+}

@@ -162,7 +162,7 @@ enum Line {
         total: usize,
     },
     /// A master was given its slots.
-    SlotsAdded { node: String, slots: Range },
+    SlotsAdded { node: String, slots: Vec<Range> },
     /// A replica was told its master.
     Replicates { replica: String, master: String },
     /// The last line.
@@ -248,7 +248,7 @@ pub(super) fn layout(out: &mut impl Write, layout: &LayoutView) -> io::Result<()
 
 /// Something that happened.
 pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
-    let object = match *event {
+    let object = match event {
         Event::Phase(phase) => Line::Phase {
             phase: phase.word(),
         },
@@ -258,12 +258,12 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
             total,
         } => Line::Waiting {
             phase: phase.word(),
-            ready,
-            total,
+            ready: *ready,
+            total: *total,
         },
         Event::SlotsAdded { node, slots } => Line::SlotsAdded {
             node: node.to_string(),
-            slots: range(slots),
+            slots: ranges(slots),
         },
         Event::Replicates { replica, master } => Line::Replicates {
             replica: replica.to_string(),

@@ -11,9 +11,11 @@ mod condition;
 mod grid;
 mod json;
 mod layout;
+mod moments;
 mod nagios;
 mod node_table;
 mod paint;
+mod password;
 mod progress;
 mod prometheus;
 mod prompt;
@@ -27,7 +29,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
@@ -35,6 +37,7 @@ use crate::event::Event;
 use crate::exit_code::ExitCode;
 
 pub use layout::{LayoutView, NodeName, PlannedShard};
+pub use moments::usage_error;
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
 
@@ -111,6 +114,8 @@ pub struct Ui {
     verbosity: Verbosity,
     /// Locked for as long as anything is written: two threads never share a line.
     progress: Mutex<Progress>,
+    /// What Nagios was told, which its exit code repeats.
+    told_nagios: OnceLock<Status>,
 }
 
 /// How results look, settled.
@@ -223,12 +228,14 @@ impl Ui {
             paint: surroundings.paint(options.color, surroundings.stderr),
             verbosity: options.quiet,
             progress: Mutex::new(Progress::new(look)),
+            told_nagios: OnceLock::new(),
         }
     }
 
     /// The result of `check`.
     pub fn diagnosis(&self, diagnosis: &Diagnosis, extra: &CheckExtra) -> io::Result<()> {
         self.progress().abandon();
+        self.told_nagios.get_or_init(|| Status::of(diagnosis));
         let notes = &extra.notes;
         self.result(|out| match self.format {
             Format::Table(sheet) => table::check(out, diagnosis, notes, sheet),

@@ -101,7 +101,7 @@ fn events_are_one_object_a_line() {
             out,
             &Event::SlotsAdded {
                 node: master,
-                slots,
+                slots: [slots].into_iter().collect(),
             },
         )?;
         json::event(

@@ -1,0 +1,183 @@
+//! The command line: global options, the subcommands, one match.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::client::Verify;
+use crate::commands::{CommandResult, check, create, info};
+use crate::seed::AddressMapping;
+use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
+
+/// Make, check and mend Redis and Valkey clusters.
+///
+/// NODE is host:port, host, [ipv6]:port, redis://user:password@host:port or rediss://…; a name
+/// that resolves to several addresses stands for all of these nodes.
+#[derive(Debug, Parser)]
+#[command(
+    name = "redis-trib",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 done or healthy, 1 unhealthy, 2 wrong usage, 3 refused, nothing changed,\n\
+                  4 no node reached, 5 not confirmed, 6 stopped part-way, 130 interrupted."
+)]
+pub struct Cli {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a cluster of empty nodes.
+    Create(create::Args),
+    /// Judge the health of a cluster.
+    Check(check::Args),
+    /// Show the masters with their keys, slots and replicas.
+    Info(info::Args),
+}
+
+impl Cli {
+    /// Runs the command.
+    pub async fn run(self, ui: &Ui) -> CommandResult {
+        match self.command {
+            Command::Create(args) => create::run(&self.global, ui, args).await,
+            Command::Check(args) => check::run(&self.global, ui, args).await,
+            Command::Info(args) => info::run(&self.global, ui, args).await,
+        }
+    }
+}
+
+/// Options that every command takes.
+#[derive(Debug, clap::Args)]
+pub struct GlobalArgs {
+    /// The password. Others on this machine can see it here: prefer REDISCLI_AUTH or --pass-file.
+    #[arg(short = 'a', long, global = true, value_name = "PASSWORD", help_heading = LOGIN, conflicts_with_all = ["pass_file", "askpass"])]
+    pub pass: Option<String>,
+    /// A file whose first line is the password.
+    #[arg(long, global = true, value_name = "FILE", help_heading = LOGIN, conflicts_with = "askpass")]
+    pub pass_file: Option<PathBuf>,
+    /// Ask for the password.
+    #[arg(long, global = true, help_heading = LOGIN)]
+    pub askpass: bool,
+    /// The ACL user [default: the default user].
+    #[arg(long, global = true, value_name = "NAME", help_heading = LOGIN)]
+    pub user: Option<String>,
+
+    /// Speak TLS to the nodes.
+    #[arg(long, global = true, help_heading = TLS)]
+    pub tls: bool,
+    /// Trust the CA certificates in this PEM file instead of the system's.
+    #[arg(long, global = true, value_name = "FILE", help_heading = TLS)]
+    pub cacert: Option<PathBuf>,
+    /// Trust the CA certificates in this directory of PEM files.
+    #[arg(long, global = true, value_name = "DIR", help_heading = TLS)]
+    pub cacertdir: Option<PathBuf>,
+    /// Our own certificate, PEM.
+    #[arg(long, global = true, value_name = "FILE", help_heading = TLS)]
+    pub cert: Option<PathBuf>,
+    /// The private key of our certificate, PEM.
+    #[arg(long, global = true, value_name = "FILE", help_heading = TLS)]
+    pub key: Option<PathBuf>,
+    /// The server name to ask for and to check, instead of the host.
+    #[arg(long, global = true, value_name = "NAME", help_heading = TLS)]
+    pub sni: Option<String>,
+    /// What of a node's certificate is checked.
+    #[arg(long, global = true, value_name = "LEVEL", default_value = "full", help_heading = TLS)]
+    pub tls_verify: VerifyArg,
+    /// Check nothing of a node's certificate (--tls-verify none).
+    #[arg(long, global = true, help_heading = TLS)]
+    pub insecure: bool,
+
+    /// How long one connection may take to come about.
+    #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = duration, help_heading = REACH)]
+    pub connect_timeout: Duration,
+    /// How long one command may take to be answered.
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = REACH)]
+    pub command_timeout: Duration,
+    /// Nodes that announce PEER are reached at DIAL from here (repeatable; host or host:port).
+    #[arg(long, global = true, value_name = "PEER=DIAL", help_heading = REACH)]
+    pub address_map: Vec<AddressMapping>,
+    /// Wait until the names given stand for this many nodes in all.
+    #[arg(long, global = true, value_name = "N", help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
+    pub expect_nodes: Option<u16>,
+    /// How long to wait for --expect-nodes.
+    #[arg(long, global = true, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = REACH)]
+    pub resolve_timeout: Duration,
+    /// How many nodes are looked at side by side.
+    #[arg(long, global = true, value_name = "N", default_value_t = 64, help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
+    pub connections: u16,
+
+    /// What results look like.
+    #[arg(short = 'o', long, global = true, value_name = "FORMAT", default_value = "auto", help_heading = SHOW)]
+    pub output: OutputArg,
+    /// When to colour.
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = SHOW)]
+    pub color: ColorArg,
+    /// Show results and errors only, no progress.
+    #[arg(short, long, global = true, help_heading = SHOW, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Tell on standard error what goes over the wire.
+    #[arg(short, long, global = true, help_heading = SHOW)]
+    pub verbose: bool,
+}
+
+const LOGIN: &str = "Login";
+const TLS: &str = "TLS";
+const REACH: &str = "Reaching the nodes";
+const SHOW: &str = "Output";
+
+/// What of a node's certificate is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum VerifyArg {
+    /// Its chain, its dates and its names.
+    Full,
+    /// Its chain and its dates, whatever its names (as redis-cli does).
+    Chain,
+    /// Nothing: anybody may answer.
+    None,
+}
+
+impl GlobalArgs {
+    /// What the user wants to see.
+    pub fn ui_options(&self) -> UiOptions {
+        UiOptions {
+            output: self.output,
+            color: self.color,
+            quiet: if self.quiet {
+                Verbosity::Quiet
+            } else {
+                Verbosity::Normal
+            },
+        }
+    }
+
+    /// What of a node's certificate is checked.
+    pub fn verify(&self) -> Verify {
+        match self.tls_verify {
+            _ if self.insecure => Verify::None,
+            VerifyArg::Full => Verify::Full,
+            VerifyArg::Chain => Verify::Chain,
+            VerifyArg::None => Verify::None,
+        }
+    }
+}
+
+/// A time with its unit, above zero and at most a week.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
+    let time = humantime::parse_duration(text)
+        .map_err(|_| "not a time: write it with its unit, as 500ms, 60s or 5m".to_string())?;
+    if time.is_zero() {
+        Err("a time must be above zero".to_string())
+    } else if time > LONGEST {
+        Err("a time may be a week at most".to_string())
+    } else {
+        Ok(time)
+    }
+}

@@ -1,0 +1,26 @@
+//! `redis-trib info NODE`.
+
+use super::session::{Intent, Session};
+use super::{CommandResult, node_words};
+use crate::cli::GlobalArgs;
+use crate::cluster::health::{Background, Diagnosis};
+use crate::discover;
+use crate::exit_code::ExitCode;
+use crate::ui::Ui;
+
+/// Arguments of `info`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A node of the cluster (`host port` as two words is understood too).
+    #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
+    node: Vec<String>,
+}
+
+/// Shows the masters with their keys, slots and replicas.
+pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+    let seed = node_words(&args.node)?;
+    let session = Session::open(global, ui, &[seed], Intent::Read).await?;
+    let observation = discover::observe(&session.connections, &session.targets()).await?;
+    ui.info(&Diagnosis::of(observation, &Background::default()))?;
+    Ok(ExitCode::Done)
+}

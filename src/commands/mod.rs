@@ -1,0 +1,123 @@
+//! The subcommands. Each reads the same: discover → request → plan → show → confirm → execute →
+//! verify.
+
+pub mod check;
+pub mod create;
+pub mod info;
+mod session;
+mod zones;
+
+use crate::client::{ClientError, Fault};
+use crate::discover::DiscoverError;
+use crate::exit_code::ExitCode;
+use crate::seed::{self, Seed};
+
+/// How a command ends: with a code of its own, or because something stopped it.
+pub type CommandResult = Result<ExitCode, Stop>;
+
+/// What stopped a command.
+#[derive(Debug)]
+pub struct Stop {
+    /// The exit code that says so.
+    pub code: ExitCode,
+    /// What to tell the user, once.
+    pub error: anyhow::Error,
+}
+
+impl Stop {
+    /// Wrong usage.
+    fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code: ExitCode::Usage,
+            error: error.into(),
+        }
+    }
+
+    /// A precondition does not hold; nothing was changed.
+    fn refused(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code: ExitCode::Refused,
+            error: error.into(),
+        }
+    }
+
+    /// The change was not wanted, or nobody could be asked; nothing was changed.
+    fn not_confirmed(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code: ExitCode::NotConfirmed,
+            error: error.into(),
+        }
+    }
+
+    /// A change stopped part-way.
+    fn partial(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code: ExitCode::Partial,
+            error: error.into(),
+        }
+    }
+
+    /// Ctrl-C, or a signal like it.
+    fn interrupted(error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code: ExitCode::Interrupted,
+            error: error.into(),
+        }
+    }
+}
+
+impl From<DiscoverError> for Stop {
+    fn from(error: DiscoverError) -> Self {
+        let code = match &error {
+            DiscoverError::NotResolved { .. }
+            | DiscoverError::NobodyAnswers(_)
+            | DiscoverError::Unreadable { .. } => ExitCode::Unreachable,
+            DiscoverError::WrongNumber { .. } | DiscoverError::TwoClusters(..) => ExitCode::Refused,
+        };
+        Self {
+            code,
+            error: error.into(),
+        }
+    }
+}
+
+impl From<ClientError> for Stop {
+    fn from(error: ClientError) -> Self {
+        let code = match error.fault {
+            Fault::ClusterDisabled => ExitCode::Refused,
+            _ => ExitCode::Unreachable,
+        };
+        Self {
+            code,
+            error: error.into(),
+        }
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    /// Results could not be written.
+    fn from(error: std::io::Error) -> Self {
+        Self {
+            code: ExitCode::Unhealthy,
+            error: anyhow::Error::new(error).context("standard output can't be written"),
+        }
+    }
+}
+
+/// Where exactly one node is meant: `host:port`, or `host port` as two words.
+fn node_words(words: &[String]) -> Result<Seed, Stop> {
+    let text = match words {
+        [host, port] if !host.contains(':') => {
+            let port = seed::parse_port(port, port).map_err(Stop::usage)?;
+            format!("{host}:{port}")
+        }
+        [node] => node.clone(),
+        _ => {
+            return Err(Stop::usage(anyhow::anyhow!(
+                "one node is meant here, as host:port: {}",
+                words.join(" ")
+            )));
+        }
+    };
+    text.parse().map_err(Stop::usage)
+}

@@ -1,0 +1,243 @@
+//! What every command starts with: options to connections, seeds to nodes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use secrecy::SecretString;
+use tokio::task::JoinSet;
+
+use super::Stop;
+use crate::cli::GlobalArgs;
+use crate::client::{ClientError, Connector, Login, TlsClient, TlsOptions, Transport};
+use crate::cluster::observation::ObservedNode;
+use crate::connections::{Access, Connections, Target};
+use crate::discover::{self, Expected, SeedSet};
+use crate::seed::{Scheme, Seed};
+use crate::ui::{PromptError, Ui};
+
+/// A command's means: connections, and how seeds are logged in to.
+pub(super) struct Session {
+    /// Opens connections.
+    pub(super) connections: Arc<Connections>,
+    /// What the seeds stand for.
+    pub(super) seeds: Vec<SeedSet>,
+    lead: Target,
+    /// What our connections are called.
+    name: Option<String>,
+}
+
+/// Whether a command changes anything, and so must be seen by other operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intent {
+    /// It reads.
+    Read,
+    /// It changes; the command's word is in the name of its connections.
+    Change(&'static str),
+}
+
+impl Session {
+    /// Reads credentials and certificates, and looks the seeds up.
+    pub(super) async fn open(
+        global: &GlobalArgs,
+        ui: &Ui,
+        seeds: &[Seed],
+        intent: Intent,
+    ) -> Result<Self, Stop> {
+        let login = login(global, ui).await?;
+        let tls = tls(global, seeds)?;
+        let name = match intent {
+            Intent::Read => None,
+            Intent::Change(command) => Some(connection_name(command)),
+        };
+        let connector = Connector {
+            connect_timeout: global.connect_timeout,
+            command_timeout: global.command_timeout,
+            name: name.clone(),
+        };
+        let access = |seed: &Seed| Access {
+            login: match (&seed.user, &seed.password) {
+                (None, None) => login.clone(),
+                (user, password) => Login {
+                    user: user.clone(),
+                    password: password.clone(),
+                },
+            },
+            transport: match (&tls, seed.scheme) {
+                (Some(tls), Scheme::Rediss) => Transport::Tls(tls.clone()),
+                (Some(tls), Scheme::None) if global.tls => Transport::Tls(tls.clone()),
+                _ => Transport::Plain,
+            },
+        };
+        let expected = global.expect_nodes.map(|nodes| Expected {
+            nodes: usize::from(nodes),
+            within: global.resolve_timeout,
+        });
+        let seeds = discover::resolve(seeds, access, expected).await?;
+        let connections = Connections::new(
+            connector,
+            global.address_map.clone(),
+            usize::from(global.connections),
+        );
+        let lead = discover::targets(&seeds).next().cloned();
+        let lead = lead.ok_or_else(|| Stop::usage(anyhow::anyhow!("name at least one node")))?;
+        Ok(Self {
+            connections: Arc::new(connections),
+            seeds,
+            lead,
+            name,
+        })
+    }
+}
+
+impl Session {
+    /// All nodes that were named.
+    pub(super) fn targets(&self) -> Vec<Target> {
+        discover::targets(&self.seeds).cloned().collect()
+    }
+
+    /// The first node that was named.
+    pub(super) fn target(&self) -> &Target {
+        &self.lead
+    }
+
+    /// Refuses to go on while another redis-trib changes something on these nodes.
+    pub(super) async fn refuse_others(
+        &self,
+        targets: impl Iterator<Item = &Target>,
+    ) -> Result<(), Stop> {
+        let mut asking = JoinSet::new();
+        for target in targets.cloned() {
+            let connections = Arc::clone(&self.connections);
+            asking.spawn(async move {
+                let client = connections.client(&target).await?;
+                let list = client.client_list().await?;
+                Ok::<_, ClientError>((target, list))
+            });
+        }
+        for answer in asking.join_all().await {
+            match answer {
+                Ok((target, list)) => {
+                    if let Some(other) = self.other_operator(&list) {
+                        return Err(Stop::refused(anyhow::anyhow!(
+                            "another redis-trib is at work on {}: {other}; wait until it is done",
+                            target.addr
+                        )));
+                    }
+                }
+                // Not everybody may look at CLIENT LIST.
+                Err(error) => tracing::warn!(%error, "can't look for other operators"),
+            }
+        }
+        Ok(())
+    }
+
+    fn other_operator<'a>(&self, list: &'a str) -> Option<&'a str> {
+        list.lines()
+            .flat_map(|line| line.split(' '))
+            .filter_map(|field| field.strip_prefix("name="))
+            .find(|name| name.starts_with(NAME_PREFIX) && Some(*name) != self.name.as_deref())
+    }
+
+    /// How a node that was found is reached: as the first that was named.
+    pub(super) fn target_of(&self, node: &ObservedNode) -> Option<Target> {
+        Some(Target {
+            addr: node.dial.clone()?,
+            access: Arc::clone(&self.lead.access),
+        })
+    }
+}
+
+/// The credentials of the command line or the environment, for seeds that bring none.
+async fn login(global: &GlobalArgs, ui: &Ui) -> Result<Login, Stop> {
+    let password = if let Some(pass) = &global.pass {
+        Some(SecretString::from(pass.clone()))
+    } else if let Some(file) = &global.pass_file {
+        Some(password_of(file).map_err(Stop::usage)?)
+    } else if global.askpass {
+        Some(ui.password("Password").await.map_err(no_password)?)
+    } else {
+        // As redis-cli has it; empty counts as unset.
+        std::env::var("REDISCLI_AUTH")
+            .ok()
+            .filter(|password| !password.is_empty())
+            .map(SecretString::from)
+    };
+    Ok(Login {
+        user: global.user.clone(),
+        password,
+    })
+}
+
+fn no_password(error: PromptError) -> Stop {
+    match error {
+        PromptError::Interrupted => Stop::interrupted(error),
+        error => Stop::usage(anyhow::anyhow!(
+            "--askpass: {error}; --pass-file and REDISCLI_AUTH need no terminal"
+        )),
+    }
+}
+
+/// The first line of a file.
+fn password_of(file: &Path) -> anyhow::Result<SecretString> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("--pass-file {}: can't be read", file.display()))?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(SecretString::from(line.to_string())),
+        None => anyhow::bail!("--pass-file {}: its first line is empty", file.display()),
+    }
+}
+
+/// TLS, where an option or an address asks for it.
+fn tls(global: &GlobalArgs, seeds: &[Seed]) -> Result<Option<TlsClient>, Stop> {
+    let options = TlsOptions {
+        ca_file: global.cacert.clone(),
+        ca_dir: global.cacertdir.clone(),
+        cert: global.cert.clone(),
+        key: global.key.clone(),
+        sni: global.sni.clone(),
+        verify: global.verify(),
+    };
+    if global.tls || seeds.iter().any(|seed| seed.scheme == Scheme::Rediss) {
+        return TlsClient::new(&options).map(Some).map_err(Stop::usage);
+    }
+    let named = [
+        (options.ca_file.is_some(), "--cacert"),
+        (options.ca_dir.is_some(), "--cacertdir"),
+        (options.cert.is_some(), "--cert"),
+        (options.key.is_some(), "--key"),
+        (options.sni.is_some(), "--sni"),
+        (global.insecure, "--insecure"),
+    ];
+    match named.iter().find(|(given, _)| *given) {
+        Some((_, flag)) => Err(Stop::usage(anyhow::anyhow!(
+            "{flag} needs TLS: add --tls, or write addresses as rediss://host:port"
+        ))),
+        None => Ok(None),
+    }
+}
+
+/// The first part of the names of our connections, by which others find us in CLIENT LIST.
+const NAME_PREFIX: &str = "redis-trib/";
+
+/// `redis-trib/create/ann@laptop/5f3a09c1`: who changes something, told apart by run. The name goes
+/// with the process.
+fn connection_name(command: &str) -> String {
+    use std::hash::{BuildHasher, Hasher, RandomState};
+    let run = RandomState::new().build_hasher().finish() as u32;
+    let user = whoami::username().unwrap_or_else(|_| "unknown".to_string());
+    let host = whoami::hostname().unwrap_or_else(|_| "unknown".to_string());
+    // CLIENT SETNAME takes printable ASCII without spaces.
+    let who: String = format!("{user}@{host}")
+        .chars()
+        .map(|c| {
+            if c.is_ascii_graphic() && c != '/' {
+                c
+            } else {
+                '_'
+            }
+        })
+        .take(80)
+        .collect();
+    format!("{NAME_PREFIX}{command}/{who}/{run:08x}")
+}

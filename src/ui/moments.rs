@@ -1,0 +1,105 @@
+//! What commands have to say besides results: that they wait, that there was nothing to do, how it
+//! went. Kept apart from the formats, which all of this goes through.
+
+use std::ffi::OsString;
+use std::io;
+use std::process::ExitCode as ProcessExitCode;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::{
+    CheckExtra, Format, OutputArg, PromptError, Status, Ui, UiOptions, Verbosity, password,
+};
+use crate::cluster::health::Diagnosis;
+use crate::cluster::node::Addr;
+use crate::exit_code::ExitCode;
+
+/// Says what is wrong with a command line. `error` is the help itself where that was asked for.
+/// Nagios, where the line names it, gets its own exit code and its answer on standard output.
+pub fn usage_error(error: &clap::Error, line: &[OsString]) -> ProcessExitCode {
+    if !error.use_stderr() {
+        // Help and version; nobody is left to tell when they can't be written.
+        let _ = error.print();
+        return ExitCode::Done.into();
+    }
+    let for_nagios = line.iter().any(|word| {
+        word.to_str()
+            .is_some_and(|word| word.trim_start_matches("--output=") == "nagios")
+    });
+    let code = ExitCode::Usage;
+    if for_nagios {
+        let ui = Ui::new(UiOptions {
+            output: OutputArg::Nagios,
+            ..UiOptions::default()
+        });
+        let text = error.to_string();
+        let first = text.lines().next().unwrap_or_default();
+        let first = first.trim_start_matches("error: ").to_string();
+        ui.error(&anyhow::Error::msg(first), code);
+        return ui.exit_code(code);
+    }
+    let _ = error.print();
+    code.into()
+}
+
+impl Ui {
+    /// The exit code of the process: Nagios has its own.
+    pub fn exit_code(&self, code: ExitCode) -> ProcessExitCode {
+        match self.format {
+            Format::Nagios => {
+                let told = self.told_nagios.get().copied();
+                told.unwrap_or_else(|| Status::of_exit(code)).into()
+            }
+            _ => code.into(),
+        }
+    }
+
+    /// What a command that looks again and again waits for.
+    pub fn waiting(&self, text: &str) {
+        if self.verbosity == Verbosity::Normal {
+            self.aside("waiting:", text);
+        }
+    }
+
+    /// `check --local` found the process alive.
+    pub fn alive(&self, addr: &Addr) -> io::Result<()> {
+        let message = format!("[OK] {addr} answers, and runs in cluster mode.");
+        self.done(ExitCode::Done, &message)
+    }
+
+    /// The cluster was there already, and healthy.
+    pub fn already(&self, diagnosis: &Diagnosis) -> io::Result<()> {
+        let nodes = diagnosis.topology.members.len();
+        let message =
+            format!("These nodes already form a healthy cluster of {nodes}: nothing to do.");
+        self.done(ExitCode::Done, &message)
+    }
+
+    /// A cluster was made: how it is, and how long that took.
+    pub fn created(&self, diagnosis: &Diagnosis, took: Duration) -> io::Result<()> {
+        let nodes = diagnosis.topology.members.len();
+        let message = format!("a cluster of {nodes} nodes, in {:.1} s", took.as_secs_f64());
+        if let Format::Json = self.format {
+            return self.done(ExitCode::Done, &message);
+        }
+        self.progress().finish();
+        self.diagnosis(diagnosis, &CheckExtra::default())?;
+        self.hint(&message);
+        Ok(())
+    }
+
+    /// A command that changes a cluster was stopped; `main` says why. In JSON that is the last line.
+    pub fn stopped(&self, code: ExitCode, error: &anyhow::Error) -> io::Result<()> {
+        match self.format {
+            Format::Json => self.done(code, &format!("{error:#}")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks for a password, which does not show.
+    pub async fn password(&self, question: &str) -> Result<SecretString, PromptError> {
+        self.progress().finish();
+        password::ask(question).await
+    }
+}
