@@ -1,9 +1,11 @@
 //! The command line: global options, the subcommands, one match.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
 use crate::commands::{CommandResult, check, create, info};
@@ -43,6 +45,18 @@ pub enum Command {
 }
 
 impl Cli {
+    /// Reads a command line.
+    pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(line)?;
+        let format = match (&cli.command, cli.global.output) {
+            (Command::Create(_) | Command::Info(_), OutputArg::Prometheus) => "prometheus",
+            (Command::Create(_) | Command::Info(_), OutputArg::Nagios) => "nagios",
+            _ => return Ok(cli),
+        };
+        let message = format!("--output {format} is for check only: take table, classic or json");
+        Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+    }
+
     /// Runs the command.
     pub async fn run(self, ui: &Ui) -> CommandResult {
         match self.command {

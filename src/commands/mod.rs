@@ -69,6 +69,12 @@ impl Stop {
 impl From<DiscoverError> for Stop {
     fn from(error: DiscoverError) -> Self {
         let code = match &error {
+            // They were reached, and they answered.
+            DiscoverError::NobodyAnswers(errors)
+                if errors.iter().all(|e| e.fault == Fault::ClusterDisabled) =>
+            {
+                ExitCode::Refused
+            }
             DiscoverError::NotResolved { .. }
             | DiscoverError::NobodyAnswers(_)
             | DiscoverError::Unreadable { .. } => ExitCode::Unreachable,
