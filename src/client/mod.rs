@@ -112,6 +112,7 @@ pub struct NodeClient {
     shared: Arc<Shared>,
     connection: MultiplexedConnection,
     login: LoginOutcome,
+    remote: Option<IpAddr>,
 }
 
 struct Shared {
@@ -168,6 +169,7 @@ impl NodeClient {
             }),
             connection,
             login: LoginOutcome::NotTried,
+            remote: None,
         }
     }
 
@@ -179,6 +181,11 @@ impl NodeClient {
     /// What the node said to our credentials.
     pub fn login_outcome(&self) -> LoginOutcome {
         self.login
+    }
+
+    /// The IP address at the other end, of those that a name may have.
+    pub fn remote_ip(&self) -> Option<IpAddr> {
+        self.remote
     }
 
     /// PING (every version).
