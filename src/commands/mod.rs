@@ -5,6 +5,7 @@ pub mod check;
 pub mod create;
 pub mod info;
 mod session;
+mod signals;
 mod zones;
 
 use crate::client::{ClientError, Fault};
@@ -78,7 +79,9 @@ impl From<DiscoverError> for Stop {
             DiscoverError::NotResolved { .. }
             | DiscoverError::NobodyAnswers(_)
             | DiscoverError::Unreadable { .. } => ExitCode::Unreachable,
-            DiscoverError::WrongNumber { .. } | DiscoverError::TwoClusters(..) => ExitCode::Refused,
+            DiscoverError::WrongNumber { .. }
+            | DiscoverError::MiscountedAddresses { .. }
+            | DiscoverError::TwoClusters(..) => ExitCode::Refused,
         };
         Self {
             code,
