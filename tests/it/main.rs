@@ -4,4 +4,8 @@
 #![allow(missing_docs)]
 
 mod bench_self;
+mod create;
+mod create_bad_input;
+mod create_names;
+mod create_resume;
 mod support;

@@ -53,7 +53,7 @@ pub(super) async fn healthy_cluster(
             && first.message != told
         {
             told.clone_from(&first.message);
-            ui.waiting(&format!("waiting for the cluster to be healthy: {told}"));
+            ui.waiting(&format!("the cluster is not healthy yet: {told}"));
         }
         sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
     }

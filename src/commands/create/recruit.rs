@@ -120,7 +120,7 @@ pub(super) async fn recruit(
         if Instant::now() >= patience {
             break answers;
         }
-        let waits_for = format!("waiting for a node that may be starting: {starting}");
+        let waits_for = format!("a node may be starting: {starting}");
         if waits_for != told {
             ui.waiting(&waits_for);
             told = waits_for;
@@ -289,28 +289,27 @@ pub(super) fn misfits(recruits: &[Recruit], plan: &Plan, progress: &Progress) ->
                     .to_string(),
             );
         }
-        match strangers(recruit, &planned) {
-            Some(strangers) => add(format!(
-                "belongs to a cluster already: it knows {strangers}{}",
-                match recruit.keys() {
-                    0 => " (CLUSTER RESET on it leaves that cluster)".to_string(),
-                    keys => format!(", and holds {}", counted(keys)),
-                }
+        let used = match strangers(recruit, &planned) {
+            Some(strangers) => Some((
+                format!("belongs to a cluster already: it knows {strangers}"),
+                "leaves that cluster",
             )),
-            None => {
-                if let Some(what) = progress.contradictions.get(&recruit.id()) {
-                    add(format!(
-                        "{what}, other than planned (CLUSTER RESET on it makes it forget that)"
-                    ));
-                }
-                match recruit.keys() {
-                    0 => {}
-                    keys => add(format!(
-                        "is not empty: it holds {} (FLUSHALL on it would delete them)",
-                        counted(keys)
-                    )),
-                }
-            }
+            None => progress.contradictions.get(&recruit.id()).map(|what| {
+                (
+                    format!("{what}, other than planned"),
+                    "makes it forget that",
+                )
+            }),
+        };
+        match (used, recruit.keys()) {
+            (Some((what, remedy)), 0) => add(format!("{what} (CLUSTER RESET on it {remedy})")),
+            // What would empty it is not told beside what makes it look useful.
+            (Some((what, _)), keys) => add(format!("{what}, and holds {}", counted(keys))),
+            (None, 0) => {}
+            (None, keys) => add(format!(
+                "is not empty: it holds {} (FLUSHALL on it would delete them)",
+                counted(keys)
+            )),
         }
     }
     misfits.extend(loopback(recruits));

@@ -16,7 +16,17 @@ pub(crate) const BUS_OFFSET: u16 = 10_000;
 
 pub(crate) struct Reserved {
     pub(crate) port: u16,
-    _held: UdpSocket,
+    held: UdpSocket,
+}
+
+impl Reserved {
+    /// The same port once more, for a server on another address.
+    pub(crate) fn share(&self) -> Self {
+        Self {
+            port: self.port,
+            held: self.held.try_clone().unwrap(),
+        }
+    }
 }
 
 pub(crate) fn reserve() -> Reserved {
@@ -26,7 +36,7 @@ pub(crate) fn reserve() -> Reserved {
         .map(|step| FIRST + (start + step) % COUNT)
         .find_map(|port| {
             let held = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-            (is_free(port) && is_free(port + BUS_OFFSET)).then_some(Reserved { port, _held: held })
+            (is_free(port) && is_free(port + BUS_OFFSET)).then_some(Reserved { port, held: held })
         })
         .expect("no free pair of ports between 11000 and 30999")
 }

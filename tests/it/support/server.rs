@@ -200,6 +200,16 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// A server on the port of another one, at another address: what a name with several addresses
+    /// stands for.
+    #[track_caller]
+    pub(crate) fn start_beside(&self, other: &Server) -> Server {
+        Server::start(self.clone(), other.reserved.share())
+            .unwrap_or_else(|log| panic!("no server at {}:{}:\n{log}", self.host, other.port()))
+    }
+}
+
 /// A running server. It is killed when this is dropped, and dies with the test process in any case.
 pub(crate) struct Server {
     spec: Spec,
