@@ -36,7 +36,7 @@ pub(crate) fn reserve() -> Reserved {
         .map(|step| FIRST + (start + step) % COUNT)
         .find_map(|port| {
             let held = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-            (is_free(port) && is_free(port + BUS_OFFSET)).then_some(Reserved { port, held: held })
+            (is_free(port) && is_free(port + BUS_OFFSET)).then_some(Reserved { port, held })
         })
         .expect("no free pair of ports between 11000 and 30999")
 }
