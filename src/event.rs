@@ -33,6 +33,49 @@ pub enum Event {
         /// Its master.
         master: NodeId,
     },
+    /// Something happened in a lane.
+    Lane {
+        /// Between whom.
+        lane: Pair,
+        /// What.
+        event: LaneEvent,
+    },
+}
+
+/// A pair of nodes between which slots move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pair {
+    /// Who gives.
+    pub from: NodeId,
+    /// Who takes.
+    pub to: NodeId,
+}
+
+/// What happens in a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LaneEvent {
+    /// It begins.
+    Started {
+        /// How many slots it has to move.
+        slots: usize,
+    },
+    /// A call moved keys.
+    Keys {
+        /// How many.
+        keys: u64,
+        /// Their bytes, as far as the server told.
+        bytes: u64,
+    },
+    /// Slots have their new owner.
+    Slots {
+        /// How many.
+        moved: usize,
+    },
+    /// It is over.
+    Ended {
+        /// Why before its time, in words.
+        failure: Option<String>,
+    },
 }
 
 /// A part of the work on a cluster.

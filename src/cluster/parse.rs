@@ -444,6 +444,8 @@ pub struct Info {
     pub used_memory: Option<u64>,
     /// The limit in bytes; 0 stands for none.
     pub maxmemory: Option<u64>,
+    /// Keys that were thrown out for want of memory since the start.
+    pub evicted_keys: Option<u64>,
     /// The link to its master, of a replica.
     pub master_link: Option<MasterLink>,
     /// Replicas that this node sees in state `online`.
@@ -517,6 +519,7 @@ impl Info {
             aof_enabled: flag("aof_enabled") == Some(true),
             used_memory: number("used_memory"),
             maxmemory: number("maxmemory"),
+            evicted_keys: number("evicted_keys"),
             master_link,
             online_replicas: fields
                 .iter()

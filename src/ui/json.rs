@@ -17,7 +17,7 @@ use crate::cluster::node::NodeId;
 use crate::cluster::parse::{MasterLink, OpenSlot, Product};
 use crate::cluster::slot::{SlotRange, SlotSet};
 use crate::cluster::topology::Standing;
-use crate::event::Event;
+use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
 
 /// A range of slots, both ends included: `[0, 5460]`.
@@ -165,6 +165,24 @@ enum Line {
     SlotsAdded { node: String, slots: Vec<Range> },
     /// A replica was told its master.
     Replicates { replica: String, master: String },
+    /// Slots begin to move from one node to another.
+    LaneStarted {
+        from: String,
+        to: String,
+        slots: usize,
+    },
+    /// So many slots have their new owner.
+    SlotsMoved {
+        from: String,
+        to: String,
+        slots: usize,
+    },
+    /// A lane is over.
+    LaneEnded {
+        from: String,
+        to: String,
+        failure: Option<String>,
+    },
     /// The last line.
     Done { exit_code: u8, message: String },
 }
@@ -265,6 +283,28 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
             node: node.to_string(),
             slots: ranges(slots),
         },
+        Event::Lane { lane, event } => {
+            let (from, to) = (lane.from.to_string(), lane.to.to_string());
+            match event {
+                LaneEvent::Started { slots } => Line::LaneStarted {
+                    from,
+                    to,
+                    slots: *slots,
+                },
+                LaneEvent::Slots { moved } => Line::SlotsMoved {
+                    from,
+                    to,
+                    slots: *moved,
+                },
+                LaneEvent::Ended { failure } => Line::LaneEnded {
+                    from,
+                    to,
+                    failure: failure.as_deref().map(plain),
+                },
+                // Thousands a second; the sum is in the last line.
+                LaneEvent::Keys { .. } => return Ok(()),
+            }
+        }
         Event::Replicates { replica, master } => Line::Replicates {
             replica: replica.to_string(),
             master: master.to_string(),

@@ -74,6 +74,7 @@ impl Progress {
             }
             // The plan has said both.
             Event::SlotsAdded { .. } | Event::Replicates { .. } => {}
+            Event::Lane { .. } => {}
         }
     }
 
