@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
-use crate::commands::{CommandResult, check, create, info};
+use crate::commands::{CommandResult, check, create, info, reshard};
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
 
@@ -40,6 +40,8 @@ pub enum Command {
     Check(check::Args),
     /// Show the masters with their keys, slots and replicas.
     Info(info::Args),
+    /// Move slots from masters to masters.
+    Reshard(reshard::Args),
 }
 
 impl Cli {
@@ -49,6 +51,7 @@ impl Cli {
             Command::Create(args) => create::run(&self.global, ui, args).await,
             Command::Check(args) => check::run(&self.global, ui, args).await,
             Command::Info(args) => info::run(&self.global, ui, args).await,
+            Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
         }
     }
 }

@@ -224,6 +224,8 @@ async fn apply(
             let client = connections.client(&node.target).await?;
             client.cluster_replicate(*master).await
         }
+        // Many commands to two nodes each, and together: `migrate::run` does that.
+        Step::MoveSlots { .. } => Ok(()),
     }
 }
 
@@ -233,6 +235,7 @@ fn phase_of(step: &Step) -> Phase {
         Step::SetConfigEpoch { .. } => Phase::SetEpochs,
         Step::Meet { .. } => Phase::Meet,
         Step::Replicate { .. } => Phase::Replicate,
+        Step::MoveSlots { .. } => Phase::Move,
     }
 }
 
@@ -242,6 +245,7 @@ fn what(step: &Step) -> &'static str {
         Step::SetConfigEpoch { .. } => "setting the config epoch",
         Step::Meet { .. } => "telling a node to meet another",
         Step::Replicate { .. } => "making a node a replica",
+        Step::MoveSlots { .. } => "moving slots",
     }
 }
 
@@ -255,6 +259,6 @@ fn event_of(step: &Step) -> Option<Event> {
             replica: *replica,
             master: *master,
         }),
-        Step::SetConfigEpoch { .. } | Step::Meet { .. } => None,
+        Step::SetConfigEpoch { .. } | Step::Meet { .. } | Step::MoveSlots { .. } => None,
     }
 }

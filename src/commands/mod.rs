@@ -4,6 +4,8 @@
 pub mod check;
 pub mod create;
 pub mod info;
+mod moving;
+pub mod reshard;
 mod session;
 mod zones;
 

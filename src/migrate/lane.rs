@@ -24,13 +24,13 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::keys::Movers;
 use super::pace::Pace;
 use super::throttle::Throttle;
-use super::{End, OnBigKey, Options, Standing, StopSignal, Tally};
+use super::{End, OnBigKey, Options, Standing, StopSignal};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
 use crate::cluster::node::Role;
 use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
-use crate::event::{Event, LaneEvent, Pair};
+use crate::event::{Event, LaneEvent, Pair, Tally};
 
 /// How long replicas of the target may take to have what was moved, before it claims the slots.
 const REPLICAS_WITHIN: Duration = Duration::from_secs(2);

@@ -20,11 +20,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::Login;
+use crate::client::{ClientError, Existing, Keep, Login, MigrateFault, Migration};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
-use crate::event::{Event, Pair};
+use crate::event::{Event, Pair, Tally};
 use lane::Lane;
 use schedule::{Limits, Schedule};
 use throttle::Throttle;
@@ -146,28 +146,6 @@ pub enum Standing {
     Claimed,
 }
 
-/// Sums of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
-    /// Keys that moved.
-    pub keys: u64,
-    /// Their bytes, as far as the servers told.
-    pub bytes: u64,
-    /// The longest that one MIGRATE took.
-    pub longest_call: Duration,
-    /// The longest that one slot was open.
-    pub longest_open: Duration,
-}
-
-impl Tally {
-    fn add(&mut self, other: Self) {
-        self.keys += other.keys;
-        self.bytes += other.bytes;
-        self.longest_call = self.longest_call.max(other.longest_call);
-        self.longest_open = self.longest_open.max(other.longest_open);
-    }
-}
-
 /// Asked to stop, a run finishes the windows in hand; told to, it drops everything.
 #[derive(Debug, Clone, Default)]
 pub struct StopSignal {
@@ -238,4 +216,39 @@ pub async fn run(
         outcome.left.insert(pair, slots.into_iter().collect());
     }
     outcome
+}
+
+/// Sends one small key with COPY to a target that does not take its slot. `Ok` where the target
+/// answered as one that took the login does, or where the source has no key to try with.
+pub async fn try_login(
+    connections: &Connections,
+    source: &End,
+    target: &End,
+    slots: &SlotSet,
+    options: &Options,
+) -> Result<(), ClientError> {
+    /// Slots that are looked through for a key.
+    const LOOKED_AT: usize = 1024;
+    let client = connections.client(&source.target).await?;
+    let slots: Vec<Slot> = slots.iter().take(LOOKED_AT).collect();
+    let keys = client.cluster_getkeysinslot(0, &slots, 1).await?;
+    let keys: Vec<&Vec<u8>> = keys.iter().flatten().collect();
+    let weights = client.memory_usage(0, &keys).await?;
+    let lightest = keys.iter().zip(weights).min_by_key(|(_, weight)| *weight);
+    let Some((key, _)) = lightest else {
+        return Ok(());
+    };
+    let migration = Migration {
+        peer: target.peer.clone(),
+        login: target.login.clone(),
+        database: 0,
+        timeout: options.timeout,
+        existing: Existing::Refuse,
+        source: Keep::Copy,
+    };
+    match client.migrate(&migration, &[(*key).clone()]).await {
+        Ok(_) => Ok(()),
+        Err(error) if MigrateFault::of(&error) == MigrateFault::Moved => Ok(()),
+        Err(error) => Err(error),
+    }
 }

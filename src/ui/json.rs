@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::condition::Row;
 use super::layout::{LayoutView, NodeName};
+use super::moves::MovesView;
 use super::paint::plain;
 use super::verdict::{self, Totals};
 use crate::cluster::health::{Diagnosis, Finding};
@@ -153,6 +154,12 @@ enum Line {
         masters: Vec<Shard>,
         warnings: Vec<String>,
     },
+    /// What is about to move.
+    Moves {
+        strategy: String,
+        moves: Vec<PlannedMove>,
+        targets: Vec<TargetMemory>,
+    },
     /// A part of the work begins.
     Phase { phase: &'static str },
     /// A wait goes on.
@@ -185,6 +192,24 @@ enum Line {
     },
     /// The last line.
     Done { exit_code: u8, message: String },
+}
+
+/// Slots that go from one node to another.
+#[derive(Debug, Serialize)]
+struct PlannedMove {
+    from: Name,
+    to: Name,
+    slots: Vec<Range>,
+}
+
+/// The memory of a node that takes slots, in bytes.
+#[derive(Debug, Serialize)]
+struct TargetMemory {
+    #[serde(flatten)]
+    node: Name,
+    used: u64,
+    coming: u64,
+    limit: Option<u64>,
 }
 
 /// A master of a plan.
@@ -260,6 +285,29 @@ pub(super) fn layout(out: &mut impl Write, layout: &LayoutView) -> io::Result<()
         &Line::Plan {
             masters: masters.collect(),
             warnings: layout.warnings.iter().map(|w| plain(w)).collect(),
+        },
+    )
+}
+
+/// The plan of `reshard` and its kin.
+pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
+    let moves = view.moves.iter().map(|one| PlannedMove {
+        from: name(&one.from),
+        to: name(&one.to),
+        slots: ranges(&one.slots),
+    });
+    let targets = view.targets.iter().map(|memory| TargetMemory {
+        node: name(&memory.node),
+        used: memory.used,
+        coming: memory.coming,
+        limit: memory.limit,
+    });
+    line(
+        out,
+        &Line::Moves {
+            strategy: plain(&view.strategy),
+            moves: moves.collect(),
+            targets: targets.collect(),
         },
     )
 }
