@@ -6,6 +6,7 @@
 
 pub mod create;
 pub mod file;
+pub mod rebalance;
 pub mod reshard;
 
 mod affinity;
@@ -13,6 +14,8 @@ mod apportion;
 mod crossing;
 mod pairing;
 mod progress;
+#[cfg(test)]
+mod samples;
 
 use std::collections::BTreeMap;
 
