@@ -5,6 +5,8 @@
 //! done; the same input always gives the same plan.
 
 pub mod create;
+pub mod file;
+pub mod rebalance;
 pub mod reshard;
 
 mod affinity;
@@ -12,6 +14,8 @@ mod apportion;
 mod crossing;
 mod pairing;
 mod progress;
+#[cfg(test)]
+mod samples;
 
 use std::collections::BTreeMap;
 
@@ -52,17 +56,7 @@ impl Plan {
 
     /// Its moves of slots, in order.
     pub fn moves(&self) -> impl Iterator<Item = Move<'_>> {
-        self.rounds.iter().flatten().filter_map(|step| match *step {
-            Step::MoveSlots {
-                ref slots,
-                from,
-                to,
-            } => Some(Move { slots, from, to }),
-            Step::AddSlots { .. }
-            | Step::SetConfigEpoch { .. }
-            | Step::Meet { .. }
-            | Step::Replicate { .. } => None,
-        })
+        self.rounds.iter().flatten().filter_map(Step::as_move)
     }
 
     /// How many slots its moves move.
@@ -91,6 +85,23 @@ impl Plan {
             vec![round]
         };
         Self { rounds }
+    }
+}
+
+impl Step {
+    /// The step as a move of slots, if it is one.
+    fn as_move(&self) -> Option<Move<'_>> {
+        match *self {
+            Self::MoveSlots {
+                ref slots,
+                from,
+                to,
+            } => Some(Move { slots, from, to }),
+            Self::AddSlots { .. }
+            | Self::SetConfigEpoch { .. }
+            | Self::Meet { .. }
+            | Self::Replicate { .. } => None,
+        }
     }
 }
 
