@@ -230,6 +230,7 @@ fn info_of_every_server() {
             assert_eq!(info.cluster_enabled, Some(true));
             assert_eq!(info.run_id.as_ref().unwrap().len(), 40);
             assert!(info.used_memory > Some(100_000) && info.maxmemory == Some(0));
+            assert_eq!(info.evicted_keys, Some(0));
             assert!(info.process_id > Some(1) && info.uptime.is_some());
             assert!(!info.supervised && !info.loading && !info.aof_enabled);
             assert_eq!(info.availability_zone, None);
