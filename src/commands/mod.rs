@@ -7,7 +7,10 @@ pub mod info;
 mod session;
 mod zones;
 
+use std::net::Ipv6Addr;
+
 use crate::client::{ClientError, Fault};
+use crate::cluster::node::Addr;
 use crate::discover::DiscoverError;
 use crate::exit_code::ExitCode;
 use crate::seed::{self, Seed};
@@ -113,9 +116,9 @@ impl From<std::io::Error> for Stop {
 /// Where exactly one node is meant: `host:port`, or `host port` as two words.
 fn node_words(words: &[String]) -> Result<Seed, Stop> {
     let text = match words {
-        [host, port] if !host.contains(':') => {
+        [host, port] if !host.contains(':') || host.parse::<Ipv6Addr>().is_ok() => {
             let port = seed::parse_port(port, port).map_err(Stop::usage)?;
-            format!("{host}:{port}")
+            Addr::new(host, port).to_string()
         }
         [node] => node.clone(),
         _ => {

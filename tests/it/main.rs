@@ -4,4 +4,6 @@
 #![allow(missing_docs)]
 
 mod bench_self;
+mod check;
+mod info;
 mod support;

@@ -200,6 +200,16 @@ impl Spec {
     }
 }
 
+impl Spec {
+    /// On the port of another server, and on another host than it: the tasks of one service.
+    #[track_caller]
+    pub(crate) fn start_beside(&self, other: &Server) -> Server {
+        let host = self.host.parse().expect("a host of 127.0.0.0/8");
+        let port = ports::share(other.port(), host);
+        Server::start(self.clone(), port).unwrap_or_else(|log| panic!("{log}"))
+    }
+}
+
 /// A running server. It is killed when this is dropped, and dies with the test process in any case.
 pub(crate) struct Server {
     spec: Spec,
