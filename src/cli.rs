@@ -21,6 +21,8 @@ use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
     name = "redis-trib",
     version,
     max_term_width = 100,
+    // The last one counts, so that a script can add to what it was given.
+    args_override_self = true,
     after_help = "Exit codes: 0 done or healthy, 1 unhealthy, 2 wrong usage, 3 refused, nothing changed,\n\
                   4 no node reached, 5 not confirmed, 6 stopped part-way, 130 interrupted."
 )]

@@ -5,5 +5,7 @@
 
 mod bench_self;
 mod check;
+mod check_findings;
+mod check_input;
 mod info;
 mod support;

@@ -399,8 +399,15 @@ impl Server {
     /// Ends it, and starts it again on the same port, in the same folder (with the same nodes.conf).
     #[track_caller]
     pub(crate) fn restart(&self) {
+        self.restart_with(&[]);
+    }
+
+    /// The same with more arguments, for this start only.
+    #[track_caller]
+    pub(crate) fn restart_with(&self, args: &[&str]) {
         self.kill();
-        let command = command(&self.spec, self.port(), self.dir());
+        let mut command = command(&self.spec, self.port(), self.dir());
+        command.args(args);
         *self.child.lock().unwrap() = spawn(command).expect("a program that has run before");
         if let Err(log) = self.wait_ready() {
             panic!("{} did not start again:\n{log}", self.addr());
