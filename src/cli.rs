@@ -1,9 +1,11 @@
 //! The command line: global options, the subcommands, one match.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
 use crate::commands::{CommandResult, check, create, info, reshard};
@@ -19,6 +21,8 @@ use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
     name = "redis-trib",
     version,
     max_term_width = 100,
+    // The last one counts, so that a script can add to what it was given.
+    args_override_self = true,
     after_help = "Exit codes: 0 done or healthy, 1 unhealthy, 2 wrong usage, 3 refused, nothing changed,\n\
                   4 no node reached, 5 not confirmed, 6 stopped part-way, 130 interrupted."
 )]
@@ -45,6 +49,18 @@ pub enum Command {
 }
 
 impl Cli {
+    /// Reads a command line.
+    pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
+        let cli = Self::try_parse_from(line)?;
+        let format = match (&cli.command, cli.global.output) {
+            (Command::Create(_) | Command::Info(_), OutputArg::Prometheus) => "prometheus",
+            (Command::Create(_) | Command::Info(_), OutputArg::Nagios) => "nagios",
+            _ => return Ok(cli),
+        };
+        let message = format!("--output {format} is for check only: take table, classic or json");
+        Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+    }
+
     /// Runs the command.
     pub async fn run(self, ui: &Ui) -> CommandResult {
         match self.command {

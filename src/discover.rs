@@ -1,9 +1,9 @@
 //! From what the user named to what there is: names to addresses, addresses to nodes, nodes to the
 //! whole cluster.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -183,24 +183,71 @@ async fn addresses(addr: &Addr) -> Result<Vec<Addr>, DiscoverError> {
         .collect())
 }
 
+/// A cluster as it was found: what was seen of its nodes, and how each of them is reached.
+#[derive(Debug)]
+pub struct Found {
+    /// What was seen.
+    pub observation: Observation,
+    /// Named addresses at which nobody answered, or nobody who makes sense. Where it is a member
+    /// that stands behind one, the observation says so too.
+    pub silent_seeds: Vec<ClientError>,
+    ways: Ways,
+}
+
+impl Found {
+    /// How a node is reached; `None` where nobody knows its address.
+    pub fn target_of(&self, node: &ObservedNode) -> Option<Target> {
+        Some(self.ways.target(node.dial.clone()?))
+    }
+}
+
+/// How nodes are logged in to: those that were named as their seed says, all others as the lead.
+#[derive(Debug)]
+struct Ways {
+    lead: Arc<Access>,
+    named: HashMap<Addr, Arc<Access>>,
+}
+
+impl Ways {
+    fn target(&self, addr: Addr) -> Target {
+        let access = self.named.get(&addr).unwrap_or(&self.lead);
+        Target {
+            access: Arc::clone(access),
+            addr,
+        }
+    }
+}
+
 /// Looks at every node that can be found from the seeds.
 pub async fn observe(
     connections: &Arc<Connections>,
     seeds: &[Target],
 ) -> Result<Observation, DiscoverError> {
+    Ok(find(connections, seeds).await?.observation)
+}
+
+/// The same, for those who have more to ask the nodes.
+pub async fn find(
+    connections: &Arc<Connections>,
+    seeds: &[Target],
+) -> Result<Found, DiscoverError> {
     let mut survey = Survey::begin(connections, seeds).await?;
     survey.ask_the_rest().await;
     survey.count_open_keys().await;
-    Ok(survey.observation)
+    Ok(Found {
+        observation: survey.observation,
+        silent_seeds: survey.silent_seeds,
+        ways: survey.ways,
+    })
 }
 
 /// An observation in the making.
 struct Survey<'a> {
     connections: &'a Arc<Connections>,
-    pool: EntryPool,
+    pool: Arc<Mutex<EntryPool>>,
     observation: Observation,
-    /// How the lead was reached, which its fellows inherit.
-    access: Arc<Access>,
+    silent_seeds: Vec<ClientError>,
+    ways: Ways,
 }
 
 impl<'a> Survey<'a> {
@@ -209,20 +256,27 @@ impl<'a> Survey<'a> {
         connections: &'a Arc<Connections>,
         seeds: &[Target],
     ) -> Result<Self, DiscoverError> {
-        let mut pool = EntryPool::default();
-        let mut faults = Vec::new();
+        let pool = Arc::default();
+        let mut asked = JoinSet::new();
+        for (i, seed) in seeds.iter().cloned().enumerate() {
+            let (connections, pool) = (Arc::clone(connections), Arc::clone(&pool));
+            asked.spawn(async move {
+                let heard = hear(&connections, &seed, &pool).await;
+                (i, seed, heard)
+            });
+        }
+        let mut heard = asked.join_all().await;
+        heard.sort_unstable_by_key(|(i, _, _)| *i);
+        let mut silent_seeds = Vec::new();
+        let mut unreadable = None;
         let mut answers = Vec::new();
-        for (seed, look) in look_at_all(connections, seeds).await {
-            match look {
-                Ok(look) => {
-                    let report =
-                        read(&mut pool, &look.raw).map_err(|error| DiscoverError::Unreadable {
-                            addr: seed.addr.clone(),
-                            error,
-                        })?;
-                    answers.push((seed, report));
+        for (_, seed, heard) in heard {
+            match heard {
+                Ok(report) => answers.push((seed, report)),
+                Err(Deaf::Silent(error)) => silent_seeds.push(error),
+                Err(Deaf::Unreadable(error)) => {
+                    unreadable.get_or_insert((seed.addr, error));
                 }
-                Err(error) => faults.push(error),
             }
         }
         let lead = answers
@@ -230,10 +284,16 @@ impl<'a> Survey<'a> {
             .position(|(_, report)| !is_alone(&report.view))
             .unwrap_or(0);
         let Some((seed, report)) = answers.get(lead) else {
-            return Err(DiscoverError::NobodyAnswers(faults));
+            return Err(match unreadable {
+                Some((addr, error)) => DiscoverError::Unreadable { addr, error },
+                None => DiscoverError::NobodyAnswers(silent_seeds),
+            });
         };
         let lead_addr = seed.addr.clone();
         let lead_view = report.view.clone();
+        let named = seeds
+            .iter()
+            .map(|seed| (seed.addr.clone(), Arc::clone(&seed.access)));
         let mut survey = Self {
             connections,
             pool,
@@ -242,7 +302,11 @@ impl<'a> Survey<'a> {
                 nodes: BTreeMap::new(),
                 bystanders: Vec::new(),
             },
-            access: Arc::clone(&seed.access),
+            silent_seeds,
+            ways: Ways {
+                lead: Arc::clone(&seed.access),
+                named: named.collect(),
+            },
         };
         for (seed, report) in answers {
             let id = report.view.myself().id;
@@ -269,26 +333,24 @@ impl<'a> Survey<'a> {
                     continue;
                 };
                 let connections = Arc::clone(self.connections);
-                let access = Arc::clone(&self.access);
+                let pool = Arc::clone(&self.pool);
+                let target = self.ways.target(dial);
                 asked.spawn(async move {
-                    let target = Target { addr: dial, access };
-                    let look = look(&connections, &target).await;
-                    (id, target.addr, look)
+                    let heard = hear(&connections, &target, &pool).await;
+                    (id, target.addr, heard)
                 });
             }
             if asked.is_empty() {
                 return;
             }
-            while let Some(Ok((id, dial, look))) = asked.join_next().await {
-                let seen = match look {
-                    Err(error) => Seen::Silent(error.fault.to_string()),
-                    Ok(look) => match read(&mut self.pool, &look.raw) {
-                        Err(error) => Seen::Silent(error.to_string()),
-                        Ok(report) if report.view.myself().id != id => {
-                            Seen::Stranger(report.view.myself().id)
-                        }
-                        Ok(report) => Seen::Report(Box::new(report)),
-                    },
+            while let Some(Ok((id, dial, heard))) = asked.join_next().await {
+                let seen = match heard {
+                    Err(Deaf::Silent(error)) => Seen::Silent(error.fault.to_string()),
+                    Err(Deaf::Unreadable(error)) => Seen::Silent(error.to_string()),
+                    Ok(report) if report.view.myself().id != id => {
+                        Seen::Stranger(report.view.myself().id)
+                    }
+                    Ok(report) => Seen::Report(Box::new(report)),
                 };
                 self.add(id, Some(dial), seen);
             }
@@ -353,23 +415,17 @@ impl<'a> Survey<'a> {
             .collect();
         let mut counting = JoinSet::new();
         for id in ends {
-            let Some((node, report)) = self
-                .observation
-                .nodes
-                .get(&id)
-                .and_then(|node| Some((node, node.report()?)))
-            else {
+            let Some(node) = self.observation.nodes.get(&id) else {
                 continue;
             };
-            let Some(addr) = node.dial.clone() else {
+            let (Some(report), Some(dial)) = (node.report(), &node.dial) else {
                 continue;
             };
-            let access = Arc::clone(&self.access);
+            let target = self.ways.target(dial.clone());
             let databases: Vec<u32> = report.info.keys.iter().map(|(db, _)| *db).collect();
             let connections = Arc::clone(self.connections);
             let slots = slots.clone();
             counting.spawn(async move {
-                let target = Target { addr, access };
                 let counts = count_keys(&connections, &target, &databases, &slots).await;
                 (id, slots, counts)
             });
@@ -389,6 +445,26 @@ impl<'a> Survey<'a> {
             }
         }
     }
+}
+
+/// Why there is no report of a node.
+enum Deaf {
+    Silent(ClientError),
+    Unreadable(ParseError),
+}
+
+/// Looks at a node, and reads what it says before the next one has its turn: a thousand looks are
+/// 200 MB of text, and the same lines over and over once they are read.
+async fn hear(
+    connections: &Connections,
+    target: &Target,
+    pool: &Mutex<EntryPool>,
+) -> Result<Report, Deaf> {
+    let client = connections.errand(target).await.map_err(Deaf::Silent)?;
+    let raw = client.look().await.map_err(Deaf::Silent)?;
+    // What a thread that died left behind is whole lines.
+    let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
+    read(&mut pool, &raw).map_err(Deaf::Unreadable)
 }
 
 /// What one look at one node brings.

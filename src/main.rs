@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::process::ExitCode as ProcessExitCode;
 
-use clap::Parser;
 use redis_trib::cli::Cli;
 use redis_trib::exit_code::ExitCode;
 use redis_trib::ui::{self, Ui};
@@ -14,7 +13,7 @@ const DESCRIPTORS: u64 = 16_384;
 
 fn main() -> ProcessExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
-    let cli = match Cli::try_parse_from(&line) {
+    let cli = match Cli::read(&line) {
         Ok(cli) => cli,
         Err(error) => return ui::usage_error(&error, &line),
     };

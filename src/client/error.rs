@@ -213,6 +213,34 @@ impl Fault {
         }
     }
 
+    /// Whether it may be gone when one tries again: servers start, load, come back. What a password,
+    /// a certificate or an option causes stays.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NameNotResolved(_)
+            | Self::Refused
+            | Self::ConnectTimeout(_)
+            | Self::Unreachable(_)
+            | Self::MaybeTls
+            | Self::TooManyClients
+            | Self::Timeout { .. }
+            | Self::Closed { .. }
+            | Self::Server { .. }
+            | Self::Loading
+            | Self::Tls(TlsFault::NoAnswer(_) | TlsFault::ClosedInHandshake) => true,
+            Self::Tls(_)
+            | Self::NotRedis { .. }
+            | Self::ProtectedMode
+            | Self::PasswordNeeded
+            | Self::WrongPassword { .. }
+            | Self::UserUnsupported
+            | Self::NoPermission { .. }
+            | Self::TooLarge { .. }
+            | Self::Malformed { .. }
+            | Self::ClusterDisabled => false,
+        }
+    }
+
     pub(super) fn is_unknown_command(&self) -> bool {
         let Self::Server { code, message, .. } = self else {
             return false;

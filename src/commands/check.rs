@@ -1,23 +1,26 @@
 //! `redis-trib check NODE`: the health of a cluster, for people, scripts and monitoring.
 
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::session::{Intent, Session};
-use super::zones::{ZoneArgs, Zones};
+use super::session::{Credentials, Intent, Session};
+use super::zones::ZoneArgs;
 use super::{CommandResult, Stop, node_words};
 use crate::cli::{GlobalArgs, duration};
 use crate::client::{ClientError, Fault};
 use crate::cluster::health::{Background, Diagnosis, Stability};
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
-use crate::discover;
+use crate::discover::{self, DiscoverError, Found};
 use crate::exit_code::ExitCode;
-use crate::ui::{CheckExtra, Ui};
+use crate::seed::Seed;
+use crate::ui::{CheckExtra, Strictness, Ui};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -57,55 +60,50 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let deadline = args.wait.map(|wait| Instant::now() + wait);
-    let session = loop {
-        match Session::open(global, ui, std::slice::from_ref(&seed), Intent::Read).await {
-            Err(stop) if stop.code == ExitCode::Unreachable && before(deadline) => {
-                ui.waiting(&format!("waiting for {}: {:#}", seed.addr, stop.error));
-                tokio::time::sleep(LOOK_AGAIN).await;
-            }
-            other => break other?,
-        }
+    let credentials = Credentials::read(global, ui, std::slice::from_ref(&seed)).await?;
+    let patient = Patient {
+        global,
+        credentials,
+        seed,
     };
     if args.local {
-        return local(ui, &session, deadline).await;
+        return local(ui, &patient, deadline).await;
     }
-    loop {
-        let judged = judge(&session, &args).await;
-        let good = |diagnosis: &Diagnosis| {
-            diagnosis.is_healthy() && (diagnosis.findings.is_empty() || !args.strict)
+    let strictness = match args.strict {
+        true => Strictness::Strict,
+        false => Strictness::Lenient,
+    };
+    let mut last: Option<Result<Judged, Stop>> = None;
+    let outcome = loop {
+        let look = patient.judge(&args, strictness);
+        let looked = match (last.take(), deadline) {
+            // A node that hangs must not make the last look outlast the wait: what the look before
+            // it found is told then.
+            (Some(before), Some(deadline)) => timeout_at(deadline, look).await.unwrap_or(before),
+            _ => look.await,
         };
-        match judged {
-            Ok((diagnosis, zones)) if good(&diagnosis) => {
-                ui.diagnosis(
-                    &diagnosis,
-                    &CheckExtra {
-                        zones,
-                        notes: Vec::new(),
-                    },
-                )?;
-                return Ok(ExitCode::Done);
-            }
-            Ok((diagnosis, zones)) if !before(deadline) => {
-                ui.diagnosis(
-                    &diagnosis,
-                    &CheckExtra {
-                        zones,
-                        notes: Vec::new(),
-                    },
-                )?;
-                return Ok(ExitCode::Unhealthy);
-            }
-            Ok((diagnosis, _)) => {
-                let first = diagnosis.findings.first();
-                ui.waiting(&format!(
-                    "waiting for the cluster to be healthy: {}",
-                    first.map_or("", |finding| finding.message.as_str())
-                ));
-            }
-            Err(stop) if !before(deadline) => return Err(late(stop, deadline)),
-            Err(stop) => ui.waiting(&format!("waiting for {}: {:#}", seed.addr, stop.error)),
+        match &looked {
+            Ok(judged) if strictness.passes(&judged.diagnosis) => break looked,
+            _ if !before(deadline) => break looked,
+            Ok(judged) => ui.waiting(&match judged.diagnosis.findings.first() {
+                Some(finding) => format!("not healthy yet: {}", finding.message),
+                None => "not healthy yet".to_string(),
+            }),
+            Err(stop) if may_pass(stop) => ui.waiting(&format!("no answer yet: {:#}", stop.error)),
+            Err(_) => break looked,
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        last = Some(looked);
+        pause(deadline).await;
+    };
+    match outcome {
+        Ok(Judged { diagnosis, extra }) => {
+            ui.diagnosis(&diagnosis, &extra)?;
+            Ok(match strictness.passes(&diagnosis) {
+                true => ExitCode::Done,
+                false => ExitCode::Unhealthy,
+            })
+        }
+        Err(stop) => Err(late(stop, deadline)),
     }
 }
 
@@ -113,65 +111,132 @@ fn before(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() < deadline)
 }
 
+/// Until the next look.
+async fn pause(deadline: Option<Instant>) {
+    let next = Instant::now() + LOOK_AGAIN;
+    sleep_until(deadline.map_or(next, |deadline| deadline.min(next))).await;
+}
+
+/// Whether waiting may help: nodes start, names fill up. A wrong password stays wrong.
+fn may_pass(stop: &Stop) -> bool {
+    if let Some(error) = stop.error.downcast_ref::<ClientError>() {
+        return error.fault.may_pass();
+    }
+    match stop.error.downcast_ref::<DiscoverError>() {
+        Some(DiscoverError::NotResolved { .. }) => true,
+        Some(DiscoverError::NobodyAnswers(errors)) => {
+            errors.iter().any(|error| error.fault.may_pass())
+        }
+        _ => false,
+    }
+}
+
 /// A wait that ran out is exit 1, whatever it waited for.
 fn late(stop: Stop, deadline: Option<Instant>) -> Stop {
     match deadline {
-        Some(_) => Stop {
+        Some(deadline) if Instant::now() >= deadline && may_pass(&stop) => Stop {
             code: ExitCode::Unhealthy,
-            ..stop
+            error: stop.error.context("--wait ran out"),
         },
-        None => stop,
+        _ => stop,
     }
 }
 
-/// Looks once, and a second time where that may make a difference.
-async fn judge(session: &Session, args: &Args) -> Result<(Diagnosis, Zones), Stop> {
-    let connections = &session.connections;
-    let targets = session.targets();
-    let first = discover::observe(connections, &targets).await?;
-    let nodes: Vec<_> = first
-        .nodes
-        .values()
-        .filter_map(|node| Some((node, session.target_of(node)?)))
-        .collect();
-    let zones = args.zones.zones(connections, &nodes).await;
-    let mut background = Background {
-        stability: Stability::Unknown,
-        zones,
-    };
-    let signature = first.signature();
-    let mut diagnosis = Diagnosis::of(first, &background);
-    if diagnosis.may_settle() {
-        tokio::time::sleep(SETTLE).await;
-        let second = discover::observe(connections, &targets).await?;
-        let stability = if second.signature() == signature {
-            Stability::Stuck
-        } else {
-            Stability::Settling
+/// What is looked at, and how it is reached.
+struct Patient<'a> {
+    global: &'a GlobalArgs,
+    credentials: Credentials,
+    seed: Seed,
+}
+
+struct Judged {
+    diagnosis: Diagnosis,
+    extra: CheckExtra,
+}
+
+impl Patient<'_> {
+    /// The seed is looked up anew for each look: what starts again may get another address.
+    async fn session(&self) -> Result<Session, Stop> {
+        let seeds = std::slice::from_ref(&self.seed);
+        Session::with(&self.credentials, self.global, seeds, Intent::Read).await
+    }
+
+    /// Looks once, and a second time where that may make a difference.
+    async fn judge(&self, args: &Args, strictness: Strictness) -> Result<Judged, Stop> {
+        let session = self.session().await?;
+        let connections = &session.connections;
+        let targets = session.targets();
+        let mut found = discover::find(connections, &targets).await?;
+        let nodes: Vec<_> = found
+            .observation
+            .nodes
+            .values()
+            .filter_map(|node| Some((node, found.target_of(node)?)))
+            .collect();
+        let zones = args.zones.zones(connections, &nodes).await;
+        let mut notes = args.zones.strays(&nodes);
+        let mut background = Background {
+            stability: Stability::Unknown,
+            zones,
         };
-        background.stability = stability;
-        diagnosis = Diagnosis::of(second, &background);
-    }
-    if args.probe_write {
-        for (id, why) in probe_write(session, &diagnosis).await {
-            diagnosis.probe_failed(id, &why);
+        let signature = found.observation.signature();
+        let mut diagnosis = Diagnosis::of(found.observation.clone(), &background);
+        if diagnosis.may_settle() {
+            sleep(SETTLE).await;
+            found = discover::find(connections, &targets).await?;
+            background.stability = if found.observation.signature() == signature {
+                Stability::Stuck
+            } else {
+                Stability::Settling
+            };
+            diagnosis = Diagnosis::of(found.observation.clone(), &background);
         }
+        if args.probe_write {
+            for (id, why) in probe_write(connections, &found, &diagnosis).await {
+                diagnosis.probe_failed(id, &why);
+            }
+        }
+        let silent = found.silent_seeds.iter();
+        notes.extend(
+            silent
+                .filter(|error| !is_member(&diagnosis, &error.addr))
+                .map(|error| format!("named, but not known as a member: {error}")),
+        );
+        let extra = CheckExtra {
+            strictness,
+            notes,
+            zones: background.zones,
+        };
+        Ok(Judged { diagnosis, extra })
     }
-    Ok((diagnosis, background.zones))
 }
 
-/// Writes, reads and deletes a key on every master that serves slots.
-async fn probe_write(session: &Session, diagnosis: &Diagnosis) -> Vec<(NodeId, String)> {
+fn is_member(diagnosis: &Diagnosis, addr: &Addr) -> bool {
+    let mut nodes = diagnosis.observation.nodes.values();
+    nodes.any(|node| node.dial.as_ref() == Some(addr) || node.peer.as_ref() == Some(addr))
+}
+
+/// Writes, reads and deletes a key on every master that serves slots. One that does not answer has
+/// its finding already.
+async fn probe_write(
+    connections: &Arc<Connections>,
+    found: &Found,
+    diagnosis: &Diagnosis,
+) -> Vec<(NodeId, String)> {
+    // Two probes at a time must not delete each other's keys, and in containers all are process 1.
+    let run = RandomState::new().build_hasher().finish();
     let open = diagnosis.topology.open_set();
     let mut probing = JoinSet::new();
     for master in diagnosis.topology.masters() {
         let settled = master.slots.difference(&open);
         let node = diagnosis.observation.nodes.get(&master.id);
-        let target = node.and_then(|node| session.target_of(node));
-        let (Some(target), Some(key)) = (target, probe_key(&settled)) else {
+        let target = node
+            .filter(|node| node.report().is_some())
+            .and_then(|node| found.target_of(node));
+        let (Some(target), Some(key)) = (target, probe_key(&settled, run)) else {
             continue;
         };
-        let connections = Arc::clone(&session.connections);
+        let connections = Arc::clone(connections);
         let id = master.id;
         probing.spawn(async move {
             let probed = probe(&connections, &target, key.as_bytes()).await;
@@ -202,37 +267,55 @@ async fn probe(
     const VALUE: &[u8] = b"redis-trib";
     let client = connections.errand(target).await?;
     client.set(key, VALUE, GONE_AFTER).await?;
-    let read = client.get(key).await?;
+    let read = client.get(key).await;
+    // Whatever came of reading it, it is not left behind.
     client.del(key).await?;
-    Ok(read.as_deref() == Some(VALUE))
+    Ok(read?.as_deref() == Some(VALUE))
 }
 
 /// A key that lives in one of these slots, and that nobody else is likely to use.
-fn probe_key(slots: &SlotSet) -> Option<String> {
+fn probe_key(slots: &SlotSet, run: u64) -> Option<String> {
     if slots.is_empty() {
         return None;
     }
     // A single slot is met once in 16384 tries on average; a million tries miss it with a chance
     // of 10^-27.
     (0..1_000_000)
-        .map(|n| format!("redis-trib:probe:{}:{n}", std::process::id()))
+        .map(|n| format!("redis-trib:probe:{run:016x}:{n}"))
         .find(|key| slots.contains(Slot::of_key(key.as_bytes())))
 }
 
 /// Judges one process alone. One that is reading its data from disk is alive: to kill it would make
 /// it start over.
-async fn local(ui: &Ui, session: &Session, deadline: Option<Instant>) -> CommandResult {
-    let target = session.target();
+async fn local(ui: &Ui, patient: &Patient<'_>, deadline: Option<Instant>) -> CommandResult {
     loop {
-        let look = async { session.connections.errand(target).await?.look().await }.await;
-        match look {
-            Ok(_) => break,
-            Err(error) if matches!(error.fault, Fault::Loading) => break,
-            Err(error) if before(deadline) => ui.waiting(&format!("waiting for {error}")),
-            Err(error) => return Err(late(error.into(), deadline)),
+        match alive(patient).await {
+            Ok(addr) => {
+                ui.alive(&addr)?;
+                return Ok(ExitCode::Done);
+            }
+            Err(stop) if before(deadline) && may_pass(&stop) => {
+                ui.waiting(&format!("no answer yet: {:#}", stop.error));
+            }
+            Err(stop) => return Err(late(stop, deadline)),
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        pause(deadline).await;
     }
-    ui.alive(&target.addr)?;
-    Ok(ExitCode::Done)
+}
+
+async fn alive(patient: &Patient<'_>) -> Result<Addr, Stop> {
+    let session = patient.session().await?;
+    let targets = session.targets();
+    let [target] = &targets[..] else {
+        return Err(Stop::usage(anyhow!(
+            "--local judges one process, and {} stands for {}: name one of them",
+            patient.seed.addr,
+            targets.len()
+        )));
+    };
+    let client = session.connections.errand(target).await?;
+    match client.look().await {
+        Err(error) if !matches!(error.fault, Fault::Loading) => Err(error.into()),
+        _ => Ok(target.addr.clone()),
+    }
 }

@@ -9,7 +9,10 @@ pub mod reshard;
 mod session;
 mod zones;
 
+use std::net::Ipv6Addr;
+
 use crate::client::{ClientError, Fault};
+use crate::cluster::node::Addr;
 use crate::discover::DiscoverError;
 use crate::exit_code::ExitCode;
 use crate::seed::{self, Seed};
@@ -71,6 +74,12 @@ impl Stop {
 impl From<DiscoverError> for Stop {
     fn from(error: DiscoverError) -> Self {
         let code = match &error {
+            // They were reached, and they answered.
+            DiscoverError::NobodyAnswers(errors)
+                if errors.iter().all(|e| e.fault == Fault::ClusterDisabled) =>
+            {
+                ExitCode::Refused
+            }
             DiscoverError::NotResolved { .. }
             | DiscoverError::NobodyAnswers(_)
             | DiscoverError::Unreadable { .. } => ExitCode::Unreachable,
@@ -109,9 +118,9 @@ impl From<std::io::Error> for Stop {
 /// Where exactly one node is meant: `host:port`, or `host port` as two words.
 fn node_words(words: &[String]) -> Result<Seed, Stop> {
     let text = match words {
-        [host, port] if !host.contains(':') => {
+        [host, port] if !host.contains(':') || host.parse::<Ipv6Addr>().is_ok() => {
             let port = seed::parse_port(port, port).map_err(Stop::usage)?;
-            format!("{host}:{port}")
+            Addr::new(host, port).to_string()
         }
         [node] => node.clone(),
         _ => {

@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 use super::Stop;
 use crate::cli::GlobalArgs;
 use crate::client::{ClientError, Connector, Login, TlsClient, TlsOptions, Transport};
-use crate::cluster::observation::ObservedNode;
 use crate::connections::{Access, Connections, Target};
 use crate::discover::{self, Expected, SeedSet};
 use crate::seed::{Scheme, Seed};
@@ -22,7 +21,6 @@ pub(super) struct Session {
     pub(super) connections: Arc<Connections>,
     /// What the seeds stand for.
     pub(super) seeds: Vec<SeedSet>,
-    lead: Target,
     /// What our connections are called.
     name: Option<String>,
 }
@@ -36,6 +34,47 @@ pub(super) enum Intent {
     Change(&'static str),
 }
 
+/// Passwords and certificates of the command line, read once: a password is asked for once, however
+/// often the seeds are looked up.
+pub(super) struct Credentials {
+    login: Login,
+    tls: Option<TlsClient>,
+}
+
+impl Credentials {
+    /// Reads files, the environment and, where it is wanted, the terminal.
+    pub(super) async fn read(global: &GlobalArgs, ui: &Ui, seeds: &[Seed]) -> Result<Self, Stop> {
+        // Files first: whoever is asked for a password has nothing else to mend.
+        let tls = tls(global, seeds)?;
+        let login = login(global, ui).await?;
+        Ok(Self { login, tls })
+    }
+
+    /// What an address says counts before what the command line says.
+    fn access(&self, global: &GlobalArgs, seed: &Seed) -> Access {
+        let Login { user, password } = self.login.clone();
+        Access {
+            login: match (&seed.user, &seed.password) {
+                (None, None) => Login { user, password },
+                // `redis://ann@host`: who, and the password comes from elsewhere.
+                (Some(seed_user), None) => Login {
+                    user: Some(seed_user.clone()),
+                    password,
+                },
+                (seed_user, Some(seed_password)) => Login {
+                    user: seed_user.clone(),
+                    password: Some(seed_password.clone()),
+                },
+            },
+            transport: match (&self.tls, seed.scheme) {
+                (Some(tls), Scheme::Rediss) => Transport::Tls(tls.clone()),
+                (Some(tls), Scheme::None) if global.tls => Transport::Tls(tls.clone()),
+                _ => Transport::Plain,
+            },
+        }
+    }
+}
+
 impl Session {
     /// Reads credentials and certificates, and looks the seeds up.
     pub(super) async fn open(
@@ -44,8 +83,17 @@ impl Session {
         seeds: &[Seed],
         intent: Intent,
     ) -> Result<Self, Stop> {
-        let login = login(global, ui).await?;
-        let tls = tls(global, seeds)?;
+        let credentials = Credentials::read(global, ui, seeds).await?;
+        Self::with(&credentials, global, seeds, intent).await
+    }
+
+    /// Looks the seeds up.
+    pub(super) async fn with(
+        credentials: &Credentials,
+        global: &GlobalArgs,
+        seeds: &[Seed],
+        intent: Intent,
+    ) -> Result<Self, Stop> {
         let name = match intent {
             Intent::Read => None,
             Intent::Change(command) => Some(connection_name(command)),
@@ -55,36 +103,20 @@ impl Session {
             command_timeout: global.command_timeout,
             name: name.clone(),
         };
-        let access = |seed: &Seed| Access {
-            login: match (&seed.user, &seed.password) {
-                (None, None) => login.clone(),
-                (user, password) => Login {
-                    user: user.clone(),
-                    password: password.clone(),
-                },
-            },
-            transport: match (&tls, seed.scheme) {
-                (Some(tls), Scheme::Rediss) => Transport::Tls(tls.clone()),
-                (Some(tls), Scheme::None) if global.tls => Transport::Tls(tls.clone()),
-                _ => Transport::Plain,
-            },
-        };
         let expected = global.expect_nodes.map(|nodes| Expected {
             nodes: usize::from(nodes),
             within: global.resolve_timeout,
         });
+        let access = |seed: &Seed| credentials.access(global, seed);
         let seeds = discover::resolve(seeds, access, expected).await?;
         let connections = Connections::new(
             connector,
             global.address_map.clone(),
             usize::from(global.connections),
         );
-        let lead = discover::targets(&seeds).next().cloned();
-        let lead = lead.ok_or_else(|| Stop::usage(anyhow::anyhow!("name at least one node")))?;
         Ok(Self {
             connections: Arc::new(connections),
             seeds,
-            lead,
             name,
         })
     }
@@ -94,11 +126,6 @@ impl Session {
     /// All nodes that were named.
     pub(super) fn targets(&self) -> Vec<Target> {
         discover::targets(&self.seeds).cloned().collect()
-    }
-
-    /// The first node that was named.
-    pub(super) fn target(&self) -> &Target {
-        &self.lead
     }
 
     /// Refuses to go on while another redis-trib changes something on these nodes.
@@ -137,14 +164,6 @@ impl Session {
             .flat_map(|line| line.split(' '))
             .filter_map(|field| field.strip_prefix("name="))
             .find(|name| name.starts_with(NAME_PREFIX) && Some(*name) != self.name.as_deref())
-    }
-
-    /// How a node that was found is reached: as the first that was named.
-    pub(super) fn target_of(&self, node: &ObservedNode) -> Option<Target> {
-        Some(Target {
-            addr: node.dial.clone()?,
-            access: Arc::clone(&self.lead.access),
-        })
     }
 }
 

@@ -85,6 +85,26 @@ impl ZoneArgs {
         zones
     }
 
+    /// What `--zone` says about nobody who is there, in words.
+    pub(super) fn strays(&self, nodes: &[(&ObservedNode, Target)]) -> Vec<String> {
+        let is_there = |addr: &Addr| {
+            let mut nodes = nodes.iter();
+            nodes.any(|(node, _)| {
+                node.dial.as_ref() == Some(addr) || node.peer.as_ref() == Some(addr)
+            })
+        };
+        self.zone
+            .iter()
+            .filter(|zone| !is_there(&zone.addr))
+            .map(|zone| {
+                format!(
+                    "--zone {}={}: no node has that address",
+                    zone.addr, zone.zone
+                )
+            })
+            .collect()
+    }
+
     /// What the servers tell of themselves.
     async fn told(
         &self,

@@ -14,7 +14,7 @@ use super::moves::MovesView;
 use super::paint::plain;
 use super::verdict::{self, Totals};
 use crate::cluster::health::{Diagnosis, Finding};
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::{MasterLink, OpenSlot, Product};
 use crate::cluster::slot::{SlotRange, SlotSet};
 use crate::cluster::topology::Standing;
@@ -145,6 +145,15 @@ struct Master {
     replicas: usize,
 }
 
+/// What `check --local` writes.
+#[derive(Debug, Serialize)]
+struct Alive {
+    /// Always true: a process that is not is an error.
+    alive: bool,
+    /// `host:port`.
+    addr: String,
+}
+
 /// A line of a command that changes a cluster.
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
@@ -245,6 +254,15 @@ pub(super) fn check(
         nodes: rows.iter().map(|row| node(row, zones)).collect(),
         findings: diagnosis.findings.iter().map(finding).collect(),
         notes: notes.iter().map(|note| plain(note)).collect(),
+    };
+    line(out, &document)
+}
+
+/// `check --local` of a process that is alive.
+pub(super) fn alive(out: &mut impl Write, addr: &Addr) -> io::Result<()> {
+    let document = Alive {
+        alive: true,
+        addr: addr.to_string(),
     };
     line(out, &document)
 }

@@ -43,6 +43,7 @@ pub use moves::{MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
 
+use moments::Waiting;
 use paint::{Paint, Tone, plain};
 use progress::{Look, Progress};
 use table::Sheet;
@@ -98,9 +99,31 @@ pub struct UiOptions {
     pub quiet: Verbosity,
 }
 
+/// What counts against a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strictness {
+    /// Errors.
+    #[default]
+    Lenient,
+    /// Warnings too (`--strict`).
+    Strict,
+}
+
+impl Strictness {
+    /// Whether `check` ends with 0.
+    pub fn passes(self, diagnosis: &Diagnosis) -> bool {
+        match self {
+            Self::Lenient => diagnosis.is_healthy(),
+            Self::Strict => diagnosis.findings.is_empty(),
+        }
+    }
+}
+
 /// What `check` shows besides the diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CheckExtra {
+    /// What counts against the cluster.
+    pub strictness: Strictness,
     /// The zone of each node, where it is known.
     pub zones: BTreeMap<NodeId, String>,
     /// What else the command found out, as sentences; they come last.
@@ -118,6 +141,8 @@ pub struct Ui {
     progress: Mutex<Progress>,
     /// What Nagios was told, which its exit code repeats.
     told_nagios: OnceLock<Status>,
+    /// What was said last about a wait.
+    waiting: Mutex<Option<Waiting>>,
 }
 
 /// How results look, settled.
@@ -231,32 +256,33 @@ impl Ui {
             verbosity: options.quiet,
             progress: Mutex::new(Progress::new(look)),
             told_nagios: OnceLock::new(),
+            waiting: Mutex::default(),
         }
     }
 
     /// The result of `check`.
     pub fn diagnosis(&self, diagnosis: &Diagnosis, extra: &CheckExtra) -> io::Result<()> {
         self.progress().abandon();
-        self.told_nagios.get_or_init(|| Status::of(diagnosis));
+        let status = Status::of(diagnosis, extra.strictness);
+        self.told_nagios.get_or_init(|| status);
         let notes = &extra.notes;
         self.result(|out| match self.format {
             Format::Table(sheet) => table::check(out, diagnosis, notes, sheet),
             Format::Classic(paint) => classic::check(out, diagnosis, notes, paint),
             Format::Json => json::check(out, diagnosis, &extra.zones, notes),
             Format::Prometheus => prometheus::check(out, diagnosis),
-            Format::Nagios => nagios::check(out, diagnosis),
+            Format::Nagios => nagios::check(out, diagnosis, status),
         })
     }
 
-    /// The result of `info`. The formats that only `check` has say the same as there.
+    /// The result of `info`. `cli` refuses the formats that only `check` has.
     pub fn info(&self, diagnosis: &Diagnosis) -> io::Result<()> {
         self.progress().abandon();
         self.result(|out| match self.format {
             Format::Table(sheet) => table::info(out, diagnosis, sheet),
             Format::Classic(paint) => classic::info(out, diagnosis, paint),
             Format::Json => json::info(out, diagnosis),
-            Format::Prometheus => prometheus::check(out, diagnosis),
-            Format::Nagios => nagios::check(out, diagnosis),
+            Format::Prometheus | Format::Nagios => classic::info(out, diagnosis, Paint::Plain),
         })
     }
 

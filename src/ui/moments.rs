@@ -4,16 +4,34 @@
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode as ProcessExitCode;
-use std::time::Duration;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 
 use super::{
-    CheckExtra, Format, OutputArg, PromptError, Status, Ui, UiOptions, Verbosity, password,
+    CheckExtra, Format, OutputArg, PromptError, Status, Ui, UiOptions, Verbosity, json, nagios,
+    password, prometheus, verdict,
 };
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::Addr;
 use crate::exit_code::ExitCode;
+
+/// What was said last about a wait, and when.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    text: String,
+    said: Instant,
+}
+
+impl Waiting {
+    /// Whether this is to be said too. Seconds and counts that go on changing are not news.
+    fn is_worth(&self, text: &str) -> bool {
+        const AGAIN: Duration = Duration::from_secs(10);
+        let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+        self.said.elapsed() >= AGAIN || words(&self.text) != words(text)
+    }
+}
 
 /// Says what is wrong with a command line. `error` is the help itself where that was asked for.
 /// Nagios, where the line names it, gets its own exit code and its answer on standard output.
@@ -23,10 +41,10 @@ pub fn usage_error(error: &clap::Error, line: &[OsString]) -> ProcessExitCode {
         let _ = error.print();
         return ExitCode::Done.into();
     }
-    let for_nagios = line.iter().any(|word| {
-        word.to_str()
-            .is_some_and(|word| word.trim_start_matches("--output=") == "nagios")
-    });
+    // Only `check` has that format; elsewhere the word is what is wrong.
+    let says = |word: &str| line.iter().any(|said| said == word);
+    let for_nagios = says("check")
+        && (says("nagios") || says("--output=nagios") || says("-o=nagios") || says("-onagios"));
     let code = ExitCode::Usage;
     if for_nagios {
         let ui = Ui::new(UiOptions {
@@ -55,17 +73,32 @@ impl Ui {
         }
     }
 
-    /// What a command that looks again and again waits for.
+    /// What a command that looks again and again waits for: said when it is another thing than
+    /// before, and now and then.
     pub fn waiting(&self, text: &str) {
-        if self.verbosity == Verbosity::Normal {
+        if self.verbosity == Verbosity::Quiet {
+            return;
+        }
+        let mut last = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.as_ref().is_none_or(|last| last.is_worth(text)) {
+            *last = Some(Waiting {
+                text: text.to_string(),
+                said: Instant::now(),
+            });
             self.aside("waiting:", text);
         }
     }
 
     /// `check --local` found the process alive.
     pub fn alive(&self, addr: &Addr) -> io::Result<()> {
-        let message = format!("[OK] {addr} answers, and runs in cluster mode.");
-        self.done(ExitCode::Done, &message)
+        self.progress().abandon();
+        self.result(|out| match self.format {
+            Format::Table(sheet) => verdict::alive(addr).write(out, sheet.paint),
+            Format::Classic(paint) => verdict::alive(addr).write(out, paint),
+            Format::Json => json::alive(out, addr),
+            Format::Prometheus => prometheus::alive(out, addr),
+            Format::Nagios => nagios::alive(out, addr),
+        })
     }
 
     /// The cluster was there already, and healthy.

@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 
+use super::Strictness;
 use super::condition::Row;
 use super::paint::{counted, plain};
 use super::verdict::{self, Totals};
 use crate::cluster::health::Diagnosis;
+use crate::cluster::node::Addr;
 use crate::exit_code::ExitCode;
 
 /// The states that Nagios knows; as numbers they are its exit codes.
@@ -24,8 +26,8 @@ pub enum Status {
 
 impl Status {
     /// The state of a cluster.
-    pub fn of(diagnosis: &Diagnosis) -> Self {
-        if !diagnosis.is_healthy() {
+    pub fn of(diagnosis: &Diagnosis, strictness: Strictness) -> Self {
+        if !strictness.passes(diagnosis) {
             Self::Critical
         } else if diagnosis.findings.is_empty() {
             Self::Ok
@@ -65,9 +67,8 @@ impl From<Status> for std::process::ExitCode {
 }
 
 /// `check`.
-pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
+pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis, status: Status) -> io::Result<()> {
     let totals = Totals::of(&Row::all(diagnosis));
-    let status = Status::of(diagnosis);
     let covered = diagnosis.slots_covered();
     let text = match diagnosis.findings.split_first() {
         None => format!(
@@ -93,6 +94,15 @@ pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<(
         totals.nodes,
         totals.masters,
         totals.keys,
+    )
+}
+
+/// `check --local` of a process that is alive.
+pub(super) fn alive(out: &mut impl Write, addr: &Addr) -> io::Result<()> {
+    let status = Status::Ok.word();
+    writeln!(
+        out,
+        "CLUSTER {status} - {addr} answers, and runs in cluster mode"
     )
 }
 

@@ -8,6 +8,7 @@ use super::condition::{Condition, Row};
 use super::paint::plain;
 use super::verdict::{self, Totals};
 use crate::cluster::health::{Code, Diagnosis};
+use crate::cluster::node::Addr;
 use crate::cluster::parse::MasterLink;
 
 /// `check`.
@@ -69,6 +70,17 @@ pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<(
         )?;
     }
     Ok(())
+}
+
+/// `check --local` of a process that is alive.
+pub(super) fn alive(out: &mut impl Write, addr: &Addr) -> io::Result<()> {
+    let name = "redis_trib_local_alive";
+    head(
+        out,
+        name,
+        "Whether a process answers, and runs in cluster mode.",
+    )?;
+    writeln!(out, "{name}{{addr=\"{}\"}} 1", escaped(&addr.to_string()))
 }
 
 fn head(out: &mut impl Write, name: &str, help: &str) -> io::Result<()> {

@@ -53,7 +53,8 @@ fn check_looks_like_this() {
         assert_snapshot(format!("json_{name}"), pretty(&shown));
         let shown = text(|out| prometheus::check(out, &diagnosis));
         assert_snapshot(format!("prometheus_{name}"), shown);
-        let shown = text(|out| nagios::check(out, &diagnosis));
+        let shown =
+            text(|out| nagios::check(out, &diagnosis, Status::of(&diagnosis, Strictness::Lenient)));
         assert_eq!(shown.lines().count(), 1);
         assert_snapshot(format!("nagios_{name}"), shown);
     }
@@ -209,7 +210,7 @@ fn control_characters_never_get_out() {
         text(|out| json::layout(out, &plan)),
         text(|out| json::done(out, ExitCode::Done, evil)),
         text(|out| prometheus::check(out, &diagnosis)),
-        text(|out| nagios::check(out, &diagnosis)),
+        text(|out| nagios::check(out, &diagnosis, Status::of(&diagnosis, Strictness::Lenient))),
         text(|out| nagios::error(out, ExitCode::Usage, evil)),
     ] {
         let bad = |c: &char| (c.is_control() && *c != '\n') || *c == '\u{202e}';

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use super::condition::Row;
 use super::paint::{Paint, Tone, plain};
 use crate::cluster::health::{Code, Diagnosis, Finding, Severity};
-use crate::cluster::node::{NodeId, Role};
+use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{SLOTS, SlotSet};
 
@@ -95,6 +95,12 @@ pub(super) fn replica_counts(rows: &[Row<'_>]) -> HashMap<NodeId, usize> {
         }
     }
     counts
+}
+
+/// `check --local` of a process that is alive.
+pub(super) fn alive(addr: &Addr) -> Verdict {
+    let text = format!("{addr} answers, and runs in cluster mode.");
+    Verdict::new(Mark::Ok, text)
 }
 
 /// Whether all nodes see the same owners.

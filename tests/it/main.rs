@@ -4,4 +4,8 @@
 #![allow(missing_docs)]
 
 mod bench_self;
+mod check;
+mod check_findings;
+mod check_input;
+mod info;
 mod support;

@@ -31,6 +31,12 @@ pub(crate) fn reserve() -> Reserved {
         .expect("no free pair of ports between 11000 and 30999")
 }
 
+/// The same port as another server's, on another host of 127.0.0.0/8.
+pub(crate) fn share(port: u16, host: Ipv4Addr) -> Reserved {
+    let held = UdpSocket::bind((host, port)).expect("a port that is free on the other host too");
+    Reserved { port, _held: held }
+}
+
 fn is_free(port: u16) -> bool {
     // Both families: where IPv6 is off, only the first can be asked.
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok()
