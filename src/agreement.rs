@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::client::{ClientError, NodeClient};
+use crate::client::{ClientError, Fault, NodeClient};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::parse::{
     ClusterInfo, EntryPool, EntryState, Info, MasterLink, ParseError, View,
@@ -19,13 +19,16 @@ use crate::cluster::parse::{
 use crate::cluster::slot::SlotRange;
 use crate::connections::Connections;
 use crate::event::{Event, Phase};
-use crate::execute::Parties;
+use crate::execute::{Parties, Party};
 
 /// Between two looks at a node that is not there yet. Gossip needs 100 ms at the least.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// How long a knock at a bus port may take.
 const KNOCK: Duration = Duration::from_secs(2);
+
+/// From a node's port to its bus port, unless it says otherwise.
+const BUS_OFFSET: u16 = 10_000;
 
 /// How many of those who are behind are named.
 const NAMED: usize = 8;
@@ -41,7 +44,7 @@ pub struct Goal {
 
 /// A wait that ran out, in words.
 #[derive(Debug, thiserror::Error)]
-#[error("{waited_for}, after {}:{}", humantime::format_duration(*.after), .behind.iter().map(|b| format!("\n  {b}")).collect::<String>())]
+#[error("{waited_for} after {}:{}", humantime::format_duration(*.after), .behind.iter().map(|b| format!("\n  {b}")).collect::<String>())]
 pub struct NotInTime {
     waited_for: &'static str,
     after: Duration,
@@ -70,17 +73,19 @@ enum Until {
     Usable(Arc<Goal>),
 }
 
-/// A node that is behind, and what it lacks or why it does not say.
-type Behind = (NodeId, Result<Lack, ClientError>);
-
 /// What a node lacks.
 #[derive(Debug, Clone)]
 enum Lack {
     /// It has no live link to these.
     Peers(BTreeSet<NodeId>),
-    /// Something else, in words.
+    /// Something else, in words that follow the node's name.
     Other(String),
+    /// It does not say.
+    Silent(ClientError),
 }
+
+/// A node that is behind.
+type Behind = (NodeId, Lack);
 
 impl Watch {
     /// Until every node knows every other, and has a link to it.
@@ -89,43 +94,45 @@ impl Watch {
         if behind.is_empty() {
             return Ok(());
         }
-        Err(self.not_joined(behind).await)
+        Err(self.not_in_time(
+            "the nodes have not all joined",
+            self.not_joined(behind).await,
+        ))
     }
 
-    /// Until all nodes agree with the goal about slots and roles.
+    /// Until all nodes agree with the goal: about slots as each sees them, about roles as each has
+    /// its own.
     pub async fn agree(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
         let behind = self.until(Until::Agreed(Arc::clone(goal))).await;
-        self.result("the nodes don't agree", behind)
+        self.result("the nodes have joined, but don't agree", behind)
     }
 
     /// Until every node serves, and every replica has a copy.
     pub async fn usable(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
         let behind = self.until(Until::Usable(Arc::clone(goal))).await;
-        self.result("the cluster is made, but not usable yet", behind)
+        self.result("the cluster is made, but not usable", behind)
     }
 
     /// Polls all nodes side by side until each lacks nothing, or the deadline; then who lacks what.
     async fn until(&self, until: Until) -> Vec<Behind> {
         let phase = until.phase();
         let mut polling = JoinSet::new();
-        for (id, party) in self.parties.iter() {
-            let (id, target, deadline) = (*id, party.target.clone(), self.deadline);
+        for party in self.parties.values().cloned() {
+            let deadline = self.deadline;
+            let within = self.within;
             let connections = Arc::clone(&self.connections);
             let parties = Arc::clone(&self.parties);
             let until = until.clone();
             polling.spawn(async move {
                 loop {
-                    let lack = match connections.client(&target).await {
-                        Ok(client) => until.lack(id, &client, &parties).await,
-                        Err(error) => Err(error),
+                    let look = until.look(&party, &connections, &parties);
+                    let lack = match timeout_at(deadline, look).await {
+                        Ok(lack) => lack?,
+                        // A stopped server would hold us for as long as a command may take.
+                        Err(_) => return Some((party.id, still_asking(&party, within))),
                     };
-                    let late = Instant::now() >= deadline;
-                    match lack.transpose() {
-                        None => return None,
-                        Some(lack) if late => return Some((id, lack)),
-                        Some(Ok(_)) => {}
-                        // The next look opens a new connection.
-                        Some(Err(_)) => connections.drop_client(&target.addr),
+                    if Instant::now() + LOOK_AGAIN >= deadline {
+                        return Some((party.id, lack));
                     }
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
@@ -159,7 +166,12 @@ impl Watch {
         if behind.is_empty() {
             return Ok(());
         }
-        Err(self.not_in_time(waited_for, self.told(&behind)))
+        let lines = behind.iter().map(|(id, lack)| match lack {
+            Lack::Other(why) => format!("{} {why}", self.name(*id)),
+            Lack::Peers(peers) => format!("{} can't see {}", self.name(*id), self.names(peers)),
+            Lack::Silent(error) => error.to_string(),
+        });
+        Err(self.not_in_time(waited_for, lines.collect()))
     }
 
     fn not_in_time(&self, waited_for: &'static str, mut behind: Vec<String>) -> NotInTime {
@@ -175,21 +187,6 @@ impl Watch {
         }
     }
 
-    fn told(&self, behind: &[Behind]) -> Vec<String> {
-        behind
-            .iter()
-            .map(|(id, lack)| match lack {
-                Ok(Lack::Other(why)) => format!("{} {why}", self.name(*id)),
-                Ok(Lack::Peers(peers)) => {
-                    let peers: Vec<String> =
-                        peers.iter().take(NAMED).map(|id| self.name(*id)).collect();
-                    format!("{} can't see {}", self.name(*id), peers.join(", "))
-                }
-                Err(error) => error.to_string(),
-            })
-            .collect()
-    }
-
     fn name(&self, id: NodeId) -> String {
         match self.parties.get(&id) {
             Some(party) => format!("{} ({})", party.target.addr, id.short()),
@@ -197,62 +194,144 @@ impl Watch {
         }
     }
 
-    /// Who can't see whom, and what a knock at the bus ports tells.
-    async fn not_joined(&self, behind: Vec<Behind>) -> NotInTime {
-        let mut unseen: BTreeMap<NodeId, usize> = BTreeMap::new();
-        let mut pairs = Vec::new();
+    fn names<'a>(&self, ids: impl IntoIterator<Item = &'a NodeId>) -> String {
+        let mut names: Vec<String> = ids.into_iter().map(|id| self.name(*id)).collect();
+        let more = names.len().saturating_sub(NAMED);
+        if more > 0 {
+            names.truncate(NAMED);
+            names.push(format!("{more} more"));
+        }
+        names.join(", ")
+    }
+
+    /// Who can't see whom, the node with most such pairs first, and what a knock at its bus port
+    /// tells.
+    async fn not_joined(&self, behind: Vec<Behind>) -> Vec<String> {
+        let (mut pairs, silent) = self.unlinked_pairs(behind).await;
+        let mut lines: Vec<String> = silent.values().map(ToString::to_string).collect();
+        let mut knocked = 0;
+        while let Some(worst) = most_frequent(&pairs) {
+            let (its, rest): (BTreeSet<_>, BTreeSet<_>) = pairs
+                .into_iter()
+                .partition(|(one, other)| *one == worst || *other == worst);
+            pairs = rest;
+            let blind = its.iter().filter(|(_, other)| *other == worst);
+            let blind: BTreeSet<NodeId> = blind.map(|(one, _)| *one).collect();
+            let unseen = its.iter().filter(|(one, _)| *one == worst);
+            let unseen: BTreeSet<NodeId> = unseen.map(|(_, other)| *other).collect();
+            lines.push(match (blind.is_empty(), unseen.is_empty()) {
+                (false, false) if blind == unseen => format!(
+                    "{} and these can't see each other: {}",
+                    self.name(worst),
+                    self.names(&blind)
+                ),
+                (false, true) => {
+                    format!("{} is not seen by {}", self.name(worst), self.names(&blind))
+                }
+                (true, _) => format!("{} can't see {}", self.name(worst), self.names(&unseen)),
+                (false, false) => format!(
+                    "{} is not seen by {}, and can't see {}",
+                    self.name(worst),
+                    self.names(&blind),
+                    self.names(&unseen)
+                ),
+            });
+            // The first two tell enough.
+            if knocked < 2 && !silent.contains_key(&worst) {
+                lines.extend(self.at_bus_port(worst).await);
+                knocked += 1;
+            }
+        }
+        lines
+    }
+
+    /// Looks once more at those who are behind, side by side: each pair of who can't see whom, and
+    /// those who do not answer.
+    async fn unlinked_pairs(
+        &self,
+        behind: Vec<Behind>,
+    ) -> (BTreeSet<(NodeId, NodeId)>, BTreeMap<NodeId, ClientError>) {
+        let mut looking = JoinSet::new();
+        let mut pairs = BTreeSet::new();
+        let mut silent = BTreeMap::new();
         for (id, lack) in behind {
-            let lack = match (&lack, self.parties.get(&id)) {
-                // It knew too few nodes: by now we want to know which.
-                (Ok(_), Some(party)) => match self.connections.client(&party.target).await {
-                    Ok(client) => client
-                        .cluster_nodes()
-                        .await
-                        .map(|text| unlinked(&text, &self.parties)),
-                    Err(error) => Err(error),
-                },
-                _ => lack.map(Some),
-            };
-            if let Ok(Some(Lack::Peers(peers))) = &lack {
-                for peer in peers {
-                    *unseen.entry(*peer).or_default() += 1;
+            match lack {
+                Lack::Silent(error) => {
+                    silent.insert(id, error);
+                }
+                Lack::Peers(peers) => pairs.extend(peers.into_iter().map(|peer| (id, peer))),
+                // It knew too few nodes: which?
+                Lack::Other(_) => {
+                    let Some(party) = self.parties.get(&id).cloned() else {
+                        continue;
+                    };
+                    let connections = Arc::clone(&self.connections);
+                    let parties = Arc::clone(&self.parties);
+                    looking.spawn(async move {
+                        let look = async {
+                            let client = connections.client(&party.target).await?;
+                            Ok(unlinked(&client.cluster_nodes().await?, &parties))
+                        };
+                        let lack = timeout(KNOCK, look).await.unwrap_or(Ok(None));
+                        (id, lack)
+                    });
                 }
             }
-            if let Some(lack) = lack.transpose() {
-                pairs.push((id, lack));
+        }
+        for (id, lack) in looking.join_all().await {
+            match lack {
+                Ok(Some(Lack::Peers(peers))) => {
+                    pairs.extend(peers.into_iter().map(|peer| (id, peer)));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    silent.insert(id, error);
+                }
             }
         }
-        let mut lines = self.told(&pairs);
-        let more = lines.len().saturating_sub(NAMED);
-        lines.truncate(NAMED);
-        if more > 0 {
-            lines.push(format!("and {more} more"));
-        }
-        let mut worst: Vec<(NodeId, usize)> = unseen.into_iter().collect();
-        worst.sort_by_key(|(id, count)| (std::cmp::Reverse(*count), *id));
-        for (id, _) in worst.into_iter().take(2) {
-            if let Some(party) = self.parties.get(&id) {
-                let bus = party.bus_port.unwrap_or(party.port.saturating_add(10_000));
-                let addr = Addr::new(party.target.addr.host(), bus);
-                lines.push(match self.connections.knock(&addr, KNOCK).await {
-                    Ok(()) => format!(
-                        "the bus port of {} ({bus}) is open from here: look at firewalls between \
-                         the nodes, and at cluster-announce-ip and -bus-port",
-                        self.name(id)
-                    ),
-                    Err(why) => format!(
-                        "the bus port of {} ({bus}) is closed from here too: {why}",
-                        self.name(id)
-                    ),
-                });
-            }
-        }
-        NotInTime {
-            waited_for: "not every node knows every other",
-            after: self.within,
-            behind: lines,
-        }
+        (pairs, silent)
     }
+
+    /// What a knock at a node's bus port tells.
+    async fn at_bus_port(&self, id: NodeId) -> Option<String> {
+        let party = self.parties.get(&id)?;
+        let bus = party
+            .bus_port
+            .or_else(|| party.port.checked_add(BUS_OFFSET))?;
+        let addr = Addr::new(&party.ip.to_string(), bus);
+        Some(match self.connections.knock(&addr, KNOCK).await {
+            Ok(()) => format!(
+                "  its bus port {addr} can be reached from here: look at firewalls between the \
+                 nodes, and at cluster-announce-ip and cluster-announce-bus-port"
+            ),
+            Err(why) => format!(
+                "  its bus port {addr} can't be reached from here either ({why}): the nodes must \
+                 reach it; look at firewalls, cluster-port and cluster-announce-bus-port"
+            ),
+        })
+    }
+}
+
+/// The node that most of these pairs have in common.
+fn most_frequent(pairs: &BTreeSet<(NodeId, NodeId)>) -> Option<NodeId> {
+    let mut counts: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for id in pairs.iter().flat_map(|(one, other)| [one, other]) {
+        *counts.entry(*id).or_default() += 1;
+    }
+    let most = counts
+        .into_iter()
+        .max_by_key(|(id, count)| (*count, std::cmp::Reverse(*id)));
+    most.map(|(id, _)| id)
+}
+
+fn still_asking(party: &Party, within: Duration) -> Lack {
+    Lack::Silent(ClientError {
+        addr: party.target.addr.clone(),
+        fault: Fault::Timeout {
+            command: "CLUSTER INFO",
+            after: within,
+        },
+    })
 }
 
 impl Until {
@@ -264,7 +343,24 @@ impl Until {
         }
     }
 
-    /// One look at one node.
+    /// One look at one node: what it lacks, if anything.
+    async fn look(
+        &self,
+        party: &Party,
+        connections: &Connections,
+        parties: &Parties,
+    ) -> Option<Lack> {
+        let looked = async {
+            let client = connections.client(&party.target).await?;
+            self.lack(party.id, &client, parties).await
+        };
+        looked.await.unwrap_or_else(|error| {
+            // The next look opens a new connection.
+            connections.drop_client(&party.target.addr);
+            Some(Lack::Silent(error))
+        })
+    }
+
     async fn lack(
         &self,
         id: NodeId,
@@ -276,10 +372,8 @@ impl Until {
                 // Short where CLUSTER NODES is long, and polled often.
                 let info = ClusterInfo::parse(&client.cluster_info().await?);
                 if info.known_nodes < parties.len() {
-                    return Ok(Some(Lack::Other(format!(
-                        "knows {} nodes",
-                        info.known_nodes
-                    ))));
+                    let known = info.known_nodes;
+                    return Ok(Some(Lack::Other(format!("knows {known} nodes"))));
                 }
                 Ok(unlinked(&client.cluster_nodes().await?, parties))
             }
@@ -295,7 +389,7 @@ impl Until {
                     Some(MasterLink::Up) => return Ok(None),
                     Some(MasterLink::Syncing) => "is receiving its first copy",
                     Some(MasterLink::Down(_)) | None => {
-                        "has no link to its master (masterauth? a firewall?)"
+                        "has no link to its master: look at its log, its masterauth and firewalls"
                     }
                 };
                 Ok(Some(Lack::Other(why.to_string())))
@@ -331,20 +425,21 @@ fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<Lack> {
         Ok(view) => view,
         Err(error) => return Some(Lack::Other(error.to_string())),
     };
-    let wrong = view.entries().find(|entry| {
-        entry.slots.as_slice() != goal.slots.get(&entry.id).map_or(&[][..], Vec::as_slice)
-    });
+    let planned = |id| goal.slots.get(&id).map_or(&[][..], Vec::as_slice);
+    let wrong = view
+        .entries()
+        .find(|entry| entry.slots != planned(entry.id));
     if let Some(wrong) = wrong {
-        let id = wrong.id.short();
-        return Some(Lack::Other(format!("sees other slots at {id}")));
+        let whose = wrong.id.short();
+        return Some(Lack::Other(format!(
+            "sees other slots at {whose} than it was given"
+        )));
     }
     let myself = view.myself();
     match goal.masters.get(&id) {
         Some(master) if myself.role != Some(Role::Replica) || myself.master != Some(*master) => {
-            Some(Lack::Other(format!(
-                "does not follow {} yet",
-                master.short()
-            )))
+            let master = master.short();
+            Some(Lack::Other(format!("does not follow {master} yet")))
         }
         _ => None,
     }

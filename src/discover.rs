@@ -51,13 +51,25 @@ pub enum DiscoverError {
         why: String,
     },
     /// Names stand for too few or too many nodes.
-    #[error("{found} nodes found, {expected} expected (--expect-nodes): {}", list(.addrs))]
+    #[error(
+        "{} found after {}, {} expected (--expect-nodes): {}; --resolve-timeout waits longer",
+        .addrs.len(),
+        humantime::format_duration(.expected.within),
+        .expected.nodes,
+        list(.addrs)
+    )]
     WrongNumber {
         /// How many were expected.
+        expected: Expected,
+        /// Those that were found, within the time.
+        addrs: Vec<Addr>,
+    },
+    /// Addresses, which stand for one node each, are fewer or more than that.
+    #[error("{} nodes are named, {expected} expected (--expect-nodes): {}", .addrs.len(), list(.addrs))]
+    MiscountedAddresses {
+        /// How many were expected.
         expected: usize,
-        /// How many were found, within the time.
-        found: usize,
-        /// Those that were found.
+        /// Those that are named.
         addrs: Vec<Addr>,
     },
     /// Nobody answered.
@@ -93,37 +105,49 @@ pub struct Expected {
     pub within: Duration,
 }
 
-/// Looks all seeds up. Each address is kept once, in the order of the seeds.
+/// Looks all seeds up. Each address is kept once, in the order of the seeds. `tell` hears what is
+/// waited for, whenever that changes.
+///
+/// A name that does not resolve is left as it is where no number is expected: connecting to it says
+/// so, beside what is wrong with the others.
 pub async fn resolve(
     seeds: &[Seed],
     access: impl Fn(&Seed) -> Access,
     expected: Option<Expected>,
+    tell: impl Fn(&str),
 ) -> Result<Vec<SeedSet>, DiscoverError> {
-    let deadline = expected.map(|expected| Instant::now() + expected.within);
+    let Some(expected) = expected else {
+        return resolve_once(seeds, &access, Unknown::Keep).await;
+    };
+    let deadline = Instant::now() + expected.within;
+    let all_fixed = seeds.iter().all(|seed| seed.addr.ip().is_some());
+    let mut told = String::new();
     loop {
-        let sets = resolve_once(seeds, &access).await;
-        let Some((expected, deadline)) = expected.zip(deadline) else {
-            return sets;
-        };
+        let sets = resolve_once(seeds, &access, Unknown::Fail).await;
         let late = Instant::now() >= deadline;
-        match sets {
+        let waits_for = match sets {
             Ok(sets) => {
                 let addrs: Vec<Addr> = targets(&sets).map(|target| target.addr.clone()).collect();
                 if addrs.len() == expected.nodes {
                     return Ok(sets);
                 }
-                if late {
-                    return Err(DiscoverError::WrongNumber {
-                        expected: expected.nodes,
-                        found: addrs.len(),
-                        addrs,
-                    });
+                if all_fixed {
+                    let expected = expected.nodes;
+                    return Err(DiscoverError::MiscountedAddresses { expected, addrs });
                 }
+                if late {
+                    return Err(DiscoverError::WrongNumber { expected, addrs });
+                }
+                let found = addrs.len();
+                format!("{} nodes; the names stand for {found} yet", expected.nodes)
             }
             Err(error) if late => return Err(error),
-            Err(_) => {}
+            Err(error) => format!("{} nodes: {error}", expected.nodes),
+        };
+        if waits_for != told {
+            tell(&waits_for);
+            told = waits_for;
         }
-        tracing::debug!(expected = expected.nodes, "names are not complete yet");
         tokio::time::sleep_until(deadline.min(Instant::now() + RESOLVE_AGAIN)).await;
     }
 }
@@ -133,16 +157,27 @@ pub fn targets(sets: &[SeedSet]) -> impl Iterator<Item = &Target> {
     sets.iter().flat_map(|set| &set.targets)
 }
 
+/// What to do with a name that does not resolve.
+#[derive(Debug, Clone, Copy)]
+enum Unknown {
+    Keep,
+    Fail,
+}
+
 async fn resolve_once(
     seeds: &[Seed],
     access: &impl Fn(&Seed) -> Access,
+    unknown: Unknown,
 ) -> Result<Vec<SeedSet>, DiscoverError> {
     let mut known = HashSet::new();
     let mut sets = Vec::with_capacity(seeds.len());
     for seed in seeds {
         let access = Arc::new(access(seed));
-        let targets = addresses(&seed.addr)
-            .await?
+        let addresses = match (addresses(&seed.addr).await, unknown) {
+            (Err(_), Unknown::Keep) => vec![seed.addr.clone()],
+            (addresses, _) => addresses?,
+        };
+        let targets = addresses
             .into_iter()
             .filter(|addr| known.insert(addr.clone()))
             .map(|addr| Target {

@@ -1,17 +1,18 @@
 //! From a plan to commands: one round after the other, the steps of a round side by side.
 //!
-//! Before nodes are told to meet, all of them are read again: an address may by now be another
-//! cluster's, and CLUSTER MEET merges clusters (redis/redis#6174, #7287).
+//! Before the first step, and before nodes are told to meet, all of them are read again: an address
+//! may by now be another cluster's, and CLUSTER MEET merges clusters (redis/redis#6174, #7287).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
 use crate::client::ClientError;
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::{EntryPool, EntryState, ParseError, View};
 use crate::connections::{Connections, Target};
 use crate::event::{Event, Phase};
@@ -20,6 +21,8 @@ use crate::plan::{Plan, Step};
 /// A node that a plan names.
 #[derive(Debug, Clone)]
 pub struct Party {
+    /// Its id.
+    pub id: NodeId,
     /// Where we reach it.
     pub target: Target,
     /// Where the other nodes reach it. CLUSTER MEET takes IP addresses only.
@@ -41,105 +44,167 @@ pub struct Execution {
     pub parties: Arc<Parties>,
     /// Who is told.
     pub events: UnboundedSender<Event>,
+    /// How far it is.
+    pub tally: Arc<Tally>,
+}
+
+/// How many steps were carried out: still known when the execution itself was dropped half-way.
+#[derive(Debug, Default)]
+pub struct Tally {
+    done: AtomicUsize,
+    open: AtomicUsize,
+}
+
+impl Tally {
+    /// Steps that a node has confirmed.
+    pub fn done(&self) -> usize {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Steps that were sent and not answered: they may have taken effect.
+    pub fn unknown(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// Whether anything was changed, or may have been.
+    pub fn has_begun(&self) -> bool {
+        self.done() + self.unknown() > 0
+    }
+
+    fn answered(&self, answer: &Result<(), ClientError>) {
+        match answer {
+            Err(error) if error.outcome_unknown() => return,
+            Err(_) => {}
+            Ok(()) => {
+                self.done.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why a plan was not carried out to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum Halt {
-    /// A command was refused, or not answered.
-    #[error("{what}: {error}")]
-    Failed {
-        /// What was to be done.
-        what: &'static str,
-        /// The node and what it said.
-        error: ClientError,
-    },
+    /// Commands were refused, or not answered.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Failed(Vec<Failure>),
     /// A node's CLUSTER NODES can't be read.
     #[error("{addr}: {error}")]
     Unreadable {
-        /// The node, by address.
-        addr: String,
+        /// The node.
+        addr: Addr,
         /// What is wrong with it.
         error: ParseError,
     },
     /// Another node answers than the one that was planned with.
-    #[error("{addr} was {planned} and is {found} now: the address was given to another node", planned = .planned.short(), found = .found.short())]
+    #[error(
+        "{addr} was node {planned} and is {found} now: it lost its nodes.conf, or its address was \
+         given to another node",
+        planned = .planned.short(),
+        found = .found.short()
+    )]
     Replaced {
         /// The address.
-        addr: String,
+        addr: Addr,
         /// Who was there.
         planned: NodeId,
         /// Who is there.
         found: NodeId,
     },
     /// A node got to know somebody who is not in the plan.
-    #[error("{addr} knows {stranger} by now, who is not in the plan: meeting it would merge two clusters", stranger = .stranger.short())]
+    #[error(
+        "{addr} has got to know {stranger}, who is not in the plan: to meet it would merge two clusters",
+        stranger = .stranger.short()
+    )]
     Stranger {
-        /// The node, by address.
-        addr: String,
+        /// The node.
+        addr: Addr,
         /// Who should not be there.
         stranger: NodeId,
     },
 }
 
+/// A step that a node did not take.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}: {error}{}", if error.outcome_unknown() { " (it may have been done all the same)" } else { "" })]
+pub struct Failure {
+    /// What was to be done.
+    what: &'static str,
+    /// The node and what it said.
+    error: ClientError,
+}
+
 impl Execution {
-    /// Carries the plan out.
+    /// Carries the plan out, if its nodes still are who they were.
     pub async fn run(&self, plan: &Plan) -> Result<(), Halt> {
         let mut phase = None;
         for round in &plan.rounds {
-            let next = round.first().map(phase_of);
-            if next != phase {
-                phase = next;
-                self.tell(phase.map(Event::Phase));
-            }
-            if phase == Some(Phase::Meet) {
+            let Some(next) = round.first().map(phase_of) else {
+                continue;
+            };
+            // Before the first step, since people take their time at a prompt; and before each
+            // round of meetings.
+            if phase.is_none() || next == Phase::Meet {
                 self.look_again().await?;
+            }
+            if phase != Some(next) {
+                phase = Some(next);
+                self.tell(Event::Phase(next));
             }
             self.round(round).await?;
         }
         Ok(())
     }
 
-    fn tell(&self, event: Option<Event>) {
-        if let Some(event) = event {
-            // Nobody listens any more when we were interrupted.
-            let _ = self.events.send(event);
-        }
+    fn tell(&self, event: Event) {
+        // Nobody listens any more when we were interrupted.
+        let _ = self.events.send(event);
     }
 
+    /// Waits for all steps of a round, also after one has failed: what is still on its way when we
+    /// end would change a cluster that nobody watches.
     async fn round(&self, steps: &[Step]) -> Result<(), Halt> {
         let mut doing = JoinSet::new();
         for step in steps.iter().cloned() {
             let connections = Arc::clone(&self.connections);
             let parties = Arc::clone(&self.parties);
+            let tally = Arc::clone(&self.tally);
             doing.spawn(async move {
-                let done = apply(&connections, &parties, &step).await;
-                (step, done)
+                let answer = apply(&connections, &parties, &tally, &step).await;
+                (step, answer)
             });
         }
-        while let Some(Ok((step, done))) = doing.join_next().await {
-            done.map_err(|error| Halt::Failed {
-                what: what(&step),
-                error,
-            })?;
-            self.tell(event_of(&step));
+        let mut failures = Vec::new();
+        while let Some(Ok((step, answer))) = doing.join_next().await {
+            match answer {
+                Ok(()) => {
+                    if let Some(event) = event_of(&step) {
+                        self.tell(event);
+                    }
+                }
+                Err(error) => failures.push(Failure {
+                    what: what(&step),
+                    error,
+                }),
+            }
         }
-        Ok(())
+        if failures.is_empty() {
+            return Ok(());
+        }
+        failures.sort_by(|one, other| one.error.addr.cmp(&other.error.addr));
+        Err(Halt::Failed(failures))
     }
 
     /// Reads every party's id and whom it knows.
     async fn look_again(&self) -> Result<(), Halt> {
-        for (id, view) in views(&self.connections, &self.parties).await? {
-            let addr = || {
-                self.parties
-                    .get(&id)
-                    .map_or_else(String::new, |party| party.target.addr.to_string())
-            };
+        for (party, view) in views(&self.connections, &self.parties).await? {
+            let addr = || party.target.addr.clone();
             let found = view.myself().id;
-            if found != id {
+            if found != party.id {
                 return Err(Halt::Replaced {
                     addr: addr(),
-                    planned: id,
+                    planned: party.id,
                     found,
                 });
             }
@@ -158,75 +223,74 @@ impl Execution {
     }
 }
 
-/// The view of every party, side by side.
-pub async fn views(
+/// The view of every party, side by side; in the order of their ids.
+async fn views(
     connections: &Arc<Connections>,
     parties: &Parties,
-) -> Result<Vec<(NodeId, View)>, Halt> {
+) -> Result<Vec<(Party, View)>, Halt> {
     let mut reading = JoinSet::new();
-    for (id, party) in parties {
-        let (id, target) = (*id, party.target.clone());
+    for party in parties.values().cloned() {
         let connections = Arc::clone(connections);
         reading.spawn(async move {
-            let text = async { connections.client(&target).await?.cluster_nodes().await }.await;
-            (id, target, text)
+            let text = async {
+                let client = connections.client(&party.target).await?;
+                client.cluster_nodes().await
+            };
+            let text = text.await;
+            (party, text)
         });
     }
     let mut pool = EntryPool::default();
     let mut views = Vec::with_capacity(parties.len());
-    while let Some(Ok((id, target, text))) = reading.join_next().await {
-        let text = text.map_err(|error| Halt::Failed {
-            what: "reading the nodes again",
-            error,
-        })?;
-        let view = pool.view(&text).map_err(|error| Halt::Unreadable {
-            addr: target.addr.to_string(),
-            error,
-        })?;
-        views.push((id, view));
+    let mut failures = Vec::new();
+    for (party, text) in reading.join_all().await {
+        match text {
+            Ok(text) => {
+                let view = pool.view(&text).map_err(|error| Halt::Unreadable {
+                    addr: party.target.addr.clone(),
+                    error,
+                })?;
+                views.push((party, view));
+            }
+            Err(error) => failures.push(Failure {
+                what: "looking at the node again",
+                error,
+            }),
+        }
     }
-    views.sort_unstable_by_key(|(id, _)| *id);
-    Ok(views)
+    if failures.is_empty() {
+        views.sort_unstable_by_key(|(party, _)| party.id);
+        Ok(views)
+    } else {
+        Err(Halt::Failed(failures))
+    }
 }
 
 async fn apply(
     connections: &Connections,
     parties: &Parties,
+    tally: &Tally,
     step: &Step,
 ) -> Result<(), ClientError> {
-    let party = |id: &NodeId| parties.get(id);
-    match step {
-        Step::AddSlots { node, slots } => {
-            let Some(node) = party(node) else {
-                return Ok(());
-            };
-            let client = connections.client(&node.target).await?;
-            client.cluster_addslots(slots).await
-        }
-        Step::SetConfigEpoch { node, epoch } => {
-            let Some(node) = party(node) else {
-                return Ok(());
-            };
-            let client = connections.client(&node.target).await?;
-            client.cluster_set_config_epoch(*epoch).await
-        }
-        Step::Meet { node, with } => {
-            let (Some(node), Some(with)) = (party(node), party(with)) else {
-                return Ok(());
-            };
-            let client = connections.client(&node.target).await?;
-            client.cluster_meet(with.ip, with.port, with.bus_port).await
-        }
-        Step::Replicate { replica, master } => {
-            let Some(node) = party(replica) else {
-                return Ok(());
-            };
-            let client = connections.client(&node.target).await?;
-            client.cluster_replicate(*master).await
-        }
+    // A plan names its parties only; a step about somebody else is nobody's.
+    let Some(party) = parties.get(&step.node()) else {
+        return Ok(());
+    };
+    let client = connections.client(&party.target).await?;
+    tally.open.fetch_add(1, Ordering::Relaxed);
+    let answer = match step {
+        Step::AddSlots { slots, .. } => client.cluster_addslots(slots).await,
+        Step::SetConfigEpoch { epoch, .. } => client.cluster_set_config_epoch(*epoch).await,
+        Step::Meet { with, .. } => match parties.get(with) {
+            Some(with) => client.cluster_meet(with.ip, with.port, with.bus_port).await,
+            None => Ok(()),
+        },
+        Step::Replicate { master, .. } => client.cluster_replicate(*master).await,
         // Many commands to two nodes each, and together: `migrate::run` does that.
         Step::MoveSlots { .. } => Ok(()),
-    }
+    };
+    tally.answered(&answer);
+    answer
 }
 
 fn phase_of(step: &Step) -> Phase {

@@ -130,6 +130,7 @@ impl Connector {
             .checked_add(self.connect_timeout)
             .unwrap_or(started + Duration::from_secs(24 * 60 * 60));
         let tcp = self.dial(addr, deadline).await?;
+        let remote = tcp.peer_addr().ok();
         let mut client = match transport {
             Transport::Plain => self.speak(addr, tcp, Over::Tcp, wire).await?,
             Transport::Tls(tls) => {
@@ -147,6 +148,7 @@ impl Connector {
             }
         };
         debug!(node = %addr, took = ?started.elapsed(), "connected");
+        client.remote = remote.map(|remote| remote.ip().to_canonical());
         client.login = self.introduce(&client, login).await?;
         Ok(client)
     }

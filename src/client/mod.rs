@@ -116,6 +116,7 @@ pub struct NodeClient {
     shared: Arc<Shared>,
     connection: MultiplexedConnection,
     login: LoginOutcome,
+    remote: Option<IpAddr>,
 }
 
 struct Shared {
@@ -172,6 +173,7 @@ impl NodeClient {
             }),
             connection,
             login: LoginOutcome::NotTried,
+            remote: None,
         }
     }
 
@@ -183,6 +185,11 @@ impl NodeClient {
     /// What the node said to our credentials.
     pub fn login_outcome(&self) -> LoginOutcome {
         self.login
+    }
+
+    /// The IP address at the other end, of those that a name may have.
+    pub fn remote_ip(&self) -> Option<IpAddr> {
+        self.remote
     }
 
     /// PING (every version).

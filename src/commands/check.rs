@@ -158,7 +158,9 @@ impl Patient<'_> {
     /// The seed is looked up anew for each look: what starts again may get another address.
     async fn session(&self) -> Result<Session, Stop> {
         let seeds = std::slice::from_ref(&self.seed);
-        Session::with(&self.credentials, self.global, seeds, Intent::Read).await
+        // The wait is check's own, and told there.
+        let tell = |_: &str| {};
+        Session::with(&self.credentials, self.global, seeds, Intent::Read, tell).await
     }
 
     /// Looks once, and a second time where that may make a difference.

@@ -1,7 +1,10 @@
 //! `redis-trib create NODE…`: a cluster of empty nodes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+mod draft;
+mod existing;
+mod recruit;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,24 +12,25 @@ use anyhow::anyhow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use self::draft::{Draft, parties};
+use self::existing::healthy_cluster;
+use self::recruit::{Recruit, counted, misfits, recruit, refusal};
 use super::session::{Intent, Session};
+use super::signals::Signals;
 use super::zones::ZoneArgs;
 use super::{CommandResult, Stop};
-use crate::agreement::{Goal, Watch};
+use crate::agreement::{NotInTime, Watch};
 use crate::cli::{GlobalArgs, duration};
-use crate::client::{ClientError, Fault, LoginOutcome};
-use crate::cluster::health::{Background, Diagnosis};
-use crate::cluster::node::{Addr, NodeId, Role};
-use crate::cluster::observation::{ObservedNode, Report, Seen};
-use crate::cluster::parse::EntryPool;
-use crate::connections::Target;
-use crate::discover::{self, Looked};
-use crate::execute::{Execution, Parties, Party};
+use crate::client::Transport;
+use crate::cluster::health::{Background, Diagnosis, Severity};
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::slot::SlotSet;
+use crate::discover::{self, DiscoverError};
+use crate::event::Event;
+use crate::execute::{Execution, Halt, Tally};
 use crate::exit_code::ExitCode;
-use crate::plan::create::{self, Candidate, FewMasters, Layout, Request, Shared};
-use crate::plan::{Plan, Progress};
 use crate::seed::{Seed, parse_addr};
-use crate::ui::{Answer, LayoutView, NodeName, PlannedShard, PromptError, Ui};
+use crate::ui::{Answer, PromptError, Ui};
 
 /// Arguments of `create`.
 #[derive(Debug, clap::Args)]
@@ -69,446 +73,155 @@ pub struct Args {
     join_timeout: Duration,
 }
 
-/// The oldest server that is served.
-const OLDEST: [u16; 3] = [3, 2, 0];
-
 /// Makes a cluster of empty nodes.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
-    let session = Session::open(global, ui, &args.nodes, Intent::Change("create")).await?;
-    let recruits = recruit(global, &session).await?;
-    if args.if_needed
-        && recruits.iter().any(|recruit| !recruit.is_bare())
-        && let Some(code) = existing(ui, &session, &recruits).await?
+    let outcome = create(global, ui, &args).await;
+    if let Err(stop) = &outcome {
+        ui.stopped(stop.code, &stop.error)?;
+    }
+    outcome
+}
+
+async fn create(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
+    let mut signals = Signals::listen()?;
+    let job = tokio::select! {
+        // A prompt that is interrupted says so itself.
+        biased;
+        job = prepare(global, ui, args) => job?,
+        signal = signals.next() => {
+            return Err(Stop::interrupted(anyhow!("{signal}: nothing was changed")));
+        }
+    };
+    match job {
+        Some(job) => job.run(ui, args, signals).await,
+        None => Ok(ExitCode::Done),
+    }
+}
+
+/// Everything up to the first change; `None` where there is nothing to do.
+async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
+    args.refuse_contradictions()?;
+    let intent = match args.dry_run {
+        true => Intent::Read,
+        false => Intent::Change("create"),
+    };
+    let session = Session::open(global, ui, &args.nodes, intent).await?;
+    let recruits = recruit(global, ui, &session).await?;
+    let targets = || recruits.iter().map(|recruit| &recruit.target);
+    if !args.dry_run {
+        session.refuse_others(targets()).await?;
+    }
+    let drafted = Draft::of(&session, args, &recruits).await;
+    let misfits = match &drafted {
+        Ok(draft) => misfits(&recruits, &draft.plan, &draft.progress),
+        Err(_) => Vec::new(),
+    };
+    let fits = drafted.is_ok() && misfits.is_empty();
+    if args.if_needed && !fits && !recruits.iter().all(Recruit::is_bare) && has_no_twins(&recruits)
     {
-        return Ok(code);
+        let diagnosis = healthy_cluster(ui, &session, &recruits, args.join_timeout).await?;
+        ui.already(&diagnosis)?;
+        return Ok(None);
     }
-    let layout = lay_out(&session, &args, &recruits).await?;
-    let plan = layout.plan();
-    let progress = plan.progress(|id| {
-        recruits
-            .iter()
-            .find(|r| r.id() == id)
-            .map(|r| &r.report.view)
-    });
-    let misfits = misfits(&recruits, &plan, &progress);
+    let draft = drafted?;
     if !misfits.is_empty() {
-        return Err(refusal(misfits));
+        return Err(match already_one_cluster(&recruits) {
+            Some(stop) => stop,
+            None => refusal(&misfits),
+        });
     }
-    let parties = Arc::new(parties(&session, &recruits).await?);
-    ui.layout(&view(&layout, &recruits))?;
+    let (done, left) = (draft.progress.done, draft.progress.rest.len());
+    if left > 0 || args.dry_run {
+        ui.layout(&draft.view(&recruits))?;
+    }
     if args.dry_run {
-        return Ok(ExitCode::Done);
+        ui.done(ExitCode::Done, "Dry run: nothing was changed.")?;
+        return Ok(None);
     }
-    if progress.done > 0 {
+    if done > 0 && left > 0 {
         ui.hint(&format!(
-            "{} of {} steps are done already, by a create that was cut off: the rest follows",
-            progress.done,
-            progress.done + progress.rest.len()
+            "{done} of {} steps were done by a create that was cut off: the rest follows",
+            done + left
         ));
     }
-    consent(ui, &args, &recruits).await?;
-    session
-        .refuse_others(parties.values().map(|party| &party.target))
-        .await?;
-
-    let (events, mut told) = mpsc::unbounded_channel();
-    let goal = Arc::new(goal(&layout));
-    let carry_out = carry_out(&session, &args, &progress.rest, &parties, &goal, events);
-    let show = async {
-        while let Some(event) = told.recv().await {
-            ui.event(&event);
-        }
-    };
-    let started = Instant::now();
-    let (outcome, ()) = tokio::select! {
-        outcome = async { tokio::join!(carry_out, show) } => outcome,
-        _ = tokio::signal::ctrl_c() => {
-            (Err(Stop::interrupted(anyhow!("interrupted"))), ())
-        }
-    };
-    outcome.map_err(|stop| with_way_out(stop, &recruits))?;
-
-    let observation = discover::observe(&session.connections, &session.targets()).await?;
-    let diagnosis = Diagnosis::of(observation, &Background::default());
-    ui.created(&diagnosis, started.elapsed())?;
-    Ok(ExitCode::Done)
+    if left > 0 && !args.yes {
+        consent(ui, recruits.len()).await?;
+        // People take their time.
+        session.refuse_others(targets()).await?;
+    }
+    Ok(Some(Job {
+        session,
+        recruits,
+        draft,
+    }))
 }
 
-/// A node that shall be in the cluster.
-struct Recruit {
-    target: Target,
-    /// Which of the seeds it came from.
-    seed_set: usize,
-    report: Report,
-    login: LoginOutcome,
-    /// Whether it could log in to a master that wants a password, as far as it tells.
-    can_follow: bool,
-}
-
-impl Recruit {
-    fn id(&self) -> NodeId {
-        self.report.view.myself().id
-    }
-
-    /// Knows nobody, owns nothing, holds nothing.
-    fn is_bare(&self) -> bool {
-        self.report.view.entries().len() == 1
-            && self.report.view.myself().slots.is_empty()
-            && self.report.info.total_keys() == 0
-    }
-
-    /// `127.0.0.1:7000 (1977c4d4)`.
-    fn name(&self) -> String {
-        format!("{} ({})", self.target.addr, self.id().short())
-    }
-}
-
-/// Reads all nodes side by side. While names fill up, nodes may still be starting.
-async fn recruit(global: &GlobalArgs, session: &Session) -> Result<Vec<Recruit>, Stop> {
-    let targets = session.targets();
-    let patience = global
-        .expect_nodes
-        .map(|_| Instant::now() + global.resolve_timeout);
-    let looks = loop {
-        let looks = discover::look_at_all(&session.connections, &targets).await;
-        let starting = looks.iter().any(|(_, look)| {
-            let fault = look.as_ref().err().map(|error| &error.fault);
-            matches!(
-                fault,
-                Some(Fault::Refused | Fault::ConnectTimeout(_) | Fault::Loading)
-            )
-        });
-        if !starting || patience.is_none_or(|patience| Instant::now() >= patience) {
-            break looks;
+impl Args {
+    /// What can't be meant, whatever the nodes are.
+    fn refuse_contradictions(&self) -> Result<(), Stop> {
+        let mut named = BTreeSet::new();
+        for seed in &self.nodes {
+            if !named.insert(&seed.addr) {
+                let addr = &seed.addr;
+                return Err(Stop::usage(anyhow!(
+                    "{addr} is named twice: name each node once"
+                )));
+            }
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
-    let sets = session.seeds.iter().enumerate();
-    let seed_sets = sets.flat_map(|(i, set)| set.targets.iter().map(move |_| i));
-    let mut pool = EntryPool::default();
-    let mut recruits = Vec::new();
-    let mut faults: Vec<ClientError> = Vec::new();
-    let mut unreadable = Vec::new();
-    for (seed_set, (target, look)) in seed_sets.zip(looks) {
-        match look {
-            Ok(Looked { raw, login }) => match discover::read(&mut pool, &raw) {
-                Ok(report) => recruits.push(Recruit {
-                    can_follow: login != LoginOutcome::Accepted
-                        || has_masterauth(session, &target).await,
-                    target,
-                    seed_set,
-                    report,
-                    login,
-                }),
-                Err(error) => unreadable.push(format!("{}: {error}", target.addr)),
-            },
-            Err(error) => faults.push(error),
+        match self
+            .pin_master
+            .iter()
+            .find(|addr| self.pin_replica.contains(addr))
+        {
+            Some(addr) => Err(Stop::usage(anyhow!(
+                "{addr} is pinned as master (--pin-master) and as replica (--pin-replica): leave one out"
+            ))),
+            None => Ok(()),
         }
     }
-    if recruits.is_empty() && unreadable.is_empty() {
-        return Err(discover::DiscoverError::NobodyAnswers(faults).into());
-    }
-    let problems: Vec<String> = faults
-        .iter()
-        .map(ToString::to_string)
-        .chain(unreadable)
-        .collect();
-    if problems.is_empty() {
-        Ok(recruits)
-    } else {
-        Err(refusal(problems))
-    }
 }
 
-/// Whether a node that wants a password has one for its own master. Where CONFIG is denied we can't
-/// tell, and find out when it follows.
-async fn has_masterauth(session: &Session, target: &Target) -> bool {
-    const MASTERAUTH: &str = "masterauth";
-    let config = match session.connections.errand(target).await {
-        Ok(client) => client.config_get(&[MASTERAUTH]).await,
-        Err(error) => Err(error),
-    };
-    config.is_ok_and(|config| config.get(MASTERAUTH).is_none_or(|value| !value.is_empty()))
+/// Whether no node was named by two of its addresses; the planner tells which.
+fn has_no_twins(recruits: &[Recruit]) -> bool {
+    let ids: BTreeSet<NodeId> = recruits.iter().map(Recruit::id).collect();
+    ids.len() == recruits.len()
 }
 
-/// Everything that speaks against it, at once.
-fn refusal(problems: Vec<String>) -> Stop {
-    match problems.as_slice() {
-        [only] => Stop::refused(anyhow!("{only}")),
-        many => Stop::refused(anyhow!(
-            "{} things stand against it:\n  {}",
-            many.len(),
-            many.join("\n  ")
-        )),
-    }
-}
-
-/// `--if-needed` where some node is not bare: one healthy cluster of all that were named is fine;
-/// `None` sends it on to the planner, which knows its own half-done work.
-async fn existing(
-    ui: &Ui,
-    session: &Session,
-    recruits: &[Recruit],
-) -> Result<Option<ExitCode>, Stop> {
-    let observation = discover::observe(&session.connections, &session.targets()).await?;
+/// Refuses nodes that are one whole cluster, in one sentence instead of one for each.
+fn already_one_cluster(recruits: &[Recruit]) -> Option<Stop> {
     let named: BTreeSet<NodeId> = recruits.iter().map(Recruit::id).collect();
-    let known = &recruits
-        .iter()
-        .map(|r| &r.report.view)
-        .max_by_key(|view| view.entries().len());
-    let foreign = known.is_some_and(|view| view.entries().any(|e| !named.contains(&e.id)));
-    let diagnosis = Diagnosis::of(observation, &Background::default());
-    if diagnosis.is_healthy() {
-        ui.already(&diagnosis)?;
-        return Ok(Some(ExitCode::Done));
-    }
-    // A cluster that serves all slots, or has others in it, is no half-done work of ours.
-    if foreign || diagnosis.slots_covered() == usize::from(crate::cluster::slot::SLOTS) {
-        let findings = diagnosis
-            .findings
-            .iter()
-            .map(|finding| format!("{}: {}", finding.code, finding.message))
-            .collect();
-        return Err(refusal(findings));
-    }
-    Ok(None)
-}
-
-async fn lay_out(session: &Session, args: &Args, recruits: &[Recruit]) -> Result<Layout, Stop> {
-    let observed: Vec<(ObservedNode, Target)> = recruits
-        .iter()
-        .map(|recruit| {
-            let node = ObservedNode {
-                id: recruit.id(),
-                dial: Some(recruit.target.addr.clone()),
-                peer: recruit.report.view.myself().addr.clone(),
-                hostname: recruit.report.view.myself().hostname.clone(),
-                seen: Seen::Report(Box::new(recruit.report.clone())),
-            };
-            (node, recruit.target.clone())
-        })
-        .collect();
-    let nodes: Vec<_> = observed
-        .iter()
-        .map(|(node, target)| (node, target.clone()))
-        .collect();
-    let zones = args.zones.zones(&session.connections, &nodes).await;
-    for addr in args.pin_master.iter().chain(&args.pin_replica) {
-        if !recruits.iter().any(|recruit| recruit.target.addr == *addr) {
-            return Err(Stop::usage(anyhow!(
-                "{addr} is pinned, but is not among the nodes"
-            )));
-        }
-    }
-    let request = Request {
-        nodes: observed
-            .iter()
-            .zip(recruits)
-            .map(|((node, target), recruit)| {
-                Ok(Candidate {
-                    id: node.id,
-                    addr: target.addr.clone(),
-                    host: node.host().unwrap_or_default().to_string(),
-                    zone: zones.get(&node.id).cloned(),
-                    pin: pin(args, &target.addr)?,
-                    seed_set: recruit.seed_set,
-                })
-            })
-            .collect::<Result<_, Stop>>()?,
-        replicas: usize::from(args.replicas),
-        few_masters: if args.allow_few_masters {
-            FewMasters::Allow
-        } else {
-            FewMasters::Refuse
-        },
-    };
-    create::create(&request).map_err(Stop::refused)
-}
-
-fn pin(args: &Args, addr: &Addr) -> Result<Option<Role>, Stop> {
-    match (
-        args.pin_master.contains(addr),
-        args.pin_replica.contains(addr),
-    ) {
-        (true, true) => Err(Stop::usage(anyhow!(
-            "{addr} is pinned as master and as replica"
-        ))),
-        (true, false) => Ok(Some(Role::Master)),
-        (false, true) => Ok(Some(Role::Replica)),
-        (false, false) => Ok(None),
-    }
-}
-
-/// What keeps nodes from being made into this cluster; what an earlier, interrupted run of the same
-/// plan left behind is fine.
-fn misfits(recruits: &[Recruit], plan: &Plan, progress: &Progress) -> Vec<String> {
-    let planned: HashMap<NodeId, &Recruit> = recruits.iter().map(|r| (r.id(), r)).collect();
-    let some_locked = recruits.iter().any(|r| r.login == LoginOutcome::Accepted);
-    let replicates = !plan.split_at_replicas().1.is_empty();
-    let mut misfits = Vec::new();
+    let mut slots = SlotSet::new();
+    let mut keys = 0;
     for recruit in recruits {
-        let mut add = |what: String| misfits.push(format!("{} {what}", recruit.name()));
         let view = &recruit.report.view;
-        let info = &recruit.report.info;
-        if let Some(version) = info.version.filter(|version| version.numbers < OLDEST) {
-            add(format!("runs {version}: 3.2 is the oldest that is served"));
+        let known: BTreeSet<NodeId> = view.entries().map(|entry| entry.id).collect();
+        if known != named {
+            return None;
         }
-        if some_locked && recruit.login == LoginOutcome::NoPasswordNeeded {
-            add(
-                "needs no password, while others do: give it the same requirepass and masterauth"
-                    .into(),
-            );
-        }
-        if replicates && !recruit.can_follow {
-            add("wants a password, but has no masterauth: as a replica it could not log in to its master (CONFIG SET masterauth)".into());
-        }
-        let keys = info.total_keys();
-        if keys > 0 {
-            let plural = if keys == 1 { "" } else { "s" };
-            add(format!(
-                "is not empty: it holds {keys} key{plural} (FLUSHALL empties it)"
-            ));
-        }
-        let strangers: Vec<String> = view
-            .entries()
-            .filter(|entry| !planned.contains_key(&entry.id))
-            .map(|entry| match &entry.addr {
-                Some(addr) => format!("{addr} ({})", entry.id.short()),
-                None => entry.id.short(),
-            })
-            .collect();
-        if !strangers.is_empty() {
-            let shown = strangers
-                .iter()
-                .take(4)
-                .cloned()
-                .collect::<Vec<_>>()
-                .join(", ");
-            let more = strangers.len().saturating_sub(4);
-            let more = if more > 0 {
-                format!(" and {more} more")
-            } else {
-                String::new()
-            };
-            add(format!(
-                "belongs to a cluster already: it knows {shown}{more} (CLUSTER RESET on it leaves that cluster)"
-            ));
-        } else if let Some(what) = progress.contradictions.get(&recruit.id()) {
-            add(format!("{what} (CLUSTER RESET on it makes it forget that)"));
-        }
-    }
-    misfits
-}
-
-/// Where the nodes reach each other.
-async fn parties(session: &Session, recruits: &[Recruit]) -> Result<Parties, Stop> {
-    let mut parties = BTreeMap::new();
-    for recruit in recruits {
-        let myself = recruit.report.view.myself();
-        let peer = match &myself.addr {
-            Some(announced) => announced.clone(),
-            None => session.connections.peer_of(&recruit.target.addr),
+        slots = slots.union(&view.myself().slots.iter().copied().collect());
+        // Replicas have copies.
+        keys += match view.myself().master {
+            None => recruit.keys(),
+            Some(_) => 0,
         };
-        let ip = ip_of(&peer).await.map_err(|error| {
-            Stop::refused(error.context(format!(
-                "{}: the other nodes need its IP address",
-                recruit.name()
-            )))
-        })?;
-        let usual = peer.port().checked_add(10_000);
-        parties.insert(
-            recruit.id(),
-            Party {
-                target: recruit.target.clone(),
-                ip,
-                port: peer.port(),
-                bus_port: myself.bus_port.filter(|bus| Some(*bus) != usual),
-            },
-        );
     }
-    Ok(parties)
+    let lead = &recruits.first()?.target.addr;
+    (slots == SlotSet::full()).then(|| {
+        refusal(&[format!(
+            "these {} nodes form a cluster already, with {}: create makes a new one of empty nodes \
+             (redis-trib check {lead} shows the old one; with --if-needed, create leaves it as it is)",
+            recruits.len(),
+            counted(keys),
+        )])
+    })
 }
 
-async fn ip_of(addr: &Addr) -> anyhow::Result<IpAddr> {
-    if let Some(ip) = addr.ip() {
-        return Ok(ip);
-    }
-    let ips: Vec<IpAddr> = tokio::net::lookup_host((addr.host(), addr.port()))
-        .await?
-        .map(|socket| socket.ip())
-        .collect();
-    let v4 = ips.iter().find(|ip| ip.is_ipv4());
-    let ip = v4.or(ips.first()).copied();
-    ip.ok_or_else(|| anyhow!("{} does not resolve", addr.host()))
-}
-
-fn view(layout: &Layout, recruits: &[Recruit]) -> LayoutView {
-    let name = |id: NodeId| NodeName {
-        id,
-        addr: recruits
-            .iter()
-            .find(|recruit| recruit.id() == id)
-            .map_or_else(|| Addr::new("", 0), |recruit| recruit.target.addr.clone()),
-        zone: None,
-    };
-    LayoutView {
-        masters: layout
-            .shards
-            .iter()
-            .map(|shard| PlannedShard {
-                master: name(shard.master),
-                slots: shard.slots,
-                replicas: shard.replicas.iter().map(|id| name(*id)).collect(),
-            })
-            .collect(),
-        warnings: layout
-            .conflicts
-            .iter()
-            .map(|conflict| {
-                let nodes: Vec<String> = conflict
-                    .nodes
-                    .iter()
-                    .map(|id| name(*id).to_string())
-                    .collect();
-                let place = match &conflict.shared {
-                    Shared::Host(host) => format!("host {host}"),
-                    Shared::Zone(zone) => format!("zone {zone}"),
-                };
-                format!("share {place}: {}", nodes.join(", "))
-            })
-            .collect(),
-    }
-}
-
-fn goal(layout: &Layout) -> Goal {
-    Goal {
-        slots: layout
-            .shards
-            .iter()
-            .map(|shard| (shard.master, vec![shard.slots]))
-            .collect(),
-        masters: layout
-            .shards
-            .iter()
-            .flat_map(|shard| {
-                shard
-                    .replicas
-                    .iter()
-                    .map(|replica| (*replica, shard.master))
-            })
-            .collect(),
-    }
-}
-
-async fn consent(ui: &Ui, args: &Args, recruits: &[Recruit]) -> Result<(), Stop> {
-    if args.yes {
-        return Ok(());
-    }
-    let about = format!("A new cluster of {} nodes.", recruits.len());
-    match ui
+async fn consent(ui: &Ui, nodes: usize) -> Result<(), Stop> {
+    let about = format!("A new cluster of {nodes} nodes.");
+    let answer = ui
         .confirm("Can I set the above configuration?", &about)
-        .await
-    {
+        .await;
+    match answer {
         Ok(Answer::Accepted) => Ok(()),
         Ok(Answer::Declined) => Err(Stop::not_confirmed(anyhow!(
             "declined: nothing was changed"
@@ -523,56 +236,161 @@ async fn consent(ui: &Ui, args: &Args, recruits: &[Recruit]) -> Result<(), Stop>
     }
 }
 
-async fn carry_out(
-    session: &Session,
-    args: &Args,
-    plan: &Plan,
-    parties: &Arc<Parties>,
-    goal: &Arc<Goal>,
-    events: mpsc::UnboundedSender<crate::event::Event>,
-) -> Result<(), Stop> {
-    let watch = Watch {
-        connections: Arc::clone(&session.connections),
-        parties: Arc::clone(parties),
-        events: events.clone(),
-        deadline: Instant::now() + args.join_timeout,
-        within: args.join_timeout,
-    };
-    let execution = Execution {
-        connections: Arc::clone(&session.connections),
-        parties: Arc::clone(parties),
-        events,
-    };
-    let (joining, following) = plan.split_at_replicas();
-    execution.run(&joining).await.map_err(Stop::partial)?;
-    watch.join().await.map_err(Stop::partial)?;
-    execution.run(&following).await.map_err(Stop::partial)?;
-    watch.agree(goal).await.map_err(Stop::partial)?;
-    if !args.no_wait {
-        watch.usable(goal).await.map_err(Stop::partial)?;
-    }
-    Ok(())
+/// A cluster about to be made.
+struct Job {
+    session: Session,
+    recruits: Vec<Recruit>,
+    draft: Draft,
 }
 
-/// What to do with a cluster that is half made.
-fn with_way_out(stop: Stop, recruits: &[Recruit]) -> Stop {
-    let undo: Vec<String> = recruits
-        .iter()
-        .map(|recruit| {
-            let addr = &recruit.target.addr;
-            format!(
-                "  redis-cli -h {} -p {} CLUSTER RESET",
-                addr.host(),
-                addr.port()
-            )
-        })
-        .collect();
-    Stop {
-        code: stop.code,
-        error: anyhow!(
-            "{:#}\nThe cluster is half made. The same command again finishes it; to undo it:\n{}",
-            stop.error,
-            undo.join("\n")
-        ),
+/// How far it was made.
+enum Made {
+    /// All agree about slots and roles.
+    Agreed,
+    /// It serves, and looks like this.
+    Usable(Box<Diagnosis>),
+}
+
+/// Why it was not made to its end.
+#[derive(Debug, thiserror::Error)]
+enum Cut {
+    #[error(transparent)]
+    Halt(#[from] Halt),
+    #[error(transparent)]
+    Late(#[from] NotInTime),
+    #[error(transparent)]
+    Unseen(#[from] DiscoverError),
+    #[error("{0}")]
+    Signal(&'static str),
+}
+
+impl Job {
+    async fn run(self, ui: &Ui, args: &Args, mut signals: Signals) -> CommandResult {
+        let (events, mut told) = mpsc::unbounded_channel();
+        let tally = Arc::new(Tally::default());
+        let show = async {
+            while let Some(event) = told.recv().await {
+                ui.event(&event);
+            }
+        };
+        let started = Instant::now();
+        let work = self.carry_out(args, events, Arc::clone(&tally));
+        let outcome = tokio::select! {
+            biased;
+            (outcome, ()) = async { tokio::join!(work, show) } => outcome,
+            signal = signals.next() => Err(Cut::Signal(signal)),
+        };
+        let took = started.elapsed();
+        match outcome {
+            Err(cut) => return Err(self.with_way_out(&cut, &tally)),
+            Ok(Made::Agreed) => {
+                ui.agreed(self.recruits.len(), took, &self.recruits[0].target.addr)?;
+            }
+            Ok(Made::Usable(diagnosis)) if !diagnosis.is_healthy() => {
+                return Err(unhealthy(&diagnosis));
+            }
+            Ok(Made::Usable(diagnosis)) if tally.has_begun() => ui.created(&diagnosis, took)?,
+            Ok(Made::Usable(diagnosis)) => ui.already(&diagnosis)?,
+        }
+        Ok(ExitCode::Done)
     }
+
+    async fn carry_out(
+        &self,
+        args: &Args,
+        events: mpsc::UnboundedSender<Event>,
+        tally: Arc<Tally>,
+    ) -> Result<Made, Cut> {
+        let connections = Arc::clone(&self.session.connections);
+        let parties = Arc::new(parties(&self.recruits));
+        let goal = Arc::new(self.draft.goal());
+        let watch = Watch {
+            connections: Arc::clone(&connections),
+            parties: Arc::clone(&parties),
+            events: events.clone(),
+            deadline: Instant::now() + args.join_timeout,
+            within: args.join_timeout,
+        };
+        let execution = Execution {
+            connections,
+            parties,
+            events,
+            tally,
+        };
+        let (joining, following) = self.draft.progress.rest.split_at_replicas();
+        execution.run(&joining).await?;
+        watch.join().await?;
+        execution.run(&following).await?;
+        watch.agree(&goal).await?;
+        if args.no_wait {
+            return Ok(Made::Agreed);
+        }
+        watch.usable(&goal).await?;
+        let targets = self.session.targets();
+        let observation = discover::observe(&self.session.connections, &targets).await?;
+        let diagnosis = Diagnosis::of(observation, &Background::default());
+        Ok(Made::Usable(Box::new(diagnosis)))
+    }
+
+    /// What is done, and how to go on or back.
+    fn with_way_out(&self, cut: &Cut, tally: &Tally) -> Stop {
+        let before = self.draft.progress.done;
+        let left = self.draft.progress.rest.len();
+        let code = match cut {
+            Cut::Signal(_) => ExitCode::Interrupted,
+            _ if tally.has_begun() || left == 0 => ExitCode::Partial,
+            _ => ExitCode::Refused,
+        };
+        if before == 0 && !tally.has_begun() {
+            return Stop {
+                code,
+                error: anyhow!("{cut}\nNothing was changed."),
+            };
+        }
+        let unknown = match tally.unknown() {
+            0 => String::new(),
+            1 => ", one more may be".to_string(),
+            many => format!(", {many} more may be"),
+        };
+        Stop {
+            code,
+            error: anyhow!(
+                "{cut}\n{} of {} steps are done{unknown}. The same command again finishes the work; \
+                 these take it back:\n{}",
+                before + tally.done(),
+                before + left,
+                self.undo().join("\n")
+            ),
+        }
+    }
+
+    fn undo(&self) -> Vec<String> {
+        let reset = |recruit: &Recruit| {
+            let Recruit { target, .. } = recruit;
+            let (host, port) = (target.addr.host(), target.addr.port());
+            let tls = match target.access.transport {
+                Transport::Plain => "",
+                Transport::Tls(_) => " --tls",
+            };
+            let user = match &target.access.login.user {
+                Some(user) => format!(" --user {user}"),
+                None => String::new(),
+            };
+            format!("  redis-cli -h {host} -p {port}{tls}{user} CLUSTER RESET")
+        };
+        self.recruits.iter().map(reset).collect()
+    }
+}
+
+fn unhealthy(diagnosis: &Diagnosis) -> Stop {
+    let errors: Vec<String> = diagnosis
+        .findings
+        .iter()
+        .filter(|finding| finding.severity() == Severity::Error)
+        .map(|finding| format!("\n  {}: {}", finding.code, finding.message))
+        .collect();
+    Stop::partial(anyhow!(
+        "the cluster is made, but not healthy:{}",
+        errors.concat()
+    ))
 }

@@ -7,6 +7,7 @@ pub mod info;
 mod moving;
 pub mod reshard;
 mod session;
+mod signals;
 mod zones;
 
 use std::net::Ipv6Addr;
@@ -83,7 +84,9 @@ impl From<DiscoverError> for Stop {
             DiscoverError::NotResolved { .. }
             | DiscoverError::NobodyAnswers(_)
             | DiscoverError::Unreadable { .. } => ExitCode::Unreachable,
-            DiscoverError::WrongNumber { .. } | DiscoverError::TwoClusters(..) => ExitCode::Refused,
+            DiscoverError::WrongNumber { .. }
+            | DiscoverError::MiscountedAddresses { .. }
+            | DiscoverError::TwoClusters(..) => ExitCode::Refused,
         };
         Self {
             code,

@@ -1,15 +1,19 @@
 //! What every command starts with: options to connections, seeds to nodes.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::SecretString;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::Stop;
 use crate::cli::GlobalArgs;
 use crate::client::{ClientError, Connector, Login, TlsClient, TlsOptions, Transport};
+use crate::cluster::node::Addr;
 use crate::connections::{Access, Connections, Target};
 use crate::discover::{self, Expected, SeedSet};
 use crate::seed::{Scheme, Seed};
@@ -84,15 +88,17 @@ impl Session {
         intent: Intent,
     ) -> Result<Self, Stop> {
         let credentials = Credentials::read(global, ui, seeds).await?;
-        Self::with(&credentials, global, seeds, intent).await
+        let tell = |what: &str| ui.waiting(&format!("waiting for {what}"));
+        Self::with(&credentials, global, seeds, intent, tell).await
     }
 
-    /// Looks the seeds up.
+    /// Looks the seeds up; `tell` hears what that waits for.
     pub(super) async fn with(
         credentials: &Credentials,
         global: &GlobalArgs,
         seeds: &[Seed],
         intent: Intent,
+        tell: impl Fn(&str),
     ) -> Result<Self, Stop> {
         let name = match intent {
             Intent::Read => None,
@@ -108,7 +114,7 @@ impl Session {
             within: global.resolve_timeout,
         });
         let access = |seed: &Seed| credentials.access(global, seed);
-        let seeds = discover::resolve(seeds, access, expected).await?;
+        let seeds = discover::resolve(seeds, access, expected, tell).await?;
         let connections = Connections::new(
             connector,
             global.address_map.clone(),
@@ -128,42 +134,56 @@ impl Session {
         discover::targets(&self.seeds).cloned().collect()
     }
 
-    /// Refuses to go on while another redis-trib changes something on these nodes.
+    /// Refuses to go on while another redis-trib is at work on one of these nodes. Of several that
+    /// start together, the one whose name sorts first goes on.
+    ///
+    /// Every node must have been connected to by [`Connections::client`] before, and so have our
+    /// name. Nobody goes on who has seen another: of any two, the one that came to its names last
+    /// sees the other.
     pub(super) async fn refuse_others(
         &self,
         targets: impl Iterator<Item = &Target>,
     ) -> Result<(), Stop> {
+        let targets: Vec<Target> = targets.cloned().collect();
+        let deadline = Instant::now() + YIELDING;
+        loop {
+            let Some((other, addr)) = self.other_operator(&targets).await else {
+                return Ok(());
+            };
+            // Who started together with us and sorts after us goes away by itself.
+            if self.name.as_ref() > Some(&other) || Instant::now() >= deadline {
+                return Err(Stop::refused(anyhow::anyhow!(
+                    "another redis-trib is at work on {addr}: {other}; wait until it is done (CLIENT \
+                     LIST there shows it), then try again"
+                )));
+            }
+            tokio::time::sleep(YIELDING / 10).await;
+        }
+    }
+
+    /// The first in order of those who are at work on these nodes, and where it was seen.
+    async fn other_operator(&self, targets: &[Target]) -> Option<(String, Addr)> {
         let mut asking = JoinSet::new();
-        for target in targets.cloned() {
+        for target in targets.iter().cloned() {
             let connections = Arc::clone(&self.connections);
             asking.spawn(async move {
-                let client = connections.client(&target).await?;
-                let list = client.client_list().await?;
-                Ok::<_, ClientError>((target, list))
+                let list = client_list(&connections, &target).await;
+                (target.addr, list)
             });
         }
-        for answer in asking.join_all().await {
-            match answer {
-                Ok((target, list)) => {
-                    if let Some(other) = self.other_operator(&list) {
-                        return Err(Stop::refused(anyhow::anyhow!(
-                            "another redis-trib is at work on {}: {other}; wait until it is done",
-                            target.addr
-                        )));
-                    }
-                }
+        let mut others = BTreeSet::new();
+        for (addr, list) in asking.join_all().await {
+            match list {
+                Ok(list) => others.extend(
+                    names(&list)
+                        .filter(|name| Some(*name) != self.name.as_deref())
+                        .map(|name| (name.to_string(), addr.clone())),
+                ),
                 // Not everybody may look at CLIENT LIST.
                 Err(error) => tracing::warn!(%error, "can't look for other operators"),
             }
         }
-        Ok(())
-    }
-
-    fn other_operator<'a>(&self, list: &'a str) -> Option<&'a str> {
-        list.lines()
-            .flat_map(|line| line.split(' '))
-            .filter_map(|field| field.strip_prefix("name="))
-            .find(|name| name.starts_with(NAME_PREFIX) && Some(*name) != self.name.as_deref())
+        others.pop_first()
     }
 }
 
@@ -235,6 +255,29 @@ fn tls(global: &GlobalArgs, seeds: &[Seed]) -> Result<Option<TlsClient>, Stop> {
         None => Ok(None),
     }
 }
+
+/// CLIENT LIST, on the kept connection. Servers close connections that are idle for long, at a prompt
+/// for example: then on a new one.
+async fn client_list(connections: &Connections, target: &Target) -> Result<String, ClientError> {
+    match connections.client(target).await?.client_list().await {
+        Err(error) if error.outcome_unknown() => {
+            connections.drop_client(&target.addr);
+            connections.client(target).await?.client_list().await
+        }
+        list => list,
+    }
+}
+
+/// The names of every redis-trib that changes something.
+fn names(list: &str) -> impl Iterator<Item = &str> {
+    list.lines()
+        .flat_map(|line| line.split(' '))
+        .filter_map(|field| field.strip_prefix("name="))
+        .filter(|name| name.starts_with(NAME_PREFIX))
+}
+
+/// How long somebody who started together with us may take to see us and end.
+const YIELDING: Duration = Duration::from_secs(2);
 
 /// The first part of the names of our connections, by which others find us in CLIENT LIST.
 const NAME_PREFIX: &str = "redis-trib/";

@@ -1,6 +1,6 @@
 //! The layout of a new cluster: who is a master, which slots it owns, and who follows it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::affinity::{self, Mastership, Place};
 use super::{Plan, Step, crossing, joining};
@@ -238,7 +238,10 @@ impl Layout {
     /// The steps that make this cluster of nodes that are empty and know nobody: slots, config
     /// epochs (masters get 1, 2, 3, … by slots, replicas those after them; every node its own, so
     /// that none collide), joining, replicas.
-    pub fn plan(&self) -> Plan {
+    ///
+    /// A node that was in a cluster before may have kept its epoch (CLUSTER RESET SOFT), and takes
+    /// no other: `epoch_of` tells it, 0 for none, and nobody else gets it.
+    pub fn plan(&self, epoch_of: impl Fn(NodeId) -> u64) -> Plan {
         let masters = self.shards.iter().map(|shard| shard.master);
         let replicas = self.shards.iter().flat_map(|shard| &shard.replicas);
         let nodes: Vec<NodeId> = masters.chain(replicas.copied()).collect();
@@ -247,9 +250,18 @@ impl Layout {
             node: shard.master,
             slots: [shard.slots].into_iter().collect(),
         });
+        let kept: BTreeSet<u64> = nodes.iter().map(|node| epoch_of(*node)).collect();
+        let mut beyond = (nodes.len() as u64 + 1..).filter(|epoch| !kept.contains(epoch));
         let epochs = (1..)
             .zip(&nodes)
-            .map(|(epoch, node)| Step::SetConfigEpoch { node: *node, epoch });
+            .filter(|(_, node)| epoch_of(**node) == 0)
+            .filter_map(|(epoch, node)| {
+                let epoch = match kept.contains(&epoch) {
+                    true => beyond.next()?,
+                    false => epoch,
+                };
+                Some(Step::SetConfigEpoch { node: *node, epoch })
+            });
         let followers = self.shards.iter().flat_map(|shard| {
             shard.replicas.iter().map(|replica| Step::Replicate {
                 replica: *replica,

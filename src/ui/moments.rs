@@ -2,7 +2,7 @@
 //! went. Kept apart from the formats, which all of this goes through.
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::process::ExitCode as ProcessExitCode;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
@@ -118,6 +118,25 @@ impl Ui {
         }
         self.progress().finish();
         self.diagnosis(diagnosis, &CheckExtra::default())?;
+        self.hint(&message);
+        Ok(())
+    }
+
+    /// A cluster was made, and nobody waited until it serves.
+    pub fn agreed(&self, nodes: usize, took: Duration, lead: &Addr) -> io::Result<()> {
+        let took = took.as_secs_f64();
+        let message = format!(
+            "a cluster of {nodes} nodes, in {took:.1} s; it serves in some seconds: \
+             redis-trib check {lead} --wait 60s"
+        );
+        if let Format::Json = self.format {
+            return self.done(ExitCode::Done, &message);
+        }
+        self.progress().finish();
+        self.result(|out| {
+            writeln!(out, "[OK] All nodes agree about slots configuration.")?;
+            writeln!(out, "[OK] All 16384 slots covered.")
+        })?;
         self.hint(&message);
         Ok(())
     }

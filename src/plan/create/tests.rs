@@ -233,7 +233,7 @@ fn slots_are_shared_evenly_up_to_one_each() {
 fn the_plan_joins_in_doubling_rounds() {
     let plan = create(&request(&["a", "b", "c", "d", "e", "f"], 1))
         .unwrap()
-        .plan();
+        .plan(|_| 0);
     let meetings: Vec<Vec<(usize, usize)>> = plan
         .rounds
         .iter()
@@ -270,7 +270,7 @@ fn the_plan_joins_in_doubling_rounds() {
         few_masters: FewMasters::Allow,
         ..request(&["a"], 0)
     };
-    assert_eq!(create(&alone).unwrap().plan().rounds.len(), 2);
+    assert_eq!(create(&alone).unwrap().plan(|_| 0).rounds.len(), 2);
 }
 
 /// Violations in zones, then in hosts.

@@ -1,0 +1,360 @@
+//! The nodes that shall be a cluster: what they are before anything is done, and what speaks
+//! against it.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::cli::GlobalArgs;
+use crate::client::{ClientError, Fault, LoginOutcome, NodeClient, RawLook};
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::observation::Report;
+use crate::cluster::parse::EntryPool;
+use crate::commands::Stop;
+use crate::commands::session::Session;
+use crate::connections::{Connections, Target};
+use crate::discover::{self, DiscoverError};
+use crate::plan::{Plan, Progress};
+use crate::ui::Ui;
+
+/// The oldest server that is served.
+const OLDEST: [u16; 3] = [3, 2, 0];
+
+/// Between two looks at nodes that are starting.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How many strangers are named.
+const NAMED: usize = 4;
+
+/// A node that shall be in the cluster.
+pub(super) struct Recruit {
+    pub(super) target: Target,
+    /// Which of the seeds it came from.
+    pub(super) seed_set: usize,
+    pub(super) report: Report,
+    /// Where the other nodes reach it; `None` where its name tells us no address.
+    pub(super) ip: Option<IpAddr>,
+    login: LoginOutcome,
+    masterauth: Masterauth,
+}
+
+/// Whether a node could log in to a master that wants a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Masterauth {
+    Set,
+    Missing,
+    /// Nobody wants one, or CONFIG is denied: we find out when it follows.
+    Unknown,
+}
+
+/// What one node answers.
+struct Answer {
+    raw: RawLook,
+    login: LoginOutcome,
+    masterauth: Masterauth,
+    announced: Option<String>,
+    remote: Option<IpAddr>,
+}
+
+impl Recruit {
+    pub(super) fn id(&self) -> NodeId {
+        self.report.view.myself().id
+    }
+
+    /// Knows nobody, owns nothing, holds nothing.
+    pub(super) fn is_bare(&self) -> bool {
+        self.report.view.entries().len() == 1
+            && self.report.view.myself().slots.is_empty()
+            && self.keys() == 0
+    }
+
+    pub(super) fn keys(&self) -> u64 {
+        self.report.info.total_keys()
+    }
+
+    /// Its port for the other nodes; the bus port goes with it.
+    pub(super) fn port(&self) -> u16 {
+        match self.report.view.myself().port {
+            0 => self.target.addr.port(),
+            port => port,
+        }
+    }
+
+    /// Whether that address means this node, as we reach it or as the others do.
+    pub(super) fn is_at(&self, addr: &Addr) -> bool {
+        let peer = self.ip.map(|ip| Addr::new(&ip.to_string(), self.port()));
+        self.target.addr == *addr || peer.as_ref() == Some(addr)
+    }
+
+    /// `127.0.0.1:7000 (1977c4d4)`.
+    pub(super) fn name(&self) -> String {
+        format!("{} ({})", self.target.addr, self.id().short())
+    }
+}
+
+/// Reads all nodes side by side, on connections that are kept. While names fill up, nodes may still
+/// be starting.
+pub(super) async fn recruit(
+    global: &GlobalArgs,
+    ui: &Ui,
+    session: &Session,
+) -> Result<Vec<Recruit>, Stop> {
+    let targets = session.targets();
+    let patience = global
+        .expect_nodes
+        .map(|_| Instant::now() + global.resolve_timeout);
+    let mut told = String::new();
+    let answers = loop {
+        let answers = ask_all(&session.connections, &targets).await;
+        let starting = answers.iter().find_map(|answer| match answer {
+            Err(error) if is_starting(&error.fault) => Some(error),
+            _ => None,
+        });
+        let (Some(starting), Some(patience)) = (starting, patience) else {
+            break answers;
+        };
+        if Instant::now() >= patience {
+            break answers;
+        }
+        let waits_for = format!("waiting for a node that may be starting: {starting}");
+        if waits_for != told {
+            ui.waiting(&waits_for);
+            told = waits_for;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
+    let sets = session.seeds.iter().enumerate();
+    let seed_sets = sets.flat_map(|(i, set)| set.targets.iter().map(move |_| i));
+    let mut pool = EntryPool::default();
+    let mut recruits = Vec::new();
+    let mut faults: Vec<ClientError> = Vec::new();
+    let mut unreadable = Vec::new();
+    for ((target, seed_set), answer) in targets.into_iter().zip(seed_sets).zip(answers) {
+        match answer.map(|answer| (discover::read(&mut pool, &answer.raw), answer)) {
+            Ok((Ok(report), answer)) => {
+                let ip = peer_ip(session, &target, &report, &answer).await;
+                recruits.push(Recruit {
+                    target,
+                    seed_set,
+                    report,
+                    ip,
+                    login: answer.login,
+                    masterauth: answer.masterauth,
+                });
+            }
+            Ok((Err(error), _)) => unreadable.push(format!("{}: {error}", target.addr)),
+            Err(error) => faults.push(error),
+        }
+    }
+    let none_spoke = faults
+        .iter()
+        .all(|error| error.fault != Fault::ClusterDisabled);
+    if recruits.is_empty() && unreadable.is_empty() && none_spoke {
+        return Err(DiscoverError::NobodyAnswers(faults).into());
+    }
+    let problems: Vec<String> = faults
+        .iter()
+        .map(ToString::to_string)
+        .chain(unreadable)
+        .collect();
+    if problems.is_empty() {
+        Ok(recruits)
+    } else {
+        Err(refusal(&problems))
+    }
+}
+
+/// What a node that is just being started looks like from outside.
+fn is_starting(fault: &Fault) -> bool {
+    matches!(
+        fault,
+        // The last is a published port before anybody listens behind it.
+        Fault::Refused | Fault::ConnectTimeout(_) | Fault::Loading | Fault::MaybeTls
+    )
+}
+
+async fn ask_all(
+    connections: &Arc<Connections>,
+    targets: &[Target],
+) -> Vec<Result<Answer, ClientError>> {
+    let mut asking = JoinSet::new();
+    for (i, target) in targets.iter().cloned().enumerate() {
+        let connections = Arc::clone(connections);
+        asking.spawn(async move {
+            let answer = async { ask(&*connections.client(&target).await?).await }.await;
+            if answer.is_err() {
+                connections.drop_client(&target.addr);
+            }
+            (i, answer)
+        });
+    }
+    let mut answers = asking.join_all().await;
+    answers.sort_unstable_by_key(|(i, _)| *i);
+    answers.into_iter().map(|(_, answer)| answer).collect()
+}
+
+async fn ask(client: &NodeClient) -> Result<Answer, ClientError> {
+    const MASTERAUTH: &str = "masterauth";
+    const ANNOUNCED: &str = "cluster-announce-ip";
+    let raw = client.look().await?;
+    let mut config = client.config_get(&[MASTERAUTH, ANNOUNCED]).await?;
+    let login = client.login_outcome();
+    Ok(Answer {
+        raw,
+        login,
+        masterauth: match config.get(MASTERAUTH) {
+            _ if login != LoginOutcome::Accepted => Masterauth::Unknown,
+            None => Masterauth::Unknown,
+            Some(value) if value.is_empty() => Masterauth::Missing,
+            Some(_) => Masterauth::Set,
+        },
+        announced: config.remove(ANNOUNCED).filter(|ip| !ip.is_empty()),
+        remote: client.remote_ip(),
+    })
+}
+
+/// Where the other nodes reach it: where it says that it does, else where the address map says, else
+/// where we have just reached it. The address in its own line of CLUSTER NODES comes last: a node
+/// keeps it from the last time it was met, which may have been elsewhere.
+async fn peer_ip(
+    session: &Session,
+    target: &Target,
+    report: &Report,
+    answer: &Answer,
+) -> Option<IpAddr> {
+    if let Some(ip) = answer.announced.as_ref().and_then(|ip| ip.parse().ok()) {
+        return Some(ip);
+    }
+    let mapped = session.connections.peer_of(&target.addr);
+    if mapped == target.addr {
+        let known = report.view.myself().addr.as_ref();
+        return answer.remote.or(known.and_then(Addr::ip));
+    }
+    if mapped.ip().is_some() {
+        return mapped.ip();
+    }
+    let mut found = tokio::net::lookup_host((mapped.host(), mapped.port()))
+        .await
+        .ok()?;
+    found.next().map(|socket| socket.ip())
+}
+
+/// Everything that speaks against it, at once.
+pub(super) fn refusal(problems: &[String]) -> Stop {
+    match problems {
+        [only] => Stop::refused(anyhow::anyhow!("{only}; nothing was changed")),
+        many => Stop::refused(anyhow::anyhow!(
+            "nothing was changed, for {} reasons:\n  {}",
+            many.len(),
+            many.join("\n  ")
+        )),
+    }
+}
+
+/// What keeps nodes from being made into this cluster; what an earlier, interrupted run of the same
+/// plan left behind is fine.
+pub(super) fn misfits(recruits: &[Recruit], plan: &Plan, progress: &Progress) -> Vec<String> {
+    let planned: HashMap<NodeId, &Recruit> = recruits.iter().map(|r| (r.id(), r)).collect();
+    let mut misfits = Vec::new();
+    let some_locked = recruits
+        .iter()
+        .any(|recruit| recruit.login == LoginOutcome::Accepted);
+    let replicates = !plan.split_at_replicas().1.is_empty();
+    for recruit in recruits {
+        let mut add = |what: String| misfits.push(format!("{} {what}", recruit.name()));
+        let info = &recruit.report.info;
+        if let Some(version) = info.version.filter(|version| version.numbers < OLDEST) {
+            add(format!("runs {version}: 3.2 is the oldest that is served"));
+        }
+        if some_locked && recruit.login == LoginOutcome::NoPasswordNeeded {
+            add(
+                "needs no password, while others do: give it the same requirepass and masterauth"
+                    .to_string(),
+            );
+        }
+        if replicates && recruit.masterauth == Masterauth::Missing {
+            add(
+                "wants a password, but has no masterauth: as a replica it could not log in to its \
+                 master (CONFIG SET masterauth)"
+                    .to_string(),
+            );
+        }
+        if recruit.ip.is_none() {
+            add(
+                "has no IP address that the other nodes could be told: set cluster-announce-ip"
+                    .to_string(),
+            );
+        }
+        match strangers(recruit, &planned) {
+            Some(strangers) => add(format!(
+                "belongs to a cluster already: it knows {strangers}{}",
+                match recruit.keys() {
+                    0 => " (CLUSTER RESET on it leaves that cluster)".to_string(),
+                    keys => format!(", and holds {}", counted(keys)),
+                }
+            )),
+            None => {
+                if let Some(what) = progress.contradictions.get(&recruit.id()) {
+                    add(format!(
+                        "{what}, other than planned (CLUSTER RESET on it makes it forget that)"
+                    ));
+                }
+                match recruit.keys() {
+                    0 => {}
+                    keys => add(format!(
+                        "is not empty: it holds {} (FLUSHALL on it would delete them)",
+                        counted(keys)
+                    )),
+                }
+            }
+        }
+    }
+    misfits.extend(loopback(recruits));
+    misfits
+}
+
+/// Nodes that a node knows, and that were not named.
+fn strangers(recruit: &Recruit, planned: &HashMap<NodeId, &Recruit>) -> Option<String> {
+    let mut strangers: Vec<String> = recruit
+        .report
+        .view
+        .entries()
+        .filter(|entry| !planned.contains_key(&entry.id))
+        .map(|entry| match &entry.addr {
+            Some(addr) => format!("{addr} ({})", entry.id.short()),
+            None => entry.id.short(),
+        })
+        .collect();
+    let more = strangers.len().saturating_sub(NAMED);
+    if more > 0 {
+        strangers.truncate(NAMED);
+        strangers.push(format!("{more} more"));
+    }
+    (!strangers.is_empty()).then(|| strangers.join(", "))
+}
+
+/// A loopback address means another machine to each node.
+fn loopback(recruits: &[Recruit]) -> Option<String> {
+    let ips = || recruits.iter().filter_map(|recruit| recruit.ip);
+    let elsewhere = ips().find(|ip| !ip.is_loopback())?;
+    let local = recruits
+        .iter()
+        .find(|recruit| recruit.ip.is_some_and(|ip| ip.is_loopback()))?;
+    Some(format!(
+        "{} is a loopback address: the node at {elsewhere} could not reach it there; name it by an \
+         address that all nodes can reach",
+        local.name()
+    ))
+}
+
+/// `1 key`, `2 keys`.
+pub(super) fn counted(keys: u64) -> String {
+    match keys {
+        1 => "1 key".to_string(),
+        keys => format!("{keys} keys"),
+    }
+}
