@@ -131,7 +131,7 @@ ends 0 redis-trib check "$first" --output table
 step "Who holds what?"
 ends 0 redis-trib info "$first" --output table
 
-step "Does it take writes? A small key on each master is written, read and deleted"
+step "Does it take writes? Each master gets a small key for a moment (and these are the lines that scripts look for)"
 ends 0 redis-trib check "$first" --output classic --probe-write
 says OK redis-cli -c -p "${ports[0]}" set name zeffee
 
