@@ -19,6 +19,7 @@ use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Member;
+use crate::connections::Target;
 use crate::discover;
 use crate::event::{Event, Pair, Phase};
 use crate::exit_code::ExitCode;
@@ -155,19 +156,60 @@ const NODE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long all nodes may take to agree after the last slot.
 const AGREE_WITHIN: Duration = Duration::from_secs(30);
 
+/// A cluster, judged, and how its nodes are reached.
+pub(super) struct Cluster {
+    /// What was seen of it.
+    pub(super) diagnosis: Diagnosis,
+    reach: BTreeMap<NodeId, Target>,
+}
+
+impl Cluster {
+    pub(super) async fn look(session: &Session) -> Result<Self, Stop> {
+        let found = discover::find(&session.connections, &session.targets()).await?;
+        let reach = found
+            .observation
+            .nodes
+            .values()
+            .filter_map(|node| Some((node.id, found.target_of(node)?)))
+            .collect();
+        let diagnosis = Diagnosis::of(found.observation, &Background::default());
+        Ok(Self { diagnosis, reach })
+    }
+
+    fn name(&self, id: NodeId) -> String {
+        self.diagnosis.observation.name(id)
+    }
+
+    /// The seed, for command lines that go on.
+    fn seed(&self) -> String {
+        let lead = self.diagnosis.observation.lead();
+        let addr = lead.and_then(|node| node.addr());
+        addr.map_or_else(|| "NODE".to_string(), ToString::to_string)
+    }
+
+    /// All masters with what they own.
+    pub(super) fn owners(&self) -> Vec<Owner> {
+        let owner = |member: &Member| Owner {
+            id: member.id,
+            slots: member.slots.clone(),
+        };
+        self.diagnosis.topology.masters().map(owner).collect()
+    }
+}
+
 /// A cluster on which slots may be moved.
-pub(super) async fn healthy(session: &Session) -> Result<Diagnosis, Stop> {
+pub(super) async fn healthy(session: &Session) -> Result<Cluster, Stop> {
     let mut looks = 0;
-    let diagnosis = loop {
-        let observation = discover::observe(&session.connections, &session.targets()).await?;
-        let diagnosis = Diagnosis::of(observation, &Background::default());
+    let cluster = loop {
+        let cluster = Cluster::look(session).await?;
         looks += 1;
         // What another command has just changed may still be on its way.
-        if looks == 3 || !diagnosis.may_settle() {
-            break diagnosis;
+        if looks == 3 || !cluster.diagnosis.may_settle() {
+            break cluster;
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     };
+    let diagnosis = &cluster.diagnosis;
     let errors: Vec<String> = diagnosis
         .findings
         .iter()
@@ -175,7 +217,7 @@ pub(super) async fn healthy(session: &Session) -> Result<Diagnosis, Stop> {
         .map(|finding| format!("{}: {}", finding.code, finding.message))
         .collect();
     if errors.is_empty() {
-        return Ok(diagnosis);
+        return Ok(cluster);
     }
     let open = diagnosis.findings.iter().any(|f| f.code == Code::SlotsOpen);
     let hint = if open {
@@ -194,9 +236,10 @@ pub(super) async fn carry_out(
     session: &Session,
     ui: &Ui,
     args: &MoveArgs,
-    diagnosis: &Diagnosis,
+    cluster: &Cluster,
     plan: &Plan,
 ) -> CommandResult {
+    let diagnosis = &cluster.diagnosis;
     let view = view(diagnosis, plan);
     ui.moves(&view)?;
     if let Some(file) = &args.plan_out {
@@ -210,14 +253,17 @@ pub(super) async fn carry_out(
     let masters: Vec<_> = diagnosis
         .topology
         .masters()
-        .filter_map(|master| diagnosis.observation.nodes.get(&master.id))
-        .filter_map(|node| session.target_of(node))
+        .filter_map(|master| cluster.reach.get(&master.id))
         .collect();
-    session.refuse_others(masters.iter()).await?;
+    for master in &masters {
+        // Our name stands in its CLIENT LIST from now on.
+        session.connections.client(master).await?;
+    }
+    session.refuse_others(masters.into_iter()).await?;
 
-    let node_timeout = node_timeout(session).await;
+    let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
-    let mut ends = ends(session, diagnosis, plan)?;
+    let mut ends = ends(cluster, plan)?;
     try_logins(session, plan, &mut ends, &options).await?;
 
     let moves: BTreeMap<Pair, Vec<Slot>> = plan
@@ -257,13 +303,10 @@ pub(super) async fn carry_out(
     if outcome.failures.is_empty() && outcome.open.is_empty() && !stop.soon.is_cancelled() {
         agree(session, ui, plan).await?;
         ui.moved(moved, &outcome.tally, took)?;
-        tell_skipped(ui, diagnosis, &outcome);
+        tell_skipped(ui, cluster, &outcome);
         return Ok(ExitCode::Done);
     }
-    let error = anyhow!(
-        "{}",
-        rest(session, args, diagnosis, &outcome, moved, interrupted)
-    );
+    let error = anyhow!("{}", rest(args, cluster, &outcome, moved, interrupted));
     ui.stopped(
         if interrupted {
             ExitCode::Interrupted
@@ -423,30 +466,30 @@ async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis) -> Result<(), 
     }
 }
 
-async fn node_timeout(session: &Session) -> Duration {
+async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
     const NAME: &str = "cluster-node-timeout";
-    let config = match session.connections.client(session.target()).await {
-        Ok(client) => client.config_get(&[NAME]).await.unwrap_or_default(),
-        Err(_) => BTreeMap::new(),
+    let lead = cluster.reach.get(&cluster.diagnosis.observation.lead);
+    let config = match lead {
+        Some(lead) => match session.connections.client(lead).await {
+            Ok(client) => client.config_get(&[NAME]).await.unwrap_or_default(),
+            Err(_) => BTreeMap::new(),
+        },
+        None => BTreeMap::new(),
     };
     let millis = config.get(NAME).and_then(|value| value.parse().ok());
     millis.map_or(NODE_TIMEOUT, Duration::from_millis)
 }
 
 /// The nodes of the plan, and how they reach each other.
-fn ends(
-    session: &Session,
-    diagnosis: &Diagnosis,
-    plan: &Plan,
-) -> Result<BTreeMap<NodeId, End>, Stop> {
+fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     ids.into_iter()
         .map(|id| {
-            let node = diagnosis.observation.nodes.get(&id);
+            let node = cluster.diagnosis.observation.nodes.get(&id);
             let report = node.and_then(|node| node.report());
-            let target = node.and_then(|node| session.target_of(node));
+            let target = cluster.reach.get(&id).cloned();
             let (Some(node), Some(report), Some(target)) = (node, report, target) else {
-                let name = diagnosis.observation.name(id);
+                let name = cluster.name(id);
                 return Err(Stop::refused(anyhow!("{name} can't be reached")));
             };
             let peer = node.peer.clone().unwrap_or_else(|| target.addr.clone());
@@ -547,12 +590,12 @@ async fn agree(session: &Session, ui: &Ui, plan: &Plan) -> Result<(), Stop> {
     }
 }
 
-fn tell_skipped(ui: &Ui, diagnosis: &Diagnosis, outcome: &Outcome) {
+fn tell_skipped(ui: &Ui, cluster: &Cluster, outcome: &Outcome) {
     for (pair, slots) in &outcome.skipped {
         if !slots.is_empty() {
             ui.warn(&format!(
                 "slots {slots} stay on {}: they hold big keys",
-                diagnosis.observation.name(pair.from)
+                cluster.name(pair.from)
             ));
         }
     }
@@ -560,14 +603,13 @@ fn tell_skipped(ui: &Ui, diagnosis: &Diagnosis, outcome: &Outcome) {
 
 /// What is done, what is left, and the commands that go on.
 fn rest(
-    session: &Session,
     args: &MoveArgs,
-    diagnosis: &Diagnosis,
+    cluster: &Cluster,
     outcome: &Outcome,
     moved: usize,
     interrupted: bool,
 ) -> String {
-    let name = |id: NodeId| diagnosis.observation.name(id);
+    let name = |id: NodeId| cluster.name(id);
     let mut lines = Vec::new();
     for (pair, why) in &outcome.failures {
         lines.push(format!("{} to {}: {why}", name(pair.from), name(pair.to)));
@@ -600,7 +642,7 @@ fn rest(
         Some(file) => lines.push(format!(
             "  redis-trib apply {} {}",
             file.display(),
-            session.target().addr
+            cluster.seed()
         )),
         None => {
             let mut to_do: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
@@ -615,7 +657,7 @@ fn rest(
                 if !slots.is_empty() {
                     lines.push(format!(
                         "  redis-trib reshard {} --finish-open --slot-ranges {slots} --to {to}",
-                        session.target().addr
+                        cluster.seed()
                     ));
                 }
             }
@@ -624,28 +666,15 @@ fn rest(
     lines.join("\n")
 }
 
-/// All masters with what they own.
-pub(super) fn owners(diagnosis: &Diagnosis) -> Vec<Owner> {
-    let owner = |member: &Member| Owner {
-        id: member.id,
-        slots: member.slots.clone(),
-    };
-    diagnosis.topology.masters().map(owner).collect()
-}
-
 /// Finishes moves that were begun and cut off: those that two looks show in the same state, so that
 /// nobody else is at them.
 pub(super) async fn finish_open(session: &Session, ui: &Ui, args: &MoveArgs) -> Result<(), Stop> {
-    let look = async || -> Result<Diagnosis, Stop> {
-        let observation = discover::observe(&session.connections, &session.targets()).await?;
-        Ok(Diagnosis::of(observation, &Background::default()))
-    };
-    let first = look().await?;
-    if first.topology.open_set().is_empty() {
+    let first = Cluster::look(session).await?;
+    if first.diagnosis.topology.open_set().is_empty() {
         return Ok(());
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let second = look().await?;
+    let second = Cluster::look(session).await?;
     let state = |diagnosis: &Diagnosis| -> Vec<_> {
         let topology = &diagnosis.topology;
         let opened = topology
@@ -657,23 +686,22 @@ pub(super) async fn finish_open(session: &Session, ui: &Ui, args: &MoveArgs) -> 
             .map(|(node, report)| (node.id, report.open_keys.clone()));
         vec![(opened.collect::<Vec<_>>(), keys.collect::<Vec<_>>())]
     };
-    if state(&first) != state(&second) {
+    if state(&first.diagnosis) != state(&second.diagnosis) {
         return Err(Stop::refused(anyhow!(
             "slots {} are on their way: somebody else moves them",
-            second.topology.open_set()
+            second.diagnosis.topology.open_set()
         )));
     }
-    let unfinished = unfinished(&second)?;
+    let unfinished = unfinished(&second.diagnosis)?;
     for (holder, slots, owner) in &unfinished.told_late {
-        let node = second.observation.nodes.get(holder);
-        let Some(target) = node.and_then(|node| session.target_of(node)) else {
+        let Some(target) = second.reach.get(holder) else {
             continue;
         };
         let changes: Vec<_> = slots
             .iter()
             .map(|slot| (slot, SetSlot::Node(*owner)))
             .collect();
-        let client = session.connections.client(&target).await?;
+        let client = session.connections.client(target).await?;
         for outcome in client.cluster_setslots(&changes).await? {
             outcome.map_err(Stop::from)?;
         }
@@ -683,7 +711,7 @@ pub(super) async fn finish_open(session: &Session, ui: &Ui, args: &MoveArgs) -> 
     }
     ui.hint(&format!(
         "finishing what was begun: slots {}",
-        second.topology.open_set()
+        second.diagnosis.topology.open_set()
     ));
     carry_out(session, ui, args, &second, &unfinished.plan).await?;
     Ok(())

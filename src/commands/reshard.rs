@@ -66,10 +66,10 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     if args.finish_open {
         moving::finish_open(&session, ui, &args.moving).await?;
     }
-    let diagnosis = moving::healthy(&session).await?;
+    let cluster = moving::healthy(&session).await?;
     let request = Request {
-        masters: moving::owners(&diagnosis),
-        what: what(ui, &args, &diagnosis).await?,
+        masters: cluster.owners(),
+        what: what(ui, &args, &cluster.diagnosis).await?,
     };
     let plan = match reshard::reshard(&request) {
         Ok(plan) => plan,
@@ -79,7 +79,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         }
         Err(error) => return Err(Stop::refused(error)),
     };
-    moving::carry_out(&session, ui, &args.moving, &diagnosis, &plan).await
+    moving::carry_out(&session, ui, &args.moving, &cluster, &plan).await
 }
 
 /// What the flags say shall move, and what is asked for where they don't.

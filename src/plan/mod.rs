@@ -66,7 +66,7 @@ impl Plan {
 
     /// Moves that do not depend on each other: one round, by lowest slot, so that people find a
     /// slot in it.
-    fn of_moves(moves: BTreeMap<(NodeId, NodeId), SlotSet>) -> Self {
+    pub(crate) fn of_moves(moves: BTreeMap<(NodeId, NodeId), SlotSet>) -> Self {
         let mut round: Vec<_> = moves
             .into_iter()
             .filter_map(|(pair, slots)| {
