@@ -32,7 +32,7 @@ pub struct Request {
 }
 
 /// Whether masters without slots get some. A weight alone doesn't make them take part: it doesn't
-/// for redis-cli, and scripts that name weights for all their nodes rely on it. They are in
+/// for redis-cli, and scripts that name weights for all their nodes may rely on it. They are in
 /// [`Balance::left_out`], so that it can be said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UseEmpty {
@@ -152,7 +152,7 @@ struct Member {
 /// By slots, shares are the owned slots by weight and largest remainder; between equal remainders
 /// those who own more get the odd slot, which saves moves. Who weighs anything keeps or gets at
 /// least one slot where there are enough (a master that loses its last slot becomes a replica:
-/// Redis and Valkey with cluster-allow-replica-migration, their default). Where one master is
+/// redis.conf, cluster-allow-replica-migration, on by default). Where one master is
 /// beyond the threshold all are brought to their exact shares, with the fewest moves that do: each
 /// gives its surplus or takes its deficit, no slot comes and goes.
 ///

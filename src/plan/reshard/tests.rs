@@ -59,7 +59,7 @@ fn the_walkthroughs_leaving_master_gives_its_lowest_slots() {
 
 #[test]
 fn what_redis_cli_miscounts_adds_up() {
-    // redis-cli 7.0.15: ceil for the first source and floor for the rest moves 9 and 1.
+    // redis-cli rounds up for the first source and down for the rest, which makes 9 and 1.
     let four = ["0-4095", "4096-8191", "8192-12287", "12288-16383", ""];
     let plan = count(&four, 10, Sources::All, &[5]).unwrap();
     assert_eq!(
