@@ -245,7 +245,10 @@ fn nothing_of_a_node_steers_the_terminal() {
             }
             // Nor does it pass for a line of ours.
             assert!(
-                !finished.stdout.lines().any(|line| line.contains("INJECTED")),
+                !finished
+                    .stdout
+                    .lines()
+                    .any(|line| line.starts_with("INJECTED")),
                 "{}",
                 finished.stdout
             );
