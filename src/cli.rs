@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
@@ -51,7 +51,7 @@ pub enum Command {
 impl Cli {
     /// Reads a command line.
     pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
-        let cli = Self::try_parse_from(line)?;
+        let cli = Self::try_parse_from(line).map_err(without_passwords)?;
         let format = match (&cli.command, cli.global.output) {
             (Command::Create(_) | Command::Info(_), OutputArg::Prometheus) => "prometheus",
             (Command::Create(_) | Command::Info(_), OutputArg::Nagios) => "nagios",
@@ -70,6 +70,20 @@ impl Cli {
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
         }
     }
+}
+
+/// clap repeats what it could not read; an address among that may hold a password.
+fn without_passwords(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        if let Some(ContextValue::String(said)) = error.get(kind)
+            && let Some((before, host)) = said.rsplit_once('@')
+        {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            let shown = ContextValue::String(format!("{scheme}://***@{host}"));
+            error.insert(kind, shown);
+        }
+    }
+    error
 }
 
 /// Options that every command takes.

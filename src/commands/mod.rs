@@ -127,9 +127,9 @@ fn node_words(words: &[String]) -> Result<Seed, Stop> {
         }
         [node] => node.clone(),
         _ => {
+            // Not repeated: there may be a password in it.
             return Err(Stop::usage(anyhow::anyhow!(
-                "one node is meant here, as host:port: {}",
-                words.join(" ")
+                "one node is meant here, as host:port or as host and port"
             )));
         }
     };

@@ -248,7 +248,7 @@ fn nothing_of_a_node_steers_the_terminal() {
                 !finished
                     .stdout
                     .lines()
-                    .any(|line| line.contains("INJECTED")),
+                    .any(|line| line.starts_with("INJECTED")),
                 "{}",
                 finished.stdout
             );

@@ -7,5 +7,7 @@ mod bench_self;
 mod check;
 mod check_findings;
 mod check_input;
+mod check_scale;
 mod info;
+mod secrets;
 mod support;
