@@ -24,6 +24,7 @@ lint: tools ## formatting and clippy, warnings denied (needs rustfmt and clippy)
 	$(CARGO) clippy --all-targets -- -D warnings
 
 bench: tools servers ## measured against redis-cli in the same run
+	$(CARGO) build --release
 	benches/run.sh
 
 doc: tools ## the documentation, warnings denied

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
-use crate::commands::{CommandResult, check, create, info};
+use crate::commands::{CommandResult, check, create, info, reshard};
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
 
@@ -21,6 +21,8 @@ use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
     name = "redis-trib",
     version,
     max_term_width = 100,
+    // The last one counts, so that a script can add to what it was given.
+    args_override_self = true,
     after_help = "Exit codes: 0 done or healthy, 1 unhealthy, 2 wrong usage, 3 refused, nothing changed,\n\
                   4 no node reached, 5 not confirmed, 6 stopped part-way, 130 interrupted."
 )]
@@ -42,12 +44,14 @@ pub enum Command {
     Check(check::Args),
     /// Show the masters with their keys, slots and replicas.
     Info(info::Args),
+    /// Move slots from masters to masters.
+    Reshard(reshard::Args),
 }
 
 impl Cli {
     /// Reads a command line.
     pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
-        let cli = Self::try_parse_from(line)?;
+        let cli = Self::try_parse_from(line).map_err(without_passwords)?;
         let format = match (&cli.command, cli.global.output) {
             (Command::Create(_) | Command::Info(_), OutputArg::Prometheus) => "prometheus",
             (Command::Create(_) | Command::Info(_), OutputArg::Nagios) => "nagios",
@@ -63,8 +67,23 @@ impl Cli {
             Command::Create(args) => create::run(&self.global, ui, args).await,
             Command::Check(args) => check::run(&self.global, ui, args).await,
             Command::Info(args) => info::run(&self.global, ui, args).await,
+            Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
         }
     }
+}
+
+/// clap repeats what it could not read; an address among that may hold a password.
+fn without_passwords(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        if let Some(ContextValue::String(said)) = error.get(kind)
+            && let Some((before, host)) = said.rsplit_once('@')
+        {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            let shown = ContextValue::String(format!("{scheme}://***@{host}"));
+            error.insert(kind, shown);
+        }
+    }
+    error
 }
 
 /// Options that every command takes.

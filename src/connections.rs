@@ -73,6 +73,12 @@ impl Connections {
         })
     }
 
+    /// A connection of the caller's own, for as long as it is held.
+    pub async fn own(&self, target: &Target) -> Result<NodeClient, ClientError> {
+        let _turn = self.turn().await;
+        self.dial(target).await
+    }
+
     /// The connection to a node, opened at the first call and kept.
     pub async fn client(&self, target: &Target) -> Result<Arc<NodeClient>, ClientError> {
         let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,7 +13,7 @@ use crate::client::{ClientError, LoginOutcome, RawLook};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::observation::{Bystander, Observation, ObservedNode, Report, Seen};
 use crate::cluster::parse::{
-    ClusterInfo, EntryPool, EntryState, Info, MAX_NODES, ParseError, View,
+    ClusterInfo, EntryPool, EntryState, Info, MAX_NODES, MasterLink, ParseError, View,
 };
 use crate::cluster::slot::Slot;
 use crate::cluster::topology::Topology;
@@ -271,6 +271,7 @@ pub async fn find(
 ) -> Result<Found, DiscoverError> {
     let mut survey = Survey::begin(connections, seeds).await?;
     survey.ask_the_rest().await;
+    survey.tell_first_syncs();
     survey.count_open_keys().await;
     Ok(Found {
         observation: survey.observation,
@@ -286,6 +287,8 @@ struct Survey<'a> {
     observation: Observation,
     silent_seeds: Vec<ClientError>,
     ways: Ways,
+    /// The replicas that are still to get their copy, by master.
+    copying: BTreeMap<NodeId, Vec<Addr>>,
 }
 
 impl<'a> Survey<'a> {
@@ -305,12 +308,16 @@ impl<'a> Survey<'a> {
         }
         let mut heard = asked.join_all().await;
         heard.sort_unstable_by_key(|(i, _, _)| *i);
+        let mut copying = BTreeMap::new();
         let mut silent_seeds = Vec::new();
         let mut unreadable = None;
         let mut answers = Vec::new();
         for (_, seed, heard) in heard {
             match heard {
-                Ok(report) => answers.push((seed, report)),
+                Ok((report, replicas)) => {
+                    copying.insert(report.view.myself().id, replicas);
+                    answers.push((seed, report));
+                }
                 Err(Deaf::Silent(error)) => silent_seeds.push(error),
                 Err(Deaf::Unreadable(error)) => {
                     unreadable.get_or_insert((seed.addr, error));
@@ -341,6 +348,7 @@ impl<'a> Survey<'a> {
                 bystanders: Vec::new(),
             },
             silent_seeds,
+            copying,
             ways: Ways {
                 lead: Arc::clone(&seed.access),
                 named: named.collect(),
@@ -385,10 +393,13 @@ impl<'a> Survey<'a> {
                 let seen = match heard {
                     Err(Deaf::Silent(error)) => Seen::Silent(error.fault.to_string()),
                     Err(Deaf::Unreadable(error)) => Seen::Silent(error.to_string()),
-                    Ok(report) if report.view.myself().id != id => {
+                    Ok((report, _)) if report.view.myself().id != id => {
                         Seen::Stranger(report.view.myself().id)
                     }
-                    Ok(report) => Seen::Report(Box::new(report)),
+                    Ok((report, replicas)) => {
+                        self.copying.insert(id, replicas);
+                        Seen::Report(Box::new(report))
+                    }
                 };
                 self.add(id, Some(dial), seen);
             }
@@ -438,6 +449,42 @@ impl<'a> Survey<'a> {
         };
         // A seed that was named twice, under two addresses, keeps the first.
         self.observation.nodes.entry(id).or_insert(node);
+    }
+
+    /// A replica whose master holds its copy back, to send the same to others who may come
+    /// (`repl-diskless-sync-delay`), says `down` like one that lost its master. The master knows
+    /// better.
+    fn tell_first_syncs(&mut self) {
+        let mut replicas: BTreeMap<NodeId, Vec<(NodeId, Addr)>> = BTreeMap::new();
+        for (node, report) in self.observation.reports() {
+            if let (Some(master), Some(peer)) = (report.view.myself().master, &node.peer) {
+                let brothers = replicas.entry(master).or_default();
+                brothers.push((node.id, peer.clone()));
+            }
+        }
+        for (master, brothers) in replicas {
+            let Some(copying) = self.copying.get(&master) else {
+                continue;
+            };
+            for (id, peer) in &brothers {
+                // Behind NAT the master sees another host than the nodes announce.
+                let is_alone = brothers
+                    .iter()
+                    .filter(|(_, b)| b.port() == peer.port())
+                    .count()
+                    == 1;
+                let is_copying = copying
+                    .iter()
+                    .any(|addr| addr == peer || is_alone && addr.port() == peer.port());
+                if let Some(Seen::Report(report)) =
+                    self.observation.nodes.get_mut(id).map(|n| &mut n.seen)
+                    && let Some(MasterLink::Down(_)) = report.info.master_link
+                    && is_copying
+                {
+                    report.info.master_link = Some(MasterLink::Syncing);
+                }
+            }
+        }
     }
 
     /// Counts the keys of open slots on every node that has them open, or is the other end.
@@ -492,17 +539,38 @@ enum Deaf {
 }
 
 /// Looks at a node, and reads what it says before the next one has its turn: a thousand looks are
-/// 200 MB of text, and the same lines over and over once they are read.
+/// 200 MB of text, and the same lines over and over once they are read. Besides: the replicas that
+/// are still to get their copy from it.
 async fn hear(
     connections: &Connections,
     target: &Target,
     pool: &Mutex<EntryPool>,
-) -> Result<Report, Deaf> {
+) -> Result<(Report, Vec<Addr>), Deaf> {
     let client = connections.errand(target).await.map_err(Deaf::Silent)?;
     let raw = client.look().await.map_err(Deaf::Silent)?;
     // What a thread that died left behind is whole lines.
     let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
-    read(&mut pool, &raw).map_err(Deaf::Unreadable)
+    let report = read(&mut pool, &raw).map_err(Deaf::Unreadable)?;
+    Ok((report, copying(&raw.info)))
+}
+
+/// Of a master's INFO (`slave0:ip=10.0.0.7,port=6379,state=wait_bgsave,…`), the replicas that are
+/// not `online`.
+fn copying(info: &str) -> Vec<Addr> {
+    let lines = info.lines().filter(|line| line.starts_with("slave"));
+    lines
+        .filter_map(|line| {
+            let (name, fields) = line.split_once(':')?;
+            name.strip_prefix("slave")?.parse::<u32>().ok()?;
+            let field = |name: &str| {
+                let mut fields = fields.split(',').filter_map(|field| field.split_once('='));
+                fields.find_map(|(key, value)| (key == name).then_some(value))
+            };
+            let is_online = field("state")? == "online";
+            let addr = Addr::new(field("ip")?, field("port")?.parse().ok()?);
+            (!is_online).then_some(addr)
+        })
+        .collect()
 }
 
 /// What one look at one node brings.

@@ -2,6 +2,8 @@
 //!
 //! Events are facts; how they look (a line, a bar, a JSON object) is decided in `ui`.
 
+use std::time::Duration;
+
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 
@@ -33,6 +35,72 @@ pub enum Event {
         /// Its master.
         master: NodeId,
     },
+    /// Something happened in a lane.
+    Lane {
+        /// Between whom.
+        lane: Pair,
+        /// What.
+        event: LaneEvent,
+    },
+}
+
+/// A pair of nodes between which slots move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Pair {
+    /// Who gives.
+    pub from: NodeId,
+    /// Who takes.
+    pub to: NodeId,
+}
+
+/// What happens in a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LaneEvent {
+    /// It begins.
+    Started {
+        /// How many slots it has to move.
+        slots: usize,
+    },
+    /// A call moved keys.
+    Keys {
+        /// How many.
+        keys: u64,
+        /// Their bytes, as far as the server told.
+        bytes: u64,
+    },
+    /// Slots have their new owner.
+    Slots {
+        /// How many.
+        moved: usize,
+    },
+    /// It is over.
+    Ended {
+        /// Why before its time, in words.
+        failure: Option<String>,
+    },
+}
+
+/// Sums of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Tally {
+    /// Keys that moved.
+    pub keys: u64,
+    /// Their bytes, as far as the servers told.
+    pub bytes: u64,
+    /// The longest that one MIGRATE took.
+    pub longest_call: Duration,
+    /// The longest that one slot was open.
+    pub longest_open: Duration,
+}
+
+impl Tally {
+    /// Both together.
+    pub fn add(&mut self, other: Self) {
+        self.keys += other.keys;
+        self.bytes += other.bytes;
+        self.longest_call = self.longest_call.max(other.longest_call);
+        self.longest_open = self.longest_open.max(other.longest_open);
+    }
 }
 
 /// A part of the work on a cluster.
@@ -48,6 +116,8 @@ pub enum Phase {
     Join,
     /// Replicas are told their masters.
     Replicate,
+    /// Slots move from node to node.
+    Move,
     /// Until all nodes agree about slots and roles.
     Agree,
     /// Until every node says `cluster_state:ok` and every replica has its copy.
@@ -63,6 +133,7 @@ impl Phase {
             Self::Meet => "meet",
             Self::Join => "join",
             Self::Replicate => "replicate",
+            Self::Move => "move",
             Self::Agree => "agree",
             Self::Usable => "usable",
         }

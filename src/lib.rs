@@ -18,6 +18,7 @@ pub mod discover;
 pub mod event;
 pub mod execute;
 pub mod exit_code;
+pub mod migrate;
 pub mod plan;
 pub mod seed;
 pub mod ui;

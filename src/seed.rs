@@ -40,6 +40,9 @@ pub enum NotAnAddress {
     /// Nothing at all.
     #[error("an address is empty: write host:port")]
     Empty,
+    /// `user:password@host` without a scheme. What stands there is not repeated.
+    #[error("an address with a user or a password begins with redis:// or rediss://")]
+    Credentials,
     /// Digits alone name no host.
     #[error("{0:?} is not a host: write 127.0.0.1:{0} or host:{0}")]
     Digits(String),
@@ -115,6 +118,9 @@ fn from_url(text: &str, scheme: &str) -> Result<Seed, NotAnAddress> {
 pub fn parse_addr(text: &str) -> Result<Addr, NotAnAddress> {
     if text.is_empty() {
         return Err(NotAnAddress::Empty);
+    }
+    if text.contains('@') {
+        return Err(NotAnAddress::Credentials);
     }
     if let Some(rest) = text.strip_prefix('[') {
         let (host, after) = rest
@@ -285,6 +291,9 @@ mod tests {
             "redis://u:hush@h:99999",
             "ftp://u:hush@h",
             "redis://u:hush@h/9",
+            "redis://u:hush@",
+            "redis:/u:hush@h",
+            "u:hush@h:7000",
         ] {
             let error = text.parse::<Seed>().unwrap_err().to_string();
             assert!(!error.contains("hush"), "{error}");

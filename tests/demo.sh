@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
-# Seven local servers in a temporary folder; six of them become a cluster, which is then checked. All is torn
-# down at the end, however it ends (also by Ctrl-C).
+# The program at work: seven local servers in a temporary folder; six become a cluster, which is checked, used,
+# and loses a master. Every command line is shown as it runs. All is torn down at the end, however it ends (also
+# by Ctrl-C); a step that does not end as it should makes it fail.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 trib=${CARGO_TARGET_DIR:-target}/release/redis-trib
 dir=$(mktemp -d "${TMPDIR:-/tmp}/redis-trib-demo.XXXXXX")
 pids=()
+declare -A pid_of=()
 
 tear_down() {
     local status=$?
@@ -24,52 +26,159 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-# In the background, since bash looks at a signal only when the program in the foreground has ended.
-show() {
-    printf '\n$ redis-trib %s\n' "$*"
-    set -m
-    "$trib" "$@" </dev/null &
-    pids+=($!)
-    set +m
-    wait $!
-    unset 'pids[-1]'
+if [ -t 1 ]; then bold=$'\e[1m' cyan=$'\e[36m' plain=$'\e[0m' pause=1.5; else bold='' cyan='' plain='' pause=0; fi
+
+steps=0
+# Time to read what stands above, where somebody may be reading.
+step() {
+    [ "$steps" -eq 0 ] || sleep "$pause"
+    steps=$((steps + 1))
+    printf '\n%s%s. %s%s\n' "$bold" "$steps" "$*" "$plain"
 }
 
-# What runs gets a process group of its own (set -m): Ctrl-C is for us, and we take the others down in order.
-# Ports are tried one by one, since a free one can only be found by binding it; the bus port (+ 10000) too.
-nodes=()
-port=$((12000 + RANDOM % 7000))
-attempts=0
-while [ ${#nodes[@]} -lt 7 ]; do
-    port=$((port + 1)) attempts=$((attempts + 1))
-    [ "$attempts" -lt 200 ] || { echo "tests/demo.sh: no free ports for seven servers in 200 tries" >&2; exit 1; }
-    mkdir -p "$dir/$port"
+prompt() { printf '\n%s$ %s%s\n' "$cyan" "$*" "$plain"; }
+
+fail() { printf 'tests/demo.sh: %s\n' "$*" >&2; exit 1; }
+
+# In the background, since bash looks at a signal only when the program in the foreground has ended. What runs
+# gets a process group of its own (set -m): Ctrl-C is for us, and we take the others down in order.
+run() {
+    local status=0
     set -m
-    redis-server --port "$port" --bind 127.0.0.1 --dir "$dir/$port" --cluster-enabled yes \
-        --save "" --appendonly no </dev/null >"$dir/$port/log" 2>&1 &
-    pid=$!
+    "$@" </dev/null &
+    pids+=($!)
     set +m
-    pids+=("$pid")
-    answered=no
+    wait $! || status=$?
+    unset 'pids[-1]'
+    return "$status"
+}
+
+# ends STATUS COMMAND...: shows the command line and runs it; any other exit code ends the demo.
+ends() {
+    local wanted=$1 status=0
+    shift
+    prompt "$*"
+    case $1 in
+        redis-trib) shift; run "$trib" "$@" || status=$? ;;
+        *) run "$@" || status=$? ;;
+    esac
+    [ "$status" -eq "$wanted" ] || fail "exit code $status where $wanted was expected"
+    [ "$status" -eq 0 ] || printf '(exit code %s)\n' "$status"
+}
+
+# says TEXT COMMAND...: as `ends 0`, and the output must be this.
+says() {
+    local text=$1 said
+    shift
+    prompt "$*"
+    said=$("$@" </dev/null)
+    printf '%s\n' "$said"
+    [ "$said" = "$text" ] || fail "$text was expected"
+}
+
+# A node timeout of 2 s instead of 15: a dead master is missed sooner. The others die with us (setpriv), should
+# we be killed.
+start() {
+    local port=$1
+    mkdir -p "$dir/$port"
+    : >"$dir/$port/log"
+    set -m
+    setpriv --pdeathsig KILL redis-server --port "$port" --bind 127.0.0.1 --dir "$dir/$port" \
+        --cluster-enabled yes --cluster-node-timeout 2000 --save "" --appendonly no </dev/null >"$dir/$port/log" 2>&1 &
+    pids+=($!)
+    pid_of[$port]=$!
+    set +m
+}
+
+# Another program's server may have the port and answer; only ours says this in our log.
+is_ready() {
+    local port=$1
     for _ in $(seq 100); do
-        kill -0 "$pid" 2>/dev/null || break
-        # Another program's server may have the port and answer; only ours says this in our log.
-        if grep -q 'Ready to accept connections' "$dir/$port/log"; then answered=yes; break; fi
+        if grep -q 'Ready to accept connections' "$dir/$port/log"; then return 0; fi
+        kill -0 "${pid_of[$port]}" 2>/dev/null || return 1
         sleep 0.1
     done
-    if [ "$answered" = yes ]; then
-        nodes+=("127.0.0.1:$port")
-    elif kill -0 "$pid" 2>/dev/null; then
-        echo "tests/demo.sh: the server on port $port was not ready after 10 s" >&2
-        exit 1
-    elif ! grep -q 'Address already in use' "$dir/$port/log"; then
-        cat "$dir/$port/log" >&2
-        exit 1
+    fail "the server on port $port was not ready after 10 s"
+}
+
+step "Seven Redis servers in cluster mode, each alone yet"
+# Ports are tried one by one, since a free one can only be found by binding it; the bus port (+ 10000) too.
+ports=()
+port=$((12000 + RANDOM % 7000))
+attempts=0
+while [ ${#ports[@]} -lt 7 ]; do
+    port=$((port + 1)) attempts=$((attempts + 1))
+    [ "$attempts" -lt 200 ] || fail "no free ports for seven servers in 200 tries"
+    start "$port"
+    if is_ready "$port"; then
+        ports+=("$port")
     else
+        grep -qE 'Address already in use|Failed listening' "$dir/$port/log" || { cat "$dir/$port/log" >&2; fail "a server did not start"; }
         unset 'pids[-1]'
     fi
 done
-echo "Seven servers: ${nodes[*]}"
+nodes=("${ports[@]/#/127.0.0.1:}")
+first=${nodes[0]}
+redis-server --version
+printf 'listening: %s\n' "${nodes[*]}"
 
-show create --yes --replicas 1 "${nodes[@]:0:6}"
-show check "${nodes[0]}"
+step "Six of them become a cluster: three masters, a replica each"
+ends 0 redis-trib create --yes --replicas 1 "${nodes[@]:0:6}"
+
+step "Is it healthy?"
+ends 0 redis-trib check "$first" --output table
+
+step "Who holds what?"
+ends 0 redis-trib info "$first" --output table
+
+step "Does it take writes? Each master gets a small key for a moment (and these are the lines that scripts look for)"
+ends 0 redis-trib check "$first" --output classic --probe-write
+says OK redis-cli -c -p "${ports[0]}" set name zeffee
+
+step "The seventh server alone, as a container's HEALTHCHECK asks"
+ends 0 redis-trib check "${nodes[6]}" --local
+
+step "The master that holds the key dies"
+victim= heir=
+for port in "${ports[@]:0:6}"; do
+    if [ "$(redis-cli -p "$port" keys name)" != name ]; then continue; fi
+    case $(redis-cli -p "$port" role) in
+        master*) victim=$port ;;
+        *) heir=$port ;;
+    esac
+done
+[ -n "$victim" ] && [ -n "$heir" ] || fail "no master and replica hold the key"
+first=
+for port in "${ports[@]:0:6}"; do
+    if [ "$port" != "$victim" ]; then first=127.0.0.1:$port; break; fi
+done
+prompt "kill -KILL ${pid_of[$victim]}    # 127.0.0.1:$victim"
+kill -KILL "${pid_of[$victim]}"
+# bash would print that it was killed.
+{ wait "${pid_of[$victim]}" || true; } 2>/dev/null
+ends 1 redis-trib check "$first" --output table
+
+step "Its replica takes over: all slots are served again, and the key is there"
+prompt "until redis-cli -p $heir role | grep master; do sleep 0.5; done"
+began=$SECONDS
+until redis-cli -p "$heir" role </dev/null | grep -x master; do
+    [ $((SECONDS - began)) -lt 30 ] || fail "no replica took over within 30 s"
+    sleep 0.5
+done
+# The others hear of it a moment later.
+until redis-cli -p "${first##*:}" cluster info </dev/null | grep -q cluster_state:ok; do
+    [ $((SECONDS - began)) -lt 30 ] || fail "the cluster did not serve again within 30 s"
+    sleep 0.1
+done
+ends 1 redis-trib check "$first" --output table
+says zeffee redis-cli -c -p "${first##*:}" get name
+
+step "The dead server comes back, as a replica of its successor"
+start "$victim"
+is_ready "$victim" || fail "the server did not start again"
+ends 0 redis-trib check "$first" --wait 30s --output table
+
+step "One line for monitoring: to Nagios 1 is a warning, here that one host holds all"
+ends 1 redis-trib check "$first" --output nagios
+
+printf '\n%sAll is torn down.%s\n' "$bold" "$plain"

@@ -15,6 +15,7 @@
 mod connect;
 mod error;
 mod reply;
+mod slots;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,7 @@ use tracing::debug;
 
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
+pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
 
 use crate::cluster::node::{Addr, NodeId};
@@ -52,6 +54,8 @@ enum Deadline {
     Read,
     /// Commands that change something; one that times out may have done so.
     Change,
+    /// Commands that bring a time of their own (MIGRATE, WAIT).
+    Within(Duration),
 }
 
 /// One command on its way to a node.
@@ -445,6 +449,7 @@ impl NodeClient {
         }
         let after = match class {
             Deadline::Read | Deadline::Change => self.shared.command_timeout,
+            Deadline::Within(time) => time,
         };
         let started = Instant::now();
         let mut connection = self.connection.clone();

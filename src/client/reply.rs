@@ -77,6 +77,31 @@ impl Reply {
         }
     }
 
+    /// A word of status, whichever (`+OK`, `+NOKEY`).
+    pub(super) fn word(self) -> Result<String, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Okay => Ok("OK".to_string()),
+            Value::SimpleString(word) => Ok(word),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// An array of byte strings, as they are.
+    pub(super) fn byte_strings(self) -> Result<Vec<Vec<u8>>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Array(values) => values
+                .into_iter()
+                .map(|value| match value {
+                    Value::BulkString(bytes) => Ok(bytes),
+                    _ => Err(Fault::Malformed { command }),
+                })
+                .collect(),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
     /// An array of texts, each of them cleaned.
     pub(super) fn texts(self) -> Result<Vec<String>, Fault> {
         let command = self.command;

@@ -5,8 +5,12 @@
 //! whatever is built here may be shown on a terminal.
 
 pub mod health;
+pub mod naming;
 pub mod node;
 pub mod observation;
 pub mod parse;
 pub mod slot;
 pub mod topology;
+
+#[cfg(test)]
+mod scale;

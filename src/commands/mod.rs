@@ -4,11 +4,16 @@
 pub mod check;
 pub mod create;
 pub mod info;
+mod moving;
+pub mod reshard;
 mod session;
 mod signals;
 mod zones;
 
+use std::net::Ipv6Addr;
+
 use crate::client::{ClientError, Fault};
+use crate::cluster::node::Addr;
 use crate::discover::DiscoverError;
 use crate::exit_code::ExitCode;
 use crate::seed::{self, Seed};
@@ -116,15 +121,15 @@ impl From<std::io::Error> for Stop {
 /// Where exactly one node is meant: `host:port`, or `host port` as two words.
 fn node_words(words: &[String]) -> Result<Seed, Stop> {
     let text = match words {
-        [host, port] if !host.contains(':') => {
+        [host, port] if !host.contains(':') || host.parse::<Ipv6Addr>().is_ok() => {
             let port = seed::parse_port(port, port).map_err(Stop::usage)?;
-            format!("{host}:{port}")
+            Addr::new(host, port).to_string()
         }
         [node] => node.clone(),
         _ => {
+            // Not repeated: there may be a password in it.
             return Err(Stop::usage(anyhow::anyhow!(
-                "one node is meant here, as host:port: {}",
-                words.join(" ")
+                "one node is meant here, as host:port or as host and port"
             )));
         }
     };

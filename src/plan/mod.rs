@@ -5,10 +5,19 @@
 //! done; the same input always gives the same plan.
 
 pub mod create;
+pub mod file;
+pub mod rebalance;
+pub mod reshard;
 
 mod affinity;
+mod apportion;
 mod crossing;
+mod pairing;
 mod progress;
+#[cfg(test)]
+mod samples;
+
+use std::collections::BTreeMap;
 
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
@@ -44,6 +53,110 @@ impl Plan {
             .partition(|round| replicates(&round));
         (Self { rounds: joining }, Self { rounds: following })
     }
+
+    /// Its moves of slots, in order.
+    pub fn moves(&self) -> impl Iterator<Item = Move<'_>> {
+        self.rounds.iter().flatten().filter_map(Step::as_move)
+    }
+
+    /// How many slots its moves move.
+    pub fn slots_moved(&self) -> usize {
+        self.moves().map(|one| one.slots.count()).sum()
+    }
+
+    /// Moves that do not depend on each other: one round, by lowest slot, so that people find a
+    /// slot in it.
+    pub(crate) fn of_moves(moves: BTreeMap<(NodeId, NodeId), SlotSet>) -> Self {
+        let mut round: Vec<_> = moves
+            .into_iter()
+            .filter_map(|(pair, slots)| {
+                let lowest = slots.iter().next()?;
+                Some((lowest, pair, slots))
+            })
+            .collect();
+        round.sort_unstable_by_key(|(lowest, pair, _)| (*lowest, *pair));
+        let round: Vec<Step> = round
+            .into_iter()
+            .map(|(_, (from, to), slots)| Step::MoveSlots { slots, from, to })
+            .collect();
+        let rounds = if round.is_empty() {
+            Vec::new()
+        } else {
+            vec![round]
+        };
+        Self { rounds }
+    }
+}
+
+impl Step {
+    /// The step as a move of slots, if it is one.
+    fn as_move(&self) -> Option<Move<'_>> {
+        match *self {
+            Self::MoveSlots {
+                ref slots,
+                from,
+                to,
+            } => Some(Move { slots, from, to }),
+            Self::AddSlots { .. }
+            | Self::SetConfigEpoch { .. }
+            | Self::Meet { .. }
+            | Self::Replicate { .. } => None,
+        }
+    }
+}
+
+/// A move of slots, as [`Plan::moves`] lends it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Move<'a> {
+    /// The slots; never empty.
+    pub slots: &'a SlotSet,
+    /// The master that owns them.
+    pub from: NodeId,
+    /// The master that shall own them.
+    pub to: NodeId,
+}
+
+/// A master, with the slots that it owns.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Owner {
+    /// Its id.
+    pub id: NodeId,
+    /// Its slots; may be empty.
+    pub slots: SlotSet,
+}
+
+/// Two masters claim the same slots, so nobody can say who would have to give them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{one} and {other} both claim slots {slots}: mend that first with `redis-trib fix`")]
+pub struct Contested {
+    /// The slots.
+    pub slots: SlotSet,
+    /// One claimant.
+    pub one: NodeId,
+    /// Another one.
+    pub other: NodeId,
+}
+
+/// What every master owns, by id. A master that is listed twice owns what both entries say.
+fn holdings(masters: &[Owner]) -> Result<BTreeMap<NodeId, SlotSet>, Contested> {
+    let mut holdings: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    for Owner { id, slots } in masters {
+        let held = holdings.entry(*id).or_default();
+        *held = held.union(slots);
+    }
+    let mut owners = BTreeMap::new();
+    for (id, slots) in &holdings {
+        for slot in slots.iter() {
+            if let Some(other) = owners.insert(slot, *id) {
+                return Err(Contested {
+                    slots: slots.intersection(&holdings[&other]),
+                    one: other,
+                    other: *id,
+                });
+            }
+        }
+    }
+    Ok(holdings)
 }
 
 /// One change to one node.
@@ -76,6 +189,16 @@ pub enum Step {
         replica: NodeId,
         /// The master that it follows.
         master: NodeId,
+    },
+    /// Slots change their owner, keys and all. A plan has one such step for each pair of nodes,
+    /// and within a round no slot is in two of them.
+    MoveSlots {
+        /// The slots; never empty.
+        slots: SlotSet,
+        /// The master that owns them.
+        from: NodeId,
+        /// The master that shall own them; never `from`.
+        to: NodeId,
     },
 }
 

@@ -56,7 +56,8 @@ impl Plan {
                 Step::Replicate { replica, master } => {
                     roles.insert(*replica, PlannedRole::Replica(*master));
                 }
-                Step::SetConfigEpoch { .. } | Step::Meet { .. } => {}
+                // Masters that exchange slots own others besides, which the plan knows nothing of.
+                Step::SetConfigEpoch { .. } | Step::Meet { .. } | Step::MoveSlots { .. } => {}
             }
         }
         roles
@@ -90,13 +91,15 @@ impl PlannedRole {
 }
 
 impl Step {
-    /// The node that is told to do it.
+    /// The node that is told to do it; of the two that move slots, the one whose own view shows
+    /// when it is done: the target, which only then claims them.
     pub fn node(&self) -> NodeId {
         match self {
             Self::AddSlots { node, .. }
             | Self::SetConfigEpoch { node, .. }
             | Self::Meet { node, .. } => *node,
             Self::Replicate { replica, .. } => *replica,
+            Self::MoveSlots { to, .. } => *to,
         }
     }
 
@@ -115,6 +118,10 @@ impl Step {
                 .is_some_and(|entry| entry.linked && entry.state == EntryState::Fine),
             Self::Replicate { master, .. } => {
                 myself.role == Some(Role::Replica) && myself.master == Some(*master)
+            }
+            Self::MoveSlots { slots, .. } => {
+                let owned: SlotSet = myself.slots.iter().copied().collect();
+                slots.difference(&owned).is_empty()
             }
         }
     }

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::condition::Row;
 use super::layout::{LayoutView, NodeName};
+use super::moves::MovesView;
 use super::paint::plain;
 use super::verdict::{self, Totals};
 use crate::cluster::health::{Diagnosis, Finding};
@@ -17,7 +18,7 @@ use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::{MasterLink, OpenSlot, Product};
 use crate::cluster::slot::{SlotRange, SlotSet};
 use crate::cluster::topology::Standing;
-use crate::event::Event;
+use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
 
 /// A range of slots, both ends included: `[0, 5460]`.
@@ -162,6 +163,12 @@ enum Line {
         masters: Vec<Shard>,
         warnings: Vec<String>,
     },
+    /// What is about to move.
+    Moves {
+        strategy: String,
+        moves: Vec<PlannedMove>,
+        targets: Vec<TargetMemory>,
+    },
     /// A part of the work begins.
     Phase { phase: &'static str },
     /// A wait goes on.
@@ -174,8 +181,44 @@ enum Line {
     SlotsAdded { node: String, slots: Vec<Range> },
     /// A replica was told its master.
     Replicates { replica: String, master: String },
+    /// Slots begin to move from one node to another.
+    LaneStarted {
+        from: String,
+        to: String,
+        slots: usize,
+    },
+    /// So many slots have their new owner.
+    SlotsMoved {
+        from: String,
+        to: String,
+        slots: usize,
+    },
+    /// A lane is over.
+    LaneEnded {
+        from: String,
+        to: String,
+        failure: Option<String>,
+    },
     /// The last line.
     Done { exit_code: u8, message: String },
+}
+
+/// Slots that go from one node to another.
+#[derive(Debug, Serialize)]
+struct PlannedMove {
+    from: Name,
+    to: Name,
+    slots: Vec<Range>,
+}
+
+/// The memory of a node that takes slots, in bytes.
+#[derive(Debug, Serialize)]
+struct TargetMemory {
+    #[serde(flatten)]
+    node: Name,
+    used: u64,
+    coming: u64,
+    limit: Option<u64>,
 }
 
 /// A master of a plan.
@@ -264,6 +307,29 @@ pub(super) fn layout(out: &mut impl Write, layout: &LayoutView) -> io::Result<()
     )
 }
 
+/// The plan of `reshard` and its kin.
+pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
+    let moves = view.moves.iter().map(|one| PlannedMove {
+        from: name(&one.from),
+        to: name(&one.to),
+        slots: ranges(&one.slots),
+    });
+    let targets = view.targets.iter().map(|memory| TargetMemory {
+        node: name(&memory.node),
+        used: memory.used,
+        coming: memory.coming,
+        limit: memory.limit,
+    });
+    line(
+        out,
+        &Line::Moves {
+            strategy: plain(&view.strategy),
+            moves: moves.collect(),
+            targets: targets.collect(),
+        },
+    )
+}
+
 /// Something that happened.
 pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
     let object = match event {
@@ -283,6 +349,28 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
             node: node.to_string(),
             slots: ranges(slots),
         },
+        Event::Lane { lane, event } => {
+            let (from, to) = (lane.from.to_string(), lane.to.to_string());
+            match event {
+                LaneEvent::Started { slots } => Line::LaneStarted {
+                    from,
+                    to,
+                    slots: *slots,
+                },
+                LaneEvent::Slots { moved } => Line::SlotsMoved {
+                    from,
+                    to,
+                    slots: *moved,
+                },
+                LaneEvent::Ended { failure } => Line::LaneEnded {
+                    from,
+                    to,
+                    failure: failure.as_deref().map(plain),
+                },
+                // Thousands a second; the sum is in the last line.
+                LaneEvent::Keys { .. } => return Ok(()),
+            }
+        }
         Event::Replicates { replica, master } => Line::Replicates {
             replica: replica.to_string(),
             master: master.to_string(),

@@ -12,6 +12,7 @@ mod grid;
 mod json;
 mod layout;
 mod moments;
+mod moves;
 mod nagios;
 mod node_table;
 mod paint;
@@ -38,6 +39,7 @@ use crate::exit_code::ExitCode;
 
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use moments::usage_error;
+pub use moves::{MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
 

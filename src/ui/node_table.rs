@@ -8,7 +8,7 @@ use std::io::{self, Write};
 
 use super::condition::Row;
 use super::grid::{Align, Column, GAP, Text, branch, cut, draw, push, total_width};
-use super::paint::{Tone, plain, thousands};
+use super::paint::{Tone, bytes, plain, thousands};
 use super::table::Sheet;
 use crate::cluster::node::Role;
 use crate::cluster::parse::{Direction, Version};
@@ -209,24 +209,6 @@ fn state(row: &Row<'_>) -> String {
         }
     }
     text
-}
-
-/// `1.2 GiB`.
-fn bytes(count: u64) -> String {
-    let mut value = count as f64;
-    let mut unit = "B";
-    for next in ["KiB", "MiB", "GiB", "TiB"] {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    if unit == "B" {
-        format!("{count} B")
-    } else {
-        format!("{value:.1} {unit}")
-    }
 }
 
 fn full_width(ranges: &[SlotRange]) -> usize {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::event::{Event, Phase};
+use crate::event::{Event, LaneEvent, Phase};
 
 /// How progress looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +31,15 @@ const FRAME: Duration = Duration::from_millis(100);
 pub(super) struct Progress {
     look: Look,
     current: Option<Part>,
+    moves: Moves,
+}
+
+/// What has moved so far.
+#[derive(Debug, Clone, Copy, Default)]
+struct Moves {
+    total: usize,
+    slots: usize,
+    keys: u64,
 }
 
 /// The part of the work in hand.
@@ -54,8 +63,11 @@ enum Display {
 
 impl Progress {
     pub(super) fn new(look: Look) -> Self {
-        let current = None;
-        Self { look, current }
+        Self {
+            look,
+            current: None,
+            moves: Moves::default(),
+        }
     }
 
     /// Shows what happened, as far as it shows.
@@ -74,6 +86,7 @@ impl Progress {
             }
             // The plan has said both.
             Event::SlotsAdded { .. } | Event::Replicates { .. } => {}
+            Event::Lane { ref event, .. } => self.lane(event),
         }
     }
 
@@ -119,6 +132,7 @@ impl Progress {
         self.finish();
         let display = match self.look {
             Look::Silent => Display::Complete,
+            Look::Spinner if phase == Phase::Move => bar(),
             Look::Spinner => spinner(phase),
             Look::Lines => {
                 say(&format!("{}\n", doing(phase)));
@@ -133,6 +147,35 @@ impl Progress {
             said: now,
             display,
         });
+    }
+
+    /// Slots and keys on their way, in all lanes together.
+    fn lane(&mut self, event: &LaneEvent) {
+        match event {
+            LaneEvent::Started { slots } => self.moves.total += slots,
+            LaneEvent::Keys { keys, .. } => self.moves.keys += keys,
+            LaneEvent::Slots { moved } => self.moves.slots += moved,
+            LaneEvent::Ended { .. } => {}
+        }
+        let Some(part) = &mut self.current else {
+            return;
+        };
+        let Moves { total, slots, keys } = self.moves;
+        match (self.look, &part.display) {
+            (_, Display::Spinner(bar)) => {
+                bar.set_length(total as u64);
+                bar.set_position(slots as u64);
+                bar.set_message(format!("{keys} keys"));
+            }
+            (Look::Lines | Look::Dots, _) if part.said.elapsed() >= LINE_EVERY => {
+                let seconds = part.began.elapsed().as_secs();
+                say(&format!(
+                    "{slots} of {total} slots, {keys} keys ({seconds} s)\n"
+                ));
+                part.said = Instant::now();
+            }
+            _ => {}
+        }
     }
 
     fn waiting(&mut self, ready: usize, total: usize) {
@@ -163,6 +206,17 @@ impl Progress {
     }
 }
 
+fn bar() -> Display {
+    let bar = ProgressBar::new(0);
+    let template = "{bar:30} {pos} of {len} slots, {msg} ({elapsed}, {eta} left)";
+    // The template is a constant; one that can't be read leaves indicatif's own.
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(FRAME);
+    Display::Spinner(bar)
+}
+
 fn spinner(phase: Phase) -> Display {
     let bar = ProgressBar::new_spinner();
     // The template is a constant; one that can't be read leaves indicatif's own.
@@ -178,6 +232,10 @@ fn spinner(phase: Phase) -> Display {
 fn classic(phase: Phase) -> Display {
     match phase {
         Phase::AddSlots | Phase::Replicate => Display::Complete,
+        Phase::Move => {
+            say(">>> Moving slots\n");
+            Display::Complete
+        }
         Phase::SetEpochs => {
             say(">>> Nodes configuration updated\n");
             say(">>> Assign a different config epoch to each node\n");
@@ -209,6 +267,7 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Meet => "telling the nodes to meet",
         Phase::Join => "waiting for every node to know every other",
         Phase::Replicate => "telling the replicas their masters",
+        Phase::Move => "moving slots",
         Phase::Agree => "waiting for all nodes to agree about slots and roles",
         Phase::Usable => "waiting for cluster_state:ok and for every replica's copy",
     }
@@ -221,6 +280,7 @@ fn done(phase: Phase) -> &'static str {
         Phase::Meet => "the nodes were told to meet",
         Phase::Join => "every node knows every other",
         Phase::Replicate => "the replicas know their masters",
+        Phase::Move => "the slots have moved",
         Phase::Agree => "all nodes agree about slots and roles",
         Phase::Usable => "every node says cluster_state:ok, every replica has its copy",
     }

@@ -40,6 +40,16 @@ pub enum PromptError {
 
 /// Asks for consent: first what it is about, then the question.
 pub(super) async fn confirm(question: &str, cluster: &str) -> Result<Answer, PromptError> {
+    let question = format!(
+        "{}\n{} (type 'yes' to accept): ",
+        plain(cluster),
+        plain(question)
+    );
+    line(&question).await.map(|line| answer(&line))
+}
+
+/// Asks for a line.
+pub(super) async fn line(question: &str) -> Result<String, PromptError> {
     if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(PromptError::NoTerminal);
     }
@@ -50,8 +60,8 @@ pub(super) async fn confirm(question: &str, cluster: &str) -> Result<Answer, Pro
             Ok(()) => PromptError::Interrupted,
             Err(error) => PromptError::Io(error),
         },
-        line = ask(question, cluster) => match line {
-            Ok(Some(line)) => return Ok(answer(&line)),
+        line = read_line(question) => match line {
+            Ok(Some(line)) => return Ok(line),
             Ok(None) => PromptError::Closed,
             Err(error) => PromptError::Io(error),
         },
@@ -62,11 +72,10 @@ pub(super) async fn confirm(question: &str, cluster: &str) -> Result<Answer, Pro
 }
 
 /// Writes the question and reads a line; `None` at the end of input.
-async fn ask(question: &str, cluster: &str) -> io::Result<Option<String>> {
+async fn read_line(question: &str) -> io::Result<Option<String>> {
     {
         let mut stderr = io::stderr().lock();
-        writeln!(stderr, "{}", plain(cluster))?;
-        write!(stderr, "{} (type 'yes' to accept): ", plain(question))?;
+        stderr.write_all(question.as_bytes())?;
         stderr.flush()?;
     }
     let (sender, receiver) = oneshot::channel();

@@ -4,8 +4,14 @@
 #![allow(missing_docs)]
 
 mod bench_self;
+mod check;
+mod check_findings;
+mod check_input;
+mod check_scale;
 mod create;
 mod create_bad_input;
 mod create_names;
 mod create_resume;
+mod info;
+mod secrets;
 mod support;

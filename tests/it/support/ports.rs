@@ -16,17 +16,7 @@ pub(crate) const BUS_OFFSET: u16 = 10_000;
 
 pub(crate) struct Reserved {
     pub(crate) port: u16,
-    held: UdpSocket,
-}
-
-impl Reserved {
-    /// The same port once more, for a server on another address.
-    pub(crate) fn share(&self) -> Self {
-        Self {
-            port: self.port,
-            held: self.held.try_clone().unwrap(),
-        }
-    }
+    _held: UdpSocket,
 }
 
 pub(crate) fn reserve() -> Reserved {
@@ -36,9 +26,15 @@ pub(crate) fn reserve() -> Reserved {
         .map(|step| FIRST + (start + step) % COUNT)
         .find_map(|port| {
             let held = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).ok()?;
-            (is_free(port) && is_free(port + BUS_OFFSET)).then_some(Reserved { port, held })
+            (is_free(port) && is_free(port + BUS_OFFSET)).then_some(Reserved { port, _held: held })
         })
         .expect("no free pair of ports between 11000 and 30999")
+}
+
+/// The same port as another server's, on another host of 127.0.0.0/8.
+pub(crate) fn share(port: u16, host: Ipv4Addr) -> Reserved {
+    let held = UdpSocket::bind((host, port)).expect("a port that is free on the other host too");
+    Reserved { port, _held: held }
 }
 
 fn is_free(port: u16) -> bool {

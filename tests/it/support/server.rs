@@ -201,12 +201,12 @@ impl Spec {
 }
 
 impl Spec {
-    /// A server on the port of another one, at another address: what a name with several addresses
-    /// stands for.
+    /// On the port of another server, and on another host than it: the tasks of one service.
     #[track_caller]
     pub(crate) fn start_beside(&self, other: &Server) -> Server {
-        Server::start(self.clone(), other.reserved.share())
-            .unwrap_or_else(|log| panic!("no server at {}:{}:\n{log}", self.host, other.port()))
+        let host = self.host.parse().expect("a host of 127.0.0.0/8");
+        let port = ports::share(other.port(), host);
+        Server::start(self.clone(), port).unwrap_or_else(|log| panic!("{log}"))
     }
 }
 
@@ -399,8 +399,15 @@ impl Server {
     /// Ends it, and starts it again on the same port, in the same folder (with the same nodes.conf).
     #[track_caller]
     pub(crate) fn restart(&self) {
+        self.restart_with(&[]);
+    }
+
+    /// The same with more arguments, for this start only.
+    #[track_caller]
+    pub(crate) fn restart_with(&self, args: &[&str]) {
         self.kill();
-        let command = command(&self.spec, self.port(), self.dir());
+        let mut command = command(&self.spec, self.port(), self.dir());
+        command.args(args);
         *self.child.lock().unwrap() = spawn(command).expect("a program that has run before");
         if let Err(log) = self.wait_ready() {
             panic!("{} did not start again:\n{log}", self.addr());

@@ -1,0 +1,298 @@
+//! The commands that move slots and their keys.
+//!
+//! Those that take one slot are sent for many slots in one go. The server carries such a pipeline
+//! out without serving anybody else in between: the caller bounds it.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::error::{ClientError, Fault};
+use super::reply::Reply;
+use super::{Command, Deadline, Login, NodeClient};
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::slot::Slot;
+
+/// What SETSLOT makes of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetSlot {
+    /// `IMPORTING from`: the node will take it.
+    Importing(NodeId),
+    /// `MIGRATING to`: the node gives it away.
+    Migrating(NodeId),
+    /// `NODE owner`: who owns it now.
+    Node(NodeId),
+    /// `STABLE`: neither of the first two.
+    Stable,
+}
+
+/// Where MIGRATE sends keys, and how.
+#[derive(Debug, Clone)]
+pub struct Migration {
+    /// Where the source reaches the target.
+    pub peer: Addr,
+    /// The *target's* credentials.
+    pub login: Login,
+    /// The database, on both ends.
+    pub database: u32,
+    /// The server's own deadline, for each read and each write of the call.
+    pub timeout: Duration,
+    /// What to do with keys that the target has already.
+    pub existing: Existing,
+    /// Whether the source keeps what it sends.
+    pub source: Keep,
+}
+
+/// What MIGRATE does with keys that the target has already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// BUSYKEY.
+    Refuse,
+    /// They are overwritten.
+    Replace,
+}
+
+/// What MIGRATE does with keys at the source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// They are deleted once the target has them.
+    Move,
+    /// They stay (`COPY`).
+    Copy,
+}
+
+/// What came of a MIGRATE that no error came of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Migrated {
+    /// Those keys that still existed are at the target.
+    Moved,
+    /// None of them existed any more.
+    NoKey,
+}
+
+/// Why MIGRATE failed, as far as callers treat it differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MigrateFault {
+    /// The target has one of the keys already; the others may have moved.
+    BusyKey,
+    /// The target has no memory left.
+    OutOfMemory,
+    /// The target wants other credentials, or none.
+    Login,
+    /// The target neither owns nor imports the slot.
+    Moved,
+    /// The target does not serve (a node that has just joined says so for 5 s).
+    ClusterDown,
+    /// The connection between the two broke, or was too slow: keys may be on both ends.
+    Io,
+    /// Something else.
+    Other,
+}
+
+impl MigrateFault {
+    /// Tells what a failed [`NodeClient::migrate`] means.
+    pub fn of(error: &ClientError) -> Self {
+        let Fault::Server { code, message, .. } = &error.fault else {
+            return if error.outcome_unknown() {
+                Self::Io
+            } else {
+                Self::Other
+            };
+        };
+        if code == "IOERR" {
+            return Self::Io;
+        }
+        // `ERR Target instance replied with error: BUSYKEY Target key name already exists.`
+        let Some((_, word)) = message.split_once("replied with error: ") else {
+            return Self::Other;
+        };
+        match word.split(' ').next().unwrap_or_default() {
+            "BUSYKEY" => Self::BusyKey,
+            "OOM" => Self::OutOfMemory,
+            "NOAUTH" | "WRONGPASS" | "NOPERM" => Self::Login,
+            "MOVED" => Self::Moved,
+            "CLUSTERDOWN" => Self::ClusterDown,
+            // Older than 6.0: `ERR invalid password`; or a target that needs none.
+            _ if word.contains("invalid password") || word.contains("no password is set") => {
+                Self::Login
+            }
+            _ if word.contains("AUTH <password> called without any password") => Self::Login,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl NodeClient {
+    /// CLUSTER SETSLOT for each of the slots, in one go (Redis ≥ 3.0), and what became of each.
+    ///
+    /// From Valkey 8 on it is replicated first, and fails with NOREPLICAS when a replica hangs.
+    pub async fn cluster_setslots(
+        &self,
+        changes: &[(Slot, SetSlot)],
+    ) -> Result<Vec<Result<(), ClientError>>, ClientError> {
+        let commands = changes.iter().map(|(slot, state)| setslot(*slot, *state));
+        let replies = self.pipeline(Deadline::Change, commands.collect()).await;
+        let outcome = |reply: Reply| reply.ok().map_err(|fault| self.at(fault));
+        Ok(replies
+            .map_err(|fault| self.at(fault))?
+            .into_iter()
+            .map(outcome)
+            .collect())
+    }
+
+    /// CLUSTER GETKEYSINSLOT of each slot, in one go (Redis ≥ 3.0): up to `count` (above 0) keys of
+    /// that database, in no order.
+    pub async fn cluster_getkeysinslot(
+        &self,
+        database: u32,
+        slots: &[Slot],
+        count: usize,
+    ) -> Result<Vec<Vec<Vec<u8>>>, ClientError> {
+        let commands = slots.iter().map(|slot| {
+            Command::named("CLUSTER GETKEYSINSLOT")
+                .arg(slot.number())
+                .arg(count)
+        });
+        self.in_database(database, Deadline::Read, commands.collect())
+            .await?
+            .into_iter()
+            .map(|reply| reply.byte_strings().map_err(|fault| self.at(fault)))
+            .collect()
+    }
+
+    /// MEMORY USAGE of each key, in one go (Redis ≥ 4.0): bytes, an estimate for large collections;
+    /// `None` for a key that is gone, and where the command does not exist or is denied.
+    pub async fn memory_usage(
+        &self,
+        database: u32,
+        keys: &[&Vec<u8>],
+    ) -> Result<Vec<Option<u64>>, ClientError> {
+        let commands = keys
+            .iter()
+            .map(|key| Command::named("MEMORY USAGE").arg(key.as_slice()));
+        let replies = self
+            .in_database(database, Deadline::Read, commands.collect())
+            .await?;
+        Ok(replies
+            .into_iter()
+            .map(|reply| reply.count().ok())
+            .collect())
+    }
+
+    /// MIGRATE (keys of one slot in one call since Redis 3.0.6). It blocks the source, and the
+    /// target for its part. The deadline is ours on top of the server's own: the call is given up
+    /// when nothing is heard for ten of the server's.
+    pub async fn migrate(
+        &self,
+        migration: &Migration,
+        keys: &[Vec<u8>],
+    ) -> Result<Migrated, ClientError> {
+        let mut command = Command::named("MIGRATE")
+            .arg(migration.peer.host())
+            .arg(migration.peer.port())
+            .arg("")
+            .arg(migration.database)
+            .arg(u64::try_from(migration.timeout.as_millis()).unwrap_or(u64::MAX));
+        if migration.source == Keep::Copy {
+            command = command.arg("COPY");
+        }
+        if migration.existing == Existing::Replace {
+            command = command.arg("REPLACE");
+        }
+        command = match (&migration.login.user, &migration.login.password) {
+            (_, None) => command,
+            (None, Some(password)) => command.arg("AUTH").arg(password.expose_secret()),
+            (Some(user), Some(password)) => command
+                .arg("AUTH2")
+                .arg(user.as_str())
+                .arg(password.expose_secret()),
+        };
+        command = command.arg("KEYS");
+        for key in keys {
+            command = command.arg(key.as_slice());
+        }
+        let within = Deadline::Within(migration.timeout.saturating_mul(10));
+        let mut replies = self
+            .in_database(migration.database, within, vec![command])
+            .await?;
+        let malformed = Fault::Malformed { command: "MIGRATE" };
+        let reply = replies.pop().ok_or_else(|| self.at(malformed))?;
+        match reply.word().map_err(|fault| self.at(fault))?.as_str() {
+            "NOKEY" => Ok(Migrated::NoKey),
+            _ => Ok(Migrated::Moved),
+        }
+    }
+
+    /// WAIT (Redis ≥ 3.0): how many replicas have everything that was written on this node so far
+    /// by others, and by this connection. Returns when `replicas` have, or the time is up.
+    pub async fn wait(&self, replicas: usize, within: Duration) -> Result<u64, ClientError> {
+        let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
+        let command = Command::named("WAIT").arg(replicas).arg(millis.max(1));
+        let deadline = Deadline::Within(within + self.shared.command_timeout);
+        let mut replies = self
+            .pipeline(deadline, vec![command])
+            .await
+            .map_err(|fault| self.at(fault))?;
+        let malformed = Fault::Malformed { command: "WAIT" };
+        let reply = replies.pop().ok_or_else(|| self.at(malformed))?;
+        reply.count().map_err(|fault| self.at(fault))
+    }
+
+    /// DUMP of a key of an importing slot, or of any key this node serves; `None` where it is not
+    /// there (every version).
+    pub async fn dump(&self, database: u32, key: &[u8]) -> Result<Option<Vec<u8>>, ClientError> {
+        // ASKING holds for one command. A node that owns the slot passes it over.
+        let commands = vec![Command::named("ASKING"), Command::named("DUMP").arg(key)];
+        let mut replies = self.in_database(database, Deadline::Read, commands).await?;
+        let malformed = Fault::Malformed { command: "DUMP" };
+        let reply = replies.pop().ok_or_else(|| self.at(malformed))?;
+        reply.bytes().map_err(|fault| self.at(fault))
+    }
+
+    /// DEL of a key that this node serves (every version).
+    pub async fn del_in(&self, database: u32, key: &[u8]) -> Result<(), ClientError> {
+        let commands = vec![Command::named("DEL").arg(key)];
+        let replies = self
+            .in_database(database, Deadline::Change, commands)
+            .await?;
+        for reply in replies {
+            reply.count().map_err(|fault| self.at(fault))?;
+        }
+        Ok(())
+    }
+
+    /// Commands on a database, which is selected for them alone: everything else counts on
+    /// database 0. Nothing is selected, and no right to is needed, where it is 0.
+    async fn in_database(
+        &self,
+        database: u32,
+        class: Deadline,
+        mut commands: Vec<Command>,
+    ) -> Result<Vec<Reply>, ClientError> {
+        if database != 0 {
+            commands.insert(0, Command::named("SELECT").arg(database));
+            commands.push(Command::named("SELECT").arg(0));
+        }
+        let mut replies = self
+            .pipeline(class, commands)
+            .await
+            .map_err(|fault| self.at(fault))?;
+        if database != 0 {
+            let selected = [replies.remove(0), replies.remove(replies.len() - 1)];
+            for reply in selected {
+                reply.ok().map_err(|fault| self.at(fault))?;
+            }
+        }
+        Ok(replies)
+    }
+}
+
+fn setslot(slot: Slot, state: SetSlot) -> Command {
+    let command = Command::named("CLUSTER SETSLOT").arg(slot.number());
+    match state {
+        SetSlot::Importing(from) => command.arg("IMPORTING").arg(from.to_string()),
+        SetSlot::Migrating(to) => command.arg("MIGRATING").arg(to.to_string()),
+        SetSlot::Node(owner) => command.arg("NODE").arg(owner.to_string()),
+        SetSlot::Stable => command.arg("STABLE"),
+    }
+}

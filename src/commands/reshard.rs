@@ -1,0 +1,195 @@
+//! `redis-trib reshard NODE`: slots from masters to masters.
+
+use anyhow::anyhow;
+
+use super::moving::{self, MoveArgs};
+use super::session::{Intent, Session};
+use super::{CommandResult, Stop, node_words};
+use crate::cli::GlobalArgs;
+use crate::cluster::health::Diagnosis;
+use crate::cluster::node::NodeId;
+use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
+use crate::exit_code::ExitCode;
+use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
+use crate::ui::{CheckExtra, PromptError, Ui};
+
+/// Arguments of `reshard`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    redis-trib reshard 10.0.0.3:6379                  # asks how many, to whom, from whom\n  \
+    redis-trib reshard 10.0.0.3 --slots 4096 --from all --to 8fabdaed --yes\n  \
+    redis-trib reshard 10.0.0.3 --slot-ranges 0-100,200 --to 8fabdaed --dry-run")]
+pub struct Args {
+    /// A node of the cluster (`host port` as two words is understood too).
+    #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
+    node: Vec<String>,
+    /// How many slots to move.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16384), conflicts_with_all = ["slot_ranges", "tag"])]
+    slots: Option<u16>,
+    /// The masters that give them, by id or address; `all` stands for all others.
+    #[arg(long, value_name = "ID,…|all", value_delimiter = ',', conflicts_with_all = ["slot_ranges", "tag"])]
+    from: Vec<String>,
+    /// The masters that take them, by id or address.
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    to: Vec<String>,
+    /// These slots, whoever owns them: 0-100,200.
+    #[arg(long, value_name = "RANGES", value_parser = slot_ranges)]
+    slot_ranges: Option<SlotSet>,
+    /// The slot of this hash tag or key: {user1000}.
+    #[arg(long, value_name = "TAG", conflicts_with = "slot_ranges")]
+    tag: Option<String>,
+    /// First finish moves that were begun and cut off.
+    #[arg(long)]
+    finish_open: bool,
+    #[command(flatten)]
+    moving: MoveArgs,
+}
+
+/// `0-100,200`.
+fn slot_ranges(text: &str) -> Result<SlotSet, String> {
+    let range = |part: &str| {
+        let (start, end) = part.split_once('-').unwrap_or((part, part));
+        let slot = |text: &str| Slot::new(text.trim().parse().ok()?);
+        SlotRange::new(slot(start)?, slot(end)?)
+    };
+    text.split(',')
+        .map(|part| {
+            range(part).ok_or_else(|| format!("{part:?} is no slot (0 to 16383) or range of slots"))
+        })
+        .collect()
+}
+
+/// Moves slots.
+pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+    let seed = node_words(&args.node)?;
+    let session = Session::open(global, ui, &[seed], Intent::Change("reshard")).await?;
+    if args.finish_open {
+        moving::finish_open(&session, ui, &args.moving).await?;
+    }
+    let cluster = moving::healthy(&session).await?;
+    let request = Request {
+        masters: cluster.owners(),
+        what: what(ui, &args, &cluster.diagnosis).await?,
+    };
+    let plan = match reshard::reshard(&request) {
+        Ok(plan) => plan,
+        Err(error @ ReshardError::NothingToMove { .. }) => {
+            ui.done(ExitCode::Done, &error.to_string())?;
+            return Ok(ExitCode::Done);
+        }
+        Err(error) => return Err(Stop::refused(error)),
+    };
+    moving::carry_out(&session, ui, &args.moving, &cluster, &plan).await
+}
+
+/// What the flags say shall move, and what is asked for where they don't.
+async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop> {
+    let named = match (&args.slot_ranges, &args.tag) {
+        (Some(slots), _) => Some(slots.clone()),
+        (None, Some(tag)) => Some([Slot::of_key(tag.as_bytes())].into_iter().collect()),
+        (None, None) => None,
+    };
+    let incomplete =
+        args.to.is_empty() || (named.is_none() && (args.slots.is_none() || args.from.is_empty()));
+    if incomplete && ui.can_ask() {
+        // What there is to choose from.
+        ui.diagnosis(diagnosis, &CheckExtra::default())?;
+    }
+    let find = |name: &str| diagnosis.observation.find(name).map_err(Stop::refused);
+    let slots = match (&named, args.slots) {
+        (Some(_), _) => 0,
+        (None, Some(slots)) => usize::from(slots),
+        (None, None) => ask_slots(ui).await?,
+    };
+    let to: Vec<NodeId> = if args.to.is_empty() {
+        vec![ask_node(ui, diagnosis, "What is the receiving node ID? ", "--to").await?]
+    } else {
+        args.to
+            .iter()
+            .map(|name| find(name))
+            .collect::<Result<_, _>>()?
+    };
+    if let Some(slots) = named {
+        return Ok(What::Slots { slots, to });
+    }
+    let from = if args.from.is_empty() {
+        ask_sources(ui, diagnosis).await?
+    } else if args.from.iter().any(|name| name == "all") {
+        Sources::All
+    } else {
+        Sources::Nodes(
+            args.from
+                .iter()
+                .map(|name| find(name))
+                .collect::<Result<_, _>>()?,
+        )
+    };
+    Ok(What::Count { slots, from, to })
+}
+
+async fn ask_slots(ui: &Ui) -> Result<usize, Stop> {
+    let question = format!("How many slots do you want to move (from 1 to {SLOTS})? ");
+    loop {
+        let answer = ui
+            .question(&question)
+            .await
+            .map_err(|e| unasked(e, "--slots"))?;
+        match answer.parse::<usize>() {
+            Ok(slots) if (1..=usize::from(SLOTS)).contains(&slots) => return Ok(slots),
+            _ => ui.warn(&format!("{answer:?} is not a number from 1 to {SLOTS}")),
+        }
+    }
+}
+
+async fn ask_node(
+    ui: &Ui,
+    diagnosis: &Diagnosis,
+    question: &str,
+    flag: &str,
+) -> Result<NodeId, Stop> {
+    loop {
+        let answer = ui.question(question).await.map_err(|e| unasked(e, flag))?;
+        match diagnosis.observation.find(&answer) {
+            Ok(id) => return Ok(id),
+            Err(error) => ui.warn(&error.to_string()),
+        }
+    }
+}
+
+/// As redis-trib.rb asks (walkthrough).
+async fn ask_sources(ui: &Ui, diagnosis: &Diagnosis) -> Result<Sources, Stop> {
+    let mut question = "Please enter all the source node IDs.\n  \
+        Type 'all' to use all the nodes as source nodes for the hash slots.\n  \
+        Type 'done' once you entered all the source nodes IDs.\n"
+        .to_string();
+    let mut sources = Vec::new();
+    loop {
+        question += &format!("Source node #{}: ", sources.len() + 1);
+        let answer = ui
+            .question(&question)
+            .await
+            .map_err(|e| unasked(e, "--from"))?;
+        question.clear();
+        match answer.as_str() {
+            "all" => return Ok(Sources::All),
+            "done" if sources.is_empty() => ui.warn("name at least one source, or 'all'"),
+            "done" => return Ok(Sources::Nodes(sources)),
+            name => match diagnosis.observation.find(name) {
+                Ok(id) if sources.contains(&id) => ui.warn("that one is named already"),
+                Ok(id) => sources.push(id),
+                Err(error) => ui.warn(&error.to_string()),
+            },
+        }
+    }
+}
+
+/// A value is missing, and nobody can be asked for it.
+fn unasked(error: PromptError, flag: &str) -> Stop {
+    match error {
+        PromptError::Interrupted => Stop::interrupted(anyhow!("interrupted: nothing was changed")),
+        PromptError::NoTerminal => Stop::usage(anyhow!(
+            "{flag} is missing, and there is no terminal to ask on"
+        )),
+        error => Stop::usage(anyhow!("{error}: {flag} gives the value without asking")),
+    }
+}

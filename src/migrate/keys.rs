@@ -1,0 +1,338 @@
+//! The keys of a window, from source to target.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::lane::{Ends, Halt};
+use super::pace::Pace;
+use super::throttle::Throttle;
+use super::{End, OnConflict, Options, StopSignal};
+use crate::client::{ClientError, Existing, Keep, MigrateFault, Migrated, Migration};
+use crate::cluster::parse::clean;
+use crate::cluster::slot::{Slot, SlotSet};
+
+/// How many keys are asked for in one go, in all slots of the request together.
+const FETCHED: u64 = 4_096;
+/// How many keys of one slot are asked for at a time.
+const PER_SLOT: usize = 1_024;
+/// How many keys are weighed in one go: a few milliseconds of the server's time.
+const WEIGHED: usize = 512;
+/// How often keys that stay at the source are tried again.
+const TRIES: usize = 5;
+/// Before a try that follows a broken connection between the two.
+const BREATH: Duration = Duration::from_millis(500);
+
+/// Moves keys of one lane.
+pub(super) struct Movers {
+    source: End,
+    target: End,
+    options: Arc<Options>,
+    throttle: Arc<Throttle>,
+    pace: Pace,
+}
+
+/// Keys of one slot in one database.
+pub(super) struct Batch {
+    slot: Slot,
+    database: u32,
+    keys: Vec<Vec<u8>>,
+    /// Bytes of each; 0 where the server does not tell.
+    weights: Vec<u64>,
+}
+
+/// What is known of a window's keys before it is opened.
+pub(super) struct Prepared {
+    batches: Vec<Batch>,
+}
+
+/// Keys that are too big, and their slots.
+pub(super) struct BigKeys {
+    /// The slots that hold any.
+    pub(super) slots: SlotSet,
+    /// The largest: its slot, its bytes, its name.
+    largest: (u64, Option<(Slot, Vec<u8>)>),
+}
+
+/// `key "user:1" of slot 42 weighs 1.5 GiB`.
+impl fmt::Display for BigKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bytes, Some((slot, key))) = &self.largest else {
+            return f.write_str("big keys");
+        };
+        let mib = *bytes as f64 / f64::from(1 << 20);
+        write!(f, "key {} of slot {slot} weighs {mib:.1} MiB", shown(key))
+    }
+}
+
+/// What one call moved.
+pub(super) struct Moved {
+    pub(super) keys: u64,
+    pub(super) bytes: u64,
+    pub(super) took: Duration,
+}
+
+impl Prepared {
+    /// Leaves out the slots with keys above so many bytes, and tells of them.
+    pub(super) fn without_big_keys(mut self, most: u64) -> (Self, Option<BigKeys>) {
+        let mut big = BigKeys {
+            slots: SlotSet::new(),
+            largest: (0, None),
+        };
+        for batch in &self.batches {
+            for (key, weight) in batch.keys.iter().zip(&batch.weights) {
+                if *weight > most {
+                    big.slots.insert(batch.slot);
+                    if *weight > big.largest.0 {
+                        big.largest = (*weight, Some((batch.slot, key.clone())));
+                    }
+                }
+            }
+        }
+        if big.slots.is_empty() {
+            return (self, None);
+        }
+        self.batches.retain(|batch| !big.slots.contains(batch.slot));
+        (self, Some(big))
+    }
+}
+
+impl Movers {
+    pub(super) fn new(
+        source: End,
+        target: End,
+        options: Arc<Options>,
+        throttle: Arc<Throttle>,
+        pace: Pace,
+    ) -> Self {
+        Self {
+            source,
+            target,
+            options,
+            throttle,
+            pace,
+        }
+    }
+
+    /// Reads which keys there are, and how large they are, before anything is changed.
+    pub(super) async fn prepare(
+        &self,
+        ends: &Ends,
+        window: &[(Slot, u64)],
+    ) -> Result<Prepared, Halt> {
+        let mut batches = Vec::new();
+        for database in &ends.databases {
+            let mut group: Vec<Slot> = Vec::new();
+            let mut expected = 0;
+            for (i, (slot, count)) in window.iter().enumerate() {
+                if *count > 0 {
+                    group.push(*slot);
+                    expected += (*count).min(PER_SLOT as u64);
+                }
+                if expected >= FETCHED || i + 1 == window.len() {
+                    batches.extend(self.fetch(ends, *database, &group).await?);
+                    group.clear();
+                    expected = 0;
+                }
+            }
+        }
+        Ok(Prepared { batches })
+    }
+
+    async fn fetch(
+        &self,
+        ends: &Ends,
+        database: u32,
+        slots: &[Slot],
+    ) -> Result<Vec<Batch>, ClientError> {
+        let lists = ends
+            .source
+            .cluster_getkeysinslot(database, slots, PER_SLOT)
+            .await?;
+        let mut batches: Vec<Batch> = slots
+            .iter()
+            .zip(lists)
+            .filter(|(_, keys)| !keys.is_empty())
+            .map(|(slot, keys)| Batch {
+                slot: *slot,
+                database,
+                weights: vec![0; keys.len()],
+                keys,
+            })
+            .collect();
+        let keys: Vec<&Vec<u8>> = batches.iter().flat_map(|batch| &batch.keys).collect();
+        let mut weights = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(WEIGHED) {
+            weights.extend(ends.source.memory_usage(database, keys).await?);
+        }
+        let mut weights = weights.into_iter();
+        for weight in batches.iter_mut().flat_map(|batch| &mut batch.weights) {
+            *weight = weights.next().flatten().unwrap_or(0);
+        }
+        Ok(batches)
+    }
+
+    /// Moves what was prepared, and then whatever is left, until the source has no key of the
+    /// window.
+    pub(super) async fn run(
+        &mut self,
+        ends: &Ends,
+        prepared: Prepared,
+        window: &[(Slot, u64)],
+        stop: &StopSignal,
+        mut moved: impl FnMut(Moved),
+    ) -> Result<(), Halt> {
+        let mut batches = prepared.batches;
+        let slots: Vec<Slot> = window.iter().map(|(slot, _)| *slot).collect();
+        let mut fewest = u64::MAX;
+        let mut tries = 0;
+        loop {
+            for batch in batches {
+                self.send(ends, batch, stop, &mut moved).await?;
+            }
+            // Whatever was not prepared: more keys than one request brings, keys that were written
+            // since, keys of a database that was empty then.
+            let mut left: Vec<(Slot, u64)> = slots.iter().map(|slot| (*slot, 0)).collect();
+            for database in &ends.databases {
+                let counts = ends
+                    .source
+                    .cluster_countkeysinslot(*database, &slots)
+                    .await?;
+                for ((_, sum), count) in left.iter_mut().zip(counts) {
+                    *sum += count;
+                }
+            }
+            let sum: u64 = left.iter().map(|(_, count)| count).sum();
+            if sum == 0 {
+                return Ok(());
+            }
+            tries = if sum < fewest { 0 } else { tries + 1 };
+            fewest = fewest.min(sum);
+            if tries == TRIES {
+                return Err(Halt::Key(format!(
+                    "{sum} keys do not leave {}, though MIGRATE says that they do",
+                    self.source
+                )));
+            }
+            batches = self.prepare(ends, &left).await?.batches;
+        }
+    }
+
+    /// One slot's keys, call by call.
+    async fn send(
+        &mut self,
+        ends: &Ends,
+        batch: Batch,
+        stop: &StopSignal,
+        moved: &mut impl FnMut(Moved),
+    ) -> Result<(), Halt> {
+        let mut keys = batch.keys.as_slice();
+        let mut weights = batch.weights.as_slice();
+        let mut tries = 0;
+        while !keys.is_empty() {
+            if stop.now.is_cancelled() {
+                return Err(Halt::Dropped);
+            }
+            let count = self.pace.next(weights);
+            let bytes: u64 = weights[..count].iter().sum();
+            self.throttle.pass(count, bytes).await;
+            let started = Instant::now();
+            let migration = self.migration(batch.database, self.existing());
+            match ends.source.migrate(&migration, &keys[..count]).await {
+                Ok(outcome) => {
+                    let took = started.elapsed();
+                    self.pace.measured(count, bytes, took);
+                    if outcome == Migrated::Moved {
+                        moved(Moved {
+                            keys: count as u64,
+                            bytes,
+                            took,
+                        });
+                    }
+                }
+                Err(error) => match MigrateFault::of(&error) {
+                    MigrateFault::BusyKey => {
+                        for key in &keys[..count] {
+                            self.settle(ends, batch.slot, batch.database, key).await?;
+                        }
+                    }
+                    MigrateFault::Io if tries < TRIES && !error.outcome_unknown() => {
+                        tries += 1;
+                        self.pace.measured(count, bytes, self.options.timeout);
+                        tokio::time::sleep(BREATH).await;
+                        continue;
+                    }
+                    _ => return Err(error.into()),
+                },
+            }
+            keys = &keys[count..];
+            weights = &weights[count..];
+        }
+        Ok(())
+    }
+
+    fn existing(&self) -> Existing {
+        match self.options.on_conflict {
+            OnConflict::Source => Existing::Replace,
+            OnConflict::Abort | OnConflict::Target => Existing::Refuse,
+        }
+    }
+
+    fn migration(&self, database: u32, existing: Existing) -> Migration {
+        Migration {
+            peer: self.target.peer.clone(),
+            login: self.target.login.clone(),
+            database,
+            timeout: self.options.timeout,
+            existing,
+            source: Keep::Move,
+        }
+    }
+
+    /// A key that may be on both ends: equal values are one, differing ones are named.
+    async fn settle(&self, ends: &Ends, slot: Slot, database: u32, key: &[u8]) -> Result<(), Halt> {
+        let (here, there) = tokio::try_join!(
+            ends.source.dump(database, key),
+            ends.target.dump(database, key)
+        )?;
+        let Some(here) = here else {
+            // It has moved, or is gone.
+            return Ok(());
+        };
+        let keys = [key.to_vec()];
+        let existing = match there {
+            None => Existing::Refuse,
+            Some(there) if there == here => Existing::Replace,
+            Some(_) => match self.options.on_conflict {
+                OnConflict::Source => Existing::Replace,
+                OnConflict::Target => {
+                    ends.source.del_in(database, key).await?;
+                    return Ok(());
+                }
+                OnConflict::Abort => {
+                    return Err(Halt::Key(format!(
+                        "key {} of slot {slot} has one value on {} and another on {}: both stay \
+                         (--on-conflict source|target chooses)",
+                        shown(key),
+                        self.source,
+                        self.target
+                    )));
+                }
+            },
+        };
+        let migration = self.migration(database, existing);
+        ends.source.migrate(&migration, &keys).await?;
+        Ok(())
+    }
+}
+
+/// A key as it may be shown: what is not printable is escaped.
+fn shown(key: &[u8]) -> String {
+    const LONGEST: usize = 80;
+    let text = clean(&key.escape_ascii().to_string(), LONGEST + 1);
+    if text.len() > LONGEST {
+        format!("\"{}…\"", &text[..LONGEST])
+    } else {
+        format!("\"{text}\"")
+    }
+}

@@ -1,0 +1,567 @@
+//! One lane: slots from one source to one target, window by window.
+//!
+//! The order for each slot, and why (servers: Redis 3.2 to 8.6, Valkey 8 to 9.1):
+//!
+//! 1. Target IMPORTING. First, because a source that sends clients on (ASK) must send them to a
+//!    node that takes them, and MIGRATE is refused by a target that imports nothing.
+//! 2. Source MIGRATING. From now on it is the authority for the keys it still has, and only those.
+//! 3. MIGRATE until the source has none, counted in every database. An owner that learns of
+//!    another owner deletes what it still holds.
+//! 4. Target NODE, once its replicas have the keys. It claims the slot with a new epoch and tells
+//!    everybody. If it died before its replicas knew, they would not have the keys.
+//! 5. Source NODE. The other way round, a target that dies in between leaves a slot without owner.
+//!
+//! A window is some slots that go through this together, in few round trips: closing one window and
+//! opening the next travel in the same pipelines. Before each, both ends are looked at: a node that
+//! restarted or changed its role since does not know what it promised, and the lane stops.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::keys::Movers;
+use super::pace::Pace;
+use super::throttle::Throttle;
+use super::{End, OnBigKey, Options, Standing, StopSignal};
+use crate::client::{ClientError, Fault, NodeClient, SetSlot};
+use crate::cluster::node::Role;
+use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
+use crate::cluster::slot::{Slot, SlotSet};
+use crate::connections::Connections;
+use crate::event::{Event, LaneEvent, Pair, Tally};
+
+/// How long replicas of the target may take to have what was moved, before it claims the slots.
+const REPLICAS_WITHIN: Duration = Duration::from_secs(2);
+/// A look that is older than this is taken again before anything is written: the tool itself may
+/// have been stopped in between.
+const LOOK_HOLDS: Duration = Duration::from_secs(5);
+/// How often a change that hung on a replica (NOREPLICAS, Valkey ≥ 8) is sent again.
+const TRIES: usize = 3;
+/// How many keys a window holds at most, unless a single slot has more.
+const WINDOW_KEYS: u64 = 8_192;
+/// How many slots have their keys counted in one go, before they become windows.
+const COUNTED_AHEAD: usize = 256;
+
+/// A lane, before and while it runs.
+pub(super) struct Lane {
+    source: End,
+    target: End,
+    connections: Arc<Connections>,
+    options: Arc<Options>,
+    throttle: Arc<Throttle>,
+    events: UnboundedSender<Event>,
+    stop: StopSignal,
+    tally: Tally,
+    moved: SlotSet,
+    skipped: SlotSet,
+    /// Slots that are begun, with when they were.
+    begun: BTreeMap<Slot, (Standing, Instant)>,
+}
+
+/// How far a lane came.
+pub(super) struct Report {
+    pub(super) moved: SlotSet,
+    pub(super) left: SlotSet,
+    pub(super) skipped: SlotSet,
+    pub(super) open: BTreeMap<Slot, Standing>,
+    pub(super) failure: Option<String>,
+    pub(super) tally: Tally,
+}
+
+/// Why a lane does not go on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Halt {
+    /// A command failed.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A node is not what it was.
+    #[error("{0}")]
+    Changed(String),
+    /// A key stands in the way.
+    #[error("{0}")]
+    Key(String),
+    /// The user does not want to wait for the windows in hand.
+    #[error("stopped with slots in hand")]
+    Dropped,
+}
+
+/// Both ends, connected, as they were when the lane began.
+pub(super) struct Ends {
+    pub(super) source: NodeClient,
+    pub(super) target: NodeClient,
+    source_run: Option<Arc<str>>,
+    target_run: Option<Arc<str>>,
+    evicted: Option<u64>,
+    looked: Instant,
+    /// Databases of the source that hold keys.
+    pub(super) databases: Vec<u32>,
+}
+
+/// Slots that go together, with how many keys the source has in each.
+type Window = Vec<(Slot, u64)>;
+
+impl Lane {
+    pub(super) fn new(
+        source: End,
+        target: End,
+        connections: Arc<Connections>,
+        options: Arc<Options>,
+        throttle: Arc<Throttle>,
+        events: UnboundedSender<Event>,
+        stop: StopSignal,
+    ) -> Self {
+        Self {
+            source,
+            target,
+            connections,
+            options,
+            throttle,
+            events,
+            stop,
+            tally: Tally::default(),
+            moved: SlotSet::new(),
+            skipped: SlotSet::new(),
+            begun: BTreeMap::new(),
+        }
+    }
+
+    fn pair(&self) -> Pair {
+        Pair {
+            from: self.source.id,
+            to: self.target.id,
+        }
+    }
+
+    fn tell(&self, event: LaneEvent) {
+        let lane = self.pair();
+        // Nobody listens any more when we were interrupted.
+        let _ = self.events.send(Event::Lane { lane, event });
+    }
+
+    pub(super) async fn run(mut self, slots: Vec<Slot>) -> Report {
+        let all: SlotSet = slots.iter().copied().collect();
+        self.tell(LaneEvent::Started { slots: slots.len() });
+        let failure = match self.connect().await {
+            Ok(mut ends) => {
+                let moved = self.move_all(&mut ends, slots).await;
+                match moved {
+                    Ok(()) => None,
+                    Err(halt) => {
+                        self.tidy(&ends).await;
+                        Some(halt.to_string())
+                    }
+                }
+            }
+            Err(halt) => Some(halt.to_string()),
+        };
+        self.tell(LaneEvent::Ended {
+            failure: failure.clone(),
+        });
+        let open: BTreeMap<Slot, Standing> = self
+            .begun
+            .iter()
+            .map(|(slot, (standing, _))| (*slot, *standing))
+            .collect();
+        let left = open
+            .keys()
+            .fold(all.difference(&self.moved), |mut left, slot| {
+                left.remove(*slot);
+                left
+            })
+            .difference(&self.skipped);
+        Report {
+            moved: self.moved,
+            left,
+            skipped: self.skipped,
+            open,
+            failure,
+            tally: self.tally,
+        }
+    }
+
+    async fn connect(&self) -> Result<Ends, Halt> {
+        let (source, target) = tokio::try_join!(
+            self.connections.own(&self.source.target),
+            self.connections.own(&self.target.target),
+        )?;
+        let mut ends = Ends {
+            source,
+            target,
+            source_run: None,
+            target_run: None,
+            evicted: None,
+            looked: Instant::now(),
+            databases: Vec::new(),
+        };
+        self.look(&mut ends, &SlotSet::new()).await?;
+        Ok(ends)
+    }
+
+    /// Looks whether both ends still are what they were: masters, the same processes, and the
+    /// source the owner of these slots.
+    async fn look(&self, ends: &mut Ends, owned: &SlotSet) -> Result<(), Halt> {
+        let (source, target) = tokio::try_join!(ends.source.look(), ends.target.look())?;
+        let mut pool = EntryPool::default();
+        let mut read = |end: &End, text: &str| {
+            let view = pool.view(text);
+            view.map_err(|error| Halt::Changed(format!("{}: {error}", end.target.addr)))
+        };
+        let source_view = read(&self.source, &source.nodes)?;
+        let target_view = read(&self.target, &target.nodes)?;
+        let source_info = Info::parse(&source.info);
+        let target_info = Info::parse(&target.info);
+        for (end, view) in [(&self.source, &source_view), (&self.target, &target_view)] {
+            let myself = view.myself();
+            if myself.id != end.id || myself.role != Some(Role::Master) {
+                return Err(Halt::Changed(format!("{end} is no master any more")));
+            }
+        }
+        if target_view.entry(self.source.id).is_none() {
+            return Err(Halt::Changed(format!(
+                "{} does not know {}",
+                self.target, self.source
+            )));
+        }
+        if !ClusterInfo::parse(&target.cluster_info).ok {
+            return Err(Halt::Changed(format!(
+                "{} says cluster_state:fail",
+                self.target
+            )));
+        }
+        let has: SlotSet = source_view.myself().slots.iter().copied().collect();
+        let lost = owned.difference(&has);
+        if !lost.is_empty() {
+            return Err(Halt::Changed(format!(
+                "{} does not own slots {lost} any more",
+                self.source
+            )));
+        }
+        let restarted =
+            |then: &Option<Arc<str>>, now: &Option<Arc<str>>| then.is_some() && then != now;
+        if restarted(&ends.source_run, &source_info.run_id) {
+            return Err(Halt::Changed(format!("{} restarted", self.source)));
+        }
+        if restarted(&ends.target_run, &target_info.run_id) {
+            return Err(Halt::Changed(format!("{} restarted", self.target)));
+        }
+        if ends
+            .evicted
+            .is_some_and(|then| target_info.evicted_keys > Some(then))
+        {
+            return Err(Halt::Changed(format!(
+                "{} evicts keys (maxmemory): it loses what it is given",
+                self.target
+            )));
+        }
+        ends.source_run = source_info.run_id;
+        ends.target_run = target_info.run_id;
+        ends.evicted = target_info.evicted_keys;
+        ends.databases = source_info
+            .keys
+            .iter()
+            .map(|(database, _)| *database)
+            .collect();
+        ends.looked = Instant::now();
+        Ok(())
+    }
+
+    /// All slots, window by window.
+    async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), Halt> {
+        let pace = match self.options.pipeline {
+            Some(keys) => Pace::fixed(keys),
+            None => Pace::adaptive(self.options.max_stall),
+        };
+        let mut movers = Movers::new(
+            self.source.clone(),
+            self.target.clone(),
+            Arc::clone(&self.options),
+            Arc::clone(&self.throttle),
+            pace,
+        );
+        let mut ahead = slots.into_iter();
+        let mut counted: std::collections::VecDeque<(Slot, u64)> = Default::default();
+        let mut closing: Window = Vec::new();
+        loop {
+            let stopping = self.stop.soon.is_cancelled();
+            if counted.is_empty() && !stopping {
+                let next: Vec<Slot> = ahead.by_ref().take(COUNTED_AHEAD).collect();
+                let counts = self.count(&ends.source, &ends.databases, &next).await?;
+                counted.extend(next.into_iter().zip(counts));
+            }
+            let mut opening = Window::new();
+            let mut keys = 0;
+            while !stopping
+                && opening.len() < self.options.max_open_slots.max(1)
+                && let Some((slot, count)) = counted.front().copied()
+                && (opening.is_empty() || keys + count <= WINDOW_KEYS)
+            {
+                counted.pop_front();
+                keys += count;
+                opening.push((slot, count));
+            }
+            if opening.is_empty() && closing.is_empty() {
+                return Ok(());
+            }
+            let batches = movers.prepare(ends, &opening).await?;
+            let (batches, big) = batches.without_big_keys(self.options.big_key);
+            if let Some(big) = big {
+                match self.options.on_big_key {
+                    OnBigKey::Move => {}
+                    OnBigKey::Refuse => {
+                        self.turn(ends, &closing, &Window::new()).await?;
+                        return Err(Halt::Key(format!(
+                            "{big}: it would hold both servers (--on-big-key skip|move)"
+                        )));
+                    }
+                    OnBigKey::Skip => {
+                        for slot in big.slots.iter() {
+                            self.skipped.insert(slot);
+                        }
+                        opening.retain(|(slot, _)| !big.slots.contains(*slot));
+                    }
+                }
+            }
+            self.turn(ends, &closing, &opening).await?;
+            closing.clear();
+            let moving = movers.run(ends, batches, &opening, &self.stop, |moved| {
+                self.tally.keys += moved.keys;
+                self.tally.bytes += moved.bytes;
+                self.tally.longest_call = self.tally.longest_call.max(moved.took);
+                let lane = Pair {
+                    from: self.source.id,
+                    to: self.target.id,
+                };
+                let event = LaneEvent::Keys {
+                    keys: moved.keys,
+                    bytes: moved.bytes,
+                };
+                let _ = self.events.send(Event::Lane { lane, event });
+            });
+            moving.await?;
+            closing = opening;
+        }
+    }
+
+    /// The keys that the source has in each slot, in all of its databases.
+    async fn count(
+        &self,
+        source: &NodeClient,
+        databases: &[u32],
+        slots: &[Slot],
+    ) -> Result<Vec<u64>, Halt> {
+        let mut sums = vec![0; slots.len()];
+        for database in databases {
+            let counts = source.cluster_countkeysinslot(*database, slots).await?;
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+        Ok(sums)
+    }
+
+    /// Closes one window and opens the next.
+    async fn turn(
+        &mut self,
+        ends: &mut Ends,
+        closing: &Window,
+        opening: &Window,
+    ) -> Result<(), Halt> {
+        let closed: Vec<Slot> = closing.iter().map(|(slot, _)| *slot).collect();
+        let owned: SlotSet = closing
+            .iter()
+            .chain(opening)
+            .map(|(slot, _)| *slot)
+            .collect();
+        self.look(ends, &owned).await?;
+        if !closed.is_empty() {
+            let counts = self.count(&ends.source, &ends.databases, &closed).await?;
+            if let Some((slot, count)) = closed.iter().zip(counts).find(|(_, count)| *count > 0) {
+                return Err(Halt::Key(format!(
+                    "{count} keys of slot {slot} are still on {}, though all were moved",
+                    self.source
+                )));
+            }
+            if self.target.replicas > 0 {
+                ends.target
+                    .wait(self.target.replicas, REPLICAS_WITHIN)
+                    .await?;
+            }
+        }
+        if ends.looked.elapsed() > LOOK_HOLDS {
+            self.look(ends, &owned).await?;
+        }
+        let to_target: Vec<(Slot, SetSlot)> = closed
+            .iter()
+            .map(|slot| (*slot, SetSlot::Node(self.target.id)))
+            .chain(
+                opening
+                    .iter()
+                    .map(|(slot, _)| (*slot, SetSlot::Importing(self.source.id))),
+            )
+            .collect();
+        let outcomes = set_slots(&ends.target, &to_target).await;
+        self.note(&to_target, &outcomes);
+        first_error(outcomes)?;
+        let to_source: Vec<(Slot, SetSlot)> = closed
+            .iter()
+            .map(|slot| (*slot, SetSlot::Node(self.target.id)))
+            .chain(
+                opening
+                    .iter()
+                    .map(|(slot, _)| (*slot, SetSlot::Migrating(self.target.id))),
+            )
+            .collect();
+        let outcomes: Vec<_> = set_slots(&ends.source, &to_source)
+            .await
+            .into_iter()
+            .zip(&to_source)
+            .map(|(outcome, (_, state))| match (outcome, state) {
+                // It gave its last slot away, and follows the target by now.
+                (Err(error), SetSlot::Node(_)) if is_follower(&error) => Ok(()),
+                (outcome, _) => outcome,
+            })
+            .collect();
+        self.note(&to_source, &outcomes);
+        first_error(outcomes)?;
+        if !closed.is_empty() {
+            self.tell(LaneEvent::Slots {
+                moved: closed.len(),
+            });
+        }
+        Ok(())
+    }
+
+    /// Keeps in mind where slots stand.
+    fn note(&mut self, changes: &[(Slot, SetSlot)], outcomes: &[Result<(), ClientError>]) {
+        for ((slot, state), outcome) in changes.iter().zip(outcomes) {
+            // What is not known counts as done: it is looked at before anything is undone.
+            let took_effect = match outcome {
+                Ok(()) => true,
+                Err(error) => error.outcome_unknown(),
+            };
+            if !took_effect {
+                continue;
+            }
+            match (state, self.begun.get(slot).copied()) {
+                (SetSlot::Importing(_), _) => {
+                    self.begun
+                        .insert(*slot, (Standing::Importing, Instant::now()));
+                }
+                (SetSlot::Migrating(_), Some((_, since))) => {
+                    self.begun.insert(*slot, (Standing::Migrating, since));
+                }
+                (SetSlot::Node(_), Some((Standing::Claimed, since))) if outcome.is_ok() => {
+                    self.tally.longest_open = self.tally.longest_open.max(since.elapsed());
+                    self.begun.remove(slot);
+                    self.moved.insert(*slot);
+                }
+                (SetSlot::Node(_), Some((_, since))) => {
+                    self.begun.insert(*slot, (Standing::Claimed, since));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// After a failure: slots of which no key has moved go back to where they were; those that are
+    /// claimed are given to the target. The rest stays open, and is named.
+    async fn tidy(&mut self, ends: &Ends) {
+        let claimed = self.standing_at(&[Standing::Claimed]);
+        if !claimed.is_empty() {
+            let give: Vec<_> = claimed
+                .iter()
+                .map(|slot| (*slot, SetSlot::Node(self.target.id)))
+                .collect();
+            let outcomes = set_slots(&ends.source, &give).await;
+            self.note(&give, &outcomes);
+        }
+        let open = self.standing_at(&[Standing::Importing, Standing::Migrating]);
+        // The target's own count decides: what is staged there is the only copy.
+        let mut databases = ends.databases.clone();
+        if !databases.contains(&0) {
+            databases.push(0);
+        }
+        let Ok(counts) = self.count(&ends.target, &databases, &open).await else {
+            return;
+        };
+        let untouched: Vec<(Slot, SetSlot)> = open
+            .into_iter()
+            .zip(counts)
+            .filter(|(_, count)| *count == 0)
+            .map(|(slot, _)| (slot, SetSlot::Stable))
+            .collect();
+        if untouched.is_empty() || self.look_quietly(ends).await.is_err() {
+            return;
+        }
+        // The source first: as long as it sends clients on, the target must take them.
+        for client in [&ends.source, &ends.target] {
+            let outcomes = set_slots(client, &untouched).await;
+            if outcomes.iter().any(Result::is_err) {
+                return;
+            }
+        }
+        for (slot, _) in untouched {
+            self.begun.remove(&slot);
+        }
+    }
+
+    fn standing_at(&self, wanted: &[Standing]) -> Vec<Slot> {
+        self.begun
+            .iter()
+            .filter(|(_, (standing, _))| wanted.contains(standing))
+            .map(|(slot, _)| *slot)
+            .collect()
+    }
+
+    /// Whether the source still is the process that it was.
+    async fn look_quietly(&self, ends: &Ends) -> Result<(), Halt> {
+        let info = Info::parse(&ends.source.info().await?);
+        if info.run_id == ends.source_run {
+            Ok(())
+        } else {
+            Err(Halt::Changed(format!("{} restarted", self.source)))
+        }
+    }
+}
+
+/// SETSLOT, again where it hung on a replica.
+async fn set_slots(
+    client: &NodeClient,
+    changes: &[(Slot, SetSlot)],
+) -> Vec<Result<(), ClientError>> {
+    let mut outcomes: Vec<Result<(), ClientError>> = Vec::new();
+    for _ in 0..TRIES {
+        outcomes = match client.cluster_setslots(changes).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
+        };
+        let hung = |outcome: &Result<(), ClientError>| {
+            outcome
+                .as_ref()
+                .is_err_and(|error| error.server_code() == Some("NOREPLICAS"))
+        };
+        if !outcomes.iter().any(hung) {
+            break;
+        }
+    }
+    outcomes
+}
+
+fn first_error(outcomes: Vec<Result<(), ClientError>>) -> Result<(), Halt> {
+    outcomes.into_iter().collect::<Result<(), _>>()?;
+    Ok(())
+}
+
+/// A source that has given its last slot away becomes a replica of the target by itself
+/// (`cluster-allow-replica-migration`), and then has this to say to SETSLOT.
+fn is_follower(error: &ClientError) -> bool {
+    match &error.fault {
+        Fault::Server { code, message, .. } => {
+            matches!(code.as_str(), "NOREPLICAS" | "UNBLOCKED")
+                || message.starts_with("Please use SETSLOT only with")
+        }
+        _ => false,
+    }
+}

@@ -1,0 +1,408 @@
+//! Saved plans: moves of slots as JSON, to be reviewed, applied, resumed and undone.
+//!
+//! A file names nodes by id only: addresses change, and credentials don't belong in files. It says
+//! who owned what when the plan was made, so before it is applied every slot is held against who
+//! owns it now ([`outstanding`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{Plan, Step};
+use crate::cluster::node::NodeId;
+use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
+
+/// What the file says of itself.
+const FORMAT: &str = "redis-trib plan";
+
+/// The version that is written, and the newest that is understood.
+pub const VERSION: u64 = 1;
+
+/// Why a plan cannot be saved.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UnsavableError {
+    /// There is nothing in it.
+    #[error("the plan is empty: there is nothing to save")]
+    Empty,
+    /// Files hold moves of slots and nothing else.
+    #[error("only moves of slots can be saved, and the plan has another step for {node}")]
+    OtherStep {
+        /// The node that would be told to do it.
+        node: NodeId,
+    },
+    /// A file has no rounds, so it could not say which of two moves comes first.
+    #[error("slots {slots} are moved twice, which a saved plan cannot hold")]
+    SlotTwice {
+        /// The slots.
+        slots: SlotSet,
+    },
+}
+
+/// Why a text is no saved plan that can be applied.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanFileError {
+    /// It can't be read as JSON at all: cut off, or edited by mistake.
+    #[error("damaged: not JSON from line {line}, column {column} on ({why}); save the plan again")]
+    NotJson {
+        /// The line, from 1 on.
+        line: usize,
+        /// The column, from 1 on; 0 where the line had not begun.
+        column: usize,
+        /// What is wrong there.
+        why: String,
+    },
+    /// It is JSON, but something else.
+    #[error(
+        "not a plan of redis-trib (no \"format\":\"{FORMAT}\" in it): give a file that --plan-out \
+         or --undo-out wrote"
+    )]
+    Foreign,
+    /// A later redis-trib wrote it.
+    #[error(
+        "written in version {found} of the format; this redis-trib understands up to {VERSION}: use \
+         the redis-trib that wrote it, or a newer one"
+    )]
+    Newer {
+        /// The version of the file.
+        found: u64,
+    },
+    /// It is a plan, but some part of it makes no sense.
+    #[error("damaged: {place}: {why}; save the plan again")]
+    Damaged {
+        /// Where: `moves[3].from`, or a line and column.
+        place: String,
+        /// What is wrong there.
+        why: String,
+    },
+    /// A slot that no cluster has.
+    #[error("damaged: {place}: slot {number} is out of range (0 to 16383); save the plan again")]
+    SlotOutOfRange {
+        /// Where.
+        place: String,
+        /// The number.
+        number: u64,
+    },
+    /// The same slot is to be moved more than once.
+    #[error("damaged: slots {slots} are in it twice; save the plan again")]
+    SlotTwice {
+        /// The slots.
+        slots: SlotSet,
+    },
+    /// A node would give slots to itself.
+    #[error("damaged: {place}: from and to are the same node, {id}; save the plan again")]
+    SameNode {
+        /// Where.
+        place: String,
+        /// The node.
+        id: NodeId,
+    },
+    /// There are no moves in it.
+    #[error("it holds no moves: there is nothing to apply")]
+    Empty,
+}
+
+/// The plan as the text of a file, one move per line.
+///
+/// # Errors
+///
+/// When it is empty, or is more than moves of slots of which none is moved twice.
+pub fn to_json(plan: &Plan) -> Result<String, UnsavableError> {
+    for step in plan.rounds.iter().flatten() {
+        if !matches!(step, Step::MoveSlots { .. }) {
+            return Err(UnsavableError::OtherStep { node: step.node() });
+        }
+    }
+    if plan.slots_moved() == 0 {
+        return Err(UnsavableError::Empty);
+    }
+    let slots = repeated(plan.moves().flat_map(|one| one.slots.iter()));
+    if !slots.is_empty() {
+        return Err(UnsavableError::SlotTwice { slots });
+    }
+    // By hand: hex digits and numbers need no escaping, and serde's lines would be one per number.
+    let moves: Vec<String> = plan
+        .moves()
+        .map(|one| {
+            let ranges: Vec<String> = one
+                .slots
+                .ranges()
+                .into_iter()
+                .map(|range| format!("[{},{}]", range.start(), range.end()))
+                .collect();
+            let (from, to, slots) = (one.from, one.to, ranges.join(","));
+            format!(r#"{{"from":"{from}","to":"{to}","slots":[{slots}]}}"#)
+        })
+        .collect();
+    Ok(format!(
+        "{{\"format\":\"{FORMAT}\",\"version\":{VERSION},\"created_by\":\"redis-trib {}\",\"moves\":[\n{}\n]}}\n",
+        env!("CARGO_PKG_VERSION"),
+        moves.join(",\n"),
+    ))
+}
+
+/// The part of a file that is read. Other members are passed over: what changes the meaning of
+/// these comes with another version.
+#[derive(Deserialize)]
+struct Saved {
+    moves: Vec<SavedMove>,
+}
+
+#[derive(Deserialize)]
+struct SavedMove {
+    from: String,
+    to: String,
+    slots: Vec<(u64, u64)>,
+}
+
+/// The plan that a file holds. Moves of the same pair become one step.
+///
+/// # Errors
+///
+/// When the text is anything but a whole plan of a version that is understood.
+pub fn from_json(text: &str) -> Result<Plan, PlanFileError> {
+    let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
+        if error.is_data() {
+            // Good JSON, but a list or a number.
+            PlanFileError::Foreign
+        } else {
+            let (line, column, why) = located(&error);
+            PlanFileError::NotJson { line, column, why }
+        }
+    })?;
+    if object.get("format").and_then(Value::as_str) != Some(FORMAT) {
+        return Err(PlanFileError::Foreign);
+    }
+    match object.get("version").and_then(Value::as_u64) {
+        None | Some(0) => {
+            return Err(PlanFileError::Damaged {
+                place: "version".to_owned(),
+                why: "not a whole number from 1 on".to_owned(),
+            });
+        }
+        Some(found) if found > VERSION => return Err(PlanFileError::Newer { found }),
+        Some(_) => {}
+    }
+    // From the text again, since only that tells lines and columns.
+    let saved: Saved = serde_json::from_str(text).map_err(|error| {
+        let (line, column, why) = located(&error);
+        PlanFileError::Damaged {
+            place: format!("line {line}, column {column}"),
+            why,
+        }
+    })?;
+    plan_of(saved.moves)
+}
+
+/// Where serde_json gave up, and why without the "at line 1 column 2" that it appends.
+fn located(error: &serde_json::Error) -> (usize, usize, String) {
+    let (line, column) = (error.line(), error.column());
+    let mut why = error.to_string();
+    if let Some(at) = why.rfind(" at line ") {
+        why.truncate(at);
+    }
+    (line, column, why)
+}
+
+fn plan_of(saved: Vec<SavedMove>) -> Result<Plan, PlanFileError> {
+    let mut moves: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
+    let mut all = Vec::new();
+    let mut count = 0;
+    for (index, one) in saved.iter().enumerate() {
+        let from = node(&one.from, || format!("moves[{index}].from"))?;
+        let to = node(&one.to, || format!("moves[{index}].to"))?;
+        if from == to {
+            return Err(PlanFileError::SameNode {
+                place: format!("moves[{index}]"),
+                id: from,
+            });
+        }
+        if one.slots.is_empty() {
+            return Err(PlanFileError::Damaged {
+                place: format!("moves[{index}].slots"),
+                why: "no slots".to_owned(),
+            });
+        }
+        let slots = moves.entry((from, to)).or_default();
+        for (nth, bounds) in one.slots.iter().enumerate() {
+            let range = range(*bounds, || format!("moves[{index}].slots[{nth}]"))?;
+            slots.insert_range(range);
+            all.push(range);
+            count += range.count();
+            // More than there are: some are in it twice, and how often need not be seen.
+            if count > usize::from(SLOTS) {
+                return Err(PlanFileError::SlotTwice {
+                    slots: repeated(all.into_iter().flat_map(SlotRange::slots)),
+                });
+            }
+        }
+    }
+    let slots = repeated(all.into_iter().flat_map(SlotRange::slots));
+    if !slots.is_empty() {
+        return Err(PlanFileError::SlotTwice { slots });
+    }
+    let plan = Plan::of_moves(moves);
+    if plan.is_empty() {
+        return Err(PlanFileError::Empty);
+    }
+    Ok(plan)
+}
+
+fn node(text: &str, place: impl Fn() -> String) -> Result<NodeId, PlanFileError> {
+    text.parse().map_err(
+        |error: crate::cluster::node::NotANodeId| PlanFileError::Damaged {
+            place: place(),
+            why: error.to_string(),
+        },
+    )
+}
+
+fn range((start, end): (u64, u64), place: impl Fn() -> String) -> Result<SlotRange, PlanFileError> {
+    let slot = |number: u64| {
+        u16::try_from(number)
+            .ok()
+            .and_then(Slot::new)
+            .ok_or_else(|| PlanFileError::SlotOutOfRange {
+                place: place(),
+                number,
+            })
+    };
+    SlotRange::new(slot(start)?, slot(end)?).ok_or_else(|| PlanFileError::Damaged {
+        place: place(),
+        why: format!("{start} to {end} runs backwards"),
+    })
+}
+
+fn repeated(slots: impl Iterator<Item = Slot>) -> SlotSet {
+    let mut once = SlotSet::new();
+    let mut twice = SlotSet::new();
+    for slot in slots {
+        if once.contains(slot) {
+            twice.insert(slot);
+        }
+        once.insert(slot);
+    }
+    twice
+}
+
+/// Slots of a plan that are owned by neither of the two nodes that it names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Misplaced {
+    /// The slots, by who is meant to own them and who does; never empty.
+    pub slots: Vec<Astray>,
+}
+
+/// Slots in hands that a plan does not expect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Astray {
+    /// The slots.
+    pub slots: SlotSet,
+    /// Who gives them, by the plan.
+    pub from: NodeId,
+    /// Who takes them, by the plan.
+    pub to: NodeId,
+    /// Who owns them; `None`: nobody.
+    pub owner: Option<NodeId>,
+}
+
+impl fmt::Display for Astray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            slots, from, to, ..
+        } = self;
+        write!(f, "slots {slots} go from {from} to {to}, but are owned by ")?;
+        match self.owner {
+            Some(owner) => write!(f, "{owner}"),
+            None => write!(f, "nobody"),
+        }
+    }
+}
+
+/// The first few, so that a plan of another cluster does not fill the screen.
+impl fmt::Display for Misplaced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 5;
+        write!(f, "the plan does not fit this cluster any more: ")?;
+        for (index, astray) in self.slots.iter().take(SHOWN).enumerate() {
+            if index > 0 {
+                write!(f, "; ")?;
+            }
+            write!(f, "{astray}")?;
+        }
+        if let Some(more) = self.slots.len().checked_sub(SHOWN).filter(|n| *n > 0) {
+            write!(f, "; and {more} more")?;
+        }
+        write!(f, ". Make a new plan")
+    }
+}
+
+/// What of a plan is left to do: slots that `from` still owns. Those that `to` owns are done, so
+/// that a plan that was cut off is resumed by applying it again; empty when all is done. For plans
+/// that move no slot twice, as files hold them.
+///
+/// # Errors
+///
+/// When any slot is owned by somebody else or by nobody.
+pub fn outstanding(
+    plan: &Plan,
+    owner_of: impl Fn(Slot) -> Option<NodeId>,
+) -> Result<Plan, Misplaced> {
+    let mut left: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
+    let mut astray: BTreeMap<(NodeId, NodeId, Option<NodeId>), SlotSet> = BTreeMap::new();
+    for one in plan.moves() {
+        for slot in one.slots.iter() {
+            let owner = owner_of(slot);
+            if owner == Some(one.from) {
+                left.entry((one.from, one.to)).or_default().insert(slot);
+            } else if owner != Some(one.to) {
+                let case = (one.from, one.to, owner);
+                astray.entry(case).or_default().insert(slot);
+            }
+        }
+    }
+    if astray.is_empty() {
+        return Ok(Plan::of_moves(left));
+    }
+    let slots = astray
+        .into_iter()
+        .map(|((from, to, owner), slots)| Astray {
+            slots,
+            from,
+            to,
+            owner,
+        })
+        .collect();
+    Err(Misplaced { slots })
+}
+
+/// The plan that gives all moved slots back, last round first. Only moves can be undone; a plan's
+/// other steps are not in it.
+pub fn inverse(plan: &Plan) -> Plan {
+    let rounds = plan
+        .rounds
+        .iter()
+        .rev()
+        .map(|round| {
+            round
+                .iter()
+                .filter_map(Step::as_move)
+                .map(|one| Step::MoveSlots {
+                    slots: one.slots.clone(),
+                    from: one.to,
+                    to: one.from,
+                })
+                .collect()
+        })
+        .filter(|round: &Vec<Step>| !round.is_empty())
+        .collect();
+    Plan { rounds }
+}
+
+/// Every master that a plan names, to be looked up before it is applied.
+pub fn nodes(plan: &Plan) -> BTreeSet<NodeId> {
+    plan.moves().flat_map(|one| [one.from, one.to]).collect()
+}
+
+#[cfg(test)]
+mod tests;
