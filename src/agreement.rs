@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::client::{ClientError, Fault, NodeClient};
+use crate::client::{ClientError, NodeClient};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::parse::{
     ClusterInfo, EntryPool, EntryState, Info, MasterLink, ParseError, View,
@@ -88,8 +88,8 @@ enum Lack {
     Claims(BTreeSet<NodeId>),
     /// Something else, in words that follow the node's name.
     Other(String),
-    /// It does not say.
-    Silent(ClientError),
+    /// It does not say; the whole of what is to be told about it.
+    Silent(String),
 }
 
 /// A node that is behind.
@@ -129,7 +129,6 @@ impl Watch {
         let mut polling = JoinSet::new();
         for party in self.parties.values().cloned() {
             let deadline = self.deadline;
-            let within = self.within;
             let connections = Arc::clone(&self.connections);
             let parties = Arc::clone(&self.parties);
             let until = until.clone();
@@ -140,7 +139,7 @@ impl Watch {
                     let lack = match timeout_at(deadline, look).await {
                         Ok(lack) => lack?,
                         // A stopped server would hold us for as long as a command may take.
-                        Err(_) => return Some((party.id, still_asking(&party, within))),
+                        Err(_) => return Some((party.id, Lack::Silent(mute(&party)))),
                     };
                     let now = Instant::now();
                     if now + pause >= deadline {
@@ -192,7 +191,7 @@ impl Watch {
                 self.name(*id),
                 self.names(owners)
             ),
-            Lack::Silent(error) => error.to_string(),
+            Lack::Silent(why) => why.clone(),
         });
         Err(self.not_in_time(waited_for, lines.collect()))
     }
@@ -231,7 +230,7 @@ impl Watch {
     /// tells.
     async fn not_joined(&self, behind: Vec<Behind>) -> Vec<String> {
         let (mut pairs, silent) = self.unlinked_pairs(behind).await;
-        let mut lines: Vec<String> = silent.values().map(ToString::to_string).collect();
+        let mut lines: Vec<String> = silent.values().cloned().collect();
         let mut knocked = 0;
         while let Some(worst) = most_frequent(&pairs) {
             let (its, rest): (BTreeSet<_>, BTreeSet<_>) = pairs
@@ -273,14 +272,14 @@ impl Watch {
     async fn unlinked_pairs(
         &self,
         behind: Vec<Behind>,
-    ) -> (BTreeSet<(NodeId, NodeId)>, BTreeMap<NodeId, ClientError>) {
+    ) -> (BTreeSet<(NodeId, NodeId)>, BTreeMap<NodeId, String>) {
         let mut looking = JoinSet::new();
         let mut pairs = BTreeSet::new();
         let mut silent = BTreeMap::new();
         for (id, lack) in behind {
             match lack {
-                Lack::Silent(error) => {
-                    silent.insert(id, error);
+                Lack::Silent(why) => {
+                    silent.insert(id, why);
                 }
                 Lack::Peers(peers) => pairs.extend(peers.into_iter().map(|peer| (id, peer))),
                 // It knew too few nodes: which?
@@ -308,7 +307,8 @@ impl Watch {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    silent.insert(id, error);
+                    let error: ClientError = error;
+                    silent.insert(id, error.to_string());
                 }
             }
         }
@@ -382,6 +382,15 @@ async fn nudge(connections: &Connections, parties: &Parties, party: &Party, lack
     }
 }
 
+fn mute(party: &Party) -> String {
+    let Party { id, target, .. } = party;
+    format!(
+        "{} ({}) does not answer: its server is stopped or busy",
+        target.addr,
+        id.short()
+    )
+}
+
 /// Whether that is another node's view, or one that got to know somebody who is not in the plan.
 fn is_other(text: &str, party: &Party, parties: &Parties) -> bool {
     read(text).map_or(true, |view| {
@@ -389,16 +398,6 @@ fn is_other(text: &str, party: &Party, parties: &Parties) -> bool {
             || view.entries().any(|entry| {
                 entry.state != EntryState::Handshake && !parties.contains_key(&entry.id)
             })
-    })
-}
-
-fn still_asking(party: &Party, within: Duration) -> Lack {
-    Lack::Silent(ClientError {
-        addr: party.target.addr.clone(),
-        fault: Fault::Timeout {
-            command: "CLUSTER INFO",
-            after: within,
-        },
     })
 }
 
@@ -434,7 +433,7 @@ impl Until {
         looked.await.unwrap_or_else(|error| {
             // The next look opens a new connection.
             connections.drop_client(&party.target.addr);
-            Some(Lack::Silent(error))
+            Some(Lack::Silent(error.to_string()))
         })
     }
 

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use self::draft::{Draft, parties};
 use self::existing::healthy_cluster;
 use self::recruit::{Recruit, counted, misfits, recruit, refusal};
-use super::session::{Intent, Session};
+use super::session::{Alone, Intent, Session};
 use super::signals::Signals;
 use super::zones::ZoneArgs;
 use super::{CommandResult, Stop};
@@ -89,7 +89,7 @@ async fn create(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
         biased;
         job = prepare(global, ui, args) => job?,
         signal = signals.next() => {
-            return Err(Stop::interrupted(anyhow!("{signal}: nothing was changed")));
+            return Err(Stop::interrupted(anyhow!("interrupted ({signal}): nothing was changed")));
         }
     };
     match job {
@@ -106,10 +106,10 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
         false => Intent::Change("create"),
     };
     let session = Session::open(global, ui, &args.nodes, intent).await?;
-    let recruits = recruit(global, ui, &session).await?;
-    let targets = || recruits.iter().map(|recruit| &recruit.target);
-    if !args.dry_run {
-        session.refuse_others(targets()).await?;
+    let mut recruits = recruit(global, ui, &session).await?;
+    let targets = session.targets();
+    if !args.dry_run && session.refuse_others(targets.iter()).await? == Alone::ByNow {
+        recruits = recruit(global, ui, &session).await?;
     }
     let drafted = Draft::of(&session, args, &recruits).await;
     let misfits = match &drafted {
@@ -147,7 +147,12 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
     if left > 0 && !args.yes {
         consent(ui, recruits.len()).await?;
         // People take their time.
-        session.refuse_others(targets()).await?;
+        if session.refuse_others(targets.iter()).await? == Alone::ByNow {
+            return Err(Stop::refused(anyhow!(
+                "another redis-trib was at work on these nodes meanwhile: look at the plan again; \
+                 nothing was changed"
+            )));
+        }
     }
     Ok(Some(Job {
         session,
@@ -260,7 +265,7 @@ enum Cut {
     Late(#[from] NotInTime),
     #[error(transparent)]
     Unseen(#[from] DiscoverError),
-    #[error("{0}")]
+    #[error("interrupted ({0})")]
     Signal(&'static str),
 }
 
@@ -347,20 +352,23 @@ impl Job {
                 error: anyhow!("{cut}\nNothing was changed."),
             };
         }
+        let (done, all) = (before + tally.done(), before + left);
         let unknown = match tally.unknown() {
             0 => String::new(),
             1 => ", one more may be".to_string(),
             many => format!(", {many} more may be"),
         };
+        let how_far = if done < all {
+            format!(
+                "{done} of {all} steps are done{unknown}. The same command again finishes the work"
+            )
+        } else {
+            format!("All {all} steps are done. The same command again waits for what is missing")
+        };
+        let undo = self.undo().join("\n");
         Stop {
             code,
-            error: anyhow!(
-                "{cut}\n{} of {} steps are done{unknown}. The same command again finishes the work; \
-                 these take it back:\n{}",
-                before + tally.done(),
-                before + left,
-                self.undo().join("\n")
-            ),
+            error: anyhow!("{cut}\n{how_far}; these take it back:\n{undo}"),
         }
     }
 

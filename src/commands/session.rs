@@ -136,19 +136,27 @@ impl Session {
     /// Refuses to go on while another redis-trib is at work on one of these nodes. Of several that
     /// start together, the one whose name sorts first goes on.
     ///
-    /// Every node must have been connected to by [`Connections::client`] before, and so have our
-    /// name. Nobody goes on who has seen another: of any two, the one that came to its names last
-    /// sees the other.
+    /// All nodes have our name before we look at the first: of any two operators, the one that came
+    /// to that point last sees the other, and nobody goes on who sees somebody.
     pub(super) async fn refuse_others(
         &self,
         targets: impl Iterator<Item = &Target>,
-    ) -> Result<(), Stop> {
+    ) -> Result<Alone, Stop> {
         let targets: Vec<Target> = targets.cloned().collect();
+        let mut naming = JoinSet::new();
+        for target in targets.iter().cloned() {
+            let connections = Arc::clone(&self.connections);
+            // Who can't be reached is told where it is needed.
+            naming.spawn(async move { connections.client(&target).await.map(drop) });
+        }
+        naming.join_all().await;
         let deadline = Instant::now() + YIELDING;
+        let mut alone = Alone::AllTheTime;
         loop {
             let Some((other, addr)) = self.other_operator(&targets).await else {
-                return Ok(());
+                return Ok(alone);
             };
+            alone = Alone::ByNow;
             // Who started together with us and sorts after us goes away by itself.
             if self.name.as_ref() > Some(&other) || Instant::now() >= deadline {
                 return Err(Stop::refused(anyhow::anyhow!(
@@ -273,6 +281,15 @@ fn names(list: &str) -> impl Iterator<Item = &str> {
         .flat_map(|line| line.split(' '))
         .filter_map(|field| field.strip_prefix("name="))
         .filter(|name| name.starts_with(NAME_PREFIX))
+}
+
+/// Nobody else is at work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Alone {
+    /// Nor was anybody when we looked first.
+    AllTheTime,
+    /// Somebody went away meanwhile: what was read before may no longer be so.
+    ByNow,
 }
 
 /// How long somebody who started together with us may take to see us and end.
