@@ -144,7 +144,7 @@ impl Session {
     ) -> Result<Alone, Stop> {
         let targets: Vec<Target> = targets.cloned().collect();
         let mut naming = JoinSet::new();
-        for target in targets.iter().cloned() {
+        for target in targets.clone() {
             let connections = Arc::clone(&self.connections);
             // Who can't be reached is told where it is needed.
             naming.spawn(async move { connections.client(&target).await.map(drop) });
