@@ -91,9 +91,9 @@ impl Execution {
             if next != phase {
                 phase = next;
                 self.tell(phase.map(Event::Phase));
-            }
-            if phase == Some(Phase::Meet) {
-                self.look_again().await?;
+                if phase == Some(Phase::Meet) {
+                    self.look_again().await?;
+                }
             }
             self.round(round).await?;
         }
