@@ -139,10 +139,13 @@ pub async fn resolve(
                     return Err(DiscoverError::WrongNumber { expected, addrs });
                 }
                 let found = addrs.len();
-                format!("{} nodes; the names stand for {found} yet", expected.nodes)
+                format!(
+                    "{} nodes are expected, and {found} found yet",
+                    expected.nodes
+                )
             }
             Err(error) if late => return Err(error),
-            Err(error) => format!("{} nodes: {error}", expected.nodes),
+            Err(error) => format!("{} nodes are expected, but {error}", expected.nodes),
         };
         if waits_for != told {
             tell(&waits_for);

@@ -43,7 +43,7 @@ pub struct Args {
     #[arg(required = true, value_name = "NODE")]
     nodes: Vec<Seed>,
     /// Replicas for each master.
-    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u16).range(..1000))]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(u16).range(..1000))]
     replicas: u16,
     /// This node becomes a master (repeatable).
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
@@ -69,7 +69,7 @@ pub struct Args {
     #[arg(long)]
     no_wait: bool,
     /// How long the nodes may take to join, agree and serve.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", allow_hyphen_values = true, value_parser = duration)]
     join_timeout: Duration,
 }
 

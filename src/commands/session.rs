@@ -88,8 +88,7 @@ impl Session {
         intent: Intent,
     ) -> Result<Self, Stop> {
         let credentials = Credentials::read(global, ui, seeds).await?;
-        let tell = |what: &str| ui.waiting(&format!("waiting for {what}"));
-        Self::with(&credentials, global, seeds, intent, tell).await
+        Self::with(&credentials, global, seeds, intent, |what| ui.waiting(what)).await
     }
 
     /// Looks the seeds up; `tell` hears what that waits for.

@@ -8,8 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::recruit::{Recruit, refusal};
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
-use crate::cluster::node::NodeId;
-use crate::cluster::observation::ObservedNode;
+use crate::cluster::node::{Addr, NodeId};
 use crate::commands::Stop;
 use crate::commands::session::Session;
 use crate::discover;
@@ -53,7 +52,7 @@ pub(super) async fn healthy_cluster(
             && first.message != told
         {
             told.clone_from(&first.message);
-            ui.waiting(&format!("waiting for the cluster to be healthy: {told}"));
+            ui.waiting(&format!("the cluster is not healthy yet: {told}"));
         }
         sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
     }
@@ -76,41 +75,49 @@ fn may_heal(code: Code) -> bool {
 fn outsiders(diagnosis: &Diagnosis, recruits: &[Recruit]) -> Vec<String> {
     let observation = &diagnosis.observation;
     let named: BTreeSet<NodeId> = recruits.iter().map(Recruit::id).collect();
-    let mut reported = BTreeSet::new();
-    let mut outsiders = Vec::new();
-    let unnamed = observation.nodes.values();
-    for node in unnamed.filter(|node| !named.contains(&node.id)) {
-        match recruits.iter().find(|recruit| is_there(node, recruit)) {
-            Some(recruit) => {
-                reported.insert(recruit.id());
-                let (old, addr) = (node.id.short(), &recruit.target.addr);
-                outsiders.push(format!(
-                    "{} is empty and in no cluster, where the others know node {old}: did {addr} lose \
-                     its volume (nodes.conf)? CLUSTER FORGET {} on every member lets it be added anew",
-                    recruit.name(),
-                    node.id,
-                ));
-            }
-            None => outsiders.push(format!("{node} is a member too, but was not named")),
+    let bystanders: BTreeSet<NodeId> = observation.bystanders.iter().map(|b| b.id).collect();
+    let newcomers = || {
+        // A new node at the address of an old one is taken for that one before it is asked.
+        let new = |recruit: &&Recruit| bystanders.contains(&recruit.id()) || recruit.is_bare();
+        recruits.iter().filter(new)
+    };
+    let mut unnamed = Vec::new();
+    let mut ghosts = Vec::new();
+    for node in observation
+        .nodes
+        .values()
+        .filter(|node| !named.contains(&node.id))
+    {
+        // Members strike out the address at which a node with another id answers.
+        let addrs: Vec<&Addr> = [&node.dial, &node.peer].into_iter().flatten().collect();
+        let replaced = newcomers().any(|new| addrs.iter().any(|addr| new.is_at(addr)));
+        if addrs.is_empty() || replaced {
+            ghosts.push(node.id);
+        } else {
+            unnamed.push(format!("{node} is a member too, but was not named"));
         }
     }
-    let strangers = observation.bystanders.iter();
-    outsiders.extend(
-        strangers
-            .filter(|stranger| !reported.contains(&stranger.id))
-            .map(|stranger| {
-                let id = stranger.id.short();
-                format!(
-                    "{} ({id}) is in no cluster, while others are",
-                    stranger.dial
-                )
-            }),
-    );
-    outsiders
-}
-
-/// Whether another node than the one that the members know now answers at its address.
-fn is_there(node: &ObservedNode, recruit: &Recruit) -> bool {
-    let mut addrs = [&node.dial, &node.peer].into_iter().flatten();
-    recruit.is_bare() && addrs.any(|addr| recruit.is_at(addr))
+    let newcomers: Vec<&Recruit> = newcomers().collect();
+    if newcomers.is_empty() {
+        let ghosts = ghosts.iter().map(|id| {
+            let short = id.short();
+            format!("{short} is known as a member too, without an address: CLUSTER FORGET {id} on every member")
+        });
+        return unnamed.into_iter().chain(ghosts).collect();
+    }
+    let told = newcomers.into_iter().map(|new| {
+        let (name, addr) = (new.name(), &new.target.addr);
+        if ghosts.is_empty() {
+            return format!("{name} is in no cluster, while others are");
+        }
+        let short: Vec<String> = ghosts.iter().map(|id| id.short()).collect();
+        let long: Vec<String> = ghosts.iter().map(ToString::to_string).collect();
+        format!(
+            "{name} is empty and in no cluster, while the others miss {}: did {addr} lose its volume \
+             (nodes.conf)? CLUSTER FORGET {} on every member lets it be added anew",
+            short.join(", "),
+            long.join(", ")
+        )
+    });
+    unnamed.into_iter().chain(told).collect()
 }

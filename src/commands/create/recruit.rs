@@ -1,7 +1,6 @@
 //! The nodes that shall be a cluster: what they are before anything is done, and what speaks
 //! against it.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use crate::cli::GlobalArgs;
 use crate::client::{ClientError, Fault, LoginOutcome, NodeClient, RawLook};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::observation::Report;
-use crate::cluster::parse::EntryPool;
+use crate::cluster::parse::{Entry, EntryPool, EntryState};
 use crate::commands::Stop;
 use crate::commands::session::Session;
 use crate::connections::{Connections, Target};
@@ -120,7 +119,7 @@ pub(super) async fn recruit(
         if Instant::now() >= patience {
             break answers;
         }
-        let waits_for = format!("waiting for a node that may be starting: {starting}");
+        let waits_for = format!("a node may be starting: {starting}");
         if waits_for != told {
             ui.waiting(&waits_for);
             told = waits_for;
@@ -258,7 +257,6 @@ pub(super) fn refusal(problems: &[String]) -> Stop {
 /// What keeps nodes from being made into this cluster; what an earlier, interrupted run of the same
 /// plan left behind is fine.
 pub(super) fn misfits(recruits: &[Recruit], plan: &Plan, progress: &Progress) -> Vec<String> {
-    let planned: HashMap<NodeId, &Recruit> = recruits.iter().map(|r| (r.id(), r)).collect();
     let mut misfits = Vec::new();
     let some_locked = recruits
         .iter()
@@ -289,41 +287,46 @@ pub(super) fn misfits(recruits: &[Recruit], plan: &Plan, progress: &Progress) ->
                     .to_string(),
             );
         }
-        match strangers(recruit, &planned) {
-            Some(strangers) => add(format!(
-                "belongs to a cluster already: it knows {strangers}{}",
-                match recruit.keys() {
-                    0 => " (CLUSTER RESET on it leaves that cluster)".to_string(),
-                    keys => format!(", and holds {}", counted(keys)),
-                }
+        let used = match strangers(recruit, recruits) {
+            Some(strangers) => Some((
+                format!("belongs to a cluster already: it knows {strangers}"),
+                "leaves that cluster",
             )),
-            None => {
-                if let Some(what) = progress.contradictions.get(&recruit.id()) {
-                    add(format!(
-                        "{what}, other than planned (CLUSTER RESET on it makes it forget that)"
-                    ));
-                }
-                match recruit.keys() {
-                    0 => {}
-                    keys => add(format!(
-                        "is not empty: it holds {} (FLUSHALL on it would delete them)",
-                        counted(keys)
-                    )),
-                }
-            }
+            None => progress.contradictions.get(&recruit.id()).map(|what| {
+                (
+                    format!("{what}, other than planned"),
+                    "makes it forget that",
+                )
+            }),
+        };
+        match (used, recruit.keys()) {
+            (Some((what, remedy)), 0) => add(format!("{what} (CLUSTER RESET on it {remedy})")),
+            // What would empty it is not told beside what makes it look useful.
+            (Some((what, _)), keys) => add(format!("{what}, and holds {}", counted(keys))),
+            (None, 0) => {}
+            (None, keys) => add(format!(
+                "is not empty: it holds {} (FLUSHALL on it would delete them)",
+                counted(keys)
+            )),
         }
     }
     misfits.extend(loopback(recruits));
     misfits
 }
 
-/// Nodes that a node knows, and that were not named.
-fn strangers(recruit: &Recruit, planned: &HashMap<NodeId, &Recruit>) -> Option<String> {
+/// Nodes that a node knows, and that were not named. (That compares all with all, but only where a
+/// node knows many: bare ones are quick.)
+fn strangers(recruit: &Recruit, recruits: &[Recruit]) -> Option<String> {
+    // A node in handshake has a passing id; its address tells who it will be.
+    let is_named = |entry: &Entry| match (entry.state, &entry.addr) {
+        (EntryState::Handshake, Some(addr)) => recruits.iter().any(|other| other.is_at(addr)),
+        _ => recruits.iter().any(|other| other.id() == entry.id),
+    };
     let mut strangers: Vec<String> = recruit
         .report
         .view
         .entries()
-        .filter(|entry| !planned.contains_key(&entry.id))
+        .filter(|entry| !is_named(entry))
         .map(|entry| match &entry.addr {
             Some(addr) => format!("{addr} ({})", entry.id.short()),
             None => entry.id.short(),

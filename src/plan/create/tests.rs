@@ -230,6 +230,20 @@ fn slots_are_shared_evenly_up_to_one_each() {
 }
 
 #[test]
+fn epochs_that_nodes_have_kept_are_nobody_elses() {
+    let kept = |id| [3, 0, 0, 9][number(id)];
+    let layout = create(&request(&["a", "b", "c", "d"], 0)).unwrap();
+    let epochs: Vec<_> = layout.plan(kept).rounds[1]
+        .iter()
+        .map(|step| match step {
+            Step::SetConfigEpoch { node, epoch } => (number(*node), *epoch),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(epochs, [(1, 2), (2, 5)]);
+}
+
+#[test]
 fn the_plan_joins_in_doubling_rounds() {
     let plan = create(&request(&["a", "b", "c", "d", "e", "f"], 1))
         .unwrap()
