@@ -609,7 +609,7 @@ fn a_name_stands_for_all_its_addresses() {
         .run()
         .status(3)
         .stderr_has("2 nodes found, 3 expected")
-        .stderr_has(&servers[1].host().to_owned());
+        .stderr_has(servers[1].host());
 
     // The third is bare: it was named, and is in no cluster. The first that is a member leads.
     let all = [("tasks.master", "127.0.0.3"), service[0], service[1]];
