@@ -10,3 +10,6 @@ pub mod observation;
 pub mod parse;
 pub mod slot;
 pub mod topology;
+
+#[cfg(test)]
+mod scale;

@@ -135,9 +135,28 @@ mod tests {
             "1977",
             "1977c4d47bfbed850375b2c40d798e4b37e2c07g",
             &text[..39],
+            &"é".repeat(20),
+            &format!("+{}", &text[1..]),
         ] {
             assert_eq!(bad.parse::<NodeId>(), Err(NotANodeId), "{bad:?}");
         }
+        assert_eq!(text.to_uppercase().parse(), Ok(id));
+    }
+
+    #[test]
+    fn ids_sort_as_they_are_written() {
+        let ids = ["9", "a", "f"].map(|digit| digit.repeat(40).parse::<NodeId>().unwrap());
+        assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn a_host_is_an_ip_address_or_a_name() {
+        let ip = |host: &str| Addr::new(host, 6379).ip();
+        assert_eq!(ip("10.0.0.3"), Some("10.0.0.3".parse().unwrap()));
+        assert_eq!(ip("::1"), Some("::1".parse().unwrap()));
+        assert_eq!(ip("redis-0.redis"), None);
+        // Not an address that every resolver reads the same way.
+        assert_eq!(ip("010.0.0.3"), None);
     }
 
     #[test]

@@ -9,10 +9,17 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use super::node::{Addr, NodeId, Role};
 use super::slot::{Slot, SlotRange, SlotSet};
+
+mod info;
+#[cfg(test)]
+mod tests;
+
+pub use info::{ClusterInfo, Info, MasterLink, Product, Version};
 
 /// The largest cluster that is read. Redis recommends at most 1,000 nodes; beyond this number the
 /// text is taken for nonsense.
@@ -65,7 +72,8 @@ pub enum EntryState {
     Failed,
     /// `handshake`: met, but not known yet.
     Handshake,
-    /// `noaddr`: known by id only.
+    /// `noaddr`: known by id only. A node that is also `fail` counts as that: the one is what its
+    /// slots suffer from, the other how it came about.
     NoAddress,
 }
 
@@ -102,16 +110,17 @@ impl Direction {
 /// The whole of one node's CLUSTER NODES.
 #[derive(Debug, Clone)]
 pub struct View {
-    myself: NodeId,
+    /// In order of their ids.
     entries: Vec<Arc<Entry>>,
+    /// Where among them the writer's own is.
+    myself: usize,
+    slots_signature: u64,
 }
 
 impl View {
     /// The line of the node whose view this is.
     pub fn myself(&self) -> &Arc<Entry> {
-        // The constructor has seen the line.
-        let i = self.position(self.myself).unwrap_or_default();
-        &self.entries[i]
+        &self.entries[self.myself]
     }
 
     /// All lines, in order of their ids.
@@ -121,21 +130,13 @@ impl View {
 
     /// The line about that node.
     pub fn entry(&self, id: NodeId) -> Option<&Arc<Entry>> {
-        self.position(id).map(|i| &self.entries[i])
-    }
-
-    fn position(&self, id: NodeId) -> Option<usize> {
-        self.entries
-            .binary_search_by_key(&id, |entry| entry.id)
-            .ok()
+        let found = self.entries.binary_search_by_key(&id, |entry| entry.id);
+        found.ok().map(|i| &self.entries[i])
     }
 
     /// A number that two views share when they see the same owner for every slot.
     pub fn slots_signature(&self) -> u64 {
-        self.entries
-            .iter()
-            .filter(|entry| !entry.slots.is_empty())
-            .fold(0, |sum, entry| sum ^ entry.claim)
+        self.slots_signature
     }
 }
 
@@ -170,7 +171,7 @@ pub fn clean(text: &str, max: usize) -> String {
     text.chars()
         .filter(|c| {
             !c.is_control()
-                && !matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+                && !matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
         })
         .take(max)
         .collect()
@@ -222,10 +223,19 @@ impl EntryPool {
         if let Some(pair) = entries.windows(2).find(|pair| pair[0].id == pair[1].id) {
             return Err(ParseError::Twice(pair[0].id));
         }
-        match myself[..] {
-            [myself] => Ok(View { myself, entries }),
-            _ => Err(ParseError::Myself(myself.len())),
-        }
+        let [myself] = myself[..] else {
+            return Err(ParseError::Myself(myself.len()));
+        };
+        let myself = entries.partition_point(|entry| entry.id < myself);
+        let slots_signature = entries
+            .iter()
+            .filter(|entry| !entry.slots.is_empty())
+            .fold(0, |sum, entry| sum ^ entry.claim);
+        Ok(View {
+            entries,
+            myself,
+            slots_signature,
+        })
     }
 }
 
@@ -299,7 +309,9 @@ impl<'a> RawLine<'a> {
                 "fail" => state = EntryState::Failed,
                 "fail?" if state == EntryState::Fine => state = EntryState::Failing,
                 "handshake" => state = EntryState::Handshake,
-                "noaddr" if state != EntryState::Handshake => state = EntryState::NoAddress,
+                "noaddr" if matches!(state, EntryState::Fine | EntryState::Failing) => {
+                    state = EntryState::NoAddress;
+                }
                 // myself, nofailover, noflags, and what later versions add.
                 _ => {}
             }
@@ -308,7 +320,7 @@ impl<'a> RawLine<'a> {
             "-" => None,
             id => Some(id.parse().map_err(|_| "not a master's id")?),
         };
-        let epoch = self.epoch.parse().map_err(|_| "not a config epoch")?;
+        let epoch = number(self.epoch).ok_or("not a config epoch")?;
         let mut set = SlotSet::new();
         let mut open = Vec::new();
         for token in self.slots.split_ascii_whitespace() {
@@ -354,14 +366,20 @@ fn parse_addr(field: &str) -> Result<AddrParts, &'static str> {
         .filter(|name| !name.is_empty() && !name.contains('='))
         .map(|name| clean(name, 255).into());
     let (address, bus_port) = match address.split_once('@') {
-        Some((address, bus)) => (address, Some(bus.parse().map_err(|_| "not a bus port")?)),
+        Some((address, bus)) => (address, Some(number(bus).ok_or("not a bus port")?)),
         None => (address, None),
     };
     let (host, port) = address.rsplit_once(':').ok_or("no port")?;
-    let port = port.parse().map_err(|_| "not a port")?;
+    let port = number(port).ok_or("not a port")?;
     let host = clean(host.trim_matches(['[', ']']), 255);
     let addr = (port != 0 && !host.is_empty()).then(|| Addr::new(&host, port));
     Ok((addr, port, bus_port.filter(|port| *port != 0), hostname))
+}
+
+/// Digits and nothing else: Rust would also take a leading `+`.
+fn number<T: FromStr>(text: &str) -> Option<T> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    digits.then(|| text.parse().ok()).flatten()
 }
 
 enum SlotToken {
@@ -381,197 +399,13 @@ fn parse_slots(token: &str) -> Option<SlotToken> {
             }
         };
         return Some(SlotToken::Open(OpenSlot {
-            slot: Slot::new(slot.parse().ok()?)?,
+            slot: Slot::new(number(slot)?)?,
             direction,
             peer: id.parse().ok()?,
         }));
     }
     let (start, end) = token.split_once('-').unwrap_or((token, token));
-    let start = Slot::new(start.parse().ok()?)?;
-    let end = Slot::new(end.parse().ok()?)?;
+    let start = Slot::new(number(start)?)?;
+    let end = Slot::new(number(end)?)?;
     SlotRange::new(start, end).map(SlotToken::Owned)
-}
-
-/// A server's version, as numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Version {
-    /// Redis or Valkey; they count their versions apart.
-    pub product: Product,
-    /// For example `[7, 0, 15]`.
-    pub numbers: [u16; 3],
-}
-
-/// Who wrote the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Product {
-    /// Redis.
-    Redis,
-    /// Valkey.
-    Valkey,
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [major, minor, patch] = self.numbers;
-        let product = match self.product {
-            Product::Redis => "redis",
-            Product::Valkey => "valkey",
-        };
-        write!(f, "{product} {major}.{minor}.{patch}")
-    }
-}
-
-/// What INFO tells, as far as it is used. A field that a server does not write is `None`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Info {
-    /// The server and its version. Valkey writes `redis_version:7.2.4` beside its own.
-    pub version: Option<Version>,
-    /// Whether it runs as a cluster node.
-    pub cluster_enabled: Option<bool>,
-    /// A random id that changes whenever the process starts.
-    pub run_id: Option<Arc<str>>,
-    /// Seconds since it started.
-    pub uptime: Option<u64>,
-    /// Its process id; 1 in most containers.
-    pub process_id: Option<u64>,
-    /// Started by systemd or upstart, which start it again when it dies (Redis ≥ 6.2).
-    pub supervised: bool,
-    /// Still reading its data from disk.
-    pub loading: bool,
-    /// Whether it writes an append-only file.
-    pub aof_enabled: bool,
-    /// Bytes in use.
-    pub used_memory: Option<u64>,
-    /// The limit in bytes; 0 stands for none.
-    pub maxmemory: Option<u64>,
-    /// The link to its master, of a replica.
-    pub master_link: Option<MasterLink>,
-    /// Replicas that this node sees in state `online`.
-    pub online_replicas: usize,
-    /// Where it stands (Valkey ≥ 8).
-    pub availability_zone: Option<Arc<str>>,
-    /// Keys of each database that holds any.
-    pub keys: Vec<(u32, u64)>,
-}
-
-/// The state of a replica's link to its master.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MasterLink {
-    /// Up.
-    Up,
-    /// Down while a whole copy is under way.
-    Syncing,
-    /// Down, for so many seconds where the server tells.
-    Down(Option<u64>),
-}
-
-impl Info {
-    /// Reads INFO; lines that are not known are passed over.
-    pub fn parse(text: &str) -> Self {
-        let fields: HashMap<&str, &str> = text
-            .lines()
-            .filter(|line| !line.starts_with('#'))
-            .filter_map(|line| line.split_once(':'))
-            .collect();
-        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
-        let flag = |name: &str| fields.get(name).map(|value| *value == "1");
-        let word = |name: &str| {
-            let value = clean(fields.get(name)?, 255);
-            (!value.is_empty()).then(|| Arc::from(value))
-        };
-        let version = |name: &str, product| {
-            let numbers = parse_version(fields.get(name)?)?;
-            Some(Version { product, numbers })
-        };
-        let master_link = fields.get("master_link_status").map(|status| {
-            if *status == "up" {
-                MasterLink::Up
-            } else if flag("master_sync_in_progress") == Some(true) {
-                MasterLink::Syncing
-            } else {
-                MasterLink::Down(number("master_link_down_since_seconds"))
-            }
-        });
-        let mut keys: Vec<(u32, u64)> = fields
-            .iter()
-            .filter_map(|(name, value)| {
-                let db = name.strip_prefix("db")?.parse().ok()?;
-                let count = value
-                    .split(',')
-                    .find_map(|part| part.strip_prefix("keys="))?;
-                Some((db, count.parse().ok()?))
-            })
-            .collect();
-        keys.sort_unstable();
-        Self {
-            version: version("valkey_version", Product::Valkey)
-                .or_else(|| version("redis_version", Product::Redis)),
-            cluster_enabled: flag("cluster_enabled"),
-            run_id: word("run_id"),
-            uptime: number("uptime_in_seconds"),
-            process_id: number("process_id"),
-            supervised: fields
-                .get("process_supervised")
-                .is_some_and(|by| matches!(*by, "systemd" | "upstart")),
-            loading: flag("loading") == Some(true),
-            aof_enabled: flag("aof_enabled") == Some(true),
-            used_memory: number("used_memory"),
-            maxmemory: number("maxmemory"),
-            master_link,
-            online_replicas: fields
-                .iter()
-                .filter(|(name, value)| {
-                    name.strip_prefix("slave")
-                        .is_some_and(|n| n.parse::<u32>().is_ok())
-                        && value.split(',').any(|part| part == "state=online")
-                })
-                .count(),
-            availability_zone: word("availability_zone"),
-            keys,
-        }
-    }
-
-    /// Keys in all databases together.
-    pub fn total_keys(&self) -> u64 {
-        self.keys
-            .iter()
-            .fold(0, |sum: u64, (_, count)| sum.saturating_add(*count))
-    }
-}
-
-/// `7.0.15`, `8.2`, `7.9.240-rc1`: the leading numbers, missing ones as 0.
-fn parse_version(text: &str) -> Option<[u16; 3]> {
-    let mut numbers = [0; 3];
-    for (i, part) in text.splitn(3, '.').enumerate() {
-        let digits = part.split(|c: char| !c.is_ascii_digit()).next()?;
-        numbers[i] = digits.parse().ok()?;
-    }
-    Some(numbers)
-}
-
-/// What CLUSTER INFO tells, as far as it is used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct ClusterInfo {
-    /// `cluster_state:ok`: this node serves.
-    pub ok: bool,
-    /// How many nodes it knows, itself and handshakes included.
-    pub known_nodes: usize,
-    /// The highest epoch it has seen.
-    pub current_epoch: u64,
-}
-
-impl ClusterInfo {
-    /// Reads CLUSTER INFO; what is missing counts as 0 and as not ok.
-    pub fn parse(text: &str) -> Self {
-        let mut info = Self::default();
-        for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
-            match name {
-                "cluster_state" => info.ok = value == "ok",
-                "cluster_known_nodes" => info.known_nodes = value.parse().unwrap_or_default(),
-                "cluster_current_epoch" => info.current_epoch = value.parse().unwrap_or_default(),
-                _ => {}
-            }
-        }
-        info
-    }
 }

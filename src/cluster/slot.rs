@@ -134,8 +134,11 @@ impl SlotSet {
 
     /// Adds a range.
     pub fn insert_range(&mut self, range: SlotRange) {
-        for slot in range.slots() {
-            self.insert(slot);
+        let (first, last) = (usize::from(range.start.0), usize::from(range.end.0));
+        for i in first / 64..=last / 64 {
+            let from = if i == first / 64 { first % 64 } else { 0 };
+            let to = if i == last / 64 { last % 64 } else { 63 };
+            self.words[i] |= (u64::MAX << from) & (u64::MAX >> (63 - to));
         }
     }
 
@@ -182,7 +185,15 @@ impl SlotSet {
 
     /// Its slots, in order.
     pub fn iter(&self) -> impl Iterator<Item = Slot> + '_ {
-        Slot::all().filter(|slot| self.contains(*slot))
+        self.words.iter().zip(0..).flat_map(|(word, i): (_, u16)| {
+            let mut rest = *word;
+            std::iter::from_fn(move || {
+                let bit = rest.trailing_zeros() as u16;
+                // Clears the lowest bit, or finds that none is left.
+                rest &= rest.checked_sub(1)?;
+                Some(Slot(i * 64 + bit))
+            })
+        })
     }
 
     /// Its slots as the fewest ranges, in order.
@@ -230,7 +241,13 @@ impl FromIterator<SlotRange> for SlotSet {
 /// Ranges joined by commas, as redis-trib.rb wrote them: `0-5460,5500`. Empty for no slot.
 impl fmt::Display for SlotSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_ranges(f, &self.ranges())
+        for (i, range) in self.ranges().iter().enumerate() {
+            if i > 0 {
+                f.write_str(",")?;
+            }
+            write!(f, "{range}")?;
+        }
+        Ok(())
     }
 }
 
@@ -238,16 +255,6 @@ impl fmt::Debug for SlotSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SlotSet({self})")
     }
-}
-
-fn write_ranges(f: &mut fmt::Formatter<'_>, ranges: &[SlotRange]) -> fmt::Result {
-    for (i, range) in ranges.iter().enumerate() {
-        if i > 0 {
-            f.write_str(",")?;
-        }
-        write!(f, "{range}")?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -282,6 +289,17 @@ mod tests {
     }
 
     #[test]
+    fn ranges_are_never_empty() {
+        let range = |start, end| SlotRange::new(slot(start), slot(end));
+        assert_eq!(range(5, 3), None);
+        let one = range(5, 5).unwrap();
+        assert_eq!((one.count(), one.to_string()), (1, "5".to_string()));
+        let all = range(0, 16383).unwrap();
+        assert_eq!((all.count(), all.to_string()), (16384, "0-16383".into()));
+        assert_eq!(all.slots().count(), 16384);
+    }
+
+    #[test]
     fn ranges_read_as_people_write_them() {
         let set: SlotSet = [0, 1, 2, 5, 7, 8, 16383].map(slot).into_iter().collect();
         assert_eq!(set.to_string(), "0-2,5,7-8,16383");
@@ -291,6 +309,29 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_set_holds_what_was_put_in(
+            ranges in proptest::collection::vec((0..SLOTS, 0..SLOTS), 0..4),
+            out in proptest::collection::vec(0..SLOTS, 0..20),
+        ) {
+            let mut plain = std::collections::BTreeSet::new();
+            let mut set = SlotSet::new();
+            for (a, b) in ranges {
+                let (start, end) = (a.min(b), a.max(b));
+                plain.extend(start..=end);
+                set.insert_range(SlotRange::new(slot(start), slot(end)).unwrap());
+            }
+            for number in out {
+                prop_assert_eq!(set.contains(slot(number)), plain.contains(&number));
+                plain.remove(&number);
+                set.remove(slot(number));
+                prop_assert!(!set.contains(slot(number)));
+            }
+            prop_assert_eq!(set.count(), plain.len());
+            prop_assert_eq!(set.is_empty(), plain.is_empty());
+            prop_assert!(set.iter().map(Slot::number).eq(plain));
+        }
+
         #[test]
         fn ranges_lose_and_invent_nothing(numbers in proptest::collection::vec(0..SLOTS, 0..200)) {
             let set: SlotSet = numbers.iter().copied().map(slot).collect();

@@ -3,13 +3,14 @@
 //! A node that answers is believed about itself; one that does not is described by the line that
 //! most of the others share.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::node::{NodeId, Role};
 use super::observation::{Observation, Seen};
 use super::parse::{Entry, EntryState, OpenSlot};
-use super::slot::{Slot, SlotSet};
+use super::slot::{SLOTS, Slot, SlotSet};
 
 /// The one picture.
 #[derive(Debug, Clone)]
@@ -39,7 +40,7 @@ pub struct Member {
     pub standing: Standing,
 }
 
-/// How the other members that answered see a node; each a number of members.
+/// How the other members that answered see a node: numbers of members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Standing {
     /// Members that answered, the node itself left out.
@@ -54,24 +55,61 @@ pub struct Standing {
     pub failing: usize,
     /// Those that say `handshake`.
     pub handshake: usize,
-    /// Those that say `noaddr`.
+    /// Those that say `noaddr`, and not `fail` as well.
     pub no_address: usize,
+    /// It did not answer us either.
+    pub silent: bool,
 }
 
 impl Standing {
-    /// More than half of the members that answered hold it for dead.
+    /// More than half of the members that answered hold it for dead: they say `fail`, which takes
+    /// a majority of masters; or `fail?`, and it does not answer us either. Of two masters the one
+    /// that is left can never say more than `fail?` (Redis Cluster specification, "Failure
+    /// detection").
     pub fn is_down(&self) -> bool {
-        self.failed * 2 > self.asked
+        let doubted = if self.silent { self.failing } else { 0 };
+        (self.failed + doubted) * 2 > self.asked
+    }
+
+    /// Nobody is sent to it: it is down, or more than half know no address of it.
+    pub fn is_lost(&self) -> bool {
+        self.is_down() || self.no_address * 2 > self.asked
     }
 }
 
 /// Members that see the same owners of all slots.
 #[derive(Debug, Clone)]
 pub struct Opinion {
-    /// Who they are.
+    /// Who they are; never empty.
     pub held_by: Vec<NodeId>,
+    /// The lines of the owners that they see. A thousand members may hold a thousand opinions,
+    /// so the owner of each slot is worked out only where opinions are compared.
+    owners: Vec<Arc<Entry>>,
+}
+
+impl Opinion {
     /// The owner of each slot, in slot order.
-    pub owners: Vec<Option<NodeId>>,
+    fn owner_by_slot(&self) -> Vec<Option<NodeId>> {
+        let mut owners = vec![None; usize::from(SLOTS)];
+        for entry in &self.owners {
+            for slot in entry.slots.iter().flat_map(|range| range.slots()) {
+                owners[usize::from(slot.number())] = Some(entry.id);
+            }
+        }
+        owners
+    }
+
+    /// Where two opinions differ: the slots, by what the one and the other see as their owner.
+    pub fn difference(&self, other: &Self) -> BTreeMap<(Option<NodeId>, Option<NodeId>), SlotSet> {
+        let mut by_owners: BTreeMap<_, SlotSet> = BTreeMap::new();
+        let (ours, theirs) = (self.owner_by_slot(), other.owner_by_slot());
+        for (slot, owners) in Slot::all().zip(ours.into_iter().zip(theirs)) {
+            if owners.0 != owners.1 {
+                by_owners.entry(owners).or_default().insert(slot);
+            }
+        }
+        by_owners
+    }
 }
 
 impl Topology {
@@ -91,7 +129,8 @@ impl Topology {
             .values()
             .map(|node| {
                 let mut standing = standings.remove(&node.id).unwrap_or_default();
-                standing.asked = answered - usize::from(node.report().is_some());
+                standing.silent = node.report().is_none();
+                standing.asked = answered - usize::from(!standing.silent);
                 let member = match &node.seen {
                     Seen::Report(report) => Member::from_entry(report.view.myself(), standing),
                     _ => match prevailing_entry(observation, node.id) {
@@ -122,25 +161,29 @@ impl Topology {
             .filter(move |member| member.role == Role::Replica && member.master == Some(master))
     }
 
-    /// Slots that a member which is not down claims.
+    /// Masters that clients can be sent to.
+    fn serving(&self) -> impl Iterator<Item = &Member> {
+        self.masters().filter(|member| !member.standing.is_lost())
+    }
+
+    /// Slots that a master claims which is not lost.
     pub fn served(&self) -> SlotSet {
-        self.masters()
-            .filter(|member| !member.standing.is_down())
+        self.serving()
             .fold(SlotSet::new(), |sum, member| sum.union(&member.slots))
     }
 
-    /// Slots that more than one member which is not down claims, with the claimants.
+    /// Slots that more than one master claims which is not lost, with the claimants.
     pub fn contested(&self) -> BTreeMap<Vec<NodeId>, SlotSet> {
-        let alive = || self.masters().filter(|member| !member.standing.is_down());
         let mut once = SlotSet::new();
         let mut twice = SlotSet::new();
-        for member in alive() {
+        for member in self.serving() {
             twice = twice.union(&once.intersection(&member.slots));
             once = once.union(&member.slots);
         }
         let mut by_claimants: BTreeMap<Vec<NodeId>, SlotSet> = BTreeMap::new();
         for slot in twice.iter() {
-            let claimants = alive()
+            let claimants = self
+                .serving()
                 .filter(|member| member.slots.contains(slot))
                 .map(|member| member.id)
                 .collect();
@@ -165,7 +208,7 @@ impl Topology {
     /// without slots, each followed by its replicas; last, replicas of nobody that is known.
     pub fn reading_order(&self) -> Vec<&Member> {
         let mut masters: Vec<&Member> = self.masters().collect();
-        masters.sort_by_key(|member| {
+        masters.sort_by_cached_key(|member| {
             let first = member.slots.iter().next().map(Slot::number);
             (first.is_none(), first, member.id)
         });
@@ -270,32 +313,13 @@ fn opinions(observation: &Observation) -> Vec<Opinion> {
                 .and_then(|id| observation.nodes.get(id))
                 .and_then(|node| node.report())
                 .map(|report| &report.view);
-            let mut owners = vec![None; usize::from(super::slot::SLOTS)];
-            for entry in view.into_iter().flat_map(|view| view.entries()) {
-                for slot in entry.slots.iter().flat_map(|range| range.slots()) {
-                    owners[usize::from(slot.number())] = Some(entry.id);
-                }
+            let entries = view.into_iter().flat_map(|view| view.entries());
+            Opinion {
+                held_by,
+                owners: entries.filter(|e| !e.slots.is_empty()).cloned().collect(),
             }
-            Opinion { held_by, owners }
         })
         .collect();
-    opinions.sort_by_key(|opinion| (std::cmp::Reverse(opinion.held_by.len()), opinion.held_by[0]));
+    opinions.sort_by_key(|opinion| (Reverse(opinion.held_by.len()), opinion.held_by[0]));
     opinions
-}
-
-/// Where two opinions differ: the slots, by what the one and the other see as their owner.
-pub fn difference(
-    one: &Opinion,
-    other: &Opinion,
-) -> BTreeMap<(Option<NodeId>, Option<NodeId>), SlotSet> {
-    let mut by_owners: BTreeMap<_, SlotSet> = BTreeMap::new();
-    for (slot, owners) in Slot::all().zip(one.owners.iter().zip(&other.owners)) {
-        if owners.0 != owners.1 {
-            by_owners
-                .entry((*owners.0, *owners.1))
-                .or_default()
-                .insert(slot);
-        }
-    }
-    by_owners
 }

@@ -1,0 +1,72 @@
+//! Hosts and zones: what dies together.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Code, Judge};
+use crate::cluster::node::NodeId;
+use crate::cluster::slot::SlotSet;
+
+/// Where a node stands, as far as that is known.
+type Place<'b> = dyn Fn(NodeId) -> Option<&'b str> + 'b;
+
+impl<'a> Judge<'a> {
+    pub(super) fn placement(&mut self, zones: &BTreeMap<NodeId, String>) {
+        let nodes = &self.observation.nodes;
+        let host = |id: NodeId| nodes.get(&id).and_then(|node| node.host());
+        let zone = |id: NodeId| zones.get(&id).map(String::as_str);
+        let hosts: Vec<&str> = nodes.values().filter_map(|node| node.host()).collect();
+        let distinct: BTreeSet<&str> = hosts.iter().copied().collect();
+        match distinct.first() {
+            // The replicas and the quorum can't but stand there too.
+            Some(only) if distinct.len() == 1 && hosts.len() > 1 => {
+                let message = format!("all {} nodes stand on one host, {only}", hosts.len());
+                self.add(Code::OneHost, message, &[], SlotSet::new());
+            }
+            _ => {
+                self.together(Code::ReplicaSameHost, "host", &host);
+                self.quorum(Code::HostQuorum, "on host", &host);
+            }
+        }
+        self.together(Code::ReplicaSameZone, "zone", &zone);
+        self.quorum(Code::ZoneQuorum, "in zone", &zone);
+    }
+
+    fn together(&mut self, code: Code, what: &str, place: &Place<'_>) {
+        let beside: Vec<NodeId> = self
+            .topology
+            .members
+            .values()
+            .filter(|member| {
+                let own = place(member.id);
+                own.is_some() && own == member.master.and_then(place)
+            })
+            .map(|member| member.id)
+            .collect();
+        self.add_nodes(code, &beside, |names| {
+            format!("replicas that share the {what} of their master: {names}")
+        });
+    }
+
+    /// A place that holds more than half of the masters takes failover with it: replicas are voted
+    /// for by a majority of the masters with slots (Redis Cluster specification, "Replica election
+    /// and promotion").
+    fn quorum(&mut self, code: Code, place_words: &str, place: &Place<'_>) {
+        let mut by_place: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
+        let mut voters = 0;
+        for master in self.topology.masters().filter(|m| !m.slots.is_empty()) {
+            voters += 1;
+            if let Some(at) = place(master.id) {
+                by_place.entry(at).or_default().push(master.id);
+            }
+        }
+        for (at, masters) in by_place {
+            if masters.len() * 2 > voters && voters > 1 {
+                let message = format!(
+                    "{} of {voters} masters stand {place_words} {at}: without it no failover can be voted",
+                    masters.len()
+                );
+                self.add(code, message, &masters, SlotSet::new());
+            }
+        }
+    }
+}

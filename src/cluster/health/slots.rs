@@ -1,0 +1,337 @@
+//! Slots: uncovered, claimed twice, open, and whom the members see as their owners.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Code, Judge, Stability, count, redis_cli, shown, slots_are};
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::parse::{Direction, MasterLink, OpenSlot};
+use crate::cluster::slot::SlotSet;
+use crate::cluster::topology::{Member, Opinion};
+
+/// Slots on the same way, at the same stage.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Way {
+    source: NodeId,
+    target: NodeId,
+    stage: Stage,
+}
+
+/// Which ends say that a slot is open.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    Both,
+    MigratingOnly,
+    ImportingOnly,
+}
+
+impl Judge<'_> {
+    pub(super) fn slots(&mut self) {
+        self.uncovered();
+        for (claimants, slots) in self.topology.contested() {
+            let message = format!(
+                "{} claimed by {}: {}",
+                slots_are(&slots),
+                count(claimants.len(), "master", "masters"),
+                self.names(&claimants),
+            );
+            self.add(Code::SlotsContested, message, &claimants, slots);
+            self.remedy_if_settling();
+        }
+        self.open_slots();
+    }
+
+    fn uncovered(&mut self) {
+        let claimed = self
+            .topology
+            .masters()
+            .fold(SlotSet::new(), |sum, member| sum.union(&member.slots));
+        let unassigned = SlotSet::full().difference(&claimed);
+        if !unassigned.is_empty() {
+            let message = format!(
+                "{} no owner: {}",
+                count(unassigned.count(), "slot has", "slots have"),
+                shown(&unassigned)
+            );
+            self.add(Code::SlotsUncovered, message, &[], unassigned);
+            self.remedy_if_settling();
+        }
+        let served = self.topology.served();
+        for member in self.topology.masters() {
+            if !member.standing.is_lost() {
+                continue;
+            }
+            let lost = member.slots.difference(&served);
+            if lost.is_empty() {
+                continue;
+            }
+            let fate = if member.standing.is_down() {
+                "is down"
+            } else {
+                "has no known address"
+            };
+            let message = format!(
+                "{} not served, as {} {fate}{}: {}",
+                count(lost.count(), "slot is", "slots are"),
+                self.name(member.id),
+                self.why_nobody_took_over(member),
+                shown(&lost),
+            );
+            self.add(Code::SlotsUncovered, message, &[member.id], lost);
+            self.remedy(self.failover(member));
+        }
+    }
+
+    fn why_nobody_took_over(&self, master: &Member) -> &'static str {
+        let mut replicas = self.topology.replicas_of(master.id).peekable();
+        if replicas.peek().is_none() {
+            " and has no replica"
+        } else if replicas.all(|replica| replica.standing.is_down()) {
+            " and so are its replicas"
+        } else if !self.has_quorum() {
+            ", and too few masters are up to vote for a replica"
+        } else {
+            ""
+        }
+    }
+
+    /// Whether enough masters are up to vote for a replica: more than half of those with slots
+    /// (Redis Cluster specification, "Replica election and promotion").
+    fn has_quorum(&self) -> bool {
+        let voters = || self.topology.masters().filter(|m| !m.slots.is_empty());
+        let up = voters().filter(|master| !master.standing.is_lost()).count();
+        up * 2 > voters().count()
+    }
+
+    /// CLUSTER FAILOVER FORCE on the replica that had its dead master longest. Not for a master
+    /// that answers us, since it may still take writes; not to a replica whose copy is not whole.
+    /// TAKEOVER, which needs no votes, is never named: the majority may live where we can't see it,
+    /// and elect another.
+    fn failover(&self, master: &Member) -> Option<String> {
+        if !master.standing.silent || !self.has_quorum() {
+            return None;
+        }
+        let (_, dial) = self
+            .topology
+            .replicas_of(master.id)
+            .filter_map(|replica| {
+                let node = self.node(replica.id)?;
+                let info = &node.report()?.info;
+                match info.master_link? {
+                    MasterLink::Down(Some(since)) if !info.loading => {
+                        Some((since, node.dial.as_ref()?))
+                    }
+                    _ => None,
+                }
+            })
+            .min_by_key(|(since, _)| *since)?;
+        Some(redis_cli(dial, "CLUSTER FAILOVER FORCE"))
+    }
+
+    fn open_slots(&mut self) {
+        let told: BTreeSet<(NodeId, OpenSlot)> = self
+            .topology
+            .open_slots()
+            .filter(|(member, open)| !self.repeats_its_master(member, open))
+            .map(|(member, open)| (member.id, open))
+            .collect();
+        let mut ways: BTreeMap<Way, SlotSet> = BTreeMap::new();
+        for (id, open) in &told {
+            let (source, target, direction) = match open.direction {
+                Direction::Migrating => (*id, open.peer, Direction::Importing),
+                Direction::Importing => (open.peer, *id, Direction::Migrating),
+            };
+            let answer = OpenSlot {
+                slot: open.slot,
+                direction,
+                peer: *id,
+            };
+            let stage = if told.contains(&(open.peer, answer)) {
+                Stage::Both
+            } else if open.direction == Direction::Migrating {
+                Stage::MigratingOnly
+            } else {
+                Stage::ImportingOnly
+            };
+            let way = Way {
+                source,
+                target,
+                stage,
+            };
+            ways.entry(way).or_default().insert(open.slot);
+        }
+        for (way, slots) in ways {
+            let open = slots_are(&slots);
+            let source = self.end(way.source, &slots);
+            let target = self.end(way.target, &slots);
+            let message = match way.stage {
+                Stage::Both => format!("{open} moving from {source} to {target}"),
+                Stage::MigratingOnly => format!(
+                    "{open} migrating on {source} to {target}, which {}",
+                    self.other_end(way.target, "is not importing it")
+                ),
+                Stage::ImportingOnly => format!(
+                    "{open} importing on {target} from {source}, which {}",
+                    self.other_end(way.source, "is not migrating it")
+                ),
+            };
+            let remedy = self.close(&way, &slots);
+            self.add(Code::SlotsOpen, message, &[way.source, way.target], slots);
+            self.remedy(remedy);
+        }
+    }
+
+    /// From Valkey 8 on replicas know the open slots of their master (protocol.md section 2).
+    fn repeats_its_master(&self, member: &Member, open: &OpenSlot) -> bool {
+        let master = member.master.and_then(|id| self.topology.members.get(&id));
+        let is_told_by =
+            |master: &Member| master.role == Role::Master && master.open.contains(open);
+        member.role == Role::Replica && master.is_some_and(is_told_by)
+    }
+
+    /// A node at one end of open slots, with the keys that it holds in them where they were counted.
+    fn end(&self, id: NodeId, slots: &SlotSet) -> String {
+        let name = self.name(id);
+        match self.keys_in(id, slots) {
+            Some(keys) => format!("{name} with {}", count(keys, "key", "keys")),
+            None => name,
+        }
+    }
+
+    fn other_end(&self, id: NodeId, silent_about_it: &'static str) -> &'static str {
+        match self.node(id) {
+            None => "no member knows",
+            Some(node) if node.report().is_none() => "does not answer",
+            Some(_) => silent_about_it,
+        }
+    }
+
+    /// `None` where not all of them were counted.
+    fn keys_in(&self, id: NodeId, slots: &SlotSet) -> Option<usize> {
+        let report = self.node(id)?.report()?;
+        let counts = slots
+            .iter()
+            .map(|slot| report.open_keys.get(&slot).copied());
+        let sum = counts.sum::<Option<u64>>()?;
+        usize::try_from(sum).ok()
+    }
+
+    /// SETSLOT STABLE where one end has forgotten the move, and the target holds no key: nothing
+    /// is left to be moved, or brought back. Both ends have to be masters that say so themselves,
+    /// with all their data in memory.
+    fn close(&self, way: &Way, slots: &SlotSet) -> Option<String> {
+        let is_sound = |id: NodeId| {
+            let master = self.topology.members.get(&id).map(|member| member.role);
+            let report = self.node(id).and_then(|node| node.report());
+            master == Some(Role::Master) && report.is_some_and(|report| !report.info.loading)
+        };
+        if !is_sound(way.source) || !is_sound(way.target) {
+            return None;
+        }
+        let stale = match way.stage {
+            Stage::Both => return None,
+            Stage::MigratingOnly => way.source,
+            Stage::ImportingOnly => way.target,
+        };
+        if self.keys_in(way.target, slots) != Some(0) {
+            return None;
+        }
+        let ranges = slots.ranges();
+        if slots.count() == 1 {
+            return self.redis_cli(stale, &format!("CLUSTER SETSLOT {slots} STABLE"));
+        }
+        let numbers: Vec<String> = ranges
+            .iter()
+            .map(|range| match range.count() {
+                1 => range.to_string(),
+                _ => format!("$(seq {} {})", range.start(), range.end()),
+            })
+            .collect();
+        let command = self.redis_cli(stale, "CLUSTER SETSLOT $slot STABLE")?;
+        Some(format!(
+            "for slot in {}; do {command}; done",
+            numbers.join(" ")
+        ))
+    }
+
+    pub(super) fn views(&mut self) {
+        /// Opinions that are told one by one; in a cluster that falls to pieces every member
+        /// may have its own.
+        const TOLD: usize = 4;
+        let Some((most, others)) = self.topology.opinions.split_first() else {
+            return;
+        };
+        for other in others.iter().take(TOLD) {
+            let mut slots = SlotSet::new();
+            let mut parts = Vec::new();
+            for ((theirs, ours), differing) in other.difference(most) {
+                let owner = |id: Option<NodeId>| match id {
+                    Some(id) => self.name(id),
+                    None => "nobody".to_string(),
+                };
+                parts.push(format!(
+                    "{} at {} instead of {}",
+                    shown(&differing),
+                    owner(theirs),
+                    owner(ours)
+                ));
+                slots = slots.union(&differing);
+            }
+            let more = parts.len().saturating_sub(TOLD);
+            parts.truncate(TOLD);
+            if more > 0 {
+                parts.push(format!(
+                    "and {}",
+                    count(more, "difference more", "differences more")
+                ));
+            }
+            self.view_differs(&other.held_by, &parts.join("; "), slots);
+        }
+        let rest: Vec<NodeId> = others
+            .iter()
+            .skip(TOLD)
+            .flat_map(|opinion| opinion.held_by.iter().copied())
+            .collect();
+        if !rest.is_empty() {
+            let slots = others
+                .iter()
+                .skip(TOLD)
+                .flat_map(|opinion| opinion.difference(most).into_values())
+                .fold(SlotSet::new(), |sum, slots| sum.union(&slots));
+            let ways = others.len() - TOLD;
+            let what = format!(
+                "{} in {}",
+                shown(&slots),
+                count(ways, "other way", "other ways")
+            );
+            self.view_differs(&rest, &what, slots);
+        }
+    }
+
+    fn view_differs(&mut self, held_by: &[NodeId], what: &str, slots: SlotSet) {
+        let all: usize = self
+            .topology
+            .opinions
+            .iter()
+            .map(|o: &Opinion| o.held_by.len())
+            .sum();
+        let settling = match self.stability {
+            Stability::Unknown => "",
+            Stability::Settling => " (still changing)",
+            Stability::Stuck => " (not changing by itself)",
+        };
+        let message = format!(
+            "{} of {all} members {} other owners than {}{settling}: {} {} {what}",
+            held_by.len(),
+            if held_by.len() == 1 { "sees" } else { "see" },
+            if held_by.len() * 2 == all {
+                "the other half"
+            } else {
+                "most"
+            },
+            self.names(held_by),
+            if held_by.len() == 1 { "sees" } else { "see" },
+        );
+        self.add(Code::ViewsDiffer, message, held_by, slots);
+        self.remedy_if_settling();
+    }
+}

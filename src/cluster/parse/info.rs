@@ -1,0 +1,194 @@
+//! `INFO` and `CLUSTER INFO`: what a node tells of itself.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use super::clean;
+
+/// A server's version, as numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version {
+    /// Redis or Valkey; they count their versions apart.
+    pub product: Product,
+    /// For example `[7, 0, 15]`.
+    pub numbers: [u16; 3],
+}
+
+/// Who wrote the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Product {
+    /// Redis.
+    Redis,
+    /// Valkey.
+    Valkey,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [major, minor, patch] = self.numbers;
+        let product = match self.product {
+            Product::Redis => "redis",
+            Product::Valkey => "valkey",
+        };
+        write!(f, "{product} {major}.{minor}.{patch}")
+    }
+}
+
+/// What INFO tells, as far as it is used. A field that a server does not write is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Info {
+    /// The server and its version. Valkey writes `redis_version:7.2.4` beside its own.
+    pub version: Option<Version>,
+    /// Whether it runs as a cluster node.
+    pub cluster_enabled: Option<bool>,
+    /// A random id that changes whenever the process starts.
+    pub run_id: Option<Arc<str>>,
+    /// Seconds since it started.
+    pub uptime: Option<u64>,
+    /// Its process id; 1 in most containers.
+    pub process_id: Option<u64>,
+    /// Started by systemd or upstart, which start it again when it dies (Redis ≥ 6.2).
+    pub supervised: bool,
+    /// Still reading its data from disk.
+    pub loading: bool,
+    /// Whether it writes an append-only file.
+    pub aof_enabled: bool,
+    /// Bytes in use.
+    pub used_memory: Option<u64>,
+    /// The limit in bytes; 0 stands for none.
+    pub maxmemory: Option<u64>,
+    /// Keys that were thrown out for want of memory since the start.
+    pub evicted_keys: Option<u64>,
+    /// The link to its master, of a replica.
+    pub master_link: Option<MasterLink>,
+    /// Replicas that this node sees in state `online`.
+    pub online_replicas: usize,
+    /// Where it stands (Valkey ≥ 8).
+    pub availability_zone: Option<Arc<str>>,
+    /// Keys of each database that holds any.
+    pub keys: Vec<(u32, u64)>,
+}
+
+/// The state of a replica's link to its master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MasterLink {
+    /// Up.
+    Up,
+    /// Down while a whole copy is under way.
+    Syncing,
+    /// Down, for so many seconds where the server tells.
+    Down(Option<u64>),
+}
+
+impl Info {
+    /// Reads INFO; lines that are not known are passed over.
+    pub fn parse(text: &str) -> Self {
+        let fields: HashMap<&str, &str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once(':'))
+            .collect();
+        let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
+        let flag = |name: &str| fields.get(name).map(|value| *value == "1");
+        let word = |name: &str| {
+            let value = clean(fields.get(name)?, 255);
+            (!value.is_empty()).then(|| Arc::from(value))
+        };
+        let version = |name: &str, product| {
+            let numbers = parse_version(fields.get(name)?)?;
+            Some(Version { product, numbers })
+        };
+        let master_link = fields.get("master_link_status").map(|status| {
+            if *status == "up" {
+                MasterLink::Up
+            } else if flag("master_sync_in_progress") == Some(true) {
+                MasterLink::Syncing
+            } else {
+                MasterLink::Down(number("master_link_down_since_seconds"))
+            }
+        });
+        let mut keys: Vec<(u32, u64)> = fields
+            .iter()
+            .filter_map(|(name, value)| {
+                let db = name.strip_prefix("db")?.parse().ok()?;
+                let count = value
+                    .split(',')
+                    .find_map(|part| part.strip_prefix("keys="))?;
+                Some((db, count.parse().ok()?))
+            })
+            .collect();
+        keys.sort_unstable();
+        Self {
+            version: version("valkey_version", Product::Valkey)
+                .or_else(|| version("redis_version", Product::Redis)),
+            cluster_enabled: flag("cluster_enabled"),
+            run_id: word("run_id"),
+            uptime: number("uptime_in_seconds"),
+            process_id: number("process_id"),
+            supervised: fields
+                .get("process_supervised")
+                .is_some_and(|by| matches!(*by, "systemd" | "upstart")),
+            loading: flag("loading") == Some(true),
+            aof_enabled: flag("aof_enabled") == Some(true),
+            used_memory: number("used_memory"),
+            maxmemory: number("maxmemory"),
+            evicted_keys: number("evicted_keys"),
+            master_link,
+            online_replicas: fields
+                .iter()
+                .filter(|(name, value)| {
+                    name.strip_prefix("slave")
+                        .is_some_and(|n| n.parse::<u32>().is_ok())
+                        && value.split(',').any(|part| part == "state=online")
+                })
+                .count(),
+            availability_zone: word("availability_zone"),
+            keys,
+        }
+    }
+
+    /// Keys in all databases together.
+    pub fn total_keys(&self) -> u64 {
+        self.keys
+            .iter()
+            .fold(0, |sum: u64, (_, count)| sum.saturating_add(*count))
+    }
+}
+
+/// `7.0.15`, `8.2`, `7.9.240-rc1`: the leading numbers, missing ones as 0.
+fn parse_version(text: &str) -> Option<[u16; 3]> {
+    let mut numbers = [0; 3];
+    for (i, part) in text.splitn(3, '.').enumerate() {
+        let digits = part.split(|c: char| !c.is_ascii_digit()).next()?;
+        numbers[i] = digits.parse().ok()?;
+    }
+    Some(numbers)
+}
+
+/// What CLUSTER INFO tells, as far as it is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClusterInfo {
+    /// `cluster_state:ok`: this node serves.
+    pub ok: bool,
+    /// How many nodes it knows, itself and handshakes included.
+    pub known_nodes: usize,
+    /// The highest epoch it has seen.
+    pub current_epoch: u64,
+}
+
+impl ClusterInfo {
+    /// Reads CLUSTER INFO; what is missing counts as 0 and as not ok.
+    pub fn parse(text: &str) -> Self {
+        let mut info = Self::default();
+        for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+            match name {
+                "cluster_state" => info.ok = value == "ok",
+                "cluster_known_nodes" => info.known_nodes = value.parse().unwrap_or_default(),
+                "cluster_current_epoch" => info.current_epoch = value.parse().unwrap_or_default(),
+                _ => {}
+            }
+        }
+        info
+    }
+}
