@@ -143,9 +143,9 @@ impl Execution {
             let Some(next) = round.first().map(phase_of) else {
                 continue;
             };
-            // Before the first step, since people take their time at a prompt; and before each
-            // round of meetings.
-            if phase.is_none() || next == Phase::Meet {
+            // Before the first step, since people take their time at a prompt; and right before the
+            // nodes meet, which takes all of its rounds together some 50 ms.
+            if phase.is_none() || (next == Phase::Meet && phase != Some(next)) {
                 self.look_again().await?;
             }
             if phase != Some(next) {
@@ -208,19 +208,23 @@ impl Execution {
                     found,
                 });
             }
-            // Handshakes have passing ids.
-            let stranger = view.entries().find(|entry| {
-                entry.state != EntryState::Handshake && !self.parties.contains_key(&entry.id)
-            });
-            if let Some(stranger) = stranger {
+            if let Some(stranger) = stranger_to(&self.parties, &view) {
                 return Err(Halt::Stranger {
                     addr: addr(),
-                    stranger: stranger.id,
+                    stranger,
                 });
             }
         }
         Ok(())
     }
+}
+
+/// Somebody whom a node knows, and who is no party. Handshakes have passing ids, and don't count.
+fn stranger_to(parties: &Parties, view: &View) -> Option<NodeId> {
+    view.entries()
+        .filter(|entry| entry.state != EntryState::Handshake)
+        .map(|entry| entry.id)
+        .find(|id| !parties.contains_key(id))
 }
 
 /// The view of every party, side by side; in the order of their ids.

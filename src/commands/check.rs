@@ -24,11 +24,16 @@ use crate::ui::{CheckExtra, Strictness, Ui};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  \
+#[command(
+    override_usage = "redis-trib check [OPTIONS] <NODE>",
+    after_help = "Examples:\n  \
     redis-trib check 10.0.0.3:6379\n  \
     redis-trib check tasks.master --wait 60s        # until healthy, or exit 1\n  \
     redis-trib check 10.0.0.3 --output json | jq '.findings[].code'\n  \
-    redis-trib check 127.0.0.1 --local              # a container's HEALTHCHECK")]
+    redis-trib check 127.0.0.1 --local              # a container's HEALTHCHECK\n\n\
+    Exit codes: 0 healthy (warnings are allowed), 1 errors were found or --wait ran out,\n\
+    2 wrong usage, 3 no cluster node or nodes of two clusters, 4 no node reached."
+)]
 pub struct Args {
     /// A node of the cluster (`host port` as two words is understood too).
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]

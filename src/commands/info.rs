@@ -10,6 +10,12 @@ use crate::ui::Ui;
 
 /// Arguments of `info`.
 #[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "redis-trib info [OPTIONS] <NODE>",
+    after_help = "Examples:\n  \
+    redis-trib info 10.0.0.3:6379\n  \
+    redis-trib info 10.0.0.3 --output json | jq .keys"
+)]
 pub struct Args {
     /// A node of the cluster (`host port` as two words is understood too).
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]

@@ -282,9 +282,7 @@ fn a_node_that_lies_about_its_id() {
 }
 
 #[test]
-fn credentials_are_those_of_the_seed_that_leads() {
-    // The first of the name needs none, and is bare; the members have a password of their own, which is in
-    // the address.
+fn credentials_of_an_address_are_those_of_all_nodes() {
     let nodes = Nodes::with(2, &Spec::new().quick().password("s3cret"));
     nodes.form(1);
     let port = nodes[0].port();
