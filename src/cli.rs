@@ -16,6 +16,8 @@ use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
 ///
 /// NODE is host:port, host, [ipv6]:port, redis://user:password@host:port or rediss://…; a name
 /// that resolves to several addresses stands for all of these nodes.
+// The doc comment is the help: `[ipv6]` is no link, and an escape would be printed.
+#[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Debug, Parser)]
 #[command(
     name = "redis-trib",
