@@ -513,20 +513,15 @@ fn addresses_are_mapped_to_proxies() {
         proxy.refuse();
     }
     let found = check_json(&nodes[0].addr()).run().status(1).json();
-    assert_eq!(
-        finding(&found, "announced-address-unreachable")["nodes"]
-            .as_array()
-            .unwrap()
-            .len(),
-        1
-    );
-    assert_eq!(
-        codes(&found)
-            .iter()
-            .filter(|code| **code == "announced-address-unreachable")
-            .count(),
-        2
-    );
+    // One finding or two, since a connection that is reset can end in two ways.
+    let unreachable: usize = found["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|finding| finding["code"] == "announced-address-unreachable")
+        .map(|finding| finding["nodes"].as_array().unwrap().len())
+        .sum();
+    assert_eq!(unreachable, 2, "{:#}", found["findings"]);
     let remedy = finding(&found, "announced-address-unreachable")["remedy"]
         .as_str()
         .unwrap();
