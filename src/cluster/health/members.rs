@@ -94,12 +94,11 @@ impl Judge<'_> {
                 count(standing.asked, "member", "members"),
                 if doubts == 1 { "says" } else { "say" },
             );
-            self.add(
-                Code::NodeFailed,
-                message,
-                &[member.id],
-                member.slots.clone(),
-            );
+            let code = match member.slots.is_empty() {
+                true => Code::SlotlessFailed,
+                false => Code::NodeFailed,
+            };
+            self.add(code, message, &[member.id], member.slots.clone());
         }
     }
 
@@ -154,6 +153,8 @@ impl Judge<'_> {
             }
             let code = if standing.linked > 0 && standing.failed + standing.failing == 0 {
                 Code::AddressUnreachable
+            } else if member.slots.is_empty() {
+                Code::SlotlessUnreachable
             } else {
                 Code::NodeUnreachable
             };

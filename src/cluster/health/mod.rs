@@ -75,12 +75,18 @@ codes! {
     SlotsOpen = Error "slots-open",
     /// Members that see other owners than the rest.
     ViewsDiffer = Error "views-differ",
-    /// Nodes that a majority of the members holds for dead.
+    /// Masters of slots that a majority of the members holds for dead.
     NodeFailed = Error "node-failed",
+    /// Nodes without slots, replicas mostly, that a majority of the members holds for dead: the
+    /// cluster serves all the same, and a master that was replaced stays one for as long as nobody
+    /// brings it back.
+    SlotlessFailed = Warning "slotless-node-failed",
     /// Nodes that some member can't hear.
     NodeFailing = Warning "node-failing",
-    /// Nodes that don't answer us.
+    /// Masters of slots that don't answer us.
     NodeUnreachable = Error "node-unreachable",
+    /// Nodes without slots that don't answer us.
+    SlotlessUnreachable = Warning "slotless-node-unreachable",
     /// Nodes that the members reach, and we don't.
     AddressUnreachable = Error "announced-address-unreachable",
     /// Addresses of members at which other nodes answer.

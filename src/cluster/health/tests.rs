@@ -341,7 +341,7 @@ fn a_dead_master_that_was_replaced() {
         ),
     );
     world.silent(2).says("\
-node-failed [2]: master 10.0.0.2:6379 (22222222) is down: 5 of 5 members say fail; to us it does not answer: connection refused
+slotless-node-failed [2]: master 10.0.0.2:6379 (22222222) is down: 5 of 5 members say fail; to us it does not answer: connection refused
 master-without-replicas [5]: 1 master has no replica that is up: 10.0.0.5:6379 (55555555)");
 }
 
@@ -586,7 +586,11 @@ $ redis-trib check 10.0.0.1:6379 --address-map 10.0.0.5:6379=ADDRESS-FROM-HERE -
     World::six()
         .all("slave 2 0 0 2 connected", "slave 2 0 0 2 disconnected")
         .silent(5)
-        .says("node-unreachable [5]: 10.0.0.5:6379 (55555555) does not answer: connection refused");
+        .says("slotless-node-unreachable [5]: 10.0.0.5:6379 (55555555) does not answer: connection refused");
+    World::six()
+        .all("master - 0 0 2 connected", "master - 0 0 2 disconnected")
+        .silent(2)
+        .says("node-unreachable [2]: 10.0.0.2:6379 (22222222) does not answer: connection refused");
 }
 
 #[test]
@@ -788,8 +792,8 @@ fn a_partition_with_a_majority_on_one_side() {
     let expected = [
         (Code::SlotsUncovered, "3"),
         (Code::NodeFailed, "3"),
-        (Code::NodeFailed, "6"),
         (Code::StateNotOk, "36"),
+        (Code::SlotlessFailed, "6"),
         (Code::NodeFailing, "1"),
         (Code::NodeFailing, "2"),
     ];
