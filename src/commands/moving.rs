@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::session::Session;
+use super::session::{Alone, Session};
+use super::signals::Signals;
 use super::{CommandResult, Stop};
 use crate::cli::duration;
 use crate::client::{ClientError, Login, LoginOutcome, MigrateFault, SetSlot};
@@ -255,11 +255,11 @@ pub(super) async fn carry_out(
         .masters()
         .filter_map(|master| cluster.reach.get(&master.id))
         .collect();
-    for master in &masters {
-        // Our name stands in its CLIENT LIST from now on.
-        session.connections.client(master).await?;
+    if session.refuse_others(masters.into_iter()).await? == Alone::ByNow {
+        return Err(Stop::refused(anyhow!(
+            "another redis-trib was at work until now: the plan may not fit any more; try again"
+        )));
     }
-    session.refuse_others(masters.into_iter()).await?;
 
     let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
@@ -278,6 +278,7 @@ pub(super) async fn carry_out(
         .collect();
     let (events, mut told) = mpsc::unbounded_channel();
     let stop = StopSignal::default();
+    let mut signals = Signals::listen()?;
     let started = Instant::now();
     let work = async {
         let _ = events.send(Event::Phase(Phase::Move));
@@ -293,7 +294,7 @@ pub(super) async fn carry_out(
         tokio::select! {
             (outcome, ()) = async { tokio::join!(work, show) } => outcome,
             // It never comes back: the work ends on its own once it was asked to.
-            () = heed_signals(ui, &stop, options.stop_deadline) => Outcome::default(),
+            () = heed_signals(ui, &mut signals, &stop, options.stop_deadline) => Outcome::default(),
         }
     };
     let outcome = watched.await;
@@ -323,22 +324,14 @@ pub(super) async fn carry_out(
 }
 
 /// The first signal asks to finish what is in hand, within the deadline; the second drops it.
-async fn heed_signals(ui: &Ui, stop: &StopSignal, deadline: Duration) {
-    let (Ok(mut interrupt), Ok(mut terminate)) = (
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::terminate()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+async fn heed_signals(ui: &Ui, signals: &mut Signals, stop: &StopSignal, deadline: Duration) {
+    let name = signals.next().await;
     stop.soon.cancel();
-    ui.warn("stopping: the slots in hand are finished first; once more stops at once");
+    ui.warn(&format!(
+        "{name}: the slots in hand are finished first; once more stops at once"
+    ));
     tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+        _ = signals.next() => {}
         () = tokio::time::sleep(deadline) => {}
     }
     stop.now.cancel();
