@@ -3,7 +3,8 @@
 //! The rooms, and which way imports run (never back):
 //!
 //! ```text
-//! main → cli → commands → {ui, execute → discover} → {connections → client, event} → plan → cluster
+//! main → cli → commands → {ui, execute, migrate, agreement, discover, resolve}
+//!      → {connections → client, event, seed} → plan → cluster
 //! ```
 //!
 //! [`cluster`] and [`plan`] are pure; [`client`] is the only folder that names the `redis` crate.
@@ -20,5 +21,6 @@ pub mod execute;
 pub mod exit_code;
 pub mod migrate;
 pub mod plan;
+pub mod resolve;
 pub mod seed;
 pub mod ui;

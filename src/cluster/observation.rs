@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::node::{Addr, NodeId};
-use super::parse::{ClusterInfo, Info, View};
+use super::parse::{ClusterInfo, Info, MasterLink, View};
 use super::slot::Slot;
 
 /// A look at all nodes of a cluster.
@@ -133,5 +133,36 @@ impl Observation {
                 (node.id, (view.slots_signature(), view.entries().len()))
             })
             .collect()
+    }
+
+    /// A replica whose master holds its copy back, to send the same to others who may come
+    /// (`repl-diskless-sync-delay`), says `down` like one that lost its master. The master knows
+    /// better.
+    pub fn tell_first_syncs(&mut self) {
+        let mut copying = Vec::new();
+        for (node, report) in self.reports() {
+            let myself = report.view.myself();
+            let master = myself.master.and_then(|id| self.nodes.get(&id)?.report());
+            if let (Some(peer), Some(master)) = (&node.peer, master)
+                && matches!(report.info.master_link, Some(MasterLink::Down(_)))
+                && master.info.copying_replicas.iter().any(|addr| {
+                    // Behind NAT the master sees another host than the node announces.
+                    addr == peer || (addr.port() == peer.port() && self.is_only_port(peer))
+                })
+            {
+                copying.push(node.id);
+            }
+        }
+        for id in copying {
+            if let Some(Seen::Report(report)) = self.nodes.get_mut(&id).map(|node| &mut node.seen) {
+                report.info.master_link = Some(MasterLink::Syncing);
+            }
+        }
+    }
+
+    /// Whether no other node has that port.
+    fn is_only_port(&self, addr: &Addr) -> bool {
+        let peers = self.nodes.values().filter_map(|node| node.peer.as_ref());
+        peers.filter(|peer| peer.port() == addr.port()).count() == 1
     }
 }

@@ -19,6 +19,7 @@ use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
 use crate::discover::{self, DiscoverError, Found};
 use crate::exit_code::ExitCode;
+use crate::resolve::ResolveError;
 use crate::seed::Seed;
 use crate::ui::{CheckExtra, Strictness, Ui};
 
@@ -127,8 +128,10 @@ fn may_pass(stop: &Stop) -> bool {
     if let Some(error) = stop.error.downcast_ref::<ClientError>() {
         return error.fault.may_pass();
     }
+    if let Some(error) = stop.error.downcast_ref::<ResolveError>() {
+        return matches!(error, ResolveError::NotResolved { .. });
+    }
     match stop.error.downcast_ref::<DiscoverError>() {
-        Some(DiscoverError::NotResolved { .. }) => true,
         Some(DiscoverError::NobodyAnswers(errors)) => {
             errors.iter().any(|error| error.fault.may_pass())
         }

@@ -16,6 +16,7 @@ use crate::client::{ClientError, Fault};
 use crate::cluster::node::Addr;
 use crate::discover::DiscoverError;
 use crate::exit_code::ExitCode;
+use crate::resolve::ResolveError;
 use crate::seed::{self, Seed};
 
 /// How a command ends: with a code of its own, or because something stopped it.
@@ -72,6 +73,21 @@ impl Stop {
     }
 }
 
+impl From<ResolveError> for Stop {
+    fn from(error: ResolveError) -> Self {
+        let code = match &error {
+            ResolveError::NotResolved { .. } => ExitCode::Unreachable,
+            ResolveError::WrongNumber { .. } | ResolveError::MiscountedAddresses { .. } => {
+                ExitCode::Refused
+            }
+        };
+        Self {
+            code,
+            error: error.into(),
+        }
+    }
+}
+
 impl From<DiscoverError> for Stop {
     fn from(error: DiscoverError) -> Self {
         let code = match &error {
@@ -81,12 +97,10 @@ impl From<DiscoverError> for Stop {
             {
                 ExitCode::Refused
             }
-            DiscoverError::NotResolved { .. }
-            | DiscoverError::NobodyAnswers(_)
-            | DiscoverError::Unreadable { .. } => ExitCode::Unreachable,
-            DiscoverError::WrongNumber { .. }
-            | DiscoverError::MiscountedAddresses { .. }
-            | DiscoverError::TwoClusters(..) => ExitCode::Refused,
+            DiscoverError::NobodyAnswers(_) | DiscoverError::Unreadable { .. } => {
+                ExitCode::Unreachable
+            }
+            DiscoverError::TwoClusters(..) => ExitCode::Refused,
         };
         Self {
             code,

@@ -15,7 +15,7 @@ use crate::cli::GlobalArgs;
 use crate::client::{ClientError, Connector, Login, TlsClient, TlsOptions, Transport};
 use crate::cluster::node::Addr;
 use crate::connections::{Access, Connections, Target};
-use crate::discover::{self, Expected, SeedSet};
+use crate::resolve::{self, Expected, SeedSet};
 use crate::seed::{Scheme, Seed};
 use crate::ui::{PromptError, Ui};
 
@@ -113,7 +113,7 @@ impl Session {
             within: global.resolve_timeout,
         });
         let access = |seed: &Seed| credentials.access(global, seed);
-        let seeds = discover::resolve(seeds, access, expected, tell).await?;
+        let seeds = resolve::resolve(seeds, access, expected, tell).await?;
         let connections = Connections::new(
             connector,
             global.address_map.clone(),
@@ -130,7 +130,7 @@ impl Session {
 impl Session {
     /// All nodes that were named.
     pub(super) fn targets(&self) -> Vec<Target> {
-        discover::targets(&self.seeds).cloned().collect()
+        resolve::targets(&self.seeds).cloned().collect()
     }
 
     /// Refuses to go on while another redis-trib is at work on one of these nodes. Of several that

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::clean;
+use crate::cluster::node::Addr;
 
 /// A server's version, as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,6 +65,8 @@ pub struct Info {
     pub master_link: Option<MasterLink>,
     /// Replicas that this node sees in state `online`.
     pub online_replicas: usize,
+    /// Replicas that are still to get their copy from this node, in any other state.
+    pub copying_replicas: Vec<Addr>,
     /// Where it stands (Valkey ≥ 8).
     pub availability_zone: Option<Arc<str>>,
     /// Keys of each database that holds any.
@@ -119,6 +122,13 @@ impl Info {
             })
             .collect();
         keys.sort_unstable();
+        let replicas: Vec<(Option<Addr>, bool)> = fields
+            .iter()
+            .filter_map(|(name, value)| {
+                name.strip_prefix("slave")?.parse::<u32>().ok()?;
+                replica(value)
+            })
+            .collect();
         Self {
             version: version("valkey_version", Product::Valkey)
                 .or_else(|| version("redis_version", Product::Redis)),
@@ -135,14 +145,11 @@ impl Info {
             maxmemory: number("maxmemory"),
             evicted_keys: number("evicted_keys"),
             master_link,
-            online_replicas: fields
-                .iter()
-                .filter(|(name, value)| {
-                    name.strip_prefix("slave")
-                        .is_some_and(|n| n.parse::<u32>().is_ok())
-                        && value.split(',').any(|part| part == "state=online")
-                })
-                .count(),
+            online_replicas: replicas.iter().filter(|(_, online)| *online).count(),
+            copying_replicas: replicas
+                .into_iter()
+                .filter_map(|(addr, online)| addr.filter(|_| !online))
+                .collect(),
             availability_zone: word("availability_zone"),
             keys,
         }
@@ -154,6 +161,21 @@ impl Info {
             .iter()
             .fold(0, |sum: u64, (_, count)| sum.saturating_add(*count))
     }
+}
+
+/// `ip=10.0.0.7,port=6379,state=wait_bgsave,…`: where a replica is, and whether it has its copy.
+fn replica(text: &str) -> Option<(Option<Addr>, bool)> {
+    let field = |name: &str| {
+        let mut fields = text.split(',').filter_map(|field| field.split_once('='));
+        fields.find_map(|(key, value)| (key == name).then_some(value))
+    };
+    let addr = || {
+        Some(Addr::new(
+            &clean(field("ip")?, 255),
+            field("port")?.parse().ok()?,
+        ))
+    };
+    Some((addr(), field("state")? == "online"))
 }
 
 /// `7.0.15`, `8.2`, `7.9.240-rc1`: the leading numbers, missing ones as 0.
