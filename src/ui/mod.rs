@@ -10,6 +10,7 @@ mod classic;
 mod condition;
 mod grid;
 mod json;
+mod lanes;
 mod layout;
 mod moments;
 mod moves;

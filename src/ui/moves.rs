@@ -336,6 +336,7 @@ impl Ui {
     /// The plan.
     pub fn moves(&self, view: &MovesView) -> io::Result<()> {
         self.progress().abandon();
+        self.progress().plan(view);
         self.result(|out| match self.format {
             Format::Table(sheet) => table(out, view, sheet),
             Format::Json => super::json::moves(out, view),

@@ -297,7 +297,7 @@ fn what_can_not_be_meant_is_refused() {
         .status(2)
         .stderr_has("weight");
     weights(&[format!("{first}=nan")]).status(2);
-    weights(&[first.clone()]).status(2);
+    weights(std::slice::from_ref(&first)).status(2);
     weights(&[format!("{first}=1"), format!("{first}=2")])
         .status(2)
         .stderr_has("two weights");
