@@ -282,7 +282,7 @@ pub(super) fn balance_table(
 }
 
 /// What has moved, in one line.
-fn summary(slots: usize, tally: &Tally, took: Duration) -> String {
+pub(super) fn summary(slots: usize, tally: &Tally, took: Duration) -> String {
     let seconds = took.as_secs_f64();
     format!(
         "[OK] {} and {} moved in {seconds:.1} s ({} keys/s, {}/s); longest call {}, longest time a \
