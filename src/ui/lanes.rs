@@ -173,7 +173,10 @@ impl Bars {
     pub(super) fn new(width: usize, moving: &Moving, frame: Duration) -> Self {
         let multi = MultiProgress::new();
         let total = multi.add(ProgressBar::new(moving.planned as u64));
-        total.set_style(style("{bar:20} {msg} ({elapsed})"));
+        total.set_style(style(match width >= WIDE {
+            true => "{bar:20} {msg} ({elapsed})",
+            false => "{bar:10} {msg}",
+        }));
         total.set_message(format!("0 of {}", counted(moving.planned as u64, "slot")));
         total.enable_steady_tick(frame);
         Self {

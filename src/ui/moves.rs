@@ -236,7 +236,9 @@ pub(super) fn table(out: &mut impl Write, view: &MovesView, sheet: Sheet) -> io:
             ],
         );
     }
-    draw(out, &columns, sheet.paint)
+    draw(out, &columns, sheet.paint)?;
+    // A question or bars come next.
+    writeln!(out)
 }
 
 /// As redis-cli says it.
@@ -361,7 +363,6 @@ impl Ui {
         };
         self.progress().finish();
         self.result(|out| {
-            writeln!(out)?;
             summary_table(out, slots, tally, took, sheet.paint)?;
             writeln!(out)
         })?;
