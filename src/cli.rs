@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
-use crate::commands::{CommandResult, check, create, info, reshard};
+use crate::commands::{CommandResult, apply, check, create, info, rebalance, reshard};
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
 
@@ -48,6 +48,10 @@ pub enum Command {
     Info(info::Args),
     /// Move slots from masters to masters.
     Reshard(reshard::Args),
+    /// Give every master its share of the slots, the keys or the memory.
+    Rebalance(rebalance::Args),
+    /// Carry out a saved plan, or the rest of one that was cut off.
+    Apply(apply::Args),
 }
 
 impl Cli {
@@ -70,6 +74,8 @@ impl Cli {
             Command::Check(args) => check::run(&self.global, ui, args).await,
             Command::Info(args) => info::run(&self.global, ui, args).await,
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
+            Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
+            Command::Apply(args) => apply::run(&self.global, ui, args).await,
         }
     }
 }

@@ -358,7 +358,7 @@ async fn look(connections: &Connections, target: &Target) -> Result<Looked, Clie
 }
 
 /// The keys of each slot, in all of these databases together.
-async fn count_keys(
+pub async fn count_keys(
     connections: &Connections,
     target: &Target,
     databases: &[u32],

@@ -1,10 +1,12 @@
 //! The subcommands. Each reads the same: discover → request → plan → show → confirm → execute →
 //! verify.
 
+pub mod apply;
 pub mod check;
 pub mod create;
 pub mod info;
 mod moving;
+pub mod rebalance;
 pub mod reshard;
 mod session;
 mod signals;

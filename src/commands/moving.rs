@@ -27,6 +27,7 @@ use crate::migrate::schedule::Limits;
 use crate::migrate::{
     self, AfterFailure, End, OnBigKey, OnConflict, Options, Outcome, Rate, Standing, StopSignal,
 };
+use crate::plan::file::{inverse, to_json};
 use crate::plan::{Owner, Plan};
 use crate::ui::{Answer, MovesView, NodeName, PlannedMove, PromptError, TargetMemory, Ui};
 
@@ -77,11 +78,17 @@ pub(super) struct MoveArgs {
     #[arg(short, long)]
     yes: bool,
     /// Show what would be moved, and stop.
-    #[arg(long)]
-    dry_run: bool,
+    #[arg(long, alias = "simulate")]
+    pub(super) dry_run: bool,
     /// Write the plan to this file, for `redis-trib apply`.
     #[arg(long, value_name = "FILE")]
     plan_out: Option<PathBuf>,
+    /// Write the plan that takes it all back to this file, for `redis-trib apply`.
+    #[arg(long, value_name = "FILE")]
+    pub(super) undo_out: Option<PathBuf>,
+    /// The file that the plan came from: applying it again goes on.
+    #[arg(skip)]
+    pub(super) applied: Option<PathBuf>,
 }
 
 const MOVING: &str = "Moving";
@@ -160,7 +167,8 @@ const AGREE_WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct Cluster {
     /// What was seen of it.
     pub(super) diagnosis: Diagnosis,
-    reach: BTreeMap<NodeId, Target>,
+    /// How its nodes are reached.
+    pub(super) reach: BTreeMap<NodeId, Target>,
 }
 
 impl Cluster {
@@ -243,7 +251,10 @@ pub(super) async fn carry_out(
     let view = view(diagnosis, plan);
     ui.moves(&view)?;
     if let Some(file) = &args.plan_out {
-        save(file, plan)?;
+        save("--plan-out", file, plan)?;
+    }
+    if let Some(file) = &args.undo_out {
+        save("--undo-out", file, &inverse(plan))?;
     }
     refuse_full_targets(&view, args.max_target_memory)?;
     if args.dry_run {
@@ -338,7 +349,7 @@ async fn heed_signals(ui: &Ui, signals: &mut Signals, stop: &StopSignal, deadlin
     std::future::pending().await
 }
 
-fn name(diagnosis: &Diagnosis, id: NodeId) -> NodeName {
+pub(super) fn name(diagnosis: &Diagnosis, id: NodeId) -> NodeName {
     let node = diagnosis.observation.nodes.get(&id);
     NodeName {
         id,
@@ -422,10 +433,14 @@ fn refuse_full_targets(view: &MovesView, percent: u8) -> Result<(), Stop> {
     Ok(())
 }
 
-fn save(file: &Path, plan: &Plan) -> Result<(), Stop> {
-    let text = crate::plan::file::to_json(plan).map_err(Stop::refused)?;
+/// Nothing was changed yet, and nothing will be when the plan can't be kept.
+pub(super) fn save(flag: &str, file: &Path, plan: &Plan) -> Result<(), Stop> {
+    let text = to_json(plan).map_err(Stop::refused)?;
     std::fs::write(file, text)
-        .with_context(|| format!("--plan-out {}: can't be written", file.display()))
+        .with_context(|| {
+            let file = file.display();
+            format!("{flag} {file}: can't be written, so nothing was changed; name another file")
+        })
         .map_err(Stop::refused)
 }
 
@@ -631,7 +646,7 @@ fn rest(
         "{moved} slots moved, {} open, {left} not begun. To go on:",
         outcome.open.len()
     ));
-    match &args.plan_out {
+    match args.applied.as_ref().or(args.plan_out.as_ref()) {
         Some(file) => lines.push(format!(
             "  redis-trib apply {} {}",
             file.display(),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::condition::Row;
 use super::layout::{LayoutView, NodeName};
-use super::moves::MovesView;
+use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
 use super::verdict::{self, Totals};
 use crate::cluster::health::{Diagnosis, Finding};
@@ -169,6 +169,12 @@ enum Line {
         moves: Vec<PlannedMove>,
         targets: Vec<TargetMemory>,
     },
+    /// What the masters have, should have, and will have.
+    Balance {
+        by: &'static str,
+        threshold: f64,
+        masters: Vec<MasterShare>,
+    },
     /// A part of the work begins.
     Phase { phase: &'static str },
     /// A wait goes on.
@@ -219,6 +225,17 @@ struct TargetMemory {
     used: u64,
     coming: u64,
     limit: Option<u64>,
+}
+
+/// A master's share: slots, keys or bytes.
+#[derive(Debug, Serialize)]
+struct MasterShare {
+    #[serde(flatten)]
+    node: Name,
+    weight: f64,
+    before: u64,
+    expected: u64,
+    after: u64,
 }
 
 /// A master of a plan.
@@ -326,6 +343,26 @@ pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
             strategy: plain(&view.strategy),
             moves: moves.collect(),
             targets: targets.collect(),
+        },
+    )
+}
+
+/// The shares of `rebalance`.
+pub(super) fn balance(out: &mut impl Write, view: &BalanceView) -> io::Result<()> {
+    let amount = |amount: u128| u64::try_from(amount).unwrap_or(u64::MAX);
+    let masters = view.masters.iter().map(|master| MasterShare {
+        node: name(&master.node),
+        weight: master.weight,
+        before: amount(master.before),
+        expected: amount(master.expected),
+        after: amount(master.after),
+    });
+    line(
+        out,
+        &Line::Balance {
+            by: view.measure.word(),
+            threshold: view.threshold,
+            masters: masters.collect(),
         },
     )
 }

@@ -10,6 +10,7 @@ mod classic;
 mod condition;
 mod grid;
 mod json;
+mod lanes;
 mod layout;
 mod moments;
 mod moves;
@@ -39,7 +40,7 @@ use crate::exit_code::ExitCode;
 
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use moments::usage_error;
-pub use moves::{MovesView, PlannedMove, TargetMemory};
+pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
 

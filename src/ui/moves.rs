@@ -1,12 +1,16 @@
 //! What `reshard` and its kin are about to move, and what they have moved.
 
-use std::io::{self, IsTerminal};
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
+use super::grid::{Align, Column, Text, draw, push, total_width};
 use super::layout::NodeName;
-use super::paint::{bytes, counted, plain};
+use super::node_table::shown_ranges;
+use super::paint::{Paint, Tone, bytes, counted, plain, thousands};
+use super::table::Sheet;
 use super::{Format, Ui};
-use crate::cluster::slot::SlotSet;
+use crate::cluster::slot::{Slot, SlotSet};
 use crate::event::Tally;
 use crate::exit_code::ExitCode;
 
@@ -45,59 +49,325 @@ pub struct TargetMemory {
     pub limit: Option<u64>,
 }
 
+/// Where the masters stand before and after a rebalance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BalanceView {
+    /// What the shares are shares of.
+    pub measure: Measure,
+    /// By how many percent of its share a master may be off.
+    pub threshold: f64,
+    /// The masters that take part.
+    pub masters: Vec<MasterShare>,
+}
+
+/// What is balanced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Slots.
+    Slots,
+    /// Keys.
+    Keys,
+    /// Bytes, estimated.
+    Memory,
+}
+
+/// A master's share.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MasterShare {
+    /// The master.
+    pub node: NodeName,
+    /// In proportion to the others'.
+    pub weight: f64,
+    /// What it has.
+    pub before: u128,
+    /// What it should have.
+    pub expected: u128,
+    /// What it has when the moves are done.
+    pub after: u128,
+}
+
+impl Measure {
+    /// Its word, in tables and in JSON.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Slots => "slots",
+            Self::Keys => "keys",
+            Self::Memory => "memory",
+        }
+    }
+
+    fn amount(self, amount: u128) -> String {
+        let amount = u64::try_from(amount).unwrap_or(u64::MAX);
+        match self {
+            Self::Slots | Self::Keys => thousands(amount),
+            Self::Memory => bytes(amount),
+        }
+    }
+}
+
+impl MovesView {
+    fn slots(&self) -> usize {
+        self.moves.iter().map(|one| one.slots.count()).sum()
+    }
+
+    /// Each node once, in the order of the moves.
+    fn each<'a>(&'a self, end: impl Fn(&'a PlannedMove) -> &'a NodeName) -> Vec<&'a NodeName> {
+        let mut nodes: Vec<&NodeName> = Vec::new();
+        for node in self.moves.iter().map(end) {
+            if !nodes.iter().any(|other| other.id == node.id) {
+                nodes.push(node);
+            }
+        }
+        nodes
+    }
+}
+
+/// The plan as redis-trib.rb printed it. It had one destination; of several each slot names its.
+pub(super) fn classic(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
+    let targets = view.each(|one| &one.to);
+    writeln!(out, "\nReady to move {} slots.", view.slots())?;
+    writeln!(out, "  Source nodes:")?;
+    for node in view.each(|one| &one.from) {
+        writeln!(out, "    M: {} {}", node.id, node.addr)?;
+    }
+    let plural = if targets.len() > 1 { "s" } else { "" };
+    writeln!(out, "  Destination node{plural}:")?;
+    for node in &targets {
+        writeln!(out, "    M: {} {}", node.id, node.addr)?;
+    }
+    writeln!(out, "  Resharding plan:")?;
+    let planned: BTreeMap<Slot, &PlannedMove> = view
+        .moves
+        .iter()
+        .flat_map(|one| one.slots.iter().map(move |slot| (slot, one)))
+        .collect();
+    for (slot, one) in planned {
+        write!(out, "    Moving slot {slot} from {}", one.from.id)?;
+        if targets.len() > 1 {
+            write!(out, " to {}", one.to.id)?;
+        }
+        writeln!(out)?;
+    }
+    writeln!(out, "  Strategy: {}", plain(&view.strategy))?;
+    for memory in &view.targets {
+        let limit = match memory.limit {
+            Some(limit) => format!(" of {}", bytes(limit)),
+            None => String::new(),
+        };
+        writeln!(
+            out,
+            "  Memory of {}: {} now, about {} coming, {} after{limit}",
+            memory.node,
+            bytes(memory.used),
+            bytes(memory.coming),
+            bytes(memory.after()),
+        )?;
+    }
+    Ok(())
+}
+
+impl TargetMemory {
+    fn after(&self) -> u64 {
+        self.used.saturating_add(self.coming)
+    }
+}
+
+/// The plan for a person: pairs, then what they make of the targets' memory.
+pub(super) fn table(out: &mut impl Write, view: &MovesView, sheet: Sheet) -> io::Result<()> {
+    writeln!(
+        out,
+        "{}: {}\n",
+        sheet.paint.tone(
+            Tone::Strong,
+            &format!("{} to move", counted(view.slots() as u64, "slot"))
+        ),
+        plain(&view.strategy)
+    )?;
+    let mut columns = vec![
+        Column::new("from", Align::Left),
+        Column::new("to", Align::Left),
+        Column::new("slots", Align::Right),
+    ];
+    for one in &view.moves {
+        push(
+            &mut columns,
+            [
+                one.from.to_string().into(),
+                one.to.to_string().into(),
+                thousands(one.slots.count() as u64).into(),
+            ],
+        );
+    }
+    // The ranges get what is left of the line, and a little at least.
+    let room = sheet
+        .width
+        .saturating_sub(total_width(&columns) + 2)
+        .max(12);
+    let mut ranges = Column::new("ranges", Align::Left);
+    ranges.cells = view
+        .moves
+        .iter()
+        .map(|one| shown_ranges(&one.slots.ranges(), room).into())
+        .collect();
+    columns.push(ranges);
+    draw(out, &columns, sheet.paint)?;
+    writeln!(out)?;
+    let mut columns = vec![
+        Column::new("memory of", Align::Left),
+        Column::new("now", Align::Right),
+        Column::new("coming", Align::Right),
+        Column::new("after", Align::Right),
+        Column::new("limit", Align::Right),
+    ];
+    for memory in &view.targets {
+        let limit = memory.limit.map_or_else(|| "none".to_string(), bytes);
+        let after = bytes(memory.after());
+        push(
+            &mut columns,
+            [
+                memory.node.to_string().into(),
+                bytes(memory.used).into(),
+                format!("~{}", bytes(memory.coming)).into(),
+                match memory.limit {
+                    Some(limit) if memory.after() > limit => Text::toned(after, Tone::Bad),
+                    _ => after.into(),
+                },
+                limit.into(),
+            ],
+        );
+    }
+    draw(out, &columns, sheet.paint)?;
+    // A question or bars come next.
+    writeln!(out)
+}
+
+/// As redis-cli says it.
+pub(super) fn balance_classic(out: &mut impl Write, view: &BalanceView) -> io::Result<()> {
+    let weight: f64 = view.masters.iter().map(|master| master.weight).sum();
+    writeln!(
+        out,
+        ">>> Rebalancing across {} nodes. Total weight = {weight:.2}",
+        view.masters.len()
+    )
+}
+
+/// What every master has, should have, and will have.
+pub(super) fn balance_table(
+    out: &mut impl Write,
+    view: &BalanceView,
+    sheet: Sheet,
+) -> io::Result<()> {
+    balance_classic(out, view)?;
+    writeln!(out)?;
+    let measure = view.measure;
+    let mut columns = vec![
+        Column::new("master", Align::Left),
+        Column::new("weight", Align::Right),
+        Column::new(measure.word(), Align::Right),
+        Column::new("share", Align::Right),
+        Column::new("after", Align::Right),
+    ];
+    for master in &view.masters {
+        push(
+            &mut columns,
+            [
+                master.node.to_string().into(),
+                format!("{:.2}", master.weight).into(),
+                measure.amount(master.before).into(),
+                measure.amount(master.expected).into(),
+                measure.amount(master.after).into(),
+            ],
+        );
+    }
+    draw(out, &columns, sheet.paint)?;
+    writeln!(out)
+}
+
+/// What has moved, in one line.
+pub(super) fn summary(slots: usize, tally: &Tally, took: Duration) -> String {
+    let seconds = took.as_secs_f64();
+    format!(
+        "[OK] {} and {} moved in {seconds:.1} s ({} keys/s, {}/s); longest call {}, longest time a \
+         slot was open {}.",
+        counted(slots as u64, "slot"),
+        counted(tally.keys, "key"),
+        thousands(per_second(tally.keys, took)),
+        bytes(per_second(tally.bytes, took)),
+        millis(tally.longest_call),
+        millis(tally.longest_open),
+    )
+}
+
+/// What has moved, as a small table.
+pub(super) fn summary_table(
+    out: &mut impl Write,
+    slots: usize,
+    tally: &Tally,
+    took: Duration,
+    paint: Paint,
+) -> io::Result<()> {
+    let columns = [
+        ("slots", thousands(slots as u64)),
+        ("keys", thousands(tally.keys)),
+        ("bytes", bytes(tally.bytes)),
+        ("time", format!("{:.1} s", took.as_secs_f64())),
+        ("keys/s", thousands(per_second(tally.keys, took))),
+        ("longest call", millis(tally.longest_call)),
+        ("longest open", millis(tally.longest_open)),
+    ]
+    .map(|(title, value)| {
+        let mut column = Column::new(title, Align::Right);
+        column.cells.push(Text::from(value));
+        column
+    });
+    draw(out, &columns, paint)
+}
+
+pub(super) fn per_second(count: u64, took: Duration) -> u64 {
+    (count as f64 / took.as_secs_f64().max(0.001)) as u64
+}
+
+fn millis(time: Duration) -> String {
+    match time.as_secs_f64() {
+        seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1000.0),
+        seconds => format!("{seconds:.1} s"),
+    }
+}
+
 impl Ui {
     /// The plan.
     pub fn moves(&self, view: &MovesView) -> io::Result<()> {
-        let slots: usize = view.moves.iter().map(|one| one.slots.count()).sum();
-        let mut text = String::new();
-        if let Format::Json = self.format {
-            return self.result(|out| super::json::moves(out, view));
-        }
-        text += &format!(
-            "Ready to move {}, {}:\n",
-            counted(slots as u64, "slot"),
-            view.strategy
-        );
-        for one in &view.moves {
-            text += &format!(
-                "  {:>6} from {} to {}: {}\n",
-                one.slots.count(),
-                one.from,
-                one.to,
-                one.slots
-            );
-        }
-        for memory in &view.targets {
-            let after = memory.used.saturating_add(memory.coming);
-            text += &format!(
-                "  memory of {}: {} now, about {} coming, {} after{}\n",
-                memory.node,
-                bytes(memory.used),
-                bytes(memory.coming),
-                bytes(after),
-                match memory.limit {
-                    Some(limit) => format!(" of {}", bytes(limit)),
-                    None => String::new(),
-                }
-            );
-        }
-        self.result(|out| io::Write::write_all(out, text.as_bytes()))
+        self.progress().abandon();
+        self.progress().plan(view);
+        self.result(|out| match self.format {
+            Format::Table(sheet) => table(out, view, sheet),
+            Format::Json => super::json::moves(out, view),
+            Format::Classic(_) | Format::Prometheus | Format::Nagios => classic(out, view),
+        })
+    }
+
+    /// Where the masters stand.
+    pub fn balance(&self, view: &BalanceView) -> io::Result<()> {
+        self.progress().abandon();
+        self.result(|out| match self.format {
+            Format::Table(sheet) => balance_table(out, view, sheet),
+            Format::Json => super::json::balance(out, view),
+            Format::Classic(_) | Format::Prometheus | Format::Nagios => balance_classic(out, view),
+        })
     }
 
     /// What has moved.
     pub fn moved(&self, slots: usize, tally: &Tally, took: Duration) -> io::Result<()> {
-        let seconds = took.as_secs_f64();
-        let message = format!(
-            "[OK] {} and {} moved in {seconds:.1} s ({:.0} keys/s, {}/s); longest call {:.1} ms, \
-             longest time a slot was open {:.1} ms.",
-            counted(slots as u64, "slot"),
-            counted(tally.keys, "key"),
-            tally.keys as f64 / seconds.max(0.001),
-            bytes((tally.bytes as f64 / seconds.max(0.001)) as u64),
-            tally.longest_call.as_secs_f64() * 1000.0,
-            tally.longest_open.as_secs_f64() * 1000.0,
-        );
-        self.done(ExitCode::Done, &plain(&message))
+        let Format::Table(sheet) = self.format else {
+            return self.done(ExitCode::Done, &summary(slots, tally, took));
+        };
+        self.progress().finish();
+        self.result(|out| {
+            summary_table(out, slots, tally, took, sheet.paint)?;
+            writeln!(out)
+        })?;
+        let slots = counted(slots as u64, "slot");
+        self.done(ExitCode::Done, &format!("[OK] {slots} moved."))
     }
 
     /// Whether there is a terminal to ask on.

@@ -222,7 +222,7 @@ fn full_width(ranges: &[SlotRange]) -> usize {
 }
 
 /// As many ranges as have room, and how many there are besides: `0-99,200-299 +4`.
-fn shown_ranges(ranges: &[SlotRange], room: usize) -> String {
+pub(super) fn shown_ranges(ranges: &[SlotRange], room: usize) -> String {
     if full_width(ranges) <= room {
         let all: Vec<String> = ranges.iter().map(ToString::to_string).collect();
         return all.join(",");

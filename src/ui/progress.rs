@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::event::{Event, LaneEvent, Phase};
+use super::lanes::{Bars, Moving};
+use super::moves::MovesView;
+use crate::event::{Event, LaneEvent, Pair, Phase};
 
 /// How progress looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,15 +33,7 @@ const FRAME: Duration = Duration::from_millis(100);
 pub(super) struct Progress {
     look: Look,
     current: Option<Part>,
-    moves: Moves,
-}
-
-/// What has moved so far.
-#[derive(Debug, Clone, Copy, Default)]
-struct Moves {
-    total: usize,
-    slots: usize,
-    keys: u64,
+    moving: Moving,
 }
 
 /// The part of the work in hand.
@@ -59,6 +53,7 @@ enum Display {
     /// Dots may follow on the same line.
     OpenLine,
     Spinner(ProgressBar),
+    Bars(Bars),
 }
 
 impl Progress {
@@ -66,8 +61,13 @@ impl Progress {
         Self {
             look,
             current: None,
-            moves: Moves::default(),
+            moving: Moving::default(),
         }
+    }
+
+    /// What the moves that begin next are.
+    pub(super) fn plan(&mut self, view: &MovesView) {
+        self.moving.plan(view);
     }
 
     /// Shows what happened, as far as it shows.
@@ -86,7 +86,7 @@ impl Progress {
             }
             // The plan has said both.
             Event::SlotsAdded { .. } | Event::Replicates { .. } => {}
-            Event::Lane { ref event, .. } => self.lane(event),
+            Event::Lane { lane, ref event } => self.lane(lane, event),
         }
     }
 
@@ -96,14 +96,13 @@ impl Progress {
             return;
         };
         match part.display {
-            Display::Complete => {}
-            Display::OpenLine => say("\n"),
-            Display::Spinner(bar) => {
-                bar.finish_and_clear();
-                let seconds = part.began.elapsed().as_secs_f64();
-                say(&format!("{} ({seconds:.1} s)\n", done(part.phase)));
-            }
+            Display::Complete => return,
+            Display::OpenLine => return say("\n"),
+            Display::Spinner(bar) => bar.finish_and_clear(),
+            Display::Bars(bars) => bars.clear(),
         }
+        let seconds = part.began.elapsed().as_secs_f64();
+        say(&format!("{} ({seconds:.1} s)\n", done(part.phase)));
     }
 
     /// The part in hand was broken off.
@@ -112,6 +111,7 @@ impl Progress {
             None | Some(Display::Complete) => {}
             Some(Display::OpenLine) => say("\n"),
             Some(Display::Spinner(bar)) => bar.finish_and_clear(),
+            Some(Display::Bars(bars)) => bars.clear(),
         }
     }
 
@@ -125,14 +125,19 @@ impl Progress {
                 write()
             }
             Some(Display::Spinner(bar)) => bar.suspend(write),
+            Some(Display::Bars(bars)) => bars.suspend(write),
         }
     }
 
     fn begin(&mut self, phase: Phase) {
         self.finish();
+        self.moving.begin();
         let display = match self.look {
             Look::Silent => Display::Complete,
-            Look::Spinner if phase == Phase::Move => bar(),
+            Look::Spinner if phase == Phase::Move => {
+                let (_, width) = console::Term::stderr().size();
+                Display::Bars(Bars::new(usize::from(width), &self.moving, FRAME))
+            }
             Look::Spinner => spinner(phase),
             Look::Lines => {
                 say(&format!("{}\n", doing(phase)));
@@ -149,29 +154,16 @@ impl Progress {
         });
     }
 
-    /// Slots and keys on their way, in all lanes together.
-    fn lane(&mut self, event: &LaneEvent) {
-        match event {
-            LaneEvent::Started { slots } => self.moves.total += slots,
-            LaneEvent::Keys { keys, .. } => self.moves.keys += keys,
-            LaneEvent::Slots { moved } => self.moves.slots += moved,
-            LaneEvent::Ended { .. } => {}
-        }
+    /// Slots and keys on their way.
+    fn lane(&mut self, lane: Pair, event: &LaneEvent) {
+        self.moving.add(event);
         let Some(part) = &mut self.current else {
             return;
         };
-        let Moves { total, slots, keys } = self.moves;
-        match (self.look, &part.display) {
-            (_, Display::Spinner(bar)) => {
-                bar.set_length(total as u64);
-                bar.set_position(slots as u64);
-                bar.set_message(format!("{keys} keys"));
-            }
+        match (self.look, &mut part.display) {
+            (_, Display::Bars(bars)) => bars.event(lane, event, &mut self.moving),
             (Look::Lines | Look::Dots, _) if part.said.elapsed() >= LINE_EVERY => {
-                let seconds = part.began.elapsed().as_secs();
-                say(&format!(
-                    "{slots} of {total} slots, {keys} keys ({seconds} s)\n"
-                ));
+                say(&format!("{}\n", self.moving.line()));
                 part.said = Instant::now();
             }
             _ => {}
@@ -204,17 +196,6 @@ impl Progress {
             (Look::Dots | Look::Lines | Look::Spinner, _) => {}
         }
     }
-}
-
-fn bar() -> Display {
-    let bar = ProgressBar::new(0);
-    let template = "{bar:30} {pos} of {len} slots, {msg} ({elapsed}, {eta} left)";
-    // The template is a constant; one that can't be read leaves indicatif's own.
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.enable_steady_tick(FRAME);
-    Display::Spinner(bar)
 }
 
 fn spinner(phase: Phase) -> Display {

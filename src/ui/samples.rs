@@ -6,9 +6,11 @@ use crate::cluster::health::{Background, Diagnosis, Stability};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::observation::{Observation, ObservedNode, Report, Seen};
 use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
-use crate::cluster::slot::Slot;
-use crate::cluster::slot::SlotRange;
-use crate::ui::{LayoutView, NodeName, PlannedShard};
+use crate::cluster::slot::{Slot, SlotRange, SlotSet};
+use crate::ui::{
+    BalanceView, LayoutView, MasterShare, Measure, MovesView, NodeName, PlannedMove, PlannedShard,
+    TargetMemory,
+};
 
 /// The walkthrough's cluster (Redis 3.2 wrote these lines; the bus ports are Redis 7's).
 pub(super) const HEALTHY: &str = "\
@@ -277,5 +279,69 @@ pub(super) fn planned() -> LayoutView {
             ),
         ],
         warnings: vec!["10.0.0.9:6379 (105f108d) shares its host with its master".to_string()],
+    }
+}
+
+/// Two masters give to two others, one of them in many pieces.
+pub(super) fn moves() -> MovesView {
+    let name = |prefix: &str, host: &str| NodeName {
+        id: id(prefix),
+        addr: Addr::new(host, 6379),
+        zone: None,
+    };
+    let slots = |numbers: &mut dyn Iterator<Item = u16>| -> SlotSet {
+        numbers.filter_map(Slot::new).collect()
+    };
+    MovesView {
+        moves: vec![
+            PlannedMove {
+                from: name("1977", "10.0.0.3"),
+                to: name("69a0", "10.0.0.4"),
+                slots: slots(&mut (0..=3)),
+            },
+            PlannedMove {
+                from: name("1977", "10.0.0.3"),
+                to: name("4744", "10.0.0.5"),
+                slots: slots(&mut (10..40).step_by(2)),
+            },
+        ],
+        targets: vec![
+            TargetMemory {
+                node: name("69a0", "10.0.0.4"),
+                used: 2 << 20,
+                coming: 1 << 20,
+                limit: Some(4 << 20),
+            },
+            TargetMemory {
+                node: name("4744", "10.0.0.5"),
+                used: 2 << 20,
+                coming: 3 << 20,
+                limit: None,
+            },
+        ],
+        strategy: "key by key".to_string(),
+    }
+}
+
+/// Two masters, of which one weighs twice the other.
+pub(super) fn balance() -> BalanceView {
+    let master = |prefix: &str, host: &str, weight, before, expected| MasterShare {
+        node: NodeName {
+            id: id(prefix),
+            addr: Addr::new(host, 6379),
+            zone: None,
+        },
+        weight,
+        before,
+        expected,
+        after: expected,
+    };
+    BalanceView {
+        measure: Measure::Slots,
+        threshold: 2.0,
+        masters: vec![
+            master("1977", "10.0.0.3", 2.0, 8192, 10923),
+            master("69a0", "10.0.0.4", 1.0, 8192, 5461),
+        ],
     }
 }

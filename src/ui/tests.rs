@@ -3,8 +3,9 @@
 use super::*;
 use crate::cluster::health::Stability;
 use crate::cluster::observation::Seen;
-use crate::event::Phase;
+use crate::event::{Phase, Tally};
 use crate::ui::samples::*;
+use std::time::Duration;
 
 fn text(render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
     let mut out = Vec::new();
@@ -81,6 +82,39 @@ fn a_plan_looks_like_this() {
     let shown = text(|out| json::layout(out, &plan));
     assert_eq!(shown.lines().count(), 1);
     assert_snapshot("plan_json".to_string(), pretty(&shown));
+}
+
+#[test]
+fn moves_look_like_this() {
+    let view = samples::moves();
+    for width in [80, 120] {
+        let shown = text(|out| moves::table(out, &view, sheet(width)));
+        assert!(shown.lines().all(|line| line.chars().count() <= width));
+        assert_snapshot(format!("moves_table_{width}"), shown);
+    }
+    let shown = text(|out| moves::classic(out, &view));
+    assert_snapshot("moves_classic".to_string(), shown);
+    let shown = text(|out| json::moves(out, &view));
+    assert_snapshot("moves_json".to_string(), pretty(&shown));
+    let balance = samples::balance();
+    let shown = text(|out| moves::balance_table(out, &balance, sheet(80)));
+    assert_snapshot("balance_table".to_string(), shown);
+    let shown = text(|out| json::balance(out, &balance));
+    assert_snapshot("balance_json".to_string(), pretty(&shown));
+    let tally = Tally {
+        keys: 100_000,
+        bytes: 12 << 20,
+        longest_call: Duration::from_micros(18_700),
+        longest_open: Duration::from_millis(1_340),
+    };
+    let took = Duration::from_millis(2_500);
+    let shown = text(|out| moves::summary_table(out, 1638, &tally, took, Paint::Plain));
+    assert_snapshot("moved_table".to_string(), shown);
+    assert_eq!(
+        moves::summary(1638, &tally, took),
+        "[OK] 1,638 slots and 100,000 keys moved in 2.5 s (40,000 keys/s, 4.8 MiB/s); longest \
+         call 18.7 ms, longest time a slot was open 1.3 s."
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(missing_docs)]
 
+mod apply;
 mod bench_self;
 mod check;
 mod check_findings;
@@ -13,5 +14,6 @@ mod create_bad_input;
 mod create_names;
 mod create_resume;
 mod info;
+mod rebalance;
 mod secrets;
 mod support;
