@@ -2,7 +2,7 @@
 
 use anyhow::anyhow;
 
-use super::moving::{self, MoveArgs};
+use super::moving::{self, Finished, MoveArgs};
 use super::session::{Intent, Session};
 use super::{CommandResult, Stop, node_words};
 use crate::cli::GlobalArgs;
@@ -64,7 +64,10 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("reshard")).await?;
     if args.finish_open {
-        moving::finish_open(&session, ui, &args.moving).await?;
+        let finished = moving::finish_open(&session, ui, &args.moving).await?;
+        if finished == Finished::OnlyShown {
+            return Ok(ExitCode::Done);
+        }
     }
     let cluster = moving::healthy(&session).await?;
     let request = Request {
