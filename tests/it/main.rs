@@ -13,5 +13,8 @@ mod create_bad_input;
 mod create_names;
 mod create_resume;
 mod info;
+mod reshard;
+mod reshard_data;
+mod reshard_faults;
 mod secrets;
 mod support;
