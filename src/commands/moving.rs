@@ -16,7 +16,7 @@ use crate::cli::duration;
 use crate::client::{ClientError, Login, LoginOutcome, MigrateFault, SetSlot};
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId, Role};
-use crate::cluster::parse::{Direction, OpenSlot};
+use crate::cluster::parse::{ClusterInfo, Direction, EntryPool, OpenSlot};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Member;
 use crate::connections::Target;
@@ -680,6 +680,11 @@ pub(super) async fn finish_open(
     if cluster.diagnosis.topology.open_set().is_empty() {
         return Ok(Finished::NothingOpen);
     }
+    if !args.dry_run {
+        let masters = cluster.diagnosis.topology.masters();
+        let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
+        session.refuse_others(masters).await?;
+    }
     for look in 1.. {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let next = Cluster::look(session).await?;
@@ -699,6 +704,13 @@ pub(super) async fn finish_open(
     let unfinished = unfinished(&cluster.diagnosis)?;
     if !args.dry_run {
         tell_late(session, ui, args, &cluster, &unfinished).await?;
+    }
+    if !args.dry_run && !unfinished.orphaned.is_empty() {
+        consent(ui, args, &cluster.diagnosis).await?;
+        for (holder, slots) in &unfinished.orphaned {
+            adopt(session, &cluster, *holder, slots).await?;
+        }
+        cluster = Cluster::look(session).await?;
     }
     if unfinished.plan.slots_moved() > 0 {
         ui.hint(&format!(
@@ -785,12 +797,61 @@ async fn tell_late(
     Ok(())
 }
 
+/// Lets a target see who owns slots now whose source failed over while it imported them. Until it
+/// does, it has no owner for them and serves nothing (Redis 7.0, 8.6; Valkey mends that by itself).
+/// Their keys stay on it: a node deletes only what it owned.
+async fn adopt(
+    session: &Session,
+    cluster: &Cluster,
+    holder: NodeId,
+    slots: &SlotSet,
+) -> Result<(), Stop> {
+    let Some(target) = cluster.reach.get(&holder) else {
+        return Ok(());
+    };
+    let name = cluster.name(holder);
+    let client = session.connections.client(target).await?;
+    let changes: Vec<_> = slots.iter().map(|slot| (slot, SetSlot::Stable)).collect();
+    for outcome in client.cluster_setslots(&changes).await? {
+        outcome.map_err(|error| {
+            Stop::partial(anyhow!(
+                "{name} can't be told that the source of slots {slots} failed over: {error}"
+            ))
+        })?;
+    }
+    let deadline = Instant::now() + AGREE_WITHIN;
+    loop {
+        let text = client.cluster_nodes().await?;
+        let view = EntryPool::default()
+            .view(&text)
+            .map_err(|error| Stop::partial(anyhow!("{name}: {error}")))?;
+        let owned: SlotSet = view
+            .entries()
+            .flat_map(|e| e.slots.iter().copied())
+            .collect();
+        let serves = ClusterInfo::parse(&client.cluster_info().await?).ok;
+        if slots.difference(&owned).is_empty() && serves {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Stop::partial(anyhow!(
+                "{name} does not learn within {} s who owns slots {slots}; the same command again \
+                 goes on",
+                AGREE_WITHIN.as_secs()
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 /// What a cut left behind.
 struct Unfinished {
     /// Moves that are finished by doing them again.
     plan: Plan,
     /// Nodes that gave slots away and were not told: the slots, and who owns them.
     told_late: Vec<(NodeId, SlotSet, NodeId)>,
+    /// Targets that import slots from a node that has failed over since.
+    orphaned: BTreeMap<NodeId, SlotSet>,
 }
 
 fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
@@ -805,6 +866,12 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
     let mut moves: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
     let mut told_late: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
     let mut targets: BTreeMap<Slot, NodeId> = BTreeMap::new();
+    let mut orphaned: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    // Who was a master when the move began, and follows its successor now.
+    let successor = |id: NodeId| match topology.members.get(&id) {
+        Some(member) if member.role == Role::Replica => member.master.unwrap_or(id),
+        _ => id,
+    };
     for (member, open) in open_at_masters(diagnosis) {
         let owner = owner_of(open.slot).ok_or_else(|| {
             Stop::refused(anyhow!(
@@ -813,8 +880,8 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
             ))
         })?;
         let (from, to) = match open.direction {
-            Direction::Migrating => (member.id, open.peer),
-            Direction::Importing => (open.peer, member.id),
+            Direction::Migrating => (member.id, successor(open.peer)),
+            Direction::Importing => (successor(open.peer), member.id),
         };
         if owner == to {
             told_late
@@ -833,9 +900,13 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
                 open.slot
             )));
         }
+        if open.direction == Direction::Importing && from != open.peer {
+            orphaned.entry(member.id).or_default().insert(open.slot);
+        }
         moves.entry((from, to)).or_default().insert(open.slot);
     }
     Ok(Unfinished {
+        orphaned,
         plan: Plan::of_moves(moves),
         told_late: told_late
             .into_iter()

@@ -72,7 +72,7 @@ fn the_walkthroughs_numbers() {
         .args(["--slots", "4096", "--from", "all", "--to", &to, "--yes"])
         .run()
         .status(0)
-        .stdout_has("[OK] 4096 slots");
+        .stdout_has("[OK] 4,096 slots");
     assert_closed(&nodes);
     assert_eq!(owned(&nodes[3]), [(0, 1364), (5461, 6826), (10923, 12287)]);
     assert_same(&before, &contents(&nodes));
@@ -143,7 +143,7 @@ fn one_huge_slot_and_the_last_slots_of_a_master() {
         .args(["--slot-ranges", "5", "--to", &to, "--yes"])
         .run()
         .status(0)
-        .stdout_has("20000 keys");
+        .stdout_has("20,000 keys");
     // An emptied master becomes a replica of whom it gave its last slot.
     reshard(&nodes[1])
         .args(["--slot-ranges", "0-5460", "--to", &to, "--yes"])
@@ -370,11 +370,6 @@ fn what_cannot_be() {
         &["--slots", "5", "--from", a, "--to", "zzzz", "--yes"],
         3,
         &["zzzz"],
-    );
-    has(
-        &["--slots", "5", "--from", a, "--to", "", "--yes"],
-        2,
-        &["--to"],
     );
     has(
         &["--slot-ranges", "16384", "--to", a, "--yes"],
