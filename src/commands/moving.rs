@@ -300,7 +300,9 @@ pub(super) async fn carry_out(
     let outcome = watched.await;
     let took = started.elapsed();
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
-    let interrupted = stop.soon.is_cancelled() && outcome.failures.is_empty();
+    // A lane that failed asks the others to stop; only a signal makes them drop what is in hand.
+    let interrupted =
+        stop.now.is_cancelled() || (stop.soon.is_cancelled() && outcome.failures.is_empty());
     let left = outcome.left.values().any(|slots| !slots.is_empty());
     if outcome.failures.is_empty() && outcome.open.is_empty() && !left {
         agree(session, ui, plan, &outcome).await?;

@@ -13,7 +13,7 @@ use crate::reshard_data::{
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Signal, Trib};
 use crate::support::proxy::{Cut, Proxy};
-use crate::support::server::Spec;
+use crate::support::server::{Spec, versions};
 use crate::support::wait::until;
 
 /// Two masters behind proxies; three slots with keys go to and fro.
@@ -91,11 +91,17 @@ const MOMENTS: [(&str, End, usize); 4] = [
 ];
 
 #[test]
-fn killed_at_each_command() {
+fn killed_at_each_command_matrix() {
+    for version in versions() {
+        killed_at_each_command(&quick().version(version));
+    }
+}
+
+fn killed_at_each_command(spec: &Spec) {
     thread::scope(|scope| {
         for (command, end, count) in MOMENTS {
             scope.spawn(move || {
-                let two = Two::new(&quick());
+                let two = Two::new(spec);
                 for nth in 1..=count {
                     let (from, to) = two.ends();
                     let proxy = &two.proxies[if end == End::Source { from } else { to }];
@@ -124,11 +130,17 @@ fn told(said: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn cut_before_and_after_each_command() {
+fn cut_before_and_after_each_command_matrix() {
+    for version in versions() {
+        cut_before_and_after_each_command(&quick().version(version));
+    }
+}
+
+fn cut_before_and_after_each_command(spec: &Spec) {
     thread::scope(|scope| {
         for (command, end, count) in MOMENTS {
             scope.spawn(move || {
-                let two = Two::new(&quick());
+                let two = Two::new(spec);
                 let cuts: [fn(&str) -> Cut; 2] = [Cut::before, Cut::after];
                 for nth in (1..=count).flat_map(|nth| [(nth, cuts[0]), (nth, cuts[1])]) {
                     let (from, to) = two.ends();
@@ -293,8 +305,14 @@ fn key_on_both(nodes: &Nodes, key: &str, there: &str) {
 }
 
 #[test]
-fn one_key_on_both_ends() {
-    let nodes = walkthrough(&quick());
+fn one_key_on_both_ends_matrix() {
+    for version in versions() {
+        one_key_on_both_ends(&quick().version(version));
+    }
+}
+
+fn one_key_on_both_ends(spec: &Spec) {
+    let nodes = walkthrough(spec);
     let keys = names([5, 6], 30);
     fill(&nodes[..3], &keys);
     let before = contents(&nodes);
@@ -323,8 +341,14 @@ fn one_key_on_both_ends() {
 }
 
 #[test]
-fn the_source_fails_over_and_the_targets_replica_hangs() {
-    let nodes = Nodes::with(6, &quick());
+fn the_source_fails_over_and_the_targets_replica_hangs_matrix() {
+    for version in versions() {
+        the_source_fails_over_and_the_targets_replica_hangs(&quick().version(version));
+    }
+}
+
+fn the_source_fails_over_and_the_targets_replica_hangs(spec: &Spec) {
+    let nodes = Nodes::with(6, spec);
     nodes.form(3);
     fill(&nodes[..3], &names(0..100, 20));
     let before = contents(&nodes);
@@ -433,4 +457,224 @@ fn keys_that_expire_grow_and_go() {
         let there = after.contains_key(&(0, key.clone().into_bytes()));
         assert_eq!(there, n % 3 != 0, "{key}");
     }
+}
+
+#[test]
+fn the_link_between_the_two_breaks() {
+    let two = Two::new(&quick());
+    for nth in [1, 2, 3, 5, 9] {
+        let (_, to) = two.ends();
+        // The target has the keys, and the source does not hear of it: they are on both ends, and a set
+        // dumps differently on each.
+        two.proxies[to].cut(Cut::after("RESTORE-ASKING").nth(nth).reset());
+        two.reshard(to).run().status(0);
+        two.proxies[to].disarm();
+        assert_closed(&two.nodes);
+        assert_same(&two.before, &contents(&two.nodes));
+        assert_eq!(two.ends().0, to);
+    }
+}
+
+#[test]
+fn the_target_does_not_take_the_login() {
+    let nodes = walkthrough(&quick());
+    fill(&nodes[..3], &names(0..10, 5));
+    let before = contents(&nodes);
+    let to = nodes[3].id();
+    for node in nodes.iter() {
+        let may = if node.id() == to {
+            "-restore-asking"
+        } else {
+            "+@all"
+        };
+        node.cmd(&[
+            "ACL", "SETUSER", "mover", "on", ">s3same", "~*", "&*", "+@all", may,
+        ]);
+    }
+    let go = || {
+        reshard(&nodes[0]).env("REDISCLI_AUTH", "s3same").args([
+            "--user",
+            "mover",
+            "--slot-ranges",
+            "0-9",
+            "--to",
+            &to,
+            "--yes",
+        ])
+    };
+    let ended = go().run().status(3).stderr_lacks("s3same");
+    assert!(
+        ended.stderr.contains("nothing was changed"),
+        "{}",
+        ended.stderr
+    );
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+    nodes[3].cmd(&["ACL", "SETUSER", "mover", "+@all"]);
+    go().run().status(0);
+    // And one that wants no password, while the others do.
+    for node in &nodes[..3] {
+        node.cmd(&["CONFIG", "SET", "masterauth", "s3same"]);
+    }
+    reshard(&nodes[0])
+        .env("REDISCLI_AUTH", "s3same")
+        .args(["--slot-ranges", "0-9", "--to", &nodes[0].id(), "--yes"])
+        .run()
+        .status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+#[test]
+fn interrupted_twice_and_stopped_for_a_while() {
+    let nodes = Nodes::with(4, &quick());
+    nodes.form(3);
+    fill(&nodes[..3], &names(0..100, 20));
+    let before = contents(&nodes);
+    let to = nodes[1].id();
+    let go = |rate: &str, open: &str| {
+        let args = [
+            "--slot-ranges",
+            "0-99",
+            "--to",
+            &to,
+            "--yes",
+            "--finish-open",
+        ];
+        let run = reshard(&nodes[1]).args(args);
+        run.args([
+            "--rate",
+            rate,
+            "--max-open-slots",
+            open,
+            "--command-timeout",
+            "3s",
+        ])
+    };
+    let begun = |slots: usize| {
+        until("some slots to move", Duration::from_secs(20), || {
+            let ranges = owned(&nodes[1]);
+            let low = ranges.iter().filter(|(_, b)| *b < 200);
+            let has: usize = low.map(|(a, b)| b - a + 1).sum();
+            if has >= slots {
+                Ok(())
+            } else {
+                Err(has.to_string())
+            }
+        });
+    };
+    let run = go("100", "4").spawn();
+    begun(4);
+    run.signal(Signal::SIGTERM);
+    run.wait_stderr("once more");
+    run.signal(Signal::SIGTERM);
+    let ended = run.wait_within(Duration::from_secs(5)).status(130);
+    assert!(ended.stderr.contains("open: slots"), "{}", ended.stderr);
+    // The tool sleeps while the source fails over: it looks before it writes.
+    let run = go("400", "4").spawn();
+    begun(16);
+    run.signal(Signal::SIGSTOP);
+    nodes[3].cmd(&["CLUSTER", "FAILOVER"]);
+    until("the failover", Duration::from_secs(20), || {
+        match nodes[0].field("role").as_deref() {
+            Some("slave") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    run.signal(Signal::SIGCONT);
+    let ended = run.wait().status(6);
+    assert!(ended.stderr.contains(&nodes[0].addr()), "{}", ended.stderr);
+    go("100000", "64").run().status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+#[test]
+fn either_end_dies_and_its_replica_takes_over_matrix() {
+    for version in versions() {
+        thread::scope(|scope| {
+            for victim in [0, 1] {
+                scope.spawn(move || either_end_dies(&quick().version(version), victim));
+            }
+        });
+    }
+}
+
+fn either_end_dies(spec: &Spec, victim: usize) {
+    let nodes = Nodes::with(6, spec);
+    nodes.form(3);
+    fill(&nodes[..3], &names(0..100, 20));
+    let before = contents(&nodes);
+    let to = nodes[1].id();
+    let run = reshard(&nodes[2])
+        .args([
+            "--slot-ranges",
+            "0-99",
+            "--to",
+            &to,
+            "--yes",
+            "--rate",
+            "500",
+        ])
+        .args([
+            "--max-open-slots",
+            "4",
+            "--command-timeout",
+            "2s",
+            "--timeout",
+            "500ms",
+        ])
+        .spawn();
+    until(
+        "some slots to move",
+        Duration::from_secs(20),
+        || match owned(&nodes[1]).len() {
+            1 => Err("none".to_owned()),
+            _ => Ok(()),
+        },
+    );
+    nodes[victim].kill();
+    let ended = run.wait_within(Duration::from_secs(30)).status(6);
+    assert!(
+        ended.stderr.contains(&nodes[victim].addr()),
+        "{}",
+        ended.stderr
+    );
+    until("the failover", Duration::from_secs(30), || {
+        match nodes[victim + 3].field("role").as_deref() {
+            Some("master") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    nodes[victim].restart();
+    until(
+        "the old master to follow",
+        Duration::from_secs(30),
+        || match nodes[victim].field("master_link_status").as_deref() {
+            Some("up") => Ok(()),
+            other => Err(format!("{other:?}\n{}", nodes[victim].nodes_text())),
+        },
+    );
+    let to = if victim == 1 { nodes[4].id() } else { to };
+    let finish = reshard(&nodes[2])
+        .args([
+            "--slot-ranges",
+            "0-99",
+            "--to",
+            &to,
+            "--yes",
+            "--finish-open",
+        ])
+        .run()
+        .status(0);
+    assert_closed(&nodes);
+    let after = contents(&nodes);
+    assert_eq!(
+        before.len(),
+        after.len(),
+        "{}{}",
+        ended.stderr,
+        finish.stderr
+    );
+    assert_same(&before, &after);
 }
