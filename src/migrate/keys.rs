@@ -78,6 +78,14 @@ pub(super) struct Moved {
 }
 
 impl Prepared {
+    /// What a window's keys weigh, about: the mean of those that were looked at counts for all.
+    pub(super) fn bytes(&self, window: &[(Slot, u64)]) -> u64 {
+        let weights = || self.batches.iter().flat_map(|batch| &batch.weights);
+        let (sum, looked_at) = (weights().sum::<u64>(), weights().count() as u64);
+        let keys: u64 = window.iter().map(|(_, keys)| keys).sum();
+        (sum / looked_at.max(1)).saturating_mul(keys).max(sum)
+    }
+
     /// Leaves out the slots with keys above so many bytes, and tells of them.
     pub(super) fn without_big_keys(mut self, most: u64) -> (Self, Option<BigKeys>) {
         let mut big = BigKeys {

@@ -103,6 +103,8 @@ pub(super) struct Ends {
     target_databases: Vec<u32>,
     /// Replicas that the target sees online.
     replicas: usize,
+    /// Whether the target has a maxmemory.
+    limited: bool,
 }
 
 /// Slots that go together, with how many keys the source has in each.
@@ -202,6 +204,7 @@ impl Lane {
             databases: Vec::new(),
             target_databases: Vec::new(),
             replicas: 0,
+            limited: false,
         };
         self.look(&mut ends, &SlotSet::new(), &SlotSet::new())
             .await?;
@@ -292,6 +295,7 @@ impl Lane {
         ends.target_run = target_info.run_id;
         ends.evicted = target_info.evicted_keys;
         ends.replicas = target_info.online_replicas;
+        ends.limited = target_info.maxmemory.is_some_and(|limit| limit > 0);
         ends.looked = Instant::now();
         Ok(())
     }
@@ -351,6 +355,20 @@ impl Lane {
                         opening.retain(|(slot, _)| !big.slots.contains(*slot));
                     }
                 }
+            }
+            let coming = batches.bytes(&opening);
+            if let Some(room) = self.room(ends).await?
+                && needed(coming) > room
+            {
+                self.turn(ends, &closing, &Window::new()).await?;
+                return Err(Halt::Changed(format!(
+                    "{} has {} KiB left below its maxmemory, and the next {} slots need about {}: \
+                     raise its maxmemory, or move fewer slots at a time (--max-open-slots)",
+                    self.target,
+                    room >> 10,
+                    opening.len(),
+                    needed(coming) >> 10
+                )));
             }
             self.turn(ends, &closing, &opening).await?;
             closing.clear();
@@ -491,6 +509,17 @@ impl Lane {
             self.target,
             REPLICAS_WITHIN.as_secs()
         )))
+    }
+
+    /// How many bytes the target has below its maxmemory; `None` without such a limit. One that is
+    /// full refuses keys, or, with an eviction policy, drops others for them without a word.
+    async fn room(&self, ends: &Ends) -> Result<Option<u64>, Halt> {
+        if !ends.limited {
+            return Ok(None);
+        }
+        let info = Info::parse(&ends.target.info().await?);
+        let limit = info.maxmemory.filter(|limit| *limit > 0);
+        Ok(limit.map(|limit| limit.saturating_sub(info.used_memory.unwrap_or(0))))
     }
 
     /// Slots of which the target had no key when they were opened: what it has of them later came
@@ -649,6 +678,13 @@ fn open_on(entry: &Entry, direction: Direction, peer: Option<NodeId>) -> SlotSet
         .filter(|open| open.direction == direction && peer.is_none_or(|peer| open.peer == peer))
         .map(|open| open.slot)
         .collect()
+}
+
+/// The room that so many bytes of keys need: what they come in takes memory as well, and so do hash
+/// tables while they grow. (With half of it, Redis 7.0 evicted keys in the middle of a window.)
+fn needed(coming: u64) -> u64 {
+    const ASIDE: u64 = 1 << 20;
+    coming.saturating_mul(2).saturating_add(ASIDE)
 }
 
 /// Databases that hold keys; 0 always: counting none would look like counting no key.

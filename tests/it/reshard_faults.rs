@@ -403,27 +403,51 @@ fn the_source_fails_over_and_the_targets_replica_hangs(spec: &Spec) {
     assert_same(&before, &contents(&nodes));
 }
 
+/// The plan counts by slots; here few slots have all the keys, so that only the lane can see it.
 #[test]
 fn a_full_target() {
-    let nodes = walkthrough(&quick());
-    fill(&nodes[..3], &names(0..100, 50));
-    let before = contents(&nodes);
-    let to = nodes[3].id();
-    let used: u64 = nodes[3].field("used_memory").unwrap().parse().unwrap();
-    let go = || reshard(&nodes[0]).args(["--slot-ranges", "0-99", "--to", &to, "--yes"]);
-    nodes[3].cmd(&["CONFIG", "SET", "maxmemory", &(used + 200_000).to_string()]);
-    go().run().status(3).stderr_has("maxmemory");
-    let ended = go().args(["--max-target-memory", "100"]).run();
-    if ended.status == Ended::Status(3) {
-        nodes[3].cmd(&["CONFIG", "SET", "maxmemory", "0"]);
-        go().run().status(0);
-    } else {
-        assert!(ended.stderr.contains("OOM"), "{}", ended.stderr);
-        nodes[3].cmd(&["CONFIG", "SET", "maxmemory", "0"]);
-        go().arg("--finish-open").run().status(0);
-    }
-    assert_closed(&nodes);
-    assert_same(&before, &contents(&nodes));
+    thread::scope(|scope| {
+        for policy in ["noeviction", "allkeys-lru"] {
+            scope.spawn(move || {
+                let nodes = walkthrough(&quick());
+                fill(&nodes[..3], &names(0..100, 50));
+                let before = contents(&nodes);
+                let to = nodes[3].id();
+                let used: u64 = nodes[3].field("used_memory").unwrap().parse().unwrap();
+                let set = |limit: u64| {
+                    let limit = limit.to_string();
+                    nodes[3].cmd(&[
+                        "CONFIG",
+                        "SET",
+                        "maxmemory",
+                        &limit,
+                        "maxmemory-policy",
+                        policy,
+                    ])
+                };
+                let go =
+                    || reshard(&nodes[0]).args(["--slot-ranges", "0-99", "--to", &to, "--yes"]);
+                set(used + 20_000);
+                go().run().status(3).stderr_has("maxmemory");
+                set(used + 2_000_000);
+                let ended = go()
+                    .args(["--max-target-memory", "100", "--max-open-slots", "8"])
+                    .run()
+                    .status(6);
+                assert!(ended.stderr.contains("maxmemory"), "{}", ended.stderr);
+                assert_eq!(nodes[3].field("evicted_keys").as_deref(), Some("0"));
+                assert_closed(&nodes);
+                assert_same(&before, &contents(&nodes));
+                set(0);
+                for command in told(&ended.stderr) {
+                    Trib::new().args(command).arg("--yes").run().status(0);
+                }
+                assert_closed(&nodes);
+                assert_eq!(owned(&nodes[3]), [(0, 99)]);
+                assert_same(&before, &contents(&nodes));
+            });
+        }
+    });
 }
 
 /// Keys that go and change by themselves meanwhile.
