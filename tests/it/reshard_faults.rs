@@ -129,6 +129,19 @@ fn told(said: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
+/// Each of so many slots is in one of the three numbers that the end tells: moved, open, not begun.
+#[track_caller]
+fn assert_all_named(said: &str, total: usize) {
+    let line = said.lines().find(|line| line.contains(" not begun"));
+    let numbers: Vec<usize> = line
+        .unwrap_or_else(|| panic!("{said}"))
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|number| number.parse().ok())
+        .collect();
+    assert_eq!(numbers.len(), 3, "{said}");
+    assert_eq!(numbers.iter().sum::<usize>(), total, "{said}");
+}
+
 #[test]
 fn cut_before_and_after_each_command_matrix() {
     for version in versions() {
@@ -150,6 +163,7 @@ fn cut_before_and_after_each_command(spec: &Spec) {
                     let ended = two.reshard(to).run();
                     proxy.disarm();
                     if ended.status == Ended::Status(6) {
+                        assert_all_named(&ended.stderr, 3);
                         for command in told(&ended.stderr) {
                             Trib::new().args(command).arg("--yes").run().status(0);
                         }
@@ -214,6 +228,7 @@ fn interrupted_and_killed_while_clients_write() {
     begun(8);
     run.signal(Signal::SIGINT);
     let ended = run.wait().status(130);
+    assert_all_named(&ended.stderr, 200);
     let [next] = &told(&ended.stderr)[..] else {
         panic!("{}", ended.stderr);
     };
@@ -277,6 +292,7 @@ fn the_target_stops_answering() {
     );
     nodes[3].stop();
     let ended = run.wait_within(Duration::from_secs(30)).status(6);
+    assert_all_named(&ended.stderr, 100);
     assert!(ended.stderr.contains(&nodes[3].addr()), "{}", ended.stderr);
     assert!(ended.stderr.contains("--finish-open"), "{}", ended.stderr);
     nodes[3].cont();
@@ -600,6 +616,7 @@ fn interrupted_twice_and_stopped_for_a_while() {
     run.signal(Signal::SIGTERM);
     let ended = run.wait_within(Duration::from_secs(5)).status(130);
     assert!(ended.stderr.contains("open: slots"), "{}", ended.stderr);
+    assert_all_named(&ended.stderr, 100);
     // The tool sleeps while the source fails over: it looks before it writes.
     let run = go("400", "4").spawn();
     begun(16);
