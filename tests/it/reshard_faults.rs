@@ -346,10 +346,14 @@ fn one_key_on_both_ends(spec: &Spec) {
             "--finish-open",
         ])
     };
+    go().arg("--dry-run").run().status(0);
+    assert_eq!(nodes[0].nodes_text().matches("->-").count(), 2);
     let ended = go().run().status(6);
     assert!(ended.stderr.contains(other), "{}", ended.stderr);
     assert!(ended.stderr.contains("--on-conflict"), "{}", ended.stderr);
     assert!(ended.stderr.contains("slots 6"), "{}", ended.stderr);
+    let events = go().args(["--output", "json"]).run().status(6).json_lines();
+    assert_eq!(events.last().unwrap()["event"], "done");
     go().args(["--on-conflict", "source"]).run().status(0);
     assert_closed(&nodes);
     assert_same(&before, &contents(&nodes));
