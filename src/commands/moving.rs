@@ -247,14 +247,36 @@ pub(super) async fn carry_out(
     cluster: &Cluster,
     plan: &Plan,
 ) -> CommandResult {
+    carry_out_part(session, ui, args, cluster, plan, Part::Last).await
+}
+
+/// What is shown as the end of the command, and what comes before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Open slots are finished; what the command is about follows.
+    First,
+    /// What the command is about.
+    Last,
+}
+
+async fn carry_out_part(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+    part: Part,
+) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
     let view = view(diagnosis, plan);
     ui.moves(&view)?;
-    if let Some(file) = &args.plan_out {
-        save("--plan-out", file, plan)?;
-    }
-    if let Some(file) = &args.undo_out {
-        save("--undo-out", file, &inverse(plan))?;
+    if part == Part::Last {
+        if let Some(file) = &args.plan_out {
+            save("--plan-out", file, plan)?;
+        }
+        if let Some(file) = &args.undo_out {
+            save("--undo-out", file, &inverse(plan))?;
+        }
     }
     refuse_full_targets(&view, args.max_target_memory)?;
     if args.dry_run {
@@ -317,11 +339,17 @@ pub(super) async fn carry_out(
     let left = outcome.left.values().any(|slots| !slots.is_empty());
     if outcome.failures.is_empty() && outcome.open.is_empty() && !left {
         agree(session, ui, plan, &outcome).await?;
-        ui.moved(moved, &outcome.tally, took)?;
+        match part {
+            Part::First => ui.hint(&format!("what was begun is finished: {moved} slots")),
+            Part::Last => ui.moved(moved, &outcome.tally, took)?,
+        }
         tell_skipped(ui, cluster, &outcome);
         return Ok(ExitCode::Done);
     }
-    let error = anyhow!("{}", rest(args, cluster, &outcome, moved, interrupted));
+    let error = anyhow!(
+        "{}",
+        rest(args, part, cluster, &outcome, moved, interrupted)
+    );
     ui.stopped(
         if interrupted {
             ExitCode::Interrupted
@@ -622,6 +650,7 @@ fn tell_skipped(ui: &Ui, cluster: &Cluster, outcome: &Outcome) {
 /// What is done, what is left, and the commands that go on.
 fn rest(
     args: &MoveArgs,
+    part: Part,
     cluster: &Cluster,
     outcome: &Outcome,
     moved: usize,
@@ -656,7 +685,8 @@ fn rest(
         "{moved} slots moved, {} open, {left} not begun. To go on:",
         outcome.open.len()
     ));
-    match args.applied.as_ref().or(args.plan_out.as_ref()) {
+    let saved = args.plan_out.as_ref().filter(|_| part == Part::Last);
+    match args.applied.as_ref().or(saved) {
         Some(file) => lines.push(format!(
             "  redis-trib apply {} {}",
             file.display(),
@@ -734,7 +764,8 @@ pub(super) async fn finish_open(
             "finishing what was begun: slots {}",
             cluster.diagnosis.topology.open_set()
         ));
-        carry_out(session, ui, args, &cluster, &unfinished.plan).await?;
+        let plan = &unfinished.plan;
+        carry_out_part(session, ui, args, &cluster, plan, Part::First).await?;
     }
     Ok(if args.dry_run {
         Finished::OnlyShown

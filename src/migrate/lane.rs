@@ -55,6 +55,8 @@ pub(super) struct Lane {
     throttle: Arc<Throttle>,
     events: UnboundedSender<Event>,
     stop: StopSignal,
+    /// Lanes that may fill the target at the same time, this one included.
+    sharing: u64,
     tally: Tally,
     moved: SlotSet,
     skipped: SlotSet,
@@ -128,11 +130,18 @@ impl Lane {
             throttle,
             events,
             stop,
+            sharing: 1,
             tally: Tally::default(),
             moved: SlotSet::new(),
             skipped: SlotSet::new(),
             begun: BTreeMap::new(),
         }
+    }
+
+    /// So many lanes fill the target at the same time.
+    pub(super) fn sharing(mut self, lanes: usize) -> Self {
+        self.sharing = lanes.max(1) as u64;
+        self
     }
 
     fn pair(&self) -> Pair {
@@ -358,7 +367,7 @@ impl Lane {
             }
             let coming = batches.bytes(&opening);
             if let Some(room) = self.room(ends).await?
-                && needed(coming) > room
+                && needed(coming.saturating_mul(self.sharing)) > room
             {
                 self.turn(ends, &closing, &Window::new()).await?;
                 return Err(Halt::Changed(format!(
@@ -367,7 +376,7 @@ impl Lane {
                     self.target,
                     room >> 10,
                     opening.len(),
-                    needed(coming) >> 10
+                    needed(coming.saturating_mul(self.sharing)) >> 10
                 )));
             }
             self.turn(ends, &closing, &opening).await?;

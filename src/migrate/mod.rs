@@ -167,6 +167,10 @@ pub async fn run(
         options.limits,
         moves.iter().map(|(pair, slots)| (*pair, slots.len())),
     );
+    let mut into_targets: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for pair in moves.keys() {
+        *into_targets.entry(pair.to).or_default() += 1;
+    }
     let mut waiting = moves;
     let mut running = JoinSet::new();
     let mut outcome = Outcome::default();
@@ -188,10 +192,12 @@ pub async fn run(
             let options = Arc::clone(options);
             let throttle = Arc::clone(&throttle);
             let (events, stop) = (events.clone(), stop.clone());
+            let into_target = into_targets.get(&pair.to).copied().unwrap_or(1);
+            let sharing = into_target.min(options.limits.per_target);
             let kept = slots.clone();
             let task = running.spawn(async move {
                 let lane = Lane::new(source, target, connections, options, throttle, events, stop);
-                (pair, lane.run(slots).await)
+                (pair, lane.sharing(sharing).run(slots).await)
             });
             lanes.insert(task.id(), (pair, kept));
         }
