@@ -223,40 +223,69 @@ impl NodeClient {
         }
     }
 
-    /// WAIT (Redis ≥ 3.0): how many replicas have everything that was written on this node so far
-    /// by others, and by this connection. Returns when `replicas` have, or the time is up.
-    pub async fn wait(&self, replicas: usize, within: Duration) -> Result<u64, ClientError> {
+    /// Writes a key, deletes it, and WAITs (Redis ≥ 3.0): how many replicas have all that was
+    /// written on this node so far. Returns when `replicas` have, or the time is up.
+    ///
+    /// The key is of a slot that the node imports or owns. The write is there because WAIT counts
+    /// from the last write of its own connection on Redis ≥ 7.2 and Valkey; on older servers any
+    /// command would do. Without the right to write that key WAIT alone has to do.
+    pub async fn wait_after_write(
+        &self,
+        key: &[u8],
+        replicas: usize,
+        within: Duration,
+    ) -> Result<u64, ClientError> {
         let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
-        let command = Command::named("WAIT").arg(replicas).arg(millis.max(1));
+        let commands = vec![
+            Command::named("ASKING"),
+            // It goes by itself should the next one never arrive.
+            Command::named("SET").arg(key).arg("").arg("PX").arg(10_000),
+            Command::named("ASKING"),
+            Command::named("DEL").arg(key),
+            Command::named("WAIT").arg(replicas).arg(millis.max(1)),
+        ];
         let deadline = Deadline::Within(within + self.shared.command_timeout);
-        let mut replies = self
-            .pipeline(deadline, vec![command])
+        let replies = self
+            .pipeline(deadline, commands)
             .await
             .map_err(|fault| self.at(fault))?;
         let malformed = Fault::Malformed { command: "WAIT" };
-        let reply = replies.pop().ok_or_else(|| self.at(malformed))?;
-        reply.count().map_err(|fault| self.at(fault))
+        let [_, set, _, _, wait] =
+            <[Reply; 5]>::try_from(replies).map_err(|_| self.at(malformed))?;
+        match set.ok() {
+            Ok(()) | Err(Fault::NoPermission { .. }) => {}
+            Err(fault) => return Err(self.at(fault)),
+        }
+        wait.count().map_err(|fault| self.at(fault))
     }
 
     /// DUMP of a key of an importing slot, or of any key this node serves; `None` where it is not
-    /// there (every version).
+    /// there, or has left for another node (every version).
     pub async fn dump(&self, database: u32, key: &[u8]) -> Result<Option<Vec<u8>>, ClientError> {
         // ASKING holds for one command. A node that owns the slot passes it over.
         let commands = vec![Command::named("ASKING"), Command::named("DUMP").arg(key)];
         let mut replies = self.in_database(database, Deadline::Read, commands).await?;
         let malformed = Fault::Malformed { command: "DUMP" };
         let reply = replies.pop().ok_or_else(|| self.at(malformed))?;
-        reply.bytes().map_err(|fault| self.at(fault))
+        match reply.bytes() {
+            // A source that gives the slot away has no such key any more.
+            Err(Fault::Server { code, .. }) if code == "ASK" => Ok(None),
+            value => value.map_err(|fault| self.at(fault)),
+        }
     }
 
-    /// DEL of a key that this node serves (every version).
+    /// DEL of a key that this node serves, or has served (every version).
     pub async fn del_in(&self, database: u32, key: &[u8]) -> Result<(), ClientError> {
         let commands = vec![Command::named("DEL").arg(key)];
         let replies = self
             .in_database(database, Deadline::Change, commands)
             .await?;
         for reply in replies {
-            reply.count().map_err(|fault| self.at(fault))?;
+            match reply.count() {
+                // It went by itself meanwhile.
+                Err(Fault::Server { code, .. }) if code == "ASK" => {}
+                deleted => drop(deleted.map_err(|fault| self.at(fault))?),
+            }
         }
         Ok(())
     }

@@ -15,8 +15,8 @@ use super::{CommandResult, Stop};
 use crate::cli::duration;
 use crate::client::{ClientError, Login, LoginOutcome, MigrateFault, SetSlot};
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
-use crate::cluster::node::{Addr, NodeId};
-use crate::cluster::parse::Direction;
+use crate::cluster::node::{Addr, NodeId, Role};
+use crate::cluster::parse::{ClusterInfo, Direction, EntryPool, OpenSlot};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Member;
 use crate::connections::Target;
@@ -247,14 +247,36 @@ pub(super) async fn carry_out(
     cluster: &Cluster,
     plan: &Plan,
 ) -> CommandResult {
+    carry_out_part(session, ui, args, cluster, plan, Part::Last).await
+}
+
+/// What is shown as the end of the command, and what comes before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Open slots are finished; what the command is about follows.
+    First,
+    /// What the command is about.
+    Last,
+}
+
+async fn carry_out_part(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+    part: Part,
+) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
     let view = view(diagnosis, plan);
     ui.moves(&view)?;
-    if let Some(file) = &args.plan_out {
-        save("--plan-out", file, plan)?;
-    }
-    if let Some(file) = &args.undo_out {
-        save("--undo-out", file, &inverse(plan))?;
+    if part == Part::Last {
+        if let Some(file) = &args.plan_out {
+            save("--plan-out", file, plan)?;
+        }
+        if let Some(file) = &args.undo_out {
+            save("--undo-out", file, &inverse(plan))?;
+        }
     }
     refuse_full_targets(&view, args.max_target_memory)?;
     if args.dry_run {
@@ -275,7 +297,7 @@ pub(super) async fn carry_out(
     let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
     let mut ends = ends(cluster, plan)?;
-    try_logins(session, plan, &mut ends, &options).await?;
+    try_logins(session, diagnosis, plan, &mut ends, &options).await?;
 
     let moves: BTreeMap<Pair, Vec<Slot>> = plan
         .moves()
@@ -311,14 +333,23 @@ pub(super) async fn carry_out(
     let outcome = watched.await;
     let took = started.elapsed();
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
-    let interrupted = stop.soon.is_cancelled() && outcome.failures.is_empty();
-    if outcome.failures.is_empty() && outcome.open.is_empty() && !stop.soon.is_cancelled() {
-        agree(session, ui, plan).await?;
-        ui.moved(moved, &outcome.tally, took)?;
+    // A lane that failed asks the others to stop; only a signal makes them drop what is in hand.
+    let interrupted =
+        stop.now.is_cancelled() || (stop.soon.is_cancelled() && outcome.failures.is_empty());
+    let left = outcome.left.values().any(|slots| !slots.is_empty());
+    if outcome.failures.is_empty() && outcome.open.is_empty() && !left {
+        agree(session, ui, plan, &outcome).await?;
+        match part {
+            Part::First => ui.hint(&format!("what was begun is finished: {moved} slots")),
+            Part::Last => ui.moved(moved, &outcome.tally, took)?,
+        }
         tell_skipped(ui, cluster, &outcome);
         return Ok(ExitCode::Done);
     }
-    let error = anyhow!("{}", rest(args, cluster, &outcome, moved, interrupted));
+    let error = anyhow!(
+        "{}",
+        rest(args, part, cluster, &outcome, moved, interrupted)
+    );
     ui.stopped(
         if interrupted {
             ExitCode::Interrupted
@@ -494,9 +525,9 @@ fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
     ids.into_iter()
         .map(|id| {
             let node = cluster.diagnosis.observation.nodes.get(&id);
-            let report = node.and_then(|node| node.report());
+            let answers = node.is_some_and(|node| node.report().is_some());
             let target = cluster.reach.get(&id).cloned();
-            let (Some(node), Some(report), Some(target)) = (node, report, target) else {
+            let (Some(node), true, Some(target)) = (node, answers, target) else {
                 let name = cluster.name(id);
                 return Err(Stop::refused(anyhow!("{name} can't be reached")));
             };
@@ -507,7 +538,6 @@ fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
                 target,
                 peer,
                 login,
-                replicas: report.info.online_replicas,
             };
             Ok((id, end))
         })
@@ -519,6 +549,7 @@ fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
 /// nothing, since MIGRATE looks for the keys before it connects.)
 async fn try_logins(
     session: &Session,
+    diagnosis: &Diagnosis,
     plan: &Plan,
     ends: &mut BTreeMap<NodeId, End>,
     options: &Options,
@@ -530,15 +561,19 @@ async fn try_logins(
             end.login = Login::default();
         }
     }
+    let open = diagnosis.topology.open_set();
     for one in plan.moves() {
         let (Some(source), Some(target)) = (ends.get(&one.from), ends.get(&one.to)) else {
             continue;
         };
+        // Any key of the source will do, but for those of open slots: the target takes these.
+        let owned = diagnosis.topology.members.get(&one.from);
+        let slots = owned.map_or_else(SlotSet::new, |member| member.slots.difference(&open));
         let tried = migrate::try_login(
             session.connections.as_ref(),
             source,
             target,
-            one.slots,
+            &slots,
             options,
         );
         if let Err(error) = tried.await {
@@ -567,7 +602,9 @@ fn explain_login(source: &End, target: &End, error: &ClientError) -> anyhow::Err
 }
 
 /// Waits until all nodes agree, so that the next command never meets "Nodes don't agree".
-async fn agree(session: &Session, ui: &Ui, plan: &Plan) -> Result<(), Stop> {
+async fn agree(session: &Session, ui: &Ui, plan: &Plan, outcome: &Outcome) -> Result<(), Stop> {
+    let skipped = outcome.skipped.values();
+    let skipped = skipped.fold(SlotSet::new(), |all, slots| all.union(slots));
     let deadline = Instant::now() + AGREE_WITHIN;
     ui.event(&Event::Phase(Phase::Agree));
     loop {
@@ -577,7 +614,8 @@ async fn agree(session: &Session, ui: &Ui, plan: &Plan) -> Result<(), Stop> {
         let diagnosis = Diagnosis::of(observation, &Background::default());
         let misplaced: Option<Slot> = plan.moves().find_map(|one| {
             let member = diagnosis.topology.members.get(&one.to)?;
-            one.slots.difference(&member.slots).iter().next()
+            let missing = one.slots.difference(&member.slots);
+            missing.difference(&skipped).iter().next()
         });
         let opinions = diagnosis.topology.opinions.len();
         if opinions == 1 && misplaced.is_none() {
@@ -612,6 +650,7 @@ fn tell_skipped(ui: &Ui, cluster: &Cluster, outcome: &Outcome) {
 /// What is done, what is left, and the commands that go on.
 fn rest(
     args: &MoveArgs,
+    part: Part,
     cluster: &Cluster,
     outcome: &Outcome,
     moved: usize,
@@ -646,7 +685,8 @@ fn rest(
         "{moved} slots moved, {} open, {left} not begun. To go on:",
         outcome.open.len()
     ));
-    match args.applied.as_ref().or(args.plan_out.as_ref()) {
+    let saved = args.plan_out.as_ref().filter(|_| part == Part::Last);
+    match args.applied.as_ref().or(saved) {
         Some(file) => lines.push(format!(
             "  redis-trib apply {} {}",
             file.display(),
@@ -675,34 +715,116 @@ fn rest(
 }
 
 /// Finishes moves that were begun and cut off: those that two looks show in the same state, so that
-/// nobody else is at them.
-pub(super) async fn finish_open(session: &Session, ui: &Ui, args: &MoveArgs) -> Result<(), Stop> {
-    let first = Cluster::look(session).await?;
-    if first.diagnosis.topology.open_set().is_empty() {
+/// nobody else is at them. With --dry-run they are shown, and nothing else is.
+pub(super) async fn finish_open(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+) -> Result<Finished, Stop> {
+    /// Looks, a second apart, that may show clients at work on the keys of open slots.
+    const LOOKS: usize = 6;
+    let mut cluster = Cluster::look(session).await?;
+    if cluster.diagnosis.topology.open_set().is_empty() {
+        return Ok(Finished::NothingOpen);
+    }
+    if !args.dry_run {
+        let masters = cluster.diagnosis.topology.masters();
+        let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
+        session.refuse_others(masters).await?;
+    }
+    for look in 1.. {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let next = Cluster::look(session).await?;
+        let settled = in_transit(&cluster.diagnosis) == in_transit(&next.diagnosis);
+        cluster = next;
+        if settled {
+            break;
+        }
+        if look == LOOKS {
+            return Err(Stop::refused(anyhow!(
+                "slots {} are on their way: their keys become fewer, so somebody else moves them; \
+                 wait until that is done",
+                cluster.diagnosis.topology.open_set()
+            )));
+        }
+    }
+    let unfinished = unfinished(&cluster.diagnosis)?;
+    if !args.dry_run {
+        tell_late(session, ui, args, &cluster, &unfinished).await?;
+    }
+    if !args.dry_run && !unfinished.orphaned.is_empty() {
+        consent(ui, args, &cluster.diagnosis).await?;
+        for (holder, slots) in &unfinished.orphaned {
+            adopt(session, &cluster, *holder, slots).await?;
+        }
+        cluster = Cluster::look(session).await?;
+    }
+    if unfinished.plan.slots_moved() > 0 {
+        ui.hint(&format!(
+            "finishing what was begun: slots {}",
+            cluster.diagnosis.topology.open_set()
+        ));
+        let plan = &unfinished.plan;
+        carry_out_part(session, ui, args, &cluster, plan, Part::First).await?;
+    }
+    Ok(if args.dry_run {
+        Finished::OnlyShown
+    } else {
+        Finished::All
+    })
+}
+
+/// What has become of open slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finished {
+    /// There were none.
+    NothingOpen,
+    /// They are open still (--dry-run).
+    OnlyShown,
+    /// They are closed.
+    All,
+}
+
+/// Open slots as masters tell of them, with the keys that their owners still have: these become
+/// fewer while somebody moves them, whereas clients create keys at the other end only.
+fn in_transit(diagnosis: &Diagnosis) -> Vec<(NodeId, OpenSlot, Option<u64>)> {
+    open_at_masters(diagnosis)
+        .map(|(member, open)| {
+            let node = diagnosis.observation.nodes.get(&member.id);
+            let keys = match open.direction {
+                Direction::Migrating => node
+                    .and_then(|node| node.report())
+                    .and_then(|report| report.open_keys.get(&open.slot).copied()),
+                Direction::Importing => None,
+            };
+            (member.id, open, keys)
+        })
+        .collect()
+}
+
+/// From Valkey 8 on replicas repeat what is open at their master.
+fn open_at_masters(diagnosis: &Diagnosis) -> impl Iterator<Item = (&Member, OpenSlot)> {
+    let open = diagnosis.topology.open_slots();
+    open.filter(|(member, _)| member.role == Role::Master)
+}
+
+/// Nodes that were not told, before the cut, what all others know: who owns the slots now.
+async fn tell_late(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    unfinished: &Unfinished,
+) -> Result<(), Stop> {
+    if unfinished.told_late.is_empty() {
         return Ok(());
     }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let second = Cluster::look(session).await?;
-    let state = |diagnosis: &Diagnosis| -> Vec<_> {
-        let topology = &diagnosis.topology;
-        let opened = topology
-            .open_slots()
-            .map(|(member, open)| (member.id, open));
-        let keys = diagnosis
-            .observation
-            .reports()
-            .map(|(node, report)| (node.id, report.open_keys.clone()));
-        vec![(opened.collect::<Vec<_>>(), keys.collect::<Vec<_>>())]
-    };
-    if state(&first.diagnosis) != state(&second.diagnosis) {
-        return Err(Stop::refused(anyhow!(
-            "slots {} are on their way: somebody else moves them",
-            second.diagnosis.topology.open_set()
-        )));
-    }
-    let unfinished = unfinished(&second.diagnosis)?;
+    consent(ui, args, &cluster.diagnosis).await?;
+    let masters = cluster.diagnosis.topology.masters();
+    let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
+    session.refuse_others(masters).await?;
     for (holder, slots, owner) in &unfinished.told_late {
-        let Some(target) = second.reach.get(holder) else {
+        let Some(target) = cluster.reach.get(holder) else {
             continue;
         };
         let changes: Vec<_> = slots
@@ -711,18 +833,63 @@ pub(super) async fn finish_open(session: &Session, ui: &Ui, args: &MoveArgs) -> 
             .collect();
         let client = session.connections.client(target).await?;
         for outcome in client.cluster_setslots(&changes).await? {
-            outcome.map_err(Stop::from)?;
+            outcome.map_err(|error| {
+                Stop::partial(anyhow!(
+                    "slots {slots} belong to {}, but {} can't be told: {error}",
+                    cluster.name(*owner),
+                    cluster.name(*holder)
+                ))
+            })?;
         }
     }
-    if unfinished.plan.slots_moved() == 0 {
-        return Ok(());
-    }
-    ui.hint(&format!(
-        "finishing what was begun: slots {}",
-        second.diagnosis.topology.open_set()
-    ));
-    carry_out(session, ui, args, &second, &unfinished.plan).await?;
     Ok(())
+}
+
+/// Lets a target see who owns slots now whose source failed over while it imported them. Until it
+/// does, it has no owner for them and serves nothing (Redis 7.0, 8.6; Valkey mends that by itself).
+/// Their keys stay on it: a node deletes only what it owned.
+async fn adopt(
+    session: &Session,
+    cluster: &Cluster,
+    holder: NodeId,
+    slots: &SlotSet,
+) -> Result<(), Stop> {
+    let Some(target) = cluster.reach.get(&holder) else {
+        return Ok(());
+    };
+    let name = cluster.name(holder);
+    let client = session.connections.client(target).await?;
+    let changes: Vec<_> = slots.iter().map(|slot| (slot, SetSlot::Stable)).collect();
+    for outcome in client.cluster_setslots(&changes).await? {
+        outcome.map_err(|error| {
+            Stop::partial(anyhow!(
+                "{name} can't be told that the source of slots {slots} failed over: {error}"
+            ))
+        })?;
+    }
+    let deadline = Instant::now() + AGREE_WITHIN;
+    loop {
+        let text = client.cluster_nodes().await?;
+        let view = EntryPool::default()
+            .view(&text)
+            .map_err(|error| Stop::partial(anyhow!("{name}: {error}")))?;
+        let owned: SlotSet = view
+            .entries()
+            .flat_map(|e| e.slots.iter().copied())
+            .collect();
+        let serves = ClusterInfo::parse(&client.cluster_info().await?).ok;
+        if slots.difference(&owned).is_empty() && serves {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Stop::partial(anyhow!(
+                "{name} does not learn within {} s who owns slots {slots}; the same command again \
+                 goes on",
+                AGREE_WITHIN.as_secs()
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// What a cut left behind.
@@ -731,6 +898,8 @@ struct Unfinished {
     plan: Plan,
     /// Nodes that gave slots away and were not told: the slots, and who owns them.
     told_late: Vec<(NodeId, SlotSet, NodeId)>,
+    /// Targets that import slots from a node that has failed over since.
+    orphaned: BTreeMap<NodeId, SlotSet>,
 }
 
 fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
@@ -745,7 +914,13 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
     let mut moves: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
     let mut told_late: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
     let mut targets: BTreeMap<Slot, NodeId> = BTreeMap::new();
-    for (member, open) in topology.open_slots() {
+    let mut orphaned: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    // Who was a master when the move began, and follows its successor now.
+    let successor = |id: NodeId| match topology.members.get(&id) {
+        Some(member) if member.role == Role::Replica => member.master.unwrap_or(id),
+        _ => id,
+    };
+    for (member, open) in open_at_masters(diagnosis) {
         let owner = owner_of(open.slot).ok_or_else(|| {
             Stop::refused(anyhow!(
                 "slot {} has no single owner to move it from",
@@ -753,8 +928,8 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
             ))
         })?;
         let (from, to) = match open.direction {
-            Direction::Migrating => (member.id, open.peer),
-            Direction::Importing => (open.peer, member.id),
+            Direction::Migrating => (member.id, successor(open.peer)),
+            Direction::Importing => (successor(open.peer), member.id),
         };
         if owner == to {
             told_late
@@ -773,9 +948,13 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
                 open.slot
             )));
         }
+        if open.direction == Direction::Importing && from != open.peer {
+            orphaned.entry(member.id).or_default().insert(open.slot);
+        }
         moves.entry((from, to)).or_default().insert(open.slot);
     }
     Ok(Unfinished {
+        orphaned,
         plan: Plan::of_moves(moves),
         told_late: told_late
             .into_iter()

@@ -2,12 +2,12 @@
 
 use anyhow::anyhow;
 
-use super::moving::{self, MoveArgs};
+use super::moving::{self, Finished, MoveArgs};
 use super::session::{Intent, Session};
 use super::{CommandResult, Stop, node_words};
 use crate::cli::GlobalArgs;
 use crate::cluster::health::Diagnosis;
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
 use crate::exit_code::ExitCode;
 use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
     node: Vec<String>,
     /// How many slots to move.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=16384), conflicts_with_all = ["slot_ranges", "tag"])]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=16384), conflicts_with_all = ["slot_ranges", "tag"])]
     slots: Option<u16>,
     /// The masters that give them, by id or address; `all` stands for all others.
     #[arg(long, value_name = "ID,…|all", value_delimiter = ',', conflicts_with_all = ["slot_ranges", "tag"])]
@@ -64,7 +64,10 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("reshard")).await?;
     if args.finish_open {
-        moving::finish_open(&session, ui, &args.moving).await?;
+        let finished = moving::finish_open(&session, ui, &args.moving).await?;
+        if finished == Finished::OnlyShown {
+            return Ok(ExitCode::Done);
+        }
     }
     let cluster = moving::healthy(&session).await?;
     let request = Request {
@@ -95,7 +98,7 @@ async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop>
         // What there is to choose from.
         ui.diagnosis(diagnosis, &CheckExtra::default())?;
     }
-    let find = |name: &str| diagnosis.observation.find(name).map_err(Stop::refused);
+    let find = |name: &str| master(diagnosis, name).map_err(Stop::refused);
     let slots = match (&named, args.slots) {
         (Some(_), _) => 0,
         (None, Some(slots)) => usize::from(slots),
@@ -127,6 +130,27 @@ async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop>
     Ok(What::Count { slots, from, to })
 }
 
+/// The master of that name: slots are given and taken by masters only.
+fn master(diagnosis: &Diagnosis, name: &str) -> anyhow::Result<NodeId> {
+    let id = diagnosis.observation.find(name)?;
+    let member = diagnosis.topology.members.get(&id);
+    match member.filter(|member| member.role == Role::Replica) {
+        None => Ok(id),
+        Some(replica) => {
+            let of = match replica.master {
+                Some(master) => {
+                    format!(" of {}: name that one", diagnosis.observation.name(master))
+                }
+                None => ": name a master".to_string(),
+            };
+            Err(anyhow!(
+                "{} is a replica{of} (masters give and take slots, and their replicas follow)",
+                diagnosis.observation.name(id)
+            ))
+        }
+    }
+}
+
 async fn ask_slots(ui: &Ui) -> Result<usize, Stop> {
     let question = format!("How many slots do you want to move (from 1 to {SLOTS})? ");
     loop {
@@ -149,7 +173,7 @@ async fn ask_node(
 ) -> Result<NodeId, Stop> {
     loop {
         let answer = ui.question(question).await.map_err(|e| unasked(e, flag))?;
-        match diagnosis.observation.find(&answer) {
+        match master(diagnosis, &answer) {
             Ok(id) => return Ok(id),
             Err(error) => ui.warn(&error.to_string()),
         }
@@ -174,7 +198,7 @@ async fn ask_sources(ui: &Ui, diagnosis: &Diagnosis) -> Result<Sources, Stop> {
             "all" => return Ok(Sources::All),
             "done" if sources.is_empty() => ui.warn("name at least one source, or 'all'"),
             "done" => return Ok(Sources::Nodes(sources)),
-            name => match diagnosis.observation.find(name) {
+            name => match master(diagnosis, name) {
                 Ok(id) if sources.contains(&id) => ui.warn("that one is named already"),
                 Ok(id) => sources.push(id),
                 Err(error) => ui.warn(&error.to_string()),

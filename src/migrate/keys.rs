@@ -20,6 +20,9 @@ const PER_SLOT: usize = 1_024;
 const WEIGHED: usize = 512;
 /// How often keys that stay at the source are tried again.
 const TRIES: usize = 5;
+/// How often a call is made again after the connection between the two broke or was too slow. Each
+/// holds the source for as long as its deadline.
+const IO_TRIES: usize = 2;
 /// Before a try that follows a broken connection between the two.
 const BREATH: Duration = Duration::from_millis(500);
 
@@ -30,6 +33,8 @@ pub(super) struct Movers {
     options: Arc<Options>,
     throttle: Arc<Throttle>,
     pace: Pace,
+    /// Whether a call ended in the middle: keys may be on both ends since.
+    broken: bool,
 }
 
 /// Keys of one slot in one database.
@@ -73,6 +78,14 @@ pub(super) struct Moved {
 }
 
 impl Prepared {
+    /// What a window's keys weigh, about: the mean of those that were looked at counts for all.
+    pub(super) fn bytes(&self, window: &[(Slot, u64)]) -> u64 {
+        let weights = || self.batches.iter().flat_map(|batch| &batch.weights);
+        let (sum, looked_at) = (weights().sum::<u64>(), weights().count() as u64);
+        let keys: u64 = window.iter().map(|(_, keys)| keys).sum();
+        (sum / looked_at.max(1)).saturating_mul(keys).max(sum)
+    }
+
     /// Leaves out the slots with keys above so many bytes, and tells of them.
     pub(super) fn without_big_keys(mut self, most: u64) -> (Self, Option<BigKeys>) {
         let mut big = BigKeys {
@@ -111,6 +124,7 @@ impl Movers {
             options,
             throttle,
             pace,
+            broken: false,
         }
     }
 
@@ -179,6 +193,7 @@ impl Movers {
         ends: &Ends,
         prepared: Prepared,
         window: &[(Slot, u64)],
+        bare: &SlotSet,
         stop: &StopSignal,
         mut moved: impl FnMut(Moved),
     ) -> Result<(), Halt> {
@@ -188,7 +203,7 @@ impl Movers {
         let mut tries = 0;
         loop {
             for batch in batches {
-                self.send(ends, batch, stop, &mut moved).await?;
+                self.send(ends, batch, bare, stop, &mut moved).await?;
             }
             // Whatever was not prepared: more keys than one request brings, keys that were written
             // since, keys of a database that was empty then.
@@ -223,6 +238,7 @@ impl Movers {
         &mut self,
         ends: &Ends,
         batch: Batch,
+        bare: &SlotSet,
         stop: &StopSignal,
         moved: &mut impl FnMut(Moved),
     ) -> Result<(), Halt> {
@@ -230,12 +246,13 @@ impl Movers {
         let mut weights = batch.weights.as_slice();
         let mut tries = 0;
         while !keys.is_empty() {
-            if stop.now.is_cancelled() {
-                return Err(Halt::Dropped);
-            }
             let count = self.pace.next(weights);
             let bytes: u64 = weights[..count].iter().sum();
-            self.throttle.pass(count, bytes).await;
+            tokio::select! {
+                biased;
+                () = stop.now.cancelled() => return Err(Halt::Dropped),
+                () = self.throttle.pass(count, bytes) => {}
+            }
             let started = Instant::now();
             let migration = self.migration(batch.database, self.existing());
             match ends.source.migrate(&migration, &keys[..count]).await {
@@ -253,13 +270,16 @@ impl Movers {
                 Err(error) => match MigrateFault::of(&error) {
                     MigrateFault::BusyKey => {
                         for key in &keys[..count] {
-                            self.settle(ends, batch.slot, batch.database, key).await?;
+                            self.settle(ends, &batch, bare, key).await?;
                         }
                     }
-                    MigrateFault::Io if tries < TRIES && !error.outcome_unknown() => {
+                    MigrateFault::Io if tries < IO_TRIES && !error.outcome_unknown() => {
                         tries += 1;
+                        self.broken = true;
                         self.pace.measured(count, bytes, self.options.timeout);
                         tokio::time::sleep(BREATH).await;
+                        // One that is stopped would hold the source as long again.
+                        ends.target.info().await?;
                         continue;
                     }
                     _ => return Err(error.into()),
@@ -290,7 +310,18 @@ impl Movers {
     }
 
     /// A key that may be on both ends: equal values are one, differing ones are named.
-    async fn settle(&self, ends: &Ends, slot: Slot, database: u32, key: &[u8]) -> Result<(), Halt> {
+    ///
+    /// Of a slot that the target had no key of when it was opened, a differing value at the target
+    /// is what a call of ours left there before it broke: as long as the source has the key, clients
+    /// read and write it there, and its value counts.
+    async fn settle(
+        &self,
+        ends: &Ends,
+        batch: &Batch,
+        bare: &SlotSet,
+        key: &[u8],
+    ) -> Result<(), Halt> {
+        let (slot, database) = (batch.slot, batch.database);
         let (here, there) = tokio::try_join!(
             ends.source.dump(database, key),
             ends.target.dump(database, key)
@@ -303,6 +334,7 @@ impl Movers {
         let existing = match there {
             None => Existing::Refuse,
             Some(there) if there == here => Existing::Replace,
+            Some(_) if self.broken && bare.contains(slot) => Existing::Replace,
             Some(_) => match self.options.on_conflict {
                 OnConflict::Source => Existing::Replace,
                 OnConflict::Target => {

@@ -26,17 +26,19 @@ use super::pace::Pace;
 use super::throttle::Throttle;
 use super::{End, OnBigKey, Options, Standing, StopSignal};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
-use crate::cluster::node::Role;
-use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::parse::{ClusterInfo, Direction, Entry, EntryPool, Info, View};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 use crate::event::{Event, LaneEvent, Pair, Tally};
 
 /// How long replicas of the target may take to have what was moved, before it claims the slots.
-const REPLICAS_WITHIN: Duration = Duration::from_secs(2);
+const REPLICAS_WITHIN: Duration = Duration::from_secs(10);
 /// A look that is older than this is taken again before anything is written: the tool itself may
 /// have been stopped in between.
 const LOOK_HOLDS: Duration = Duration::from_secs(5);
+/// How often a look that took too long is taken again.
+const LOOKS: usize = 3;
 /// How often a change that hung on a replica (NOREPLICAS, Valkey ≥ 8) is sent again.
 const TRIES: usize = 3;
 /// How many keys a window holds at most, unless a single slot has more.
@@ -53,6 +55,8 @@ pub(super) struct Lane {
     throttle: Arc<Throttle>,
     events: UnboundedSender<Event>,
     stop: StopSignal,
+    /// Lanes that may fill the target at the same time, this one included.
+    sharing: u64,
     tally: Tally,
     moved: SlotSet,
     skipped: SlotSet,
@@ -95,8 +99,14 @@ pub(super) struct Ends {
     target_run: Option<Arc<str>>,
     evicted: Option<u64>,
     looked: Instant,
-    /// Databases of the source that hold keys.
+    /// Databases of the source that hold keys, and database 0.
     pub(super) databases: Vec<u32>,
+    /// The same of the target.
+    target_databases: Vec<u32>,
+    /// Replicas that the target sees online.
+    replicas: usize,
+    /// Whether the target has a maxmemory.
+    limited: bool,
 }
 
 /// Slots that go together, with how many keys the source has in each.
@@ -120,11 +130,18 @@ impl Lane {
             throttle,
             events,
             stop,
+            sharing: 1,
             tally: Tally::default(),
             moved: SlotSet::new(),
             skipped: SlotSet::new(),
             begun: BTreeMap::new(),
         }
+    }
+
+    /// So many lanes fill the target at the same time.
+    pub(super) fn sharing(mut self, lanes: usize) -> Self {
+        self.sharing = lanes.max(1) as u64;
+        self
     }
 
     fn pair(&self) -> Pair {
@@ -149,7 +166,7 @@ impl Lane {
                 match moved {
                     Ok(()) => None,
                     Err(halt) => {
-                        self.tidy(&ends).await;
+                        self.tidy(&mut ends).await;
                         Some(halt.to_string())
                     }
                 }
@@ -194,14 +211,19 @@ impl Lane {
             evicted: None,
             looked: Instant::now(),
             databases: Vec::new(),
+            target_databases: Vec::new(),
+            replicas: 0,
+            limited: false,
         };
-        self.look(&mut ends, &SlotSet::new()).await?;
+        self.look(&mut ends, &SlotSet::new(), &SlotSet::new())
+            .await?;
         Ok(ends)
     }
 
-    /// Looks whether both ends still are what they were: masters, the same processes, and the
-    /// source the owner of these slots.
-    async fn look(&self, ends: &mut Ends, owned: &SlotSet) -> Result<(), Halt> {
+    /// Looks whether both ends still are what they were: masters, the same processes, the source
+    /// the owner of these slots, and the open ones open on both ends. (A master that was a replica
+    /// for a moment has forgotten what was open, and served keys that are gone as missing.)
+    async fn look(&self, ends: &mut Ends, owned: &SlotSet, open: &SlotSet) -> Result<(), Halt> {
         let (source, target) = tokio::try_join!(ends.source.look(), ends.target.look())?;
         let mut pool = EntryPool::default();
         let mut read = |end: &End, text: &str| {
@@ -238,6 +260,27 @@ impl Lane {
                 self.source
             )));
         }
+        for (end, view, direction, peer) in [
+            (
+                &self.source,
+                &source_view,
+                Direction::Migrating,
+                self.target.id,
+            ),
+            (
+                &self.target,
+                &target_view,
+                Direction::Importing,
+                self.source.id,
+            ),
+        ] {
+            let forgotten = open.difference(&open_on(view.myself(), direction, Some(peer)));
+            if !forgotten.is_empty() {
+                return Err(Halt::Changed(format!(
+                    "{end} does not know any more that slots {forgotten} are on their way"
+                )));
+            }
+        }
         let restarted =
             |then: &Option<Arc<str>>, now: &Option<Arc<str>>| then.is_some() && then != now;
         if restarted(&ends.source_run, &source_info.run_id) {
@@ -255,14 +298,13 @@ impl Lane {
                 self.target
             )));
         }
+        ends.databases = databases(&source_info);
+        ends.target_databases = databases(&target_info);
         ends.source_run = source_info.run_id;
         ends.target_run = target_info.run_id;
         ends.evicted = target_info.evicted_keys;
-        ends.databases = source_info
-            .keys
-            .iter()
-            .map(|(database, _)| *database)
-            .collect();
+        ends.replicas = target_info.online_replicas;
+        ends.limited = target_info.maxmemory.is_some_and(|limit| limit > 0);
         ends.looked = Instant::now();
         Ok(())
     }
@@ -323,9 +365,24 @@ impl Lane {
                     }
                 }
             }
+            let coming = batches.bytes(&opening);
+            if let Some(room) = self.room(ends).await?
+                && needed(coming.saturating_mul(self.sharing)) > room
+            {
+                self.turn(ends, &closing, &Window::new()).await?;
+                return Err(Halt::Changed(format!(
+                    "{} has {} KiB left below its maxmemory, and the next {} slots need about {}: \
+                     raise its maxmemory, or move fewer slots at a time (--max-open-slots)",
+                    self.target,
+                    room >> 10,
+                    opening.len(),
+                    needed(coming.saturating_mul(self.sharing)) >> 10
+                )));
+            }
             self.turn(ends, &closing, &opening).await?;
             closing.clear();
-            let moving = movers.run(ends, batches, &opening, &self.stop, |moved| {
+            let bare = self.bare(ends, &opening).await?;
+            let moving = movers.run(ends, batches, &opening, &bare, &self.stop, |moved| {
                 self.tally.keys += moved.keys;
                 self.tally.bytes += moved.bytes;
                 self.tally.longest_call = self.tally.longest_call.max(moved.took);
@@ -374,8 +431,10 @@ impl Lane {
             .chain(opening)
             .map(|(slot, _)| *slot)
             .collect();
-        self.look(ends, &owned).await?;
-        if !closed.is_empty() {
+        let open: SlotSet = closed.iter().copied().collect();
+        self.confirm(ends, &owned, &open).await?;
+        for look in 1.. {
+            self.look(ends, &owned, &open).await?;
             let counts = self.count(&ends.source, &ends.databases, &closed).await?;
             if let Some((slot, count)) = closed.iter().zip(counts).find(|(_, count)| *count > 0) {
                 return Err(Halt::Key(format!(
@@ -383,14 +442,16 @@ impl Lane {
                     self.source
                 )));
             }
-            if self.target.replicas > 0 {
-                ends.target
-                    .wait(self.target.replicas, REPLICAS_WITHIN)
-                    .await?;
+            if ends.looked.elapsed() <= LOOK_HOLDS {
+                break;
             }
-        }
-        if ends.looked.elapsed() > LOOK_HOLDS {
-            self.look(ends, &owned).await?;
+            if look == LOOKS {
+                return Err(Halt::Changed(format!(
+                    "{} takes more than {} s to be looked at",
+                    self.source,
+                    LOOK_HOLDS.as_secs()
+                )));
+            }
         }
         let to_target: Vec<(Slot, SetSlot)> = closed
             .iter()
@@ -413,16 +474,7 @@ impl Lane {
                     .map(|(slot, _)| (*slot, SetSlot::Migrating(self.target.id))),
             )
             .collect();
-        let outcomes: Vec<_> = set_slots(&ends.source, &to_source)
-            .await
-            .into_iter()
-            .zip(&to_source)
-            .map(|(outcome, (_, state))| match (outcome, state) {
-                // It gave its last slot away, and follows the target by now.
-                (Err(error), SetSlot::Node(_)) if is_follower(&error) => Ok(()),
-                (outcome, _) => outcome,
-            })
-            .collect();
+        let outcomes = self.give(&ends.source, &to_source).await;
         self.note(&to_source, &outcomes);
         first_error(outcomes)?;
         if !closed.is_empty() {
@@ -431,6 +483,67 @@ impl Lane {
             });
         }
         Ok(())
+    }
+
+    /// Waits until the target's replicas have what was moved. They stop the lane where they don't:
+    /// the keys have left the source, and the target alone would have them.
+    async fn confirm(
+        &self,
+        ends: &mut Ends,
+        owned: &SlotSet,
+        closing: &SlotSet,
+    ) -> Result<(), Halt> {
+        if ends.replicas == 0 || closing.is_empty() {
+            return Ok(());
+        }
+        let Some(key) = barrier_key(closing) else {
+            return Ok(());
+        };
+        let confirmed = ends
+            .target
+            .wait_after_write(&key, ends.replicas, REPLICAS_WITHIN)
+            .await?;
+        if confirmed >= ends.replicas as u64 {
+            return Ok(());
+        }
+        // One may have gone since it was counted.
+        self.look(ends, owned, closing).await?;
+        if confirmed >= ends.replicas as u64 {
+            return Ok(());
+        }
+        Err(Halt::Changed(format!(
+            "{confirmed} of the {} replicas of {} have what was moved, after {} s: look at the \
+             others, and go on when they have caught up",
+            ends.replicas,
+            self.target,
+            REPLICAS_WITHIN.as_secs()
+        )))
+    }
+
+    /// How many bytes the target has below its maxmemory; `None` without such a limit. One that is
+    /// full refuses keys, or, with an eviction policy, drops others for them without a word.
+    async fn room(&self, ends: &Ends) -> Result<Option<u64>, Halt> {
+        if !ends.limited {
+            return Ok(None);
+        }
+        let info = Info::parse(&ends.target.info().await?);
+        let limit = info.maxmemory.filter(|limit| *limit > 0);
+        Ok(limit.map(|limit| limit.saturating_sub(info.used_memory.unwrap_or(0))))
+    }
+
+    /// Slots of which the target had no key when they were opened: what it has of them later came
+    /// from this source. (Redis 8.6 counts the keys of slots that it owns or imports only.)
+    async fn bare(&self, ends: &Ends, opened: &Window) -> Result<SlotSet, Halt> {
+        let slots: Vec<Slot> = opened
+            .iter()
+            .filter(|(_, keys)| *keys > 0)
+            .map(|(slot, _)| *slot)
+            .collect();
+        let counts = self
+            .count(&ends.target, &ends.target_databases, &slots)
+            .await?;
+        let without_keys = slots.into_iter().zip(counts).filter(|(_, keys)| *keys == 0);
+        Ok(without_keys.map(|(slot, _)| slot).collect())
     }
 
     /// Keeps in mind where slots stand.
@@ -465,65 +578,138 @@ impl Lane {
         }
     }
 
-    /// After a failure: slots of which no key has moved go back to where they were; those that are
-    /// claimed are given to the target. The rest stays open, and is named.
-    async fn tidy(&mut self, ends: &Ends) {
-        let claimed = self.standing_at(&[Standing::Claimed]);
-        if !claimed.is_empty() {
-            let give: Vec<_> = claimed
-                .iter()
-                .map(|slot| (*slot, SetSlot::Node(self.target.id)))
-                .collect();
-            let outcomes = set_slots(&ends.source, &give).await;
-            self.note(&give, &outcomes);
-        }
-        let open = self.standing_at(&[Standing::Importing, Standing::Migrating]);
-        // The target's own count decides: what is staged there is the only copy.
-        let mut databases = ends.databases.clone();
-        if !databases.contains(&0) {
-            databases.push(0);
-        }
-        let Ok(counts) = self.count(&ends.target, &databases, &open).await else {
+    /// After a failure: what is empty at the source is closed, what is claimed is told to the
+    /// source, what only the target knows of is taken back. The rest stays open, and is named.
+    ///
+    /// A slot that is migrating is never made STABLE, not even where the target has no key of it: a
+    /// client that was sent on (ASK) may be about to write one there.
+    async fn tidy(&mut self, ends: &mut Ends) {
+        let Some(target) = view_of(&ends.target).await else {
             return;
         };
-        let untouched: Vec<(Slot, SetSlot)> = open
-            .into_iter()
-            .zip(counts)
-            .filter(|(_, count)| *count == 0)
-            .map(|(slot, _)| (slot, SetSlot::Stable))
-            .collect();
-        if untouched.is_empty() || self.look_quietly(ends).await.is_err() {
-            return;
-        }
-        // The source first: as long as it sends clients on, the target must take them.
-        for client in [&ends.source, &ends.target] {
-            let outcomes = set_slots(client, &untouched).await;
-            if outcomes.iter().any(Result::is_err) {
-                return;
+        // A claim that got no answer may not have happened. If the source were told all the same,
+        // the slot would have no owner.
+        let claimed: SlotSet = target.myself().slots.iter().copied().collect();
+        let mut give = Vec::new();
+        for (slot, (standing, _)) in &mut self.begun {
+            if claimed.contains(*slot) {
+                *standing = Standing::Claimed;
+                give.push((*slot, SetSlot::Node(self.target.id)));
+            } else if *standing == Standing::Claimed {
+                *standing = Standing::Migrating;
             }
         }
-        for (slot, _) in untouched {
-            self.begun.remove(&slot);
+        let outcomes = self.give(&ends.source, &give).await;
+        self.note(&give, &outcomes);
+        let migrating = self.standing_at(Standing::Migrating);
+        if let Ok(counts) = self.count(&ends.source, &ends.databases, &migrating).await {
+            let empty: Window = migrating
+                .into_iter()
+                .zip(counts)
+                .filter(|(_, count)| *count == 0)
+                .collect();
+            if !empty.is_empty() {
+                // It looks, and counts, again; why it can't close them is no news.
+                let _ = self.turn(ends, &empty, &Window::new()).await;
+            }
+        }
+        self.take_back(ends).await;
+    }
+
+    /// STABLE at the target, for slots of which the source was never told.
+    async fn take_back(&mut self, ends: &Ends) {
+        let importing = self.standing_at(Standing::Importing);
+        if importing.is_empty() {
+            return;
+        }
+        let (Some(source), Ok(info)) = (view_of(&ends.source).await, ends.target.info().await)
+        else {
+            return;
+        };
+        let told = open_on(source.myself(), Direction::Migrating, None);
+        let owned: SlotSet = source.myself().slots.iter().copied().collect();
+        let databases = databases(&Info::parse(&info));
+        let Ok(counts) = self.count(&ends.target, &databases, &importing).await else {
+            return;
+        };
+        let untouched: Vec<(Slot, SetSlot)> = importing
+            .into_iter()
+            .zip(counts)
+            .filter(|(slot, count)| *count == 0 && owned.contains(*slot) && !told.contains(*slot))
+            .map(|(slot, _)| (slot, SetSlot::Stable))
+            .collect();
+        let outcomes = set_slots(&ends.target, &untouched).await;
+        for ((slot, _), outcome) in untouched.iter().zip(outcomes) {
+            if outcome.is_ok() {
+                self.begun.remove(slot);
+            }
         }
     }
 
-    fn standing_at(&self, wanted: &[Standing]) -> Vec<Slot> {
-        self.begun
-            .iter()
-            .filter(|(_, (standing, _))| wanted.contains(standing))
-            .map(|(slot, _)| *slot)
+    /// Tells the source who owns slots now.
+    async fn give(
+        &self,
+        source: &NodeClient,
+        changes: &[(Slot, SetSlot)],
+    ) -> Vec<Result<(), ClientError>> {
+        set_slots(source, changes)
+            .await
+            .into_iter()
+            .zip(changes)
+            .map(|(outcome, (_, state))| match (outcome, state) {
+                // It gave its last slot away, and follows the target by now.
+                (Err(error), SetSlot::Node(_)) if is_follower(&error) => Ok(()),
+                (outcome, _) => outcome,
+            })
             .collect()
     }
 
-    /// Whether the source still is the process that it was.
-    async fn look_quietly(&self, ends: &Ends) -> Result<(), Halt> {
-        let info = Info::parse(&ends.source.info().await?);
-        if info.run_id == ends.source_run {
-            Ok(())
-        } else {
-            Err(Halt::Changed(format!("{} restarted", self.source)))
-        }
+    fn standing_at(&self, wanted: Standing) -> Vec<Slot> {
+        self.begun
+            .iter()
+            .filter(|(_, (standing, _))| *standing == wanted)
+            .map(|(slot, _)| *slot)
+            .collect()
     }
+}
+
+/// What a node says of itself and the others; `None` where it says nothing that can be read.
+async fn view_of(client: &NodeClient) -> Option<View> {
+    let text = client.cluster_nodes().await.ok()?;
+    EntryPool::default().view(&text).ok()
+}
+
+/// Slots that are open on a node in that direction, with that node at the other end or any.
+fn open_on(entry: &Entry, direction: Direction, peer: Option<NodeId>) -> SlotSet {
+    entry
+        .open
+        .iter()
+        .filter(|open| open.direction == direction && peer.is_none_or(|peer| open.peer == peer))
+        .map(|open| open.slot)
+        .collect()
+}
+
+/// The room that so many bytes of keys need: what they come in takes memory as well, and so do hash
+/// tables while they grow. (With half of it, Redis 7.0 evicted keys in the middle of a window.)
+fn needed(coming: u64) -> u64 {
+    const ASIDE: u64 = 1 << 20;
+    coming.saturating_mul(2).saturating_add(ASIDE)
+}
+
+/// Databases that hold keys; 0 always: counting none would look like counting no key.
+fn databases(info: &Info) -> Vec<u32> {
+    let mut databases: Vec<u32> = info.keys.iter().map(|(database, _)| *database).collect();
+    if !databases.contains(&0) {
+        databases.push(0);
+    }
+    databases
+}
+
+/// A key of one of these slots, for a write of our own.
+fn barrier_key(slots: &SlotSet) -> Option<Vec<u8>> {
+    (0..u32::MAX)
+        .map(|n| format!("redis-trib:barrier:{n}").into_bytes())
+        .find(|key| slots.contains(Slot::of_key(key)))
 }
 
 /// SETSLOT, again where it hung on a replica.

@@ -11,7 +11,7 @@ mod pace;
 pub mod schedule;
 mod throttle;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,8 +107,6 @@ pub struct End {
     pub peer: Addr,
     /// How MIGRATE logs in to it.
     pub login: Login,
-    /// Replicas that follow it now.
-    pub replicas: usize,
 }
 
 /// `127.0.0.1:7000 (1977c4d4)`.
@@ -169,9 +167,14 @@ pub async fn run(
         options.limits,
         moves.iter().map(|(pair, slots)| (*pair, slots.len())),
     );
+    let mut into_targets: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for pair in moves.keys() {
+        *into_targets.entry(pair.to).or_default() += 1;
+    }
     let mut waiting = moves;
     let mut running = JoinSet::new();
     let mut outcome = Outcome::default();
+    let mut lanes: HashMap<tokio::task::Id, (Pair, Vec<Slot>)> = HashMap::new();
     loop {
         if stop.soon.is_cancelled() {
             schedule.stop();
@@ -189,13 +192,31 @@ pub async fn run(
             let options = Arc::clone(options);
             let throttle = Arc::clone(&throttle);
             let (events, stop) = (events.clone(), stop.clone());
-            running.spawn(async move {
+            let into_target = into_targets.get(&pair.to).copied().unwrap_or(1);
+            let sharing = into_target.min(options.limits.per_target);
+            let kept = slots.clone();
+            let task = running.spawn(async move {
                 let lane = Lane::new(source, target, connections, options, throttle, events, stop);
-                (pair, lane.run(slots).await)
+                (pair, lane.sharing(sharing).run(slots).await)
             });
+            lanes.insert(task.id(), (pair, kept));
         }
-        let Some(Ok((pair, report))) = running.join_next().await else {
-            break;
+        let (pair, report) = match running.join_next().await {
+            None => break,
+            Some(Ok(ended)) => ended,
+            // A fault in the program. What became of that lane's slots only a look can tell; the
+            // other lanes must not be cut off by it.
+            Some(Err(error)) => {
+                if let Some((pair, slots)) = lanes.remove(&error.id()) {
+                    schedule.finish(pair);
+                    outcome.left.insert(pair, slots.into_iter().collect());
+                    outcome
+                        .failures
+                        .push((pair, format!("it broke off: {error}")));
+                    stop.soon.cancel();
+                }
+                continue;
+            }
         };
         schedule.finish(pair);
         outcome.tally.add(report.tally);
@@ -218,7 +239,8 @@ pub async fn run(
     outcome
 }
 
-/// Sends one small key with COPY to a target that does not take its slot. `Ok` where the target
+/// Sends one small key of these slots with COPY to a target that must not take them (from an
+/// importing slot the copy would stay there). `Ok` where the target
 /// answered as one that took the login does, or where the source has no key to try with.
 pub async fn try_login(
     connections: &Connections,
@@ -227,14 +249,24 @@ pub async fn try_login(
     slots: &SlotSet,
     options: &Options,
 ) -> Result<(), ClientError> {
-    /// Slots that are looked through for a key.
+    /// Slots that are looked through for a key in one go.
     const LOOKED_AT: usize = 1024;
     let client = connections.client(&source.target).await?;
-    let slots: Vec<Slot> = slots.iter().take(LOOKED_AT).collect();
-    let keys = client.cluster_getkeysinslot(0, &slots, 1).await?;
-    let keys: Vec<&Vec<u8>> = keys.iter().flatten().collect();
-    let weights = client.memory_usage(0, &keys).await?;
-    let lightest = keys.iter().zip(weights).min_by_key(|(_, weight)| *weight);
+    let slots: Vec<Slot> = slots.iter().collect();
+    let mut lightest = None;
+    for slots in slots.chunks(LOOKED_AT) {
+        let keys = client.cluster_getkeysinslot(0, slots, 1).await?;
+        let keys: Vec<Vec<u8>> = keys.into_iter().flatten().collect();
+        let named: Vec<&Vec<u8>> = keys.iter().collect();
+        let weights = client.memory_usage(0, &named).await?;
+        lightest = keys
+            .into_iter()
+            .zip(weights)
+            .min_by_key(|(_, weight)| *weight);
+        if lightest.is_some() {
+            break;
+        }
+    }
     let Some((key, _)) = lightest else {
         return Ok(());
     };
@@ -246,7 +278,7 @@ pub async fn try_login(
         existing: Existing::Refuse,
         source: Keep::Copy,
     };
-    match client.migrate(&migration, &[(*key).clone()]).await {
+    match client.migrate(&migration, &[key]).await {
         Ok(_) => Ok(()),
         Err(error) if MigrateFault::of(&error) == MigrateFault::Moved => Ok(()),
         Err(error) => Err(error),

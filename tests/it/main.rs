@@ -15,5 +15,8 @@ mod create_names;
 mod create_resume;
 mod info;
 mod rebalance;
+mod reshard;
+mod reshard_data;
+mod reshard_faults;
 mod secrets;
 mod support;

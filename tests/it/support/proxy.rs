@@ -34,6 +34,8 @@ pub(crate) struct Cut {
     nth: usize,
     how: How,
     then_refuse: bool,
+    /// Nothing ends, but nothing is passed on any more.
+    stalls: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -50,6 +52,7 @@ impl Cut {
             nth: 1,
             how: How::Close,
             then_refuse: false,
+            stalls: false,
         }
     }
 
@@ -185,6 +188,31 @@ impl Proxy {
     pub(crate) fn cut(&self, cut: Cut) {
         assert!(cut.nth > 0, "the first is number 1");
         self.shared.armed.lock().unwrap().push(cut);
+    }
+
+    /// Holds back the n-th such command and all that comes after it, on all connections; see
+    /// [`Self::wait_stalled`].
+    pub(crate) fn stall_at(&self, command: &str, nth: usize) {
+        let mut cut = Cut::before(command).nth(nth);
+        cut.stalls = true;
+        self.cut(cut);
+    }
+
+    /// Whether it has come to a stall within that time.
+    pub(crate) fn wait_stalled(&self, limit: Duration) -> bool {
+        let started = std::time::Instant::now();
+        while started.elapsed() < limit {
+            if self.shared.control.borrow().stalled {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        false
+    }
+
+    /// What was to come has not come, and shall not.
+    pub(crate) fn disarm(&self) {
+        self.shared.armed.lock().unwrap().clear();
     }
 
     /// Cuts all connections there are.
@@ -473,6 +501,10 @@ impl Shared {
             }
             _ => false,
         });
+        if cut.as_ref().is_some_and(|cut| cut.stalls) {
+            self.control.send_modify(|control| control.stalled = true);
+            return None;
+        }
         self.carry_out(cut)
     }
 

@@ -311,8 +311,8 @@ impl Server {
         fs::read_to_string(log_in(self.dir())).unwrap_or_default()
     }
 
-    /// Sends one command.
-    pub(crate) fn try_cmd<S: AsRef<str>>(&self, args: &[S]) -> redis::RedisResult<Value> {
+    /// A connection, not through any proxy.
+    pub(crate) fn connection(&self) -> redis::RedisResult<redis::Connection> {
         let mut login = RedisConnectionInfo::default();
         if let Some((user, password)) = &self.spec.admin {
             login = login.set_password(password);
@@ -323,14 +323,18 @@ impl Server {
         let info = ConnectionAddr::Unix(self.socket())
             .into_connection_info()?
             .set_redis_settings(login);
-        let mut connection =
-            redis::Client::open(info)?.get_connection_with_timeout(COMMAND_LIMIT)?;
+        let connection = redis::Client::open(info)?.get_connection_with_timeout(COMMAND_LIMIT)?;
         connection.set_read_timeout(Some(COMMAND_LIMIT))?;
+        Ok(connection)
+    }
+
+    /// Sends one command.
+    pub(crate) fn try_cmd<S: AsRef<str>>(&self, args: &[S]) -> redis::RedisResult<Value> {
         let mut command = redis::Cmd::new();
         for arg in args {
             command.arg(arg.as_ref());
         }
-        command.query(&mut connection)
+        command.query(&mut self.connection()?)
     }
 
     /// Sends one command that has to succeed.

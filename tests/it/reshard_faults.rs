@@ -1,0 +1,710 @@
+//! `reshard` when something breaks in the middle: nothing is lost, nothing is twice, and what is open is
+//! named.
+
+use std::thread;
+use std::time::Duration;
+
+use redis::cmd;
+
+use crate::reshard::{quick, reshard, walkthrough};
+use crate::reshard_data::{
+    Contents, Writers, assert_closed, assert_same, contents, fill, fill_all_types, names, owned,
+};
+use crate::support::cluster::Nodes;
+use crate::support::command::{Ended, Signal, Trib};
+use crate::support::proxy::{Cut, Proxy};
+use crate::support::server::{Spec, versions};
+use crate::support::wait::until;
+
+/// Two masters behind proxies; three slots with keys go to and fro.
+struct Two {
+    nodes: Nodes,
+    proxies: Vec<Proxy>,
+    before: Contents,
+}
+
+const SLOTS: &str = "10-12";
+
+impl Two {
+    fn new(spec: &Spec) -> Self {
+        let (nodes, proxies) = Nodes::behind_proxies(2, spec);
+        nodes.form(2);
+        fill(&nodes, &names(10..13, 5));
+        fill_all_types(&nodes, &names([10], 1)[0]);
+        let before = contents(&nodes);
+        Self {
+            nodes,
+            proxies,
+            before,
+        }
+    }
+
+    /// The one that has the slots, and the other one.
+    fn ends(&self) -> (usize, usize) {
+        let has = |index: usize| {
+            owned(&self.nodes[index])
+                .iter()
+                .any(|(a, b)| (*a..=*b).contains(&10))
+        };
+        if has(0) { (0, 1) } else { (1, 0) }
+    }
+
+    fn reshard(&self, to: usize) -> Trib {
+        Trib::new()
+            .args(["reshard", &self.proxies[to].addr(), "--yes"])
+            .args([
+                "--slot-ranges",
+                SLOTS,
+                "--to",
+                &self.nodes[to].id(),
+                "--pipeline",
+                "4",
+                "--max-open-slots",
+                "2",
+                "--command-timeout",
+                "3s",
+            ])
+    }
+
+    /// What was begun is finished by the obvious command.
+    #[track_caller]
+    fn finish(&self, to: usize) {
+        self.reshard(to).arg("--finish-open").run().status(0);
+        assert_closed(&self.nodes);
+        assert_same(&self.before, &contents(&self.nodes));
+        assert_eq!(self.ends().0, to);
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum End {
+    Source,
+    Target,
+}
+
+/// Commands of one move, in front of which end they are seen, and how many there are of them.
+const MOMENTS: [(&str, End, usize); 4] = [
+    ("CLUSTER SETSLOT", End::Source, 6),
+    ("CLUSTER SETSLOT", End::Target, 6),
+    ("MIGRATE", End::Source, 6),
+    ("CLUSTER COUNTKEYSINSLOT", End::Source, 9),
+];
+
+#[test]
+fn killed_at_each_command_matrix() {
+    for version in versions() {
+        killed_at_each_command(&quick().version(version));
+    }
+}
+
+fn killed_at_each_command(spec: &Spec) {
+    thread::scope(|scope| {
+        for (command, end, count) in MOMENTS {
+            scope.spawn(move || {
+                let two = Two::new(spec);
+                for nth in 1..=count {
+                    let (from, to) = two.ends();
+                    let proxy = &two.proxies[if end == End::Source { from } else { to }];
+                    proxy.stall_at(command, nth);
+                    let run = two.reshard(to).spawn();
+                    let reached = proxy.wait_stalled(Duration::from_secs(5));
+                    run.signal(Signal::SIGKILL);
+                    run.wait();
+                    assert!(reached, "{command} number {nth} never came");
+                    // What it had sent is carried out after its death.
+                    proxy.resume();
+                    two.finish(to);
+                }
+            });
+        }
+    });
+}
+
+/// The commands that a failed run tells to go on with.
+fn told(said: &str) -> Vec<Vec<String>> {
+    said.lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("redis-trib "))
+        .map(|line| line.split(' ').skip(1).map(str::to_owned).collect())
+        .collect()
+}
+
+#[test]
+fn cut_before_and_after_each_command_matrix() {
+    for version in versions() {
+        cut_before_and_after_each_command(&quick().version(version));
+    }
+}
+
+fn cut_before_and_after_each_command(spec: &Spec) {
+    thread::scope(|scope| {
+        for (command, end, count) in MOMENTS {
+            scope.spawn(move || {
+                let two = Two::new(spec);
+                let cuts: [fn(&str) -> Cut; 2] = [Cut::before, Cut::after];
+                for nth in (1..=count).flat_map(|nth| [(nth, cuts[0]), (nth, cuts[1])]) {
+                    let (from, to) = two.ends();
+                    let proxy = &two.proxies[if end == End::Source { from } else { to }];
+                    let (nth, cut) = nth;
+                    proxy.cut(cut(command).nth(nth).reset());
+                    let ended = two.reshard(to).run();
+                    proxy.disarm();
+                    if ended.status == Ended::Status(6) {
+                        for command in told(&ended.stderr) {
+                            Trib::new().args(command).arg("--yes").run().status(0);
+                        }
+                        assert_closed(&two.nodes);
+                        assert_same(&two.before, &contents(&two.nodes));
+                        assert_eq!(two.ends().0, to, "{}", ended.stderr);
+                    } else {
+                        // Before anything was changed, or where a read was tried again.
+                        assert!(
+                            [Ended::Status(3), Ended::Status(4)].contains(&ended.status),
+                            "{:?} {}",
+                            ended.status,
+                            ended.stderr
+                        );
+                        two.finish(to);
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn interrupted_and_killed_while_clients_write() {
+    let nodes = walkthrough(&quick());
+    fill(&nodes[..3], &names(0..200, 20));
+    let before = contents(&nodes);
+    let lists = (0..2).map(|one| {
+        names((0..200).skip(one).step_by(5), 1)
+            .iter()
+            .map(|key| format!("{key}:w{one}"))
+            .collect()
+    });
+    let writers = Writers::start(&nodes.addrs(), lists.collect());
+    let to = nodes[3].id();
+    let go = |ranges: &str| {
+        reshard(&nodes[0]).args([
+            "--slot-ranges",
+            ranges,
+            "--to",
+            &to,
+            "--yes",
+            "--finish-open",
+        ])
+    };
+    let slow = |ranges: &str| {
+        go(ranges)
+            .args(["--rate", "800", "--max-open-slots", "4"])
+            .spawn()
+    };
+    let begun = |slots: usize| {
+        until("some slots to move", Duration::from_secs(20), || {
+            let has: usize = owned(&nodes[3]).iter().map(|(a, b)| b - a + 1).sum();
+            if has >= slots {
+                Ok(())
+            } else {
+                Err(has.to_string())
+            }
+        });
+    };
+    let run = slow("0-199");
+    begun(8);
+    run.signal(Signal::SIGINT);
+    let ended = run.wait().status(130);
+    let [next] = &told(&ended.stderr)[..] else {
+        panic!("{}", ended.stderr);
+    };
+    assert!(ended.stderr.contains(" 0 open"), "{}", ended.stderr);
+    writers.wait(50);
+    // A second one at the same time goes away.
+    let run = Trib::new()
+        .args(next)
+        .args(["--yes", "--rate", "800", "--max-open-slots", "4"])
+        .spawn();
+    begun(40);
+    go("0-199").run().status(3).stderr_has("another redis-trib");
+    run.signal(Signal::SIGKILL);
+    run.wait();
+    reshard(&nodes[0])
+        .args(["--slot-ranges", "0-199", "--to", &to, "--yes"])
+        .run()
+        .status(3)
+        .stderr_has("--finish-open");
+    go("0-199").run().status(0);
+    assert_closed(&nodes);
+    writers.finish(&nodes);
+    let mut after = contents(&nodes);
+    after.retain(|key, _| before.contains_key(key));
+    assert_same(&before, &after);
+    assert_eq!(owned(&nodes[3]), [(0, 199)]);
+}
+
+#[test]
+fn the_target_stops_answering() {
+    let nodes = walkthrough(&quick().node_timeout(4000));
+    fill(&nodes[..3], &names(0..100, 20));
+    let before = contents(&nodes);
+    let to = nodes[3].id();
+    let run = reshard(&nodes[0])
+        .args([
+            "--slot-ranges",
+            "0-99",
+            "--to",
+            &to,
+            "--yes",
+            "--rate",
+            "1000",
+        ])
+        .args([
+            "--timeout",
+            "500ms",
+            "--command-timeout",
+            "2s",
+            "--max-open-slots",
+            "4",
+        ])
+        .spawn();
+    until(
+        "some slots to move",
+        Duration::from_secs(20),
+        || match owned(&nodes[3]).len() {
+            0 => Err("none".to_owned()),
+            _ => Ok(()),
+        },
+    );
+    nodes[3].stop();
+    let ended = run.wait_within(Duration::from_secs(30)).status(6);
+    assert!(ended.stderr.contains(&nodes[3].addr()), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--finish-open"), "{}", ended.stderr);
+    nodes[3].cont();
+    nodes.wait_usable();
+    for command in told(&ended.stderr) {
+        Trib::new().args(command).arg("--yes").run().status(0);
+    }
+    assert_closed(&nodes);
+    assert_eq!(owned(&nodes[3]), [(0, 99)]);
+    assert_same(&before, &contents(&nodes));
+}
+
+/// A slot as a broken move leaves it: open, and one key on both ends.
+fn key_on_both(nodes: &Nodes, key: &str, there: &str) {
+    let (from, to) = (nodes[0].id(), nodes[3].id());
+    let slot = crate::reshard_data::slot_of(key.as_bytes()).to_string();
+    nodes[3].cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from]);
+    nodes[0].cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to]);
+    let mut connection = nodes[3].connection().unwrap();
+    cmd("ASKING").query::<()>(&mut connection).unwrap();
+    cmd("SET")
+        .arg(key)
+        .arg(there)
+        .query::<()>(&mut connection)
+        .unwrap();
+}
+
+#[test]
+fn one_key_on_both_ends_matrix() {
+    for version in versions() {
+        one_key_on_both_ends(&quick().version(version));
+    }
+}
+
+fn one_key_on_both_ends(spec: &Spec) {
+    let nodes = walkthrough(spec);
+    let keys = names([5, 6], 30);
+    fill(&nodes[..3], &keys);
+    let before = contents(&nodes);
+    let to = nodes[3].id();
+    let (equal, other) = (&keys[3], &keys[40]);
+    key_on_both(&nodes, equal, &nodes[0].text(&["GET", equal]));
+    key_on_both(&nodes, other, "other");
+    let go = || {
+        reshard(&nodes[0]).args([
+            "--slot-ranges",
+            "0-9",
+            "--to",
+            &to,
+            "--yes",
+            "--finish-open",
+        ])
+    };
+    let ended = go().run().status(6);
+    assert!(ended.stderr.contains(other), "{}", ended.stderr);
+    assert!(ended.stderr.contains("--on-conflict"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("slots 6"), "{}", ended.stderr);
+    go().args(["--on-conflict", "source"]).run().status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+    assert_eq!(owned(&nodes[3]), [(0, 9)]);
+}
+
+#[test]
+fn the_source_fails_over_and_the_targets_replica_hangs_matrix() {
+    for version in versions() {
+        the_source_fails_over_and_the_targets_replica_hangs(&quick().version(version));
+    }
+}
+
+fn the_source_fails_over_and_the_targets_replica_hangs(spec: &Spec) {
+    let nodes = Nodes::with(6, spec);
+    nodes.form(3);
+    fill(&nodes[..3], &names(0..100, 20));
+    let before = contents(&nodes);
+    let to = nodes[1].id();
+    let go = |slots: &str| {
+        reshard(&nodes[1])
+            .args(["--slot-ranges", slots, "--to", &to, "--yes"])
+            .args(["--command-timeout", "2s", "--max-open-slots", "4"])
+    };
+    let begun = |slots: usize| {
+        until("some slots to move", Duration::from_secs(20), || {
+            let ranges = owned(&nodes[1]);
+            let has: usize = ranges
+                .iter()
+                .filter(|(_, b)| *b < 200)
+                .map(|(a, b)| b - a + 1)
+                .sum();
+            if has >= slots {
+                Ok(())
+            } else {
+                Err(has.to_string())
+            }
+        });
+    };
+    // A failover by hand: nothing is lost by the servers themselves.
+    let run = go("0-99").args(["--rate", "1000"]).spawn();
+    begun(8);
+    nodes[3].cmd(&["CLUSTER", "FAILOVER"]);
+    let ended = run.wait().status(6);
+    assert!(ended.stderr.contains(&nodes[0].addr()), "{}", ended.stderr);
+    until("the failover", Duration::from_secs(20), || {
+        match nodes[0].field("role").as_deref() {
+            Some("slave") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    go("0-99").arg("--finish-open").run().status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+    // The target's replica hangs: its keys would be there once only.
+    fill(&nodes, &names(150..160, 5));
+    let before = contents(&nodes);
+    let run = go("150-159").args(["--rate", "20"]).spawn();
+    begun(101);
+    nodes[4].stop();
+    let ended = run.wait().status(6);
+    // Valkey's SETSLOT itself waits for the replica, longer than we wait for the answer.
+    let says = |word: &str| ended.stderr.contains(word);
+    assert!(
+        says("replicas") || says("CLUSTER SETSLOT"),
+        "{}",
+        ended.stderr
+    );
+    nodes[4].cont();
+    nodes.wait_usable();
+    go("150-159").arg("--finish-open").run().status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+/// The plan counts by slots; here few slots have all the keys, so that only the lane can see it.
+#[test]
+fn a_full_target() {
+    thread::scope(|scope| {
+        for policy in ["noeviction", "allkeys-lru"] {
+            scope.spawn(move || {
+                let nodes = walkthrough(&quick());
+                fill(&nodes[..3], &names(0..100, 50));
+                let before = contents(&nodes);
+                let to = nodes[3].id();
+                let used: u64 = nodes[3].field("used_memory").unwrap().parse().unwrap();
+                let set = |limit: u64| {
+                    let limit = limit.to_string();
+                    nodes[3].cmd(&[
+                        "CONFIG",
+                        "SET",
+                        "maxmemory",
+                        &limit,
+                        "maxmemory-policy",
+                        policy,
+                    ])
+                };
+                let go =
+                    || reshard(&nodes[0]).args(["--slot-ranges", "0-99", "--to", &to, "--yes"]);
+                set(used + 20_000);
+                go().run().status(3).stderr_has("maxmemory");
+                set(used + 2_000_000);
+                let ended = go()
+                    .args(["--max-target-memory", "100", "--max-open-slots", "8"])
+                    .run()
+                    .status(6);
+                assert!(ended.stderr.contains("maxmemory"), "{}", ended.stderr);
+                assert_eq!(nodes[3].field("evicted_keys").as_deref(), Some("0"));
+                assert_closed(&nodes);
+                assert_same(&before, &contents(&nodes));
+                set(0);
+                for command in told(&ended.stderr) {
+                    Trib::new().args(command).arg("--yes").run().status(0);
+                }
+                assert_closed(&nodes);
+                assert_eq!(owned(&nodes[3]), [(0, 99)]);
+                assert_same(&before, &contents(&nodes));
+            });
+        }
+    });
+}
+
+/// Keys that go and change by themselves meanwhile.
+#[test]
+fn keys_that_expire_grow_and_go() {
+    let nodes = walkthrough(&quick());
+    let keys = names(0..50, 20);
+    fill(&nodes[..3], &keys);
+    for key in keys.iter().step_by(3) {
+        nodes[0].cmd(&["PEXPIRE", key, "300"]);
+    }
+    let run = reshard(&nodes[0])
+        .args([
+            "--slot-ranges",
+            "0-49",
+            "--to",
+            &nodes[3].id(),
+            "--yes",
+            "--rate",
+            "700",
+        ])
+        .spawn();
+    for key in keys.iter().skip(1).step_by(3).rev() {
+        // Whoever has it: an answer other than OK means that it is on its way.
+        let _ = nodes[0].try_cmd(&["APPEND", key, &"x".repeat(50_000)]);
+    }
+    run.wait().status(0);
+    assert_closed(&nodes);
+    let after = contents(&nodes);
+    for (n, key) in keys.iter().enumerate() {
+        let there = after.contains_key(&(0, key.clone().into_bytes()));
+        assert_eq!(there, n % 3 != 0, "{key}");
+    }
+}
+
+#[test]
+fn the_link_between_the_two_breaks() {
+    let two = Two::new(&quick());
+    for nth in [1, 2, 3, 5, 9] {
+        let (_, to) = two.ends();
+        // The target has the keys, and the source does not hear of it: they are on both ends, and a set
+        // dumps differently on each.
+        two.proxies[to].cut(Cut::after("RESTORE-ASKING").nth(nth).reset());
+        two.reshard(to).run().status(0);
+        two.proxies[to].disarm();
+        assert_closed(&two.nodes);
+        assert_same(&two.before, &contents(&two.nodes));
+        assert_eq!(two.ends().0, to);
+    }
+}
+
+#[test]
+fn the_target_does_not_take_the_login() {
+    let nodes = walkthrough(&quick());
+    fill(&nodes[..3], &names(0..10, 5));
+    let before = contents(&nodes);
+    let to = nodes[3].id();
+    for node in nodes.iter() {
+        let may = if node.id() == to {
+            "-restore-asking"
+        } else {
+            "+@all"
+        };
+        node.cmd(&[
+            "ACL", "SETUSER", "mover", "on", ">s3same", "~*", "&*", "+@all", may,
+        ]);
+    }
+    let go = || {
+        reshard(&nodes[0]).env("REDISCLI_AUTH", "s3same").args([
+            "--user",
+            "mover",
+            "--slot-ranges",
+            "0-9",
+            "--to",
+            &to,
+            "--yes",
+        ])
+    };
+    let ended = go().run().status(3).stderr_lacks("s3same");
+    assert!(
+        ended.stderr.contains("nothing was changed"),
+        "{}",
+        ended.stderr
+    );
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+    nodes[3].cmd(&["ACL", "SETUSER", "mover", "+@all"]);
+    go().run().status(0);
+    // And one that wants no password, while the others do.
+    for node in &nodes[..3] {
+        node.cmd(&["CONFIG", "SET", "masterauth", "s3same"]);
+    }
+    reshard(&nodes[0])
+        .env("REDISCLI_AUTH", "s3same")
+        .args(["--slot-ranges", "0-9", "--to", &nodes[0].id(), "--yes"])
+        .run()
+        .status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+#[test]
+fn interrupted_twice_and_stopped_for_a_while() {
+    let nodes = Nodes::with(4, &quick());
+    nodes.form(3);
+    fill(&nodes[..3], &names(0..100, 20));
+    let before = contents(&nodes);
+    let to = nodes[1].id();
+    let go = |rate: &str, open: &str| {
+        let args = [
+            "--slot-ranges",
+            "0-99",
+            "--to",
+            &to,
+            "--yes",
+            "--finish-open",
+        ];
+        let run = reshard(&nodes[1]).args(args);
+        run.args([
+            "--rate",
+            rate,
+            "--max-open-slots",
+            open,
+            "--command-timeout",
+            "3s",
+        ])
+    };
+    let begun = |slots: usize| {
+        until("some slots to move", Duration::from_secs(20), || {
+            let ranges = owned(&nodes[1]);
+            let low = ranges.iter().filter(|(_, b)| *b < 200);
+            let has: usize = low.map(|(a, b)| b - a + 1).sum();
+            if has >= slots {
+                Ok(())
+            } else {
+                Err(has.to_string())
+            }
+        });
+    };
+    let run = go("100", "4").spawn();
+    begun(4);
+    run.signal(Signal::SIGTERM);
+    run.wait_stderr("once more");
+    run.signal(Signal::SIGTERM);
+    let ended = run.wait_within(Duration::from_secs(5)).status(130);
+    assert!(ended.stderr.contains("open: slots"), "{}", ended.stderr);
+    // The tool sleeps while the source fails over: it looks before it writes.
+    let run = go("400", "4").spawn();
+    begun(16);
+    run.signal(Signal::SIGSTOP);
+    nodes[3].cmd(&["CLUSTER", "FAILOVER"]);
+    until("the failover", Duration::from_secs(20), || {
+        match nodes[0].field("role").as_deref() {
+            Some("slave") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    run.signal(Signal::SIGCONT);
+    let ended = run.wait().status(6);
+    assert!(ended.stderr.contains(&nodes[0].addr()), "{}", ended.stderr);
+    go("100000", "64").run().status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+#[test]
+fn either_end_dies_and_its_replica_takes_over_matrix() {
+    for version in versions() {
+        thread::scope(|scope| {
+            for victim in [0, 1] {
+                scope.spawn(move || either_end_dies(&quick().version(version), victim));
+            }
+        });
+    }
+}
+
+fn either_end_dies(spec: &Spec, victim: usize) {
+    let nodes = Nodes::with(6, spec);
+    nodes.form(3);
+    fill(&nodes[..3], &names(0..100, 20));
+    let before = contents(&nodes);
+    let to = nodes[1].id();
+    let run = reshard(&nodes[2])
+        .args([
+            "--slot-ranges",
+            "0-99",
+            "--to",
+            &to,
+            "--yes",
+            "--rate",
+            "500",
+        ])
+        .args([
+            "--max-open-slots",
+            "4",
+            "--command-timeout",
+            "2s",
+            "--timeout",
+            "500ms",
+        ])
+        .spawn();
+    until(
+        "some slots to move",
+        Duration::from_secs(20),
+        || match owned(&nodes[1]).len() {
+            1 => Err("none".to_owned()),
+            _ => Ok(()),
+        },
+    );
+    nodes[victim].kill();
+    let ended = run.wait_within(Duration::from_secs(30)).status(6);
+    assert!(
+        ended.stderr.contains(&nodes[victim].addr()),
+        "{}",
+        ended.stderr
+    );
+    until("the failover", Duration::from_secs(30), || {
+        match nodes[victim + 3].field("role").as_deref() {
+            Some("master") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    nodes[victim].restart();
+    until(
+        "the old master to follow",
+        Duration::from_secs(30),
+        || match nodes[victim].field("master_link_status").as_deref() {
+            Some("up") => Ok(()),
+            other => Err(format!("{other:?}\n{}", nodes[victim].nodes_text())),
+        },
+    );
+    let to = if victim == 1 { nodes[4].id() } else { to };
+    let finish = reshard(&nodes[2])
+        .args([
+            "--slot-ranges",
+            "0-99",
+            "--to",
+            &to,
+            "--yes",
+            "--finish-open",
+        ])
+        .run()
+        .status(0);
+    assert_closed(&nodes);
+    let after = contents(&nodes);
+    assert_eq!(
+        before.len(),
+        after.len(),
+        "{}{}",
+        ended.stderr,
+        finish.stderr
+    );
+    assert_same(&before, &after);
+}
