@@ -121,13 +121,16 @@ fn begun(plan: &Plan, cluster: &Cluster) -> Begun {
         plan.moves()
             .any(|one| one.from == from && one.to == to && one.slots.contains(slot))
     };
-    let ours = topology
-        .open_slots()
-        .all(|(member, open)| match open.direction {
-            Direction::Migrating => planned(open.slot, member.id, open.peer),
-            Direction::Importing => planned(open.slot, open.peer, member.id),
-        });
-    if ours && topology.open_slots().next().is_some() {
+    // From Valkey 8 on replicas repeat what is open at their master.
+    let open = || {
+        let open = topology.open_slots();
+        open.filter(|(member, _)| member.role == Role::Master)
+    };
+    let ours = open().all(|(member, open)| match open.direction {
+        Direction::Migrating => planned(open.slot, member.id, open.peer),
+        Direction::Importing => planned(open.slot, open.peer, member.id),
+    });
+    if ours && open().next().is_some() {
         Begun::ByThisPlan
     } else {
         Begun::No

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::anyhow;
 use tokio::task::JoinSet;
 
-use super::moving::{self, Cluster, MoveArgs};
+use super::moving::{self, Cluster, Finished, MoveArgs};
 use super::session::{Intent, Session};
 use super::{CommandResult, Stop, node_words};
 use crate::cli::GlobalArgs;
@@ -90,8 +90,11 @@ fn percent(text: &str) -> Result<f64, String> {
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("rebalance")).await?;
-    if args.finish_open && !args.moving.dry_run {
-        moving::finish_open(&session, ui, &args.moving).await?;
+    if args.finish_open {
+        let finished = moving::finish_open(&session, ui, &args.moving).await?;
+        if finished == Finished::OnlyShown {
+            return Ok(ExitCode::Done);
+        }
     }
     let cluster = moving::healthy(&session).await?;
     let request = Request {

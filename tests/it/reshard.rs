@@ -48,18 +48,17 @@ fn the_walkthroughs_numbers() {
     let to = nodes[3].id();
     let plan = reshard(&nodes[0])
         .args(["--slots", "4096", "--from", "all", "--to", &to, "--dry-run"])
-        .args(["--output", "json"])
         .run()
-        .status(0)
-        .json_lines();
-    let expected = [
-        (&nodes[0], [0, 1364]),
-        (&nodes[1], [5461, 6826]),
-        (&nodes[2], [10923, 12287]),
-    ];
-    for (planned, (server, range)) in plan[0]["moves"].as_array().unwrap().iter().zip(expected) {
-        assert_eq!(planned["from"]["addr"], server.addr());
-        assert_eq!(planned["slots"], serde_json::json!([range]));
+        .status(0);
+    for (server, slots) in [
+        (&nodes[0], 0..=1364),
+        (&nodes[1], 5461..=6826),
+        (&nodes[2], 10923..=12287),
+    ] {
+        let from = format!(" from {}", server.id());
+        let lines = plan.stdout.lines().filter(|line| line.ends_with(&from));
+        let wanted = slots.map(|slot| format!("    Moving slot {slot}{from}"));
+        assert!(lines.eq(wanted), "{}", plan.stdout);
     }
     assert_eq!(count(&nodes[3]), 0);
     let keys: Vec<String> = (0..3000).map(|n| format!("key:{n}")).collect();
