@@ -16,7 +16,7 @@ use crate::cli::duration;
 use crate::client::{ClientError, Login, LoginOutcome, MigrateFault, SetSlot};
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId, Role};
-use crate::cluster::parse::{ClusterInfo, Direction, EntryPool, OpenSlot};
+use crate::cluster::parse::{ClusterInfo, Direction, EntryPool, OpenSlot, Product, Version};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Member;
 use crate::connections::Target;
