@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix lint bench doc tools servers matrix
+.PHONY: help demo test test-matrix test-faults lint bench doc tools servers matrix
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: tools servers ## unit, property and integration tests on the distribution'
 
 test-matrix: tools matrix ## the tests of the matrix on every server version
 	REDIS_TRIB_MATRIX=1 $(CARGO) test matrix
+
+test-faults: tools matrix ## dying servers, cut connections, kill -9 at each command, on every server version
+	REDIS_TRIB_FAULTS=1 $(CARGO) test reshard_faults
 
 lint: tools ## formatting and clippy, warnings denied (needs rustfmt and clippy)
 	$(CARGO) fmt --check

@@ -13,7 +13,7 @@ use crate::reshard_data::{
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Signal, Trib};
 use crate::support::proxy::{Cut, Proxy};
-use crate::support::server::{Spec, versions};
+use crate::support::server::{Spec, fault_versions};
 use crate::support::wait::until;
 
 /// Two masters behind proxies; three slots with keys go to and fro.
@@ -91,8 +91,8 @@ const MOMENTS: [(&str, End, usize); 4] = [
 ];
 
 #[test]
-fn killed_at_each_command_matrix() {
-    for version in versions() {
+fn killed_at_each_command_on_each_version() {
+    for version in fault_versions() {
         killed_at_each_command(&quick().version(version));
     }
 }
@@ -143,8 +143,8 @@ fn assert_all_named(said: &str, total: usize) {
 }
 
 #[test]
-fn cut_before_and_after_each_command_matrix() {
-    for version in versions() {
+fn cut_before_and_after_each_command_on_each_version() {
+    for version in fault_versions() {
         cut_before_and_after_each_command(&quick().version(version));
     }
 }
@@ -321,8 +321,8 @@ fn key_on_both(nodes: &Nodes, key: &str, there: &str) {
 }
 
 #[test]
-fn one_key_on_both_ends_matrix() {
-    for version in versions() {
+fn one_key_on_both_ends_on_each_version() {
+    for version in fault_versions() {
         one_key_on_both_ends(&quick().version(version));
     }
 }
@@ -361,8 +361,8 @@ fn one_key_on_both_ends(spec: &Spec) {
 }
 
 #[test]
-fn the_source_fails_over_and_the_targets_replica_hangs_matrix() {
-    for version in versions() {
+fn the_source_fails_over_and_the_targets_replica_hangs_on_each_version() {
+    for version in fault_versions() {
         the_source_fails_over_and_the_targets_replica_hangs(&quick().version(version));
     }
 }
@@ -641,8 +641,8 @@ fn interrupted_twice_and_stopped_for_a_while() {
 }
 
 #[test]
-fn either_end_dies_and_its_replica_takes_over_matrix() {
-    for version in versions() {
+fn either_end_dies_and_its_replica_takes_over_on_each_version() {
+    for version in fault_versions() {
         thread::scope(|scope| {
             // Open: when a target on Valkey 9.1.2 is killed between its replica's SETSLOT NODE and its own,
             // the promoted replica has none of the keys that it had confirmed (3 of 3 tries).

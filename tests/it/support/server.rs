@@ -46,6 +46,16 @@ pub(crate) fn versions() -> &'static [&'static str] {
     }
 }
 
+/// The versions that a test of faults goes through: the default one, or all of them under
+/// `REDIS_TRIB_FAULTS=1` (`make test-faults`), which takes minutes and wants a machine of its own.
+pub(crate) fn fault_versions() -> &'static [&'static str] {
+    if std::env::var("REDIS_TRIB_FAULTS").is_ok_and(|value| value == "1") {
+        &ALL_VERSIONS
+    } else {
+        &[DEFAULT_VERSION]
+    }
+}
+
 /// Whether this machine can listen on `::1`; containers often cannot.
 pub(crate) fn has_ipv6() -> bool {
     std::net::TcpListener::bind("[::1]:0").is_ok()
