@@ -140,12 +140,17 @@ ends 0 redis-trib check "${nodes[6]}" --local
 
 step "The master that holds the key dies"
 victim= heir=
-for port in "${ports[@]:0:6}"; do
-    if [ "$(redis-cli -p "$port" keys name)" != name ]; then continue; fi
-    case $(redis-cli -p "$port" role) in
-        master*) victim=$port ;;
-        *) heir=$port ;;
-    esac
+# A master answers before its replica has the key.
+for _ in $(seq 50); do
+    for port in "${ports[@]:0:6}"; do
+        if [ "$(redis-cli -p "$port" keys name)" != name ]; then continue; fi
+        case $(redis-cli -p "$port" role) in
+            master*) victim=$port ;;
+            *) heir=$port ;;
+        esac
+    done
+    if [ -n "$victim" ] && [ -n "$heir" ]; then break; fi
+    sleep 0.1
 done
 [ -n "$victim" ] && [ -n "$heir" ] || fail "no master and replica hold the key"
 first=
