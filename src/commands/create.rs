@@ -30,7 +30,7 @@ use crate::event::Event;
 use crate::execute::{Execution, Halt, Tally};
 use crate::exit_code::ExitCode;
 use crate::seed::{Seed, parse_addr};
-use crate::ui::{Answer, PromptError, Ui};
+use crate::ui::Ui;
 
 /// Arguments of `create`.
 #[derive(Debug, clap::Args)]
@@ -223,22 +223,7 @@ fn already_one_cluster(recruits: &[Recruit]) -> Option<Stop> {
 
 async fn consent(ui: &Ui, nodes: usize) -> Result<(), Stop> {
     let about = format!("A new cluster of {nodes} nodes.");
-    let answer = ui
-        .confirm("Can I set the above configuration?", &about)
-        .await;
-    match answer {
-        Ok(Answer::Accepted) => Ok(()),
-        Ok(Answer::Declined) => Err(Stop::not_confirmed(anyhow!(
-            "declined: nothing was changed"
-        ))),
-        Err(PromptError::NoTerminal) => Err(Stop::not_confirmed(anyhow!(
-            "there is no terminal to ask on: --yes says yes; nothing was changed"
-        ))),
-        Err(PromptError::Interrupted) => Err(Stop::interrupted(anyhow!(
-            "interrupted: nothing was changed"
-        ))),
-        Err(error) => Err(Stop::not_confirmed(anyhow!("{error}: nothing was changed"))),
-    }
+    super::consent(ui, "Can I set the above configuration?", &about).await
 }
 
 /// A cluster about to be made.

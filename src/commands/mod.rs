@@ -20,6 +20,7 @@ use crate::discover::DiscoverError;
 use crate::exit_code::ExitCode;
 use crate::resolve::ResolveError;
 use crate::seed::{self, Seed};
+use crate::ui::{Answer, PromptError, Ui};
 
 /// How a command ends: with a code of its own, or because something stopped it.
 pub type CommandResult = Result<ExitCode, Stop>;
@@ -131,6 +132,25 @@ impl From<std::io::Error> for Stop {
             code: ExitCode::Unhealthy,
             error: anyhow::Error::new(error).context("standard output can't be written"),
         }
+    }
+}
+
+/// Asks for consent to a change; anything but a yes is a stop, with nothing changed.
+async fn consent(ui: &Ui, question: &str, about: &str) -> Result<(), Stop> {
+    match ui.confirm(question, about).await {
+        Ok(Answer::Accepted) => Ok(()),
+        Ok(Answer::Declined) => Err(Stop::not_confirmed(anyhow::anyhow!(
+            "declined: nothing was changed"
+        ))),
+        Err(PromptError::NoTerminal) => Err(Stop::not_confirmed(anyhow::anyhow!(
+            "there is no terminal to ask on: --yes says yes; nothing was changed"
+        ))),
+        Err(PromptError::Interrupted) => Err(Stop::interrupted(anyhow::anyhow!(
+            "interrupted: nothing was changed"
+        ))),
+        Err(error) => Err(Stop::not_confirmed(anyhow::anyhow!(
+            "{error}: nothing was changed"
+        ))),
     }
 }
 

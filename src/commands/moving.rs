@@ -29,7 +29,7 @@ use crate::migrate::{
 };
 use crate::plan::file::{inverse, to_json};
 use crate::plan::{Owner, Plan};
-use crate::ui::{Answer, MovesView, NodeName, PlannedMove, PromptError, TargetMemory, Ui};
+use crate::ui::{MovesView, NodeName, PlannedMove, TargetMemory, Ui};
 
 /// How slots are moved.
 #[derive(Debug, clap::Args)]
@@ -507,25 +507,8 @@ async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis) -> Result<(), 
         diagnosis.topology.members.len(),
         diagnosis.observation.name(diagnosis.observation.lead)
     );
-    match ui
-        .confirm(
-            "Do you want to proceed with the proposed reshard plan?",
-            &about,
-        )
-        .await
-    {
-        Ok(Answer::Accepted) => Ok(()),
-        Ok(Answer::Declined) => Err(Stop::not_confirmed(anyhow!(
-            "declined: nothing was changed"
-        ))),
-        Err(PromptError::NoTerminal) => Err(Stop::not_confirmed(anyhow!(
-            "there is no terminal to ask on: --yes says yes; nothing was changed"
-        ))),
-        Err(PromptError::Interrupted) => Err(Stop::interrupted(anyhow!(
-            "interrupted: nothing was changed"
-        ))),
-        Err(error) => Err(Stop::not_confirmed(anyhow!("{error}: nothing was changed"))),
-    }
+    let question = "Do you want to proceed with the proposed reshard plan?";
+    super::consent(ui, question, &about).await
 }
 
 async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
