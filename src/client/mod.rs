@@ -20,6 +20,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,6 +38,7 @@ pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
+pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
