@@ -76,7 +76,7 @@ impl Reply {
     }
 
     /// Whether there is nothing (`$-1`, `*-1`) where an array might be.
-    pub(super) fn is_nil(self) -> Result<bool, Fault> {
+    pub(super) fn nil(self) -> Result<bool, Fault> {
         let command = self.command;
         match self.value()? {
             Value::Nil => Ok(true),

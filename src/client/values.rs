@@ -325,7 +325,7 @@ impl Reader<'_> {
         let [multi, exec] = self.exactly("EXEC", replies)?;
         multi
             .ok()
-            .and_then(|()| exec.is_nil())
+            .and_then(|()| exec.nil())
             .map(|dropped| !dropped)
             .map_err(|fault| self.client.at(fault))
     }
