@@ -14,6 +14,7 @@
 
 mod connect;
 mod error;
+mod membership;
 mod reply;
 mod slots;
 mod stream;
@@ -35,6 +36,7 @@ use tracing::debug;
 
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
+pub use membership::{Libraries, Library, Reset, Takeover};
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
 
