@@ -32,7 +32,7 @@ fn shard(number: usize, place: Place, replicas: Vec<Place>) -> Shard {
 
 #[test]
 fn fewest_first_and_recomputed_after_each() {
-    let far = |n| place(100 + n, None);
+    let far = |n: usize| place(100 + n, None);
     let shards = [
         shard(0, far(0), vec![far(1)]),
         shard(1, far(2), vec![]),
