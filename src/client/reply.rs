@@ -123,6 +123,17 @@ impl Reply {
         }
     }
 
+    /// What EXEC answers when all that was queued is answered by OK.
+    pub(super) fn all_ok(self) -> Result<(), Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Array(values) => values
+                .into_iter()
+                .try_for_each(|value| Self::new(command, value).ok()),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
     /// An array of byte strings, as they are.
     pub(super) fn byte_strings(self) -> Result<Vec<Vec<u8>>, Fault> {
         let command = self.command;

@@ -14,6 +14,10 @@
 //! A window is some slots that go through this together, in few round trips: closing one window and
 //! opening the next travel in the same pipelines. Before each, both ends are looked at: a node that
 //! restarted or changed its role since does not know what it promised, and the lane stops.
+//!
+//! Keys that are where their slot is not are another matter, told of in `gather`.
+
+mod gather;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,10 +25,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::keys::Movers;
-use super::pace::Pace;
+use super::keys::{Authority, Movers};
 use super::throttle::Throttle;
-use super::{End, OnBigKey, Options, Standing, StopSignal};
+use super::{End, OnBigKey, Options, Standing, StopSignal, Task};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{ClusterInfo, Direction, Entry, EntryPool, Info, View};
@@ -157,16 +160,22 @@ impl Lane {
         let _ = self.events.send(Event::Lane { lane, event });
     }
 
-    pub(super) async fn run(mut self, slots: Vec<Slot>) -> Report {
+    pub(super) async fn run(mut self, task: Task, slots: Vec<Slot>) -> Report {
         let all: SlotSet = slots.iter().copied().collect();
         self.tell(LaneEvent::Started { slots: slots.len() });
         let failure = match self.connect().await {
             Ok(mut ends) => {
-                let moved = self.move_all(&mut ends, slots).await;
-                match moved {
+                let done = match task {
+                    Task::Move => self.move_all(&mut ends, slots).await,
+                    Task::Gather => self.gather_all(&mut ends, slots).await,
+                    Task::Purge => self.purge_all(&mut ends, slots).await,
+                };
+                match done {
                     Ok(()) => None,
                     Err(halt) => {
-                        self.tidy(&mut ends).await;
+                        if task == Task::Move {
+                            self.tidy(&mut ends).await;
+                        }
                         Some(halt.to_string())
                     }
                 }
@@ -224,6 +233,31 @@ impl Lane {
     /// the owner of these slots, and the open ones open on both ends. (A master that was a replica
     /// for a moment has forgotten what was open, and served keys that are gone as missing.)
     async fn look(&self, ends: &mut Ends, owned: &SlotSet, open: &SlotSet) -> Result<(), Halt> {
+        let (source, target) = self.survey(ends).await?;
+        let has: SlotSet = source.myself().slots.iter().copied().collect();
+        let lost = owned.difference(&has);
+        if !lost.is_empty() {
+            return Err(Halt::Changed(format!(
+                "{} does not own slots {lost} any more",
+                self.source
+            )));
+        }
+        for (end, view, direction, peer) in [
+            (&self.source, &source, Direction::Migrating, self.target.id),
+            (&self.target, &target, Direction::Importing, self.source.id),
+        ] {
+            let forgotten = open.difference(&open_on(view.myself(), direction, Some(peer)));
+            if !forgotten.is_empty() {
+                return Err(Halt::Changed(format!(
+                    "{end} does not know any more that slots {forgotten} are on their way"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Both ends' views, if both still are what they were, whatever they do with slots.
+    async fn survey(&self, ends: &mut Ends) -> Result<(View, View), Halt> {
         let (source, target) = tokio::try_join!(ends.source.look(), ends.target.look())?;
         let mut pool = EntryPool::default();
         let mut read = |end: &End, text: &str| {
@@ -252,35 +286,6 @@ impl Lane {
                 self.target
             )));
         }
-        let has: SlotSet = source_view.myself().slots.iter().copied().collect();
-        let lost = owned.difference(&has);
-        if !lost.is_empty() {
-            return Err(Halt::Changed(format!(
-                "{} does not own slots {lost} any more",
-                self.source
-            )));
-        }
-        for (end, view, direction, peer) in [
-            (
-                &self.source,
-                &source_view,
-                Direction::Migrating,
-                self.target.id,
-            ),
-            (
-                &self.target,
-                &target_view,
-                Direction::Importing,
-                self.source.id,
-            ),
-        ] {
-            let forgotten = open.difference(&open_on(view.myself(), direction, Some(peer)));
-            if !forgotten.is_empty() {
-                return Err(Halt::Changed(format!(
-                    "{end} does not know any more that slots {forgotten} are on their way"
-                )));
-            }
-        }
         let restarted =
             |then: &Option<Arc<str>>, now: &Option<Arc<str>>| then.is_some() && then != now;
         if restarted(&ends.source_run, &source_info.run_id) {
@@ -306,23 +311,23 @@ impl Lane {
         ends.replicas = target_info.online_replicas;
         ends.limited = target_info.maxmemory.is_some_and(|limit| limit > 0);
         ends.looked = Instant::now();
-        Ok(())
+        Ok((source_view, target_view))
     }
 
-    /// All slots, window by window.
-    async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), Halt> {
-        let pace = match self.options.pipeline {
-            Some(keys) => Pace::fixed(keys),
-            None => Pace::adaptive(self.options.max_stall),
-        };
-        let mut movers = Movers::new(
+    fn movers(&self, authority: Authority) -> Movers {
+        Movers::new(
             self.source.clone(),
             self.target.clone(),
             Arc::clone(&self.connections),
             Arc::clone(&self.options),
             Arc::clone(&self.throttle),
-            pace,
-        );
+            authority,
+        )
+    }
+
+    /// All slots, window by window.
+    async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), Halt> {
+        let mut movers = self.movers(Authority::Source);
         let mut ahead = slots.into_iter();
         let mut counted: std::collections::VecDeque<(Slot, u64)> = Default::default();
         let mut closing: Window = Vec::new();
@@ -433,7 +438,7 @@ impl Lane {
             .map(|(slot, _)| *slot)
             .collect();
         let open: SlotSet = closed.iter().copied().collect();
-        self.confirm(ends, &owned, &open).await?;
+        self.confirm(ends, &open).await?;
         for look in 1.. {
             self.look(ends, &owned, &open).await?;
             let counts = self.count(&ends.source, &ends.databases, &closed).await?;
@@ -488,12 +493,7 @@ impl Lane {
 
     /// Waits until the target's replicas have what was moved. They stop the lane where they don't:
     /// the keys have left the source, and the target alone would have them.
-    async fn confirm(
-        &self,
-        ends: &mut Ends,
-        owned: &SlotSet,
-        closing: &SlotSet,
-    ) -> Result<(), Halt> {
+    async fn confirm(&self, ends: &mut Ends, closing: &SlotSet) -> Result<(), Halt> {
         if ends.replicas == 0 || closing.is_empty() {
             return Ok(());
         }
@@ -508,7 +508,7 @@ impl Lane {
             return Ok(());
         }
         // One may have gone since it was counted.
-        self.look(ends, owned, closing).await?;
+        self.survey(ends).await?;
         if confirmed >= ends.replicas as u64 {
             return Ok(());
         }

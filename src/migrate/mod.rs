@@ -47,6 +47,8 @@ pub struct Options {
     pub rate: Option<Rate>,
     /// What becomes of keys that differ on both ends.
     pub on_conflict: OnConflict,
+    /// The flag that chooses between them, for messages.
+    pub conflict_flag: &'static str,
     /// Keys above so many bytes are big.
     pub big_key: u64,
     /// What becomes of slots with big keys.
@@ -143,6 +145,19 @@ pub enum Standing {
     Migrating,
     /// The target owns it; the source has no key of it, and was not told.
     Claimed,
+    /// The target owns it; the source holds keys of it, and says that it imports it.
+    Gathered,
+}
+
+/// What is done with slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// They change their owner, keys and all.
+    Move,
+    /// The target owns them: keys that the source holds of them are brought to it.
+    Gather,
+    /// The target owns them: keys of the source that equal the target's are deleted.
+    Purge,
 }
 
 /// Asked to stop, a run finishes the windows in hand; told to, it drops everything.
@@ -154,8 +169,9 @@ pub struct StopSignal {
     pub now: CancellationToken,
 }
 
-/// Moves all slots, and tells how far that came.
+/// Does that with all slots, and tells how far it came.
 pub async fn run(
+    task: Task,
     moves: BTreeMap<Pair, Vec<Slot>>,
     ends: &BTreeMap<NodeId, End>,
     connections: &Arc<Connections>,
@@ -198,7 +214,7 @@ pub async fn run(
             let kept = slots.clone();
             let task = running.spawn(async move {
                 let lane = Lane::new(source, target, connections, options, throttle, events, stop);
-                (pair, lane.sharing(sharing).run(slots).await)
+                (pair, lane.sharing(sharing).run(task, slots).await)
             });
             lanes.insert(task.id(), (pair, kept));
         }

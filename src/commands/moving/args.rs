@@ -119,6 +119,7 @@ impl MoveArgs {
             } else {
                 self.on_conflict
             },
+            conflict_flag: "--on-conflict source|target",
             big_key: self.big_key,
             on_big_key: self.on_big_key,
             after_failure: if self.keep_going {

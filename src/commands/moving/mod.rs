@@ -22,7 +22,7 @@ use crate::cluster::health::Diagnosis;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::event::{Event, Pair, Phase};
 use crate::exit_code::ExitCode;
-use crate::migrate::{self, Outcome, StopSignal};
+use crate::migrate::{self, Outcome, StopSignal, Task};
 use crate::plan::Plan;
 use crate::plan::file::inverse;
 use crate::ui::Ui;
@@ -116,7 +116,16 @@ async fn carry_out_part(
     let work = async {
         let _ = events.send(Event::Phase(Phase::Move));
         let events = events;
-        migrate::run(moves, &ends, &session.connections, &options, &events, &stop).await
+        migrate::run(
+            Task::Move,
+            moves,
+            &ends,
+            &session.connections,
+            &options,
+            &events,
+            &stop,
+        )
+        .await
     };
     let show = async {
         while let Some(event) = told.recv().await {

@@ -95,6 +95,7 @@ pub(super) fn rest(
             Standing::Importing => "importing at the target",
             Standing::Migrating => "migrating, with keys on both",
             Standing::Claimed => "claimed by the target",
+            Standing::Gathered => "with keys on a node that does not own them",
         };
         by_state.entry((*pair, word)).or_default().insert(*slot);
     }
