@@ -14,12 +14,14 @@
 
 mod connect;
 mod error;
+mod membership;
 mod reply;
 mod slots;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -35,8 +37,10 @@ use tracing::debug;
 
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
+pub use membership::{Libraries, Library, Reset, Takeover};
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
+pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};

@@ -7,6 +7,7 @@ pub mod create;
 pub mod info;
 mod moving;
 pub mod rebalance;
+mod recruit;
 pub mod reshard;
 mod session;
 mod signals;
