@@ -23,7 +23,7 @@ impl Reply {
     }
 
     /// The reply's value; a server's error is the fault that it means.
-    fn value(self) -> Result<Value, Fault> {
+    pub(super) fn value(self) -> Result<Value, Fault> {
         match self.value {
             Value::ServerError(error) => Err(Fault::of_server(
                 self.command,
@@ -32,6 +32,11 @@ impl Reply {
             )),
             value => Ok(value),
         }
+    }
+
+    /// The reply as it came, errors too.
+    pub(super) fn any(self) -> Value {
+        self.value
     }
 
     /// `+OK`.

@@ -2,6 +2,7 @@
 //! verify.
 
 pub mod apply;
+pub mod call;
 pub mod check;
 pub mod create;
 pub mod info;
@@ -9,6 +10,7 @@ mod moving;
 pub mod rebalance;
 pub mod reshard;
 mod session;
+pub mod set_timeout;
 mod signals;
 mod zones;
 
