@@ -19,7 +19,7 @@ use crate::cluster::parse::{
 use crate::cluster::slot::SlotRange;
 use crate::connections::Connections;
 use crate::event::{Event, Phase};
-use crate::execute::{Parties, Party};
+use crate::execute::{Parties, Party, stranger_to};
 
 /// Between two looks at a node that is not there yet. Gossip needs 100 ms at the least.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -63,6 +63,8 @@ pub struct Watch {
     pub connections: Arc<Connections>,
     /// The nodes.
     pub parties: Arc<Parties>,
+    /// Members that the others know and that do not answer: nobody waits for them.
+    pub absent: Arc<BTreeSet<NodeId>>,
     /// Who is told.
     pub events: UnboundedSender<Event>,
     /// The same for all waits of a command.
@@ -131,6 +133,7 @@ impl Watch {
             let deadline = self.deadline;
             let connections = Arc::clone(&self.connections);
             let parties = Arc::clone(&self.parties);
+            let absent = Arc::clone(&self.absent);
             let until = until.clone();
             polling.spawn(async move {
                 let mut nudge_at = Instant::now() + until.gossip_time();
@@ -147,7 +150,7 @@ impl Watch {
                     }
                     if now >= nudge_at {
                         nudge_at = now + NUDGE_AGAIN;
-                        let nudge = nudge(&connections, &parties, &party, &lack);
+                        let nudge = nudge(&connections, &parties, &absent, &party, &lack);
                         // It would only be faster.
                         let _ = timeout_at(deadline, nudge).await;
                     }
@@ -351,7 +354,13 @@ fn most_frequent(pairs: &BTreeSet<(NodeId, NodeId)>) -> Option<NodeId> {
 /// other at random, and are sure to do so only once in half a node timeout, 7.5 s by default. A node
 /// that is told to meet another sends it a message at once, also if they know each other (Redis 3.2
 /// to 8.6, Valkey 8 to 9.1), and with it the slots that it owns.
-async fn nudge(connections: &Connections, parties: &Parties, party: &Party, lack: &Lack) {
+async fn nudge(
+    connections: &Connections,
+    parties: &Parties,
+    absent: &BTreeSet<NodeId>,
+    party: &Party,
+    lack: &Lack,
+) {
     let meetings: Vec<(&Party, &Party)> = match lack {
         Lack::Peers(peers) if peers.len() <= FEW => {
             let peers = peers.iter().filter_map(|id| parties.get(id));
@@ -368,7 +377,7 @@ async fn nudge(connections: &Connections, parties: &Parties, party: &Party, lack
             // As before every MEET: an address may by now be another cluster's.
             for party in [node, with] {
                 let client = connections.client(&party.target).await?;
-                if is_other(&client.cluster_nodes().await?, party, parties) {
+                if is_other(&client.cluster_nodes().await?, party, parties, absent) {
                     return Ok(());
                 }
             }
@@ -392,12 +401,9 @@ fn mute(party: &Party) -> String {
 }
 
 /// Whether that is another node's view, or one that got to know somebody who is not in the plan.
-fn is_other(text: &str, party: &Party, parties: &Parties) -> bool {
+fn is_other(text: &str, party: &Party, parties: &Parties, absent: &BTreeSet<NodeId>) -> bool {
     read(text).map_or(true, |view| {
-        view.myself().id != party.id
-            || view.entries().any(|entry| {
-                entry.state != EntryState::Handshake && !parties.contains_key(&entry.id)
-            })
+        view.myself().id != party.id || stranger_to(parties, absent, &view).is_some()
     })
 }
 

@@ -3,7 +3,7 @@
 //! Before the first step, and before nodes are told to meet, all of them are read again: an address
 //! may by now be another cluster's, and CLUSTER MEET merges clusters (redis/redis#6174, #7287).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -42,6 +42,8 @@ pub struct Execution {
     pub connections: Arc<Connections>,
     /// Who is who.
     pub parties: Arc<Parties>,
+    /// Members that the parties know and that do not answer: the plan leaves them alone.
+    pub absent: Arc<BTreeSet<NodeId>>,
     /// Who is told.
     pub events: UnboundedSender<Event>,
     /// How far it is.
@@ -208,7 +210,7 @@ impl Execution {
                     found,
                 });
             }
-            if let Some(stranger) = stranger_to(&self.parties, &view) {
+            if let Some(stranger) = stranger_to(&self.parties, &self.absent, &view) {
                 return Err(Halt::Stranger {
                     addr: addr(),
                     stranger,
@@ -219,12 +221,17 @@ impl Execution {
     }
 }
 
-/// Somebody whom a node knows, and who is no party. Handshakes have passing ids, and don't count.
-fn stranger_to(parties: &Parties, view: &View) -> Option<NodeId> {
+/// Somebody whom a node knows, and who should not be there. Handshakes have passing ids, and don't
+/// count.
+pub(crate) fn stranger_to(
+    parties: &Parties,
+    absent: &BTreeSet<NodeId>,
+    view: &View,
+) -> Option<NodeId> {
     view.entries()
         .filter(|entry| entry.state != EntryState::Handshake)
         .map(|entry| entry.id)
-        .find(|id| !parties.contains_key(id))
+        .find(|id| !parties.contains_key(id) && !absent.contains(id))
 }
 
 /// The view of every party, side by side; in the order of their ids.

@@ -15,6 +15,7 @@
 mod call;
 mod connect;
 mod error;
+mod membership;
 mod reply;
 mod slots;
 mod stream;
@@ -37,6 +38,7 @@ use tracing::debug;
 pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
+pub use membership::{Libraries, Library, Reset, Takeover};
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
 

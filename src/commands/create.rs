@@ -2,7 +2,7 @@
 
 mod draft;
 mod existing;
-mod recruit;
+mod misfits;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,9 +12,10 @@ use anyhow::anyhow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::draft::{Draft, parties};
+use self::draft::Draft;
 use self::existing::healthy_cluster;
-use self::recruit::{Recruit, counted, misfits, recruit, refusal};
+use self::misfits::misfits;
+use super::recruit::{Recruit, counted, recruit, refusal};
 use super::session::{Alone, Intent, Session};
 use super::signals::Signals;
 use super::zones::ZoneArgs;
@@ -292,7 +293,9 @@ impl Job {
         tally: Arc<Tally>,
     ) -> Result<Made, Cut> {
         let connections = Arc::clone(&self.session.connections);
-        let parties = Arc::new(parties(&self.recruits));
+        // Those that nobody can be told about are left out; `misfits` has refused them.
+        let parties = self.recruits.iter().filter_map(Recruit::party);
+        let parties = Arc::new(parties.map(|party| (party.id, party)).collect());
         let goal = Arc::new(self.draft.goal());
         let watch = Watch {
             connections: Arc::clone(&connections),
@@ -300,10 +303,12 @@ impl Job {
             events: events.clone(),
             deadline: Instant::now() + args.join_timeout,
             within: args.join_timeout,
+            absent: Arc::default(),
         };
         let execution = Execution {
             connections,
             parties,
+            absent: Arc::default(),
             events,
             tally,
         };

@@ -8,6 +8,7 @@ pub mod create;
 pub mod info;
 mod moving;
 pub mod rebalance;
+mod recruit;
 pub mod reshard;
 mod session;
 pub mod set_timeout;

@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use anyhow::anyhow;
 
 use super::Args;
-use super::recruit::Recruit;
 use crate::agreement::Goal;
 use crate::cluster::node::{Addr, NodeId, Role};
-use crate::cluster::observation::{ObservedNode, Seen};
+use crate::cluster::observation::ObservedNode;
 use crate::commands::Stop;
+use crate::commands::recruit::Recruit;
 use crate::commands::session::Session;
 use crate::commands::zones::Zones;
-use crate::execute::{Parties, Party};
 use crate::plan::create::{self, Candidate, Conflict, FewMasters, Layout, Request, Shared};
 use crate::plan::{Plan, Progress};
 use crate::ui::{LayoutView, NodeName, PlannedShard};
@@ -172,18 +171,7 @@ fn warning(conflict: &Conflict, name: &impl Fn(&NodeId) -> Option<NodeName>) -> 
 }
 
 async fn zones(session: &Session, args: &Args, recruits: &[Recruit]) -> Result<Zones, Stop> {
-    let observed: Vec<ObservedNode> = recruits
-        .iter()
-        .map(|recruit| ObservedNode {
-            id: recruit.id(),
-            dial: Some(recruit.target.addr.clone()),
-            peer: recruit
-                .ip
-                .map(|ip| Addr::new(&ip.to_string(), recruit.port())),
-            hostname: recruit.report.view.myself().hostname.clone(),
-            seen: Seen::Report(Box::new(recruit.report.clone())),
-        })
-        .collect();
+    let observed: Vec<ObservedNode> = recruits.iter().map(Recruit::observed).collect();
     let nodes: Vec<_> = observed
         .iter()
         .zip(recruits)
@@ -205,24 +193,4 @@ fn pin(args: &Args, recruit: &Recruit) -> Option<Role> {
     } else {
         None
     }
-}
-
-/// Where the nodes reach each other. Those that nobody can be told about are left out; `misfits`
-/// has refused them.
-pub(super) fn parties(recruits: &[Recruit]) -> Parties {
-    let party = |recruit: &Recruit| {
-        let port = recruit.port();
-        let bus_port = recruit.report.view.myself().bus_port;
-        Some(Party {
-            id: recruit.id(),
-            target: recruit.target.clone(),
-            ip: recruit.ip?,
-            port,
-            bus_port: bus_port.filter(|bus| Some(*bus) != port.checked_add(10_000)),
-        })
-    };
-    recruits
-        .iter()
-        .filter_map(|recruit| Some((recruit.id(), party(recruit)?)))
-        .collect()
 }

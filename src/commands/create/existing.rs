@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use super::recruit::{Recruit, refusal};
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId};
 use crate::commands::Stop;
+use crate::commands::recruit::{Recruit, refusal};
 use crate::commands::session::Session;
 use crate::discover;
 use crate::ui::Ui;

@@ -1,5 +1,5 @@
-//! The nodes that shall be a cluster: what they are before anything is done, and what speaks
-//! against it.
+//! The nodes that shall be in a cluster: what they are before anything is done, and what speaks
+//! against them.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,16 +8,16 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use super::Stop;
+use super::session::Session;
 use crate::cli::GlobalArgs;
 use crate::client::{ClientError, Fault, LoginOutcome, NodeClient, RawLook};
-use crate::cluster::node::{Addr, NodeId};
-use crate::cluster::observation::Report;
-use crate::cluster::parse::{Entry, EntryPool, EntryState};
-use crate::commands::Stop;
-use crate::commands::session::Session;
+use crate::cluster::node::{Addr, NodeId, Role};
+use crate::cluster::observation::{ObservedNode, Report, Seen};
+use crate::cluster::parse::{Entry, EntryPool};
 use crate::connections::{Connections, Target};
 use crate::discover::{self, DiscoverError};
-use crate::plan::{Plan, Progress};
+use crate::execute::Party;
 use crate::ui::Ui;
 
 /// The oldest server that is served.
@@ -25,9 +25,6 @@ const OLDEST: [u16; 3] = [3, 2, 0];
 
 /// Between two looks at nodes that are starting.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-
-/// How many strangers are named.
-const NAMED: usize = 4;
 
 /// A node that shall be in the cluster.
 pub(super) struct Recruit {
@@ -37,13 +34,14 @@ pub(super) struct Recruit {
     pub(super) report: Report,
     /// Where the other nodes reach it; `None` where its name tells us no address.
     pub(super) ip: Option<IpAddr>,
-    login: LoginOutcome,
-    masterauth: Masterauth,
+    /// What it said to our password.
+    pub(super) login: LoginOutcome,
+    pub(super) masterauth: Masterauth,
 }
 
 /// Whether a node could log in to a master that wants a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Masterauth {
+pub(super) enum Masterauth {
     Set,
     Missing,
     /// Nobody wants one, or CONFIG is denied: we find out when it follows.
@@ -254,96 +252,88 @@ pub(super) fn refusal(problems: &[String]) -> Stop {
     }
 }
 
-/// What keeps nodes from being made into this cluster; what an earlier, interrupted run of the same
-/// plan left behind is fine.
-pub(super) fn misfits(recruits: &[Recruit], plan: &Plan, progress: &Progress) -> Vec<String> {
-    let mut misfits = Vec::new();
-    let some_locked = recruits
-        .iter()
-        .any(|recruit| recruit.login == LoginOutcome::Accepted);
-    let replicates = !plan.split_at_replicas().1.is_empty();
-    for recruit in recruits {
-        let mut add = |what: String| misfits.push(format!("{} {what}", recruit.name()));
-        let info = &recruit.report.info;
-        if let Some(version) = info.version.filter(|version| version.numbers < OLDEST) {
-            add(format!("runs {version}: 3.2 is the oldest that is served"));
+/// What the others in the cluster demand of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rules {
+    /// They need no password.
+    Open,
+    /// They need one.
+    Locked,
+}
+
+impl Rules {
+    /// What those who logged in with this outcome demand.
+    pub(super) fn of(outcomes: impl IntoIterator<Item = LoginOutcome>) -> Self {
+        let mut outcomes = outcomes.into_iter();
+        match outcomes.any(|outcome| outcome == LoginOutcome::Accepted) {
+            true => Self::Locked,
+            false => Self::Open,
         }
-        if some_locked && recruit.login == LoginOutcome::NoPasswordNeeded {
-            add(
+    }
+}
+
+impl Recruit {
+    /// What keeps a node out of any cluster, or of one with these rules, in words that follow its
+    /// name.
+    pub(super) fn unfit(&self, rules: Rules, role: Role) -> Vec<String> {
+        let mut unfit = Vec::new();
+        let info = &self.report.info;
+        if let Some(version) = info.version.filter(|version| version.numbers < OLDEST) {
+            unfit.push(format!("runs {version}: 3.2 is the oldest that is served"));
+        }
+        if rules == Rules::Locked && self.login == LoginOutcome::NoPasswordNeeded {
+            unfit.push(
                 "needs no password, while others do: give it the same requirepass and masterauth"
                     .to_string(),
             );
         }
-        if replicates && recruit.masterauth == Masterauth::Missing {
-            add(
+        if role == Role::Replica && self.masterauth == Masterauth::Missing {
+            unfit.push(
                 "wants a password, but has no masterauth: as a replica it could not log in to its \
                  master (CONFIG SET masterauth)"
                     .to_string(),
             );
         }
-        if recruit.ip.is_none() {
-            add(
+        if self.ip.is_none() {
+            unfit.push(
                 "has no IP address that the other nodes could be told: set cluster-announce-ip"
                     .to_string(),
             );
         }
-        let used = match strangers(recruit, recruits) {
-            Some(strangers) => Some((
-                format!("belongs to a cluster already: it knows {strangers}"),
-                "leaves that cluster",
-            )),
-            None => progress.contradictions.get(&recruit.id()).map(|what| {
-                (
-                    format!("{what}, other than planned"),
-                    "makes it forget that",
-                )
-            }),
-        };
-        match (used, recruit.keys()) {
-            (Some((what, remedy)), 0) => add(format!("{what} (CLUSTER RESET on it {remedy})")),
-            // What would empty it is not told beside what makes it look useful.
-            (Some((what, _)), keys) => add(format!("{what}, and holds {}", counted(keys))),
-            (None, 0) => {}
-            (None, keys) => add(format!(
-                "is not empty: it holds {} (FLUSHALL on it would delete them)",
-                counted(keys)
-            )),
+        unfit
+    }
+
+    /// Who it is for the others; `None` where nobody can be told an address of it.
+    pub(super) fn party(&self) -> Option<Party> {
+        let port = self.port();
+        let bus_port = self.report.view.myself().bus_port;
+        Some(Party {
+            id: self.id(),
+            target: self.target.clone(),
+            ip: self.ip?,
+            port,
+            bus_port: bus_port.filter(|bus| Some(*bus) != port.checked_add(10_000)),
+        })
+    }
+
+    /// The node as others show it.
+    pub(super) fn observed(&self) -> ObservedNode {
+        ObservedNode {
+            id: self.id(),
+            dial: Some(self.target.addr.clone()),
+            peer: self.ip.map(|ip| Addr::new(&ip.to_string(), self.port())),
+            hostname: self.report.view.myself().hostname.clone(),
+            seen: Seen::Report(Box::new(self.report.clone())),
         }
     }
-    misfits.extend(loopback(recruits));
-    misfits
 }
 
-/// Nodes that a node knows, and that were not named. (That compares all with all, but only where a
-/// node knows many: bare ones are quick.)
-fn strangers(recruit: &Recruit, recruits: &[Recruit]) -> Option<String> {
-    // A node in handshake has a passing id; its address tells who it will be.
-    let is_named = |entry: &Entry| match (entry.state, &entry.addr) {
-        (EntryState::Handshake, Some(addr)) => recruits.iter().any(|other| other.is_at(addr)),
-        _ => recruits.iter().any(|other| other.id() == entry.id),
-    };
-    let mut strangers: Vec<String> = recruit
-        .report
-        .view
-        .entries()
-        .filter(|entry| !is_named(entry))
-        .map(|entry| match &entry.addr {
-            Some(addr) => format!("{addr} ({})", entry.id.short()),
-            None => entry.id.short(),
-        })
-        .collect();
-    let more = strangers.len().saturating_sub(NAMED);
-    if more > 0 {
-        strangers.truncate(NAMED);
-        strangers.push(format!("{more} more"));
-    }
-    (!strangers.is_empty()).then(|| strangers.join(", "))
-}
-
-/// A loopback address means another machine to each node.
-fn loopback(recruits: &[Recruit]) -> Option<String> {
-    let ips = || recruits.iter().filter_map(|recruit| recruit.ip);
-    let elsewhere = ips().find(|ip| !ip.is_loopback())?;
+/// A loopback address means another machine to each node. `others` are those that the recruits join.
+pub(super) fn loopback(recruits: &[Recruit], others: &[IpAddr]) -> Option<String> {
+    let ips = recruits.iter().filter_map(|recruit| recruit.ip);
+    let elsewhere = ips
+        .chain(others.iter().copied())
+        .find(|ip| !ip.is_loopback())?;
     let local = recruits
         .iter()
         .find(|recruit| recruit.ip.is_some_and(|ip| ip.is_loopback()))?;
@@ -352,6 +342,23 @@ fn loopback(recruits: &[Recruit]) -> Option<String> {
          address that all nodes can reach",
         local.name()
     ))
+}
+
+/// Nodes that a node knows, by address and short id; `None` for nobody.
+pub(super) fn known<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Option<String> {
+    const NAMED: usize = 4;
+    let mut names: Vec<String> = entries
+        .map(|entry| match &entry.addr {
+            Some(addr) => format!("{addr} ({})", entry.id.short()),
+            None => entry.id.short(),
+        })
+        .collect();
+    let more = names.len().saturating_sub(NAMED);
+    if more > 0 {
+        names.truncate(NAMED);
+        names.push(format!("{more} more"));
+    }
+    (!names.is_empty()).then(|| names.join(", "))
 }
 
 /// `1 key`, `2 keys`.

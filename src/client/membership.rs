@@ -1,0 +1,156 @@
+//! The commands that make nodes join, leave and take over, and what comes with that: functions and
+//! users.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::Value;
+
+use super::error::{ClientError, Fault};
+use super::reply::Reply;
+use super::{Command, Deadline, NodeClient};
+
+/// How much a node forgets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reset {
+    /// The other nodes, its slots and its role; its id and its epoch stay.
+    Soft,
+    /// Its id and its epoch, too.
+    Hard,
+}
+
+/// How a replica takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takeover {
+    /// Its master holds writes back until the replica has them all, then the masters vote. No write
+    /// is lost.
+    Planned,
+    /// Without the master; the other masters vote. What the master had not sent yet is lost.
+    Force,
+    /// Without anybody: the replica claims the slots for itself.
+    Takeover,
+}
+
+/// A library of functions, as the server keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Library {
+    /// The engine that runs it.
+    pub engine: Vec<u8>,
+    /// Its source.
+    pub code: Vec<u8>,
+}
+
+/// The libraries of a node, by name.
+pub type Libraries = BTreeMap<String, Library>;
+
+/// FLUSHALL and CLUSTER RESET free all keys before they answer.
+const FREEING: Duration = Duration::from_secs(60);
+
+impl NodeClient {
+    /// CLUSTER RESET (Redis ≥ 3.0): the node forgets all others and becomes a master without slots.
+    /// A master that holds keys refuses; a replica deletes its copy.
+    pub async fn cluster_reset(&self, reset: Reset) -> Result<(), ClientError> {
+        let how = match reset {
+            Reset::Soft => "SOFT",
+            Reset::Hard => "HARD",
+        };
+        let command = Command::named("CLUSTER RESET").arg(how);
+        self.query(Deadline::Within(FREEING), command, Reply::ok)
+            .await
+    }
+
+    /// FLUSHALL (every version): deletes the keys of all databases.
+    pub async fn flushall(&self) -> Result<(), ClientError> {
+        let command = Command::named("FLUSHALL");
+        self.query(Deadline::Within(FREEING), command, Reply::ok)
+            .await
+    }
+
+    /// CLUSTER FAILOVER (Redis ≥ 3.0), sent to a replica. OK is a promise: the roles change a moment
+    /// later, or never.
+    pub async fn cluster_failover(&self, how: Takeover) -> Result<(), ClientError> {
+        let command = Command::named("CLUSTER FAILOVER");
+        self.change(match how {
+            Takeover::Planned => command,
+            Takeover::Force => command.arg("FORCE"),
+            Takeover::Takeover => command.arg("TAKEOVER"),
+        })
+        .await
+    }
+
+    /// FUNCTION LIST WITHCODE (Redis ≥ 7.0, Valkey); `None` where the server knows no functions or
+    /// will not tell them.
+    pub async fn function_list(&self) -> Result<Option<Libraries>, ClientError> {
+        let command = Command::named("FUNCTION LIST").arg("WITHCODE");
+        match self.query(Deadline::Read, command, libraries).await {
+            Ok(libraries) => Ok(Some(libraries)),
+            Err(error) if is_denied(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// FUNCTION DUMP (Redis ≥ 7.0, Valkey): all libraries, for [`Self::function_restore`].
+    pub async fn function_dump(&self) -> Result<Vec<u8>, ClientError> {
+        let command = Command::named("FUNCTION DUMP");
+        self.query(Deadline::Read, command, |reply| {
+            Ok(reply.bytes()?.unwrap_or_default())
+        })
+        .await
+    }
+
+    /// FUNCTION RESTORE … REPLACE (Redis ≥ 7.0, Valkey): adds those libraries, in the place of those of
+    /// the same names.
+    pub async fn function_restore(&self, dump: &[u8]) -> Result<(), ClientError> {
+        let command = Command::named("FUNCTION RESTORE");
+        self.change(command.arg(dump).arg("REPLACE")).await
+    }
+
+    /// ACL USERS (Redis ≥ 6.0); `None` where the server knows no users or will not name them.
+    pub async fn acl_users(&self) -> Result<Option<Vec<String>>, ClientError> {
+        let command = Command::named("ACL USERS");
+        match self.query(Deadline::Read, command, Reply::texts).await {
+            Ok(users) => Ok(Some(users)),
+            Err(error) if is_denied(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Unknown to the server, or not for us.
+fn is_denied(error: &ClientError) -> bool {
+    error.is_unknown_command() || matches!(error.fault, Fault::NoPermission { .. })
+}
+
+/// Each library is a map, written as a flat array in RESP2.
+fn libraries(reply: Reply) -> Result<Libraries, Fault> {
+    let malformed = || Fault::Malformed {
+        command: "FUNCTION LIST",
+    };
+    let Value::Array(items) = reply.value()? else {
+        return Err(malformed());
+    };
+    let library = |item: Value| {
+        let Value::Array(fields) = item else {
+            return None;
+        };
+        let (mut name, mut engine, mut code) = (None, None, None);
+        let mut fields = fields.into_iter();
+        while let (Some(field), Some(value)) = (fields.next(), fields.next()) {
+            let (Value::BulkString(field), Value::BulkString(value)) = (field, value) else {
+                continue;
+            };
+            match &field[..] {
+                b"library_name" => name = Some(String::from_utf8(value).ok()?),
+                b"engine" => engine = Some(value),
+                b"library_code" => code = Some(value),
+                _ => {}
+            }
+        }
+        let (engine, code) = (engine?, code?);
+        Some((name?, Library { engine, code }))
+    };
+    items
+        .into_iter()
+        .map(|item| library(item).ok_or_else(malformed))
+        .collect()
+}

@@ -1,0 +1,106 @@
+//! The cluster on which slots move.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use crate::cluster::health::{Background, Code, Diagnosis, Severity};
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::topology::Member;
+use crate::commands::Stop;
+use crate::commands::session::Session;
+use crate::connections::Target;
+use crate::discover;
+use crate::plan::Owner;
+use crate::ui::NodeName;
+
+/// A cluster, judged, and how its nodes are reached.
+pub(in crate::commands) struct Cluster {
+    /// What was seen of it.
+    pub(in crate::commands) diagnosis: Diagnosis,
+    /// How its nodes are reached.
+    pub(in crate::commands) reach: BTreeMap<NodeId, Target>,
+}
+
+impl Cluster {
+    /// Reads and judges all nodes.
+    pub(in crate::commands) async fn look(session: &Session) -> Result<Self, Stop> {
+        let found = discover::find(&session.connections, &session.targets()).await?;
+        let reach = found
+            .observation
+            .nodes
+            .values()
+            .filter_map(|node| Some((node.id, found.target_of(node)?)))
+            .collect();
+        let diagnosis = Diagnosis::of(found.observation, &Background::default());
+        Ok(Self { diagnosis, reach })
+    }
+
+    /// `127.0.0.1:7000 (1977c4d4)`.
+    pub(super) fn name(&self, id: NodeId) -> String {
+        self.diagnosis.observation.name(id)
+    }
+
+    /// The seed, for command lines that go on.
+    pub(super) fn seed(&self) -> String {
+        let lead = self.diagnosis.observation.lead();
+        let addr = lead.and_then(|node| node.addr());
+        addr.map_or_else(|| "NODE".to_string(), ToString::to_string)
+    }
+
+    /// All masters with what they own.
+    pub(in crate::commands) fn owners(&self) -> Vec<Owner> {
+        let owner = |member: &Member| Owner {
+            id: member.id,
+            slots: member.slots.clone(),
+        };
+        self.diagnosis.topology.masters().map(owner).collect()
+    }
+}
+
+/// A cluster on which slots may be moved.
+pub(in crate::commands) async fn healthy(session: &Session) -> Result<Cluster, Stop> {
+    let mut looks = 0;
+    let cluster = loop {
+        let cluster = Cluster::look(session).await?;
+        looks += 1;
+        // What another command has just changed may still be on its way.
+        if looks == 3 || !cluster.diagnosis.may_settle() {
+            break cluster;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    };
+    let diagnosis = &cluster.diagnosis;
+    let errors: Vec<String> = diagnosis
+        .findings
+        .iter()
+        .filter(|finding| finding.severity() == Severity::Error)
+        .map(|finding| format!("{}: {}", finding.code, finding.message))
+        .collect();
+    if errors.is_empty() {
+        return Ok(cluster);
+    }
+    let open = diagnosis.findings.iter().any(|f| f.code == Code::SlotsOpen);
+    let hint = if open {
+        "\nfinish what was begun first: the same command with --finish-open"
+    } else {
+        ""
+    };
+    Err(Stop::refused(anyhow!(
+        "the cluster is not healthy, and slots move between healthy nodes only:\n  {}{hint}",
+        errors.join("\n  ")
+    )))
+}
+
+/// Who a node is, for what is shown.
+pub(in crate::commands) fn name(diagnosis: &Diagnosis, id: NodeId) -> NodeName {
+    let node = diagnosis.observation.nodes.get(&id);
+    NodeName {
+        id,
+        addr: node
+            .and_then(|node| node.addr().cloned())
+            .unwrap_or_else(|| Addr::new("?", 0)),
+        zone: None,
+    }
+}

@@ -1,0 +1,116 @@
+//! The nodes of a plan, as they reach each other and log in to each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use super::cluster::Cluster;
+use crate::client::{ClientError, Login, LoginOutcome, MigrateFault};
+use crate::cluster::health::Diagnosis;
+use crate::cluster::node::NodeId;
+use crate::cluster::slot::SlotSet;
+use crate::commands::Stop;
+use crate::commands::session::Session;
+use crate::migrate::{self, End, Options};
+use crate::plan::Plan;
+
+/// cluster-node-timeout where CONFIG is denied: the servers' default.
+const NODE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// After how long nodes take each other for dead.
+pub(super) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
+    const NAME: &str = "cluster-node-timeout";
+    let lead = cluster.reach.get(&cluster.diagnosis.observation.lead);
+    let config = match lead {
+        Some(lead) => match session.connections.client(lead).await {
+            Ok(client) => client.config_get(&[NAME]).await.unwrap_or_default(),
+            Err(_) => BTreeMap::new(),
+        },
+        None => BTreeMap::new(),
+    };
+    let millis = config.get(NAME).and_then(|value| value.parse().ok());
+    millis.map_or(NODE_TIMEOUT, Duration::from_millis)
+}
+
+/// The nodes of the plan, and how they reach each other.
+pub(super) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
+    let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
+    ids.into_iter()
+        .map(|id| {
+            let node = cluster.diagnosis.observation.nodes.get(&id);
+            let answers = node.is_some_and(|node| node.report().is_some());
+            let target = cluster.reach.get(&id).cloned();
+            let (Some(node), true, Some(target)) = (node, answers, target) else {
+                let name = cluster.name(id);
+                return Err(Stop::refused(anyhow!("{name} can't be reached")));
+            };
+            let peer = node.peer.clone().unwrap_or_else(|| target.addr.clone());
+            let login = target.access.login.clone();
+            let end = End {
+                id,
+                target,
+                peer,
+                login,
+            };
+            Ok((id, end))
+        })
+        .collect()
+}
+
+/// Tries the login that MIGRATE will use, through the very path: a key of a slot that the target
+/// neither owns nor imports is answered with MOVED by one that took the login. (NOKEY proves
+/// nothing, since MIGRATE looks for the keys before it connects.)
+pub(super) async fn try_logins(
+    session: &Session,
+    diagnosis: &Diagnosis,
+    plan: &Plan,
+    ends: &mut BTreeMap<NodeId, End>,
+    options: &Options,
+) -> Result<(), Stop> {
+    for end in ends.values_mut() {
+        let client = session.connections.client(&end.target).await?;
+        if client.login_outcome() == LoginOutcome::NoPasswordNeeded {
+            // AUTH would be an error there, though the keys arrive.
+            end.login = Login::default();
+        }
+    }
+    let open = diagnosis.topology.open_set();
+    for one in plan.moves() {
+        let (Some(source), Some(target)) = (ends.get(&one.from), ends.get(&one.to)) else {
+            continue;
+        };
+        // Any key of the source will do, but for those of open slots: the target takes these.
+        let owned = diagnosis.topology.members.get(&one.from);
+        let slots = owned.map_or_else(SlotSet::new, |member| member.slots.difference(&open));
+        let tried = migrate::try_login(
+            session.connections.as_ref(),
+            source,
+            target,
+            &slots,
+            options,
+        );
+        if let Err(error) = tried.await {
+            return Err(Stop::refused(explain_login(source, target, &error)));
+        }
+    }
+    Ok(())
+}
+
+fn explain_login(source: &End, target: &End, error: &ClientError) -> anyhow::Error {
+    match MigrateFault::of(error) {
+        MigrateFault::Login => anyhow!(
+            "{target} does not take the login that {source} would send keys with: {}; nothing was changed",
+            error.fault
+        ),
+        MigrateFault::Io => anyhow!(
+            "{source} can't reach {target} at {}: {}; nothing was changed",
+            target.peer,
+            error.fault
+        ),
+        _ => anyhow!(
+            "a trial MIGRATE from {source} to {target} fails: {}; nothing was changed",
+            error.fault
+        ),
+    }
+}

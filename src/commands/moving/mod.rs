@@ -1,0 +1,194 @@
+//! What every command shares that moves slots: from a plan of moves to moved slots.
+
+mod args;
+mod cluster;
+mod ends;
+mod open;
+mod rest;
+mod show;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::session::{Alone, Session};
+use super::signals::Signals;
+use super::{CommandResult, Stop};
+use crate::cluster::health::Diagnosis;
+use crate::cluster::slot::{Slot, SlotSet};
+use crate::event::{Event, Pair, Phase};
+use crate::exit_code::ExitCode;
+use crate::migrate::{self, Outcome, StopSignal};
+use crate::plan::Plan;
+use crate::plan::file::inverse;
+use crate::ui::Ui;
+use ends::{ends, node_timeout, try_logins};
+use rest::{agree, rest, tell_skipped};
+use show::{refuse_full_targets, view, warn_of_valkey_9};
+
+pub(super) use args::MoveArgs;
+pub(super) use cluster::{Cluster, healthy, name};
+pub(super) use open::{Finished, finish_open};
+pub(super) use show::save;
+
+/// How long all nodes may take to agree after the last slot.
+const AGREE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Shows a plan, asks, moves, and waits until all nodes agree.
+pub(super) async fn carry_out(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+) -> CommandResult {
+    carry_out_part(session, ui, args, cluster, plan, Part::Last).await
+}
+
+/// What is shown as the end of the command, and what comes before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Open slots are finished; what the command is about follows.
+    First,
+    /// What the command is about.
+    Last,
+}
+
+async fn carry_out_part(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+    part: Part,
+) -> CommandResult {
+    let diagnosis = &cluster.diagnosis;
+    let view = view(diagnosis, plan);
+    ui.moves(&view)?;
+    warn_of_valkey_9(ui, cluster, plan);
+    if part == Part::Last {
+        if let Some(file) = &args.plan_out {
+            save("--plan-out", file, plan)?;
+        }
+        if let Some(file) = &args.undo_out {
+            save("--undo-out", file, &inverse(plan))?;
+        }
+    }
+    refuse_full_targets(&view, args.max_target_memory)?;
+    if args.dry_run {
+        return Ok(ExitCode::Done);
+    }
+    consent(ui, args, diagnosis).await?;
+    let masters: Vec<_> = diagnosis
+        .topology
+        .masters()
+        .filter_map(|master| cluster.reach.get(&master.id))
+        .collect();
+    if session.refuse_others(masters.into_iter()).await? == Alone::ByNow {
+        return Err(Stop::refused(anyhow!(
+            "another redis-trib was at work until now: the plan may not fit any more; try again"
+        )));
+    }
+
+    let node_timeout = node_timeout(session, cluster).await;
+    let options = Arc::new(args.options(node_timeout));
+    let mut ends = ends(cluster, plan)?;
+    try_logins(session, diagnosis, plan, &mut ends, &options).await?;
+
+    let moves: BTreeMap<Pair, Vec<Slot>> = plan
+        .moves()
+        .map(|one| {
+            let pair = Pair {
+                from: one.from,
+                to: one.to,
+            };
+            (pair, one.slots.iter().collect())
+        })
+        .collect();
+    let (events, mut told) = mpsc::unbounded_channel();
+    let stop = StopSignal::default();
+    let mut signals = Signals::listen()?;
+    let started = Instant::now();
+    let work = async {
+        let _ = events.send(Event::Phase(Phase::Move));
+        let events = events;
+        migrate::run(moves, &ends, &session.connections, &options, &events, &stop).await
+    };
+    let show = async {
+        while let Some(event) = told.recv().await {
+            ui.event(&event);
+        }
+    };
+    let watched = async {
+        tokio::select! {
+            (outcome, ()) = async { tokio::join!(work, show) } => outcome,
+            // It never comes back: the work ends on its own once it was asked to.
+            () = heed_signals(ui, &mut signals, &stop, options.stop_deadline) => Outcome::default(),
+        }
+    };
+    let outcome = watched.await;
+    let took = started.elapsed();
+    let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
+    // A lane that failed asks the others to stop; only a signal makes them drop what is in hand.
+    let interrupted =
+        stop.now.is_cancelled() || (stop.soon.is_cancelled() && outcome.failures.is_empty());
+    let left = outcome.left.values().any(|slots| !slots.is_empty());
+    if outcome.failures.is_empty() && outcome.open.is_empty() && !left {
+        agree(session, ui, plan, &outcome).await?;
+        match part {
+            Part::First => ui.hint(&format!("what was begun is finished: {moved} slots")),
+            Part::Last => ui.moved(moved, &outcome.tally, took)?,
+        }
+        tell_skipped(ui, cluster, &outcome);
+        return Ok(ExitCode::Done);
+    }
+    let error = anyhow!(
+        "{}",
+        rest(args, part, cluster, &outcome, moved, interrupted)
+    );
+    ui.stopped(
+        if interrupted {
+            ExitCode::Interrupted
+        } else {
+            ExitCode::Partial
+        },
+        &error,
+    )?;
+    Err(if interrupted {
+        Stop::interrupted(error)
+    } else {
+        Stop::partial(error)
+    })
+}
+
+/// The first signal asks to finish what is in hand, within the deadline; the second drops it.
+async fn heed_signals(ui: &Ui, signals: &mut Signals, stop: &StopSignal, deadline: Duration) {
+    let name = signals.next().await;
+    stop.soon.cancel();
+    ui.warn(&format!(
+        "{name}: the slots in hand are finished first; once more stops at once"
+    ));
+    tokio::select! {
+        _ = signals.next() => {}
+        () = tokio::time::sleep(deadline) => {}
+    }
+    stop.now.cancel();
+    std::future::pending().await
+}
+
+async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis) -> Result<(), Stop> {
+    if args.yes {
+        return Ok(());
+    }
+    let about = format!(
+        "The cluster of {} nodes that {} belongs to.",
+        diagnosis.topology.members.len(),
+        diagnosis.observation.name(diagnosis.observation.lead)
+    );
+    let question = "Do you want to proceed with the proposed reshard plan?";
+    super::consent(ui, question, &about).await
+}

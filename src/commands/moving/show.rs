@@ -1,0 +1,122 @@
+//! What is shown of a plan before anyone says yes, and what is refused at that sight.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+
+use super::cluster::{Cluster, name};
+use crate::cluster::health::Diagnosis;
+use crate::cluster::node::NodeId;
+use crate::cluster::parse::{Product, Version};
+use crate::commands::Stop;
+use crate::plan::Plan;
+use crate::plan::file::to_json;
+use crate::ui::{MovesView, PlannedMove, TargetMemory, Ui};
+
+/// Valkey 9.1.2: where a target is killed in the instant in which it claims slots, the replica that
+/// takes over has lost the keys of those slots, though it had confirmed them (3 of 3 tries; neither
+/// Valkey 8.1 nor Redis 8.6 does that). People should know before they say yes.
+pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, plan: &Plan) {
+    const FIRST: Version = Version {
+        product: Product::Valkey,
+        numbers: [9, 0, 0],
+    };
+    let is_affected = |id: &NodeId| {
+        let node = cluster.diagnosis.observation.nodes.get(id);
+        let version = node.and_then(|node| node.report()?.info.version);
+        version.is_some_and(|version| version.product == FIRST.product && version >= FIRST)
+    };
+    if let Some(target) = plan.moves().map(|one| one.to).find(is_affected) {
+        ui.warn(&format!(
+            "{} runs Valkey 9: should it be killed in the instant in which it claims slots, its \
+             replica may lose their keys (seen on 9.1.2); --max-open-slots 1 keeps that to one slot",
+            cluster.name(target)
+        ));
+    }
+}
+
+/// What a plan moves, and what that does to the memory of its targets.
+pub(super) fn view(diagnosis: &Diagnosis, plan: &Plan) -> MovesView {
+    let mut coming: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for one in plan.moves() {
+        let used = used_memory(diagnosis, one.from);
+        let owned = diagnosis
+            .topology
+            .members
+            .get(&one.from)
+            .map_or(0, |member| member.slots.count());
+        let share = used as f64 * one.slots.count() as f64 / owned.max(1) as f64;
+        *coming.entry(one.to).or_default() += share as u64;
+    }
+    MovesView {
+        moves: plan
+            .moves()
+            .map(|one| PlannedMove {
+                from: name(diagnosis, one.from),
+                to: name(diagnosis, one.to),
+                slots: one.slots.clone(),
+            })
+            .collect(),
+        targets: coming
+            .into_iter()
+            .map(|(id, coming)| {
+                let info = diagnosis
+                    .observation
+                    .nodes
+                    .get(&id)
+                    .and_then(|n| n.report());
+                TargetMemory {
+                    node: name(diagnosis, id),
+                    used: used_memory(diagnosis, id),
+                    coming,
+                    limit: info
+                        .and_then(|report| report.info.maxmemory)
+                        .filter(|max| *max > 0),
+                }
+            })
+            .collect(),
+        strategy: "key by key".to_string(),
+    }
+}
+
+fn used_memory(diagnosis: &Diagnosis, id: NodeId) -> u64 {
+    let report = diagnosis
+        .observation
+        .nodes
+        .get(&id)
+        .and_then(|n| n.report());
+    report
+        .and_then(|report| report.info.used_memory)
+        .unwrap_or(0)
+}
+
+/// A target that is full loses keys, or refuses them half-way.
+pub(super) fn refuse_full_targets(view: &MovesView, percent: u8) -> Result<(), Stop> {
+    for memory in &view.targets {
+        let after = memory.used.saturating_add(memory.coming);
+        if let Some(limit) = memory.limit
+            && after as f64 > limit as f64 * f64::from(percent) / 100.0
+        {
+            return Err(Stop::refused(anyhow!(
+                "{} would hold about {} MiB of its maxmemory of {} MiB, more than {percent} %: \
+                 raise maxmemory, move less, or allow it with --max-target-memory",
+                memory.node,
+                after >> 20,
+                limit >> 20
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Nothing was changed yet, and nothing will be when the plan can't be kept.
+pub(in crate::commands) fn save(flag: &str, file: &Path, plan: &Plan) -> Result<(), Stop> {
+    let text = to_json(plan).map_err(Stop::refused)?;
+    std::fs::write(file, text)
+        .with_context(|| {
+            let file = file.display();
+            format!("{flag} {file}: can't be written, so nothing was changed; name another file")
+        })
+        .map_err(Stop::refused)
+}
