@@ -77,7 +77,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         true => Intent::Read,
         false => Intent::Change("set-timeout"),
     };
-    let session = Session::open(global, ui, &[args.node.clone()], intent).await?;
+    let session = Session::open(global, ui, std::slice::from_ref(&args.node), intent).await?;
     let members = members(&session).await?;
     ui.timeouts(&view(&session, &args, &members).await)?;
     if args.dry_run {
