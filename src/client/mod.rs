@@ -22,6 +22,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,6 +42,7 @@ pub use error::{ClientError, Fault};
 pub use membership::{Libraries, Library, Reset, Takeover};
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
+pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};

@@ -17,6 +17,7 @@ mod create_resume;
 mod info;
 mod rebalance;
 mod reshard;
+mod reshard_conflicts;
 mod reshard_data;
 mod reshard_faults;
 mod secrets;
