@@ -414,7 +414,7 @@ impl Gathered {
             Command::DelNode | Command::Call | Command::SetTimeout | Command::Backup => {
                 !first.is_some_and(|word| word.contains(':'))
             }
-            _ => !first.is_some_and(|word| !word.starts_with('-')),
+            _ => first.is_none_or(|word| word.starts_with('-')),
         };
         let host = self.host.as_ref().and_then(|host| host.to_str());
         let port = self
