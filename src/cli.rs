@@ -9,7 +9,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
 use crate::commands::{
-    CommandResult, apply, call, check, create, info, rebalance, reshard, set_timeout,
+    CommandResult, apply, call, check, completions, create, info, man, rebalance, reshard,
+    set_timeout,
 };
 use crate::compat::Manner;
 use crate::resolve::Family;
@@ -56,6 +57,10 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Carry out a saved plan, or the rest of one that was cut off.
     Apply(apply::Args),
+    /// Print what makes a shell complete our command lines.
+    Completions(completions::Args),
+    /// Print the man page, or write those of all commands.
+    Man(man::Args),
     /// Send one command to all nodes.
     Call(call::Args),
     /// Set cluster-node-timeout on all nodes.
@@ -84,6 +89,8 @@ impl Cli {
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
             Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
+            Command::Completions(args) => completions::run(ui, args),
+            Command::Man(args) => man::run(ui, args),
             Command::Call(args) => call::run(&self.global, ui, args).await,
             Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
         }

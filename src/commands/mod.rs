@@ -4,8 +4,10 @@
 pub mod apply;
 pub mod call;
 pub mod check;
+pub mod completions;
 pub mod create;
 pub mod info;
+pub mod man;
 mod moving;
 pub mod rebalance;
 mod recruit;

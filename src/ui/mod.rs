@@ -44,7 +44,7 @@ use crate::exit_code::ExitCode;
 
 pub use calls::Called;
 pub use layout::{LayoutView, NodeName, PlannedShard};
-pub use moments::{help, usage_error, wrong_line};
+pub use moments::{text, usage_error, wrong_line};
 pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
