@@ -8,7 +8,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
-use crate::commands::{CommandResult, apply, check, create, info, rebalance, reshard};
+use crate::commands::{CommandResult, add_node, apply, check, create, info, rebalance, reshard};
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
 
@@ -52,6 +52,8 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Carry out a saved plan, or the rest of one that was cut off.
     Apply(apply::Args),
+    /// Add nodes to a cluster, as masters or as replicas.
+    AddNode(add_node::Args),
 }
 
 impl Cli {
@@ -59,8 +61,9 @@ impl Cli {
     pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(line).map_err(without_passwords)?;
         let format = match (&cli.command, cli.global.output) {
-            (Command::Create(_) | Command::Info(_), OutputArg::Prometheus) => "prometheus",
-            (Command::Create(_) | Command::Info(_), OutputArg::Nagios) => "nagios",
+            (Command::Check(_), _) => return Ok(cli),
+            (_, OutputArg::Prometheus) => "prometheus",
+            (_, OutputArg::Nagios) => "nagios",
             _ => return Ok(cli),
         };
         let message = format!("--output {format} is for check only: take table, classic or json");
@@ -76,6 +79,7 @@ impl Cli {
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
             Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
+            Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
         }
     }
 }

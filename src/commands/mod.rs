@@ -1,10 +1,12 @@
 //! The subcommands. Each reads the same: discover → request → plan → show → confirm → execute →
 //! verify.
 
+pub mod add_node;
 pub mod apply;
 pub mod check;
 pub mod create;
 pub mod info;
+mod joining;
 mod moving;
 pub mod rebalance;
 mod recruit;

@@ -9,6 +9,7 @@
 mod classic;
 mod condition;
 mod grid;
+mod joining;
 mod json;
 mod lanes;
 mod layout;
@@ -31,6 +32,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::cluster::health::Diagnosis;
@@ -38,6 +40,7 @@ use crate::cluster::node::NodeId;
 use crate::event::Event;
 use crate::exit_code::ExitCode;
 
+pub use joining::{Before, JoiningNode, JoiningView};
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use moments::usage_error;
 pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
@@ -144,6 +147,8 @@ pub struct Ui {
     told_nagios: OnceLock<Status>,
     /// What was said last about a wait.
     waiting: Mutex<Option<Waiting>>,
+    /// Whether the stream of events has had its last line.
+    ended: AtomicBool,
 }
 
 /// How results look, settled.
@@ -258,6 +263,7 @@ impl Ui {
             progress: Mutex::new(Progress::new(look)),
             told_nagios: OnceLock::new(),
             waiting: Mutex::default(),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -313,6 +319,7 @@ impl Ui {
             ExitCode::Done => self.progress().finish(),
             _ => self.progress().abandon(),
         }
+        self.ended.store(true, Ordering::Relaxed);
         self.result(|out| match self.format {
             Format::Json => json::done(out, code, message),
             _ if message.is_empty() => Ok(()),
@@ -351,6 +358,15 @@ impl Ui {
     pub async fn confirm(&self, question: &str, cluster: &str) -> Result<Answer, PromptError> {
         self.progress().finish();
         prompt::confirm(question, cluster).await
+    }
+
+    /// Colours on standard output.
+    fn stdout_paint(&self) -> Paint {
+        match self.format {
+            Format::Table(sheet) => sheet.paint,
+            Format::Classic(paint) => paint,
+            Format::Json | Format::Prometheus | Format::Nagios => Paint::Plain,
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
