@@ -3,6 +3,7 @@
 
 pub mod add_node;
 pub mod apply;
+pub mod call;
 pub mod check;
 pub mod create;
 pub mod info;
@@ -12,6 +13,7 @@ pub mod rebalance;
 mod recruit;
 pub mod reshard;
 mod session;
+pub mod set_timeout;
 mod signals;
 mod zones;
 
