@@ -12,6 +12,7 @@
 //!
 //! Commands are sent as they are to this one node: nothing is redirected or tried again.
 
+mod call;
 mod connect;
 mod error;
 mod membership;
@@ -21,6 +22,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,11 +36,13 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
 pub use membership::{Libraries, Library, Reset, Takeover};
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
+pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
@@ -262,6 +266,18 @@ impl NodeClient {
             values.extend(value.map(|value| ((*name).to_owned(), value)));
         }
         Ok(values)
+    }
+
+    /// CONFIG SET of one value (every version), until the server is restarted.
+    pub async fn config_set(&self, name: &str, value: &str) -> Result<(), ClientError> {
+        self.change(Command::named("CONFIG SET").arg(name).arg(value))
+            .await
+    }
+
+    /// CONFIG REWRITE (Redis ≥ 2.8): what was set goes to the configuration file, where the server
+    /// has one.
+    pub async fn config_rewrite(&self) -> Result<(), ClientError> {
+        self.change(Command::named("CONFIG REWRITE")).await
     }
 
     /// CLUSTER ADDSLOTS: the node takes slots that nobody has, in its own view (Redis ≥ 3.0). All

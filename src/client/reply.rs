@@ -22,6 +22,11 @@ impl Reply {
         Self { command, value }
     }
 
+    /// The command that was sent.
+    pub(super) fn command(&self) -> &'static str {
+        self.command
+    }
+
     /// The reply's value; a server's error is the fault that it means.
     pub(super) fn value(self) -> Result<Value, Fault> {
         match self.value {
@@ -32,6 +37,11 @@ impl Reply {
             )),
             value => Ok(value),
         }
+    }
+
+    /// The reply as it came, errors too.
+    pub(super) fn any(self) -> Value {
+        self.value
     }
 
     /// `+OK`.
@@ -57,6 +67,37 @@ impl Reply {
         let command = self.command;
         match self.value()? {
             Value::Int(number) => u64::try_from(number).map_err(|_| Fault::Malformed { command }),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// An integer, whichever.
+    pub(super) fn integer(self) -> Result<i64, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Int(number) => Ok(number),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// Whether there is nothing (`$-1`, `*-1`) where an array might be.
+    pub(super) fn nil(self) -> Result<bool, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Nil => Ok(true),
+            Value::Array(_) => Ok(false),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// An array, each element as a reply of its own.
+    pub(super) fn parts(self) -> Result<Vec<Self>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Array(values) => Ok(values
+                .into_iter()
+                .map(|value| Self::new(command, value))
+                .collect()),
             _ => Err(Fault::Malformed { command }),
         }
     }

@@ -350,7 +350,7 @@ impl NodeClient {
 
     /// Commands on a database, which is selected for them alone: everything else counts on
     /// database 0. Nothing is selected, and no right to is needed, where it is 0.
-    async fn in_database(
+    pub(super) async fn in_database(
         &self,
         database: u32,
         class: Deadline,

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::conflict::{Comparison, Verdict};
 use super::lane::{Ends, Halt};
 use super::pace::Pace;
 use super::throttle::Throttle;
@@ -11,6 +12,7 @@ use super::{End, OnConflict, Options, StopSignal};
 use crate::client::{ClientError, Existing, Keep, MigrateFault, Migrated, Migration};
 use crate::cluster::parse::clean;
 use crate::cluster::slot::{Slot, SlotSet};
+use crate::connections::Connections;
 
 /// How many keys are asked for in one go, in all slots of the request together.
 const FETCHED: u64 = 4_096;
@@ -30,9 +32,12 @@ const BREATH: Duration = Duration::from_millis(500);
 pub(super) struct Movers {
     source: End,
     target: End,
+    connections: Arc<Connections>,
     options: Arc<Options>,
     throttle: Arc<Throttle>,
     pace: Pace,
+    /// What tells equal values from differing ones, once that is needed.
+    comparison: Option<Comparison>,
     /// Whether a call ended in the middle: keys may be on both ends since.
     broken: bool,
 }
@@ -114,6 +119,7 @@ impl Movers {
     pub(super) fn new(
         source: End,
         target: End,
+        connections: Arc<Connections>,
         options: Arc<Options>,
         throttle: Arc<Throttle>,
         pace: Pace,
@@ -121,9 +127,11 @@ impl Movers {
         Self {
             source,
             target,
+            connections,
             options,
             throttle,
             pace,
+            comparison: None,
             broken: false,
         }
     }
@@ -315,27 +323,19 @@ impl Movers {
     /// is what a call of ours left there before it broke: as long as the source has the key, clients
     /// read and write it there, and its value counts.
     async fn settle(
-        &self,
+        &mut self,
         ends: &Ends,
         batch: &Batch,
         bare: &SlotSet,
         key: &[u8],
     ) -> Result<(), Halt> {
         let (slot, database) = (batch.slot, batch.database);
-        let (here, there) = tokio::try_join!(
-            ends.source.dump(database, key),
-            ends.target.dump(database, key)
-        )?;
-        let Some(here) = here else {
-            // It has moved, or is gone.
-            return Ok(());
-        };
-        let keys = [key.to_vec()];
-        let existing = match there {
-            None => Existing::Refuse,
-            Some(there) if there == here => Existing::Replace,
-            Some(_) if self.broken && bare.contains(slot) => Existing::Replace,
-            Some(_) => match self.options.on_conflict {
+        let existing = match self.compare(database, key).await? {
+            Verdict::Gone => return Ok(()),
+            Verdict::Alone => Existing::Refuse,
+            Verdict::Equal => Existing::Replace,
+            Verdict::Differ(_) if self.broken && bare.contains(slot) => Existing::Replace,
+            Verdict::Differ(how) => match self.options.on_conflict {
                 OnConflict::Source => Existing::Replace,
                 OnConflict::Target => {
                     ends.source.del_in(database, key).await?;
@@ -343,8 +343,8 @@ impl Movers {
                 }
                 OnConflict::Abort => {
                     return Err(Halt::Key(format!(
-                        "key {} of slot {slot} has one value on {} and another on {}: both stay \
-                         (--on-conflict source|target chooses)",
+                        "key {} of slot {slot} has one value on {} and another on {} ({how}): both \
+                         stay (--on-conflict source|target chooses)",
                         shown(key),
                         self.source,
                         self.target
@@ -353,8 +353,24 @@ impl Movers {
             },
         };
         let migration = self.migration(database, existing);
-        ends.source.migrate(&migration, &keys).await?;
+        ends.source.migrate(&migration, &[key.to_vec()]).await?;
         Ok(())
+    }
+
+    async fn compare(&mut self, database: u32, key: &[u8]) -> Result<Verdict, ClientError> {
+        let comparison = match self.comparison.take() {
+            Some(comparison) => comparison,
+            None => {
+                let timeout = self.options.timeout;
+                Comparison::open(&self.connections, &self.source, &self.target, timeout).await?
+            }
+        };
+        let verdict = comparison.of(database, key).await;
+        // Its connections may have ended with what could not be compared.
+        if matches!(verdict, Ok(Verdict::Equal | Verdict::Alone | Verdict::Gone)) {
+            self.comparison = Some(comparison);
+        }
+        verdict
     }
 }
 

@@ -338,6 +338,7 @@ impl Lane {
         let mut movers = Movers::new(
             self.source.clone(),
             self.target.clone(),
+            Arc::clone(&self.connections),
             Arc::clone(&self.options),
             Arc::clone(&self.throttle),
             pace,

@@ -5,6 +5,7 @@
 //! MIGRATING, the keys, source empty in every database, target NODE, source NODE) and the reasons
 //! are told in `lane`.
 
+mod conflict;
 mod keys;
 mod lane;
 mod pace;

@@ -5,10 +5,12 @@
 
 mod apply;
 mod bench_self;
+mod call;
 mod check;
 mod check_findings;
 mod check_input;
 mod check_scale;
+mod compat;
 mod create;
 mod create_bad_input;
 mod create_names;
@@ -16,7 +18,9 @@ mod create_resume;
 mod info;
 mod rebalance;
 mod reshard;
+mod reshard_conflicts;
 mod reshard_data;
 mod reshard_faults;
 mod secrets;
+mod set_timeout;
 mod support;

@@ -1,0 +1,204 @@
+//! `reshard` where a key is on both ends: equal values are one, whatever they dump as; differing ones are
+//! named, and both stay.
+
+use redis::{Arg, Cmd, Connection, cmd};
+
+use crate::reshard::{quick, reshard, walkthrough};
+use crate::reshard_data::{assert_closed, assert_same, contents, names, owned, slot_of};
+use crate::support::cluster::Nodes;
+use crate::support::server::versions;
+
+const SLOT: usize = 7;
+
+/// A slot as a broken move leaves it, once both ends have been filled by these.
+fn open(nodes: &Nodes, mut fill: impl FnMut(usize, &mut Connection)) {
+    let (from, to, slot) = (nodes[0].id(), nodes[3].id(), SLOT.to_string());
+    nodes[0].cmd(&["CLUSTER", "SETSLOT", &slot, "STABLE"]);
+    nodes[3].cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from]);
+    for end in [0, 3] {
+        fill(end, &mut nodes[end].connection().unwrap());
+    }
+    nodes[0].cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to]);
+}
+
+/// On either end, as clients do that were sent on.
+fn on(connection: &mut Connection, command: &Cmd) {
+    cmd("ASKING").query::<()>(connection).unwrap();
+    command.query::<redis::Value>(connection).unwrap();
+}
+
+fn words<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Cmd {
+    let mut command = Cmd::new();
+    for word in words {
+        command.arg(word.as_ref());
+    }
+    command
+}
+
+fn command(line: &str) -> Cmd {
+    words(line.split(' '))
+}
+
+/// One value of many members, its members in the order of these numbers.
+fn many(name: &str, key: &str, numbers: &[usize]) -> Cmd {
+    let mut all = vec![name.to_owned(), key.to_owned()];
+    for n in numbers {
+        match name {
+            "ZADD" => all.extend([format!("{n}.5"), format!("m{n}")]),
+            "HSET" => all.extend([format!("f{n}"), format!("v{n}")]),
+            _ => all.push(format!("m{n}")),
+        }
+    }
+    words(all)
+}
+
+/// Values of every type, some of which dump differently on each server; the last one's fields expire.
+fn values(tag: &str, order: &[usize], expires: bool) -> Vec<Cmd> {
+    let key = |name: &str| format!("{tag}{name}");
+    let stream = key("stream");
+    let mut all = vec![
+        words(["SET", &key("string"), &"x".repeat(700)]),
+        words(["SET", &key("heavy"), &"y".repeat(3 << 20)]),
+        words(["SET", &key("ttl"), "1", "PX", "3600000"]),
+        many("RPUSH", &key("list"), &(0..3000).collect::<Vec<_>>()),
+        many("SADD", &key("set"), order),
+        many("ZADD", &key("zset"), order),
+        many("HSET", &key("hash"), order),
+    ];
+    for n in 1..1200 {
+        all.push(command(&format!("XADD {stream} {n}-1 field value{n}")));
+    }
+    all.extend([
+        command(&format!("XGROUP CREATE {stream} readers 0")),
+        command(&format!("XGROUP CREATE {stream} idlers $")),
+        command(&format!(
+            "XREADGROUP GROUP readers ann COUNT 700 STREAMS {stream} >"
+        )),
+        command(&format!("XACK {stream} readers 5-1")),
+        command(&format!("XDEL {stream} 9-1")),
+    ]);
+    if expires {
+        let hash = key("hash");
+        all.push(command(&format!(
+            "HPEXPIREAT {hash} 4102444800000 FIELDS 2 f1 f500"
+        )));
+    }
+    all
+}
+
+fn has_field_times(version: &str) -> bool {
+    ["redis-8.2", "redis-8.6", "valkey-9.1"].contains(&version)
+}
+
+#[test]
+fn equal_values_of_every_type_are_one_matrix() {
+    for version in versions() {
+        let nodes = walkthrough(&quick().version(version));
+        let tag = &names([SLOT], 1)[0];
+        let order: Vec<usize> = (0..900).collect();
+        let reversed: Vec<usize> = (0..900).rev().collect();
+        open(&nodes, |end, connection| {
+            let order = if end == 0 { &order } else { &reversed };
+            for command in values(tag, order, has_field_times(version)) {
+                on(connection, &command);
+            }
+        });
+        // The target's are there a second time.
+        let before = contents(&nodes[..3]);
+        assert_eq!(before.len(), 8);
+        reshard(&nodes[0])
+            .args(["--slot-ranges", "7", "--to", &nodes[3].id(), "--yes"])
+            .arg("--finish-open")
+            .run()
+            .status(0);
+        assert_closed(&nodes);
+        assert_same(&before, &contents(&nodes));
+        assert_eq!(owned(&nodes[3]), [(SLOT, SLOT)]);
+        let stream = format!("{tag}stream");
+        let pending = nodes[3].cmd(&["XPENDING", &stream, "readers"]);
+        assert!(format!("{pending:?}").contains("int(699)"), "{pending:?}");
+        if has_field_times(version) {
+            let hash = format!("{tag}hash");
+            let times = nodes[3].cmd(&["HPEXPIRETIME", &hash, "FIELDS", "2", "f500", "f3"]);
+            assert!(
+                format!("{times:?}").contains("int(4102444800000)"),
+                "{times:?}"
+            );
+        }
+    }
+}
+
+/// Both start equal; then one is changed a little.
+#[test]
+fn the_least_difference_is_named_matrix() {
+    for version in versions() {
+        let nodes = walkthrough(&quick().version(version));
+        let tag = &names([SLOT], 1)[0];
+        assert_eq!(slot_of(tag.as_bytes()), SLOT);
+        let order: Vec<usize> = (0..900).collect();
+        let mut differences = vec![
+            ("heavy", "SETRANGE KEY 2000000 z", "their bytes"),
+            ("heavy", "APPEND KEY z", "bytes here"),
+            ("list", "LSET KEY 2999 other", "their elements"),
+            ("set", "SREM KEY m899", "members here"),
+            ("zset", "ZADD KEY 7 m899", "their scores"),
+            ("hash", "HSET KEY f899 other", "their fields"),
+            ("stream", "XADD KEY 1300-1 f v", "entries here"),
+            (
+                "stream",
+                "XSETID KEY 2000-1",
+                "what their streams have seen",
+            ),
+            ("stream", "XGROUP SETID KEY idlers 3-1", "their groups"),
+            ("stream", "XACK KEY readers 700-1", "their groups"),
+            ("ttl", "PERSIST KEY", "time to live"),
+            ("string", "LPUSH KEY a", "a list there"),
+        ];
+        if has_field_times(version) {
+            differences.push((
+                "hash",
+                "HPEXPIREAT KEY 4102444800001 FIELDS 1 f899",
+                "when their fields expire",
+            ));
+        }
+        // Each run waits a second to see that nobody else is at it: on most versions only what is theirs.
+        let all = *version == "redis-7.0";
+        let chosen = differences.into_iter().filter(|(_, change, _)| {
+            all || change.starts_with("HPEXPIREAT") || change.starts_with("XGROUP")
+        });
+        for (name, change, told) in chosen {
+            let key = format!("{tag}{name}");
+            open(&nodes, |end, connection| {
+                on(connection, &words(["FLUSHALL"]));
+                for command in values(tag, &order, has_field_times(version)) {
+                    let about = |arg| matches!(arg, Arg::Simple(arg) if arg == key.as_bytes());
+                    if command.args_iter().any(about) {
+                        on(connection, &command);
+                    }
+                }
+                if end == 3 {
+                    if change.starts_with("LPUSH") {
+                        on(connection, &words(["DEL", &key]));
+                    }
+                    on(connection, &command(&change.replace("KEY", &key)));
+                }
+            });
+            let ended = reshard(&nodes[0])
+                .args(["--slot-ranges", "7", "--to", &nodes[3].id(), "--yes"])
+                .arg("--finish-open")
+                .run()
+                .status(6)
+                .stderr_has(name)
+                .stderr_has(told)
+                .stderr_has("--on-conflict");
+            assert!(ended.stderr.contains("open: slots 7"), "{}", ended.stderr);
+            // Both stay.
+            for end in [0, 3] {
+                let mut connection = nodes[end].connection().unwrap();
+                cmd("ASKING").query::<()>(&mut connection).unwrap();
+                let there: usize = cmd("EXISTS").arg(&key).query(&mut connection).unwrap();
+                assert_eq!(there, 1);
+            }
+        }
+    }
+}
