@@ -231,8 +231,7 @@ impl Lane {
         self.look(&mut ends, &SlotSet::new(), &SlotSet::new())
             .await?;
         // Valkey replicates each SETSLOT and lets the caller wait for it, which a transaction can't.
-        if ends.target_product == Some(Product::Redis)
-            && ends.target.may_use_transactions().await?
+        if ends.target_product == Some(Product::Redis) && ends.target.may_use_transactions().await?
         {
             ends.claiming = Claiming::Together;
         }
