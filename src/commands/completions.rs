@@ -198,19 +198,14 @@ fn glued(pieces: &[OsString], index: usize) -> Question {
     }
 }
 
-/// Completes a node of the cluster: its id or its address.
-pub(super) fn node() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| members::candidates(typed, members::Which::All, ""))
-}
-
 /// Completes a master.
 pub(super) fn master() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| members::candidates(typed, members::Which::Masters, ""))
+    ArgValueCompleter::new(|typed: &OsStr| members::masters(typed, ""))
 }
 
 /// Completes the first half of `ID=WEIGHT`.
 pub(super) fn weight() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| members::candidates(typed, members::Which::Masters, "="))
+    ArgValueCompleter::new(|typed: &OsStr| members::masters(typed, "="))
 }
 
 #[cfg(test)]

@@ -10,36 +10,31 @@ use clap_complete::engine::CompletionCandidate;
 use super::Question;
 use crate::cli::{Cli, GlobalArgs};
 use crate::cluster::node::Role;
-use crate::cluster::parse::{Entry, EntryPool, View};
+use crate::cluster::parse::{EntryPool, View};
 use crate::cluster::slot::SlotSet;
 use crate::commands::node_words;
 use crate::commands::session::{Credentials, Intent, Session};
 use crate::seed::{Seed, parse_addr};
 use crate::ui::{Ui, UiOptions};
 
-/// Which of them are offered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Which {
-    All,
-    Masters,
-}
-
 /// Nobody waits longer for a TAB.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// Ids and addresses that begin with what is typed, each with `suffix`.
-pub(super) fn candidates(typed: &OsStr, which: Which, suffix: &str) -> Vec<CompletionCandidate> {
+/// Ids and addresses of masters that begin with what is typed, each with `suffix`.
+pub(super) fn masters(typed: &OsStr, suffix: &str) -> Vec<CompletionCandidate> {
     let (Some(typed), Some(view)) = (typed.to_str(), Question::read().and_then(ask)) else {
         return Vec::new();
     };
-    let wanted = |entry: &&Entry| which == Which::All || entry.role == Some(Role::Master);
-    let entries = view.entries().map(AsRef::as_ref).filter(wanted);
+    let entries = view
+        .entries()
+        .filter(|entry| entry.role == Some(Role::Master));
     let mut offered: Vec<(String, String)> = Vec::new();
     for entry in entries {
         // What a shell would run instead of passing it on is not offered.
         let addr = entry.addr.as_ref().map(ToString::to_string);
         let addr = addr.filter(|addr| addr.is_ascii() && parse_addr(addr).is_ok());
-        let about = about(entry);
+        let slots: SlotSet = entry.slots.iter().copied().collect();
+        let about = format!("master of {} slots", slots.count());
         let shown = addr.clone().unwrap_or_else(|| "no address".to_string());
         offered.push((entry.id.to_string(), format!("{shown} {about}")));
         if let Some(addr) = addr {
@@ -52,16 +47,6 @@ pub(super) fn candidates(typed: &OsStr, which: Which, suffix: &str) -> Vec<Compl
         CompletionCandidate::new(value + suffix).help(Some(about.into()))
     };
     offered.into_iter().map(candidate).collect()
-}
-
-fn about(entry: &Entry) -> String {
-    match entry.role {
-        Some(Role::Replica) => "replica".to_string(),
-        Some(Role::Master) | None => {
-            let slots: SlotSet = entry.slots.iter().copied().collect();
-            format!("master of {} slots", slots.count())
-        }
-    }
 }
 
 /// What the named node sees.
