@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
-use crate::commands::{CommandResult, apply, check, create, info, rebalance, reshard};
+use crate::commands::{CommandResult, apply, check, create, info, journal, rebalance, reshard};
+use crate::journal::Journal;
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
 
@@ -68,7 +70,13 @@ impl Cli {
     }
 
     /// Runs the command.
-    pub async fn run(self, ui: &Ui) -> CommandResult {
+    pub async fn run(mut self, ui: &Ui) -> CommandResult {
+        self.global.opened = journal::open(&self.global)?;
+        let opened = self.global.opened.clone();
+        journal::closed(opened.as_deref(), self.dispatch(ui).await)
+    }
+
+    async fn dispatch(self, ui: &Ui) -> CommandResult {
         match self.command {
             Command::Create(args) => create::run(&self.global, ui, args).await,
             Command::Check(args) => check::run(&self.global, ui, args).await,
@@ -154,6 +162,16 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "N", default_value_t = 64, help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
 
+    /// Append every change to this file, as a line of JSON.
+    #[arg(long, global = true, value_name = "FILE", help_heading = RECORD)]
+    pub journal: Option<PathBuf>,
+    /// Why, for the lines of the journal.
+    #[arg(long, global = true, value_name = "TEXT", help_heading = RECORD, requires = "journal")]
+    pub reason: Option<String>,
+    /// The journal, once it is open.
+    #[arg(skip)]
+    pub opened: Option<Arc<Journal>>,
+
     /// What results look like.
     #[arg(short = 'o', long, global = true, value_name = "FORMAT", default_value = "auto", help_heading = SHOW)]
     pub output: OutputArg,
@@ -171,6 +189,7 @@ pub struct GlobalArgs {
 const LOGIN: &str = "Login";
 const TLS: &str = "TLS";
 const REACH: &str = "Reaching the nodes";
+const RECORD: &str = "Record";
 const SHOW: &str = "Output";
 
 /// What of a node's certificate is checked.

@@ -5,6 +5,7 @@ pub mod apply;
 pub mod check;
 pub mod create;
 pub mod info;
+pub(crate) mod journal;
 mod moving;
 pub mod rebalance;
 mod recruit;
