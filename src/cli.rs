@@ -9,7 +9,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
-use crate::commands::{CommandResult, apply, check, create, info, journal, rebalance, reshard};
+use crate::commands::{
+    CommandResult, apply, call, check, create, info, journal, rebalance, reshard, set_timeout,
+};
 use crate::journal::Journal;
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
@@ -54,6 +56,10 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Carry out a saved plan, or the rest of one that was cut off.
     Apply(apply::Args),
+    /// Send one command to all nodes.
+    Call(call::Args),
+    /// Set cluster-node-timeout on all nodes.
+    SetTimeout(set_timeout::Args),
 }
 
 impl Cli {
@@ -84,6 +90,8 @@ impl Cli {
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
             Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
+            Command::Call(args) => call::run(&self.global, ui, args).await,
+            Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
         }
     }
 }

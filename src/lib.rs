@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main → cli → commands → {ui, execute, migrate, agreement, discover, resolve}
-//!      → {connections → client → journal, event, seed} → plan → cluster
+//!      → {connections → client → journal, event, resp, seed} → plan → cluster
 //! ```
 //!
 //! [`cluster`] and [`plan`] are pure; [`client`] is the only folder that names the `redis` crate.
@@ -23,5 +23,6 @@ pub mod journal;
 pub mod migrate;
 pub mod plan;
 pub mod resolve;
+pub mod resp;
 pub mod seed;
 pub mod ui;

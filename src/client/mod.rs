@@ -12,6 +12,7 @@
 //!
 //! Commands are sent as they are to this one node: nothing is redirected or tried again.
 
+mod call;
 mod connect;
 mod error;
 mod membership;
@@ -36,6 +37,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
 pub use membership::{Libraries, Library, Reset, Takeover};
@@ -69,7 +71,7 @@ enum Deadline {
 struct Command {
     name: &'static str,
     packed: redis::Cmd,
-    /// What the journal may say of each argument behind the name; nothing where it is not told.
+    /// What the journal may say of each word; those for which nothing stands here are hidden.
     told: Vec<Told>,
 }
 
@@ -84,11 +86,8 @@ impl Command {
 
     /// The command of that name, which may be two words, without arguments.
     fn named(name: &'static str) -> Self {
-        let mut packed = redis::Cmd::new();
-        for word in name.split(' ') {
-            packed.arg(word);
-        }
-        Self::new(name, packed)
+        name.split(' ')
+            .fold(Self::new(name, redis::Cmd::new()), Self::word)
     }
 
     /// An argument that no journal shows: a value, a password, a user's text.
@@ -310,6 +309,24 @@ impl NodeClient {
             values.extend(value.map(|value| ((*name).to_owned(), value)));
         }
         Ok(values)
+    }
+
+    /// CONFIG SET of one value (every version), until the server is restarted.
+    pub async fn config_set(&self, name: &str, value: &str) -> Result<(), ClientError> {
+        /// Numbers and switches, which may stand in a journal.
+        const NO_SECRETS: [&str; 2] = ["cluster-allow-replica-migration", "cluster-node-timeout"];
+        let command = Command::named("CONFIG SET").word(name);
+        let command = match NO_SECRETS.contains(&name) {
+            true => command.word(value),
+            false => command.arg(value),
+        };
+        self.change(command).await
+    }
+
+    /// CONFIG REWRITE (Redis ≥ 2.8): what was set goes to the configuration file, where the server
+    /// has one.
+    pub async fn config_rewrite(&self) -> Result<(), ClientError> {
+        self.change(Command::named("CONFIG REWRITE")).await
     }
 
     /// CLUSTER ADDSLOTS: the node takes slots that nobody has, in its own view (Redis ≥ 3.0). All

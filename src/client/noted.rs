@@ -114,26 +114,21 @@ fn change(command: &Command) -> Option<Change> {
     if NO_CHANGES.contains(&command.name) {
         return None;
     }
-    let name_words = command.name.split(' ').count();
-    let args = command.packed.args_iter().skip(name_words);
     let told = command.told.iter().copied().chain(repeat(Told::Hidden));
-    let mut text = command.name.to_owned();
+    let mut words = Vec::new();
     let mut keys = 0;
-    for (arg, told) in args.zip(told) {
+    for (arg, told) in command.packed.args_iter().zip(told) {
         match (told, arg) {
-            (Told::Word, Arg::Simple(word)) => {
-                text.push(' ');
-                match word {
-                    [] => text.push_str("\"\""),
-                    _ => text.push_str(&clean_line(&String::from_utf8_lossy(word), LONGEST)),
-                }
-            }
             (Told::Key, _) => keys += 1,
-            _ => text.push_str(" ***"),
+            (Told::Word, Arg::Simple([])) => words.push("\"\"".to_owned()),
+            (Told::Word, Arg::Simple(word)) => {
+                words.push(clean_line(&String::from_utf8_lossy(word), LONGEST));
+            }
+            _ => words.push("***".to_owned()),
         }
     }
     Some(Change {
-        command: text,
+        command: words.join(" "),
         keys,
     })
 }

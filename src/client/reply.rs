@@ -47,6 +47,11 @@ impl Reply {
         }
     }
 
+    /// The reply as it came, errors too.
+    pub(super) fn any(self) -> Value {
+        self.value
+    }
+
     /// `+OK`.
     pub(super) fn ok(self) -> Result<(), Fault> {
         let command = self.command;

@@ -2,6 +2,7 @@
 //! verify.
 
 pub mod apply;
+pub mod call;
 pub mod check;
 pub mod create;
 pub mod info;
@@ -11,6 +12,7 @@ pub mod rebalance;
 mod recruit;
 pub mod reshard;
 mod session;
+pub mod set_timeout;
 mod signals;
 mod zones;
 

@@ -6,6 +6,7 @@
 //! A reader that goes away (`redis-trib check … | head -1`) is no error: what it would have read is
 //! dropped, the work goes on, and the exit code is the work's.
 
+mod calls;
 mod classic;
 mod condition;
 mod grid;
@@ -22,6 +23,7 @@ mod progress;
 mod prometheus;
 mod prompt;
 mod table;
+mod timeouts;
 mod verdict;
 
 #[cfg(test)]
@@ -38,11 +40,13 @@ use crate::cluster::node::NodeId;
 use crate::event::Event;
 use crate::exit_code::ExitCode;
 
+pub use calls::Called;
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use moments::usage_error;
 pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
+pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
 
 use moments::Waiting;
 use paint::{Paint, Tone, plain};

@@ -5,6 +5,7 @@
 
 mod apply;
 mod bench_self;
+mod call;
 mod check;
 mod check_findings;
 mod check_input;
@@ -21,4 +22,5 @@ mod reshard_conflicts;
 mod reshard_data;
 mod reshard_faults;
 mod secrets;
+mod set_timeout;
 mod support;
