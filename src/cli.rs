@@ -12,7 +12,9 @@ use crate::client::Verify;
 use crate::commands::{
     CommandResult, apply, call, check, create, info, journal, rebalance, reshard, set_timeout,
 };
+use crate::compat::Manner;
 use crate::journal::Journal;
+use crate::resolve::Family;
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
 
@@ -160,6 +162,12 @@ pub struct GlobalArgs {
     /// Nodes that announce PEER are reached at DIAL from here (repeatable; host or host:port).
     #[arg(long, global = true, value_name = "PEER=DIAL", help_heading = REACH)]
     pub address_map: Vec<AddressMapping>,
+    /// Where a name has addresses of both kinds, take IPv4.
+    #[arg(long, global = true, help_heading = REACH, overrides_with = "ipv6")]
+    pub ipv4: bool,
+    /// Where a name has addresses of both kinds, take IPv6.
+    #[arg(long, global = true, help_heading = REACH, overrides_with = "ipv4")]
+    pub ipv6: bool,
     /// Wait until the names given stand for this many nodes in all.
     #[arg(long, global = true, value_name = "N", help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
     pub expect_nodes: Option<u16>,
@@ -213,8 +221,9 @@ pub enum VerifyArg {
 
 impl GlobalArgs {
     /// What the user wants to see.
-    pub fn ui_options(&self) -> UiOptions {
+    pub fn ui_options(&self, manner: Manner) -> UiOptions {
         UiOptions {
+            manner,
             output: self.output,
             color: self.color,
             quiet: if self.quiet {
@@ -222,6 +231,15 @@ impl GlobalArgs {
             } else {
                 Verbosity::Normal
             },
+        }
+    }
+
+    /// Which addresses of a name count.
+    pub fn family(&self) -> Family {
+        match (self.ipv4, self.ipv6) {
+            (true, _) => Family::V4,
+            (_, true) => Family::V6,
+            _ => Family::Any,
         }
     }
 

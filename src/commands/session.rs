@@ -118,7 +118,7 @@ impl Session {
             within: global.resolve_timeout,
         });
         let access = |seed: &Seed| credentials.access(global, seed);
-        let seeds = resolve::resolve(seeds, access, expected, tell).await?;
+        let seeds = resolve::resolve(seeds, access, global.family(), expected, tell).await?;
         let connections = Connections::new(
             connector,
             global.address_map.clone(),

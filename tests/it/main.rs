@@ -10,6 +10,7 @@ mod check;
 mod check_findings;
 mod check_input;
 mod check_scale;
+mod compat;
 mod create;
 mod create_bad_input;
 mod create_names;
