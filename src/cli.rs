@@ -9,8 +9,9 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
+use crate::commands::journal;
 use crate::commands::{
-    CommandResult, apply, call, check, create, info, journal, rebalance, reshard, set_timeout,
+    CommandResult, add_node, apply, call, check, create, info, rebalance, reshard, set_timeout,
 };
 use crate::compat::Manner;
 use crate::journal::Journal;
@@ -58,6 +59,8 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Carry out a saved plan, or the rest of one that was cut off.
     Apply(apply::Args),
+    /// Add nodes to a cluster, as masters or as replicas.
+    AddNode(add_node::Args),
     /// Send one command to all nodes.
     Call(call::Args),
     /// Set cluster-node-timeout on all nodes.
@@ -69,8 +72,9 @@ impl Cli {
     pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(line).map_err(without_passwords)?;
         let format = match (&cli.command, cli.global.output) {
-            (Command::Create(_) | Command::Info(_), OutputArg::Prometheus) => "prometheus",
-            (Command::Create(_) | Command::Info(_), OutputArg::Nagios) => "nagios",
+            (Command::Check(_), _) => return Ok(cli),
+            (_, OutputArg::Prometheus) => "prometheus",
+            (_, OutputArg::Nagios) => "nagios",
             _ => return Ok(cli),
         };
         let message = format!("--output {format} is for check only: take table, classic or json");
@@ -92,6 +96,7 @@ impl Cli {
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
             Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
+            Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
             Command::Call(args) => call::run(&self.global, ui, args).await,
             Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
         }

@@ -1,11 +1,13 @@
 //! The subcommands. Each reads the same: discover → request → plan → show → confirm → execute →
 //! verify.
 
+pub mod add_node;
 pub mod apply;
 pub mod call;
 pub mod check;
 pub mod create;
 pub mod info;
+mod joining;
 pub(crate) mod journal;
 mod moving;
 pub mod rebalance;

@@ -133,6 +133,22 @@ impl Session {
 }
 
 impl Session {
+    /// The same connections, and the same name for other operators, for other seeds: a command may
+    /// be about a cluster, and about nodes besides.
+    pub(super) async fn beside(
+        &self,
+        credentials: &Credentials,
+        global: &GlobalArgs,
+        seeds: &[Seed],
+    ) -> Result<Self, Stop> {
+        let access = |seed: &Seed| credentials.access(global, seed);
+        Ok(Self {
+            connections: Arc::clone(&self.connections),
+            seeds: resolve::resolve(seeds, access, global.family(), None, |_| {}).await?,
+            name: self.name.clone(),
+        })
+    }
+
     /// All nodes that were named.
     pub(super) fn targets(&self) -> Vec<Target> {
         resolve::targets(&self.seeds).cloned().collect()

@@ -11,6 +11,7 @@ mod calls;
 mod classic;
 mod condition;
 mod grid;
+mod joining;
 mod json;
 mod lanes;
 mod layout;
@@ -34,6 +35,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::cluster::health::Diagnosis;
@@ -43,6 +45,7 @@ use crate::event::Event;
 use crate::exit_code::ExitCode;
 
 pub use calls::Called;
+pub use joining::{Before, JoiningNode, JoiningView};
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use moments::{help, usage_error, wrong_line};
 pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
@@ -157,6 +160,8 @@ pub struct Ui {
     told_nagios: OnceLock<Status>,
     /// What was said last about a wait.
     waiting: Mutex<Option<Waiting>>,
+    /// Whether the stream of events has had its last line.
+    ended: AtomicBool,
 }
 
 /// How results look, settled.
@@ -308,6 +313,7 @@ impl Ui {
             progress: Mutex::new(Progress::new(look, asides)),
             told_nagios: OnceLock::new(),
             waiting: Mutex::default(),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -363,6 +369,7 @@ impl Ui {
             ExitCode::Done => self.progress().finish(),
             _ => self.progress().abandon(),
         }
+        self.ended.store(true, Ordering::Relaxed);
         self.result(|out| match self.format {
             Format::Json => json::done(out, code, message),
             _ if message.is_empty() => Ok(()),
@@ -404,6 +411,15 @@ impl Ui {
     pub async fn confirm(&self, question: &str, cluster: &str) -> Result<Answer, PromptError> {
         self.progress().finish();
         prompt::confirm(question, cluster, self.asked()).await
+    }
+
+    /// Colours on standard output.
+    fn stdout_paint(&self) -> Paint {
+        match self.format {
+            Format::Table(sheet) => sheet.paint,
+            Format::Classic(paint) => paint,
+            Format::Json | Format::Prometheus | Format::Nagios => Paint::Plain,
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {

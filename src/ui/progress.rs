@@ -217,6 +217,14 @@ fn classic(phase: Phase, asides: Asides) -> Display {
     let say = |text| asides.write(text);
     match phase {
         Phase::AddSlots | Phase::Replicate => Display::Complete,
+        Phase::Reset => {
+            say(">>> Resetting the new nodes\n");
+            Display::Complete
+        }
+        Phase::Functions => {
+            say(">>> Copying functions to the new nodes\n");
+            Display::Complete
+        }
         Phase::Move => {
             say(">>> Moving slots\n");
             Display::Complete
@@ -247,6 +255,8 @@ fn classic(phase: Phase, asides: Asides) -> Display {
 
 fn doing(phase: Phase) -> &'static str {
     match phase {
+        Phase::Reset => "resetting the new nodes",
+        Phase::Functions => "copying functions to the new nodes",
         Phase::AddSlots => "giving the masters their slots",
         Phase::SetEpochs => "giving every node a config epoch of its own",
         Phase::Meet => "telling the nodes to meet",
@@ -260,6 +270,8 @@ fn doing(phase: Phase) -> &'static str {
 
 fn done(phase: Phase) -> &'static str {
     match phase {
+        Phase::Reset => "the new nodes were reset",
+        Phase::Functions => "the new nodes have the functions",
         Phase::AddSlots => "the masters have their slots",
         Phase::SetEpochs => "every node has a config epoch of its own",
         Phase::Meet => "the nodes were told to meet",
