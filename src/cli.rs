@@ -2,17 +2,20 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
+use crate::commands::journal;
 use crate::commands::{
     CommandResult, add_node, apply, call, check, completions, create, info, man, rebalance,
     reshard, set_timeout,
 };
 use crate::compat::Manner;
+use crate::journal::Journal;
 use crate::resolve::Family;
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
@@ -93,7 +96,13 @@ impl Cli {
     }
 
     /// Runs the command.
-    pub async fn run(self, ui: &Ui) -> CommandResult {
+    pub async fn run(mut self, ui: &Ui) -> CommandResult {
+        self.global.opened = journal::open(&self.global)?;
+        let opened = self.global.opened.clone();
+        journal::closed(opened.as_deref(), self.dispatch(ui).await)
+    }
+
+    async fn dispatch(self, ui: &Ui) -> CommandResult {
         match self.command {
             Command::Create(args) => create::run(&self.global, ui, args).await,
             Command::Check(args) => check::run(&self.global, ui, args).await,
@@ -131,19 +140,26 @@ fn grouped() -> clap::Command {
     let literal = *command.get_styles().get_literal();
     let mut list = String::new();
     for (group, names) in GROUPS {
-        list += &format!("{head}{group}:{head:#}\n");
-        for name in names {
-            // What this program does not have is not there.
-            if let Some(one) = command.find_subcommand(name) {
+        let lines: String = names
+            .iter()
+            .filter_map(|name| command.find_subcommand(name))
+            .map(|one| {
                 let about = one.get_about().map(ToString::to_string).unwrap_or_default();
-                list += &format!("  {literal}{name:<13}{literal:#} {about}\n");
-            }
+                format!("  {literal}{:<13}{literal:#} {about}\n", one.get_name())
+            })
+            .collect();
+        // What this program does not have is not there.
+        if !lines.is_empty() {
+            list += &format!("{head}{group}:{head:#}\n{lines}\n");
         }
-        list += "\n";
     }
-    Cli::command().help_template(format!(
-        "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}{{options}}\n{{after-help}}"
-    ))
+    command
+        .override_usage("redis-trib [OPTIONS] <COMMAND>")
+        // Listed above the options, and not once more below them.
+        .mut_subcommands(|one| one.hide(true))
+        .help_template(format!(
+            "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}{{all-args}}{{after-help}}"
+        ))
 }
 
 /// clap repeats what it could not read; an address among that may hold a password.
@@ -226,6 +242,16 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "N", default_value_t = 64, help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
 
+    /// Append every change to this file, as a line of JSON.
+    #[arg(long, global = true, value_name = "FILE", help_heading = RECORD)]
+    pub journal: Option<PathBuf>,
+    /// Why, for the lines of the journal.
+    #[arg(long, global = true, value_name = "TEXT", help_heading = RECORD, requires = "journal")]
+    pub reason: Option<String>,
+    /// The journal, once it is open.
+    #[arg(skip)]
+    pub opened: Option<Arc<Journal>>,
+
     /// What results look like.
     #[arg(short = 'o', long, global = true, value_name = "FORMAT", default_value = "auto", help_heading = SHOW)]
     pub output: OutputArg,
@@ -243,6 +269,7 @@ pub struct GlobalArgs {
 const LOGIN: &str = "Login";
 const TLS: &str = "TLS";
 const REACH: &str = "Reaching the nodes";
+const RECORD: &str = "Record";
 const SHOW: &str = "Output";
 
 /// What of a node's certificate is checked.

@@ -9,6 +9,7 @@ pub mod completions;
 pub mod create;
 pub mod info;
 mod joining;
+pub(crate) mod journal;
 pub mod man;
 mod moving;
 pub mod rebalance;

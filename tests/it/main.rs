@@ -18,6 +18,7 @@ mod create_bad_input;
 mod create_names;
 mod create_resume;
 mod info;
+mod journal;
 mod rebalance;
 mod reshard;
 mod reshard_conflicts;
