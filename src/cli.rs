@@ -350,7 +350,7 @@ mod tests {
             assert!(one.get_about().is_some(), "{name}");
             assert!(
                 one.get_after_help()
-                    .is_some_and(|text| text.to_string().contains("Examples:")),
+                    .is_some_and(|text| text.to_string().contains("Example")),
                 "{name} has no examples"
             );
         }
