@@ -106,6 +106,10 @@ impl Tally {
 /// A part of the work on a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
+    /// Nodes forget what they were before.
+    Reset,
+    /// Libraries of functions are copied.
+    Functions,
     /// Slots are given to masters that are alone yet.
     AddSlots,
     /// Every node gets a config epoch of its own.
@@ -118,6 +122,8 @@ pub enum Phase {
     Replicate,
     /// Slots move from node to node.
     Move,
+    /// What nodes say of slots and of each other is put right.
+    Mend,
     /// Until all nodes agree about slots and roles.
     Agree,
     /// Until every node says `cluster_state:ok` and every replica has its copy.
@@ -128,12 +134,15 @@ impl Phase {
     /// Its word in JSON.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Reset => "reset",
+            Self::Functions => "functions",
             Self::AddSlots => "add-slots",
             Self::SetEpochs => "set-epochs",
             Self::Meet => "meet",
             Self::Join => "join",
             Self::Replicate => "replicate",
             Self::Move => "move",
+            Self::Mend => "mend",
             Self::Agree => "agree",
             Self::Usable => "usable",
         }

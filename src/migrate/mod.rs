@@ -27,6 +27,7 @@ use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
 use crate::event::{Event, Pair, Tally};
 use lane::Lane;
+pub use lane::set_slots;
 use schedule::{Limits, Schedule};
 use throttle::Throttle;
 

@@ -19,7 +19,7 @@ use crate::plan::Plan;
 const NODE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// After how long nodes take each other for dead.
-pub(super) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
+pub(in crate::commands) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
     const NAME: &str = "cluster-node-timeout";
     let lead = cluster.reach.get(&cluster.diagnosis.observation.lead);
     let config = match lead {
@@ -34,7 +34,10 @@ pub(super) async fn node_timeout(session: &Session, cluster: &Cluster) -> Durati
 }
 
 /// The nodes of the plan, and how they reach each other.
-pub(super) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
+pub(in crate::commands) fn ends(
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<BTreeMap<NodeId, End>, Stop> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     ids.into_iter()
         .map(|id| {
@@ -61,7 +64,7 @@ pub(super) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, En
 /// Tries the login that MIGRATE will use, through the very path: a key of a slot that the target
 /// neither owns nor imports is answered with MOVED by one that took the login. (NOKEY proves
 /// nothing, since MIGRATE looks for the keys before it connects.)
-pub(super) async fn try_logins(
+pub(in crate::commands) async fn try_logins(
     session: &Session,
     diagnosis: &Diagnosis,
     plan: &Plan,
@@ -83,6 +86,9 @@ pub(super) async fn try_logins(
         // Any key of the source will do, but for those of open slots: the target takes these.
         let owned = diagnosis.topology.members.get(&one.from);
         let slots = owned.map_or_else(SlotSet::new, |member| member.slots.difference(&open));
+        // Nor will one that both claim.
+        let taker = diagnosis.topology.members.get(&one.to);
+        let slots = taker.map_or(slots.clone(), |member| slots.difference(&member.slots));
         let tried = migrate::try_login(
             session.connections.as_ref(),
             source,
