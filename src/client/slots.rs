@@ -252,16 +252,15 @@ impl NodeClient {
         commands.extend(set(SetSlot::Node(winner)));
         commands.push(Command::named("EXEC"));
         let at = |fault| self.at(fault);
-        let mut replies = self
-            .pipeline(Deadline::Change, commands)
-            .await
-            .map_err(at)?;
+        let replies = self.pipeline(Deadline::Change, commands).await;
+        let mut replies = replies.map_err(at)?;
         let malformed = Fault::Malformed { command: "EXEC" };
         let exec = replies.pop().ok_or_else(|| at(malformed))?;
         for queued in replies {
-            queued.word().map_err(at)?;
+            queued.value().map_err(at)?;
         }
-        exec.all_ok().map_err(at)
+        let executed = exec.replies("CLUSTER DELSLOTS").map_err(at)?;
+        executed.into_iter().try_for_each(Reply::ok).map_err(at)
     }
 
     /// CLUSTER BUMPEPOCH (Redis ≥ 3.0): the node repeats its claims with the highest epoch of all. One

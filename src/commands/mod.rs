@@ -7,10 +7,12 @@ pub mod call;
 pub mod check;
 pub mod completions;
 pub mod create;
+pub mod fix;
 pub mod info;
 mod joining;
 pub(crate) mod journal;
 pub mod man;
+mod mending;
 mod moving;
 pub mod rebalance;
 mod recruit;
@@ -24,6 +26,7 @@ use std::net::Ipv6Addr;
 
 use crate::client::{ClientError, Fault};
 use crate::cluster::node::Addr;
+use crate::cluster::slot::{Slot, SlotRange, SlotSet};
 use crate::discover::DiscoverError;
 use crate::exit_code::ExitCode;
 use crate::resolve::ResolveError;
@@ -178,4 +181,18 @@ fn node_words(words: &[String]) -> Result<Seed, Stop> {
         }
     };
     text.parse().map_err(Stop::usage)
+}
+
+/// `0-100,200`.
+fn slot_ranges(text: &str) -> Result<SlotSet, String> {
+    let range = |part: &str| {
+        let (start, end) = part.split_once('-').unwrap_or((part, part));
+        let slot = |text: &str| Slot::new(text.trim().parse().ok()?);
+        SlotRange::new(slot(start)?, slot(end)?)
+    };
+    text.split(',')
+        .map(|part| {
+            range(part).ok_or_else(|| format!("{part:?} is no slot (0 to 16383) or range of slots"))
+        })
+        .collect()
 }

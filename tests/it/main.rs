@@ -17,6 +17,7 @@ mod create;
 mod create_bad_input;
 mod create_names;
 mod create_resume;
+mod fix;
 mod info;
 mod journal;
 mod rebalance;

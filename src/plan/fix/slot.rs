@@ -162,6 +162,51 @@ pub enum Mend {
     },
 }
 
+impl Mend {
+    /// Whether it moves keys, or deletes some: all others are a command or a few.
+    pub fn moves_keys(self) -> bool {
+        matches!(
+            self,
+            Self::Finish { .. } | Self::Gather { .. } | Self::Purge { .. }
+        )
+    }
+
+    /// Its word in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fence { .. } => "fence",
+            Self::Guard { .. } => "guard",
+            Self::Reveal { .. } => "reveal",
+            Self::Claim { .. } => "claim",
+            Self::Assign { .. } => "assign",
+            Self::Bump { .. } => "bump-epoch",
+            Self::Tell { .. } => "tell",
+            Self::Close { .. } => "close",
+            Self::Finish { .. } => "finish",
+            Self::Gather { .. } => "gather",
+            Self::Purge { .. } => "purge",
+            Self::Refresh { .. } => "refresh",
+        }
+    }
+
+    /// The nodes that it is about: first whom it changes.
+    pub fn nodes(self) -> Vec<NodeId> {
+        match self {
+            Self::Fence { loser, winner } => vec![loser, winner],
+            Self::Guard { node, owner } | Self::Tell { node, owner } => vec![node, owner],
+            Self::Reveal { node, .. }
+            | Self::Claim { node }
+            | Self::Assign { node }
+            | Self::Bump { node }
+            | Self::Close { node }
+            | Self::Refresh { node } => vec![node],
+            Self::Finish { from, to } | Self::Gather { from, to } | Self::Purge { from, to } => {
+                vec![from, to]
+            }
+        }
+    }
+}
+
 /// Why slots stay as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
@@ -182,6 +227,20 @@ pub enum Why {
     HeldByOrphan(NodeId),
     /// A step was taken before, and made no difference.
     NoHelp(Mend),
+}
+
+impl Why {
+    /// Its word in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::OwnerAway(_) => "owner-away",
+            Self::HolderAway(_) => "holder-away",
+            Self::NobodyHolds => "nobody-holds",
+            Self::TargetAway { .. } => "target-away",
+            Self::HeldByOrphan(_) => "held-by-orphan",
+            Self::NoHelp(_) => "no-help",
+        }
+    }
 }
 
 /// What is to be done about a slot next.
