@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::client::{ClientError, NodeClient};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::parse::{
-    ClusterInfo, EntryPool, EntryState, Info, MasterLink, ParseError, View,
+    ClusterInfo, Entry, EntryPool, EntryState, Info, MasterLink, ParseError, View,
 };
 use crate::cluster::slot::SlotRange;
 use crate::connections::Connections;
@@ -88,6 +88,8 @@ enum Lack {
     Peers(BTreeSet<NodeId>),
     /// It has not heard yet which slots these own.
     Claims(BTreeSet<NodeId>),
+    /// It has not heard yet that these follow it.
+    Followers(BTreeSet<NodeId>),
     /// Something else, in words that follow the node's name.
     Other(String),
     /// It does not say; the whole of what is to be told about it.
@@ -194,6 +196,11 @@ impl Watch {
                 self.name(*id),
                 self.names(owners)
             ),
+            Lack::Followers(replicas) => format!(
+                "{} has not heard yet that these follow it: {}",
+                self.name(*id),
+                self.names(replicas)
+            ),
             Lack::Silent(why) => why.clone(),
         });
         Err(self.not_in_time(waited_for, lines.collect()))
@@ -286,7 +293,7 @@ impl Watch {
                 }
                 Lack::Peers(peers) => pairs.extend(peers.into_iter().map(|peer| (id, peer))),
                 // It knew too few nodes: which?
-                Lack::Claims(_) | Lack::Other(_) => {
+                Lack::Claims(_) | Lack::Followers(_) | Lack::Other(_) => {
                     let Some(party) = self.parties.get(&id).cloned() else {
                         continue;
                     };
@@ -366,7 +373,7 @@ async fn nudge(
             let peers = peers.iter().filter_map(|id| parties.get(id));
             peers.map(|peer| (party, peer)).collect()
         }
-        Lack::Claims(owners) => {
+        Lack::Claims(owners) | Lack::Followers(owners) => {
             let owners = owners.iter().filter_map(|id| parties.get(id));
             owners.map(|owner| (owner, party)).collect()
         }
@@ -518,12 +525,21 @@ fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<Lack> {
     if !wrong.is_empty() {
         return Some(Lack::Claims(wrong));
     }
-    let myself = view.myself();
-    match goal.masters.get(&id) {
-        Some(master) if myself.role != Some(Role::Replica) || myself.master != Some(*master) => {
-            let master = master.short();
-            Some(Lack::Other(format!("does not follow {master} yet")))
-        }
-        _ => None,
+    let follows = |entry: &Entry, master: NodeId| {
+        entry.role == Some(Role::Replica) && entry.master == Some(master)
+    };
+    // A master ignores what a node asks of it as its replica (CLUSTER FAILOVER) until it knows that.
+    let replicas = goal.masters.iter().filter(|(_, master)| **master == id);
+    let unheard: BTreeSet<NodeId> = replicas
+        .map(|(replica, _)| *replica)
+        .filter(|replica| view.entry(*replica).is_none_or(|entry| !follows(entry, id)))
+        .collect();
+    if !unheard.is_empty() {
+        return Some(Lack::Followers(unheard));
     }
+    let master = *goal.masters.get(&id)?;
+    (!follows(view.myself(), master)).then(|| {
+        let master = master.short();
+        Lack::Other(format!("does not follow {master} yet"))
+    })
 }

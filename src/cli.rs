@@ -9,7 +9,8 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
 use crate::commands::{
-    CommandResult, add_node, apply, call, check, create, info, rebalance, reshard, set_timeout,
+    CommandResult, add_node, apply, call, check, create, failover, info, rebalance, reshard,
+    set_timeout,
 };
 use crate::compat::Manner;
 use crate::resolve::Family;
@@ -58,6 +59,8 @@ pub enum Command {
     Apply(apply::Args),
     /// Add nodes to a cluster, as masters or as replicas.
     AddNode(add_node::Args),
+    /// Let a replica take over from its master.
+    Failover(failover::Args),
     /// Send one command to all nodes.
     Call(call::Args),
     /// Set cluster-node-timeout on all nodes.
@@ -87,6 +90,7 @@ impl Cli {
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
             Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
+            Command::Failover(args) => failover::run(&self.global, ui, args).await,
             Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
             Command::Call(args) => call::run(&self.global, ui, args).await,
             Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,

@@ -120,6 +120,8 @@ pub enum Phase {
     Join,
     /// Replicas are told their masters.
     Replicate,
+    /// A replica takes over from its master.
+    TakeOver,
     /// Slots move from node to node.
     Move,
     /// Until all nodes agree about slots and roles.
@@ -139,6 +141,7 @@ impl Phase {
             Self::Meet => "meet",
             Self::Join => "join",
             Self::Replicate => "replicate",
+            Self::TakeOver => "take-over",
             Self::Move => "move",
             Self::Agree => "agree",
             Self::Usable => "usable",

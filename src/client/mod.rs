@@ -39,7 +39,7 @@ use tracing::debug;
 pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
-pub use membership::{Libraries, Library, Reset, Takeover};
+pub use membership::{Libraries, Library, Reset};
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
 pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};

@@ -6,6 +6,7 @@ pub mod apply;
 pub mod call;
 pub mod check;
 pub mod create;
+pub mod failover;
 pub mod info;
 mod joining;
 mod moving;
@@ -15,6 +16,7 @@ pub mod reshard;
 mod session;
 pub mod set_timeout;
 mod signals;
+mod succession;
 mod zones;
 
 use std::net::Ipv6Addr;

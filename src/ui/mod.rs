@@ -24,6 +24,7 @@ mod password;
 mod progress;
 mod prometheus;
 mod prompt;
+mod succession;
 mod table;
 mod timeouts;
 mod verdict;
@@ -51,6 +52,7 @@ pub use moments::{help, usage_error, wrong_line};
 pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
+pub use succession::{Succeeded, SuccessionView};
 pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
 
 use moments::Waiting;

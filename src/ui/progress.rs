@@ -217,6 +217,10 @@ fn classic(phase: Phase, asides: Asides) -> Display {
     let say = |text| asides.write(text);
     match phase {
         Phase::AddSlots | Phase::Replicate => Display::Complete,
+        Phase::TakeOver => {
+            say(">>> Sending CLUSTER FAILOVER\n");
+            Display::Complete
+        }
         Phase::Reset => {
             say(">>> Resetting the new nodes\n");
             Display::Complete
@@ -262,6 +266,7 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Meet => "telling the nodes to meet",
         Phase::Join => "waiting for every node to know every other",
         Phase::Replicate => "telling the replicas their masters",
+        Phase::TakeOver => "the replica takes over",
         Phase::Move => "moving slots",
         Phase::Agree => "waiting for all nodes to agree about slots and roles",
         Phase::Usable => "waiting for cluster_state:ok and for every replica's copy",
@@ -277,6 +282,7 @@ fn done(phase: Phase) -> &'static str {
         Phase::Meet => "the nodes were told to meet",
         Phase::Join => "every node knows every other",
         Phase::Replicate => "the replicas know their masters",
+        Phase::TakeOver => "the replica has taken over",
         Phase::Move => "the slots have moved",
         Phase::Agree => "all nodes agree about slots and roles",
         Phase::Usable => "every node says cluster_state:ok, every replica has its copy",

@@ -63,6 +63,8 @@ pub struct Info {
     pub evicted_keys: Option<u64>,
     /// The link to its master, of a replica.
     pub master_link: Option<MasterLink>,
+    /// How many bytes of its master's stream it has, of a replica; how many there are, of a master.
+    pub replication_offset: Option<u64>,
     /// Replicas that this node sees in state `online`.
     pub online_replicas: usize,
     /// Replicas that are still to get their copy from this node, in any other state.
@@ -145,6 +147,8 @@ impl Info {
             maxmemory: number("maxmemory"),
             evicted_keys: number("evicted_keys"),
             master_link,
+            replication_offset: number("slave_repl_offset")
+                .or_else(|| number("master_repl_offset")),
             online_replicas: replicas.iter().filter(|(_, online)| *online).count(),
             copying_replicas: replicas
                 .into_iter()
