@@ -86,7 +86,7 @@ async fn fail_over(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
             ui.event(&event);
         }
     };
-    let work = succession.carry_out(&session, &cluster, events, args.timeout);
+    let work = succession.carry_out(&session, &cluster, ui, events, args.timeout);
     tokio::select! {
         biased;
         (outcome, ()) = async { tokio::join!(work, show) } => ended(ui, &cluster, outcome),

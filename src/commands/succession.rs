@@ -10,15 +10,15 @@ use tokio::time::{Instant, sleep};
 use super::Stop;
 use super::moving::{Cluster, name};
 use super::session::Session;
-use crate::agreement::{Goal, NotInTime, Watch};
-use crate::client::ClientError;
+use crate::agreement::{Goal, Heard, NotInTime, Watch};
+use crate::client::{ClientError, Fault};
 use crate::cluster::node::{NodeId, Role, Takeover};
-use crate::cluster::parse::MasterLink;
+use crate::cluster::parse::{ClusterInfo, MasterLink};
 use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::event::{Event, Phase};
 use crate::plan::succession::{Heir, NoHeir, choose};
-use crate::ui::{Succeeded, SuccessionView};
+use crate::ui::{Succeeded, SuccessionView, Ui};
 
 /// Between two looks at a replica that takes over. The time that writes were held is told to that.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -26,6 +26,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// How long a planned takeover is waited for: the servers give up after 5 s (Redis, and Valkey's
 /// default), and the votes come before that.
 const CLAIMED_WITHIN: Duration = Duration::from_secs(8);
+
+/// How often a replica may say that its master is down, which we see alive.
+const REFUSALS: usize = 20;
+
+/// Between two such answers.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Who takes over from whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -201,6 +207,7 @@ impl Succession {
         &self,
         session: &Session,
         cluster: &Cluster,
+        ui: &Ui,
         events: UnboundedSender<Event>,
         within: Duration,
     ) -> Result<Succeeded, Failed> {
@@ -217,12 +224,17 @@ impl Succession {
             events: events.clone(),
             deadline: Instant::now() + within,
             within,
+            nudged: Arc::default(),
         };
         if self.how == Takeover::Planned {
-            // A master that does not know its replica yet passes over what that one asks for.
+            // What was changed a moment ago may not be known to all who have a say.
             let now = Arc::new(self.goal(cluster, self.master));
-            watch.agree(&now).await.map_err(Failed::NotReady)?;
+            watch
+                .agree_and_settle(&now)
+                .await
+                .map_err(Failed::NotReady)?;
         }
+        self.outlast_old_votes(session, target, ui).await?;
         let _ = events.send(Event::Phase(Phase::TakeOver));
         let held = self.claim(session, cluster, target).await?;
         let late = |late: NotInTime| Failed::Late {
@@ -230,7 +242,7 @@ impl Succession {
             late,
         };
         let goal = Arc::new(self.goal(cluster, self.replica));
-        watch.agree(&goal).await.map_err(late)?;
+        watch.agree_and_settle(&goal).await.map_err(late)?;
         watch.usable(&goal).await.map_err(late)?;
         Ok(Succeeded {
             replica: view.replica,
@@ -239,6 +251,50 @@ impl Succession {
             held,
             how: self.how,
         })
+    }
+
+    /// A node that was elected keeps the votes for some time, and where it becomes a replica meanwhile
+    /// it counts them again: it takes over at once, without anybody's vote and under its old epoch,
+    /// loses to the master that it took over from, and with that the writes that it took (Redis
+    /// 8.2.3, 2 of 2 tries; the code of 7.0 is the same). After four node timeouts it starts afresh.
+    ///
+    /// When it was elected it does not tell. That it ever asked for votes it does; and it has been a
+    /// replica since then for as long as it has been connected to its master, at the least.
+    async fn outlast_old_votes(
+        &self,
+        session: &Session,
+        target: &Target,
+        ui: &Ui,
+    ) -> Result<(), Failed> {
+        if self.how == Takeover::Takeover {
+            return Ok(());
+        }
+        let client = session.connections.client(target).await?;
+        if ClusterInfo::parse(&client.cluster_info().await?).votes_asked == 0 {
+            return Ok(());
+        }
+        const NODE_TIMEOUT: &str = "cluster-node-timeout";
+        let config = client.config_get(&[NODE_TIMEOUT]).await?;
+        let timeout = config.get(NODE_TIMEOUT).and_then(|ms| ms.parse().ok());
+        let timeout = timeout.map_or(Duration::from_secs(15), Duration::from_millis);
+        let stale_for = (timeout * 4).max(Duration::from_secs(4));
+        loop {
+            // Where nobody may look, the age is not known, and it is left at that.
+            let Ok(list) = client.client_list().await else {
+                return Ok(());
+            };
+            // In whole seconds, rounded down.
+            let age = master_connection_age(&list).unwrap_or_default();
+            let Some(left) = stale_for.checked_sub(age) else {
+                return Ok(());
+            };
+            ui.waiting(&format!(
+                "{} was elected a short while ago, and would count the old votes again: {} s to go",
+                target.addr,
+                left.as_secs() + 1
+            ));
+            sleep(left.min(Duration::from_secs(1))).await;
+        }
     }
 
     /// Sends the command, and looks until the replica calls itself a master: how long that took is
@@ -250,8 +306,20 @@ impl Succession {
         target: &Target,
     ) -> Result<Duration, Failed> {
         let client = session.connections.client(target).await?;
-        let sent = Instant::now();
-        client.cluster_failover(self.how).await?;
+        let mut refused = 0;
+        let sent = loop {
+            let sent = Instant::now();
+            match client.cluster_failover(self.how).await {
+                Ok(()) => break sent,
+                // Its bus link to its master has just been lost, and comes back at once: the master
+                // answers us.
+                Err(error) if is_unlinked(&error) && refused < REFUSALS => {
+                    refused += 1;
+                    sleep(ASK_AGAIN).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         while sent.elapsed() < CLAIMED_WITHIN {
             if client.role().await? == Role::Master {
                 return Ok(sent.elapsed());
@@ -281,8 +349,26 @@ impl Succession {
         Goal {
             slots: slots.collect(),
             masters: followers.map(|member| (member.id, owner)).collect(),
+            heard: Heard::ByAll,
         }
     }
+}
+
+/// How long a replica has been connected to its master, by its CLIENT LIST: the connection that has
+/// the flag M.
+fn master_connection_age(list: &str) -> Option<Duration> {
+    let field = |line: &str, name: &str| {
+        let mut fields = line.split(' ').filter_map(|field| field.split_once('='));
+        fields.find_map(|(key, value)| (key == name).then(|| value.to_string()))
+    };
+    let mut lines = list.lines();
+    let line = lines.find(|line| field(line, "flags").is_some_and(|flags| flags.contains('M')))?;
+    field(line, "age")?.parse().ok().map(Duration::from_secs)
+}
+
+/// `Master is down or failed, please use CLUSTER FAILOVER FORCE`.
+fn is_unlinked(error: &ClientError) -> bool {
+    matches!(&error.fault, Fault::Server { message, .. } if message.contains("is down or failed"))
 }
 
 fn heir(cluster: &Cluster, member: &Member) -> Heir {

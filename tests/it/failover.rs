@@ -61,6 +61,27 @@ fn matrix_writes_go_on_and_none_is_lost() {
     }
 }
 
+/// A node that was elected would count its old votes again (Redis 8.2.3): it is waited for.
+#[test]
+fn there_and_back_and_there_again() {
+    let nodes = Nodes::quick(6);
+    nodes.form(3);
+    let mut writers = Writers::start(&nodes, 4);
+    for (index, waits) in [(4, false), (1, false), (4, true)] {
+        let ended = failover(&nodes, &nodes[index].id()).run().status(0);
+        assert_eq!(
+            ended.stderr.contains("would count the old votes again"),
+            waits,
+            "{}",
+            ended.stderr
+        );
+        assert_eq!(role(&nodes[index]), "master");
+        writers.wait_for_more(50);
+    }
+    writers.stop();
+    writers.assert_kept(&nodes.iter().collect::<Vec<_>>());
+}
+
 #[test]
 fn of_several_replicas_the_best() {
     let nodes = Nodes::quick(5);
@@ -69,13 +90,15 @@ fn of_several_replicas_the_best() {
     nodes.replicate(4, 0);
     nodes.wait_usable();
     let line = format!("slave {}", nodes[0].id());
-    until("the master to know both", PATIENCE, || {
-        let text = nodes[0].nodes_text();
-        match text.matches(&line).count() {
-            2 => Ok(()),
-            _ => Err(text),
-        }
-    });
+    for server in nodes.iter() {
+        until("all to know both", PATIENCE, || {
+            let text = server.nodes_text();
+            match text.matches(&line).count() {
+                2 => Ok(()),
+                _ => Err(text),
+            }
+        });
+    }
     nodes[4].stop();
     let ended = failover(&nodes, &nodes[0].id())
         .args(["--command-timeout", "500ms", "--timeout", "5s"])

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::home::Home;
 use super::newcomers::Newcomer;
-use crate::agreement::Goal;
+use crate::agreement::{Goal, Heard};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::cluster::topology::Member;
@@ -93,6 +93,7 @@ impl Draft {
                 .map(|owner| (owner.id, owner.slots.ranges()))
                 .collect(),
             masters: masters.clone(),
+            heard: Heard::ByTheirMasters,
         };
         Ok(Self {
             masters,
