@@ -5,9 +5,10 @@
 //! ```text
 //! main → cli → commands → {ui, execute, migrate, agreement, discover, resolve}
 //!      → {connections → client, event, seed} → plan → cluster
+//! commands → {backup, transfer} → {connections → client, event, rdb} → cluster
 //! ```
 //!
-//! [`cluster`] and [`plan`] are pure; [`client`] is the only folder that names the `redis` crate.
+//! [`cluster`], [`plan`] and [`rdb`] are pure; [`client`] is the only folder that names the `redis` crate.
 
 pub mod agreement;
 pub mod cli;
@@ -21,6 +22,7 @@ pub mod execute;
 pub mod exit_code;
 pub mod migrate;
 pub mod plan;
+pub mod rdb;
 pub mod resolve;
 pub mod seed;
 pub mod ui;
