@@ -15,6 +15,7 @@
 mod connect;
 mod error;
 mod membership;
+mod replication;
 mod reply;
 mod slots;
 mod stream;
@@ -38,6 +39,7 @@ use tracing::debug;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
 pub use membership::{Libraries, Library, Reset, Takeover};
+pub use replication::Snapshot;
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
 pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
