@@ -11,6 +11,7 @@
 //! [`cluster`], [`plan`] and [`rdb`] are pure; [`client`] is the only folder that names the `redis` crate.
 
 pub mod agreement;
+pub mod backup;
 pub mod cli;
 pub mod client;
 pub mod cluster;

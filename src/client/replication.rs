@@ -101,7 +101,14 @@ impl Wire {
             let answer = self.answer("AUTH").await?;
             login.outcome(answer.map(drop))?;
         }
-        for (option, value) in [("rdb-only", "1"), ("capa", "eof")] {
+        // Without a version, Valkey 9 writes for the oldest of replicas: then field TTLs have no form,
+        // and its fork dies of the first (9.1.2). We want what it has.
+        let options = [
+            ("rdb-only", "1"),
+            ("capa", "eof"),
+            ("version", "255.255.255"),
+        ];
+        for (option, value) in options {
             self.send("REPLCONF", &["REPLCONF", option, value]).await?;
             match self.answer("REPLCONF").await? {
                 // Older than the option: it works without.
@@ -204,6 +211,9 @@ impl Wire {
             }
             let mut chunk = [0; 4096];
             match timeout(self.silence, self.reader.read(&mut chunk)).await {
+                Ok(Ok(0) | Err(_)) if command == "PSYNC" => {
+                    return Err(Fault::CutOff { received: 0 });
+                }
                 Ok(Ok(0) | Err(_)) => return Err(Fault::Closed { command }),
                 Ok(Ok(count)) => self.ahead.extend_from_slice(&chunk[..count]),
                 Err(_) => return Err(self.timed_out(command)),

@@ -2,6 +2,7 @@
 //! verify.
 
 pub mod apply;
+pub mod backup;
 pub mod check;
 pub mod create;
 pub mod info;

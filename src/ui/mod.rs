@@ -6,6 +6,7 @@
 //! A reader that goes away (`redis-trib check … | head -1`) is no error: what it would have read is
 //! dropped, the work goes on, and the exit code is the work's.
 
+mod backup;
 mod classic;
 mod condition;
 mod grid;
@@ -38,6 +39,7 @@ use crate::cluster::node::NodeId;
 use crate::event::Event;
 use crate::exit_code::ExitCode;
 
+pub use backup::{BackupView, Fetched, ShardView};
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use moments::usage_error;
 pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};

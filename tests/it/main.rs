@@ -4,6 +4,7 @@
 #![allow(missing_docs)]
 
 mod apply;
+mod backup;
 mod bench_self;
 mod check;
 mod check_findings;
