@@ -2,13 +2,21 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
-use crate::commands::{CommandResult, apply, backup, check, create, info, rebalance, reshard};
+use crate::commands::journal;
+use crate::commands::{
+    CommandResult, add_node, apply, backup, call, check, create, info, rebalance, reshard,
+    set_timeout,
+};
+use crate::compat::Manner;
+use crate::journal::Journal;
+use crate::resolve::Family;
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
 
@@ -54,6 +62,12 @@ pub enum Command {
     Apply(apply::Args),
     /// Save the data of every master to a directory, or check such a directory.
     Backup(backup::Args),
+    /// Add nodes to a cluster, as masters or as replicas.
+    AddNode(add_node::Args),
+    /// Send one command to all nodes.
+    Call(call::Args),
+    /// Set cluster-node-timeout on all nodes.
+    SetTimeout(set_timeout::Args),
 }
 
 impl Cli {
@@ -61,8 +75,9 @@ impl Cli {
     pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(line).map_err(without_passwords)?;
         let format = match (&cli.command, cli.global.output) {
-            (Command::Create(_) | Command::Info(_), OutputArg::Prometheus) => "prometheus",
-            (Command::Create(_) | Command::Info(_), OutputArg::Nagios) => "nagios",
+            (Command::Check(_), _) => return Ok(cli),
+            (_, OutputArg::Prometheus) => "prometheus",
+            (_, OutputArg::Nagios) => "nagios",
             _ => return Ok(cli),
         };
         let message = format!("--output {format} is for check only: take table, classic or json");
@@ -70,7 +85,13 @@ impl Cli {
     }
 
     /// Runs the command.
-    pub async fn run(self, ui: &Ui) -> CommandResult {
+    pub async fn run(mut self, ui: &Ui) -> CommandResult {
+        self.global.opened = journal::open(&self.global)?;
+        let opened = self.global.opened.clone();
+        journal::closed(opened.as_deref(), self.dispatch(ui).await)
+    }
+
+    async fn dispatch(self, ui: &Ui) -> CommandResult {
         match self.command {
             Command::Create(args) => create::run(&self.global, ui, args).await,
             Command::Check(args) => check::run(&self.global, ui, args).await,
@@ -79,6 +100,9 @@ impl Cli {
             Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
             Command::Backup(args) => backup::run(&self.global, ui, args).await,
+            Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
+            Command::Call(args) => call::run(&self.global, ui, args).await,
+            Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
         }
     }
 }
@@ -147,6 +171,12 @@ pub struct GlobalArgs {
     /// Nodes that announce PEER are reached at DIAL from here (repeatable; host or host:port).
     #[arg(long, global = true, value_name = "PEER=DIAL", help_heading = REACH)]
     pub address_map: Vec<AddressMapping>,
+    /// Where a name has addresses of both kinds, take IPv4.
+    #[arg(long, global = true, help_heading = REACH, overrides_with = "ipv6")]
+    pub ipv4: bool,
+    /// Where a name has addresses of both kinds, take IPv6.
+    #[arg(long, global = true, help_heading = REACH, overrides_with = "ipv4")]
+    pub ipv6: bool,
     /// Wait until the names given stand for this many nodes in all.
     #[arg(long, global = true, value_name = "N", help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
     pub expect_nodes: Option<u16>,
@@ -156,6 +186,16 @@ pub struct GlobalArgs {
     /// How many nodes are looked at side by side.
     #[arg(long, global = true, value_name = "N", default_value_t = 64, help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
+
+    /// Append every change to this file, as a line of JSON.
+    #[arg(long, global = true, value_name = "FILE", help_heading = RECORD)]
+    pub journal: Option<PathBuf>,
+    /// Why, for the lines of the journal.
+    #[arg(long, global = true, value_name = "TEXT", help_heading = RECORD, requires = "journal")]
+    pub reason: Option<String>,
+    /// The journal, once it is open.
+    #[arg(skip)]
+    pub opened: Option<Arc<Journal>>,
 
     /// What results look like.
     #[arg(short = 'o', long, global = true, value_name = "FORMAT", default_value = "auto", help_heading = SHOW)]
@@ -174,6 +214,7 @@ pub struct GlobalArgs {
 const LOGIN: &str = "Login";
 const TLS: &str = "TLS";
 const REACH: &str = "Reaching the nodes";
+const RECORD: &str = "Record";
 const SHOW: &str = "Output";
 
 /// What of a node's certificate is checked.
@@ -189,8 +230,9 @@ pub enum VerifyArg {
 
 impl GlobalArgs {
     /// What the user wants to see.
-    pub fn ui_options(&self) -> UiOptions {
+    pub fn ui_options(&self, manner: Manner) -> UiOptions {
         UiOptions {
+            manner,
             output: self.output,
             color: self.color,
             quiet: if self.quiet {
@@ -198,6 +240,15 @@ impl GlobalArgs {
             } else {
                 Verbosity::Normal
             },
+        }
+    }
+
+    /// Which addresses of a name count.
+    pub fn family(&self) -> Family {
+        match (self.ipv4, self.ipv6) {
+            (true, _) => Family::V4,
+            (_, true) => Family::V6,
+            _ => Family::Any,
         }
     }
 

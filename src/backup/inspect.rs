@@ -93,7 +93,7 @@ pub fn inspect(
         strays: 0,
     };
     loop {
-        match reader.next()? {
+        match reader.record()? {
             Record::Aux(name, value) => {
                 let product = match name.as_slice() {
                     b"redis-ver" => "redis",

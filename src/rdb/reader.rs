@@ -155,7 +155,7 @@ impl<R: Read> Reader<R> {
     }
 
     /// The next record; after [`Record::End`] there is none.
-    pub fn next(&mut self) -> Result<Record, RdbError> {
+    pub fn record(&mut self) -> Result<Record, RdbError> {
         let mut before = Before::default();
         loop {
             let at = self.input.position();

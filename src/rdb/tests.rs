@@ -19,7 +19,7 @@ fn read_all(bytes: &[u8], keep: Keep) -> Result<Vec<Record>, RdbError> {
     let mut reader = Reader::new(bytes, keep)?;
     let mut records = Vec::new();
     loop {
-        let record = reader.next()?;
+        let record = reader.record()?;
         let ended = matches!(record, Record::End(_));
         records.push(record);
         if ended {

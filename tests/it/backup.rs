@@ -77,7 +77,7 @@ fn matrix_files_hold_what_dump_answers() {
             let file = fs::File::open(file).unwrap();
             let mut reader = Reader::new(file, Keep::UpTo(1 << 30)).unwrap();
             loop {
-                match reader.next().unwrap() {
+                match reader.record().unwrap() {
                     Record::Entry(entry) => {
                         let Value::Payload(payload) = entry.value else {
                             panic!("a value is not kept");
