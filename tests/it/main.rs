@@ -13,6 +13,7 @@ mod check_findings;
 mod check_input;
 mod check_scale;
 mod compat;
+mod completions;
 mod create;
 mod create_bad_input;
 mod create_names;
