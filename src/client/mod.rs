@@ -12,6 +12,7 @@
 //!
 //! Commands are sent as they are to this one node: nothing is redirected or tried again.
 
+mod atomic;
 mod connect;
 mod error;
 mod membership;
@@ -35,6 +36,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+pub use atomic::{AtomicCommands, JobEnd, Side, SlotJob};
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
 pub use membership::{Libraries, Library, Reset, Takeover};

@@ -35,12 +35,12 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
-use crate::event::Event;
+use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
 
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use moments::usage_error;
-pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
+pub use moves::{BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
 
@@ -305,6 +305,13 @@ impl Ui {
             let _ = self.result(|out| json::event(out, event));
         }
         self.progress().event(event);
+        if let Event::Lane {
+            event: LaneEvent::Again { why },
+            ..
+        } = event
+        {
+            self.warn(&format!("{why}; trying again"));
+        }
     }
 
     /// The end of a command that changes a cluster, said on standard output; in JSON the last line.
