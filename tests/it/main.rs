@@ -4,6 +4,8 @@
 #![allow(missing_docs)]
 
 mod apply;
+mod atomic;
+mod atomic_faults;
 mod bench_self;
 mod check;
 mod check_findings;
