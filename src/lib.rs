@@ -4,23 +4,26 @@
 //!
 //! ```text
 //! main → cli → commands → {ui, execute, migrate, agreement, discover, resolve}
-//!      → {connections → client, event, seed} → plan → cluster
+//!      → {connections → client → journal, event, resp, seed} → plan → cluster
 //! ```
 //!
-//! [`cluster`] and [`plan`] are pure; [`client`] is the only folder that names the `redis` crate.
+//! [`compat`] (old command lines as ours), [`cluster`] and [`plan`] are pure; [`client`] is the only folder that names the `redis` crate.
 
 pub mod agreement;
 pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod commands;
+pub mod compat;
 pub mod connections;
 pub mod discover;
 pub mod event;
 pub mod execute;
 pub mod exit_code;
+pub mod journal;
 pub mod migrate;
 pub mod plan;
 pub mod resolve;
+pub mod resp;
 pub mod seed;
 pub mod ui;

@@ -187,7 +187,9 @@ impl NodeClient {
         let replies = self.pipeline(Deadline::Read, commands).await;
         let read = |mut replies: Vec<Reply>| {
             let malformed = Fault::Malformed { command: "EXEC" };
-            let counts = replies.pop().ok_or(malformed.clone())?.counts()?;
+            let replies = replies.pop().ok_or(malformed.clone())?;
+            let counts = replies.replies("CLUSTER COUNTKEYSINSLOT")?.into_iter();
+            let counts = counts.map(Reply::count).collect::<Result<Vec<u64>, _>>()?;
             match counts.split_first() {
                 Some((size, counts)) => Ok((*size, counts.iter().sum())),
                 None => Err(malformed),

@@ -29,16 +29,29 @@ impl Reply {
         self.command
     }
 
-    /// The reply's value; a server's error is the fault that it means.
-    pub(super) fn value(self) -> Result<Value, Fault> {
-        match self.value {
-            Value::ServerError(error) => Err(Fault::of_server(
+    /// Why the server refused the command, if it did.
+    pub(super) fn refusal(&self) -> Option<Fault> {
+        match &self.value {
+            Value::ServerError(error) => Some(Fault::of_server(
                 self.command,
                 error.code(),
                 error.details().unwrap_or_default(),
             )),
-            value => Ok(value),
+            _ => None,
         }
+    }
+
+    /// The reply's value; a server's error is the fault that it means.
+    pub(super) fn value(self) -> Result<Value, Fault> {
+        match self.refusal() {
+            Some(fault) => Err(fault),
+            None => Ok(self.value),
+        }
+    }
+
+    /// The reply as it came, errors too.
+    pub(super) fn any(self) -> Value {
+        self.value
     }
 
     /// `+OK`.
@@ -140,18 +153,6 @@ impl Reply {
         }
     }
 
-    /// An array of counts.
-    pub(super) fn counts(self) -> Result<Vec<u64>, Fault> {
-        let command = self.command;
-        match self.value()? {
-            Value::Array(values) => values
-                .into_iter()
-                .map(|value| Self { command, value }.count())
-                .collect(),
-            _ => Err(Fault::Malformed { command }),
-        }
-    }
-
     /// Which elements of an array are something: COMMAND INFO has nil for what it does not know.
     pub(super) fn known(self) -> Result<Vec<bool>, Fault> {
         let command = self.command;
@@ -159,6 +160,18 @@ impl Reply {
             Value::Array(values) => Ok(values
                 .into_iter()
                 .map(|value| matches!(value, Value::Array(fields) if !fields.is_empty()))
+                .collect()),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// What EXEC brings: a reply for each of the commands of that name.
+    pub(super) fn replies(self, name: &'static str) -> Result<Vec<Reply>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Array(values) => Ok(values
+                .into_iter()
+                .map(|value| Reply::new(name, value))
                 .collect()),
             _ => Err(Fault::Malformed { command }),
         }

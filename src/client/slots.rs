@@ -140,6 +140,64 @@ impl NodeClient {
             .collect())
     }
 
+    /// Whether this login may use MULTI and EXEC: an empty transaction tells.
+    pub async fn may_use_transactions(&self) -> Result<bool, ClientError> {
+        let commands = vec![Command::named("MULTI"), Command::named("EXEC")];
+        let replies = self.pipeline(Deadline::Read, commands).await;
+        let mut replies = replies.map_err(|fault| self.at(fault))?.into_iter();
+        Ok(replies.all(|reply| reply.value().is_ok()))
+    }
+
+    /// CLUSTER SETSLOT `NODE me` for slots that this node, `me`, imports, as one transaction
+    /// (Redis ≥ 3.0), and what became of each.
+    ///
+    /// A node that claims a slot which it imports tells every other node at once, with all slots
+    /// that it owns, and each of these then goes through all 16,384 (`clusterBroadcastPong` in
+    /// Redis 3.2 to 8.6). All but the last slot are therefore made STABLE first, which keeps the
+    /// node quiet; the last one raises its epoch and tells of all. Nobody is served in between, and
+    /// a transaction that is cut off has not happened.
+    pub async fn cluster_claim(
+        &self,
+        slots: &[Slot],
+        me: NodeId,
+    ) -> Result<Vec<Result<(), ClientError>>, ClientError> {
+        let quietly = slots.len().saturating_sub(1);
+        let mut commands = vec![Command::named("MULTI")];
+        for (i, slot) in slots.iter().enumerate() {
+            if i < quietly {
+                commands.push(setslot(*slot, SetSlot::Stable));
+            }
+            commands.push(setslot(*slot, SetSlot::Node(me)));
+        }
+        commands.push(Command::named("EXEC"));
+        let replies = self.pipeline(Deadline::Change, commands).await;
+        let mut replies = replies.map_err(|fault| self.at(fault))?;
+        let executed = match replies.pop() {
+            Some(exec) => exec.replies("CLUSTER SETSLOT"),
+            None => Err(Fault::Malformed { command: "EXEC" }),
+        };
+        let executed = match executed {
+            Ok(executed) if executed.len() == quietly + slots.len() => executed,
+            Ok(_) => return Err(self.at(Fault::Malformed { command: "EXEC" })),
+            // Why it was refused is said where it was queued.
+            Err(refused) => {
+                let queued = replies.into_iter().map(Reply::value);
+                let why = queued.filter_map(Result::err).next();
+                return Err(self.at(why.unwrap_or(refused)));
+            }
+        };
+        let mut executed = executed
+            .into_iter()
+            .map(|reply| reply.ok().map_err(|fault| self.at(fault)));
+        let mut outcomes = Vec::with_capacity(slots.len());
+        for i in 0..slots.len() {
+            let quieted = if i < quietly { executed.next() } else { None };
+            let claimed = executed.next().unwrap_or(Ok(()));
+            outcomes.push(quieted.unwrap_or(Ok(())).and(claimed));
+        }
+        Ok(outcomes)
+    }
+
     /// CLUSTER GETKEYSINSLOT of each slot, in one go (Redis ≥ 3.0): up to `count` (above 0) keys of
     /// that database, in no order.
     pub async fn cluster_getkeysinslot(
@@ -188,28 +246,28 @@ impl NodeClient {
         keys: &[Vec<u8>],
     ) -> Result<Migrated, ClientError> {
         let mut command = Command::named("MIGRATE")
-            .arg(migration.peer.host())
-            .arg(migration.peer.port())
-            .arg("")
-            .arg(migration.database)
-            .arg(u64::try_from(migration.timeout.as_millis()).unwrap_or(u64::MAX));
+            .word(migration.peer.host())
+            .word(migration.peer.port())
+            .word("")
+            .word(migration.database)
+            .word(migration.timeout.as_millis().min(u128::from(u64::MAX)));
         if migration.source == Keep::Copy {
-            command = command.arg("COPY");
+            command = command.word("COPY");
         }
         if migration.existing == Existing::Replace {
-            command = command.arg("REPLACE");
+            command = command.word("REPLACE");
         }
         command = match (&migration.login.user, &migration.login.password) {
             (_, None) => command,
-            (None, Some(password)) => command.arg("AUTH").arg(password.expose_secret()),
+            (None, Some(password)) => command.word("AUTH").arg(password.expose_secret()),
             (Some(user), Some(password)) => command
-                .arg("AUTH2")
-                .arg(user.as_str())
+                .word("AUTH2")
+                .word(user)
                 .arg(password.expose_secret()),
         };
-        command = command.arg("KEYS");
+        command = command.word("KEYS");
         for key in keys {
-            command = command.arg(key.as_slice());
+            command = command.key(key);
         }
         let within = Deadline::Within(migration.timeout.saturating_mul(10));
         let mut replies = self
@@ -239,9 +297,13 @@ impl NodeClient {
         let commands = vec![
             Command::named("ASKING"),
             // It goes by itself should the next one never arrive.
-            Command::named("SET").arg(key).arg("").arg("PX").arg(10_000),
+            Command::named("SET")
+                .key(key)
+                .arg("")
+                .word("PX")
+                .word(10_000),
             Command::named("ASKING"),
-            Command::named("DEL").arg(key),
+            Command::named("DEL").key(key),
             Command::named("WAIT").arg(replicas).arg(millis.max(1)),
         ];
         let deadline = Deadline::Within(within + self.shared.command_timeout);
@@ -276,7 +338,7 @@ impl NodeClient {
 
     /// DEL of a key that this node serves, or has served (every version).
     pub async fn del_in(&self, database: u32, key: &[u8]) -> Result<(), ClientError> {
-        let commands = vec![Command::named("DEL").arg(key)];
+        let commands = vec![Command::named("DEL").key(key)];
         let replies = self
             .in_database(database, Deadline::Change, commands)
             .await?;
@@ -317,11 +379,11 @@ impl NodeClient {
 }
 
 fn setslot(slot: Slot, state: SetSlot) -> Command {
-    let command = Command::named("CLUSTER SETSLOT").arg(slot.number());
+    let command = Command::named("CLUSTER SETSLOT").word(slot.number());
     match state {
-        SetSlot::Importing(from) => command.arg("IMPORTING").arg(from.to_string()),
-        SetSlot::Migrating(to) => command.arg("MIGRATING").arg(to.to_string()),
-        SetSlot::Node(owner) => command.arg("NODE").arg(owner.to_string()),
-        SetSlot::Stable => command.arg("STABLE"),
+        SetSlot::Importing(from) => command.word("IMPORTING").word(from),
+        SetSlot::Migrating(to) => command.word("MIGRATING").word(to),
+        SetSlot::Node(owner) => command.word("NODE").word(owner),
+        SetSlot::Stable => command.word("STABLE"),
     }
 }

@@ -1,15 +1,22 @@
 //! The subcommands. Each reads the same: discover → request → plan → show → confirm → execute →
 //! verify.
 
+pub mod add_node;
 pub mod apply;
+pub mod call;
 pub mod check;
+pub mod completions;
 pub mod create;
 pub mod info;
+mod joining;
+pub(crate) mod journal;
+pub mod man;
 mod moving;
 pub mod rebalance;
 mod recruit;
 pub mod reshard;
 mod session;
+pub mod set_timeout;
 mod signals;
 mod zones;
 

@@ -15,6 +15,7 @@ use crate::cli::GlobalArgs;
 use crate::client::{ClientError, Connector, Login, TlsClient, TlsOptions, Transport};
 use crate::cluster::node::Addr;
 use crate::connections::{Access, Connections, Target};
+use crate::journal::Journal;
 use crate::resolve::{self, Expected, SeedSet};
 use crate::seed::{Scheme, Seed};
 use crate::ui::{PromptError, Ui};
@@ -101,19 +102,23 @@ impl Session {
     ) -> Result<Self, Stop> {
         let name = match intent {
             Intent::Read => None,
-            Intent::Change(command) => Some(connection_name(command)),
+            Intent::Change(command) => Some(connection_name(command, global.opened.as_deref())),
         };
+        if let (Some(journal), Intent::Change(command)) = (&global.opened, intent) {
+            journal.doing(command);
+        }
         let connector = Connector {
             connect_timeout: global.connect_timeout,
             command_timeout: global.command_timeout,
             name: name.clone(),
+            journal: global.opened.clone(),
         };
         let expected = global.expect_nodes.map(|nodes| Expected {
             nodes: usize::from(nodes),
             within: global.resolve_timeout,
         });
         let access = |seed: &Seed| credentials.access(global, seed);
-        let seeds = resolve::resolve(seeds, access, expected, tell).await?;
+        let seeds = resolve::resolve(seeds, access, global.family(), expected, tell).await?;
         let connections = Connections::new(
             connector,
             global.address_map.clone(),
@@ -128,6 +133,22 @@ impl Session {
 }
 
 impl Session {
+    /// The same connections, and the same name for other operators, for other seeds: a command may
+    /// be about a cluster, and about nodes besides.
+    pub(super) async fn beside(
+        &self,
+        credentials: &Credentials,
+        global: &GlobalArgs,
+        seeds: &[Seed],
+    ) -> Result<Self, Stop> {
+        let access = |seed: &Seed| credentials.access(global, seed);
+        Ok(Self {
+            connections: Arc::clone(&self.connections),
+            seeds: resolve::resolve(seeds, access, global.family(), None, |_| {}).await?,
+            name: self.name.clone(),
+        })
+    }
+
     /// All nodes that were named.
     pub(super) fn targets(&self) -> Vec<Target> {
         resolve::targets(&self.seeds).cloned().collect()
@@ -299,14 +320,24 @@ const YIELDING: Duration = Duration::from_secs(2);
 const NAME_PREFIX: &str = "redis-trib/";
 
 /// `redis-trib/create/ann@laptop/5f3a09c1`: who changes something, told apart by run. The name goes
-/// with the process.
-fn connection_name(command: &str) -> String {
+/// with the process. The journal, if there is one, names the same run.
+fn connection_name(command: &str, journal: Option<&Journal>) -> String {
+    let run = journal.map_or_else(run_id, |journal| journal.run().to_string());
+    format!("{NAME_PREFIX}{command}/{}/{run}", who())
+}
+
+/// A number for this run of the program.
+pub(super) fn run_id() -> String {
     use std::hash::{BuildHasher, Hasher, RandomState};
-    let run = RandomState::new().build_hasher().finish() as u32;
+    format!("{:08x}", RandomState::new().build_hasher().finish() as u32)
+}
+
+/// `ann@laptop`.
+pub(super) fn who() -> String {
     let user = whoami::username().unwrap_or_else(|_| "unknown".to_string());
     let host = whoami::hostname().unwrap_or_else(|_| "unknown".to_string());
     // CLIENT SETNAME takes printable ASCII without spaces.
-    let who: String = format!("{user}@{host}")
+    format!("{user}@{host}")
         .chars()
         .map(|c| {
             if c.is_ascii_graphic() && c != '/' {
@@ -316,6 +347,5 @@ fn connection_name(command: &str) -> String {
             }
         })
         .take(80)
-        .collect();
-    format!("{NAME_PREFIX}{command}/{who}/{run:08x}")
+        .collect()
 }

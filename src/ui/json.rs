@@ -5,13 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde::Serialize;
 
+use super::calls::Called;
 use super::condition::Row;
+use super::joining::JoiningView;
 use super::layout::{LayoutView, NodeName};
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
+use super::timeouts::{TimeoutSet, TimeoutsView};
 use super::verdict::{self, Totals};
 use crate::cluster::health::{Diagnosis, Finding};
 use crate::cluster::node::{Addr, NodeId};
@@ -175,6 +179,15 @@ enum Line {
         threshold: f64,
         masters: Vec<MasterShare>,
     },
+    /// Who is about to join.
+    Joining {
+        lead: String,
+        nodes: Vec<JoiningNode>,
+        libraries: usize,
+        warnings: Vec<String>,
+    },
+    /// So many have joined.
+    Added { nodes: usize },
     /// A part of the work begins.
     Phase { phase: &'static str },
     /// A wait goes on.
@@ -211,6 +224,25 @@ enum Line {
         to: String,
         failure: Option<String>,
     },
+    /// What cluster-node-timeout shall be, and is.
+    Timeouts {
+        timeout_ms: u64,
+        nodes: Vec<NodeTimeout>,
+    },
+    /// A node was told its new timeout.
+    TimeoutSet {
+        node: Name,
+        set: bool,
+        persisted: bool,
+        failure: Option<String>,
+    },
+    /// A node has answered a command, or has not.
+    Reply {
+        node: Name,
+        role: &'static str,
+        reply: Option<serde_json::Value>,
+        failure: Option<String>,
+    },
     /// The last line.
     Done { exit_code: u8, message: String },
 }
@@ -227,6 +259,23 @@ struct PlannedMove {
     reason: String,
 }
 
+/// A node that joins.
+#[derive(Debug, Serialize)]
+struct JoiningNode {
+    #[serde(flatten)]
+    node: Name,
+    /// What it becomes.
+    role: &'static str,
+    /// Id of the master that it will follow.
+    replicates: Option<String>,
+    /// `soft`, `hard`, or null where it joins as it is.
+    reset: Option<&'static str>,
+    /// Keys that it loses by that.
+    keys_lost: u64,
+    /// Slots that it gets.
+    slots: usize,
+}
+
 /// The memory of a node that takes slots, in bytes.
 #[derive(Debug, Serialize)]
 struct TargetMemory {
@@ -235,6 +284,14 @@ struct TargetMemory {
     used: u64,
     coming: u64,
     limit: Option<u64>,
+}
+
+/// The timeout of a node; null where it does not tell.
+#[derive(Debug, Serialize)]
+struct NodeTimeout {
+    #[serde(flatten)]
+    node: Name,
+    timeout_ms: Option<u64>,
 }
 
 /// A master's share: slots, keys or bytes.
@@ -375,6 +432,93 @@ pub(super) fn balance(out: &mut impl Write, view: &BalanceView) -> io::Result<()
             by: view.measure.word(),
             threshold: view.threshold,
             masters: masters.collect(),
+        },
+    )
+}
+
+/// The plan of `add-node`.
+pub(super) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Result<()> {
+    let nodes = view.nodes.iter().map(|joining| JoiningNode {
+        node: name(&joining.node),
+        role: joining.role().word(),
+        replicates: joining.follows.as_ref().map(|node| node.id.to_string()),
+        reset: joining.before.reset(),
+        keys_lost: joining.before.keys_lost(),
+        slots: joining.slots,
+    });
+    line(
+        out,
+        &Line::Joining {
+            lead: view.lead.to_string(),
+            nodes: nodes.collect(),
+            libraries: view.libraries,
+            warnings: view.warnings.iter().map(|w| plain(w)).collect(),
+        },
+    )
+}
+
+/// They have joined.
+pub(super) fn added(out: &mut impl Write, nodes: usize) -> io::Result<()> {
+    line(out, &Line::Added { nodes })
+}
+
+/// The plan of `set-timeout`.
+pub(super) fn timeouts(out: &mut impl Write, view: &TimeoutsView) -> io::Result<()> {
+    let nodes = view.nodes.iter().map(|timeout| NodeTimeout {
+        node: name(&timeout.node),
+        timeout_ms: timeout.now.as_ref().ok().copied().flatten().map(millis),
+    });
+    line(
+        out,
+        &Line::Timeouts {
+            timeout_ms: millis(view.wanted),
+            nodes: nodes.collect(),
+        },
+    )
+}
+
+/// What came of telling one node.
+pub(super) fn timeout_set(
+    out: &mut impl Write,
+    node: &NodeName,
+    outcome: &TimeoutSet,
+) -> io::Result<()> {
+    let failure = match outcome {
+        TimeoutSet::Persisted => None,
+        TimeoutSet::InForce(why) | TimeoutSet::Failed(why) => Some(plain(why)),
+    };
+    line(
+        out,
+        &Line::TimeoutSet {
+            node: name(node),
+            set: !matches!(outcome, TimeoutSet::Failed(_)),
+            persisted: *outcome == TimeoutSet::Persisted,
+            failure,
+        },
+    )
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What a node said to a command; `failure` says why it said nothing, or what it said is wrong.
+pub(super) fn called(
+    out: &mut impl Write,
+    called: &Called<'_>,
+    reply: Option<serde_json::Value>,
+) -> io::Result<()> {
+    let failure = match called.reply {
+        Ok(reply) => reply.error().map(plain),
+        Err(why) => Some(plain(why)),
+    };
+    line(
+        out,
+        &Line::Reply {
+            node: name(called.node),
+            role: called.role.word(),
+            reply,
+            failure,
         },
     )
 }

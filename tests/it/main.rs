@@ -3,23 +3,29 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(missing_docs)]
 
+mod add_node;
 mod apply;
 mod atomic;
 mod atomic_faults;
 mod bench_self;
+mod call;
 mod check;
 mod check_findings;
 mod check_input;
 mod check_scale;
+mod compat;
+mod completions;
 mod create;
 mod create_bad_input;
 mod create_names;
 mod create_resume;
 mod info;
+mod journal;
 mod rebalance;
 mod reshard;
 mod reshard_conflicts;
 mod reshard_data;
 mod reshard_faults;
 mod secrets;
+mod set_timeout;
 mod support;

@@ -99,6 +99,7 @@ pub(crate) struct Spec {
     tls: bool,
     /// Who the bench's own commands log in as.
     admin: Option<(Option<String>, String)>,
+    config_file: bool,
     args: Vec<String>,
 }
 
@@ -110,12 +111,19 @@ impl Spec {
             cluster: true,
             tls: false,
             admin: None,
+            config_file: false,
             args: Vec::new(),
         }
     }
 
     pub(crate) fn version(mut self, name: &str) -> Self {
         self.version = name.to_owned();
+        self
+    }
+
+    /// A configuration file of its own, empty at first: CONFIG REWRITE has where to write.
+    pub(crate) fn config_file(mut self) -> Self {
+        self.config_file = true;
         self
     }
 
@@ -462,6 +470,15 @@ fn command(spec: &Spec, port: u16, dir: &Path) -> Command {
     } else {
         Command::new(program)
     };
+    if spec.config_file {
+        let file = dir.join("server.conf");
+        File::options()
+            .create(true)
+            .append(true)
+            .open(&file)
+            .unwrap();
+        command.arg(file);
+    }
     let port = port.to_string();
     // A server built without TLS doesn't know tls-port.
     if spec.tls {

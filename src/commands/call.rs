@@ -1,0 +1,307 @@
+//! `redis-trib call NODE CMD ARG…`: one command to all nodes.
+
+mod danger;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::task::JoinSet;
+
+use self::danger::{Danger, Name};
+use super::session::{Credentials, Intent, Session};
+use super::signals::Signals;
+use super::{CommandResult, Stop};
+use crate::cli::{GlobalArgs, duration};
+use crate::cluster::node::{Addr, NodeId, Role};
+use crate::cluster::observation::Seen;
+use crate::cluster::topology::Topology;
+use crate::connections::{Connections, Target};
+use crate::discover;
+use crate::exit_code::ExitCode;
+use crate::resp::Resp;
+use crate::seed::Seed;
+use crate::ui::{Called, NodeName, Ui};
+
+/// Arguments of `call`.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Everything after CMD goes to the nodes as it is; options of redis-trib come before \
+    it.\nExit code 1 says that a node could not be asked, or answered with an error.\n\nExamples:\n  \
+    redis-trib call 10.0.0.3 CONFIG GET maxmemory\n  \
+    redis-trib call 10.0.0.3 --only-masters DBSIZE\n  \
+    redis-trib call 10.0.0.3 --serial --pause 5s --allow-dangerous BGREWRITEAOF"
+)]
+pub struct Args {
+    /// A node of the cluster.
+    #[arg(value_name = "NODE")]
+    node: Seed,
+    /// The command, and its arguments as they are.
+    #[arg(required = true, value_names = ["CMD", "ARG"], num_args = 1.., trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<OsString>,
+    /// Leave replicas out.
+    #[arg(long, conflicts_with = "only_replicas")]
+    only_masters: bool,
+    /// Leave masters out.
+    #[arg(long)]
+    only_replicas: bool,
+    /// One node after the other, also after one has failed.
+    #[arg(long)]
+    serial: bool,
+    /// Wait so long between two nodes.
+    #[arg(long, value_name = "TIME", requires = "serial", value_parser = duration)]
+    pause: Option<Duration>,
+    /// Send commands that the servers flag as dangerous or blocking, too.
+    #[arg(long)]
+    allow_dangerous: bool,
+}
+
+/// A member that is to be asked.
+struct Callee {
+    name: NodeName,
+    role: Role,
+    /// How it is reached; why it is not, in words.
+    reach: Result<Target, String>,
+}
+
+/// Sends a command to all nodes, and shows what each says to it.
+pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+    let words: Vec<&[u8]> = args.command.iter().map(|word| word.as_bytes()).collect();
+    let name = Name::of(&words);
+    if name.has_no_reply() {
+        return Err(Stop::usage(anyhow!(
+            "{} has no reply that could be waited for: use redis-cli on one node",
+            name
+        )));
+    }
+    let seeds = [args.node.clone()];
+    let credentials = Credentials::read(global, ui, &seeds).await?;
+    let open = |intent| {
+        Session::with(&credentials, global, &seeds, intent, |what| {
+            ui.waiting(what)
+        })
+    };
+    let mut session = open(Intent::Read).await?;
+    let callees = callees(&session, &args, ui).await?;
+    let danger = match name.only_tells() {
+        true => Danger::None,
+        false => danger(&session, &callees, &name, args.allow_dangerous).await?,
+    };
+    if danger != Danger::None {
+        refuse_without_flag(&args, &name, danger)?;
+    }
+    if danger == Danger::Dangerous {
+        // Now we change something, and others shall see us.
+        session = open(Intent::Change("call")).await?;
+        let masters = callees.iter().filter(|callee| callee.role == Role::Master);
+        let masters = masters.filter_map(|callee| callee.reach.as_ref().ok());
+        session.refuse_others(masters).await?;
+    }
+    ui.calling(&name.to_string())?;
+    let failed = match args.serial {
+        true => one_by_one(&session, ui, &args, &callees).await?,
+        false => side_by_side(&session, ui, &args, &callees).await?,
+    };
+    ui.all_called(failed, callees.len())?;
+    Ok(match failed {
+        0 => ExitCode::Done,
+        _ => ExitCode::Unhealthy,
+    })
+}
+
+fn refuse_without_flag(args: &Args, name: &Name, danger: Danger) -> Result<(), Stop> {
+    let what = match danger {
+        _ if args.allow_dangerous => return Ok(()),
+        Danger::None => return Ok(()),
+        Danger::Blocking => "may block its connection",
+        Danger::Dangerous => "is flagged as dangerous by the servers",
+    };
+    Err(Stop::not_confirmed(anyhow!(
+        "{} {what}: --allow-dangerous, before the command, sends it all the same; nothing was sent",
+        name
+    )))
+}
+
+/// The members that are meant, in the order in which people read them. Ghosts, which have no address
+/// or never joined, are none.
+async fn callees(session: &Session, args: &Args, ui: &Ui) -> Result<Vec<Callee>, Stop> {
+    let found = discover::find(&session.connections, &session.targets()).await?;
+    let topology = Topology::of(&found.observation);
+    let mut ghosts: Vec<NodeId> = Vec::new();
+    let mut callees = Vec::new();
+    for member in topology.reading_order() {
+        let Some(node) = found.observation.nodes.get(&member.id) else {
+            continue;
+        };
+        let reach = match &node.seen {
+            Seen::Report(_) => found.target_of(node).ok_or("no address".to_string()),
+            Seen::Silent(_) if member.standing.handshake > 0 => {
+                ghosts.push(member.id);
+                continue;
+            }
+            Seen::Silent(why) => Err(why.clone()),
+            Seen::Stranger(other) => Err(format!("another node, {}, answers there", other.short())),
+            Seen::NoAddress => {
+                ghosts.push(member.id);
+                continue;
+            }
+        };
+        let is_meant = match member.role {
+            Role::Master => !args.only_replicas,
+            Role::Replica => !args.only_masters,
+        };
+        if is_meant {
+            callees.push(Callee {
+                name: NodeName {
+                    id: member.id,
+                    addr: node.addr().cloned().unwrap_or_else(|| Addr::new("?", 0)),
+                    zone: None,
+                },
+                role: member.role,
+                reach,
+            });
+        }
+    }
+    if !ghosts.is_empty() {
+        let ghosts: Vec<String> = ghosts.iter().map(|id| id.short()).collect();
+        ui.warn(&format!(
+            "not asked, since they never joined or have no address: {}",
+            ghosts.join(", ")
+        ));
+    }
+    if callees.is_empty() {
+        return Err(Stop::refused(anyhow!(
+            "the cluster has no {}: there is nobody to ask",
+            if args.only_replicas {
+                "replicas"
+            } else {
+                "masters"
+            }
+        )));
+    }
+    Ok(callees)
+}
+
+/// The worst that any of the nodes says about the command.
+async fn danger(
+    session: &Session,
+    callees: &[Callee],
+    name: &Name,
+    is_allowed: bool,
+) -> Result<Danger, Stop> {
+    let mut asking = JoinSet::new();
+    for callee in callees {
+        if let Ok(target) = callee.reach.clone() {
+            let connections = Arc::clone(&session.connections);
+            let names = name.both();
+            asking.spawn(async move {
+                let client = connections.errand(&target).await?;
+                client.command_flags(&names).await
+            });
+        }
+    }
+    let mut worst = Danger::None;
+    for answer in asking.join_all().await {
+        match answer {
+            Ok(flags) => worst = worst.max(name.danger(&flags)),
+            // Not everybody may ask.
+            Err(_) if is_allowed => worst = Danger::Dangerous,
+            Err(error) => {
+                return Err(Stop::not_confirmed(anyhow!(
+                    "it can't be told whether {} is dangerous ({error}): --allow-dangerous, before \
+                     the command, sends it all the same; nothing was sent",
+                    name
+                )));
+            }
+        }
+    }
+    Ok(worst)
+}
+
+/// Shown in order, each as soon as all before it have answered.
+async fn side_by_side(
+    session: &Session,
+    ui: &Ui,
+    args: &Args,
+    callees: &[Callee],
+) -> Result<usize, Stop> {
+    let words = Arc::new(args.command.clone());
+    let mut calling = JoinSet::new();
+    for (i, callee) in callees.iter().enumerate() {
+        let reach = callee.reach.clone();
+        let connections = Arc::clone(&session.connections);
+        let words = Arc::clone(&words);
+        calling.spawn(async move { (i, call(&connections, reach, &words).await) });
+    }
+    let mut failed = 0;
+    let mut early = BTreeMap::new();
+    let mut waiting = callees.iter().enumerate();
+    let mut next = waiting.next();
+    while let Some(Ok((i, reply))) = calling.join_next().await {
+        early.insert(i, reply);
+        while let Some((i, callee)) = next
+            && let Some(reply) = early.remove(&i)
+        {
+            failed += show(ui, callee, &reply)?;
+            next = waiting.next();
+        }
+    }
+    Ok(failed)
+}
+
+async fn one_by_one(
+    session: &Session,
+    ui: &Ui,
+    args: &Args,
+    callees: &[Callee],
+) -> Result<usize, Stop> {
+    let mut signals = Signals::listen()?;
+    let mut failed = 0;
+    for (i, callee) in callees.iter().enumerate() {
+        let work = async {
+            if let (1.., Some(pause)) = (i, args.pause) {
+                tokio::time::sleep(pause).await;
+            }
+            call(&session.connections, callee.reach.clone(), &args.command).await
+        };
+        let reply = tokio::select! {
+            biased;
+            signal = signals.next() => {
+                return Err(Stop::interrupted(anyhow!(
+                    "interrupted ({signal}): {i} of {} nodes were asked; {} was next, or has just been \
+                     asked",
+                    callees.len(),
+                    callee.name
+                )));
+            }
+            reply = work => reply,
+        };
+        failed += show(ui, callee, &reply)?;
+    }
+    Ok(failed)
+}
+
+async fn call(
+    connections: &Connections,
+    reach: Result<Target, String>,
+    words: &[OsString],
+) -> Result<Resp, String> {
+    let target = reach?;
+    let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+    let reply = async { connections.errand(&target).await?.call(&words).await };
+    reply.await.map_err(|error| error.fault.to_string())
+}
+
+/// 1 for a reply that is none, or an error.
+fn show(ui: &Ui, callee: &Callee, reply: &Result<Resp, String>) -> Result<usize, Stop> {
+    ui.called(&Called {
+        node: &callee.name,
+        role: callee.role,
+        reply,
+    })?;
+    let is_fine = reply.as_ref().is_ok_and(|reply| reply.error().is_none());
+    Ok(usize::from(!is_fine))
+}
