@@ -80,7 +80,7 @@ pub(super) async fn choices(
         let facts = PairFacts {
             source: &source.facts,
             target: &target.facts,
-            hindrance: hindrance(session, cluster, pair, &slots, source, target).await?,
+            hindrance: hindrance(session, cluster, pair, slots, source, target).await?,
         };
         match choose(args.strategy, throttled, &facts) {
             Ok(choice) => {
