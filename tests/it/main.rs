@@ -5,6 +5,8 @@
 
 mod add_node;
 mod apply;
+mod atomic;
+mod atomic_faults;
 mod bench_self;
 mod call;
 mod check;
