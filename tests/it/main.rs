@@ -15,6 +15,7 @@ mod check_findings;
 mod check_input;
 mod check_scale;
 mod compat;
+mod compat_members;
 mod completions;
 mod create;
 mod create_bad_input;
