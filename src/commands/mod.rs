@@ -3,12 +3,16 @@
 
 pub mod add_node;
 pub mod apply;
+pub mod backup;
 pub mod call;
 pub mod check;
+pub mod completions;
 pub mod create;
 pub mod failover;
 pub mod info;
 mod joining;
+pub(crate) mod journal;
+pub mod man;
 mod moving;
 pub mod rebalance;
 mod recruit;

@@ -23,7 +23,7 @@ use crate::cluster::node::{Addr, NodeId, Takeover};
 use crate::cluster::parse::{MasterLink, OpenSlot, Product};
 use crate::cluster::slot::{SlotRange, SlotSet};
 use crate::cluster::topology::Standing;
-use crate::event::{Event, LaneEvent};
+use crate::event::{Event, LaneEvent, Unit};
 use crate::exit_code::ExitCode;
 
 /// A range of slots, both ends included: `[0, 5460]`.
@@ -168,9 +168,9 @@ enum Line {
         masters: Vec<Shard>,
         warnings: Vec<String>,
     },
-    /// What is about to move.
+    /// What is about to move: `atomic`, `keys` or `mixed`.
     Moves {
-        strategy: String,
+        strategy: &'static str,
         moves: Vec<PlannedMove>,
         targets: Vec<TargetMemory>,
     },
@@ -212,6 +212,15 @@ enum Line {
         ready: usize,
         total: usize,
     },
+    /// How far work in many small parts is.
+    Progress {
+        phase: &'static str,
+        /// `keys` or `bytes`.
+        unit: &'static str,
+        done: u64,
+        /// Null where nobody knows.
+        total: Option<u64>,
+    },
     /// A master was given its slots.
     SlotsAdded { node: String, slots: Vec<Range> },
     /// A replica was told its master.
@@ -227,6 +236,12 @@ enum Line {
         from: String,
         to: String,
         slots: usize,
+    },
+    /// A job of the servers failed, and is begun again.
+    JobAgain {
+        from: String,
+        to: String,
+        why: String,
     },
     /// A lane is over.
     LaneEnded {
@@ -263,6 +278,10 @@ struct PlannedMove {
     from: Name,
     to: Name,
     slots: Vec<Range>,
+    /// `atomic` or `keys`.
+    strategy: &'static str,
+    /// Why, in words.
+    reason: String,
 }
 
 /// A node that joins.
@@ -403,6 +422,8 @@ pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
         from: name(&one.from),
         to: name(&one.to),
         slots: ranges(&one.slots),
+        strategy: one.how.word(),
+        reason: plain(one.how.reason()),
     });
     let targets = view.targets.iter().map(|memory| TargetMemory {
         node: name(&memory.node),
@@ -413,7 +434,7 @@ pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
     line(
         out,
         &Line::Moves {
-            strategy: plain(&view.strategy),
+            strategy: view.strategy(),
             moves: moves.collect(),
             targets: targets.collect(),
         },
@@ -590,6 +611,11 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                     to,
                     slots: *moved,
                 },
+                LaneEvent::Again { why } => Line::JobAgain {
+                    from,
+                    to,
+                    why: plain(why),
+                },
                 LaneEvent::Ended { failure } => Line::LaneEnded {
                     from,
                     to,
@@ -599,6 +625,15 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                 LaneEvent::Keys { .. } => return Ok(()),
             }
         }
+        Event::Amount(amount) => Line::Progress {
+            phase: amount.phase.word(),
+            unit: match amount.unit {
+                Unit::Keys => "keys",
+                Unit::Bytes => "bytes",
+            },
+            done: amount.done,
+            total: amount.total,
+        },
         Event::Replicates { replica, master } => Line::Replicates {
             replica: replica.to_string(),
             master: master.to_string(),
@@ -614,7 +649,7 @@ pub(super) fn done(out: &mut impl Write, code: ExitCode, message: &str) -> io::R
     line(out, &Line::Done { exit_code, message })
 }
 
-fn line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
+pub(super) fn line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, document)?;
     writeln!(out)
 }

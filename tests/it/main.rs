@@ -5,6 +5,9 @@
 
 mod add_node;
 mod apply;
+mod atomic;
+mod atomic_faults;
+mod backup;
 mod bench_self;
 mod call;
 mod check;
@@ -12,12 +15,15 @@ mod check_findings;
 mod check_input;
 mod check_scale;
 mod compat;
+mod compat_members;
+mod completions;
 mod create;
 mod create_bad_input;
 mod create_names;
 mod create_resume;
 mod failover;
 mod info;
+mod journal;
 mod rebalance;
 mod reshard;
 mod reshard_conflicts;

@@ -63,7 +63,8 @@ pub struct Info {
     pub evicted_keys: Option<u64>,
     /// The link to its master, of a replica.
     pub master_link: Option<MasterLink>,
-    /// How many bytes of its master's stream it has, of a replica; how many there are, of a master.
+    /// How far it is in the history of writes: a master has written so many bytes of it, a replica
+    /// has carried them out.
     pub replication_offset: Option<u64>,
     /// Replicas that this node sees in state `online`.
     pub online_replicas: usize,
