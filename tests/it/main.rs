@@ -7,6 +7,7 @@ mod add_node;
 mod apply;
 mod atomic;
 mod atomic_faults;
+mod backup;
 mod bench_self;
 mod call;
 mod check;
