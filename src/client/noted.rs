@@ -21,11 +21,12 @@ pub(super) enum Told {
     Hidden,
 }
 
-/// Sent with changes, and none themselves: they hold for our connection only, or wait.
-const NO_CHANGES: [&str; 8] = [
+/// Sent with changes, and none themselves: they hold for our connection only, wait, or look.
+const NO_CHANGES: [&str; 9] = [
     "ASKING",
     "AUTH",
     "CLIENT SETNAME",
+    "CLUSTER GETSLOTMIGRATIONS",
     "EXEC",
     "MULTI",
     "READONLY",

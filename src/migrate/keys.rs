@@ -8,7 +8,7 @@ use super::conflict::{Comparison, Verdict};
 use super::lane::{Ends, Halt, LAG_WITHIN, WINDOW_KEYS};
 use super::pace::Pace;
 use super::throttle::Throttle;
-use super::{BYTES_PER_SECOND, End, Lag, OnBigKey, OnConflict, Options, StopSignal, key_of};
+use super::{BYTES_PER_SECOND, End, Lag, OnBigKey, OnConflict, Options, StopSignal, barrier_key};
 use crate::client::{ClientError, Existing, Keep, MigrateFault, Migrated, Migration};
 use crate::cluster::parse::clean;
 use crate::cluster::slot::{Slot, SlotSet};
@@ -331,12 +331,12 @@ impl Movers {
             return Ok(());
         };
         self.unconfirmed += more;
-        let replicas = ends.replicas_of_target.len();
+        let replicas = ends.replicas();
         if replicas == 0 || self.unconfirmed < most / 2 {
             return Ok(());
         }
         let slots = [slot].into_iter().collect();
-        let Some(key) = key_of("redis-trib:barrier:", &slots) else {
+        let Some(key) = barrier_key(&slots) else {
             return Ok(());
         };
         let target = &ends.target;

@@ -14,6 +14,10 @@
 //! A window is some slots that go through this together, in few round trips: closing one window and
 //! opening the next travel in the same pipelines. Before each, both ends are looked at: a node that
 //! restarted or changed its role since does not know what it promised, and the lane stops.
+//!
+//! A lane of jobs, which the servers carry out by themselves, is told of in `atomic`.
+
+mod atomic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,8 +27,9 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::keys::Movers;
 use super::pace::Pace;
+use super::schedule::{Way, Work};
 use super::throttle::Throttle;
-use super::{End, Lag, OnBigKey, Options, Standing, StopSignal, key_of};
+use super::{End, Lag, OnBigKey, Options, Standing, StopSignal, barrier_key};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{
@@ -93,6 +98,9 @@ pub(super) enum Halt {
     /// A key stands in the way.
     #[error("{0}")]
     Key(String),
+    /// A job of the servers did not do what it should.
+    #[error("{0}")]
+    Job(String),
     /// The user does not want to wait for the windows in hand.
     #[error("stopped with slots in hand")]
     Dropped,
@@ -111,7 +119,7 @@ pub(super) struct Ends {
     /// The same of the target.
     target_databases: Vec<u32>,
     /// Replicas that the target sees online.
-    pub(super) replicas_of_target: Vec<OnlineReplica>,
+    replicas_of_target: Vec<OnlineReplica>,
     /// The same of the source.
     replicas_of_source: Vec<OnlineReplica>,
     /// Whether the target has a maxmemory.
@@ -127,6 +135,13 @@ enum Claiming {
     Each,
     /// In one transaction, and then it tells every other node.
     Together,
+}
+
+impl Ends {
+    /// How many replicas the target sees online.
+    pub(super) fn replicas(&self) -> usize {
+        self.replicas_of_target.len()
+    }
 }
 
 /// Slots that go together, with how many keys the source has in each.
@@ -178,16 +193,22 @@ impl Lane {
         let _ = self.events.send(Event::Lane { lane, event });
     }
 
-    pub(super) async fn run(mut self, slots: Vec<Slot>) -> Report {
+    pub(super) async fn run(mut self, work: Work) -> Report {
+        let Work { way, slots } = work;
         let all: SlotSet = slots.iter().copied().collect();
         self.tell(LaneEvent::Started { slots: slots.len() });
         let failure = match self.connect().await {
             Ok(mut ends) => {
-                let moved = self.move_all(&mut ends, slots).await;
+                let moved = match way {
+                    Way::Keys => self.move_all(&mut ends, slots).await,
+                    Way::Atomic(product) => self.move_in_jobs(&mut ends, product, slots).await,
+                };
                 match moved {
                     Ok(()) => None,
                     Err(halt) => {
-                        self.tidy(&mut ends).await;
+                        if way == Way::Keys {
+                            self.tidy(&mut ends).await;
+                        }
                         Some(halt.to_string())
                     }
                 }
@@ -549,28 +570,28 @@ impl Lane {
         owned: &SlotSet,
         closing: &SlotSet,
     ) -> Result<(), Halt> {
-        if ends.replicas_of_target.is_empty() || closing.is_empty() {
+        if ends.replicas() == 0 || closing.is_empty() {
             return Ok(());
         }
-        let Some(key) = key_of("redis-trib:barrier:", closing) else {
+        let Some(key) = barrier_key(closing) else {
             return Ok(());
         };
         let confirmed = ends
             .target
-            .wait_after_write(&key, ends.replicas_of_target.len(), REPLICAS_WITHIN)
+            .wait_after_write(&key, ends.replicas(), REPLICAS_WITHIN)
             .await?;
-        if confirmed >= ends.replicas_of_target.len() as u64 {
+        if confirmed >= ends.replicas() as u64 {
             return Ok(());
         }
         // One may have gone since it was counted.
         self.look(ends, owned, closing).await?;
-        if confirmed >= ends.replicas_of_target.len() as u64 {
+        if confirmed >= ends.replicas() as u64 {
             return Ok(());
         }
         Err(Halt::Changed(format!(
             "{confirmed} of the {} replicas of {} have what was moved, after {} s: look at the \
              others, and go on when they have caught up",
-            ends.replicas_of_target.len(),
+            ends.replicas(),
             self.target,
             REPLICAS_WITHIN.as_secs()
         )))

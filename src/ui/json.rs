@@ -167,9 +167,9 @@ enum Line {
         masters: Vec<Shard>,
         warnings: Vec<String>,
     },
-    /// What is about to move.
+    /// What is about to move: `atomic`, `keys` or `mixed`.
     Moves {
-        strategy: String,
+        strategy: &'static str,
         moves: Vec<PlannedMove>,
         targets: Vec<TargetMemory>,
     },
@@ -212,6 +212,12 @@ enum Line {
         to: String,
         slots: usize,
     },
+    /// A job of the servers failed, and is begun again.
+    JobAgain {
+        from: String,
+        to: String,
+        why: String,
+    },
     /// A lane is over.
     LaneEnded {
         from: String,
@@ -247,6 +253,10 @@ struct PlannedMove {
     from: Name,
     to: Name,
     slots: Vec<Range>,
+    /// `atomic` or `keys`.
+    strategy: &'static str,
+    /// Why, in words.
+    reason: String,
 }
 
 /// A node that joins.
@@ -387,6 +397,8 @@ pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
         from: name(&one.from),
         to: name(&one.to),
         slots: ranges(&one.slots),
+        strategy: one.how.word(),
+        reason: plain(one.how.reason()),
     });
     let targets = view.targets.iter().map(|memory| TargetMemory {
         node: name(&memory.node),
@@ -397,7 +409,7 @@ pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
     line(
         out,
         &Line::Moves {
-            strategy: plain(&view.strategy),
+            strategy: view.strategy(),
             moves: moves.collect(),
             targets: targets.collect(),
         },
@@ -542,6 +554,11 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                     from,
                     to,
                     slots: *moved,
+                },
+                LaneEvent::Again { why } => Line::JobAgain {
+                    from,
+                    to,
+                    why: plain(why),
                 },
                 LaneEvent::Ended { failure } => Line::LaneEnded {
                     from,

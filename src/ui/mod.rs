@@ -41,14 +41,14 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
 use crate::compat::Manner;
-use crate::event::Event;
+use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
 
 pub use calls::Called;
 pub use joining::{Before, JoiningNode, JoiningView};
 pub use layout::{LayoutView, NodeName, PlannedShard};
-pub use moments::{help, usage_error, wrong_line};
-pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
+pub use moments::{text, usage_error, wrong_line};
+pub use moves::{BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
 pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
@@ -361,6 +361,13 @@ impl Ui {
             let _ = self.result(|out| json::event(out, event));
         }
         self.progress().event(event);
+        if let Event::Lane {
+            event: LaneEvent::Again { why },
+            ..
+        } = event
+        {
+            self.warn(&format!("{why}; trying again"));
+        }
     }
 
     /// The end of a command that changes a cluster, said on standard output; in JSON the last line.

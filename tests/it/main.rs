@@ -5,6 +5,8 @@
 
 mod add_node;
 mod apply;
+mod atomic;
+mod atomic_faults;
 mod bench_self;
 mod call;
 mod check;
@@ -12,6 +14,7 @@ mod check_findings;
 mod check_input;
 mod check_scale;
 mod compat;
+mod completions;
 mod create;
 mod create_bad_input;
 mod create_names;

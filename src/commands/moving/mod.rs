@@ -1,8 +1,10 @@
 //! What every command shares that moves slots: from a plan of moves to moved slots.
 
 mod args;
+mod choice;
 mod cluster;
 mod ends;
+mod jobs;
 mod open;
 mod rest;
 mod show;
@@ -19,19 +21,22 @@ use super::session::{Alone, Session};
 use super::signals::Signals;
 use super::{CommandResult, Stop};
 use crate::cluster::health::Diagnosis;
-use crate::cluster::slot::{Slot, SlotSet};
+use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Pair, Phase};
 use crate::exit_code::ExitCode;
+use crate::migrate::schedule::{Way, Work};
 use crate::migrate::{self, Outcome, StopSignal};
 use crate::plan::Plan;
 use crate::plan::file::inverse;
 use crate::ui::Ui;
+use choice::choices;
 use ends::{ends, node_timeout, try_logins};
 use rest::{agree, rest, tell_skipped};
 use show::{refuse_full_targets, view, warn_of_valkey_9};
 
 pub(super) use args::MoveArgs;
 pub(super) use cluster::{Cluster, healthy, name};
+pub(super) use jobs::at_rest;
 pub(super) use open::{Finished, finish_open, may_offer};
 pub(super) use show::save;
 
@@ -67,9 +72,10 @@ async fn carry_out_part(
     part: Part,
 ) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
-    let view = view(diagnosis, plan);
+    let choices = choices(session, args, cluster, plan, part).await?;
+    let view = view(diagnosis, plan, &choices);
     ui.moves(&view)?;
-    warn_of_valkey_9(ui, cluster, plan);
+    warn_of_valkey_9(ui, cluster, &choices);
     if part == Part::Last {
         if let Some(file) = &args.plan_out {
             save("--plan-out", file, plan)?;
@@ -97,16 +103,20 @@ async fn carry_out_part(
     let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
     let mut ends = ends(cluster, plan)?;
-    try_logins(session, ui, diagnosis, plan, &mut ends, &options).await?;
+    try_logins(session, ui, diagnosis, &choices, &mut ends, &options).await?;
 
-    let moves: BTreeMap<Pair, Vec<Slot>> = plan
+    let moves: BTreeMap<Pair, Work> = plan
         .moves()
         .map(|one| {
             let pair = Pair {
                 from: one.from,
                 to: one.to,
             };
-            (pair, one.slots.iter().collect())
+            let work = Work {
+                way: choices.get(&pair).map_or(Way::Keys, |choice| choice.way),
+                slots: one.slots.iter().collect(),
+            };
+            (pair, work)
         })
         .collect();
     let (events, mut told) = mpsc::unbounded_channel();
