@@ -64,6 +64,9 @@ pub struct Info {
     pub evicted_keys: Option<u64>,
     /// The link to its master, of a replica.
     pub master_link: Option<MasterLink>,
+    /// How far it is in the history of writes: a master has written so many bytes of it, a replica
+    /// has carried them out.
+    pub replication_offset: Option<u64>,
     /// Replicas that this node sees in state `online`.
     pub online_replicas: Vec<OnlineReplica>,
     /// Replicas that are still to get their copy from this node, in any other state.
@@ -176,6 +179,8 @@ impl Info {
             maxmemory: number("maxmemory"),
             evicted_keys: number("evicted_keys"),
             master_link,
+            replication_offset: number("slave_repl_offset")
+                .or_else(|| number("master_repl_offset")),
             online_replicas: online.into_iter().map(|one| one.replica).collect(),
             copying_replicas: copying.into_iter().map(|one| one.replica.addr).collect(),
             availability_zone: word("availability_zone"),
