@@ -1,6 +1,7 @@
 //! Clients at work on a cluster: each writes new keys, and waits until a replica has them (WAIT). What was
 //! acknowledged must still be there afterwards.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -29,13 +30,15 @@ struct Client {
 
 impl Client {
     fn connection(&mut self, port: u16) -> redis::RedisResult<&mut redis::Connection> {
-        if !self.connections.contains_key(&port) {
-            let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
-            let connection = client.get_connection_with_timeout(Duration::from_millis(300))?;
-            connection.set_read_timeout(Some(Duration::from_millis(1500)))?;
-            self.connections.insert(port, connection);
+        match self.connections.entry(port) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
+                let connection = client.get_connection_with_timeout(Duration::from_millis(300))?;
+                connection.set_read_timeout(Some(Duration::from_millis(1500)))?;
+                Ok(new.insert(connection))
+            }
         }
-        Ok(self.connections.get_mut(&port).unwrap())
     }
 
     /// SET, and how many replicas have it; a redirection is followed once, next time.
