@@ -27,6 +27,7 @@ mod prometheus;
 mod prompt;
 mod table;
 mod timeouts;
+mod transfer;
 mod verdict;
 
 #[cfg(test)]
@@ -54,6 +55,7 @@ pub use moves::{BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, 
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
 pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
+pub use transfer::{FailedKey, FailedKeys, TransferPlan, TransferView};
 
 use moments::Waiting;
 use paint::{Paint, Tone, plain};
