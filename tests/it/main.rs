@@ -29,6 +29,7 @@ mod reshard;
 mod reshard_conflicts;
 mod reshard_data;
 mod reshard_faults;
+mod reshard_limits;
 mod restore;
 mod secrets;
 mod set_timeout;
