@@ -28,6 +28,7 @@ mod prompt;
 mod succession;
 mod table;
 mod timeouts;
+mod transfer;
 mod verdict;
 
 #[cfg(test)]
@@ -56,6 +57,7 @@ pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
 pub use succession::{Succeeded, SuccessionView};
 pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
+pub use transfer::{FailedKey, FailedKeys, TransferPlan, TransferView};
 
 use moments::Waiting;
 use paint::{Paint, Tone, plain};
