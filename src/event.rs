@@ -21,6 +21,8 @@ pub enum Event {
         /// Nodes that must be.
         total: usize,
     },
+    /// Work whose parts are too small to be told one by one.
+    Amount(Amount),
     /// A master was given its slots.
     SlotsAdded {
         /// The master.
@@ -42,6 +44,28 @@ pub enum Event {
         /// What.
         event: LaneEvent,
     },
+}
+
+/// How far some work is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amount {
+    /// What for.
+    pub phase: Phase,
+    /// What is counted.
+    pub unit: Unit,
+    /// How much is done.
+    pub done: u64,
+    /// How much there is, where that is known.
+    pub total: Option<u64>,
+}
+
+/// What an amount is an amount of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Keys.
+    Keys,
+    /// Bytes.
+    Bytes,
 }
 
 /// A pair of nodes between which slots move.
@@ -73,6 +97,11 @@ pub enum LaneEvent {
         /// How many.
         moved: usize,
     },
+    /// A job of the servers failed, and is begun again.
+    Again {
+        /// Why, in words.
+        why: String,
+    },
     /// It is over.
     Ended {
         /// Why before its time, in words.
@@ -91,6 +120,8 @@ pub struct Tally {
     pub longest_call: Duration,
     /// The longest that one slot was open.
     pub longest_open: Duration,
+    /// The longest that one job of the servers took.
+    pub longest_job: Duration,
 }
 
 impl Tally {
@@ -100,6 +131,7 @@ impl Tally {
         self.bytes += other.bytes;
         self.longest_call = self.longest_call.max(other.longest_call);
         self.longest_open = self.longest_open.max(other.longest_open);
+        self.longest_job = self.longest_job.max(other.longest_job);
     }
 }
 
@@ -120,10 +152,18 @@ pub enum Phase {
     Join,
     /// Replicas are told their masters.
     Replicate,
+    /// A replica takes over from its master.
+    TakeOver,
     /// Slots move from node to node.
     Move,
     /// What nodes say of slots and of each other is put right.
     Mend,
+    /// Nodes send all of their data, which are kept.
+    Fetch,
+    /// Files are read and held against what they should be.
+    Verify,
+    /// Keys come from elsewhere.
+    Copy,
     /// Until all nodes agree about slots and roles.
     Agree,
     /// Until every node says `cluster_state:ok` and every replica has its copy.
@@ -141,8 +181,12 @@ impl Phase {
             Self::Meet => "meet",
             Self::Join => "join",
             Self::Replicate => "replicate",
+            Self::TakeOver => "take-over",
             Self::Move => "move",
             Self::Mend => "mend",
+            Self::Fetch => "fetch",
+            Self::Verify => "verify",
+            Self::Copy => "copy",
             Self::Agree => "agree",
             Self::Usable => "usable",
         }

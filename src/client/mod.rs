@@ -12,17 +12,20 @@
 //!
 //! Commands are sent as they are to this one node: nothing is redirected or tried again.
 
+mod atomic;
 mod call;
 mod connect;
 mod error;
 mod membership;
 mod noted;
+mod replication;
 mod reply;
 mod slots;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transfer;
 mod values;
 
 use std::collections::BTreeMap;
@@ -37,12 +40,15 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+pub use atomic::{AtomicCommands, JobEnd, Side, SlotJob};
 pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
-pub use membership::{Libraries, Library, Reset, Takeover};
+pub use membership::{Libraries, Library, Reset};
+pub use replication::Snapshot;
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
+pub use transfer::{Asking, Dumped, Expiry, ExpiryQuestion, Manner, RestoreFault, Restoring};
 pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};

@@ -3,6 +3,8 @@
 //! A node's words are hostile until proven otherwise: a reply of another shape than the command's
 //! is an error that names the command, and text loses every character that could steer a terminal.
 
+use std::collections::BTreeMap;
+
 use redis::Value;
 
 use super::error::Fault;
@@ -29,7 +31,19 @@ impl Reply {
 
     /// Why the server refused the command, if it did.
     pub(super) fn refusal(&self) -> Option<Fault> {
+        self.refusal_in(&self.value)
+    }
+
+    /// The same for one command of a transaction, of which this is EXEC's reply.
+    pub(super) fn refusal_of(&self, nth: usize) -> Option<Fault> {
         match &self.value {
+            Value::Array(values) => self.refusal_in(values.get(nth)?),
+            value => self.refusal_in(value),
+        }
+    }
+
+    fn refusal_in(&self, value: &Value) -> Option<Fault> {
+        match value {
             Value::ServerError(error) => Some(Fault::of_server(
                 self.command,
                 error.code(),
@@ -151,6 +165,18 @@ impl Reply {
         }
     }
 
+    /// Which elements of an array are something: COMMAND INFO has nil for what it does not know.
+    pub(super) fn known(self) -> Result<Vec<bool>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Array(values) => Ok(values
+                .into_iter()
+                .map(|value| matches!(value, Value::Array(fields) if !fields.is_empty()))
+                .collect()),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
     /// What EXEC brings: a reply for each of the commands of that name.
     pub(super) fn replies(self, name: &'static str) -> Result<Vec<Reply>, Fault> {
         let command = self.command;
@@ -159,6 +185,63 @@ impl Reply {
                 .into_iter()
                 .map(|value| Reply::new(name, value))
                 .collect()),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// An array of records: names and values in turn (RESP2), or maps. Values are texts, cleaned,
+    /// and numbers; others are left out.
+    pub(super) fn records(self) -> Result<Vec<BTreeMap<String, String>>, Fault> {
+        let command = self.command;
+        let malformed = || Fault::Malformed { command };
+        let Value::Array(records) = self.value()? else {
+            return Err(malformed());
+        };
+        let record = |record: Value| {
+            let pairs: Vec<(Value, Value)> = match record {
+                Value::Map(pairs) => pairs,
+                Value::Array(fields) => {
+                    let mut fields = fields.into_iter();
+                    std::iter::from_fn(|| Some((fields.next()?, fields.next()?))).collect()
+                }
+                _ => return Err(malformed()),
+            };
+            let mut fields = BTreeMap::new();
+            for (name, value) in pairs {
+                let name = text_of(name).ok_or_else(malformed)?;
+                let value = match value {
+                    Value::Int(number) => Some(number.to_string()),
+                    value => text_of(value),
+                };
+                fields.extend(value.map(|value| (name, value)));
+            }
+            Ok(fields)
+        };
+        records.into_iter().map(record).collect()
+    }
+
+    /// A cursor, and byte strings.
+    pub(super) fn scanned(self) -> Result<(u64, Vec<Vec<u8>>), Fault> {
+        let command = self.command;
+        let malformed = || Fault::Malformed { command };
+        let Value::Array(parts) = self.value()? else {
+            return Err(malformed());
+        };
+        let [cursor, keys] = <[Value; 2]>::try_from(parts).map_err(|_| malformed())?;
+        let cursor = text_of(cursor).and_then(|text| text.parse().ok());
+        let keys = Self::new(command, keys).byte_strings()?;
+        Ok((cursor.ok_or_else(malformed)?, keys))
+    }
+
+    /// What EXEC answers to one command that counts; `None` where nothing was done.
+    pub(super) fn executed_count(self) -> Result<Option<u64>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Nil => Ok(None),
+            Value::Array(mut replies) if replies.len() == 1 => {
+                let only = replies.pop().unwrap_or(Value::Nil);
+                Self::new(command, only).count().map(Some)
+            }
             _ => Err(Fault::Malformed { command }),
         }
     }

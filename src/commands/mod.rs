@@ -3,11 +3,14 @@
 
 pub mod add_node;
 pub mod apply;
+pub mod backup;
 pub mod call;
 pub mod check;
 pub mod completions;
 pub mod create;
+pub mod failover;
 pub mod fix;
+pub mod import;
 pub mod info;
 mod joining;
 pub(crate) mod journal;
@@ -17,9 +20,12 @@ mod moving;
 pub mod rebalance;
 mod recruit;
 pub mod reshard;
+pub mod restore;
 mod session;
 pub mod set_timeout;
 mod signals;
+mod succession;
+mod transferring;
 mod zones;
 
 use std::net::Ipv6Addr;

@@ -90,13 +90,14 @@ fn percent(text: &str) -> Result<f64, String> {
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("rebalance")).await?;
-    if args.finish_open {
+    if args.finish_open || moving::may_offer(ui, &args.moving) {
         let finished = moving::finish_open(&session, ui, &args.moving).await?;
         if finished == Finished::OnlyShown {
             return Ok(ExitCode::Done);
         }
     }
     let cluster = moving::healthy(&session).await?;
+    let cluster = moving::at_rest(&session, ui, &args.moving, cluster).await?;
     let request = Request {
         masters: cluster.owners(),
         weights: weights(&args, &cluster)?,

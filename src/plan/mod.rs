@@ -10,6 +10,7 @@ pub mod fix;
 pub mod membership;
 pub mod rebalance;
 pub mod reshard;
+pub mod succession;
 
 mod affinity;
 mod apportion;

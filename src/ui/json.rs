@@ -16,14 +16,15 @@ use super::layout::{LayoutView, NodeName};
 use super::mend::{MendLine, MendView};
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
+use super::succession::{Succeeded, SuccessionView};
 use super::timeouts::{TimeoutSet, TimeoutsView};
 use super::verdict::{self, Totals};
 use crate::cluster::health::{Diagnosis, Finding};
-use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::node::{Addr, NodeId, Takeover};
 use crate::cluster::parse::{MasterLink, OpenSlot, Product};
 use crate::cluster::slot::{SlotRange, SlotSet};
 use crate::cluster::topology::Standing;
-use crate::event::{Event, LaneEvent};
+use crate::event::{Event, LaneEvent, Unit};
 use crate::exit_code::ExitCode;
 
 /// A range of slots, both ends included: `[0, 5460]`.
@@ -168,9 +169,9 @@ enum Line {
         masters: Vec<Shard>,
         warnings: Vec<String>,
     },
-    /// What is about to move.
+    /// What is about to move: `atomic`, `keys` or `mixed`.
     Moves {
-        strategy: String,
+        strategy: &'static str,
         moves: Vec<PlannedMove>,
         targets: Vec<TargetMemory>,
     },
@@ -200,6 +201,21 @@ enum Line {
         #[serde(flatten)]
         mend: Mend,
     },
+    /// Who is about to take over.
+    Succession {
+        replica: Name,
+        master: Name,
+        slots: Vec<Range>,
+        how: &'static str,
+        bytes_behind: Option<u64>,
+    },
+    /// It has; writes were held for so long at most.
+    FailedOver {
+        replica: Name,
+        master: Name,
+        slots: Vec<Range>,
+        held_ms: u64,
+    },
     /// A part of the work begins.
     Phase { phase: &'static str },
     /// A wait goes on.
@@ -207,6 +223,15 @@ enum Line {
         phase: &'static str,
         ready: usize,
         total: usize,
+    },
+    /// How far work in many small parts is.
+    Progress {
+        phase: &'static str,
+        /// `keys` or `bytes`.
+        unit: &'static str,
+        done: u64,
+        /// Null where nobody knows.
+        total: Option<u64>,
     },
     /// A master was given its slots.
     SlotsAdded { node: String, slots: Vec<Range> },
@@ -223,6 +248,12 @@ enum Line {
         from: String,
         to: String,
         slots: usize,
+    },
+    /// A job of the servers failed, and is begun again.
+    JobAgain {
+        from: String,
+        to: String,
+        why: String,
     },
     /// A lane is over.
     LaneEnded {
@@ -274,6 +305,10 @@ struct PlannedMove {
     from: Name,
     to: Name,
     slots: Vec<Range>,
+    /// `atomic` or `keys`.
+    strategy: &'static str,
+    /// Why, in words.
+    reason: String,
 }
 
 /// A node that joins.
@@ -414,6 +449,8 @@ pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
         from: name(&one.from),
         to: name(&one.to),
         slots: ranges(&one.slots),
+        strategy: one.how.word(),
+        reason: plain(one.how.reason()),
     });
     let targets = view.targets.iter().map(|memory| TargetMemory {
         node: name(&memory.node),
@@ -424,7 +461,7 @@ pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
     line(
         out,
         &Line::Moves {
-            strategy: plain(&view.strategy),
+            strategy: view.strategy(),
             moves: moves.collect(),
             targets: targets.collect(),
         },
@@ -468,6 +505,37 @@ pub(super) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Result<()
             nodes: nodes.collect(),
             libraries: view.libraries,
             warnings: view.warnings.iter().map(|w| plain(w)).collect(),
+        },
+    )
+}
+
+/// The plan of `failover`.
+pub(super) fn succession(out: &mut impl Write, view: &SuccessionView) -> io::Result<()> {
+    line(
+        out,
+        &Line::Succession {
+            replica: name(&view.replica),
+            master: name(&view.master),
+            slots: ranges(&view.slots),
+            how: match view.how {
+                Takeover::Planned => "planned",
+                Takeover::Force => "force",
+                Takeover::Takeover => "takeover",
+            },
+            bytes_behind: view.behind,
+        },
+    )
+}
+
+/// The replica has taken over.
+pub(super) fn succeeded(out: &mut impl Write, succeeded: &Succeeded) -> io::Result<()> {
+    line(
+        out,
+        &Line::FailedOver {
+            replica: name(&succeeded.replica),
+            master: name(&succeeded.master),
+            slots: ranges(&succeeded.slots),
+            held_ms: millis(succeeded.held),
         },
     )
 }
@@ -598,6 +666,11 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                     to,
                     slots: *moved,
                 },
+                LaneEvent::Again { why } => Line::JobAgain {
+                    from,
+                    to,
+                    why: plain(why),
+                },
                 LaneEvent::Ended { failure } => Line::LaneEnded {
                     from,
                     to,
@@ -607,6 +680,15 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                 LaneEvent::Keys { .. } => return Ok(()),
             }
         }
+        Event::Amount(amount) => Line::Progress {
+            phase: amount.phase.word(),
+            unit: match amount.unit {
+                Unit::Keys => "keys",
+                Unit::Bytes => "bytes",
+            },
+            done: amount.done,
+            total: amount.total,
+        },
         Event::Replicates { replica, master } => Line::Replicates {
             replica: replica.to_string(),
             master: master.to_string(),
@@ -622,7 +704,7 @@ pub(super) fn done(out: &mut impl Write, code: ExitCode, message: &str) -> io::R
     line(out, &Line::Done { exit_code, message })
 }
 
-fn line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
+pub(super) fn line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, document)?;
     writeln!(out)
 }

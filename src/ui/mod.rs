@@ -7,6 +7,7 @@
 //! A reader that goes away (`redis-trib check … | head -1`) is no error: what it would have read is
 //! dropped, the work goes on, and the exit code is the work's.
 
+mod backup;
 mod calls;
 mod classic;
 mod condition;
@@ -25,8 +26,10 @@ mod password;
 mod progress;
 mod prometheus;
 mod prompt;
+mod succession;
 mod table;
 mod timeouts;
+mod transfer;
 mod verdict;
 
 #[cfg(test)]
@@ -42,18 +45,21 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
 use crate::compat::Manner;
-use crate::event::Event;
+use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
 
+pub use backup::{BackupView, Fetched, ShardView};
 pub use calls::Called;
 pub use joining::{Before, JoiningNode, JoiningView};
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use mend::{MendLine, MendView};
 pub use moments::{text, usage_error, wrong_line};
-pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
+pub use moves::{BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
+pub use succession::{Succeeded, SuccessionView};
 pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
+pub use transfer::{FailedKey, FailedKeys, TransferPlan, TransferView};
 
 use moments::Waiting;
 use paint::{Paint, Tone, plain};
@@ -363,6 +369,13 @@ impl Ui {
             let _ = self.result(|out| json::event(out, event));
         }
         self.progress().event(event);
+        if let Event::Lane {
+            event: LaneEvent::Again { why },
+            ..
+        } = event
+        {
+            self.warn(&format!("{why}; trying again"));
+        }
     }
 
     /// The end of a command that changes a cluster, said on standard output; in JSON the last line.

@@ -8,12 +8,14 @@ use anyhow::anyhow;
 use super::look::Ward;
 use super::{Job, Memory, Mended, words};
 use crate::cluster::node::NodeId;
-use crate::cluster::slot::{Slot, SlotSet};
+use crate::cluster::slot::SlotSet;
 use crate::commands::Stop;
 use crate::commands::moving::{Worked, ends, node_timeout, try_logins, work};
 use crate::commands::signals::Signals;
 use crate::event::Pair;
-use crate::migrate::{AfterFailure, End, Options, Task};
+use crate::migrate::schedule::{Way, Work};
+use crate::migrate::strategy::Choice;
+use crate::migrate::{AfterFailure, End, Options};
 use crate::plan::Plan;
 use crate::plan::fix::{FixPlan, Mend, Remedy};
 
@@ -26,11 +28,11 @@ pub(super) async fn carry_out(
     mended: &mut Mended,
     signals: &mut Signals,
 ) -> Result<(), Stop> {
-    for task in [Task::Move, Task::Gather, Task::Purge] {
+    for way in [Way::Keys, Way::Gather, Way::Purge] {
         let remedies: Vec<&Remedy> = plan
             .remedies
             .iter()
-            .filter(|remedy| lane(remedy.mend).is_some_and(|(of, _)| of == task))
+            .filter(|remedy| lane(remedy.mend).is_some_and(|(of, _)| of == way))
             .collect();
         if remedies.is_empty() {
             continue;
@@ -41,16 +43,16 @@ pub(super) async fn carry_out(
                 memory.tried.insert(remedy.mend);
             }
         }
-        run(job, ward, task, &remedies, memory, mended, signals).await?;
+        run(job, ward, way, &remedies, memory, mended, signals).await?;
     }
     Ok(())
 }
 
-fn lane(mend: Mend) -> Option<(Task, Pair)> {
+fn lane(mend: Mend) -> Option<(Way, Pair)> {
     match mend {
-        Mend::Finish { from, to } => Some((Task::Move, Pair { from, to })),
-        Mend::Gather { from, to } => Some((Task::Gather, Pair { from, to })),
-        Mend::Purge { from, to } => Some((Task::Purge, Pair { from, to })),
+        Mend::Finish { from, to } => Some((Way::Keys, Pair { from, to })),
+        Mend::Gather { from, to } => Some((Way::Gather, Pair { from, to })),
+        Mend::Purge { from, to } => Some((Way::Purge, Pair { from, to })),
         _ => None,
     }
 }
@@ -58,14 +60,14 @@ fn lane(mend: Mend) -> Option<(Task, Pair)> {
 async fn run(
     job: &Job<'_>,
     ward: &Ward,
-    task: Task,
+    way: Way,
     remedies: &[&Remedy],
     memory: &mut Memory,
     mended: &mut Mended,
     signals: &mut Signals,
 ) -> Result<(), Stop> {
     let options = Arc::new(Options {
-        on_conflict: job.on_conflict.in_lane(task == Task::Move),
+        on_conflict: job.on_conflict.in_lane(way == Way::Keys),
         conflict_flag: "--on-conflict owner|other",
         after_failure: AfterFailure::KeepGoing,
         ..job
@@ -73,15 +75,16 @@ async fn run(
             .options(node_timeout(job.session, &ward.cluster).await)
     });
     let mut reached = BTreeMap::new();
-    let mut moves: BTreeMap<Pair, Vec<Slot>> = BTreeMap::new();
+    let mut moves: BTreeMap<Pair, Work> = BTreeMap::new();
     for remedy in remedies {
         let Some((_, pair)) = lane(remedy.mend) else {
             continue;
         };
-        match ready(job, ward, pair, &remedy.slots, &options).await {
+        match ready(job, ward, (pair, way), &remedy.slots, &options).await {
             Ok(ends) => {
                 reached.extend(ends);
-                moves.insert(pair, remedy.slots.iter().collect());
+                let slots = remedy.slots.iter().collect();
+                moves.insert(pair, Work { way, slots });
             }
             // One pair that can't is no reason for the others not to.
             Err(why) => {
@@ -92,16 +95,7 @@ async fn run(
     }
     let Worked {
         outcome, stopped, ..
-    } = work(
-        job.session,
-        job.ui,
-        &options,
-        &reached,
-        task,
-        moves,
-        signals,
-    )
-    .await;
+    } = work(job.session, job.ui, &options, &reached, moves, signals).await;
     mended.keys += outcome.tally.keys;
     for remedy in remedies {
         let done = lane(remedy.mend).and_then(|(_, pair)| outcome.moved.get(&pair));
@@ -145,7 +139,7 @@ async fn run(
 async fn ready(
     job: &Job<'_>,
     ward: &Ward,
-    pair: Pair,
+    (pair, way): (Pair, Way),
     slots: &SlotSet,
     options: &Options,
 ) -> Result<BTreeMap<NodeId, End>, String> {
@@ -162,7 +156,16 @@ async fn ready(
     let plan = Plan::of_moves([((pair.from, pair.to), slots.clone())].into());
     let told = |stop: Stop| format!("{:#}", stop.error);
     let mut ends = ends(&ward.cluster, &plan).map_err(told)?;
-    let tried = try_logins(job.session, ward.diagnosis(), &plan, &mut ends, options);
+    let reason = String::new();
+    let choices = [(pair, Choice { way, reason })].into();
+    let tried = try_logins(
+        job.session,
+        job.ui,
+        ward.diagnosis(),
+        &choices,
+        &mut ends,
+        options,
+    );
     tried.await.map_err(told)?;
     Ok(ends)
 }

@@ -5,13 +5,21 @@ use std::time::Duration;
 
 use crate::cli::duration;
 use crate::migrate::schedule::Limits;
-use crate::migrate::{AfterFailure, OnBigKey, OnConflict, Options, Rate};
+use crate::migrate::strategy::Strategy;
+use crate::migrate::{AfterFailure, Lag, OnBigKey, OnConflict, Options, Rate};
 
 /// How slots are moved.
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct MoveArgs {
+    /// Whether the servers move slots by themselves, at once (atomic), or we move them key by key.
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = MOVING)]
+    pub(super) strategy: Strategy,
+    /// How long the servers may take for one job, before it is called off [default: 60 s, and 1 s
+    /// for each 4 MiB].
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
+    job_deadline: Option<Duration>,
     #[command(flatten)]
-    pace: PaceArgs,
+    pub(super) pace: PaceArgs,
     /// What becomes of a key that has different values on both ends.
     #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = MOVING)]
     on_conflict: OnConflict,
@@ -60,15 +68,20 @@ pub(in crate::commands) struct PaceArgs {
     /// How many slots a pair of nodes has open at a time.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = MOVING)]
     max_open_slots: u16,
-    /// No more than so many keys (5000) or bytes (10MiB) in a second, in all.
+    /// No more than so many keys (5000) or bytes (10MiB) in a second, in all: key by key only.
     #[arg(long, value_name = "N|SIZE", value_parser = rate, help_heading = MOVING)]
-    rate: Option<Rate>,
-    /// Keys above this size are big.
+    pub(super) rate: Option<Rate>,
+    /// Keys above this size are big, and so are those that would hold their servers for more than half
+    /// of cluster-node-timeout (at 24 MiB/s).
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = MOVING)]
     big_key: u64,
     /// What becomes of slots with big keys.
     #[arg(long, value_name = "WHAT", default_value = "refuse", help_heading = MOVING)]
     on_big_key: OnBigKey,
+    /// How far replicas of either end may stay behind, in bytes (64MiB) or since they were last heard of
+    /// (5s); the move waits for them, for a minute at most.
+    #[arg(long, value_name = "SIZE|TIME", default_value = "64MiB", value_parser = lag, help_heading = MOVING)]
+    max_replica_lag: Lag,
     /// How long the slots in hand may take after Ctrl-C.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration, help_heading = MOVING)]
     stop_deadline: Duration,
@@ -108,6 +121,17 @@ fn rate(text: &str) -> Result<Rate, String> {
     }
 }
 
+/// `64MiB` or `5s`.
+fn lag(text: &str) -> Result<Lag, String> {
+    match (size(text), duration(text)) {
+        (Ok(bytes), _) => Ok(Lag::Bytes(bytes)),
+        (_, Ok(time)) => Ok(Lag::Time(time)),
+        _ => Err(format!(
+            "{text:?} is neither a size nor a time: write it with its unit, as 64MiB or 5s"
+        )),
+    }
+}
+
 impl MoveArgs {
     /// How `migrate` is to go about it.
     pub(super) fn options(&self, node_timeout: Duration) -> Options {
@@ -122,6 +146,7 @@ impl MoveArgs {
             } else {
                 AfterFailure::Stop
             },
+            job_deadline: self.job_deadline,
             ..self.pace.options(node_timeout)
         }
     }
@@ -144,8 +169,11 @@ impl PaceArgs {
             conflict_flag: "--on-conflict source|target",
             big_key: self.big_key,
             on_big_key: self.on_big_key,
+            node_timeout,
+            max_replica_lag: self.max_replica_lag,
             after_failure: AfterFailure::Stop,
             stop_deadline: self.stop_deadline,
+            job_deadline: None,
         }
     }
 }

@@ -12,8 +12,12 @@ use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::commands::Stop;
 use crate::commands::session::Session;
-use crate::migrate::{self, End, Options};
+use crate::event::Pair;
+use crate::migrate::schedule::Way;
+use crate::migrate::strategy::Choice;
+use crate::migrate::{self, End, Options, Trial};
 use crate::plan::Plan;
+use crate::ui::Ui;
 
 /// cluster-node-timeout where CONFIG is denied: the servers' default.
 const NODE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -63,31 +67,36 @@ pub(in crate::commands) fn ends(
 
 /// Tries the login that MIGRATE will use, through the very path: a key of a slot that the target
 /// neither owns nor imports is answered with MOVED by one that took the login. (NOKEY proves
-/// nothing, since MIGRATE looks for the keys before it connects.)
+/// nothing, since MIGRATE looks for the keys before it connects.) Pairs that move slots in jobs of
+/// the servers need none.
 pub(in crate::commands) async fn try_logins(
     session: &Session,
+    ui: &Ui,
     diagnosis: &Diagnosis,
-    plan: &Plan,
+    choices: &BTreeMap<Pair, Choice>,
     ends: &mut BTreeMap<NodeId, End>,
     options: &Options,
 ) -> Result<(), Stop> {
     for end in ends.values_mut() {
-        let client = session.connections.client(&end.target).await?;
+        let client = session.connections.client(&end.target).await;
+        let client = client.map_err(Stop::refused)?;
         if client.login_outcome() == LoginOutcome::NoPasswordNeeded {
             // AUTH would be an error there, though the keys arrive.
             end.login = Login::default();
         }
     }
     let open = diagnosis.topology.open_set();
-    for one in plan.moves() {
-        let (Some(source), Some(target)) = (ends.get(&one.from), ends.get(&one.to)) else {
+    let is_job = |way| matches!(way, Way::Atomic(_));
+    let by_key = choices.iter().filter(|(_, choice)| !is_job(choice.way));
+    for (pair, _) in by_key {
+        let (Some(source), Some(target)) = (ends.get(&pair.from), ends.get(&pair.to)) else {
             continue;
         };
         // Any key of the source will do, but for those of open slots: the target takes these.
-        let owned = diagnosis.topology.members.get(&one.from);
+        let owned = diagnosis.topology.members.get(&pair.from);
         let slots = owned.map_or_else(SlotSet::new, |member| member.slots.difference(&open));
         // Nor will one that both claim.
-        let taker = diagnosis.topology.members.get(&one.to);
+        let taker = diagnosis.topology.members.get(&pair.to);
         let slots = taker.map_or(slots.clone(), |member| slots.difference(&member.slots));
         let tried = migrate::try_login(
             session.connections.as_ref(),
@@ -96,8 +105,12 @@ pub(in crate::commands) async fn try_logins(
             &slots,
             options,
         );
-        if let Err(error) = tried.await {
-            return Err(Stop::refused(explain_login(source, target, &error)));
+        match tried.await {
+            Ok(Trial::Passed) => {}
+            Ok(Trial::Impossible(why)) => ui.warn(&format!(
+                "whether {target} takes the login that {source} sends keys with could not be tried: {why}"
+            )),
+            Err(error) => return Err(Stop::refused(explain_login(source, target, &error))),
         }
     }
     Ok(())

@@ -1,8 +1,10 @@
 //! What every command shares that moves slots: from a plan of moves to moved slots.
 
 mod args;
+mod choice;
 mod cluster;
 mod ends;
+mod jobs;
 mod open;
 mod rest;
 mod show;
@@ -20,20 +22,23 @@ use super::signals::Signals;
 use super::{CommandResult, Stop};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
-use crate::cluster::slot::{Slot, SlotSet};
+use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Pair, Phase};
 use crate::exit_code::ExitCode;
-use crate::migrate::{self, End, Options, Outcome, StopSignal, Task};
+use crate::migrate::schedule::{Way, Work};
+use crate::migrate::{self, End, Options, Outcome, StopSignal};
 use crate::plan::Plan;
 use crate::plan::file::inverse;
 use crate::ui::Ui;
+use choice::choices;
 use rest::{agree, rest, tell_skipped};
 use show::{refuse_full_targets, view, warn_of_valkey_9};
 
 pub(super) use args::{MoveArgs, PaceArgs};
 pub(super) use cluster::{Cluster, healthy, name};
 pub(super) use ends::{ends, node_timeout, try_logins};
-pub(super) use open::{Finished, finish_open};
+pub(super) use jobs::at_rest;
+pub(super) use open::{Finished, finish_open, may_offer};
 pub(super) use show::save;
 
 /// How long all nodes may take to agree after the last slot.
@@ -68,9 +73,10 @@ async fn carry_out_part(
     part: Part,
 ) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
-    let view = view(diagnosis, plan);
+    let choices = choices(session, args, cluster, plan, part).await?;
+    let view = view(diagnosis, plan, &choices);
     ui.moves(&view)?;
-    warn_of_valkey_9(ui, cluster, plan);
+    warn_of_valkey_9(ui, cluster, &choices);
     if part == Part::Last {
         if let Some(file) = &args.plan_out {
             save("--plan-out", file, plan)?;
@@ -83,7 +89,7 @@ async fn carry_out_part(
     if args.dry_run {
         return Ok(ExitCode::Done);
     }
-    consent(ui, args, diagnosis).await?;
+    consent(ui, args, diagnosis, part).await?;
     let masters: Vec<_> = diagnosis
         .topology
         .masters()
@@ -98,29 +104,24 @@ async fn carry_out_part(
     let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
     let mut ends = ends(cluster, plan)?;
-    try_logins(session, diagnosis, plan, &mut ends, &options).await?;
+    try_logins(session, ui, diagnosis, &choices, &mut ends, &options).await?;
 
-    let moves: BTreeMap<Pair, Vec<Slot>> = plan
+    let moves: BTreeMap<Pair, Work> = plan
         .moves()
         .map(|one| {
             let pair = Pair {
                 from: one.from,
                 to: one.to,
             };
-            (pair, one.slots.iter().collect())
+            let work = Work {
+                way: choices.get(&pair).map_or(Way::Keys, |choice| choice.way),
+                slots: one.slots.iter().collect(),
+            };
+            (pair, work)
         })
         .collect();
     let mut signals = Signals::listen()?;
-    let worked = work(
-        session,
-        ui,
-        &options,
-        &ends,
-        Task::Move,
-        moves,
-        &mut signals,
-    )
-    .await;
+    let worked = work(session, ui, &options, &ends, moves, &mut signals).await;
     let Worked {
         outcome,
         took,
@@ -141,19 +142,14 @@ async fn carry_out_part(
         "{}",
         rest(args, part, cluster, &outcome, moved, interrupted)
     );
-    ui.stopped(
-        if interrupted {
-            ExitCode::Interrupted
-        } else {
-            ExitCode::Partial
-        },
-        &error,
-    )?;
-    Err(if interrupted {
-        Stop::interrupted(error)
-    } else {
-        Stop::partial(error)
-    })
+    let code = match interrupted {
+        true => ExitCode::Interrupted,
+        // A lane that could not even begin.
+        false if !outcome.touched && part == Part::Last => ExitCode::Refused,
+        false => ExitCode::Partial,
+    };
+    ui.stopped(code, &error)?;
+    Err(Stop { code, error })
 }
 
 /// What lanes came to.
@@ -172,8 +168,7 @@ pub(super) async fn work(
     ui: &Ui,
     options: &Arc<Options>,
     ends: &BTreeMap<NodeId, End>,
-    task: Task,
-    moves: BTreeMap<Pair, Vec<Slot>>,
+    moves: BTreeMap<Pair, Work>,
     signals: &mut Signals,
 ) -> Worked {
     let (events, mut told) = mpsc::unbounded_channel();
@@ -183,7 +178,7 @@ pub(super) async fn work(
         let _ = events.send(Event::Phase(Phase::Move));
         let events = events;
         let connections = &session.connections;
-        migrate::run(task, moves, ends, connections, options, &events, &stop).await
+        migrate::run(moves, ends, connections, options, &events, &stop).await
     };
     let show = async {
         while let Some(event) = told.recv().await {
@@ -220,7 +215,7 @@ async fn heed_signals(ui: &Ui, signals: &mut Signals, stop: &StopSignal, deadlin
     std::future::pending().await
 }
 
-async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis) -> Result<(), Stop> {
+async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis, part: Part) -> Result<(), Stop> {
     if args.yes {
         return Ok(());
     }
@@ -229,6 +224,12 @@ async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis) -> Result<(), 
         diagnosis.topology.members.len(),
         diagnosis.observation.name(diagnosis.observation.lead)
     );
-    let question = "Do you want to proceed with the proposed reshard plan?";
-    super::consent(ui, question, &about).await
+    let question = match part {
+        Part::First => {
+            let open = diagnosis.topology.open_set();
+            format!("Slots {open} are open: moves that were cut off. Finish them first?")
+        }
+        Part::Last => "Do you want to proceed with the proposed reshard plan?".to_string(),
+    };
+    super::consent(ui, &question, &about).await
 }
