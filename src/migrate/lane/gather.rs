@@ -37,7 +37,7 @@ impl Lane {
             }
             let window = self.offer(ends, window).await?;
             let batches = movers.prepare(ends, &window).await?;
-            let (batches, big) = batches.without_big_keys(self.options.big_key);
+            let (batches, big) = batches.without_big_keys(self.options.big());
             if let Some(big) = big
                 && self.options.on_big_key != OnBigKey::Move
             {
