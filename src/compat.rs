@@ -83,7 +83,10 @@ pub enum Wrong {
     #[error("--cluster stands there twice: one command at a time")]
     Twice,
     /// `--cluster-something` that nobody knows.
-    #[error("{0} is no option of redis-cli --cluster: --cluster help lists them")]
+    #[error(
+        "{0} is no option of redis-cli --cluster: --cluster help lists them (values are words of \
+         their own)"
+    )]
     Option(String),
     /// An option at the end that wants a value.
     #[error("{0} needs a value")]
@@ -254,7 +257,9 @@ fn redis_cli(program: OsString, words: &[OsString], consent: Consent) -> Result<
             Some(meaning) => gathered.take(command, meaning, &mut left)?,
             None => match word.to_str() {
                 Some(text) if text.starts_with("--cluster-") => {
-                    return Err(Wrong::Option(text.to_string()));
+                    // What stands behind `=` may be a password.
+                    let name = text.split('=').next().unwrap_or_default();
+                    return Err(Wrong::Option(name.to_string()));
                 }
                 _ => gathered.rest.push(word.clone()),
             },
@@ -299,7 +304,7 @@ fn command_of(words: &[OsString]) -> Result<Option<Command>, Wrong> {
             command = Some(match Command::of(named) {
                 Some(command) => Some(command),
                 None if named.eq_ignore_ascii_case("help") => None,
-                None => return Err(Wrong::Command(named.to_string_lossy().into_owned())),
+                None => return Err(Wrong::Command(shown(&named.to_string_lossy()))),
             });
         } else if let Some(meaning) = word.to_str().and_then(options::meaning)
             && meaning.takes_value()
@@ -524,6 +529,14 @@ fn in_our_words(command: Command, words: Vec<OsString>) -> Result<Vec<OsString>,
             _ => Ok(word),
         })
         .collect()
+}
+
+/// A word that is wrong where it stands; an address may hold a password.
+fn shown(word: &str) -> String {
+    match word.rsplit_once('@') {
+        Some((_, host)) => format!("***@{host}"),
+        None => word.to_string(),
+    }
 }
 
 /// The peers take `host:port@bus`, as CLUSTER NODES writes it, and IPv6 without brackets.
