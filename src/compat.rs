@@ -277,8 +277,8 @@ fn redis_cli(program: OsString, words: &[OsString], consent: Consent) -> Result<
     }
     ours.append(&mut gathered.options);
     ours.extend(command.unasked(consent).iter().map(OsString::from));
-    if command == Command::Import && !gathered.copy {
-        ours.push("--move".into());
+    if command == Command::Import {
+        ours.extend(import(gathered.copy, &ours));
     }
     if let Some(node) = gathered.missing_node(command) {
         gathered.rest.insert(0, node);
@@ -482,7 +482,10 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<Reading, Wrong
     }
     ours.extend(command.unasked(Consent::Open).iter().map(OsString::from));
     match command {
-        Command::Import if !copy => ours.push("--move".into()),
+        Command::Import => {
+            let said: Vec<OsString> = ours.iter().chain(&rest).cloned().collect();
+            ours.extend(import(copy, &said));
+        }
         // It shut the node down, where redis-cli resets it.
         Command::DelNode => ours.push("--shutdown".into()),
         _ => {}
@@ -493,6 +496,18 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<Reading, Wrong
         words: ours,
         manner,
     })
+}
+
+/// The peers' import deletes what it has copied, and stops at a key that is there already.
+fn import(copy: bool, said: &[OsString]) -> Vec<OsString> {
+    let mut options = Vec::new();
+    if !copy {
+        options.push("--move".into());
+    }
+    if !said.iter().any(|word| word == "--replace") {
+        options.push("--on-conflict=abort".into());
+    }
+    options
 }
 
 /// The peers take out a replica that is its master's last one without a word. (Not even that flag
