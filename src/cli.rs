@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
 use crate::commands::{
-    CommandResult, apply, call, check, create, info, rebalance, reshard, set_timeout,
+    CommandResult, apply, call, check, create, del_node, info, rebalance, reshard, set_timeout,
 };
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
@@ -54,6 +54,8 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Carry out a saved plan, or the rest of one that was cut off.
     Apply(apply::Args),
+    /// Remove nodes from a cluster: replicas, masters, dead ones, ghosts.
+    DelNode(del_node::Args),
     /// Send one command to all nodes.
     Call(call::Args),
     /// Set cluster-node-timeout on all nodes.
@@ -82,6 +84,7 @@ impl Cli {
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
             Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
+            Command::DelNode(args) => del_node::run(&self.global, ui, args).await,
             Command::Call(args) => call::run(&self.global, ui, args).await,
             Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
         }

@@ -35,6 +35,11 @@ pub enum Event {
         /// Its master.
         master: NodeId,
     },
+    /// A node has left.
+    Left {
+        /// The node, by the id that it had.
+        node: NodeId,
+    },
     /// Something happened in a lane.
     Lane {
         /// Between whom.
@@ -118,6 +123,8 @@ pub enum Phase {
     Replicate,
     /// Slots move from node to node.
     Move,
+    /// Nodes are forgotten by the others, and forget them.
+    Leave,
     /// Until all nodes agree about slots and roles.
     Agree,
     /// Until every node says `cluster_state:ok` and every replica has its copy.
@@ -134,6 +141,7 @@ impl Phase {
             Self::Join => "join",
             Self::Replicate => "replicate",
             Self::Move => "move",
+            Self::Leave => "leave",
             Self::Agree => "agree",
             Self::Usable => "usable",
         }

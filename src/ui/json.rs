@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::calls::Called;
 use super::condition::Row;
 use super::layout::{LayoutView, NodeName};
+use super::leaving::LeavingView;
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
 use super::timeouts::{TimeoutSet, TimeoutsView};
@@ -190,6 +191,13 @@ enum Line {
     SlotsAdded { node: String, slots: Vec<Range> },
     /// A replica was told its master.
     Replicates { replica: String, master: String },
+    /// Who is about to leave, and which replicas get other masters.
+    Leaving {
+        nodes: Vec<LeavingNode>,
+        replicas: Vec<GivenReplica>,
+    },
+    /// A node has left the cluster.
+    Left { node: String },
     /// Slots begin to move from one node to another.
     LaneStarted {
         from: String,
@@ -247,6 +255,27 @@ struct TargetMemory {
     used: u64,
     coming: u64,
     limit: Option<u64>,
+}
+
+/// A node that leaves.
+#[derive(Debug, Serialize)]
+struct LeavingNode {
+    #[serde(flatten)]
+    node: Name,
+    role: &'static str,
+    /// Slots that it gives away before.
+    slots: usize,
+    /// False where it does not answer: the others forget it.
+    reachable: bool,
+}
+
+/// A replica that gets another master.
+#[derive(Debug, Serialize)]
+struct GivenReplica {
+    #[serde(flatten)]
+    node: Name,
+    /// Id of the master that it will follow.
+    replicates: String,
 }
 
 /// The timeout of a node; null where it does not tell.
@@ -397,6 +426,27 @@ pub(super) fn balance(out: &mut impl Write, view: &BalanceView) -> io::Result<()
     )
 }
 
+/// The plan of `del-node`.
+pub(super) fn leaving(out: &mut impl Write, view: &LeavingView) -> io::Result<()> {
+    let nodes = view.leavers.iter().map(|leaver| LeavingNode {
+        node: name(&leaver.node),
+        role: leaver.role.word(),
+        slots: leaver.slots,
+        reachable: leaver.answers,
+    });
+    let replicas = view.given.iter().map(|(replica, to)| GivenReplica {
+        node: name(replica),
+        replicates: to.id.to_string(),
+    });
+    line(
+        out,
+        &Line::Leaving {
+            nodes: nodes.collect(),
+            replicas: replicas.collect(),
+        },
+    )
+}
+
 /// The plan of `set-timeout`.
 pub(super) fn timeouts(out: &mut impl Write, view: &TimeoutsView) -> io::Result<()> {
     let nodes = view.nodes.iter().map(|timeout| NodeTimeout {
@@ -499,6 +549,9 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                 LaneEvent::Keys { .. } => return Ok(()),
             }
         }
+        Event::Left { node } => Line::Left {
+            node: node.to_string(),
+        },
         Event::Replicates { replica, master } => Line::Replicates {
             replica: replica.to_string(),
             master: master.to_string(),

@@ -13,6 +13,7 @@ mod grid;
 mod json;
 mod lanes;
 mod layout;
+mod leaving;
 mod moments;
 mod moves;
 mod nagios;
@@ -33,6 +34,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::cluster::health::Diagnosis;
@@ -42,6 +44,7 @@ use crate::exit_code::ExitCode;
 
 pub use calls::Called;
 pub use layout::{LayoutView, NodeName, PlannedShard};
+pub use leaving::{Leaver, LeavingView};
 pub use moments::usage_error;
 pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
@@ -148,6 +151,8 @@ pub struct Ui {
     told_nagios: OnceLock<Status>,
     /// What was said last about a wait.
     waiting: Mutex<Option<Waiting>>,
+    /// Whether the stream of events has had its last line.
+    ended: AtomicBool,
 }
 
 /// How results look, settled.
@@ -262,6 +267,7 @@ impl Ui {
             progress: Mutex::new(Progress::new(look)),
             told_nagios: OnceLock::new(),
             waiting: Mutex::default(),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -317,6 +323,7 @@ impl Ui {
             ExitCode::Done => self.progress().finish(),
             _ => self.progress().abandon(),
         }
+        self.ended.store(true, Ordering::Relaxed);
         self.result(|out| match self.format {
             Format::Json => json::done(out, code, message),
             _ if message.is_empty() => Ok(()),

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode as ProcessExitCode;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
@@ -141,10 +142,13 @@ impl Ui {
         Ok(())
     }
 
-    /// A command that changes a cluster was stopped; `main` says why. In JSON that is the last line.
+    /// A command that changes a cluster was stopped; `main` says why. In JSON that is the last line,
+    /// where a part of the command has not said it already.
     pub fn stopped(&self, code: ExitCode, error: &anyhow::Error) -> io::Result<()> {
         match self.format {
-            Format::Json => self.done(code, &format!("{error:#}")),
+            Format::Json if !self.ended.load(Ordering::Relaxed) => {
+                self.done(code, &format!("{error:#}"))
+            }
             _ => Ok(()),
         }
     }

@@ -85,7 +85,7 @@ impl Progress {
                 self.waiting(ready, total);
             }
             // The plan has said both.
-            Event::SlotsAdded { .. } | Event::Replicates { .. } => {}
+            Event::SlotsAdded { .. } | Event::Replicates { .. } | Event::Left { .. } => {}
             Event::Lane { lane, ref event } => self.lane(lane, event),
         }
     }
@@ -230,6 +230,10 @@ fn classic(phase: Phase) -> Display {
             say("Waiting for the cluster to join");
             Display::OpenLine
         }
+        Phase::Leave => {
+            say(">>> Sending CLUSTER FORGET messages to the cluster...\n");
+            Display::Complete
+        }
         Phase::Agree => {
             say("Waiting for all nodes to agree");
             Display::OpenLine
@@ -249,6 +253,7 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Join => "waiting for every node to know every other",
         Phase::Replicate => "telling the replicas their masters",
         Phase::Move => "moving slots",
+        Phase::Leave => "the nodes leave: FORGET on all others, RESET on them",
         Phase::Agree => "waiting for all nodes to agree about slots and roles",
         Phase::Usable => "waiting for cluster_state:ok and for every replica's copy",
     }
@@ -262,6 +267,7 @@ fn done(phase: Phase) -> &'static str {
         Phase::Join => "every node knows every other",
         Phase::Replicate => "the replicas know their masters",
         Phase::Move => "the slots have moved",
+        Phase::Leave => "the nodes have left",
         Phase::Agree => "all nodes agree about slots and roles",
         Phase::Usable => "every node says cluster_state:ok, every replica has its copy",
     }

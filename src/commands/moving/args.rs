@@ -52,13 +52,13 @@ pub(in crate::commands) struct MoveArgs {
     pub(super) max_target_memory: u8,
     /// Don't ask.
     #[arg(short, long)]
-    pub(super) yes: bool,
+    pub(in crate::commands) yes: bool,
     /// Show what would be moved, and stop.
     #[arg(long, alias = "simulate")]
     pub(in crate::commands) dry_run: bool,
     /// Write the plan to this file, for `redis-trib apply`.
     #[arg(long, value_name = "FILE")]
-    pub(super) plan_out: Option<PathBuf>,
+    pub(in crate::commands) plan_out: Option<PathBuf>,
     /// Write the plan that takes it all back to this file, for `redis-trib apply`.
     #[arg(long, value_name = "FILE")]
     pub(in crate::commands) undo_out: Option<PathBuf>,

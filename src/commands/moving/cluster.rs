@@ -26,7 +26,15 @@ pub(in crate::commands) struct Cluster {
 impl Cluster {
     /// Reads and judges all nodes.
     pub(in crate::commands) async fn look(session: &Session) -> Result<Self, Stop> {
-        let found = discover::find(&session.connections, &session.targets()).await?;
+        Self::look_from(session, &session.targets()).await
+    }
+
+    /// The same from other nodes than those that were named.
+    pub(in crate::commands) async fn look_from(
+        session: &Session,
+        seeds: &[Target],
+    ) -> Result<Self, Stop> {
+        let found = discover::find(&session.connections, seeds).await?;
         let reach = found
             .observation
             .nodes
@@ -37,13 +45,26 @@ impl Cluster {
         Ok(Self { diagnosis, reach })
     }
 
+    /// The same, once what another command has just changed has come round, or a second has gone by.
+    pub(in crate::commands) async fn settled(session: &Session) -> Result<Self, Stop> {
+        let mut looks = 0;
+        loop {
+            let cluster = Self::look(session).await?;
+            looks += 1;
+            if looks == 3 || !cluster.diagnosis.may_settle() {
+                return Ok(cluster);
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+
     /// `127.0.0.1:7000 (1977c4d4)`.
-    pub(super) fn name(&self, id: NodeId) -> String {
+    pub(in crate::commands) fn name(&self, id: NodeId) -> String {
         self.diagnosis.observation.name(id)
     }
 
     /// The seed, for command lines that go on.
-    pub(super) fn seed(&self) -> String {
+    pub(in crate::commands) fn seed(&self) -> String {
         let lead = self.diagnosis.observation.lead();
         let addr = lead.and_then(|node| node.addr());
         addr.map_or_else(|| "NODE".to_string(), ToString::to_string)
@@ -61,16 +82,7 @@ impl Cluster {
 
 /// A cluster on which slots may be moved.
 pub(in crate::commands) async fn healthy(session: &Session) -> Result<Cluster, Stop> {
-    let mut looks = 0;
-    let cluster = loop {
-        let cluster = Cluster::look(session).await?;
-        looks += 1;
-        // What another command has just changed may still be on its way.
-        if looks == 3 || !cluster.diagnosis.may_settle() {
-            break cluster;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
-    };
+    let cluster = Cluster::settled(session).await?;
     let diagnosis = &cluster.diagnosis;
     let errors: Vec<String> = diagnosis
         .findings

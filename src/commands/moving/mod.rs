@@ -54,6 +54,8 @@ pub(super) async fn carry_out(
 enum Part {
     /// Open slots are finished; what the command is about follows.
     First,
+    /// Slots are moved away, so that something else can be done.
+    Drain,
     /// What the command is about.
     Last,
 }
@@ -67,18 +69,7 @@ async fn carry_out_part(
     part: Part,
 ) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
-    let view = view(diagnosis, plan);
-    ui.moves(&view)?;
-    warn_of_valkey_9(ui, cluster, plan);
-    if part == Part::Last {
-        if let Some(file) = &args.plan_out {
-            save("--plan-out", file, plan)?;
-        }
-        if let Some(file) = &args.undo_out {
-            save("--undo-out", file, &inverse(plan))?;
-        }
-    }
-    refuse_full_targets(&view, args.max_target_memory)?;
+    present(ui, args, cluster, plan, part)?;
     if args.dry_run {
         return Ok(ExitCode::Done);
     }
@@ -93,7 +84,63 @@ async fn carry_out_part(
             "another redis-trib was at work until now: the plan may not fit any more; try again"
         )));
     }
+    transfer(session, ui, args, cluster, plan, part).await
+}
 
+/// Shows a plan whose moves are only a part of what a command does, saves it where that is wanted, and
+/// refuses what its targets have no room for.
+pub(super) fn present_drain(
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<(), Stop> {
+    present(ui, args, cluster, plan, Part::Drain)
+}
+
+/// Moves slots away that somebody has agreed to.
+pub(super) async fn drain(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<(), Stop> {
+    transfer(session, ui, args, cluster, plan, Part::Drain).await?;
+    Ok(())
+}
+
+fn present(
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+    part: Part,
+) -> Result<(), Stop> {
+    let view = view(&cluster.diagnosis, plan);
+    ui.moves(&view)?;
+    warn_of_valkey_9(ui, cluster, plan);
+    if part != Part::First {
+        if let Some(file) = &args.plan_out {
+            save("--plan-out", file, plan)?;
+        }
+        if let Some(file) = &args.undo_out {
+            save("--undo-out", file, &inverse(plan))?;
+        }
+    }
+    refuse_full_targets(&view, args.max_target_memory)
+}
+
+/// Moves slots, and waits until all nodes agree.
+async fn transfer(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+    part: Part,
+) -> CommandResult {
+    let diagnosis = &cluster.diagnosis;
     let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
     let mut ends = ends(cluster, plan)?;
@@ -141,6 +188,7 @@ async fn carry_out_part(
         agree(session, ui, plan, &outcome).await?;
         match part {
             Part::First => ui.hint(&format!("what was begun is finished: {moved} slots")),
+            Part::Drain => ui.hint(&format!("{moved} slots have moved away")),
             Part::Last => ui.moved(moved, &outcome.tally, took)?,
         }
         tell_skipped(ui, cluster, &outcome);
