@@ -9,7 +9,12 @@ say() { printf '%s\n' "$*" >&2; }
 ports=()
 pids=()
 
-# start_servers N: empty servers in cluster mode, on free ports of the loopback. Servers that have just started,
+# What the servers are, and options that the benches add.
+server=redis-server
+server_options=()
+
+# start_servers N [OPTION...]: empty servers in cluster mode, on free ports of the loopback. Servers that have just
+# started,
 # each time: what a CLUSTER RESET leaves behind would favour whoever comes second.
 start_servers() {
     local wanted=$1 port=$((11000 + RANDOM % 3000)) last pid i
@@ -26,8 +31,8 @@ start_servers() {
             # A group of its own (set -m): Ctrl-C is for us, and we take the servers down. setpriv ties their
             # lives to ours, should we be killed.
             set -m
-            setpriv --pdeathsig KILL redis-server --port "$port" --bind 127.0.0.1 --dir "$dir/$port" \
-                --cluster-enabled yes --save "" --appendonly no </dev/null >"$dir/$port/log" 2>&1 &
+            setpriv --pdeathsig KILL "$server" --port "$port" --bind 127.0.0.1 --dir "$dir/$port" \
+                --cluster-enabled yes --save "" --appendonly no "${server_options[@]}" "${@:2}" </dev/null >"$dir/$port/log" 2>&1 &
             pid=$!
             set +m
             pids+=("$pid")
@@ -134,12 +139,15 @@ spread() {
 rows=()
 row() { rows+=("$1|$2|$3|$4|$5"); }
 
-# compare WHAT OURS THEIRS TARGET: a row of two kept figures; TARGET is the largest ratio that will do.
+# compare WHAT OURS THEIRS TARGET: a row of two kept figures; TARGET is the largest ratio that will do, none where
+# the figures are for the reader to judge.
 compare() {
-    local ratio
+    local ratio verdict=''
     ratio=$(awk -v a="$(median "$2")" -v b="$(median "$3")" 'BEGIN { printf "%.2f", a / b }')
-    row "$1" "$(spread "$2")" "$(spread "$3")" "$ratio" \
-        "≤ $4: $(awk -v r="$ratio" -v t="$4" 'BEGIN { print (r <= t ? "met" : "missed") }')"
+    if [ -n "$4" ]; then
+        verdict="≤ $4: $(awk -v r="$ratio" -v t="$4" 'BEGIN { print (r <= t ? "met" : "missed") }')"
+    fi
+    row "$1" "$(spread "$2")" "$(spread "$3")" "$ratio" "$verdict"
 }
 
 table() {

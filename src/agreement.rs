@@ -120,7 +120,7 @@ impl Watch {
     /// Until every node serves, and every replica has a copy.
     pub async fn usable(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
         let behind = self.until(Until::Usable(Arc::clone(goal))).await;
-        self.result("the cluster is made, but not usable", behind)
+        self.result("the nodes agree, but not all are usable", behind)
     }
 
     /// Polls all nodes side by side until each lacks nothing, or the deadline; then who lacks what.

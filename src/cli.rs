@@ -9,8 +9,11 @@ use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
 use crate::commands::{
-    CommandResult, apply, call, check, create, del_node, info, rebalance, reshard, set_timeout,
+    CommandResult, add_node, apply, call, check, create, del_node, info, rebalance, reshard,
+    set_timeout,
 };
+use crate::compat::Manner;
+use crate::resolve::Family;
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
 
@@ -54,6 +57,8 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Carry out a saved plan, or the rest of one that was cut off.
     Apply(apply::Args),
+    /// Add nodes to a cluster, as masters or as replicas.
+    AddNode(add_node::Args),
     /// Remove nodes from a cluster: replicas, masters, dead ones, ghosts.
     DelNode(del_node::Args),
     /// Send one command to all nodes.
@@ -67,8 +72,9 @@ impl Cli {
     pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
         let cli = Self::try_parse_from(line).map_err(without_passwords)?;
         let format = match (&cli.command, cli.global.output) {
-            (Command::Create(_) | Command::Info(_), OutputArg::Prometheus) => "prometheus",
-            (Command::Create(_) | Command::Info(_), OutputArg::Nagios) => "nagios",
+            (Command::Check(_), _) => return Ok(cli),
+            (_, OutputArg::Prometheus) => "prometheus",
+            (_, OutputArg::Nagios) => "nagios",
             _ => return Ok(cli),
         };
         let message = format!("--output {format} is for check only: take table, classic or json");
@@ -84,6 +90,7 @@ impl Cli {
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
             Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
+            Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
             Command::DelNode(args) => del_node::run(&self.global, ui, args).await,
             Command::Call(args) => call::run(&self.global, ui, args).await,
             Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
@@ -155,6 +162,12 @@ pub struct GlobalArgs {
     /// Nodes that announce PEER are reached at DIAL from here (repeatable; host or host:port).
     #[arg(long, global = true, value_name = "PEER=DIAL", help_heading = REACH)]
     pub address_map: Vec<AddressMapping>,
+    /// Where a name has addresses of both kinds, take IPv4.
+    #[arg(long, global = true, help_heading = REACH, overrides_with = "ipv6")]
+    pub ipv4: bool,
+    /// Where a name has addresses of both kinds, take IPv6.
+    #[arg(long, global = true, help_heading = REACH, overrides_with = "ipv4")]
+    pub ipv6: bool,
     /// Wait until the names given stand for this many nodes in all.
     #[arg(long, global = true, value_name = "N", help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
     pub expect_nodes: Option<u16>,
@@ -197,8 +210,9 @@ pub enum VerifyArg {
 
 impl GlobalArgs {
     /// What the user wants to see.
-    pub fn ui_options(&self) -> UiOptions {
+    pub fn ui_options(&self, manner: Manner) -> UiOptions {
         UiOptions {
+            manner,
             output: self.output,
             color: self.color,
             quiet: if self.quiet {
@@ -206,6 +220,15 @@ impl GlobalArgs {
             } else {
                 Verbosity::Normal
             },
+        }
+    }
+
+    /// Which addresses of a name count.
+    pub fn family(&self) -> Family {
+        match (self.ipv4, self.ipv6) {
+            (true, _) => Family::V4,
+            (_, true) => Family::V6,
+            _ => Family::Any,
         }
     }
 

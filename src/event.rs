@@ -111,6 +111,10 @@ impl Tally {
 /// A part of the work on a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
+    /// Nodes forget what they were before.
+    Reset,
+    /// Libraries of functions are copied.
+    Functions,
     /// Slots are given to masters that are alone yet.
     AddSlots,
     /// Every node gets a config epoch of its own.
@@ -135,6 +139,8 @@ impl Phase {
     /// Its word in JSON.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Reset => "reset",
+            Self::Functions => "functions",
             Self::AddSlots => "add-slots",
             Self::SetEpochs => "set-epochs",
             Self::Meet => "meet",

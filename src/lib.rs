@@ -7,13 +7,14 @@
 //!      → {connections → client, event, resp, seed} → plan → cluster
 //! ```
 //!
-//! [`cluster`] and [`plan`] are pure; [`client`] is the only folder that names the `redis` crate.
+//! [`compat`] (old command lines as ours), [`cluster`] and [`plan`] are pure; [`client`] is the only folder that names the `redis` crate.
 
 pub mod agreement;
 pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod commands;
+pub mod compat;
 pub mod connections;
 pub mod discover;
 pub mod event;

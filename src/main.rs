@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode as ProcessExitCode;
 
 use redis_trib::cli::Cli;
+use redis_trib::compat::{self, Consent, Reading};
 use redis_trib::exit_code::ExitCode;
 use redis_trib::ui::{self, Ui};
 use tracing::Level;
@@ -13,11 +14,17 @@ const DESCRIPTORS: u64 = 16_384;
 
 fn main() -> ProcessExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
+    let consent = Consent::of(std::env::var_os("REDISCLI_CLUSTER_YES").as_deref());
+    let (line, manner) = match compat::read(&line, consent) {
+        Ok(Reading::Line { words, manner }) => (words, manner),
+        Ok(Reading::Help(text)) => return ui::help(text),
+        Err(wrong) => return ui::wrong_line(wrong),
+    };
     let cli = match Cli::read(&line) {
         Ok(cli) => cli,
-        Err(error) => return ui::usage_error(&error, &line),
+        Err(error) => return ui::usage_error(&error, &line, manner),
     };
-    let ui = Ui::new(cli.global.ui_options());
+    let ui = Ui::new(cli.global.ui_options(manner));
     if cli.global.verbose {
         tracing_subscriber::fmt()
             .with_max_level(Level::DEBUG)

@@ -85,6 +85,17 @@ pub struct Expected {
     pub within: Duration,
 }
 
+/// Which addresses of a name count, where it has both kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Whichever answers; of names that stand for several nodes, IPv4.
+    Any,
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
 /// Looks all seeds up. Each address is kept once, in the order of the seeds. `tell` hears what is
 /// waited for, whenever that changes.
 ///
@@ -93,17 +104,18 @@ pub struct Expected {
 pub async fn resolve(
     seeds: &[Seed],
     access: impl Fn(&Seed) -> Access,
+    family: Family,
     expected: Option<Expected>,
     tell: impl Fn(&str),
 ) -> Result<Vec<SeedSet>, ResolveError> {
     let Some(expected) = expected else {
-        return resolve_once(seeds, &access, Unknown::Keep).await;
+        return resolve_once(seeds, &access, family, Unknown::Keep).await;
     };
     let deadline = Instant::now() + expected.within;
     let all_fixed = seeds.iter().all(|seed| seed.addr.ip().is_some());
     let mut told = String::new();
     loop {
-        let sets = resolve_once(seeds, &access, Unknown::Fail).await;
+        let sets = resolve_once(seeds, &access, family, Unknown::Fail).await;
         let late = Instant::now() >= deadline;
         let waits_for = match sets {
             Ok(sets) => {
@@ -150,13 +162,14 @@ enum Unknown {
 async fn resolve_once(
     seeds: &[Seed],
     access: &impl Fn(&Seed) -> Access,
+    family: Family,
     unknown: Unknown,
 ) -> Result<Vec<SeedSet>, ResolveError> {
     let mut known = HashSet::new();
     let mut sets = Vec::with_capacity(seeds.len());
     for seed in seeds {
         let access = Arc::new(access(seed));
-        let addresses = match (addresses(&seed.addr).await, unknown) {
+        let addresses = match (addresses(&seed.addr, family).await, unknown) {
             (Err(_), Unknown::Keep) => vec![seed.addr.clone()],
             (addresses, _) => addresses?,
         };
@@ -178,8 +191,8 @@ async fn resolve_once(
 
 /// What a seed stands for. A name with one address of a family stays a name, so that certificates
 /// are checked against it; with several it stands for a node each. Where both families have
-/// records (`localhost`), they are two ways to the same nodes, and IPv4 counts.
-async fn addresses(addr: &Addr) -> Result<Vec<Addr>, ResolveError> {
+/// records (`localhost`), they are two ways to the same nodes, and `family` says which counts.
+async fn addresses(addr: &Addr, family: Family) -> Result<Vec<Addr>, ResolveError> {
     if addr.ip().is_some() {
         return Ok(vec![addr.clone()]);
     }
@@ -194,11 +207,20 @@ async fn addresses(addr: &Addr) -> Result<Vec<Addr>, ResolveError> {
         .map_err(|error| not_resolved(error.to_string()))?;
     let ips: BTreeSet<IpAddr> = found.map(|socket| socket.ip()).collect();
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = ips.into_iter().partition(IpAddr::is_ipv4);
-    if v4.len() <= 1 && v6.len() <= 1 {
+    let is_one_name = match family {
+        Family::Any => v4.len() <= 1 && v6.len() <= 1,
+        // A name would be dialled by whichever address comes first.
+        Family::V4 | Family::V6 => v4.len() + v6.len() <= 1,
+    };
+    if is_one_name {
         return Ok(vec![addr.clone()]);
     }
-    let family = if v4.is_empty() { v6 } else { v4 };
-    Ok(family
+    let ips = match family {
+        Family::V6 if !v6.is_empty() => v6,
+        _ if v4.is_empty() => v6,
+        _ => v4,
+    };
+    Ok(ips
         .into_iter()
         .map(|ip| Addr::new(&ip.to_string(), addr.port()))
         .collect())

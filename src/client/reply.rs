@@ -143,6 +143,18 @@ impl Reply {
         }
     }
 
+    /// What EXEC brings: a reply for each of the commands of that name.
+    pub(super) fn replies(self, name: &'static str) -> Result<Vec<Reply>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Array(values) => Ok(values
+                .into_iter()
+                .map(|value| Reply::new(name, value))
+                .collect()),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
     /// An array of texts, each of them cleaned.
     pub(super) fn texts(self) -> Result<Vec<String>, Fault> {
         let command = self.command;

@@ -140,6 +140,64 @@ impl NodeClient {
             .collect())
     }
 
+    /// Whether this login may use MULTI and EXEC: an empty transaction tells.
+    pub async fn may_use_transactions(&self) -> Result<bool, ClientError> {
+        let commands = vec![Command::named("MULTI"), Command::named("EXEC")];
+        let replies = self.pipeline(Deadline::Read, commands).await;
+        let mut replies = replies.map_err(|fault| self.at(fault))?.into_iter();
+        Ok(replies.all(|reply| reply.value().is_ok()))
+    }
+
+    /// CLUSTER SETSLOT `NODE me` for slots that this node, `me`, imports, as one transaction
+    /// (Redis ≥ 3.0), and what became of each.
+    ///
+    /// A node that claims a slot which it imports tells every other node at once, with all slots
+    /// that it owns, and each of these then goes through all 16,384 (`clusterBroadcastPong` in
+    /// Redis 3.2 to 8.6). All but the last slot are therefore made STABLE first, which keeps the
+    /// node quiet; the last one raises its epoch and tells of all. Nobody is served in between, and
+    /// a transaction that is cut off has not happened.
+    pub async fn cluster_claim(
+        &self,
+        slots: &[Slot],
+        me: NodeId,
+    ) -> Result<Vec<Result<(), ClientError>>, ClientError> {
+        let quietly = slots.len().saturating_sub(1);
+        let mut commands = vec![Command::named("MULTI")];
+        for (i, slot) in slots.iter().enumerate() {
+            if i < quietly {
+                commands.push(setslot(*slot, SetSlot::Stable));
+            }
+            commands.push(setslot(*slot, SetSlot::Node(me)));
+        }
+        commands.push(Command::named("EXEC"));
+        let replies = self.pipeline(Deadline::Change, commands).await;
+        let mut replies = replies.map_err(|fault| self.at(fault))?;
+        let executed = match replies.pop() {
+            Some(exec) => exec.replies("CLUSTER SETSLOT"),
+            None => Err(Fault::Malformed { command: "EXEC" }),
+        };
+        let executed = match executed {
+            Ok(executed) if executed.len() == quietly + slots.len() => executed,
+            Ok(_) => return Err(self.at(Fault::Malformed { command: "EXEC" })),
+            // Why it was refused is said where it was queued.
+            Err(refused) => {
+                let queued = replies.into_iter().map(Reply::value);
+                let why = queued.filter_map(Result::err).next();
+                return Err(self.at(why.unwrap_or(refused)));
+            }
+        };
+        let mut executed = executed
+            .into_iter()
+            .map(|reply| reply.ok().map_err(|fault| self.at(fault)));
+        let mut outcomes = Vec::with_capacity(slots.len());
+        for i in 0..slots.len() {
+            let quieted = if i < quietly { executed.next() } else { None };
+            let claimed = executed.next().unwrap_or(Ok(()));
+            outcomes.push(quieted.unwrap_or(Ok(())).and(claimed));
+        }
+        Ok(outcomes)
+    }
+
     /// CLUSTER GETKEYSINSLOT of each slot, in one go (Redis ≥ 3.0): up to `count` (above 0) keys of
     /// that database, in no order.
     pub async fn cluster_getkeysinslot(

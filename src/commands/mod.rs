@@ -1,12 +1,14 @@
 //! The subcommands. Each reads the same: discover → request → plan → show → confirm → execute →
 //! verify.
 
+pub mod add_node;
 pub mod apply;
 pub mod call;
 pub mod check;
 pub mod create;
 pub mod del_node;
 pub mod info;
+mod joining;
 mod leaving;
 mod moving;
 pub mod rebalance;

@@ -113,7 +113,7 @@ impl Session {
             within: global.resolve_timeout,
         });
         let access = |seed: &Seed| credentials.access(global, seed);
-        let seeds = resolve::resolve(seeds, access, expected, tell).await?;
+        let seeds = resolve::resolve(seeds, access, global.family(), expected, tell).await?;
         let connections = Connections::new(
             connector,
             global.address_map.clone(),
@@ -128,6 +128,22 @@ impl Session {
 }
 
 impl Session {
+    /// The same connections, and the same name for other operators, for other seeds: a command may
+    /// be about a cluster, and about nodes besides.
+    pub(super) async fn beside(
+        &self,
+        credentials: &Credentials,
+        global: &GlobalArgs,
+        seeds: &[Seed],
+    ) -> Result<Self, Stop> {
+        let access = |seed: &Seed| credentials.access(global, seed);
+        Ok(Self {
+            connections: Arc::clone(&self.connections),
+            seeds: resolve::resolve(seeds, access, global.family(), None, |_| {}).await?,
+            name: self.name.clone(),
+        })
+    }
+
     /// All nodes that were named.
     pub(super) fn targets(&self) -> Vec<Target> {
         resolve::targets(&self.seeds).cloned().collect()

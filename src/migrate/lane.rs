@@ -27,7 +27,7 @@ use super::throttle::Throttle;
 use super::{End, OnBigKey, Options, Standing, StopSignal};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::parse::{ClusterInfo, Direction, Entry, EntryPool, Info, View};
+use crate::cluster::parse::{ClusterInfo, Direction, Entry, EntryPool, Info, Product, View};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 use crate::event::{Event, LaneEvent, Pair, Tally};
@@ -107,6 +107,17 @@ pub(super) struct Ends {
     replicas: usize,
     /// Whether the target has a maxmemory.
     limited: bool,
+    target_product: Option<Product>,
+    claiming: Claiming,
+}
+
+/// How the target claims the slots of a window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claiming {
+    /// One by one, and each time it tells every other node.
+    Each,
+    /// In one transaction, and then it tells every other node.
+    Together,
 }
 
 /// Slots that go together, with how many keys the source has in each.
@@ -214,9 +225,16 @@ impl Lane {
             target_databases: Vec::new(),
             replicas: 0,
             limited: false,
+            target_product: None,
+            claiming: Claiming::Each,
         };
         self.look(&mut ends, &SlotSet::new(), &SlotSet::new())
             .await?;
+        // Valkey replicates each SETSLOT and lets the caller wait for it, which a transaction can't.
+        if ends.target_product == Some(Product::Redis) && ends.target.may_use_transactions().await?
+        {
+            ends.claiming = Claiming::Together;
+        }
         Ok(ends)
     }
 
@@ -304,6 +322,7 @@ impl Lane {
         ends.target_run = target_info.run_id;
         ends.evicted = target_info.evicted_keys;
         ends.replicas = target_info.online_replicas;
+        ends.target_product = target_info.version.map(|version| version.product);
         ends.limited = target_info.maxmemory.is_some_and(|limit| limit > 0);
         ends.looked = Instant::now();
         Ok(())
@@ -454,18 +473,23 @@ impl Lane {
                 )));
             }
         }
-        let to_target: Vec<(Slot, SetSlot)> = closed
+        let claims: Vec<(Slot, SetSlot)> = closed
             .iter()
             .map(|slot| (*slot, SetSlot::Node(self.target.id)))
-            .chain(
-                opening
-                    .iter()
-                    .map(|(slot, _)| (*slot, SetSlot::Importing(self.source.id))),
-            )
             .collect();
-        let outcomes = set_slots(&ends.target, &to_target).await;
-        self.note(&to_target, &outcomes);
-        first_error(outcomes)?;
+        let imports: Vec<(Slot, SetSlot)> = opening
+            .iter()
+            .map(|(slot, _)| (*slot, SetSlot::Importing(self.source.id)))
+            .collect();
+        // On one connection, so the claims go first.
+        let (claimed, imported) = tokio::join!(
+            self.claim(ends, &closed, &claims),
+            set_slots(&ends.target, &imports)
+        );
+        self.note(&claims, &claimed);
+        self.note(&imports, &imported);
+        first_error(claimed)?;
+        first_error(imported)?;
         let to_source: Vec<(Slot, SetSlot)> = closed
             .iter()
             .map(|slot| (*slot, SetSlot::Node(self.target.id)))
@@ -484,6 +508,22 @@ impl Lane {
             });
         }
         Ok(())
+    }
+
+    async fn claim(
+        &self,
+        ends: &Ends,
+        closed: &[Slot],
+        claims: &[(Slot, SetSlot)],
+    ) -> Vec<Result<(), ClientError>> {
+        match ends.claiming {
+            Claiming::Each => set_slots(&ends.target, claims).await,
+            Claiming::Together if closed.is_empty() => Vec::new(),
+            Claiming::Together => match ends.target.cluster_claim(closed, self.target.id).await {
+                Ok(outcomes) => outcomes,
+                Err(error) => closed.iter().map(|_| Err(error.clone())).collect(),
+            },
+        }
     }
 
     /// Waits until the target's replicas have what was moved. They stop the lane where they don't:

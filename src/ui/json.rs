@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::calls::Called;
 use super::condition::Row;
+use super::joining::JoiningView;
 use super::layout::{LayoutView, NodeName};
 use super::leaving::LeavingView;
 use super::moves::{BalanceView, MovesView};
@@ -179,6 +180,15 @@ enum Line {
         threshold: f64,
         masters: Vec<MasterShare>,
     },
+    /// Who is about to join.
+    Joining {
+        lead: String,
+        nodes: Vec<JoiningNode>,
+        libraries: usize,
+        warnings: Vec<String>,
+    },
+    /// So many have joined.
+    Added { nodes: usize },
     /// A part of the work begins.
     Phase { phase: &'static str },
     /// A wait goes on.
@@ -245,6 +255,23 @@ struct PlannedMove {
     from: Name,
     to: Name,
     slots: Vec<Range>,
+}
+
+/// A node that joins.
+#[derive(Debug, Serialize)]
+struct JoiningNode {
+    #[serde(flatten)]
+    node: Name,
+    /// What it becomes.
+    role: &'static str,
+    /// Id of the master that it will follow.
+    replicates: Option<String>,
+    /// `soft`, `hard`, or null where it joins as it is.
+    reset: Option<&'static str>,
+    /// Keys that it loses by that.
+    keys_lost: u64,
+    /// Slots that it gets.
+    slots: usize,
 }
 
 /// The memory of a node that takes slots, in bytes.
@@ -445,6 +472,32 @@ pub(super) fn leaving(out: &mut impl Write, view: &LeavingView) -> io::Result<()
             replicas: replicas.collect(),
         },
     )
+}
+
+/// The plan of `add-node`.
+pub(super) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Result<()> {
+    let nodes = view.nodes.iter().map(|joining| JoiningNode {
+        node: name(&joining.node),
+        role: joining.role().word(),
+        replicates: joining.follows.as_ref().map(|node| node.id.to_string()),
+        reset: joining.before.reset(),
+        keys_lost: joining.before.keys_lost(),
+        slots: joining.slots,
+    });
+    line(
+        out,
+        &Line::Joining {
+            lead: view.lead.to_string(),
+            nodes: nodes.collect(),
+            libraries: view.libraries,
+            warnings: view.warnings.iter().map(|w| plain(w)).collect(),
+        },
+    )
+}
+
+/// They have joined.
+pub(super) fn added(out: &mut impl Write, nodes: usize) -> io::Result<()> {
+    line(out, &Line::Added { nodes })
 }
 
 /// The plan of `set-timeout`.

@@ -1,7 +1,8 @@
 //! What people and scripts see. Nothing else in the program prints.
 //!
 //! Results go to standard output; plans too. Hints, warnings, errors, progress and prompts go to
-//! standard error. What is shown is data and events; the servers are out of reach from here.
+//! standard error; in the old manners only errors do. What is shown is data and events; the servers
+//! are out of reach from here.
 //!
 //! A reader that goes away (`redis-trib check … | head -1`) is no error: what it would have read is
 //! dropped, the work goes on, and the exit code is the work's.
@@ -10,6 +11,7 @@ mod calls;
 mod classic;
 mod condition;
 mod grid;
+mod joining;
 mod json;
 mod lanes;
 mod layout;
@@ -39,13 +41,15 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
+use crate::compat::Manner;
 use crate::event::Event;
 use crate::exit_code::ExitCode;
 
 pub use calls::Called;
+pub use joining::{Before, JoiningNode, JoiningView};
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use leaving::{Leaver, LeavingView};
-pub use moments::usage_error;
+pub use moments::{help, usage_error, wrong_line};
 pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
@@ -54,6 +58,7 @@ pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
 use moments::Waiting;
 use paint::{Paint, Tone, plain};
 use progress::{Look, Progress};
+use prompt::Asked;
 use table::Sheet;
 
 /// How results look.
@@ -105,6 +110,9 @@ pub struct UiOptions {
     pub color: ColorArg,
     /// How much is said besides results.
     pub quiet: Verbosity,
+    /// Whose habits are kept: the old ones have prompts and progress on standard output, answers
+    /// from a pipe, and 0 and 1 as exit codes.
+    pub manner: Manner,
 }
 
 /// What counts against a cluster.
@@ -142,7 +150,10 @@ pub struct CheckExtra {
 #[derive(Debug)]
 pub struct Ui {
     format: Format,
-    /// Colours on standard error.
+    manner: Manner,
+    /// Where all goes that is neither a result nor an error.
+    asides: Asides,
+    /// Colours of what is neither a result nor an error.
     paint: Paint,
     verbosity: Verbosity,
     /// Locked for as long as anything is written: two threads never share a line.
@@ -172,6 +183,35 @@ struct Surroundings {
     stderr: Stream,
     colors: Colors,
     width: usize,
+}
+
+/// Where hints, warnings, progress and prompts go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asides {
+    Stderr,
+    /// Between the results, as redis-cli has it.
+    Stdout,
+}
+
+impl Asides {
+    fn of(manner: Manner, format: Format) -> Self {
+        match format {
+            Format::Table(_) | Format::Classic(_) if manner.is_old() => Self::Stdout,
+            _ => Self::Stderr,
+        }
+    }
+
+    /// Nothing can be done where that fails.
+    fn write(self, text: &str) {
+        fn all(mut stream: impl Write, text: &str) -> io::Result<()> {
+            stream.write_all(text.as_bytes())?;
+            stream.flush()
+        }
+        let _ = match self {
+            Self::Stderr => all(io::stderr().lock(), text),
+            Self::Stdout => all(io::stdout().lock(), text),
+        };
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -228,6 +268,7 @@ impl Surroundings {
         let paint = self.paint(options.color, self.stdout);
         let width = self.width;
         match (options.output, self.stdout) {
+            (OutputArg::Auto, _) if options.manner.is_old() => Format::Classic(paint),
             (OutputArg::Table, _) | (OutputArg::Auto, Stream::Terminal) => {
                 Format::Table(Sheet { width, paint })
             }
@@ -260,11 +301,18 @@ impl Ui {
     fn within(surroundings: Surroundings, options: UiOptions) -> Self {
         let format = surroundings.format(options);
         let look = surroundings.look(format, options.quiet);
+        let asides = Asides::of(options.manner, format);
+        let stream = match asides {
+            Asides::Stderr => surroundings.stderr,
+            Asides::Stdout => surroundings.stdout,
+        };
         Self {
             format,
-            paint: surroundings.paint(options.color, surroundings.stderr),
+            manner: options.manner,
+            asides,
+            paint: surroundings.paint(options.color, stream),
             verbosity: options.quiet,
-            progress: Mutex::new(Progress::new(look)),
+            progress: Mutex::new(Progress::new(look, asides)),
             told_nagios: OnceLock::new(),
             waiting: Mutex::default(),
             ended: AtomicBool::new(false),
@@ -334,13 +382,14 @@ impl Ui {
     /// What the user may do next.
     pub fn hint(&self, text: &str) {
         if self.verbosity == Verbosity::Normal {
-            self.aside(&self.paint.tone(Tone::Strong, "hint:"), text);
+            self.aside(self.asides, &self.paint.tone(Tone::Strong, "hint:"), text);
         }
     }
 
     /// What the user should know, though the work goes on.
     pub fn warn(&self, text: &str) {
-        self.aside(&self.paint.tone(Tone::Warning, "warning:"), text);
+        let label = self.paint.tone(Tone::Warning, "warning:");
+        self.aside(self.asides, &label, text);
     }
 
     /// Why the program ends with that code. `main` says it, once; for Nagios it is the result.
@@ -351,17 +400,28 @@ impl Ui {
             let _ = self.result(|out| nagios::error(out, code, &format!("{error:#}")));
             return;
         }
-        self.aside(&self.paint.tone(Tone::Bad, "error:"), &error.to_string());
+        let label = self.paint.tone(Tone::Bad, "error:");
+        self.aside(Asides::Stderr, &label, &error.to_string());
         for cause in error.chain().skip(1) {
-            self.aside("  because:", &cause.to_string());
+            self.aside(Asides::Stderr, "  because:", &cause.to_string());
         }
     }
 
     /// Asks for consent on the terminal: says what `cluster` it is about, then asks `question`
-    /// (`Can I set the above configuration?`). Without a terminal it fails at once.
+    /// (`Can I set the above configuration?`). Without a terminal it fails at once, but for the old
+    /// manners: they read the answer wherever it comes from.
     pub async fn confirm(&self, question: &str, cluster: &str) -> Result<Answer, PromptError> {
         self.progress().finish();
-        prompt::confirm(question, cluster).await
+        prompt::confirm(question, cluster, self.asked()).await
+    }
+
+    /// Colours on standard output.
+    fn stdout_paint(&self) -> Paint {
+        match self.format {
+            Format::Table(sheet) => sheet.paint,
+            Format::Classic(paint) => paint,
+            Format::Json | Format::Prometheus | Format::Nagios => Paint::Plain,
+        }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
@@ -384,12 +444,17 @@ impl Ui {
         }
     }
 
-    /// Writes to standard error; nothing can be done where that fails.
-    fn aside(&self, label: &str, text: &str) {
+    /// Who is asked, and where.
+    fn asked(&self) -> Asked {
+        match (self.manner.is_old(), self.asides) {
+            (true, asides) => Asked::Anybody(asides),
+            (false, _) => Asked::Terminal,
+        }
+    }
+
+    fn aside(&self, asides: Asides, label: &str, text: &str) {
         let lines: Vec<String> = text.lines().map(plain).collect();
         let text = format!("{label} {}\n", lines.join("\n  "));
-        self.progress().aside(|| {
-            let _ = io::stderr().lock().write_all(text.as_bytes());
-        });
+        self.progress().aside(|| asides.write(&text));
     }
 }

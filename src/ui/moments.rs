@@ -16,6 +16,7 @@ use super::{
 };
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::Addr;
+use crate::compat::{Manner, Wrong};
 use crate::exit_code::ExitCode;
 
 /// What was said last about a wait, and when.
@@ -36,7 +37,7 @@ impl Waiting {
 
 /// Says what is wrong with a command line. `error` is the help itself where that was asked for.
 /// Nagios, where the line names it, gets its own exit code and its answer on standard output.
-pub fn usage_error(error: &clap::Error, line: &[OsString]) -> ProcessExitCode {
+pub fn usage_error(error: &clap::Error, line: &[OsString], manner: Manner) -> ProcessExitCode {
     if !error.use_stderr() {
         // Help and version; nobody is left to tell when they can't be written.
         let _ = error.print();
@@ -59,7 +60,33 @@ pub fn usage_error(error: &clap::Error, line: &[OsString]) -> ProcessExitCode {
         return ui.exit_code(code);
     }
     let _ = error.print();
-    code.into()
+    of_manner(code, manner).into()
+}
+
+/// Says what is wrong with a command line in an old spelling.
+pub fn wrong_line(wrong: Wrong) -> ProcessExitCode {
+    let ui = Ui::new(UiOptions {
+        manner: Manner::RedisCli,
+        ..UiOptions::default()
+    });
+    ui.error(&wrong.into(), ExitCode::Usage);
+    ui.exit_code(ExitCode::Usage)
+}
+
+/// A list of commands that was asked for.
+pub fn help(text: &str) -> ProcessExitCode {
+    // Nobody is left to tell when it can't be written.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::Done.into()
+}
+
+/// Scripts of old know 0 and 1.
+fn of_manner(code: ExitCode, manner: Manner) -> ExitCode {
+    match code {
+        ExitCode::Done => code,
+        _ if manner.is_old() => ExitCode::Unhealthy,
+        _ => code,
+    }
 }
 
 impl Ui {
@@ -70,7 +97,7 @@ impl Ui {
                 let told = self.told_nagios.get().copied();
                 told.unwrap_or_else(|| Status::of_exit(code)).into()
             }
-            _ => code.into(),
+            _ => of_manner(code, self.manner).into(),
         }
     }
 
@@ -86,7 +113,7 @@ impl Ui {
                 text: text.to_string(),
                 said: Instant::now(),
             });
-            self.aside("waiting:", text);
+            self.aside(self.asides, "waiting:", text);
         }
     }
 
@@ -156,6 +183,6 @@ impl Ui {
     /// Asks for a password, which does not show.
     pub async fn password(&self, question: &str) -> Result<SecretString, PromptError> {
         self.progress().finish();
-        password::ask(question).await
+        password::ask(question, self.asked()).await
     }
 }

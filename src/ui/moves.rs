@@ -1,7 +1,7 @@
 //! What `reshard` and its kin are about to move, and what they have moved.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::time::Duration;
 
 use super::grid::{Align, Column, Text, draw, push, total_width};
@@ -370,15 +370,15 @@ impl Ui {
         self.done(ExitCode::Done, &format!("[OK] {slots} moved."))
     }
 
-    /// Whether there is a terminal to ask on.
+    /// Whether there is somebody to ask: natively, a terminal.
     pub fn can_ask(&self) -> bool {
-        io::stdin().is_terminal() && io::stderr().is_terminal()
+        self.asked().may_answer()
     }
 
-    /// Asks for a line on the terminal.
+    /// Asks for a line.
     pub async fn question(&self, question: &str) -> Result<String, super::PromptError> {
         self.progress().finish();
-        let line = super::prompt::line(question).await?;
+        let line = super::prompt::line(question, self.asked()).await?;
         Ok(line.trim().to_string())
     }
 }

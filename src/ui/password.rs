@@ -6,13 +6,19 @@ use dialoguer::Password;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
-use super::prompt::PromptError;
+use super::prompt::{Asked, PromptError};
 
 /// Asks for a password, which does not show. `dialoguer` switches the terminal's echo off and, on
 /// Ctrl-C, never on again: that is seen to here.
-pub(super) async fn ask(question: &str) -> Result<SecretString, PromptError> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(PromptError::NoTerminal);
+pub(super) async fn ask(question: &str, asked: Asked) -> Result<SecretString, PromptError> {
+    match asked {
+        // `echo secret | redis-cli --askpass` asks nothing.
+        Asked::Anybody(_) if !io::stdin().is_terminal() => {
+            let line = super::prompt::line("", asked).await?;
+            return Ok(line.trim_end_matches(['\n', '\r']).into());
+        }
+        _ if !Asked::Terminal.may_answer() => return Err(PromptError::NoTerminal),
+        _ => {}
     }
     let settings = rustix::termios::tcgetattr(io::stdin()).map_err(io::Error::from)?;
     let (sender, receiver) = oneshot::channel();

@@ -1,10 +1,10 @@
-//! How far the work is, on standard error.
+//! How far the work is.
 
-use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::Asides;
 use super::lanes::{Bars, Moving};
 use super::moves::MovesView;
 use crate::event::{Event, LaneEvent, Pair, Phase};
@@ -32,6 +32,7 @@ const FRAME: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Progress {
     look: Look,
+    asides: Asides,
     current: Option<Part>,
     moving: Moving,
 }
@@ -57,9 +58,10 @@ enum Display {
 }
 
 impl Progress {
-    pub(super) fn new(look: Look) -> Self {
+    pub(super) fn new(look: Look, asides: Asides) -> Self {
         Self {
             look,
+            asides,
             current: None,
             moving: Moving::default(),
         }
@@ -97,19 +99,20 @@ impl Progress {
         };
         match part.display {
             Display::Complete => return,
-            Display::OpenLine => return say("\n"),
+            Display::OpenLine => return self.asides.write("\n"),
             Display::Spinner(bar) => bar.finish_and_clear(),
             Display::Bars(bars) => bars.clear(),
         }
         let seconds = part.began.elapsed().as_secs_f64();
-        say(&format!("{} ({seconds:.1} s)\n", done(part.phase)));
+        self.asides
+            .write(&format!("{} ({seconds:.1} s)\n", done(part.phase)));
     }
 
     /// The part in hand was broken off.
     pub(super) fn abandon(&mut self) {
         match self.current.take().map(|part| part.display) {
             None | Some(Display::Complete) => {}
-            Some(Display::OpenLine) => say("\n"),
+            Some(Display::OpenLine) => self.asides.write("\n"),
             Some(Display::Spinner(bar)) => bar.finish_and_clear(),
             Some(Display::Bars(bars)) => bars.clear(),
         }
@@ -120,7 +123,7 @@ impl Progress {
         match self.current.as_mut().map(|part| &mut part.display) {
             None | Some(Display::Complete) => write(),
             Some(display @ Display::OpenLine) => {
-                say("\n");
+                self.asides.write("\n");
                 *display = Display::Complete;
                 write()
             }
@@ -140,10 +143,10 @@ impl Progress {
             }
             Look::Spinner => spinner(phase),
             Look::Lines => {
-                say(&format!("{}\n", doing(phase)));
+                self.asides.write(&format!("{}\n", doing(phase)));
                 Display::Complete
             }
-            Look::Dots => classic(phase),
+            Look::Dots => classic(phase, self.asides),
         };
         let now = Instant::now();
         self.current = Some(Part {
@@ -163,7 +166,7 @@ impl Progress {
         match (self.look, &mut part.display) {
             (_, Display::Bars(bars)) => bars.event(lane, event, &mut self.moving),
             (Look::Lines | Look::Dots, _) if part.said.elapsed() >= LINE_EVERY => {
-                say(&format!("{}\n", self.moving.line()));
+                self.asides.write(&format!("{}\n", self.moving.line()));
                 part.said = Instant::now();
             }
             _ => {}
@@ -182,11 +185,11 @@ impl Progress {
                 if matches!(display, Display::Complete) {
                     part.display = Display::OpenLine;
                 }
-                say(".");
+                self.asides.write(".");
                 part.said = Instant::now();
             }
             (Look::Lines, _) if part.said.elapsed() >= LINE_EVERY => {
-                say(&format!(
+                self.asides.write(&format!(
                     "{} ({} s)\n",
                     far(),
                     part.began.elapsed().as_secs()
@@ -210,9 +213,18 @@ fn spinner(phase: Phase) -> Display {
 }
 
 /// redis-trib.rb's lines (walkthrough), as far as it had one for the phase.
-fn classic(phase: Phase) -> Display {
+fn classic(phase: Phase, asides: Asides) -> Display {
+    let say = |text| asides.write(text);
     match phase {
         Phase::AddSlots | Phase::Replicate => Display::Complete,
+        Phase::Reset => {
+            say(">>> Resetting the new nodes\n");
+            Display::Complete
+        }
+        Phase::Functions => {
+            say(">>> Copying functions to the new nodes\n");
+            Display::Complete
+        }
         Phase::Move => {
             say(">>> Moving slots\n");
             Display::Complete
@@ -247,6 +259,8 @@ fn classic(phase: Phase) -> Display {
 
 fn doing(phase: Phase) -> &'static str {
     match phase {
+        Phase::Reset => "resetting the new nodes",
+        Phase::Functions => "copying functions to the new nodes",
         Phase::AddSlots => "giving the masters their slots",
         Phase::SetEpochs => "giving every node a config epoch of its own",
         Phase::Meet => "telling the nodes to meet",
@@ -261,6 +275,8 @@ fn doing(phase: Phase) -> &'static str {
 
 fn done(phase: Phase) -> &'static str {
     match phase {
+        Phase::Reset => "the new nodes were reset",
+        Phase::Functions => "the new nodes have the functions",
         Phase::AddSlots => "the masters have their slots",
         Phase::SetEpochs => "every node has a config epoch of its own",
         Phase::Meet => "the nodes were told to meet",
@@ -271,12 +287,4 @@ fn done(phase: Phase) -> &'static str {
         Phase::Agree => "all nodes agree about slots and roles",
         Phase::Usable => "every node says cluster_state:ok, every replica has its copy",
     }
-}
-
-/// Progress that nobody can read is no reason to stop.
-fn say(text: &str) {
-    let mut stderr = io::stderr().lock();
-    let _ = stderr
-        .write_all(text.as_bytes())
-        .and_then(|()| stderr.flush());
 }

@@ -1,4 +1,4 @@
-//! Questions at a terminal.
+//! Questions, natively at a terminal; in the old manners wherever answers come from.
 //!
 //! An answer is read as a line from the terminal as it is, not key by key. `dialoguer` (0.12) reads
 //! key by key: `console` (0.16) switches the terminal to raw mode for each, so Ctrl-D and Ctrl-Z are
@@ -6,11 +6,38 @@
 //! edits the line, Ctrl-C is an ordinary SIGINT, Ctrl-D the end of input, and there is nothing to
 //! restore because nothing is changed.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 
 use tokio::sync::oneshot;
 
+use super::Asides;
 use super::paint::plain;
+
+/// Who is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A person: on standard error, and nobody else.
+    Terminal,
+    /// Whoever writes to standard input: a person or a script.
+    Anybody(Asides),
+}
+
+impl Asked {
+    fn asides(self) -> Asides {
+        match self {
+            Self::Terminal => Asides::Stderr,
+            Self::Anybody(asides) => asides,
+        }
+    }
+
+    /// Whether an answer may come.
+    pub(super) fn may_answer(self) -> bool {
+        match self {
+            Self::Terminal => io::stdin().is_terminal() && io::stderr().is_terminal(),
+            Self::Anybody(_) => true,
+        }
+    }
+}
 
 /// What a person said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,18 +66,22 @@ pub enum PromptError {
 }
 
 /// Asks for consent: first what it is about, then the question.
-pub(super) async fn confirm(question: &str, cluster: &str) -> Result<Answer, PromptError> {
+pub(super) async fn confirm(
+    question: &str,
+    cluster: &str,
+    asked: Asked,
+) -> Result<Answer, PromptError> {
     let question = format!(
         "{}\n{} (type 'yes' to accept): ",
         plain(cluster),
         plain(question)
     );
-    line(&question).await.map(|line| answer(&line))
+    line(&question, asked).await.map(|line| answer(&line))
 }
 
 /// Asks for a line.
-pub(super) async fn line(question: &str) -> Result<String, PromptError> {
-    if !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+pub(super) async fn line(question: &str, asked: Asked) -> Result<String, PromptError> {
+    if !asked.may_answer() {
         return Err(PromptError::NoTerminal);
     }
     let ended = tokio::select! {
@@ -60,24 +91,20 @@ pub(super) async fn line(question: &str) -> Result<String, PromptError> {
             Ok(()) => PromptError::Interrupted,
             Err(error) => PromptError::Io(error),
         },
-        line = read_line(question) => match line {
+        line = read_line(question, asked.asides()) => match line {
             Ok(Some(line)) => return Ok(line),
             Ok(None) => PromptError::Closed,
             Err(error) => PromptError::Io(error),
         },
     };
     // The cursor still stands behind the question.
-    writeln!(io::stderr().lock())?;
+    asked.asides().write("\n");
     Err(ended)
 }
 
 /// Writes the question and reads a line; `None` at the end of input.
-async fn read_line(question: &str) -> io::Result<Option<String>> {
-    {
-        let mut stderr = io::stderr().lock();
-        stderr.write_all(question.as_bytes())?;
-        stderr.flush()?;
-    }
+async fn read_line(question: &str, asides: Asides) -> io::Result<Option<String>> {
+    asides.write(question);
     let (sender, receiver) = oneshot::channel();
     // A thread of its own and not one of the runtime's: the runtime waits for its threads when it
     // ends, and after Ctrl-C nobody may ever finish this line.
@@ -104,6 +131,7 @@ fn answer(line: &str) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn only_yes_accepts() {
@@ -121,7 +149,11 @@ mod tests {
     fn child() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let question = "Can I set the above configuration?";
-        let asked = runtime.block_on(confirm(question, "A new cluster\u{1b}[2J of 6 nodes."));
+        let asked = runtime.block_on(confirm(
+            question,
+            "A new cluster\u{1b}[2J of 6 nodes.",
+            Asked::Terminal,
+        ));
         writeln!(io::stderr(), "result: {asked:?}").unwrap();
     }
 

@@ -313,6 +313,10 @@ fn the_streams_decide_what_auto_means() {
         quiet: Verbosity::Quiet,
         ..auto
     };
+    let old = UiOptions {
+        manner: Manner::RedisCli,
+        ..auto
+    };
     for (surroundings, options, expected) in [
         (at(terminal, terminal, wanted), auto, "table Ansi Spinner"),
         (
@@ -328,6 +332,9 @@ fn the_streams_decide_what_auto_means() {
         (at(pipe, terminal, wanted), json, "Json Spinner"),
         (at(terminal, terminal, wanted), json, "Json Silent"),
         (at(terminal, terminal, wanted), quiet, "table Ansi Silent"),
+        // redis-cli's lines, wherever they go.
+        (at(terminal, terminal, wanted), old, "classic Ansi Dots"),
+        (at(pipe, pipe, wanted), old, "classic Plain Dots"),
     ] {
         assert_eq!(
             described(surroundings, options),

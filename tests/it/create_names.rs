@@ -12,11 +12,11 @@ use crate::support::command::Trib;
 use crate::support::server::{Server, Spec, has_ipv6};
 
 /// A hosts file that only the programs see that are started with it.
-struct Hosts(TempDir);
+pub(crate) struct Hosts(TempDir);
 
 impl Hosts {
     /// `None` where this machine lets nobody have a mount namespace (some containers do not).
-    fn new(lines: &[(&str, &str)]) -> Option<Self> {
+    pub(crate) fn new(lines: &[(&str, &str)]) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let hosts = Self(dir);
         hosts.write(lines);
@@ -36,7 +36,7 @@ impl Hosts {
     }
 
     /// In place: the file is mounted, not its name.
-    fn write(&self, lines: &[(&str, &str)]) {
+    pub(crate) fn write(&self, lines: &[(&str, &str)]) {
         let text: String = lines
             .iter()
             .map(|(ip, name)| format!("{ip} {name}\n"))
@@ -45,7 +45,7 @@ impl Hosts {
     }
 
     /// `redis-trib` with these names.
-    fn trib(&self) -> Trib {
+    pub(crate) fn trib(&self) -> Trib {
         let mount = format!(
             "mount --bind {} /etc/hosts && exec \"$0\" \"$@\"",
             self.file().display()
@@ -60,7 +60,7 @@ impl Hosts {
 }
 
 /// Servers on one port of several hosts.
-fn services(hosts: &[&str]) -> Vec<Server> {
+pub(crate) fn services(hosts: &[&str]) -> Vec<Server> {
     // They would call each other from 127.0.0.1, and take that for where the caller is.
     let spec = |host: &str| {
         let spec = Spec::new().quick().bind(host);

@@ -397,7 +397,7 @@ fn a_wrong_masterauth_is_found_out_by_waiting() {
         .args(["-a", "secret"])
         .run()
         .status(6)
-        .stderr_has("the cluster is made, but not usable after 6s:")
+        .stderr_has("the nodes agree, but not all are usable after 6s:")
         .stderr_has(&format!("{} (", follower.addr()))
         .stderr_has("has no link to its master: look at its log, its masterauth and firewalls");
     // Mended, it is finished by the same command.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 #![allow(missing_docs)]
 
+mod add_node;
 mod apply;
 mod bench_self;
 mod call;
@@ -10,6 +11,7 @@ mod check;
 mod check_findings;
 mod check_input;
 mod check_scale;
+mod compat;
 mod create;
 mod create_bad_input;
 mod create_names;

@@ -25,6 +25,15 @@ impl Deref for Nodes {
     }
 }
 
+impl IntoIterator for Nodes {
+    type Item = Server;
+    type IntoIter = std::vec::IntoIter<Server>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.servers.into_iter()
+    }
+}
+
 impl Nodes {
     /// `count` bare, cluster-enabled servers with the servers' own defaults.
     #[track_caller]

@@ -1,0 +1,65 @@
+# What other clients feel while 1,638 slots with 100,000 keys move from three masters to a fourth.
+# shellcheck shell=bash
+# shellcheck source=benches/moves.sh
+. benches/moves.sh
+
+# meanwhile CLIENTS...: `seen` is what these clients of load.py saw while the slots moved.
+meanwhile() {
+    local said=$dir/clients pid
+    python3 "$load_py" "${@:3}" >"$said" 2>"$said.err" &
+    pid=$!
+    until grep -qs ready "$said"; do
+        kill -0 "$pid" 2>/dev/null || { cat "$said.err" >&2; die "no clients"; }
+        sleep 0.05
+    done
+    three_to_one "$1" "$2" "$slots"
+    kill -TERM "$pid"
+    wait "$pid" || { cat "$said.err" >&2; die "the clients failed"; }
+    seen=$(tail -1 "$said")
+}
+
+# saw NAME: that figure among what was seen.
+saw() { awk -v name="$1" '{ for (i = 1; i < NF; i++) if ($i == name) print $(i + 1) }' <<<"$seen"; }
+
+# pings NAME KEYS BYTES SLOTS
+pings() {
+    local run who
+    slots=$4
+    for run in $(seq "$runs"); do
+        for who in ours theirs; do
+            four_masters
+            fill $((slots / 3 + 4)) "$2" "$3"
+            mapfile -t masters < <(redis-cli -p "$first" cluster nodes | awk '/master/ && $9 { split($2, a, "[:@]"); print a[2] }')
+            meanwhile "$who" "$1" ping "${masters[@]}"
+            keep "$1-p999-$who" "$(saw p999)"
+            keep "$1-longest-$who" "$(saw max)"
+            stop_servers
+        done
+        say "   $1: run $run of $runs done"
+    done
+}
+
+pings small 61 100 1638
+compare "100,000 keys of 100 B move; PING to each master every ms, 99.9th percentile" small-p999-ours small-p999-theirs 1.00
+compare "…the longest" small-longest-ours small-longest-theirs ""
+pings large 1 1048576 501
+compare "501 values of 1 MB move" large-ours large-theirs 1.00
+compare "…PING, 99.9th percentile" large-p999-ours large-p999-theirs 1.00
+compare "…the longest" large-longest-ours large-longest-theirs ""
+
+slots=1638
+for run in $(seq "$runs"); do
+    for who in ours theirs; do
+        four_masters
+        fill $((slots / 3 + 4)) 61 100
+        meanwhile "$who" used client "$first" $((slots / 3))
+        keep "used-p999-$who" "$(saw p999)"
+        for what in count error TRYAGAIN ASK MOVED; do keep "used-$what-$who" "$(saw "$what")"; done
+        stop_servers
+    done
+    say "   cluster client: run $run of $runs done"
+done
+compare "a cluster client meanwhile (GET, SET, MGET, Lua), 99.9th percentile" used-p999-ours used-p999-theirs ""
+for what in count error TRYAGAIN ASK MOVED; do
+    row "…its ${what/count/commands}" "$(median "used-$what-ours")" "$(median "used-$what-theirs")" "" ""
+done

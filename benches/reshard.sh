@@ -1,0 +1,25 @@
+# Moving slots: 1,638 of them with 100,000 keys from three masters to a fourth, each with a replica; beside what
+# MIGRATE alone would take; and slots without keys.
+# shellcheck shell=bash
+# shellcheck source=benches/moves.sh
+. benches/moves.sh
+
+by_both keys 61 100 1638
+compare "reshard, 1,638 slots with 100,000 keys of 100 B, 3 masters to 1" keys-ours keys-theirs 0.143
+
+for run in $(seq "$runs"); do
+    start_servers 2 --cluster-enabled no
+    keep migrate-bare "$(python3 "$load_py" migrate "${ports[@]}" 100000 61)"
+    stop_servers
+done
+compare "…beside MIGRATE alone, one plain server to another, 61 keys a call" keys-ours migrate-bare 2.50
+
+for run in $(seq "$runs"); do
+    for who in ours theirs; do
+        four_masters
+        timed "$who" 2000 "${ids[0]}" "${ids[3]}"
+        keep "empty-$who" "$took"
+        stop_servers
+    done
+done
+compare "reshard, 2,000 empty slots of one pair" empty-ours empty-theirs 0.10

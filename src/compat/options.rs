@@ -1,0 +1,387 @@
+//! The options of the peers, and what they are called here.
+
+use std::ffi::{OsStr, OsString};
+
+use super::{Command, Wrong};
+
+/// What an option of the peers means.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Meaning {
+    /// Nothing for us: we do it anyway, or it is about other parts of redis-cli.
+    Idle,
+    /// The same, with a value.
+    IdleValue(&'static str),
+    /// A list of the commands is wanted.
+    Help,
+    /// `-h`.
+    Host,
+    /// `-p`.
+    Port,
+    /// `-u`.
+    Uri,
+    /// `--tls`.
+    Tls,
+    /// Counts with `--tls` only.
+    TlsSwitch(&'static str),
+    /// The same, with a value.
+    TlsValue(&'static str),
+    /// `--cluster-copy`: without it import deletes at the source.
+    Copy,
+    /// `--cluster-weight a=1 b=2`.
+    Weights,
+    /// An option of ours, for these commands; others don't look at it.
+    Switch {
+        /// What we call it.
+        ours: &'static str,
+        /// Who takes it.
+        of: &'static [Command],
+    },
+    /// The same, with a value.
+    Value {
+        /// As it is typed.
+        theirs: &'static str,
+        /// What we call it.
+        ours: &'static str,
+        /// Who takes it.
+        of: &'static [Command],
+        /// What it may be.
+        kind: Kind,
+    },
+}
+
+impl Meaning {
+    /// Whether exactly one word follows that belongs to it.
+    pub(super) fn takes_value(self) -> bool {
+        match self {
+            Self::IdleValue(_) | Self::Host | Self::Port | Self::Uri => true,
+            Self::TlsValue(_) | Self::Value { .. } => true,
+            Self::Idle | Self::Help | Self::Tls | Self::TlsSwitch(_) | Self::Copy => false,
+            Self::Weights | Self::Switch { .. } => false,
+        }
+    }
+}
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    /// Anything: whoever takes it looks at it.
+    Text,
+    /// An address.
+    Address,
+    /// A number from this one on, at most that one.
+    Number {
+        least: i64,
+        most: i64,
+        needed: &'static str,
+    },
+    /// Milliseconds.
+    Millis,
+    /// Seconds, with a fraction.
+    Seconds,
+    /// A percentage.
+    Percent,
+    /// 1 to 65535.
+    Port,
+}
+
+impl Kind {
+    /// The value in our words.
+    pub(super) fn check(self, option: &'static str, value: &OsStr) -> Result<OsString, Wrong> {
+        if self == Self::Text {
+            return Ok(value.to_owned());
+        }
+        let text = value.to_str().ok_or(Wrong::NotText(option))?;
+        let wrong = |needed| Wrong::Number {
+            option,
+            value: text.to_string(),
+            needed,
+        };
+        let within = |least: i64, most: i64| {
+            let number = text.parse::<i64>().ok();
+            number.filter(|number| (least..=most).contains(number))
+        };
+        match self {
+            Self::Text => Ok(value.to_owned()),
+            Self::Address => Ok(super::address(text).into()),
+            Self::Number {
+                least,
+                most,
+                needed,
+            } => within(least, most)
+                .map(|number| number.to_string().into())
+                .ok_or_else(|| wrong(needed)),
+            Self::Millis => within(1, i64::MAX)
+                .map(|number| format!("{number}ms").into())
+                .ok_or_else(|| wrong("milliseconds are needed, from 1 on")),
+            Self::Seconds => {
+                let seconds: Option<f64> = text.parse().ok();
+                seconds
+                    .filter(|seconds| seconds.is_finite() && *seconds >= 0.001)
+                    .map(|seconds| format!("{}ms", (seconds * 1000.0).round()).into())
+                    .ok_or_else(|| wrong("seconds are needed, above 0"))
+            }
+            Self::Percent => text
+                .parse()
+                .ok()
+                .filter(|percent: &f64| percent.is_finite() && *percent >= 0.0)
+                .map(|_| text.into())
+                .ok_or_else(|| wrong("a percentage is needed, from 0 on")),
+            Self::Port => within(1, 65_535)
+                .map(|number| number.to_string().into())
+                .ok_or_else(|| wrong("a port is needed, 1 to 65535")),
+        }
+    }
+}
+
+const REPLICAS: Kind = Kind::Number {
+    least: 0,
+    most: 999,
+    needed: "a number of replicas for each master is needed, from 0 on",
+};
+const SLOTS: Kind = Kind::Number {
+    least: 1,
+    most: 16_384,
+    needed: "a number of slots is needed, 1 to 16384",
+};
+const PIPELINE: Kind = Kind::Number {
+    least: 1,
+    most: 10_000,
+    needed: "keys for each MIGRATE are needed, 1 to 10000 (with 0, a full slot would look empty)",
+};
+
+const EVERY: &[Command] = &Command::ALL;
+const MOVES: &[Command] = &[Command::Reshard, Command::Rebalance, Command::Fix];
+const RESHARD: &[Command] = &[Command::Reshard];
+const REBALANCE: &[Command] = &[Command::Rebalance];
+const ADD_NODE: &[Command] = &[Command::AddNode];
+const CALL: &[Command] = &[Command::Call];
+const IMPORT: &[Command] = &[Command::Import];
+
+/// An option of redis-cli or valkey-cli. Their options that have nothing to do with clusters are
+/// let through, with their values, as redis-cli lets them through.
+pub(super) fn meaning(word: &str) -> Option<Meaning> {
+    let switch = |ours, of| Meaning::Switch { ours, of };
+    let value = |theirs, ours, of, kind| Meaning::Value {
+        theirs,
+        ours,
+        of,
+        kind,
+    };
+    Some(match word {
+        "-h" => Meaning::Host,
+        "-p" => Meaning::Port,
+        "-u" => Meaning::Uri,
+        "-a" => value("-a", "--pass", EVERY, Kind::Text),
+        "--pass" => value("--pass", "--pass", EVERY, Kind::Text),
+        "--user" => value("--user", "--user", EVERY, Kind::Text),
+        "--askpass" => switch("--askpass", EVERY),
+        "-t" => value("-t", "--connect-timeout", EVERY, Kind::Seconds),
+        "-4" => switch("--ipv4", EVERY),
+        "-6" => switch("--ipv6", EVERY),
+        "--tls" => Meaning::Tls,
+        "--sni" => Meaning::TlsValue("--sni"),
+        "--cacert" => Meaning::TlsValue("--cacert"),
+        "--cacertdir" => Meaning::TlsValue("--cacertdir"),
+        "--cert" => Meaning::TlsValue("--cert"),
+        "--key" => Meaning::TlsValue("--key"),
+        "--insecure" => Meaning::TlsSwitch("--insecure"),
+        // Ours are the modern ones of rustls, whatever is named here.
+        "--tls-ciphers" => Meaning::IdleValue("--tls-ciphers"),
+        "--tls-ciphersuites" => Meaning::IdleValue("--tls-ciphersuites"),
+
+        "--cluster-yes" => switch("--yes", &[Command::Create, Command::Reshard]),
+        "--cluster-replicas" => value(
+            "--cluster-replicas",
+            "--replicas",
+            &[Command::Create],
+            REPLICAS,
+        ),
+        // A value may be `all`.
+        "--cluster-from" => Meaning::Value {
+            theirs: "--cluster-from",
+            ours: "--from",
+            of: &[Command::Reshard, Command::Import],
+            kind: Kind::Address,
+        },
+        "--cluster-to" => value("--cluster-to", "--to", RESHARD, Kind::Text),
+        "--cluster-slots" => value("--cluster-slots", "--slots", RESHARD, SLOTS),
+        "--cluster-timeout" => value("--cluster-timeout", "--timeout", MOVES, Kind::Millis),
+        "--cluster-pipeline" => value("--cluster-pipeline", "--pipeline", MOVES, PIPELINE),
+        "--cluster-replace" => switch(
+            "--replace",
+            &[Command::Reshard, Command::Rebalance, Command::Import],
+        ),
+        "--cluster-weight" => Meaning::Weights,
+        "--cluster-use-empty-masters" | "--cluster-use-empty-primaries" => {
+            switch("--use-empty-masters", REBALANCE)
+        }
+        "--cluster-simulate" => switch("--dry-run", REBALANCE),
+        "--cluster-threshold" => value(
+            "--cluster-threshold",
+            "--threshold",
+            REBALANCE,
+            Kind::Percent,
+        ),
+        "--cluster-slave" | "--cluster-replica" => switch("--replica", ADD_NODE),
+        "--cluster-master-id" => value("--cluster-master-id", "--master-id", ADD_NODE, Kind::Text),
+        // valkey-cli reads the second and its help names the third.
+        "--cluster-primary-id" => {
+            value("--cluster-primary-id", "--master-id", ADD_NODE, Kind::Text)
+        }
+        "--cluster-primaries-id" => value(
+            "--cluster-primaries-id",
+            "--master-id",
+            ADD_NODE,
+            Kind::Text,
+        ),
+        "--cluster-only-masters" | "--cluster-only-primaries" => switch("--only-masters", CALL),
+        "--cluster-only-replicas" => switch("--only-replicas", CALL),
+        "--cluster-copy" => Meaning::Copy,
+        "--cluster-from-user" => value("--cluster-from-user", "--from-user", IMPORT, Kind::Text),
+        "--cluster-from-pass" => value("--cluster-from-pass", "--from-pass", IMPORT, Kind::Text),
+        "--cluster-from-askpass" => switch("--from-askpass", IMPORT),
+        // All owners are always looked at; slots move atomically wherever servers can; and fix
+        // names what it would take to give a lost master's slots away.
+        "--cluster-search-multiple-owners" => Meaning::Idle,
+        "--cluster-use-atomic-slot-migration" => Meaning::Idle,
+        "--cluster-fix-with-unreachable-masters" => Meaning::Idle,
+        "--cluster-fix-with-unreachable-primaries" => Meaning::Idle,
+
+        "--help" => Meaning::Help,
+        "--no-auth-warning" | "--verbose" => Meaning::Idle,
+        "-c" | "-e" | "-x" | "-2" | "-3" | "--raw" | "--no-raw" | "--csv" | "--json"
+        | "--quoted-json" | "--quoted-input" => Meaning::Idle,
+        "-n" => Meaning::IdleValue("-n"),
+        "-r" => Meaning::IdleValue("-r"),
+        "-i" => Meaning::IdleValue("-i"),
+        "-d" => Meaning::IdleValue("-d"),
+        "-D" => Meaning::IdleValue("-D"),
+        "--show-pushes" => Meaning::IdleValue("--show-pushes"),
+        _ => return None,
+    })
+}
+
+/// An option of redis-trib.rb that is called otherwise here, or whose value is written otherwise,
+/// and its value where that stands in the same word. All others are ours already.
+pub(super) fn ruby(word: &str) -> (Option<Meaning>, Option<&str>) {
+    let (name, within) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (word, None),
+    };
+    let switch = |ours| Meaning::Switch { ours, of: EVERY };
+    let value = |theirs, kind| Meaning::Value {
+        theirs,
+        ours: theirs,
+        of: EVERY,
+        kind,
+    };
+    let meaning = match name {
+        "--verbose" => Meaning::Idle,
+        // It was taken, and nothing came of it.
+        "--auto-weights" => Meaning::Idle,
+        "--slave" => switch("--replica"),
+        "--simulate" => switch("--dry-run"),
+        "--copy" => Meaning::Copy,
+        "--timeout" => value("--timeout", Kind::Millis),
+        "--pipeline" => value("--pipeline", PIPELINE),
+        "--slots" => value("--slots", SLOTS),
+        "--replicas" => value("--replicas", REPLICAS),
+        "--threshold" => value("--threshold", Kind::Percent),
+        "--from" => value("--from", Kind::Address),
+        _ => return (None, None),
+    };
+    (Some(meaning), within)
+}
+
+/// `--cluster help`.
+pub(super) const REDIS_CLI_HELP: &str = "\
+Cluster Manager Commands (of redis-cli and valkey-cli; redis-trib --help tells our own):
+  create         host1:port1 ... hostN:portN
+                 --cluster-replicas <arg>
+  check          <host:port> or <host> <port> - separated by either colon or space
+                 --cluster-search-multiple-owners
+  info           <host:port> or <host> <port> - separated by either colon or space
+  fix            <host:port> or <host> <port> - separated by either colon or space
+                 --cluster-search-multiple-owners
+                 --cluster-fix-with-unreachable-masters
+  reshard        <host:port> or <host> <port> - separated by either colon or space
+                 --cluster-from <arg>
+                 --cluster-to <arg>
+                 --cluster-slots <arg>
+                 --cluster-yes
+                 --cluster-timeout <arg>
+                 --cluster-pipeline <arg>
+                 --cluster-replace
+                 --cluster-use-atomic-slot-migration
+  rebalance      <host:port> or <host> <port> - separated by either colon or space
+                 --cluster-weight <node1=w1...nodeN=wN>
+                 --cluster-use-empty-masters
+                 --cluster-timeout <arg>
+                 --cluster-simulate
+                 --cluster-pipeline <arg>
+                 --cluster-threshold <arg>
+                 --cluster-replace
+                 --cluster-use-atomic-slot-migration
+  add-node       new_host:new_port existing_host:existing_port
+                 --cluster-slave
+                 --cluster-master-id <arg>
+  del-node       host:port node_id
+  call           host:port command arg arg .. arg
+                 --cluster-only-masters
+                 --cluster-only-replicas
+  set-timeout    host:port milliseconds
+  import         host:port
+                 --cluster-from <arg>
+                 --cluster-from-user <arg>
+                 --cluster-from-pass <arg>
+                 --cluster-from-askpass
+                 --cluster-copy
+                 --cluster-replace
+  backup         host:port backup_directory
+  help
+
+For check, fix, reshard, del-node, set-timeout, info, rebalance, call, import, backup you can specify the host and port of any working node in the cluster.
+
+Cluster Manager Options:
+  --cluster-yes  Automatic yes to cluster commands prompts
+";
+
+/// `redis-trib.rb help`.
+pub(super) const REDIS_TRIB_RB_HELP: &str = "\
+Usage: redis-trib.rb <command> <options> <arguments ...>
+(redis-trib --help, under its own name, tells our own options)
+
+  create          host1:port1 ... hostN:portN
+                  --replicas <arg>
+  check           host:port
+  info            host:port
+  fix             host:port
+                  --timeout <arg>
+  reshard         host:port
+                  --from <arg>
+                  --to <arg>
+                  --slots <arg>
+                  --yes
+                  --timeout <arg>
+                  --pipeline <arg>
+  rebalance       host:port
+                  --weight <arg>
+                  --use-empty-masters
+                  --timeout <arg>
+                  --simulate
+                  --pipeline <arg>
+                  --threshold <arg>
+  add-node        new_host:new_port existing_host:existing_port
+                  --slave
+                  --master-id <arg>
+  del-node        host:port node_id
+  set-timeout     host:port milliseconds
+  call            host:port command arg arg .. arg
+  import          host:port
+                  --from <arg>
+                  --copy
+                  --replace
+  help            (show this help)
+
+For check, fix, reshard, del-node, set-timeout you can specify the host and port of any working node in the cluster.
+";
