@@ -357,15 +357,12 @@ impl Job<'_> {
         ))
     }
 
-    /// The seeds, and nodes that no other member knows any more.
+    /// The seeds, and the nodes themselves: perhaps no other member knows them any more.
     fn all_targets(&self, cluster: &Cluster) -> Vec<Target> {
         let mut targets = self.session.targets();
-        for id in self.leaving {
-            let member = cluster.diagnosis.topology.members.get(id);
-            if member.is_some_and(|member| member.standing.known == 0) {
-                targets.extend(cluster.reach.get(id).cloned());
-            }
-        }
+        let reports = cluster.diagnosis.observation.reports();
+        let leaving = reports.filter(|(node, _)| self.leaving.contains(&node.id));
+        targets.extend(leaving.filter_map(|(node, _)| cluster.reach.get(&node.id).cloned()));
         targets
     }
 

@@ -216,10 +216,9 @@ impl<'a> Judge<'a> {
 
     fn refusals(&self) -> Vec<Refusal> {
         let mut refusals = Vec::new();
-        let owns = |member: &&Member| member.role == Role::Master && !member.slots.is_empty();
-        if !self.stayers().any(|member| owns(&member)) && self.leavers().any(|m| owns(&m)) {
-            refusals.push(Refusal::LastOwner);
-        } else if self.stayers().next().is_none() {
+        let owns = |member: &Member| member.role == Role::Master && !member.slots.is_empty();
+        let nobody_stays = self.stayers().next().is_none();
+        if nobody_stays || self.leavers().any(owns) && !self.stayers().any(owns) {
             refusals.push(Refusal::LastOwner);
         }
         for member in self.leavers() {

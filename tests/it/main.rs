@@ -16,6 +16,7 @@ mod create;
 mod create_bad_input;
 mod create_names;
 mod create_resume;
+mod del_node;
 mod info;
 mod rebalance;
 mod reshard;

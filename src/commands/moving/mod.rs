@@ -118,7 +118,10 @@ fn present(
     part: Part,
 ) -> Result<(), Stop> {
     let view = view(&cluster.diagnosis, plan);
-    ui.moves(&view)?;
+    match part {
+        Part::Drain => ui.moves_away(&view)?,
+        Part::First | Part::Last => ui.moves(&view)?,
+    }
     warn_of_valkey_9(ui, cluster, plan);
     if part != Part::First {
         if let Some(file) = &args.plan_out {
@@ -188,7 +191,7 @@ async fn transfer(
         agree(session, ui, plan, &outcome).await?;
         match part {
             Part::First => ui.hint(&format!("what was begun is finished: {moved} slots")),
-            Part::Drain => ui.hint(&format!("{moved} slots have moved away")),
+            Part::Drain => ui.hint(&format!("slots that have moved away: {moved}")),
             Part::Last => ui.moved(moved, &outcome.tally, took)?,
         }
         tell_skipped(ui, cluster, &outcome);
