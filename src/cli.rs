@@ -2,17 +2,20 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
+use crate::commands::journal;
 use crate::commands::{
-    CommandResult, add_node, apply, call, check, create, del_node, info, rebalance, reshard,
-    set_timeout,
+    CommandResult, add_node, apply, call, check, completions, create, del_node, info, man,
+    rebalance, reshard, set_timeout,
 };
 use crate::compat::Manner;
+use crate::journal::Journal;
 use crate::resolve::Family;
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
@@ -30,7 +33,13 @@ use crate::ui::{ColorArg, OutputArg, Ui, UiOptions, Verbosity};
     max_term_width = 100,
     // The last one counts, so that a script can add to what it was given.
     args_override_self = true,
-    after_help = "Exit codes: 0 done or healthy, 1 unhealthy, 2 wrong usage, 3 refused, nothing changed,\n\
+    after_help = "Examples:\n  \
+                  redis-trib create --replicas 1 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.7 10.0.0.8 10.0.0.9\n  \
+                  redis-trib check 10.0.0.3\n  \
+                  redis-trib reshard 10.0.0.3 --slots 4096 --from all --to 8fabdaed --dry-run\n  \
+                  redis-trib --cluster check 10.0.0.3:6379      # as redis-cli spells it\n\n\
+                  redis-trib COMMAND --help tells more, with examples.\n\n\
+                  Exit codes: 0 done or healthy, 1 unhealthy, 2 wrong usage, 3 refused, nothing changed,\n\
                   4 no node reached, 5 not confirmed, 6 stopped part-way, 130 interrupted."
 )]
 pub struct Cli {
@@ -65,12 +74,19 @@ pub enum Command {
     Call(call::Args),
     /// Set cluster-node-timeout on all nodes.
     SetTimeout(set_timeout::Args),
+    /// Print what makes a shell complete our command lines.
+    Completions(completions::Args),
+    /// Print the man page, or write those of all commands.
+    Man(man::Args),
 }
 
 impl Cli {
     /// Reads a command line.
     pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
-        let cli = Self::try_parse_from(line).map_err(without_passwords)?;
+        let cli = grouped()
+            .try_get_matches_from(line)
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .map_err(without_passwords)?;
         let format = match (&cli.command, cli.global.output) {
             (Command::Check(_), _) => return Ok(cli),
             (_, OutputArg::Prometheus) => "prometheus",
@@ -82,7 +98,13 @@ impl Cli {
     }
 
     /// Runs the command.
-    pub async fn run(self, ui: &Ui) -> CommandResult {
+    pub async fn run(mut self, ui: &Ui) -> CommandResult {
+        self.global.opened = journal::open(&self.global)?;
+        let opened = self.global.opened.clone();
+        journal::closed(opened.as_deref(), self.dispatch(ui).await)
+    }
+
+    async fn dispatch(self, ui: &Ui) -> CommandResult {
         match self.command {
             Command::Create(args) => create::run(&self.global, ui, args).await,
             Command::Check(args) => check::run(&self.global, ui, args).await,
@@ -94,8 +116,53 @@ impl Cli {
             Command::DelNode(args) => del_node::run(&self.global, ui, args).await,
             Command::Call(args) => call::run(&self.global, ui, args).await,
             Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
+            Command::Completions(args) => completions::run(ui, args),
+            Command::Man(args) => man::run(ui, args),
         }
     }
+}
+
+/// The commands by what they are for. clap has no headings for subcommands: the list is ours.
+const GROUPS: [(&str, &[&str]); 6] = [
+    ("Looking", &["check", "info", "ok-to-stop"]),
+    (
+        "Nodes",
+        &["create", "add-node", "del-node", "replace-node", "failover"],
+    ),
+    ("Slots", &["reshard", "rebalance", "apply", "fix"]),
+    ("Data", &["import", "backup", "restore"]),
+    ("All nodes at once", &["call", "set-timeout"]),
+    ("This program", &["completions", "man", "help"]),
+];
+
+/// The command line, with a help that shows the commands by group.
+fn grouped() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    let head = *command.get_styles().get_header();
+    let literal = *command.get_styles().get_literal();
+    let mut list = String::new();
+    for (group, names) in GROUPS {
+        let lines: String = names
+            .iter()
+            .filter_map(|name| command.find_subcommand(name))
+            .map(|one| {
+                let about = one.get_about().map(ToString::to_string).unwrap_or_default();
+                format!("  {literal}{:<13}{literal:#} {about}\n", one.get_name())
+            })
+            .collect();
+        // What this program does not have is not there.
+        if !lines.is_empty() {
+            list += &format!("{head}{group}:{head:#}\n{lines}\n");
+        }
+    }
+    command
+        .override_usage("redis-trib [OPTIONS] <COMMAND>")
+        // Listed above the options, and not once more below them.
+        .mut_subcommands(|one| one.hide(true))
+        .help_template(format!(
+            "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}{{all-args}}{{after-help}}"
+        ))
 }
 
 /// clap repeats what it could not read; an address among that may hold a password.
@@ -178,6 +245,16 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "N", default_value_t = 64, help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
 
+    /// Append every change to this file, as a line of JSON.
+    #[arg(long, global = true, value_name = "FILE", help_heading = RECORD)]
+    pub journal: Option<PathBuf>,
+    /// Why, for the lines of the journal.
+    #[arg(long, global = true, value_name = "TEXT", help_heading = RECORD, requires = "journal")]
+    pub reason: Option<String>,
+    /// The journal, once it is open.
+    #[arg(skip)]
+    pub opened: Option<Arc<Journal>>,
+
     /// What results look like.
     #[arg(short = 'o', long, global = true, value_name = "FORMAT", default_value = "auto", help_heading = SHOW)]
     pub output: OutputArg,
@@ -195,6 +272,7 @@ pub struct GlobalArgs {
 const LOGIN: &str = "Login";
 const TLS: &str = "TLS";
 const REACH: &str = "Reaching the nodes";
+const RECORD: &str = "Record";
 const SHOW: &str = "Output";
 
 /// What of a node's certificate is checked.
@@ -254,5 +332,30 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Err("a time may be a week at most".to_string())
     } else {
         Ok(time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        grouped().debug_assert();
+    }
+
+    #[test]
+    fn every_command_stands_in_a_group() {
+        for one in Cli::command().get_subcommands() {
+            let name = one.get_name();
+            let grouped = GROUPS.iter().any(|(_, names)| names.contains(&name));
+            assert!(grouped || one.is_hide_set(), "{name}");
+            assert!(one.get_about().is_some(), "{name}");
+            assert!(
+                one.get_after_help()
+                    .is_some_and(|text| text.to_string().contains("Example")),
+                "{name} has no examples"
+            );
+        }
     }
 }

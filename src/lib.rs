@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! main → cli → commands → {ui, execute, migrate, agreement, discover, resolve}
-//!      → {connections → client, event, resp, seed} → plan → cluster
+//!      → {connections → client → journal, event, resp, seed} → plan → cluster
 //! ```
 //!
 //! [`compat`] (old command lines as ours), [`cluster`] and [`plan`] are pure; [`client`] is the only folder that names the `redis` crate.
@@ -20,6 +20,7 @@ pub mod discover;
 pub mod event;
 pub mod execute;
 pub mod exit_code;
+pub mod journal;
 pub mod migrate;
 pub mod plan;
 pub mod resolve;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode as ProcessExitCode;
 
 use redis_trib::cli::Cli;
+use redis_trib::commands::completions::Question;
 use redis_trib::compat::{self, Consent, Reading};
 use redis_trib::exit_code::ExitCode;
 use redis_trib::ui::{self, Ui};
@@ -13,11 +14,14 @@ use tracing::Level;
 const DESCRIPTORS: u64 = 16_384;
 
 fn main() -> ProcessExitCode {
+    if let Some(question) = Question::read() {
+        return ui::text(&question.answer());
+    }
     let line: Vec<OsString> = std::env::args_os().collect();
     let consent = Consent::of(std::env::var_os("REDISCLI_CLUSTER_YES").as_deref());
     let (line, manner) = match compat::read(&line, consent) {
         Ok(Reading::Line { words, manner }) => (words, manner),
-        Ok(Reading::Help(text)) => return ui::help(text),
+        Ok(Reading::Help(text)) => return ui::text(text.as_bytes()),
         Err(wrong) => return ui::wrong_line(wrong),
     };
     let cli = match Cli::read(&line) {

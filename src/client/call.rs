@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use redis::Value;
 
 use super::error::{ClientError, Fault};
+use super::noted::Told;
 use super::reply::Reply;
 use super::{Command, Deadline, NodeClient};
 use crate::resp::Resp;
@@ -30,7 +31,12 @@ impl NodeClient {
         for word in words {
             packed.arg(*word);
         }
-        let command = Command::new(NAME, packed);
+        let command = Command {
+            name: NAME,
+            packed,
+            // A journal says which command it was, and nothing of what went with it.
+            told: vec![Told::Word],
+        };
         let replies = self.pipeline(Deadline::Change, vec![command]).await;
         let malformed = Fault::Malformed { command: NAME };
         let reply = replies.and_then(|mut replies| replies.pop().ok_or(malformed));

@@ -24,6 +24,7 @@ use super::stream::{REPLY_LIMIT, Watched, Wire};
 use super::tls::{TlsClient, TlsFault};
 use super::{Command, Deadline, NodeClient, Over};
 use crate::cluster::node::Addr;
+use crate::journal::Journal;
 
 /// The user that a password without a name belongs to (Redis ≥ 6.0).
 const DEFAULT_USER: &str = "default";
@@ -101,6 +102,8 @@ pub struct Connector {
     /// The name that the connection gives itself (CLIENT SETNAME, Redis ≥ 2.6.9): printable ASCII
     /// without spaces. A user who may not name connections goes without a name.
     pub name: Option<String>,
+    /// Where every change is written down (`--journal`).
+    pub journal: Option<Arc<Journal>>,
 }
 
 impl Connector {
@@ -215,6 +218,7 @@ impl Connector {
             over,
             wire,
             self.command_timeout,
+            self.journal.clone(),
         ))
     }
 

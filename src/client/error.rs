@@ -25,30 +25,7 @@ impl ClientError {
     /// Whether it is not known what became of the command: it was sent, and no answer that could
     /// be read came back. A change may have happened; observe again before anything else.
     pub fn outcome_unknown(&self) -> bool {
-        match self.fault {
-            Fault::Timeout { .. }
-            | Fault::Closed { .. }
-            | Fault::TooLarge { .. }
-            | Fault::Malformed { .. }
-            // Nothing was ever heard on that connection, but a node that dies right after it did
-            // what it was told looks the same.
-            | Fault::MaybeTls => true,
-            Fault::NameNotResolved(_)
-            | Fault::Refused
-            | Fault::ConnectTimeout(_)
-            | Fault::Unreachable(_)
-            | Fault::Tls(_)
-            | Fault::NotRedis { .. }
-            | Fault::ProtectedMode
-            | Fault::TooManyClients
-            | Fault::PasswordNeeded
-            | Fault::WrongPassword { .. }
-            | Fault::UserUnsupported
-            | Fault::NoPermission { .. }
-            | Fault::Loading
-            | Fault::ClusterDisabled
-            | Fault::Server { .. } => false,
-        }
+        self.fault.outcome_unknown()
     }
 
     /// The code of a server's error (`ERR`, `CLUSTERDOWN`, `MOVED`), where it was one without a
@@ -182,6 +159,10 @@ pub enum Fault {
     /// The server runs without `cluster-enabled yes`; INFO still answers there.
     #[error("is not a cluster node: set cluster-enabled yes in its configuration and restart it")]
     ClusterDisabled,
+    /// The journal (`--journal`) can't be written, so nothing more is changed; the operating system's
+    /// words.
+    #[error("is told to change nothing more: the journal can't be written ({0})")]
+    Journal(String),
 }
 
 impl Fault {
@@ -190,6 +171,35 @@ impl Fault {
         ClientError {
             addr: addr.clone(),
             fault: self,
+        }
+    }
+
+    /// See [`ClientError::outcome_unknown`].
+    pub(super) fn outcome_unknown(&self) -> bool {
+        match self {
+            Self::Timeout { .. }
+            | Self::Closed { .. }
+            | Self::TooLarge { .. }
+            | Self::Malformed { .. }
+            // Nothing was ever heard on that connection, but a node that dies right after it did
+            // what it was told looks the same.
+            | Self::MaybeTls => true,
+            Self::NameNotResolved(_)
+            | Self::Refused
+            | Self::ConnectTimeout(_)
+            | Self::Unreachable(_)
+            | Self::Tls(_)
+            | Self::NotRedis { .. }
+            | Self::ProtectedMode
+            | Self::TooManyClients
+            | Self::PasswordNeeded
+            | Self::WrongPassword { .. }
+            | Self::UserUnsupported
+            | Self::NoPermission { .. }
+            | Self::Loading
+            | Self::ClusterDisabled
+            | Self::Journal(_)
+            | Self::Server { .. } => false,
         }
     }
 
@@ -205,10 +215,15 @@ impl Fault {
                 Self::ClusterDisabled
             }
             "ERR" if message.starts_with("max number of clients") => Self::TooManyClients,
+            // A server that does not know a command repeats its arguments, passwords and values among
+            // them.
             _ => Self::Server {
                 command,
                 code: clean_line(code, 32),
-                message: clean_message(message),
+                message: clean_message(match message.split_once(", with args beginning with:") {
+                    Some((said, _)) => said,
+                    None => message,
+                }),
             },
         }
     }
@@ -237,6 +252,7 @@ impl Fault {
             | Self::NoPermission { .. }
             | Self::TooLarge { .. }
             | Self::Malformed { .. }
+            | Self::Journal(_)
             | Self::ClusterDisabled => false,
         }
     }

@@ -54,7 +54,7 @@ impl NodeClient {
             Reset::Soft => "SOFT",
             Reset::Hard => "HARD",
         };
-        let command = Command::named("CLUSTER RESET").arg(how);
+        let command = Command::named("CLUSTER RESET").word(how);
         self.query(Deadline::Within(FREEING), command, Reply::ok)
             .await
     }
@@ -81,8 +81,8 @@ impl NodeClient {
         let command = Command::named("CLUSTER FAILOVER");
         self.change(match how {
             Takeover::Planned => command,
-            Takeover::Force => command.arg("FORCE"),
-            Takeover::Takeover => command.arg("TAKEOVER"),
+            Takeover::Force => command.word("FORCE"),
+            Takeover::Takeover => command.word("TAKEOVER"),
         })
         .await
     }
@@ -111,7 +111,7 @@ impl NodeClient {
     /// the same names.
     pub async fn function_restore(&self, dump: &[u8]) -> Result<(), ClientError> {
         let command = Command::named("FUNCTION RESTORE");
-        self.change(command.arg(dump).arg("REPLACE")).await
+        self.change(command.arg(dump).word("REPLACE")).await
     }
 
     /// ACL USERS (Redis ≥ 6.0); `None` where the server knows no users or will not name them.

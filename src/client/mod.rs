@@ -16,6 +16,7 @@ mod call;
 mod connect;
 mod error;
 mod membership;
+mod noted;
 mod reply;
 mod slots;
 mod stream;
@@ -46,6 +47,8 @@ pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
+use crate::journal::Journal;
+use noted::{Noted, Told};
 use reply::{Reply, clean_line};
 use stream::{End, Wire};
 
@@ -68,24 +71,44 @@ enum Deadline {
 struct Command {
     name: &'static str,
     packed: redis::Cmd,
+    /// What the journal may say of each word; those for which nothing stands here are hidden.
+    told: Vec<Told>,
 }
 
 impl Command {
     fn new(name: &'static str, packed: redis::Cmd) -> Self {
-        Self { name, packed }
+        Self {
+            name,
+            packed,
+            told: Vec::new(),
+        }
     }
 
     /// The command of that name, which may be two words, without arguments.
     fn named(name: &'static str) -> Self {
-        let mut packed = redis::Cmd::new();
-        for word in name.split(' ') {
-            packed.arg(word);
-        }
-        Self { name, packed }
+        name.split(' ')
+            .fold(Self::new(name, redis::Cmd::new()), Self::word)
     }
 
+    /// An argument that no journal shows: a value, a password, a user's text.
     fn arg(mut self, arg: impl redis::ToRedisArgs) -> Self {
+        self.told
+            .resize(self.told.len() + arg.num_of_args(), Told::Hidden);
         self.packed.arg(arg);
+        self
+    }
+
+    /// An argument that anybody may read: a number, an id, an address, a keyword.
+    fn word(mut self, word: impl fmt::Display) -> Self {
+        self.told.push(Told::Word);
+        self.packed.arg(word.to_string());
+        self
+    }
+
+    /// The name of a key that is written or moved; the journal counts it.
+    fn key(mut self, key: &[u8]) -> Self {
+        self.told.push(Told::Key);
+        self.packed.arg(key);
         self
     }
 }
@@ -133,6 +156,7 @@ struct Shared {
     /// Whether a reply ever came whole.
     spoken: AtomicBool,
     command_timeout: Duration,
+    journal: Option<Arc<Journal>>,
 }
 
 impl Drop for Shared {
@@ -167,6 +191,7 @@ impl NodeClient {
         over: Over,
         wire: Arc<Wire>,
         command_timeout: Duration,
+        journal: Option<Arc<Journal>>,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -176,6 +201,7 @@ impl NodeClient {
                 wire,
                 spoken: AtomicBool::new(false),
                 command_timeout,
+                journal,
             }),
             connection,
             login: LoginOutcome::NotTried,
@@ -218,7 +244,9 @@ impl NodeClient {
             config_get("save"),
         ];
         let replies = self.pipeline(Deadline::Read, commands).await;
-        replies.and_then(raw_look).map_err(|fault| self.at(fault))
+        let look = replies.and_then(raw_look).map_err(|fault| self.at(fault))?;
+        self.learn(&look.nodes);
+        Ok(look)
     }
 
     /// INFO: the default sections (every version).
@@ -229,8 +257,23 @@ impl NodeClient {
 
     /// CLUSTER NODES: the node's own view, a line per node (Redis ≥ 3.0).
     pub async fn cluster_nodes(&self) -> Result<String, ClientError> {
-        self.query(Deadline::Read, Command::named("CLUSTER NODES"), Reply::text)
-            .await
+        let nodes = self
+            .query(Deadline::Read, Command::named("CLUSTER NODES"), Reply::text)
+            .await?;
+        self.learn(&nodes);
+        Ok(nodes)
+    }
+
+    /// Tells the journal whose address this is, in the node's own words.
+    fn learn(&self, nodes: &str) {
+        let Some(journal) = &self.shared.journal else {
+            return;
+        };
+        let own = nodes.lines().find(|line| line.contains("myself"));
+        let id = own.and_then(|line| line.split(' ').next()?.parse().ok());
+        if let Some(id) = id {
+            journal.learn(self.addr(), id);
+        }
     }
 
     /// CLUSTER INFO (Redis ≥ 3.0).
@@ -270,8 +313,14 @@ impl NodeClient {
 
     /// CONFIG SET of one value (every version), until the server is restarted.
     pub async fn config_set(&self, name: &str, value: &str) -> Result<(), ClientError> {
-        self.change(Command::named("CONFIG SET").arg(name).arg(value))
-            .await
+        /// Numbers and switches, which may stand in a journal.
+        const NO_SECRETS: [&str; 2] = ["cluster-allow-replica-migration", "cluster-node-timeout"];
+        let command = Command::named("CONFIG SET").word(name);
+        let command = match NO_SECRETS.contains(&name) {
+            true => command.word(value),
+            false => command.arg(value),
+        };
+        self.change(command).await
     }
 
     /// CONFIG REWRITE (Redis ≥ 2.8): what was set goes to the configuration file, where the server
@@ -295,7 +344,7 @@ impl NodeClient {
     /// CLUSTER SET-CONFIG-EPOCH (Redis ≥ 3.0): refused by a node that knows others, or has an epoch
     /// other than 0 already.
     pub async fn cluster_set_config_epoch(&self, epoch: u64) -> Result<(), ClientError> {
-        let command = Command::named("CLUSTER SET-CONFIG-EPOCH").arg(epoch);
+        let command = Command::named("CLUSTER SET-CONFIG-EPOCH").word(epoch);
         self.change(command).await
     }
 
@@ -308,9 +357,9 @@ impl NodeClient {
         port: u16,
         bus_port: Option<u16>,
     ) -> Result<(), ClientError> {
-        let mut command = Command::named("CLUSTER MEET").arg(ip.to_string()).arg(port);
+        let mut command = Command::named("CLUSTER MEET").word(ip).word(port);
         if let Some(bus_port) = bus_port {
-            command = command.arg(bus_port);
+            command = command.word(bus_port);
         }
         self.change(command).await
     }
@@ -318,14 +367,14 @@ impl NodeClient {
     /// CLUSTER REPLICATE (Redis ≥ 3.0): the node follows that master. `ERR Unknown node` until the
     /// node has heard of it.
     pub async fn cluster_replicate(&self, master: NodeId) -> Result<(), ClientError> {
-        let command = Command::named("CLUSTER REPLICATE").arg(master.to_string());
+        let command = Command::named("CLUSTER REPLICATE").word(master);
         self.change(command).await
     }
 
     /// CLUSTER FORGET (Redis ≥ 3.0): the node strikes another one from its list, and for 60 s does
     /// not take it back.
     pub async fn cluster_forget(&self, id: NodeId) -> Result<(), ClientError> {
-        let command = Command::named("CLUSTER FORGET").arg(id.to_string());
+        let command = Command::named("CLUSTER FORGET").word(id);
         self.change(command).await
     }
 
@@ -385,10 +434,10 @@ impl NodeClient {
     pub async fn set(&self, key: &[u8], value: &[u8], expire: Duration) -> Result<(), ClientError> {
         let milliseconds = expire.as_millis().clamp(1, i64::MAX as u128) as i64;
         let command = Command::named("SET")
-            .arg(key)
+            .key(key)
             .arg(value)
-            .arg("PX")
-            .arg(milliseconds);
+            .word("PX")
+            .word(milliseconds);
         self.change(command).await
     }
 
@@ -402,7 +451,7 @@ impl NodeClient {
     pub async fn del(&self, key: &[u8]) -> Result<u64, ClientError> {
         self.query(
             Deadline::Change,
-            Command::named("DEL").arg(key),
+            Command::named("DEL").key(key),
             Reply::count,
         )
         .await
@@ -419,7 +468,7 @@ impl NodeClient {
         }
         let mut command = Command::named(name);
         for slot in slots.iter() {
-            command = command.arg(slot.number());
+            command = command.word(slot.number());
         }
         self.change(command).await
     }
@@ -458,6 +507,8 @@ impl NodeClient {
         let Some(first) = commands.first().map(|command| command.name) else {
             return Ok(Vec::new());
         };
+        let journal = self.shared.journal.as_ref();
+        let noted = Noted::begin(journal, &self.shared.addr, class, &commands)?;
         let count = commands.len();
         let mut names = Vec::with_capacity(count);
         let mut pipe = redis::Pipeline::with_capacity(count);
@@ -497,6 +548,9 @@ impl NodeClient {
             took = ?started.elapsed(),
             answered = result.is_ok(),
         );
+        if let Some(noted) = noted {
+            noted.end(&result).await;
+        }
         result
     }
 

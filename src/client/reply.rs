@@ -27,15 +27,23 @@ impl Reply {
         self.command
     }
 
-    /// The reply's value; a server's error is the fault that it means.
-    pub(super) fn value(self) -> Result<Value, Fault> {
-        match self.value {
-            Value::ServerError(error) => Err(Fault::of_server(
+    /// Why the server refused the command, if it did.
+    pub(super) fn refusal(&self) -> Option<Fault> {
+        match &self.value {
+            Value::ServerError(error) => Some(Fault::of_server(
                 self.command,
                 error.code(),
                 error.details().unwrap_or_default(),
             )),
-            value => Ok(value),
+            _ => None,
+        }
+    }
+
+    /// The reply's value; a server's error is the fault that it means.
+    pub(super) fn value(self) -> Result<Value, Fault> {
+        match self.refusal() {
+            Some(fault) => Err(fault),
+            None => Ok(self.value),
         }
     }
 

@@ -246,28 +246,28 @@ impl NodeClient {
         keys: &[Vec<u8>],
     ) -> Result<Migrated, ClientError> {
         let mut command = Command::named("MIGRATE")
-            .arg(migration.peer.host())
-            .arg(migration.peer.port())
-            .arg("")
-            .arg(migration.database)
-            .arg(u64::try_from(migration.timeout.as_millis()).unwrap_or(u64::MAX));
+            .word(migration.peer.host())
+            .word(migration.peer.port())
+            .word("")
+            .word(migration.database)
+            .word(migration.timeout.as_millis().min(u128::from(u64::MAX)));
         if migration.source == Keep::Copy {
-            command = command.arg("COPY");
+            command = command.word("COPY");
         }
         if migration.existing == Existing::Replace {
-            command = command.arg("REPLACE");
+            command = command.word("REPLACE");
         }
         command = match (&migration.login.user, &migration.login.password) {
             (_, None) => command,
-            (None, Some(password)) => command.arg("AUTH").arg(password.expose_secret()),
+            (None, Some(password)) => command.word("AUTH").arg(password.expose_secret()),
             (Some(user), Some(password)) => command
-                .arg("AUTH2")
-                .arg(user.as_str())
+                .word("AUTH2")
+                .word(user)
                 .arg(password.expose_secret()),
         };
-        command = command.arg("KEYS");
+        command = command.word("KEYS");
         for key in keys {
-            command = command.arg(key.as_slice());
+            command = command.key(key);
         }
         let within = Deadline::Within(migration.timeout.saturating_mul(10));
         let mut replies = self
@@ -297,9 +297,13 @@ impl NodeClient {
         let commands = vec![
             Command::named("ASKING"),
             // It goes by itself should the next one never arrive.
-            Command::named("SET").arg(key).arg("").arg("PX").arg(10_000),
+            Command::named("SET")
+                .key(key)
+                .arg("")
+                .word("PX")
+                .word(10_000),
             Command::named("ASKING"),
-            Command::named("DEL").arg(key),
+            Command::named("DEL").key(key),
             Command::named("WAIT").arg(replicas).arg(millis.max(1)),
         ];
         let deadline = Deadline::Within(within + self.shared.command_timeout);
@@ -334,7 +338,7 @@ impl NodeClient {
 
     /// DEL of a key that this node serves, or has served (every version).
     pub async fn del_in(&self, database: u32, key: &[u8]) -> Result<(), ClientError> {
-        let commands = vec![Command::named("DEL").arg(key)];
+        let commands = vec![Command::named("DEL").key(key)];
         let replies = self
             .in_database(database, Deadline::Change, commands)
             .await?;
@@ -375,11 +379,11 @@ impl NodeClient {
 }
 
 fn setslot(slot: Slot, state: SetSlot) -> Command {
-    let command = Command::named("CLUSTER SETSLOT").arg(slot.number());
+    let command = Command::named("CLUSTER SETSLOT").word(slot.number());
     match state {
-        SetSlot::Importing(from) => command.arg("IMPORTING").arg(from.to_string()),
-        SetSlot::Migrating(to) => command.arg("MIGRATING").arg(to.to_string()),
-        SetSlot::Node(owner) => command.arg("NODE").arg(owner.to_string()),
-        SetSlot::Stable => command.arg("STABLE"),
+        SetSlot::Importing(from) => command.word("IMPORTING").word(from),
+        SetSlot::Migrating(to) => command.word("MIGRATING").word(to),
+        SetSlot::Node(owner) => command.word("NODE").word(owner),
+        SetSlot::Stable => command.word("STABLE"),
     }
 }

@@ -26,6 +26,7 @@ fn connector() -> Connector {
         connect_timeout: Duration::from_secs(2),
         command_timeout: Duration::from_secs(5),
         name: None,
+        journal: None,
     }
 }
 
@@ -34,6 +35,7 @@ fn hasty() -> Connector {
         connect_timeout: Duration::from_millis(300),
         command_timeout: Duration::from_millis(300),
         name: None,
+        journal: None,
     }
 }
 

@@ -13,7 +13,7 @@ use super::recruit::{Recruit, recruit};
 use super::session::{Alone, Credentials, Intent, Session};
 use super::signals::Signals;
 use super::zones::ZoneArgs;
-use super::{CommandResult, Stop, node_words};
+use super::{CommandResult, Stop, completions, node_words};
 use crate::cli::{GlobalArgs, duration};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SLOTS;
@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(long, alias = "slave")]
     replica: bool,
     /// They become replicas of this master, by id or address.
-    #[arg(long, value_name = "ID", requires = "replica")]
+    #[arg(long, value_name = "ID", requires = "replica", add = completions::master())]
     master_id: Option<String>,
     /// Nodes that hold no keys, and whose old cluster is gone, forget that cluster.
     #[arg(long, conflicts_with = "reset_hard_and_flush")]

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::moving::{self, Cluster, Finished, MoveArgs};
 use super::session::{Intent, Session};
-use super::{CommandResult, Stop, node_words};
+use super::{CommandResult, Stop, completions, node_words};
 use crate::cli::GlobalArgs;
 use crate::client::ClientError;
 use crate::cluster::node::NodeId;
@@ -31,7 +31,7 @@ pub struct Args {
     node: Vec<String>,
     /// How much a master, by id or address, shall get in proportion to the others, which weigh 1
     /// (repeatable). 0: it gives everything away.
-    #[arg(long, value_name = "ID=W", value_parser = weight, value_delimiter = ',')]
+    #[arg(long, value_name = "ID=W", value_parser = weight, value_delimiter = ',', add = completions::weight())]
     weight: Vec<(String, f64)>,
     /// Masters weigh what their maxmemory is.
     #[arg(long, conflicts_with = "weight")]

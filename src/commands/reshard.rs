@@ -4,7 +4,7 @@ use anyhow::anyhow;
 
 use super::moving::{self, Finished, MoveArgs};
 use super::session::{Intent, Session};
-use super::{CommandResult, Stop, node_words};
+use super::{CommandResult, Stop, completions, node_words};
 use crate::cli::GlobalArgs;
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{NodeId, Role};
@@ -27,10 +27,10 @@ pub struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=16384), conflicts_with_all = ["slot_ranges", "tag"])]
     slots: Option<u16>,
     /// The masters that give them, by id or address; `all` stands for all others.
-    #[arg(long, value_name = "ID,…|all", value_delimiter = ',', conflicts_with_all = ["slot_ranges", "tag"])]
+    #[arg(long, value_name = "ID,…|all", value_delimiter = ',', conflicts_with_all = ["slot_ranges", "tag"], add = completions::master())]
     from: Vec<String>,
     /// The masters that take them, by id or address.
-    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', add = completions::master())]
     to: Vec<String>,
     /// These slots, whoever owns them: 0-100,200.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges)]

@@ -15,6 +15,7 @@ use crate::cli::GlobalArgs;
 use crate::client::{ClientError, Connector, Login, TlsClient, TlsOptions, Transport};
 use crate::cluster::node::Addr;
 use crate::connections::{Access, Connections, Target};
+use crate::journal::Journal;
 use crate::resolve::{self, Expected, SeedSet};
 use crate::seed::{Scheme, Seed};
 use crate::ui::{PromptError, Ui};
@@ -101,12 +102,16 @@ impl Session {
     ) -> Result<Self, Stop> {
         let name = match intent {
             Intent::Read => None,
-            Intent::Change(command) => Some(connection_name(command)),
+            Intent::Change(command) => Some(connection_name(command, global.opened.as_deref())),
         };
+        if let (Some(journal), Intent::Change(command)) = (&global.opened, intent) {
+            journal.doing(command);
+        }
         let connector = Connector {
             connect_timeout: global.connect_timeout,
             command_timeout: global.command_timeout,
             name: name.clone(),
+            journal: global.opened.clone(),
         };
         let expected = global.expect_nodes.map(|nodes| Expected {
             nodes: usize::from(nodes),
@@ -315,14 +320,24 @@ const YIELDING: Duration = Duration::from_secs(2);
 const NAME_PREFIX: &str = "redis-trib/";
 
 /// `redis-trib/create/ann@laptop/5f3a09c1`: who changes something, told apart by run. The name goes
-/// with the process.
-fn connection_name(command: &str) -> String {
+/// with the process. The journal, if there is one, names the same run.
+fn connection_name(command: &str, journal: Option<&Journal>) -> String {
+    let run = journal.map_or_else(run_id, |journal| journal.run().to_string());
+    format!("{NAME_PREFIX}{command}/{}/{run}", who())
+}
+
+/// A number for this run of the program.
+pub(super) fn run_id() -> String {
     use std::hash::{BuildHasher, Hasher, RandomState};
-    let run = RandomState::new().build_hasher().finish() as u32;
+    format!("{:08x}", RandomState::new().build_hasher().finish() as u32)
+}
+
+/// `ann@laptop`.
+pub(super) fn who() -> String {
     let user = whoami::username().unwrap_or_else(|_| "unknown".to_string());
     let host = whoami::hostname().unwrap_or_else(|_| "unknown".to_string());
     // CLIENT SETNAME takes printable ASCII without spaces.
-    let who: String = format!("{user}@{host}")
+    format!("{user}@{host}")
         .chars()
         .map(|c| {
             if c.is_ascii_graphic() && c != '/' {
@@ -332,6 +347,5 @@ fn connection_name(command: &str) -> String {
             }
         })
         .take(80)
-        .collect();
-    format!("{NAME_PREFIX}{command}/{who}/{run:08x}")
+        .collect()
 }

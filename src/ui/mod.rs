@@ -49,7 +49,7 @@ pub use calls::Called;
 pub use joining::{Before, JoiningNode, JoiningView};
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use leaving::{Leaver, LeavingView};
-pub use moments::{help, usage_error, wrong_line};
+pub use moments::{text, usage_error, wrong_line};
 pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};

@@ -73,10 +73,10 @@ pub fn wrong_line(wrong: Wrong) -> ProcessExitCode {
     ui.exit_code(ExitCode::Usage)
 }
 
-/// A list of commands that was asked for.
-pub fn help(text: &str) -> ProcessExitCode {
-    // Nobody is left to tell when it can't be written.
-    let _ = io::stdout().lock().write_all(text.as_bytes());
+/// Text as it is: a list of commands, what a shell asked for. Nobody is left to tell when it can't
+/// be written.
+pub fn text(text: &[u8]) -> ProcessExitCode {
+    let _ = io::stdout().lock().write_all(text);
     ExitCode::Done.into()
 }
 
@@ -115,6 +115,11 @@ impl Ui {
             });
             self.aside(self.asides, "waiting:", text);
         }
+    }
+
+    /// A document as it is: a script, a man page.
+    pub fn document(&self, text: &[u8]) -> io::Result<()> {
+        self.result(|out| out.write_all(text))
     }
 
     /// `check --local` found the process alive.
