@@ -12,7 +12,7 @@ use crate::client::Verify;
 use crate::commands::journal;
 use crate::commands::{
     CommandResult, add_node, apply, call, check, completions, create, del_node, info, man,
-    rebalance, reshard, set_timeout,
+    ok_to_stop, rebalance, reshard, set_timeout,
 };
 use crate::compat::Manner;
 use crate::journal::Journal;
@@ -70,6 +70,8 @@ pub enum Command {
     AddNode(add_node::Args),
     /// Remove nodes from a cluster: replicas, masters, dead ones, ghosts.
     DelNode(del_node::Args),
+    /// Judge whether nodes can be stopped now, for rolling restarts.
+    OkToStop(ok_to_stop::Args),
     /// Send one command to all nodes.
     Call(call::Args),
     /// Set cluster-node-timeout on all nodes.
@@ -114,6 +116,7 @@ impl Cli {
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
             Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
             Command::DelNode(args) => del_node::run(&self.global, ui, args).await,
+            Command::OkToStop(args) => ok_to_stop::run(&self.global, ui, args).await,
             Command::Call(args) => call::run(&self.global, ui, args).await,
             Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
             Command::Completions(args) => completions::run(ui, args),

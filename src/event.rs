@@ -78,6 +78,11 @@ pub enum LaneEvent {
         /// How many.
         moved: usize,
     },
+    /// A job of the servers failed, and is begun again.
+    Again {
+        /// Why, in words.
+        why: String,
+    },
     /// It is over.
     Ended {
         /// Why before its time, in words.
@@ -96,6 +101,8 @@ pub struct Tally {
     pub longest_call: Duration,
     /// The longest that one slot was open.
     pub longest_open: Duration,
+    /// The longest that one job of the servers took.
+    pub longest_job: Duration,
 }
 
 impl Tally {
@@ -105,6 +112,7 @@ impl Tally {
         self.bytes += other.bytes;
         self.longest_call = self.longest_call.max(other.longest_call);
         self.longest_open = self.longest_open.max(other.longest_open);
+        self.longest_job = self.longest_job.max(other.longest_job);
     }
 }
 

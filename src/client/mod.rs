@@ -12,6 +12,7 @@
 //!
 //! Commands are sent as they are to this one node: nothing is redirected or tried again.
 
+mod atomic;
 mod call;
 mod connect;
 mod error;
@@ -37,6 +38,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+pub use atomic::{AtomicCommands, JobEnd, Side, SlotJob};
 pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};

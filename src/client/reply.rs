@@ -3,6 +3,8 @@
 //! A node's words are hostile until proven otherwise: a reply of another shape than the command's
 //! is an error that names the command, and text loses every character that could steer a terminal.
 
+use std::collections::BTreeMap;
+
 use redis::Value;
 
 use super::error::Fault;
@@ -151,6 +153,18 @@ impl Reply {
         }
     }
 
+    /// Which elements of an array are something: COMMAND INFO has nil for what it does not know.
+    pub(super) fn known(self) -> Result<Vec<bool>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Array(values) => Ok(values
+                .into_iter()
+                .map(|value| matches!(value, Value::Array(fields) if !fields.is_empty()))
+                .collect()),
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
     /// What EXEC brings: a reply for each of the commands of that name.
     pub(super) fn replies(self, name: &'static str) -> Result<Vec<Reply>, Fault> {
         let command = self.command;
@@ -161,6 +175,37 @@ impl Reply {
                 .collect()),
             _ => Err(Fault::Malformed { command }),
         }
+    }
+
+    /// An array of records: names and values in turn (RESP2), or maps. Values are texts, cleaned,
+    /// and numbers; others are left out.
+    pub(super) fn records(self) -> Result<Vec<BTreeMap<String, String>>, Fault> {
+        let command = self.command;
+        let malformed = || Fault::Malformed { command };
+        let Value::Array(records) = self.value()? else {
+            return Err(malformed());
+        };
+        let record = |record: Value| {
+            let pairs: Vec<(Value, Value)> = match record {
+                Value::Map(pairs) => pairs,
+                Value::Array(fields) => {
+                    let mut fields = fields.into_iter();
+                    std::iter::from_fn(|| Some((fields.next()?, fields.next()?))).collect()
+                }
+                _ => return Err(malformed()),
+            };
+            let mut fields = BTreeMap::new();
+            for (name, value) in pairs {
+                let name = text_of(name).ok_or_else(malformed)?;
+                let value = match value {
+                    Value::Int(number) => Some(number.to_string()),
+                    value => text_of(value),
+                };
+                fields.extend(value.map(|value| (name, value)));
+            }
+            Ok(fields)
+        };
+        records.into_iter().map(record).collect()
     }
 
     /// An array of texts, each of them cleaned.

@@ -58,6 +58,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult 
     // A plan that is shown only may be one that was begun.
     if begun == Begun::No || !args.moving.dry_run {
         cluster = moving::healthy(&session).await?;
+        cluster = moving::at_rest(&session, ui, &args.moving, cluster).await?;
     }
     let left = outstanding(&plan, &cluster)?;
     if left.is_empty() {

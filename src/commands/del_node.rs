@@ -94,6 +94,7 @@ async fn delete(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
         }
         cluster = Cluster::settled(&session).await?;
     }
+    let cluster = moving::at_rest(&session, ui, &args.moving, cluster).await?;
     let job = Job {
         session: &session,
         ui,
@@ -102,7 +103,7 @@ async fn delete(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
     };
     let (mut request, plan) = job.plan(&cluster).await?;
     job.refuse_unhealthy(&cluster, &plan)?;
-    job.show(&cluster, &plan)?;
+    job.show(&cluster, &plan).await?;
     if args.moving.dry_run {
         ui.done(ExitCode::Done, "Dry run: nothing was changed.")?;
         return Ok(ExitCode::Done);
@@ -228,10 +229,11 @@ impl Job<'_> {
         )
     }
 
-    fn show(&self, cluster: &Cluster, plan: &Leave) -> Result<(), Stop> {
+    async fn show(&self, cluster: &Cluster, plan: &Leave) -> Result<(), Stop> {
         let moves = plan.moves();
         if !moves.is_empty() {
-            moving::present_drain(self.ui, &self.args.moving, cluster, &moves)?;
+            moving::present_drain(self.session, self.ui, &self.args.moving, cluster, &moves)
+                .await?;
         }
         let diagnosis = &cluster.diagnosis;
         let members = diagnosis.topology.reading_order().into_iter();

@@ -14,6 +14,7 @@ pub(crate) mod journal;
 mod leaving;
 pub mod man;
 mod moving;
+pub mod ok_to_stop;
 pub mod rebalance;
 mod recruit;
 pub mod reshard;

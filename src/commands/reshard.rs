@@ -70,6 +70,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         }
     }
     let cluster = moving::healthy(&session).await?;
+    let cluster = moving::at_rest(&session, ui, &args.moving, cluster).await?;
     let request = Request {
         masters: cluster.owners(),
         what: what(ui, &args, &cluster.diagnosis).await?,

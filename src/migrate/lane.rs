@@ -14,6 +14,10 @@
 //! A window is some slots that go through this together, in few round trips: closing one window and
 //! opening the next travel in the same pipelines. Before each, both ends are looked at: a node that
 //! restarted or changed its role since does not know what it promised, and the lane stops.
+//!
+//! A lane of jobs, which the servers carry out by themselves, is told of in `atomic`.
+
+mod atomic;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +27,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::keys::Movers;
 use super::pace::Pace;
+use super::schedule::{Way, Work};
 use super::throttle::Throttle;
 use super::{End, OnBigKey, Options, Standing, StopSignal};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
@@ -86,6 +91,9 @@ pub(super) enum Halt {
     /// A key stands in the way.
     #[error("{0}")]
     Key(String),
+    /// A job of the servers did not do what it should.
+    #[error("{0}")]
+    Job(String),
     /// The user does not want to wait for the windows in hand.
     #[error("stopped with slots in hand")]
     Dropped,
@@ -168,16 +176,22 @@ impl Lane {
         let _ = self.events.send(Event::Lane { lane, event });
     }
 
-    pub(super) async fn run(mut self, slots: Vec<Slot>) -> Report {
+    pub(super) async fn run(mut self, work: Work) -> Report {
+        let Work { way, slots } = work;
         let all: SlotSet = slots.iter().copied().collect();
         self.tell(LaneEvent::Started { slots: slots.len() });
         let failure = match self.connect().await {
             Ok(mut ends) => {
-                let moved = self.move_all(&mut ends, slots).await;
+                let moved = match way {
+                    Way::Keys => self.move_all(&mut ends, slots).await,
+                    Way::Atomic(product) => self.move_in_jobs(&mut ends, product, slots).await,
+                };
                 match moved {
                     Ok(()) => None,
                     Err(halt) => {
-                        self.tidy(&mut ends).await;
+                        if way == Way::Keys {
+                            self.tidy(&mut ends).await;
+                        }
                         Some(halt.to_string())
                     }
                 }

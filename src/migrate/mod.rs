@@ -3,13 +3,16 @@
 //! What is promised, whatever happens: no key is lost, none is twice, and every slot is either
 //! where it was, where it should be, or named. The order that makes it so (target IMPORTING, source
 //! MIGRATING, the keys, source empty in every database, target NODE, source NODE) and the reasons
-//! are told in `lane`.
+//! are told in `lane`; servers that move slots by themselves are asked to in `lane::atomic`, and
+//! `strategy` says which do.
 
 mod conflict;
 mod keys;
 mod lane;
 mod pace;
 pub mod schedule;
+pub mod strategy;
+mod stray;
 mod throttle;
 
 use std::collections::{BTreeMap, HashMap};
@@ -27,8 +30,10 @@ use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
 use crate::event::{Event, Pair, Tally};
 use lane::Lane;
-use schedule::{Limits, Schedule};
+use schedule::{Limits, Schedule, Work};
 use throttle::Throttle;
+
+pub use stray::{Strays, strays};
 
 /// How slots are moved.
 #[derive(Debug, Clone)]
@@ -55,6 +60,8 @@ pub struct Options {
     pub after_failure: AfterFailure,
     /// How long the windows in hand may take after a stop was asked for.
     pub stop_deadline: Duration,
+    /// How long one job of the servers may take; without it that depends on its size.
+    pub job_deadline: Option<Duration>,
 }
 
 /// A limit on how much moves in a second.
@@ -143,6 +150,8 @@ pub enum Standing {
     Migrating,
     /// The target owns it; the source has no key of it, and was not told.
     Claimed,
+    /// It was in a job of the servers when they were last heard of; where it is, a look will tell.
+    InJob,
 }
 
 /// Asked to stop, a run finishes the windows in hand; told to, it drops everything.
@@ -156,7 +165,7 @@ pub struct StopSignal {
 
 /// Moves all slots, and tells how far that came.
 pub async fn run(
-    moves: BTreeMap<Pair, Vec<Slot>>,
+    moves: BTreeMap<Pair, Work>,
     ends: &BTreeMap<NodeId, End>,
     connections: &Arc<Connections>,
     options: &Arc<Options>,
@@ -164,29 +173,26 @@ pub async fn run(
     stop: &StopSignal,
 ) -> Outcome {
     let throttle = Arc::new(Throttle::new(options.rate));
-    let mut schedule = Schedule::new(
-        options.limits,
-        moves.iter().map(|(pair, slots)| (*pair, slots.len())),
-    );
     let mut into_targets: BTreeMap<NodeId, usize> = BTreeMap::new();
     for pair in moves.keys() {
         *into_targets.entry(pair.to).or_default() += 1;
     }
-    let mut waiting = moves;
+    let mut schedule = Schedule::new(options.limits, moves);
     let mut running = JoinSet::new();
     let mut outcome = Outcome::default();
     let mut lanes: HashMap<tokio::task::Id, (Pair, Vec<Slot>)> = HashMap::new();
     loop {
         if stop.soon.is_cancelled() {
-            schedule.stop();
+            for (pair, work) in schedule.stop() {
+                outcome.left.insert(pair, work.slots.into_iter().collect());
+            }
         }
-        while let Some(pair) = schedule.start() {
-            let (Some(slots), Some(source), Some(target)) = (
-                waiting.remove(&pair),
-                ends.get(&pair.from).cloned(),
-                ends.get(&pair.to).cloned(),
-            ) else {
+        while let Some((pair, work)) = schedule.start() {
+            let (Some(source), Some(target)) =
+                (ends.get(&pair.from).cloned(), ends.get(&pair.to).cloned())
+            else {
                 schedule.finish(pair);
+                outcome.left.insert(pair, work.slots.into_iter().collect());
                 continue;
             };
             let connections = Arc::clone(connections);
@@ -195,10 +201,10 @@ pub async fn run(
             let (events, stop) = (events.clone(), stop.clone());
             let into_target = into_targets.get(&pair.to).copied().unwrap_or(1);
             let sharing = into_target.min(options.limits.per_target);
-            let kept = slots.clone();
+            let kept = work.slots.clone();
             let task = running.spawn(async move {
                 let lane = Lane::new(source, target, connections, options, throttle, events, stop);
-                (pair, lane.sharing(sharing).run(slots).await)
+                (pair, lane.sharing(sharing).run(work).await)
             });
             lanes.insert(task.id(), (pair, kept));
         }
@@ -233,9 +239,6 @@ pub async fn run(
                 stop.soon.cancel();
             }
         }
-    }
-    for (pair, slots) in waiting {
-        outcome.left.insert(pair, slots.into_iter().collect());
     }
     outcome
 }

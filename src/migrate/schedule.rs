@@ -7,10 +7,35 @@
 //!   ends (seen on Redis 7.0 and 8.6, Valkey 8.1 and 9.1).
 //! - A source has one lane at a time: MIGRATE holds its main thread, so a second one gains nothing.
 //! - A target takes a few lanes at a time, and so does the whole.
+//! - Moves key by key and jobs of the servers never share a node at a time: both servers refuse a
+//!   job while any of their slots is open, and SETSLOT on a slot that is in one.
+//! - Valkey's jobs are held to the same rules as MIGRATE, though it bears more: a source forks for
+//!   one of them at a time, and calling off means all jobs of a source.
+//! - On Redis a node is in one job at a time, whichever its part.
 
 use std::collections::BTreeMap;
 
+use crate::cluster::parse::Product;
+use crate::cluster::slot::Slot;
 use crate::event::Pair;
+
+/// How the slots of a pair move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Way {
+    /// MIGRATE, key by key (every version).
+    Keys,
+    /// Jobs of the servers: atomic slot migration.
+    Atomic(Product),
+}
+
+/// What a pair has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Work {
+    /// How.
+    pub way: Way,
+    /// Which slots, in the order in which they go.
+    pub slots: Vec<Slot>,
+}
 
 /// How many lanes run side by side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,56 +50,54 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Schedule {
     limits: Limits,
-    /// How much is left to do for each pair that waits.
-    waiting: BTreeMap<Pair, usize>,
-    running: Vec<Pair>,
+    waiting: BTreeMap<Pair, Work>,
+    running: Vec<(Pair, Way)>,
 }
 
 impl Schedule {
-    /// All pairs wait, each with the number of its slots.
-    pub fn new(limits: Limits, pairs: impl IntoIterator<Item = (Pair, usize)>) -> Self {
+    /// All pairs wait.
+    pub fn new(limits: Limits, pairs: BTreeMap<Pair, Work>) -> Self {
         Self {
             limits,
-            waiting: pairs.into_iter().collect(),
+            waiting: pairs,
             running: Vec::new(),
         }
     }
 
     /// The next pair that may run, if any may; it runs from now on. The one with most to do goes
     /// first, since the whole is not over before it is.
-    pub fn start(&mut self) -> Option<Pair> {
+    pub fn start(&mut self) -> Option<(Pair, Work)> {
         let (pair, _) = self
             .waiting
             .iter()
-            .filter(|(pair, _)| self.may_run(**pair))
-            .max_by_key(|(pair, slots)| (**slots, std::cmp::Reverse(**pair)))?;
+            .filter(|(pair, work)| self.may_run(**pair, work.way))
+            .max_by_key(|(pair, work)| (work.slots.len(), std::cmp::Reverse(**pair)))?;
         let pair = *pair;
-        self.waiting.remove(&pair);
-        self.running.push(pair);
-        Some(pair)
+        let work = self.waiting.remove(&pair)?;
+        self.running.push((pair, work.way));
+        Some((pair, work))
     }
 
     /// That pair runs no more.
     pub fn finish(&mut self, pair: Pair) {
-        self.running.retain(|running| *running != pair);
+        self.running.retain(|(running, _)| *running != pair);
     }
 
-    /// Nothing more is started.
-    pub fn stop(&mut self) {
-        self.waiting.clear();
+    /// Nothing more is started: what was never begun.
+    pub fn stop(&mut self) -> BTreeMap<Pair, Work> {
+        std::mem::take(&mut self.waiting)
     }
 
-    /// Pairs that were never started.
-    pub fn waiting(&self) -> impl Iterator<Item = Pair> + '_ {
-        self.waiting.keys().copied()
-    }
-
-    fn may_run(&self, pair: Pair) -> bool {
-        let into_target = self.running.iter().filter(|other| other.to == pair.to);
+    fn may_run(&self, pair: Pair, way: Way) -> bool {
+        let into_target = self.running.iter().filter(|(other, _)| other.to == pair.to);
         self.running.len() < self.limits.lanes.max(1)
             && into_target.count() < self.limits.per_target.max(1)
-            && self.running.iter().all(|other| {
-                other.from != pair.from && other.from != pair.to && other.to != pair.from
+            && self.running.iter().all(|(other, other_way)| {
+                let apart =
+                    other.from != pair.from && other.from != pair.to && other.to != pair.from;
+                let into_one = other.to == pair.to;
+                let may_share_target = *other_way == way && way != Way::Atomic(Product::Redis);
+                apart && (!into_one || may_share_target)
             })
     }
 }
@@ -89,44 +112,72 @@ mod tests {
         format!("{n:040x}").parse().unwrap()
     }
 
+    fn way() -> impl Strategy<Value = Way> {
+        prop_oneof![
+            Just(Way::Keys),
+            Just(Way::Atomic(Product::Valkey)),
+            Just(Way::Atomic(Product::Redis)),
+        ]
+    }
+
+    fn touches(one: Pair, node: NodeId) -> bool {
+        one.from == node || one.to == node
+    }
+
     proptest! {
         #[test]
-        fn every_pair_runs_once_and_none_beside_its_opposite(
-            pairs in proptest::collection::btree_map((0_u8..8, 0_u8..8), 1_usize..100, 0..30),
+        fn every_pair_runs_once_and_none_beside_what_it_can_t(
+            pairs in proptest::collection::btree_map(
+                (0_u8..8, 0_u8..8),
+                (1_usize..100, way()),
+                0..30,
+            ),
             lanes in 1_usize..6,
             per_target in 1_usize..4,
             order in proptest::collection::vec(any::<prop::sample::Index>(), 60),
         ) {
-            let pairs: BTreeMap<Pair, usize> = pairs
+            let pairs: BTreeMap<Pair, Work> = pairs
                 .into_iter()
                 .filter(|((from, to), _)| from != to)
-                .map(|((from, to), slots)| (Pair { from: node(from), to: node(to) }, slots))
+                .map(|((from, to), (slots, way))| {
+                    let slots = Slot::all().take(slots).collect();
+                    (Pair { from: node(from), to: node(to) }, Work { way, slots })
+                })
                 .collect();
             let mut schedule = Schedule::new(Limits { lanes, per_target }, pairs.clone());
-            let mut running: Vec<Pair> = Vec::new();
+            let mut running: Vec<(Pair, Way)> = Vec::new();
             let mut done = Vec::new();
             let mut order = order.into_iter();
             loop {
-                while let Some(pair) = schedule.start() {
-                    running.push(pair);
+                while let Some((pair, work)) = schedule.start() {
+                    prop_assert_eq!(pairs.get(&pair), Some(&work));
+                    running.push((pair, work.way));
                 }
                 prop_assert!(running.len() <= lanes);
-                for pair in &running {
-                    let into = running.iter().filter(|other| other.to == pair.to).count();
+                for (pair, way) in &running {
+                    let into = running.iter().filter(|(other, _)| other.to == pair.to).count();
                     prop_assert!(into <= per_target);
-                    prop_assert_eq!(running.iter().filter(|other| other.from == pair.from).count(), 1);
-                    prop_assert!(running.iter().all(|other| other.to != pair.from));
+                    let from = running.iter().filter(|(other, _)| other.from == pair.from).count();
+                    prop_assert_eq!(from, 1);
+                    prop_assert!(running.iter().all(|(other, _)| other.to != pair.from));
+                    for (other, other_way) in running.iter().filter(|(other, _)| other != pair) {
+                        if touches(*other, pair.from) || touches(*other, pair.to) {
+                            prop_assert_eq!(way, other_way);
+                            prop_assert_ne!(*way, Way::Atomic(Product::Redis));
+                        }
+                    }
                 }
                 if running.is_empty() {
                     break;
                 }
                 let i = order.next().map_or(0, |index| index.index(running.len()));
-                let pair = running.swap_remove(i);
+                let (pair, _) = running.swap_remove(i);
                 schedule.finish(pair);
                 done.push(pair);
             }
             done.sort_unstable();
             prop_assert_eq!(done, pairs.into_keys().collect::<Vec<_>>());
+            prop_assert!(schedule.stop().is_empty());
         }
     }
 }

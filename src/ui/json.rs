@@ -16,6 +16,7 @@ use super::layout::{LayoutView, NodeName};
 use super::leaving::LeavingView;
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
+use super::stopping::StoppingView;
 use super::timeouts::{TimeoutSet, TimeoutsView};
 use super::verdict::{self, Totals};
 use crate::cluster::health::{Diagnosis, Finding};
@@ -150,6 +151,28 @@ struct Master {
     replicas: usize,
 }
 
+/// What `ok-to-stop` writes.
+#[derive(Debug, Serialize)]
+struct Stopping {
+    ok: bool,
+    /// The nodes that would be stopped.
+    nodes: Vec<Name>,
+    /// What speaks against it; empty where nothing does.
+    reasons: Vec<Reason>,
+}
+
+/// Why nodes should not be stopped.
+#[derive(Debug, Serialize)]
+struct Reason {
+    /// `slots-unserved`, `no-successor`, `no-majority`, `last-copy`, `slots-open`, `views-differ`,
+    /// `slots-multiple-owners`.
+    code: &'static str,
+    /// A sentence for people.
+    message: String,
+    /// The slots that it is about.
+    slots: Vec<Range>,
+}
+
 /// What `check --local` writes.
 #[derive(Debug, Serialize)]
 struct Alive {
@@ -168,9 +191,9 @@ enum Line {
         masters: Vec<Shard>,
         warnings: Vec<String>,
     },
-    /// What is about to move.
+    /// What is about to move: `atomic`, `keys` or `mixed`.
     Moves {
-        strategy: String,
+        strategy: &'static str,
         moves: Vec<PlannedMove>,
         targets: Vec<TargetMemory>,
     },
@@ -220,6 +243,12 @@ enum Line {
         to: String,
         slots: usize,
     },
+    /// A job of the servers failed, and is begun again.
+    JobAgain {
+        from: String,
+        to: String,
+        why: String,
+    },
     /// A lane is over.
     LaneEnded {
         from: String,
@@ -255,6 +284,10 @@ struct PlannedMove {
     from: Name,
     to: Name,
     slots: Vec<Range>,
+    /// `atomic` or `keys`.
+    strategy: &'static str,
+    /// Why, in words.
+    reason: String,
 }
 
 /// A node that joins.
@@ -370,6 +403,21 @@ pub(super) fn alive(out: &mut impl Write, addr: &Addr) -> io::Result<()> {
     line(out, &document)
 }
 
+/// `ok-to-stop`.
+pub(super) fn stopping(out: &mut impl Write, view: &StoppingView) -> io::Result<()> {
+    let reasons = view.objections.iter().map(|objection| Reason {
+        code: objection.code,
+        message: plain(&objection.message),
+        slots: ranges(&objection.slots),
+    });
+    let document = Stopping {
+        ok: view.objections.is_empty(),
+        nodes: view.stopping.iter().map(name).collect(),
+        reasons: reasons.collect(),
+    };
+    line(out, &document)
+}
+
 /// `info`.
 pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
     let rows = Row::all(diagnosis);
@@ -416,6 +464,8 @@ pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
         from: name(&one.from),
         to: name(&one.to),
         slots: ranges(&one.slots),
+        strategy: one.how.word(),
+        reason: plain(one.how.reason()),
     });
     let targets = view.targets.iter().map(|memory| TargetMemory {
         node: name(&memory.node),
@@ -426,7 +476,7 @@ pub(super) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
     line(
         out,
         &Line::Moves {
-            strategy: plain(&view.strategy),
+            strategy: view.strategy(),
             moves: moves.collect(),
             targets: targets.collect(),
         },
@@ -592,6 +642,11 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                     from,
                     to,
                     slots: *moved,
+                },
+                LaneEvent::Again { why } => Line::JobAgain {
+                    from,
+                    to,
+                    why: plain(why),
                 },
                 LaneEvent::Ended { failure } => Line::LaneEnded {
                     from,

@@ -61,7 +61,7 @@ impl Flow {
                 self.bytes += bytes;
             }
             LaneEvent::Slots { moved } => self.slots += moved,
-            LaneEvent::Started { .. } | LaneEvent::Ended { .. } => {}
+            LaneEvent::Started { .. } | LaneEvent::Again { .. } | LaneEvent::Ended { .. } => {}
         }
     }
 
@@ -198,6 +198,7 @@ impl Bars {
                     self.multi.remove(&lane.bar);
                 }
             }
+            LaneEvent::Again { .. } => {}
             LaneEvent::Keys { .. } | LaneEvent::Slots { .. } => {
                 let wide = self.width >= WIDE;
                 if let Some(lane) = self.lanes.get_mut(&pair) {

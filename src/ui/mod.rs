@@ -25,6 +25,7 @@ mod password;
 mod progress;
 mod prometheus;
 mod prompt;
+mod stopping;
 mod table;
 mod timeouts;
 mod verdict;
@@ -42,7 +43,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
 use crate::compat::Manner;
-use crate::event::Event;
+use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
 
 pub use calls::Called;
@@ -50,9 +51,10 @@ pub use joining::{Before, JoiningNode, JoiningView};
 pub use layout::{LayoutView, NodeName, PlannedShard};
 pub use leaving::{Leaver, LeavingView};
 pub use moments::{text, usage_error, wrong_line};
-pub use moves::{BalanceView, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
+pub use moves::{BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
+pub use stopping::{Objection, StoppingView};
 pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
 
 use moments::Waiting;
@@ -363,6 +365,13 @@ impl Ui {
             let _ = self.result(|out| json::event(out, event));
         }
         self.progress().event(event);
+        if let Event::Lane {
+            event: LaneEvent::Again { why },
+            ..
+        } = event
+        {
+            self.warn(&format!("{why}; trying again"));
+        }
     }
 
     /// The end of a command that changes a cluster, said on standard output; in JSON the last line.

@@ -1,6 +1,7 @@
 //! What `reshard` and its kin are about to move, and what they have moved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -21,8 +22,45 @@ pub struct MovesView {
     pub moves: Vec<PlannedMove>,
     /// What that makes of the targets' memory.
     pub targets: Vec<TargetMemory>,
-    /// How slots are moved, and why so.
-    pub strategy: String,
+}
+
+/// How slots move, and why so.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum How {
+    /// In jobs of the servers.
+    Atomic(String),
+    /// With MIGRATE.
+    Keys(String),
+}
+
+impl How {
+    /// Its word, in JSON and in tables.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Atomic(_) => "atomic",
+            Self::Keys(_) => "keys",
+        }
+    }
+
+    /// Why.
+    pub(super) fn reason(&self) -> &str {
+        let (Self::Atomic(reason) | Self::Keys(reason)) = self;
+        reason
+    }
+}
+
+/// `atomic: both ends can (valkey 9.1.2)`.
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self {
+            Self::Atomic(_) => "atomic",
+            Self::Keys(_) => "key by key",
+        };
+        match self.reason() {
+            "" => f.write_str(word),
+            reason => write!(f, "{word}: {}", plain(reason)),
+        }
+    }
 }
 
 /// Slots that go from one node to another.
@@ -34,6 +72,8 @@ pub struct PlannedMove {
     pub to: NodeName,
     /// What.
     pub slots: SlotSet,
+    /// How.
+    pub how: How,
 }
 
 /// The memory of a node that takes slots, in bytes.
@@ -110,6 +150,22 @@ impl MovesView {
         self.moves.iter().map(|one| one.slots.count()).sum()
     }
 
+    /// The ways of all pairs, with their reasons, each once.
+    fn ways(&self) -> Vec<&How> {
+        let ways: BTreeSet<&How> = self.moves.iter().map(|one| &one.how).collect();
+        ways.into_iter().collect()
+    }
+
+    /// `atomic`, `keys`, or `mixed` where pairs differ.
+    pub(super) fn strategy(&self) -> &'static str {
+        let words: BTreeSet<&str> = self.moves.iter().map(|one| one.how.word()).collect();
+        let mut words = words.into_iter();
+        match (words.next(), words.next()) {
+            (Some(word), None) => word,
+            _ => "mixed",
+        }
+    }
+
     /// Each node once, in the order of the moves.
     fn each<'a>(&'a self, end: impl Fn(&'a PlannedMove) -> &'a NodeName) -> Vec<&'a NodeName> {
         let mut nodes: Vec<&NodeName> = Vec::new();
@@ -148,7 +204,9 @@ pub(super) fn classic(out: &mut impl Write, view: &MovesView) -> io::Result<()> 
         }
         writeln!(out)?;
     }
-    writeln!(out, "  Strategy: {}", plain(&view.strategy))?;
+    for how in view.ways() {
+        writeln!(out, "  Strategy: {how}")?;
+    }
     for memory in &view.targets {
         let limit = match memory.limit {
             Some(limit) => format!(" of {}", bytes(limit)),
@@ -174,19 +232,17 @@ impl TargetMemory {
 
 /// The plan for a person: pairs, then what they make of the targets' memory.
 pub(super) fn table(out: &mut impl Write, view: &MovesView, sheet: Sheet) -> io::Result<()> {
-    writeln!(
-        out,
-        "{}: {}\n",
-        sheet.paint.tone(
-            Tone::Strong,
-            &format!("{} to move", counted(view.slots() as u64, "slot"))
-        ),
-        plain(&view.strategy)
-    )?;
+    let title = format!("{} to move", counted(view.slots() as u64, "slot"));
+    writeln!(out, "{}", sheet.paint.tone(Tone::Strong, &title))?;
+    for how in view.ways() {
+        writeln!(out, "{how}")?;
+    }
+    writeln!(out)?;
     let mut columns = vec![
         Column::new("from", Align::Left),
         Column::new("to", Align::Left),
         Column::new("slots", Align::Right),
+        Column::new("how", Align::Left),
     ];
     for one in &view.moves {
         push(
@@ -195,6 +251,7 @@ pub(super) fn table(out: &mut impl Write, view: &MovesView, sheet: Sheet) -> io:
                 one.from.to_string().into(),
                 one.to.to_string().into(),
                 thousands(one.slots.count() as u64).into(),
+                one.how.word().into(),
             ],
         );
     }
@@ -286,15 +343,24 @@ pub(super) fn balance_table(
 /// What has moved, in one line.
 pub(super) fn summary(slots: usize, tally: &Tally, took: Duration) -> String {
     let seconds = took.as_secs_f64();
+    let mut longest = Vec::new();
+    if tally.longest_open > Duration::ZERO {
+        longest.push(format!("longest call {}", millis(tally.longest_call)));
+        longest.push(format!(
+            "longest time a slot was open {}",
+            millis(tally.longest_open)
+        ));
+    }
+    if tally.longest_job > Duration::ZERO {
+        longest.push(format!("longest job {}", millis(tally.longest_job)));
+    }
     format!(
-        "[OK] {} and {} moved in {seconds:.1} s ({} keys/s, {}/s); longest call {}, longest time a \
-         slot was open {}.",
+        "[OK] {} and {} moved in {seconds:.1} s ({} keys/s, {}/s); {}.",
         counted(slots as u64, "slot"),
         counted(tally.keys, "key"),
         thousands(per_second(tally.keys, took)),
         bytes(per_second(tally.bytes, took)),
-        millis(tally.longest_call),
-        millis(tally.longest_open),
+        longest.join(", "),
     )
 }
 
@@ -306,21 +372,26 @@ pub(super) fn summary_table(
     took: Duration,
     paint: Paint,
 ) -> io::Result<()> {
-    let columns = [
+    let mut cells = vec![
         ("slots", thousands(slots as u64)),
         ("keys", thousands(tally.keys)),
         ("bytes", bytes(tally.bytes)),
         ("time", format!("{:.1} s", took.as_secs_f64())),
         ("keys/s", thousands(per_second(tally.keys, took))),
-        ("longest call", millis(tally.longest_call)),
-        ("longest open", millis(tally.longest_open)),
-    ]
-    .map(|(title, value)| {
+    ];
+    if tally.longest_open > Duration::ZERO {
+        cells.push(("longest call", millis(tally.longest_call)));
+        cells.push(("longest open", millis(tally.longest_open)));
+    }
+    if tally.longest_job > Duration::ZERO {
+        cells.push(("longest job", millis(tally.longest_job)));
+    }
+    let columns = cells.into_iter().map(|(title, value)| {
         let mut column = Column::new(title, Align::Right);
         column.cells.push(Text::from(value));
         column
     });
-    draw(out, &columns, paint)
+    draw(out, &columns.collect::<Vec<_>>(), paint)
 }
 
 pub(super) fn per_second(count: u64, took: Duration) -> u64 {
@@ -354,7 +425,9 @@ impl Ui {
         self.progress().plan(view);
         self.result(|out| {
             view.moves.iter().try_for_each(|one| {
-                let PlannedMove { from, to, slots } = one;
+                let PlannedMove {
+                    from, to, slots, ..
+                } = one;
                 let count = counted(slots.count() as u64, "slot");
                 writeln!(out, ">>> {count} from {from} to {to}: {slots}")
             })

@@ -8,8 +8,8 @@ use crate::cluster::observation::{Observation, ObservedNode, Report, Seen};
 use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
 use crate::cluster::slot::{Slot, SlotRange, SlotSet};
 use crate::ui::{
-    BalanceView, LayoutView, MasterShare, Measure, MovesView, NodeName, PlannedMove, PlannedShard,
-    TargetMemory,
+    BalanceView, How, LayoutView, MasterShare, Measure, MovesView, NodeName, PlannedMove,
+    PlannedShard, TargetMemory,
 };
 
 /// The walkthrough's cluster (Redis 3.2 wrote these lines; the bus ports are Redis 7's).
@@ -298,11 +298,13 @@ pub(super) fn moves() -> MovesView {
                 from: name("1977", "10.0.0.3"),
                 to: name("69a0", "10.0.0.4"),
                 slots: slots(&mut (0..=3)),
+                how: How::Atomic("both ends can (valkey 9.1.2)".to_string()),
             },
             PlannedMove {
                 from: name("1977", "10.0.0.3"),
                 to: name("4744", "10.0.0.5"),
                 slots: slots(&mut (10..40).step_by(2)),
+                how: How::Keys("10.0.0.5:6379 (4744ffb2) holds 2 keys of slot 12".to_string()),
             },
         ],
         targets: vec![
@@ -319,7 +321,6 @@ pub(super) fn moves() -> MovesView {
                 limit: None,
             },
         ],
-        strategy: "key by key".to_string(),
     }
 }
 

@@ -106,6 +106,7 @@ fn moves_look_like_this() {
         bytes: 12 << 20,
         longest_call: Duration::from_micros(18_700),
         longest_open: Duration::from_millis(1_340),
+        longest_job: Duration::ZERO,
     };
     let took = Duration::from_millis(2_500);
     let shown = text(|out| moves::summary_table(out, 1638, &tally, took, Paint::Plain));
@@ -115,6 +116,14 @@ fn moves_look_like_this() {
         "[OK] 1,638 slots and 100,000 keys moved in 2.5 s (40,000 keys/s, 4.8 MiB/s); longest \
          call 18.7 ms, longest time a slot was open 1.3 s."
     );
+    let tally = Tally {
+        longest_call: Duration::ZERO,
+        longest_open: Duration::ZERO,
+        longest_job: Duration::from_millis(180),
+        ..tally
+    };
+    let shown = text(|out| moves::summary_table(out, 1638, &tally, took, Paint::Plain));
+    assert_snapshot("moved_table_atomic".to_string(), shown);
 }
 
 #[test]

@@ -5,6 +5,8 @@
 
 mod add_node;
 mod apply;
+mod atomic;
+mod atomic_faults;
 mod bench_self;
 mod call;
 mod check;
@@ -20,6 +22,7 @@ mod create_resume;
 mod del_node;
 mod info;
 mod journal;
+mod ok_to_stop;
 mod rebalance;
 mod reshard;
 mod reshard_conflicts;

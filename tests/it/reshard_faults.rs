@@ -53,6 +53,8 @@ impl Two {
         Trib::new()
             .args(["reshard", &self.proxies[to].addr(), "--yes"])
             .args([
+                "--strategy",
+                "keys",
                 "--slot-ranges",
                 SLOTS,
                 "--to",

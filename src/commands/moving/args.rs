@@ -5,11 +5,19 @@ use std::time::Duration;
 
 use crate::cli::duration;
 use crate::migrate::schedule::Limits;
+use crate::migrate::strategy::Strategy;
 use crate::migrate::{AfterFailure, OnBigKey, OnConflict, Options, Rate};
 
 /// How slots are moved.
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct MoveArgs {
+    /// Whether the servers move slots by themselves, at once (atomic), or we move them key by key.
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = MOVING)]
+    pub(super) strategy: Strategy,
+    /// How long the servers may take for one job, before it is called off [default: 60 s, and 1 s
+    /// for each 4 MiB].
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
+    job_deadline: Option<Duration>,
     /// The servers' deadline for each read and write of a MIGRATE [default: half of
     /// cluster-node-timeout].
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
@@ -26,9 +34,9 @@ pub(in crate::commands) struct MoveArgs {
     /// How many slots a pair of nodes has open at a time.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = MOVING)]
     max_open_slots: u16,
-    /// No more than so many keys (5000) or bytes (10MiB) in a second, in all.
+    /// No more than so many keys (5000) or bytes (10MiB) in a second, in all: key by key only.
     #[arg(long, value_name = "N|SIZE", value_parser = rate, help_heading = MOVING)]
-    rate: Option<Rate>,
+    pub(super) rate: Option<Rate>,
     /// What becomes of a key that has different values on both ends.
     #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = MOVING)]
     on_conflict: OnConflict,
@@ -127,6 +135,7 @@ impl MoveArgs {
                 AfterFailure::Stop
             },
             stop_deadline: self.stop_deadline,
+            job_deadline: self.job_deadline,
         }
     }
 }

@@ -12,6 +12,9 @@ use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::commands::Stop;
 use crate::commands::session::Session;
+use crate::event::Pair;
+use crate::migrate::schedule::Way;
+use crate::migrate::strategy::Choice;
 use crate::migrate::{self, End, Options};
 use crate::plan::Plan;
 
@@ -60,11 +63,12 @@ pub(super) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, En
 
 /// Tries the login that MIGRATE will use, through the very path: a key of a slot that the target
 /// neither owns nor imports is answered with MOVED by one that took the login. (NOKEY proves
-/// nothing, since MIGRATE looks for the keys before it connects.)
+/// nothing, since MIGRATE looks for the keys before it connects.) Pairs that move slots in jobs of
+/// the servers need none.
 pub(super) async fn try_logins(
     session: &Session,
     diagnosis: &Diagnosis,
-    plan: &Plan,
+    choices: &BTreeMap<Pair, Choice>,
     ends: &mut BTreeMap<NodeId, End>,
     options: &Options,
 ) -> Result<(), Stop> {
@@ -76,12 +80,13 @@ pub(super) async fn try_logins(
         }
     }
     let open = diagnosis.topology.open_set();
-    for one in plan.moves() {
-        let (Some(source), Some(target)) = (ends.get(&one.from), ends.get(&one.to)) else {
+    let by_key = choices.iter().filter(|(_, choice)| choice.way == Way::Keys);
+    for (pair, _) in by_key {
+        let (Some(source), Some(target)) = (ends.get(&pair.from), ends.get(&pair.to)) else {
             continue;
         };
         // Any key of the source will do, but for those of open slots: the target takes these.
-        let owned = diagnosis.topology.members.get(&one.from);
+        let owned = diagnosis.topology.members.get(&pair.from);
         let slots = owned.map_or_else(SlotSet::new, |member| member.slots.difference(&open));
         let tried = migrate::try_login(
             session.connections.as_ref(),

@@ -1,8 +1,10 @@
 //! What every command shares that moves slots: from a plan of moves to moved slots.
 
 mod args;
+mod choice;
 mod cluster;
 mod ends;
+mod jobs;
 mod open;
 mod rest;
 mod show;
@@ -19,19 +21,23 @@ use super::session::{Alone, Session};
 use super::signals::Signals;
 use super::{CommandResult, Stop};
 use crate::cluster::health::Diagnosis;
-use crate::cluster::slot::{Slot, SlotSet};
+use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Pair, Phase};
 use crate::exit_code::ExitCode;
+use crate::migrate::schedule::{Way, Work};
+use crate::migrate::strategy::Choice;
 use crate::migrate::{self, Outcome, StopSignal};
 use crate::plan::Plan;
 use crate::plan::file::inverse;
 use crate::ui::Ui;
+use choice::choices;
 use ends::{ends, node_timeout, try_logins};
 use rest::{agree, rest, tell_skipped};
 use show::{refuse_full_targets, view, warn_of_valkey_9};
 
 pub(super) use args::MoveArgs;
 pub(super) use cluster::{Cluster, healthy, name};
+pub(super) use jobs::at_rest;
 pub(super) use open::{Finished, finish_open};
 pub(super) use show::save;
 
@@ -69,7 +75,7 @@ async fn carry_out_part(
     part: Part,
 ) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
-    present(ui, args, cluster, plan, part)?;
+    let choices = present(session, ui, args, cluster, plan, part).await?;
     if args.dry_run {
         return Ok(ExitCode::Done);
     }
@@ -84,18 +90,20 @@ async fn carry_out_part(
             "another redis-trib was at work until now: the plan may not fit any more; try again"
         )));
     }
-    transfer(session, ui, args, cluster, plan, part).await
+    transfer(session, ui, args, cluster, plan, &choices, part).await
 }
 
 /// Shows a plan whose moves are only a part of what a command does, saves it where that is wanted, and
 /// refuses what its targets have no room for.
-pub(super) fn present_drain(
+pub(super) async fn present_drain(
+    session: &Session,
     ui: &Ui,
     args: &MoveArgs,
     cluster: &Cluster,
     plan: &Plan,
 ) -> Result<(), Stop> {
-    present(ui, args, cluster, plan, Part::Drain)
+    present(session, ui, args, cluster, plan, Part::Drain).await?;
+    Ok(())
 }
 
 /// Moves slots away that somebody has agreed to.
@@ -106,23 +114,26 @@ pub(super) async fn drain(
     cluster: &Cluster,
     plan: &Plan,
 ) -> Result<(), Stop> {
-    transfer(session, ui, args, cluster, plan, Part::Drain).await?;
+    let choices = choices(session, args, cluster, plan, Part::Drain).await?;
+    transfer(session, ui, args, cluster, plan, &choices, Part::Drain).await?;
     Ok(())
 }
 
-fn present(
+async fn present(
+    session: &Session,
     ui: &Ui,
     args: &MoveArgs,
     cluster: &Cluster,
     plan: &Plan,
     part: Part,
-) -> Result<(), Stop> {
-    let view = view(&cluster.diagnosis, plan);
+) -> Result<BTreeMap<Pair, Choice>, Stop> {
+    let choices = choices(session, args, cluster, plan, part).await?;
+    let view = view(&cluster.diagnosis, plan, &choices);
     match part {
         Part::Drain => ui.moves_away(&view)?,
         Part::First | Part::Last => ui.moves(&view)?,
     }
-    warn_of_valkey_9(ui, cluster, plan);
+    warn_of_valkey_9(ui, cluster, &choices);
     if part != Part::First {
         if let Some(file) = &args.plan_out {
             save("--plan-out", file, plan)?;
@@ -131,7 +142,8 @@ fn present(
             save("--undo-out", file, &inverse(plan))?;
         }
     }
-    refuse_full_targets(&view, args.max_target_memory)
+    refuse_full_targets(&view, args.max_target_memory)?;
+    Ok(choices)
 }
 
 /// Moves slots, and waits until all nodes agree.
@@ -141,22 +153,27 @@ async fn transfer(
     args: &MoveArgs,
     cluster: &Cluster,
     plan: &Plan,
+    choices: &BTreeMap<Pair, Choice>,
     part: Part,
 ) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
     let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
     let mut ends = ends(cluster, plan)?;
-    try_logins(session, diagnosis, plan, &mut ends, &options).await?;
+    try_logins(session, diagnosis, choices, &mut ends, &options).await?;
 
-    let moves: BTreeMap<Pair, Vec<Slot>> = plan
+    let moves: BTreeMap<Pair, Work> = plan
         .moves()
         .map(|one| {
             let pair = Pair {
                 from: one.from,
                 to: one.to,
             };
-            (pair, one.slots.iter().collect())
+            let work = Work {
+                way: choices.get(&pair).map_or(Way::Keys, |choice| choice.way),
+                slots: one.slots.iter().collect(),
+            };
+            (pair, work)
         })
         .collect();
     let (events, mut told) = mpsc::unbounded_channel();

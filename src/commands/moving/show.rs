@@ -10,14 +10,18 @@ use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{Product, Version};
 use crate::commands::Stop;
+use crate::event::Pair;
+use crate::migrate::schedule::Way;
+use crate::migrate::strategy::Choice;
 use crate::plan::Plan;
 use crate::plan::file::to_json;
-use crate::ui::{MovesView, PlannedMove, TargetMemory, Ui};
+use crate::ui::{How, MovesView, PlannedMove, TargetMemory, Ui};
 
 /// Valkey 9.1.2: where a target is killed in the instant in which it claims slots, the replica that
 /// takes over has lost the keys of those slots, though it had confirmed them (3 of 3 tries; neither
-/// Valkey 8.1 nor Redis 8.6 does that). People should know before they say yes.
-pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, plan: &Plan) {
+/// Valkey 8.1 nor Redis 8.6 does that), where they move key by key. People should know before they
+/// say yes.
+pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, choices: &BTreeMap<Pair, Choice>) {
     const FIRST: Version = Version {
         product: Product::Valkey,
         numbers: [9, 0, 0],
@@ -27,7 +31,11 @@ pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, plan: &Plan) {
         let version = node.and_then(|node| node.report()?.info.version);
         version.is_some_and(|version| version.product == FIRST.product && version >= FIRST)
     };
-    if let Some(target) = plan.moves().map(|one| one.to).find(is_affected) {
+    let mut by_key = choices
+        .iter()
+        .filter(|(_, choice)| choice.way == Way::Keys)
+        .map(|(pair, _)| pair.to);
+    if let Some(target) = by_key.find(is_affected) {
         ui.warn(&format!(
             "{} runs Valkey 9: should it be killed in the instant in which it claims slots, its \
              replica may lose their keys (seen on 9.1.2); --max-open-slots 1 keeps that to one slot",
@@ -37,7 +45,19 @@ pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, plan: &Plan) {
 }
 
 /// What a plan moves, and what that does to the memory of its targets.
-pub(super) fn view(diagnosis: &Diagnosis, plan: &Plan) -> MovesView {
+pub(super) fn view(
+    diagnosis: &Diagnosis,
+    plan: &Plan,
+    choices: &BTreeMap<Pair, Choice>,
+) -> MovesView {
+    let how = |from: NodeId, to: NodeId| match choices.get(&Pair { from, to }) {
+        Some(Choice {
+            way: Way::Atomic(_),
+            reason,
+        }) => How::Atomic(reason.clone()),
+        Some(Choice { reason, .. }) => How::Keys(reason.clone()),
+        None => How::Keys(String::new()),
+    };
     let mut coming: BTreeMap<NodeId, u64> = BTreeMap::new();
     for one in plan.moves() {
         let used = used_memory(diagnosis, one.from);
@@ -56,6 +76,7 @@ pub(super) fn view(diagnosis: &Diagnosis, plan: &Plan) -> MovesView {
                 from: name(diagnosis, one.from),
                 to: name(diagnosis, one.to),
                 slots: one.slots.clone(),
+                how: how(one.from, one.to),
             })
             .collect(),
         targets: coming
@@ -76,7 +97,6 @@ pub(super) fn view(diagnosis: &Diagnosis, plan: &Plan) -> MovesView {
                 }
             })
             .collect(),
-        strategy: "key by key".to_string(),
     }
 }
 

@@ -56,6 +56,12 @@ pub(crate) fn fault_versions() -> &'static [&'static str] {
     }
 }
 
+/// Those of `versions` (all that a test would go through) that move slots by themselves.
+pub(crate) fn atomic_among(versions: &[&'static str]) -> Vec<&'static str> {
+    let able = |version: &&str| ["redis-8.6", "valkey-9.1"].contains(version);
+    versions.iter().copied().filter(able).collect()
+}
+
 /// Whether this machine can listen on `::1`; containers often cannot.
 pub(crate) fn has_ipv6() -> bool {
     std::net::TcpListener::bind("[::1]:0").is_ok()

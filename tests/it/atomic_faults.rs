@@ -1,0 +1,212 @@
+//! Jobs of the servers when something breaks in the middle: nothing is lost, and what is not known is
+//! named.
+
+use std::time::Duration;
+
+use crate::atomic::{Setting, slow, told, wait_for_job};
+use crate::reshard::{quick, reshard};
+use crate::reshard_data::{Contents, assert_closed, assert_same, contents, fill, names, owned};
+use crate::support::cluster::Nodes;
+use crate::support::command::{Running, Trib};
+use crate::support::server::{Server, atomic_among, fault_versions};
+use crate::support::wait::until;
+
+/// Three masters with a replica each; slots 0-99 of the first are filled, and go to the second.
+struct Shards {
+    nodes: Nodes,
+    before: Contents,
+}
+
+impl Shards {
+    fn new(version: &str) -> Self {
+        let nodes = Nodes::with(6, &quick().version(version));
+        nodes.form(3);
+        fill(&nodes[..3], &names(0..100, 20));
+        let before = contents(&nodes);
+        Self { nodes, before }
+    }
+
+    fn go(&self, to: &Server) -> Trib {
+        reshard(&self.nodes[2]).args([
+            "--slot-ranges",
+            "0-99",
+            "--to",
+            &to.id(),
+            "--yes",
+            "--command-timeout",
+            "2s",
+        ])
+    }
+
+    fn start(&self) -> Running {
+        slow(&self.nodes[0], 2000);
+        let run = self.go(&self.nodes[1]).spawn();
+        run.wait_stderr("Moving slots");
+        wait_for_job(&self.nodes[0]);
+        run
+    }
+
+    #[track_caller]
+    fn failed_over(&self, victim: usize) {
+        until("the failover", Duration::from_secs(30), || {
+            match self.nodes[victim + 3].field("role").as_deref() {
+                Some("master") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
+
+    #[track_caller]
+    fn back(&self, victim: usize) {
+        self.nodes[victim].restart();
+        until("the old master to follow", Duration::from_secs(30), || {
+            let link = self.nodes[victim].field("master_link_status");
+            match link.as_deref() {
+                Some("up") => Ok(()),
+                other => Err(format!("{other:?}\n{}", self.nodes[victim].nodes_text())),
+            }
+        });
+    }
+}
+
+#[test]
+fn either_end_of_a_job_dies_and_its_replica_takes_over_on_each_version() {
+    for version in atomic_among(fault_versions()) {
+        for victim in [0, 1] {
+            let shards = Shards::new(version);
+            let run = shards.start();
+            shards.nodes[victim].kill();
+            let ended = run.wait_within(Duration::from_secs(40)).status(6);
+            let addr = shards.nodes[victim].addr();
+            assert!(ended.stderr.contains(&addr), "{}", ended.stderr);
+            shards.failed_over(victim);
+            shards.back(victim);
+            let to = if victim == 1 { 4 } else { 1 };
+            shards.go(&shards.nodes[to]).run().status(0);
+            assert_closed(&shards.nodes);
+            assert_same(&shards.before, &contents(&shards.nodes));
+        }
+    }
+}
+
+#[test]
+fn the_source_of_a_job_fails_over_by_hand_on_each_version() {
+    for version in atomic_among(fault_versions()) {
+        let shards = Shards::new(version);
+        let run = shards.start();
+        shards.nodes[3].cmd(&["CLUSTER", "FAILOVER"]);
+        let ended = run.wait_within(Duration::from_secs(40)).status(6);
+        let addr = shards.nodes[0].addr();
+        assert!(ended.stderr.contains(&addr), "{}", ended.stderr);
+        shards.failed_over(0);
+        shards.go(&shards.nodes[1]).run().status(0);
+        assert_closed(&shards.nodes);
+        assert_same(&shards.before, &contents(&shards.nodes));
+    }
+}
+
+/// Without replicas: the process comes back as it was, but empty.
+#[test]
+fn a_source_that_restarts_empty_is_noticed_on_each_version() {
+    for version in atomic_among(fault_versions()) {
+        let setting = Setting::new(version);
+        let run = setting.start(&["--command-timeout", "2s"]);
+        setting.nodes[0].restart();
+        let ended = run.wait_within(Duration::from_secs(40)).status(6);
+        let addr = setting.nodes[0].addr();
+        assert!(ended.stderr.contains(&addr), "{}", ended.stderr);
+    }
+}
+
+/// The target sleeps longer than the source holds its writes back. What became of the job is not
+/// known then, and is said; when the target is awake, the same command again goes on.
+#[test]
+fn a_target_that_sleeps_beyond_the_pause_on_each_version() {
+    for version in atomic_among(fault_versions()) {
+        let setting = Setting::new(version);
+        for node in setting.nodes.iter() {
+            let (name, value) = match version.starts_with("valkey") {
+                true => ("cluster-manual-failover-timeout", "1000"),
+                false => ("cluster-slot-migration-write-pause-timeout", "1000"),
+            };
+            node.cmd(&["CONFIG", "SET", name, value]);
+            node.cmd(&["CONFIG", "SET", "cluster-node-timeout", "20000"]);
+            node.cmd(&["CONFIG", "SET", "repl-timeout", "5"]);
+        }
+        let run = setting.start(&["--command-timeout", "2s", "--job-deadline", "10s"]);
+        setting.nodes[3].stop();
+        let ended = run.wait_within(Duration::from_secs(60)).status(6);
+        let addr = setting.nodes[3].addr();
+        assert!(ended.stderr.contains(&addr), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("100 open, 0 not begun"),
+            "{}",
+            ended.stderr
+        );
+        setting.nodes[3].cont();
+        slow(&setting.nodes[0], 0);
+        setting.nodes.wait_usable();
+        told(&ended).run().status(0);
+        setting.assert_moved();
+    }
+}
+
+#[test]
+fn a_full_target_takes_no_job_on_each_version() {
+    for version in atomic_among(fault_versions()) {
+        let setting = Setting::new(version);
+        let used: u64 = setting.nodes[3]
+            .field("used_memory")
+            .unwrap()
+            .parse()
+            .unwrap();
+        // Few slots have all the keys, so that the plan sees no danger.
+        let limit = (used + (1 << 20)).to_string();
+        setting.nodes[3].cmd(&["CONFIG", "SET", "maxmemory", &limit]);
+        let ended = setting
+            .go()
+            .args(["--max-target-memory", "100"])
+            .run()
+            .status(6);
+        assert!(ended.stderr.contains("maxmemory"), "{}", ended.stderr);
+        setting.assert_stayed();
+        setting.nodes[3].cmd(&["CONFIG", "SET", "maxmemory", "0"]);
+        told(&ended).run().status(0);
+        setting.assert_moved();
+    }
+}
+
+/// A master that gives everything away follows the target, and so does its replica.
+#[test]
+fn an_emptied_master_becomes_a_replica_on_each_version() {
+    for version in atomic_among(fault_versions()) {
+        let shards = Shards::new(version);
+        let all = owned(&shards.nodes[0]);
+        let [(first, last)] = all[..] else {
+            panic!("{all:?}");
+        };
+        reshard(&shards.nodes[2])
+            .args(["--slot-ranges", &format!("{first}-{last}")])
+            .args(["--to", &shards.nodes[1].id(), "--yes"])
+            .run()
+            .status(0);
+        assert_closed(&shards.nodes);
+        assert_same(&shards.before, &contents(&shards.nodes));
+        let role = shards.nodes[0].field("role");
+        assert_eq!(role.as_deref(), Some("slave"));
+    }
+}
+
+/// Somebody else's job that never ends: it is named, and nothing is changed.
+#[test]
+fn an_open_slot_by_hand_goes_by_key_on_each_version() {
+    for version in atomic_among(fault_versions()) {
+        let setting = Setting::new(version);
+        let (from, to) = (setting.nodes[0].id(), setting.nodes[3].id());
+        setting.nodes[3].cmd(&["CLUSTER", "SETSLOT", "7", "IMPORTING", &from]);
+        setting.nodes[0].cmd(&["CLUSTER", "SETSLOT", "7", "MIGRATING", &to]);
+        setting.go().run().status(3).stderr_has("--finish-open");
+        setting.go().arg("--finish-open").run().status(0);
+        setting.assert_moved();
+    }
+}
