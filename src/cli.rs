@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::client::Verify;
 use crate::commands::journal;
 use crate::commands::{
-    CommandResult, add_node, apply, call, check, completions, create, del_node, info, man,
+    CommandResult, add_node, apply, backup, call, check, completions, create, del_node, info, man,
     ok_to_stop, rebalance, reshard, set_timeout,
 };
 use crate::compat::Manner;
@@ -66,6 +66,8 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Carry out a saved plan, or the rest of one that was cut off.
     Apply(apply::Args),
+    /// Save the data of every master to a directory, or check such a directory.
+    Backup(backup::Args),
     /// Add nodes to a cluster, as masters or as replicas.
     AddNode(add_node::Args),
     /// Remove nodes from a cluster: replicas, masters, dead ones, ghosts.
@@ -114,6 +116,7 @@ impl Cli {
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
             Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
+            Command::Backup(args) => backup::run(&self.global, ui, args).await,
             Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
             Command::DelNode(args) => del_node::run(&self.global, ui, args).await,
             Command::OkToStop(args) => ok_to_stop::run(&self.global, ui, args).await,

@@ -278,6 +278,7 @@ fn redis_cli(program: OsString, words: &[OsString], consent: Consent) -> Result<
     if let Some(node) = gathered.missing_node(command) {
         gathered.rest.insert(0, node);
     }
+    ours.extend(named_to_leave(command, &gathered.rest));
     ours.extend(in_our_words(command, gathered.rest)?);
     Ok(Reading::Line {
         words: ours,
@@ -481,11 +482,26 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<Reading, Wrong
         Command::DelNode => ours.push("--shutdown".into()),
         _ => {}
     }
+    ours.extend(named_to_leave(command, &rest));
     ours.extend(in_our_words(command, rest)?);
     Ok(Reading::Line {
         words: ours,
         manner,
     })
+}
+
+/// The peers take out a replica that is its master's last one without a word. (Not even that flag
+/// takes out the last copy that is alive.)
+fn named_to_leave(command: Command, words: &[OsString]) -> Vec<OsString> {
+    let node = |word: &&OsString| !word.to_string_lossy().starts_with('-');
+    match (command, words) {
+        (Command::DelNode, [_, ids @ ..]) => ids
+            .iter()
+            .take_while(node)
+            .flat_map(|id| ["--leave-unprotected".into(), id.clone()])
+            .collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Addresses and times among the words that are no options of the peers.

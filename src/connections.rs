@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::client::{ClientError, Connector, Login, NodeClient, Transport};
+use crate::client::{ClientError, Connector, Login, NodeClient, Snapshot, Transport};
 use crate::cluster::node::Addr;
 use crate::seed::AddressMapping;
 
@@ -97,6 +97,18 @@ impl Connections {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(addr);
+    }
+
+    /// Asks a node for all of its data; see [`Connector::snapshot`].
+    pub async fn snapshot(
+        &self,
+        target: &Target,
+        silence: Duration,
+    ) -> Result<Snapshot, ClientError> {
+        let Access { login, transport } = &*target.access;
+        self.connector
+            .snapshot(&target.addr, login, transport, silence)
+            .await
     }
 
     async fn dial(&self, target: &Target) -> Result<NodeClient, ClientError> {

@@ -21,6 +21,8 @@ pub enum Event {
         /// Nodes that must be.
         total: usize,
     },
+    /// Work whose parts are too small to be told one by one.
+    Amount(Amount),
     /// A master was given its slots.
     SlotsAdded {
         /// The master.
@@ -47,6 +49,28 @@ pub enum Event {
         /// What.
         event: LaneEvent,
     },
+}
+
+/// How far some work is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amount {
+    /// What for.
+    pub phase: Phase,
+    /// What is counted.
+    pub unit: Unit,
+    /// How much is done.
+    pub done: u64,
+    /// How much there is, where that is known.
+    pub total: Option<u64>,
+}
+
+/// What an amount is an amount of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Keys.
+    Keys,
+    /// Bytes.
+    Bytes,
 }
 
 /// A pair of nodes between which slots move.
@@ -135,8 +159,17 @@ pub enum Phase {
     Replicate,
     /// Slots move from node to node.
     Move,
+<<<<<<< HEAD
     /// Nodes are forgotten by the others, and forget them.
     Leave,
+=======
+    /// Nodes send all of their data, which are kept.
+    Fetch,
+    /// Files are read and held against what they should be.
+    Verify,
+    /// Keys come from elsewhere.
+    Copy,
+>>>>>>> main
     /// Until all nodes agree about slots and roles.
     Agree,
     /// Until every node says `cluster_state:ok` and every replica has its copy.
@@ -155,7 +188,13 @@ impl Phase {
             Self::Join => "join",
             Self::Replicate => "replicate",
             Self::Move => "move",
+<<<<<<< HEAD
             Self::Leave => "leave",
+=======
+            Self::Fetch => "fetch",
+            Self::Verify => "verify",
+            Self::Copy => "copy",
+>>>>>>> main
             Self::Agree => "agree",
             Self::Usable => "usable",
         }

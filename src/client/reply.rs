@@ -31,7 +31,19 @@ impl Reply {
 
     /// Why the server refused the command, if it did.
     pub(super) fn refusal(&self) -> Option<Fault> {
+        self.refusal_in(&self.value)
+    }
+
+    /// The same for one command of a transaction, of which this is EXEC's reply.
+    pub(super) fn refusal_of(&self, nth: usize) -> Option<Fault> {
         match &self.value {
+            Value::Array(values) => self.refusal_in(values.get(nth)?),
+            value => self.refusal_in(value),
+        }
+    }
+
+    fn refusal_in(&self, value: &Value) -> Option<Fault> {
+        match value {
             Value::ServerError(error) => Some(Fault::of_server(
                 self.command,
                 error.code(),

@@ -24,7 +24,7 @@ use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::{MasterLink, OpenSlot, Product};
 use crate::cluster::slot::{SlotRange, SlotSet};
 use crate::cluster::topology::Standing;
-use crate::event::{Event, LaneEvent};
+use crate::event::{Event, LaneEvent, Unit};
 use crate::exit_code::ExitCode;
 
 /// A range of slots, both ends included: `[0, 5460]`.
@@ -219,6 +219,15 @@ enum Line {
         phase: &'static str,
         ready: usize,
         total: usize,
+    },
+    /// How far work in many small parts is.
+    Progress {
+        phase: &'static str,
+        /// `keys` or `bytes`.
+        unit: &'static str,
+        done: u64,
+        /// Null where nobody knows.
+        total: Option<u64>,
     },
     /// A master was given its slots.
     SlotsAdded { node: String, slots: Vec<Range> },
@@ -657,8 +666,19 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                 LaneEvent::Keys { .. } => return Ok(()),
             }
         }
+<<<<<<< HEAD
         Event::Left { node } => Line::Left {
             node: node.to_string(),
+=======
+        Event::Amount(amount) => Line::Progress {
+            phase: amount.phase.word(),
+            unit: match amount.unit {
+                Unit::Keys => "keys",
+                Unit::Bytes => "bytes",
+            },
+            done: amount.done,
+            total: amount.total,
+>>>>>>> main
         },
         Event::Replicates { replica, master } => Line::Replicates {
             replica: replica.to_string(),
@@ -675,7 +695,7 @@ pub(super) fn done(out: &mut impl Write, code: ExitCode, message: &str) -> io::R
     line(out, &Line::Done { exit_code, message })
 }
 
-fn line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
+pub(super) fn line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, document)?;
     writeln!(out)
 }

@@ -7,6 +7,7 @@
 //! A reader that goes away (`redis-trib check … | head -1`) is no error: what it would have read is
 //! dropped, the work goes on, and the exit code is the work's.
 
+mod backup;
 mod calls;
 mod classic;
 mod condition;
@@ -46,6 +47,7 @@ use crate::compat::Manner;
 use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
 
+pub use backup::{BackupView, Fetched, ShardView};
 pub use calls::Called;
 pub use joining::{Before, JoiningNode, JoiningView};
 pub use layout::{LayoutView, NodeName, PlannedShard};

@@ -463,6 +463,11 @@ impl Ui {
         self.asked().may_answer()
     }
 
+    /// Whether a person sits at a terminal, natively: somebody who may be offered things.
+    pub fn is_with_person(&self) -> bool {
+        self.asked() == super::prompt::Asked::Terminal && self.can_ask()
+    }
+
     /// Asks for a line.
     pub async fn question(&self, question: &str) -> Result<String, super::PromptError> {
         self.progress().finish();

@@ -22,12 +22,12 @@ const SCRIPTS_LOOK_FOR: [&str; 9] = [
     "*** No rebalancing needed!",
 ];
 
-fn redis_cli() -> Trib {
+pub(crate) fn redis_cli() -> Trib {
     Trib::new().program("redis-cli")
 }
 
-/// redis-cli waits for the cluster without a word about how long.
-fn has_redis_cli() -> bool {
+/// Whether there is one to compare with.
+pub(crate) fn has_redis_cli() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| Command::new("redis-cli").arg("--version").output().is_ok())
 }

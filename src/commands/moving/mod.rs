@@ -38,7 +38,7 @@ use show::{refuse_full_targets, view, warn_of_valkey_9};
 pub(super) use args::MoveArgs;
 pub(super) use cluster::{Cluster, healthy, name};
 pub(super) use jobs::at_rest;
-pub(super) use open::{Finished, finish_open};
+pub(super) use open::{Finished, finish_open, may_offer};
 pub(super) use show::save;
 
 /// How long all nodes may take to agree after the last slot.
@@ -79,7 +79,7 @@ async fn carry_out_part(
     if args.dry_run {
         return Ok(ExitCode::Done);
     }
-    consent(ui, args, diagnosis).await?;
+    consent(ui, args, diagnosis, part).await?;
     let masters: Vec<_> = diagnosis
         .topology
         .masters()
@@ -160,7 +160,7 @@ async fn transfer(
     let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
     let mut ends = ends(cluster, plan)?;
-    try_logins(session, diagnosis, choices, &mut ends, &options).await?;
+    try_logins(session, ui, diagnosis, choices, &mut ends, &options).await?;
 
     let moves: BTreeMap<Pair, Work> = plan
         .moves()
@@ -218,19 +218,14 @@ async fn transfer(
         "{}",
         rest(args, part, cluster, &outcome, moved, interrupted)
     );
-    ui.stopped(
-        if interrupted {
-            ExitCode::Interrupted
-        } else {
-            ExitCode::Partial
-        },
-        &error,
-    )?;
-    Err(if interrupted {
-        Stop::interrupted(error)
-    } else {
-        Stop::partial(error)
-    })
+    let code = match interrupted {
+        true => ExitCode::Interrupted,
+        // A lane that could not even begin.
+        false if !outcome.touched && part == Part::Last => ExitCode::Refused,
+        false => ExitCode::Partial,
+    };
+    ui.stopped(code, &error)?;
+    Err(Stop { code, error })
 }
 
 /// The first signal asks to finish what is in hand, within the deadline; the second drops it.
@@ -248,7 +243,7 @@ async fn heed_signals(ui: &Ui, signals: &mut Signals, stop: &StopSignal, deadlin
     std::future::pending().await
 }
 
-async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis) -> Result<(), Stop> {
+async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis, part: Part) -> Result<(), Stop> {
     if args.yes {
         return Ok(());
     }
@@ -257,6 +252,12 @@ async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis) -> Result<(), 
         diagnosis.topology.members.len(),
         diagnosis.observation.name(diagnosis.observation.lead)
     );
-    let question = "Do you want to proceed with the proposed reshard plan?";
-    super::consent(ui, question, &about).await
+    let question = match part {
+        Part::First => {
+            let open = diagnosis.topology.open_set();
+            format!("Slots {open} are open: moves that were cut off. Finish them first?")
+        }
+        Part::Last => "Do you want to proceed with the proposed reshard plan?".to_string(),
+    };
+    super::consent(ui, &question, &about).await
 }
