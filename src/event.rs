@@ -159,17 +159,14 @@ pub enum Phase {
     Replicate,
     /// Slots move from node to node.
     Move,
-<<<<<<< HEAD
     /// Nodes are forgotten by the others, and forget them.
     Leave,
-=======
     /// Nodes send all of their data, which are kept.
     Fetch,
     /// Files are read and held against what they should be.
     Verify,
     /// Keys come from elsewhere.
     Copy,
->>>>>>> main
     /// Until all nodes agree about slots and roles.
     Agree,
     /// Until every node says `cluster_state:ok` and every replica has its copy.
@@ -188,13 +185,10 @@ impl Phase {
             Self::Join => "join",
             Self::Replicate => "replicate",
             Self::Move => "move",
-<<<<<<< HEAD
             Self::Leave => "leave",
-=======
             Self::Fetch => "fetch",
             Self::Verify => "verify",
             Self::Copy => "copy",
->>>>>>> main
             Self::Agree => "agree",
             Self::Usable => "usable",
         }

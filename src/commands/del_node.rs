@@ -303,7 +303,12 @@ impl Job<'_> {
             }
             if !plan.last.is_empty() {
                 let now = Cluster::look(session).await?;
-                moving::drain(session, ui, moving, &now, &plan.last).await?;
+                let drained = moving::drain(session, ui, moving, &now, &plan.last).await;
+                drained.map_err(|stop| match stop.code {
+                    // The others have moved already.
+                    ExitCode::Refused => Stop::partial(stop.error),
+                    _ => stop,
+                })?;
             }
             Ok(())
         };

@@ -666,10 +666,9 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                 LaneEvent::Keys { .. } => return Ok(()),
             }
         }
-<<<<<<< HEAD
         Event::Left { node } => Line::Left {
             node: node.to_string(),
-=======
+        },
         Event::Amount(amount) => Line::Progress {
             phase: amount.phase.word(),
             unit: match amount.unit {
@@ -678,7 +677,6 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
             },
             done: amount.done,
             total: amount.total,
->>>>>>> main
         },
         Event::Replicates { replica, master } => Line::Replicates {
             replica: replica.to_string(),

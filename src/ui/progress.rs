@@ -315,13 +315,10 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Join => "waiting for every node to know every other",
         Phase::Replicate => "telling the replicas their masters",
         Phase::Move => "moving slots",
-<<<<<<< HEAD
         Phase::Leave => "the nodes leave: FORGET on all others, RESET on them",
-=======
         Phase::Fetch => "fetching the masters' data",
         Phase::Verify => "reading the files of the backup",
         Phase::Copy => "writing keys into the cluster",
->>>>>>> main
         Phase::Agree => "waiting for all nodes to agree about slots and roles",
         Phase::Usable => "waiting for cluster_state:ok and for every replica's copy",
     }
@@ -337,13 +334,10 @@ fn done(phase: Phase) -> &'static str {
         Phase::Join => "every node knows every other",
         Phase::Replicate => "the replicas know their masters",
         Phase::Move => "the slots have moved",
-<<<<<<< HEAD
         Phase::Leave => "the nodes have left",
-=======
         Phase::Fetch => "the masters' data are here",
         Phase::Verify => "the files of the backup were read",
         Phase::Copy => "the keys are in the cluster",
->>>>>>> main
         Phase::Agree => "all nodes agree about slots and roles",
         Phase::Usable => "every node says cluster_state:ok, every replica has its copy",
     }

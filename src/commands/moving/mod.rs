@@ -221,7 +221,7 @@ async fn transfer(
     let code = match interrupted {
         true => ExitCode::Interrupted,
         // A lane that could not even begin.
-        false if !outcome.touched && part == Part::Last => ExitCode::Refused,
+        false if !outcome.touched && part != Part::First => ExitCode::Refused,
         false => ExitCode::Partial,
     };
     ui.stopped(code, &error)?;
@@ -257,7 +257,9 @@ async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis, part: Part) ->
             let open = diagnosis.topology.open_set();
             format!("Slots {open} are open: moves that were cut off. Finish them first?")
         }
-        Part::Last => "Do you want to proceed with the proposed reshard plan?".to_string(),
+        Part::Drain | Part::Last => {
+            "Do you want to proceed with the proposed reshard plan?".to_string()
+        }
     };
     super::consent(ui, &question, &about).await
 }
