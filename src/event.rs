@@ -157,6 +157,8 @@ pub enum Phase {
     Join,
     /// Replicas are told their masters.
     Replicate,
+    /// A replica takes over from its master.
+    TakeOver,
     /// Slots move from node to node.
     Move,
     /// Nodes are forgotten by the others, and forget them.
@@ -184,6 +186,7 @@ impl Phase {
             Self::Meet => "meet",
             Self::Join => "join",
             Self::Replicate => "replicate",
+            Self::TakeOver => "take-over",
             Self::Move => "move",
             Self::Leave => "leave",
             Self::Fetch => "fetch",

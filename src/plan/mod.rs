@@ -10,6 +10,7 @@ pub mod leave;
 pub mod membership;
 pub mod rebalance;
 pub mod reshard;
+pub mod succession;
 
 mod affinity;
 mod apportion;

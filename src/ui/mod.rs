@@ -27,8 +27,10 @@ mod progress;
 mod prometheus;
 mod prompt;
 mod stopping;
+mod succession;
 mod table;
 mod timeouts;
+mod transfer;
 mod verdict;
 
 #[cfg(test)]
@@ -57,7 +59,9 @@ pub use moves::{BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, 
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
 pub use stopping::{Objection, StoppingView};
+pub use succession::{Succeeded, SuccessionView};
 pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
+pub use transfer::{FailedKey, FailedKeys, TransferPlan, TransferView};
 
 use moments::Waiting;
 use paint::{Paint, Tone, plain};
