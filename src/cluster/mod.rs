@@ -11,6 +11,7 @@ pub mod node;
 pub mod observation;
 pub mod parse;
 pub mod slot;
+pub mod stopping;
 pub mod topology;
 
 #[cfg(test)]

@@ -176,3 +176,53 @@ fn backup_as_redis_cli_does() {
         assert_eq!(rdb, 3, "{dir:?}");
     }
 }
+
+#[test]
+fn import_as_redis_cli_does() {
+    if !has_redis_cli() {
+        return;
+    }
+    for peer in [true, false] {
+        let program = || if peer { redis_cli() } else { Trib::new() };
+        let nodes = Nodes::quick(3);
+        nodes.form(3);
+        let source = Spec::new().plain().start();
+        for n in 0..200 {
+            source.cmd(&["SET", &format!("key:{n}"), "value"]);
+        }
+        source.cmd(&["HSET", "hash", "field", "value"]);
+        let import = |flags: &[&str]| {
+            program()
+                .args(["--cluster", "import", &nodes[0].addr()])
+                .args(["--cluster-from", &source.addr()])
+                .args(flags)
+                .run()
+        };
+        let keys = || -> usize {
+            let sizes = nodes
+                .iter()
+                .map(|node| format!("{:?}", node.cmd(&["DBSIZE"])));
+            let digits = |size: String| size.chars().filter(char::is_ascii_digit).collect();
+            sizes
+                .map(digits)
+                .map(|size: String| size.parse::<usize>().unwrap())
+                .sum()
+        };
+        // Nobody is asked; with --cluster-copy the source keeps its keys.
+        let copied = import(&["--cluster-copy"]).status(0);
+        if !peer {
+            copied.stderr_empty();
+        }
+        assert_eq!(keys(), 201);
+        assert_eq!(source.cmd(&["DBSIZE"]), redis::Value::Int(201));
+        // Without it they are gone there.
+        import(&["--cluster-replace"]).status(0);
+        assert_eq!(keys(), 201);
+        assert_eq!(source.cmd(&["DBSIZE"]), redis::Value::Int(0));
+        // A key that is there already, with another value, is not overwritten.
+        source.cmd(&["SET", "key:7", "another"]);
+        import(&["--cluster-copy"]);
+        assert_eq!(keys(), 201);
+        assert_eq!(source.cmd(&["DBSIZE"]), redis::Value::Int(1));
+    }
+}
