@@ -7,6 +7,7 @@ use super::moving::PaceArgs;
 use super::session::{Intent, Session};
 use super::{CommandResult, Stop, node_words, slot_ranges};
 use crate::cli::GlobalArgs;
+use crate::cluster::node::Takeover;
 use crate::cluster::slot::SlotSet;
 use crate::exit_code::ExitCode;
 use crate::plan::fix::{Consent, Strays};
@@ -35,6 +36,9 @@ pub struct Args {
     /// those keys are lost.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
     accept_data_loss: Option<SlotSet>,
+    /// Let a replica take over where a master is dead: what that had not sent is lost.
+    #[arg(long, value_name = "HOW", help_heading = GIVEN_UP)]
+    failover: Option<HowArg>,
     /// Whose value stays of a key that differs between the owner of its slot and another node.
     #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = GIVEN_UP)]
     on_conflict: Winner,
@@ -54,6 +58,15 @@ pub struct Args {
     pace: PaceArgs,
 }
 
+/// How a replica of a dead master takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum HowArg {
+    /// A majority of masters must agree.
+    Force,
+    /// Without anybody's vote.
+    Takeover,
+}
+
 const GIVEN_UP: &str = "What may be given up";
 
 /// Mends a cluster.
@@ -68,6 +81,10 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
             (_, true) => Strays::Collect,
             _ => Strays::Leave,
         },
+        failover: args.failover.map(|how| match how {
+            HowArg::Force => Takeover::Force,
+            HowArg::Takeover => Takeover::Takeover,
+        }),
     };
     let asking = match (args.dry_run, args.yes) {
         (true, _) => Asking::DryRun,

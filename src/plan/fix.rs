@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::health::{Diagnosis, Stability};
 use crate::cluster::holdings::Holdings;
-use crate::cluster::node::{NodeId, Role};
+use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::{Member, Topology};
@@ -31,6 +31,8 @@ pub struct Consent {
     pub accept_loss: SlotSet,
     /// What becomes of keys in slots that their node does not own.
     pub strays: Strays,
+    /// How replicas of dead masters take over; without it they don't.
+    pub failover: Option<Takeover>,
 }
 
 /// What becomes of keys in slots that their node does not own, and that no state tells of.
@@ -136,7 +138,10 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
             }
             Decision::Refuse(why) => {
                 settled.remove(slot);
-                refusals.entry(why).or_default().insert(slot);
+                match view.successor(why) {
+                    Some(mend) => mends.entry(mend).or_default().insert(slot),
+                    None => refusals.entry(why).or_default().insert(slot),
+                }
             }
             Decision::Strays { owner, holders } => {
                 for node in holders {
@@ -153,6 +158,7 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
         .unheard(&unsettled)
         .into_iter()
         .chain(view.stale(&unsettled))
+        .chain(view.members())
     {
         if request.tried.contains(&mend) {
             refusals
@@ -211,7 +217,10 @@ fn keys_of(holdings: &Holdings, mend: Mend, slots: &SlotSet) -> u64 {
         | Mend::Bump { .. }
         | Mend::Tell { .. }
         | Mend::Close { .. }
-        | Mend::Refresh { .. } => 0,
+        | Mend::Refresh { .. }
+        | Mend::TakeOver { .. }
+        | Mend::Follow { .. }
+        | Mend::Forget { .. } => 0,
     }
 }
 
@@ -423,6 +432,48 @@ impl<'a> Survey<'a> {
             }
         }
         bumps
+    }
+
+    /// A replica of who is away takes over, where the user wants that and there is one.
+    fn successor(&self, why: Why) -> Option<Mend> {
+        let (Why::OwnerAway(master), Some(_)) = (why, self.request.consent.failover) else {
+            return None;
+        };
+        let is_silent = self.topology().members.get(&master)?.standing.silent;
+        let mut replicas = self.topology().replicas_of(master);
+        let answers = replicas.any(|replica| !replica.standing.silent);
+        let mend = Mend::TakeOver { master };
+        (is_silent && answers && !self.request.tried.contains(&mend)).then_some(mend)
+    }
+
+    /// Replicas of replicas, and nodes that are nothing but an id.
+    fn members(&self) -> BTreeMap<Mend, SlotSet> {
+        let topology = self.topology();
+        let mut mends = BTreeMap::new();
+        for member in topology.members.values() {
+            let standing = member.standing;
+            let master = member.master.and_then(|id| topology.members.get(&id));
+            let end = master
+                .filter(|master| master.role == Role::Replica)
+                .and_then(|master| self.sound.iter().find(|m| Some(m.id) == master.master));
+            if let (Role::Replica, false, Some(end)) = (member.role, standing.silent, end)
+                && !end.slots.is_empty()
+            {
+                let (replica, master) = (member.id, end.id);
+                mends.insert(Mend::Follow { replica, master }, SlotSet::new());
+            }
+            // One that is known to all, and dead, may come back; one that has no address can't.
+            let is_ghost = standing.silent
+                && standing.is_lost()
+                && member.slots.is_empty()
+                && topology.replicas_of(member.id).next().is_none()
+                && (standing.no_address * 2 > standing.asked || standing.known < standing.asked)
+                && standing.handshake == 0;
+            if is_ghost {
+                mends.insert(Mend::Forget { node: member.id }, SlotSet::new());
+            }
+        }
+        mends
     }
 
     /// Open slots that replicas know of and their masters don't (Valkey ≥ 8 tells replicas, and one

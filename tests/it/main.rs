@@ -24,6 +24,7 @@ mod create_resume;
 mod del_node;
 mod failover;
 mod fix;
+mod fix_states;
 mod import;
 mod info;
 mod journal;

@@ -174,7 +174,7 @@ async fn carry_out(
             job.ui.event(&Event::Phase(Phase::Mend));
             told = true;
         }
-        steps::take(job.session, ward, remedy, memory)
+        steps::take(job, ward, remedy, memory)
             .await
             .map_err(|error| {
                 Stop::partial(anyhow!(

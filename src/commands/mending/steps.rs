@@ -1,11 +1,17 @@
 //! Steps that take a command or a few.
 
-use super::Memory;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
 use super::look::Ward;
+use super::{Job, Memory};
 use crate::client::{ClientError, NodeClient, SetSlot};
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::{Slot, SlotSet};
+use crate::commands::leaving::{Afterwards, leave};
 use crate::commands::session::Session;
+use crate::commands::succession::Succession;
 use crate::migrate::set_slots;
 use crate::plan::fix::{Mend, Remedy};
 
@@ -14,11 +20,12 @@ const AT_ONCE: usize = 512;
 
 /// Takes one step.
 pub(super) async fn take(
-    session: &Session,
+    job: &Job<'_>,
     ward: &Ward,
     remedy: &Remedy,
     memory: &mut Memory,
 ) -> anyhow::Result<()> {
+    let session = job.session;
     let slots: Vec<Slot> = remedy.slots.iter().collect();
     match remedy.mend {
         Mend::Fence { loser, winner } => {
@@ -60,9 +67,43 @@ pub(super) async fn take(
             let client = reach(session, ward, node).await?;
             set(&client, &slots, SetSlot::Stable).await?;
         }
+        Mend::TakeOver { master } => {
+            memory.tried.insert(remedy.mend);
+            take_over(job, ward, master).await?;
+        }
+        Mend::Follow { replica, master } => {
+            memory.tried.insert(remedy.mend);
+            let client = reach(session, ward, replica).await?;
+            client.cluster_replicate(master).await?;
+        }
+        Mend::Forget { node } => {
+            memory.tried.insert(remedy.mend);
+            let nodes = [node].into();
+            let left = leave(session, job.ui, &ward.cluster, &nodes, Afterwards::Run);
+            let troubles = left.await.map_err(|stop| stop.error)?.troubles;
+            anyhow::ensure!(troubles.is_empty(), "{}", troubles.join("\n"));
+        }
         // Many commands to two nodes each, and together: see `moves`.
         Mend::Finish { .. } | Mend::Gather { .. } | Mend::Purge { .. } => {}
     }
+    Ok(())
+}
+
+/// The best replica of a dead master takes its place.
+async fn take_over(job: &Job<'_>, ward: &Ward, master: NodeId) -> anyhow::Result<()> {
+    /// How long all may take to hear of it.
+    const WITHIN: Duration = Duration::from_secs(30);
+    let how = job.consent.failover.unwrap_or(Takeover::Force);
+    let succession = Succession::of(&ward.cluster, master, how).map_err(|stop| stop.error)?;
+    let (events, mut told) = mpsc::unbounded_channel();
+    let show = async {
+        while let Some(event) = told.recv().await {
+            job.ui.event(&event);
+        }
+    };
+    let work = succession.carry_out(job.session, &ward.cluster, job.ui, events, WITHIN);
+    let (outcome, ()) = tokio::join!(work, show);
+    job.ui.succeeded(&outcome?)?;
     Ok(())
 }
 

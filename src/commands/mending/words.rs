@@ -103,6 +103,19 @@ pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
             "replicas of {} hear again that nothing is on its way",
             name(node)
         ),
+        Mend::TakeOver { master } => format!(
+            "a replica of {}, which can't be asked, takes over: what that had not sent to it is lost",
+            name(master)
+        ),
+        Mend::Follow { replica, master } => format!(
+            "{} follows {}, instead of a replica of it",
+            name(replica),
+            name(master)
+        ),
+        Mend::Forget { node } => format!(
+            "{} is forgotten: nobody can reach it, it owns nothing, and nobody follows it",
+            name(node)
+        ),
         Mend::Finish { from, to } => format!(
             "the move from {} to {} is finished: {held} left to move",
             name(from),
@@ -216,7 +229,7 @@ fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
             let replica = ward.name(replica.id);
             format!(
                 "{name} owns them and can't be asked: bring it back, or let its replica {replica} take \
-                 over"
+                 over: --failover force, or --failover takeover where too few masters are left to vote"
             )
         }
         None => format!(

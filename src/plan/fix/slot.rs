@@ -155,6 +155,23 @@ pub enum Mend {
         /// The owner.
         to: NodeId,
     },
+    /// A replica takes over from its dead master: `--failover`.
+    TakeOver {
+        /// The master.
+        master: NodeId,
+    },
+    /// A replica of a replica follows the master at the end of the chain.
+    Follow {
+        /// The replica.
+        replica: NodeId,
+        /// The master.
+        master: NodeId,
+    },
+    /// All members forget a node that nobody can reach, that owns nothing, and whom nobody follows.
+    Forget {
+        /// The node.
+        node: NodeId,
+    },
     /// A master repeats to its replicas that slots are not on their way: `STABLE` (Valkey ≥ 8).
     Refresh {
         /// The master.
@@ -186,6 +203,9 @@ impl Mend {
             Self::Gather { .. } => "gather",
             Self::Purge { .. } => "purge",
             Self::Refresh { .. } => "refresh",
+            Self::TakeOver { .. } => "take-over",
+            Self::Follow { .. } => "follow",
+            Self::Forget { .. } => "forget",
         }
     }
 
@@ -199,7 +219,10 @@ impl Mend {
             | Self::Assign { node }
             | Self::Bump { node }
             | Self::Close { node }
-            | Self::Refresh { node } => vec![node],
+            | Self::Refresh { node }
+            | Self::Forget { node } => vec![node],
+            Self::TakeOver { master } => vec![master],
+            Self::Follow { replica, master } => vec![replica, master],
             Self::Finish { from, to } | Self::Gather { from, to } | Self::Purge { from, to } => {
                 vec![from, to]
             }
