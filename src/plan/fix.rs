@@ -58,6 +58,9 @@ pub struct Request<'a> {
     pub holdings: &'a Holdings,
     /// Slots of which nodes were made to tell what they hold, and held nothing.
     pub revealed: &'a BTreeMap<NodeId, SlotSet>,
+    /// Slots of which nodes held keys when they were open, or nobody's: what is left there of them is
+    /// no stray.
+    pub begun: &'a BTreeMap<NodeId, SlotSet>,
     /// Steps that were taken before and help once or not at all.
     pub tried: &'a BTreeSet<Mend>,
     /// What the user gives up.
@@ -106,6 +109,8 @@ pub struct FixPlan {
     pub refusals: Vec<Refusal>,
     /// What is not broken, and not in order.
     pub strays: Vec<Stray>,
+    /// For [`Request::begun`] of the next plan.
+    pub begun: BTreeMap<NodeId, SlotSet>,
 }
 
 impl FixPlan {
@@ -145,7 +150,16 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
             }
             Decision::Strays { owner, holders } => {
                 for node in holders {
-                    strays.entry((node, owner)).or_default().insert(slot);
+                    let begun = request.begun.get(&node);
+                    if begun.is_some_and(|slots| slots.contains(slot)) {
+                        let (from, to) = (node, owner);
+                        mends
+                            .entry(Mend::Gather { from, to })
+                            .or_default()
+                            .insert(slot);
+                    } else {
+                        strays.entry((node, owner)).or_default().insert(slot);
+                    }
                 }
             }
         }
@@ -200,6 +214,7 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
             .map(|(why, slots)| Refusal { why, slots })
             .collect(),
         strays: left,
+        begun: view.begun(),
     }
 }
 
@@ -432,6 +447,21 @@ impl<'a> Survey<'a> {
             }
         }
         bumps
+    }
+
+    /// Of which slots nodes hold keys that they have open, or that nobody owns.
+    fn begun(&self) -> BTreeMap<NodeId, SlotSet> {
+        let mut begun = self.request.begun.clone();
+        let claimed = self.sound.iter().chain(&self.away);
+        let claimed = claimed.fold(SlotSet::new(), |all, member| all.union(&member.slots));
+        for member in &self.sound {
+            let open: SlotSet = member.open.iter().map(|open| open.slot).collect();
+            let held = self.request.holdings.slots(member.id);
+            let free = held.difference(&claimed);
+            let slots = begun.entry(member.id).or_default();
+            slots.union_with(&held.intersection(&open).union(&free));
+        }
+        begun
     }
 
     /// A replica of who is away takes over, where the user wants that and there is one.

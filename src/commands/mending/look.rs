@@ -91,6 +91,7 @@ impl Ward {
             stability: self.stability,
             holdings: &self.holdings,
             revealed: &memory.revealed,
+            begun: &memory.begun,
             tried: &memory.tried,
             consent,
         });

@@ -87,6 +87,7 @@ pub(super) struct Mended {
 #[derive(Default)]
 struct Memory {
     revealed: BTreeMap<NodeId, SlotSet>,
+    begun: BTreeMap<NodeId, SlotSet>,
     tried: BTreeSet<Mend>,
     /// Slots that stay open for what was found in them, and what that is.
     stuck: SlotSet,
@@ -133,6 +134,7 @@ pub(super) async fn mend(job: &Job<'_>) -> Result<Mended, Stop> {
             .await
             .map_err(|stop| begun(stop, &mended))?;
         let plan = ward.plan(job.consent, &memory);
+        memory.begun.clone_from(&plan.begun);
         if plan.remedies.is_empty() {
             mended.failed = !memory.failures.is_empty();
             mended.left = memory.failures;

@@ -81,7 +81,7 @@ pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
             name(winner)
         ),
         Mend::Guard { node, owner } => format!(
-            "{} marks {held} as being on the way to {}",
+            "{} imports them from a node that does not own them, and is told that {} does",
             name(node),
             name(owner)
         ),

@@ -9,6 +9,10 @@
 //!   larger is not a better one.
 //! - A node that does not own a slot never loses keys to gossip. What it holds is brought to the
 //!   owner, or what the owner holds to it, whichever is less.
+//! - A node of Valkey that imports a slot takes it, with a new epoch, as soon as the node that it
+//!   imports from is heard of and does not claim it; who owned it deletes its keys then (seen on 8.0,
+//!   8.1 and 9.1: a claim of another slot by that node is enough). So nobody is left importing from
+//!   anybody but the owner, and nobody but the target of a move while it is under way.
 //!
 //! Each step leads to a state that this same function mends: a fix that is cut off is finished by
 //! the next one.
@@ -85,6 +89,13 @@ pub(super) struct Slotwise<'a> {
 /// A step for one slot, or for many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mend {
+    /// A node that imports slots from somebody else than their owner is set right: `IMPORTING owner`.
+    Guard {
+        /// The node.
+        node: NodeId,
+        /// The owner.
+        owner: NodeId,
+    },
     /// A claimant gives up its claim and keeps its keys: `DELSLOTS`, `IMPORTING winner`, `NODE
     /// winner`, in one transaction.
     Fence {
@@ -92,13 +103,6 @@ pub enum Mend {
         loser: NodeId,
         /// Who stays.
         winner: NodeId,
-    },
-    /// A holder that owns nothing marks its keys as being on their way: `IMPORTING owner`.
-    Guard {
-        /// The holder.
-        node: NodeId,
-        /// Who is about to own them.
-        owner: NodeId,
     },
     /// A node that does not tell what it holds of slots that are not its own is made to.
     Reveal {
@@ -292,7 +296,7 @@ pub(super) fn decide(slot: &Slotwise<'_>) -> Decision {
     let mut decision = match owners[..] {
         [] => unowned(slot),
         [owner] => owned(slot, owner),
-        [..] => contested(&owners),
+        [..] => contested(slot, &owners),
     };
     if let Decision::Mend(mends) = &mut decision {
         mends.sort_unstable();
@@ -324,15 +328,15 @@ fn unowned(slot: &Slotwise<'_>) -> Decision {
             Decision::Refuse(Why::NobodyHolds)
         };
     };
-    let mut mends: Vec<Mend> = holders()
-        .filter(|stand| stand.id != winner.id && stand.importing != Some(winner.id))
-        .map(|stand| Mend::Guard {
-            node: stand.id,
-            owner: winner.id,
-        })
+    let others = slot.stands.iter().filter(|stand| stand.id != winner.id);
+    let close: Vec<Mend> = others
+        .filter(|stand| stand.importing.is_some())
+        .map(|stand| Mend::Close { node: stand.id })
         .collect();
-    mends.push(Mend::Claim { node: winner.id });
-    Decision::Mend(mends)
+    if !close.is_empty() {
+        return Decision::Mend(close);
+    }
+    Decision::Mend(vec![Mend::Claim { node: winner.id }])
 }
 
 /// What nodes hold that don't tell; nothing where all do.
@@ -358,17 +362,25 @@ fn claim(stand: &Stand) -> (bool, u64, u64, Reverse<NodeId>) {
 }
 
 /// Several claim it, and would delete each other's keys as soon as they hear each other.
-fn contested(owners: &[&Stand]) -> Decision {
+fn contested(slot: &Slotwise<'_>, owners: &[&Stand]) -> Decision {
     let Some(winner) = owners.iter().max_by_key(|stand| claim(stand)) else {
         return Decision::Fine;
     };
-    let losers = owners.iter().filter(|stand| stand.id != winner.id);
-    let mut mends: Vec<Mend> = losers
-        .map(|loser| Mend::Fence {
-            loser: loser.id,
-            winner: winner.id,
+    let astray = slot
+        .stands
+        .iter()
+        .filter(|stand| !stand.owns() && stand.importing.is_some_and(|from| from != winner.id));
+    let mut mends: Vec<Mend> = astray
+        .map(|stand| Mend::Guard {
+            node: stand.id,
+            owner: winner.id,
         })
         .collect();
+    let losers = owners.iter().filter(|stand| stand.id != winner.id);
+    mends.extend(losers.map(|loser| Mend::Fence {
+        loser: loser.id,
+        winner: winner.id,
+    }));
     mends.push(Mend::Claim { node: winner.id });
     Decision::Mend(mends)
 }
@@ -387,6 +399,16 @@ fn owned(slot: &Slotwise<'_>, owner: &Stand) -> Decision {
     if !tell.is_empty() {
         return Decision::Mend(tell);
     }
+    let guard: Vec<Mend> = others()
+        .filter(|stand| stand.importing.is_some_and(|from| from != owner.id))
+        .map(|stand| Mend::Guard {
+            node: stand.id,
+            owner: owner.id,
+        })
+        .collect();
+    if !guard.is_empty() {
+        return Decision::Mend(guard);
+    }
     if owner.importing.is_some() {
         return Decision::Mend(vec![Mend::Close { node: owner.id }]);
     }
@@ -399,7 +421,18 @@ fn owned(slot: &Slotwise<'_>, owner: &Stand) -> Decision {
 
 /// Its owner gives it away.
 fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand]) -> Decision {
-    let finish = |to: NodeId| Decision::Mend(vec![Mend::Finish { from: owner.id, to }]);
+    let finish = |to: NodeId| {
+        let others = slot.stands.iter();
+        let others = others.filter(|stand| stand.id != owner.id && stand.id != to);
+        let close: Vec<Mend> = others
+            .filter(|stand| stand.importing.is_some())
+            .map(|stand| Mend::Close { node: stand.id })
+            .collect();
+        Decision::Mend(match close.is_empty() {
+            true => vec![Mend::Finish { from: owner.id, to }],
+            false => close,
+        })
+    };
     let close = || Decision::Mend(vec![Mend::Close { node: owner.id }]);
     let state = slot.peers.get(&peer).copied().unwrap_or(Peer::Away);
     let target = match state {
@@ -443,13 +476,9 @@ fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand
 fn at_home(slot: &Slotwise<'_>, owner: &Stand, holders: &[&Stand]) -> Decision {
     let (open, strays): (Vec<&Stand>, Vec<&Stand>) =
         holders.iter().partition(|stand| stand.is_open());
-    let is_from_owner =
-        |from: NodeId| from == owner.id || slot.peers.get(&from) == Some(&Peer::Follows(owner.id));
     let mut mends: Vec<Mend> = match (&open[..], &strays[..]) {
         // Half a move, whose source forgot (Redis forgets in a failover): the shorter way.
-        ([target], [])
-            if target.keys > owner.keys && target.importing.is_some_and(is_from_owner) =>
-        {
+        ([target], []) if target.keys > owner.keys && target.importing.is_some() => {
             vec![Mend::Finish {
                 from: owner.id,
                 to: target.id,

@@ -46,6 +46,9 @@ enum Gossip {
     BetweenSteps,
     /// After each command.
     AtOnce,
+    /// The same as the first, and whoever imports a slot from a node that does not claim it takes it
+    /// when that node is heard of, as with Valkey.
+    Seizing,
 }
 
 fn claims(world: &World, index: usize) -> bool {
@@ -74,6 +77,21 @@ fn gossip(world: &mut World) {
                     world[receiver].sees = Some(sender);
                 }
             }
+        }
+    }
+}
+
+/// Whoever imports the slot from a node that does not claim it takes it (Valkey).
+fn seize(world: &mut World) {
+    for taker in 0..3 {
+        if let Some(from) = world[taker].importing
+            && !claims(world, from)
+            && !claims(world, taker)
+        {
+            world[taker].sees = Some(taker);
+            world[taker].importing = None;
+            bump(world, taker);
+            gossip(world);
         }
     }
 }
@@ -172,9 +190,16 @@ fn apply(world: &mut World, mend: Mend, heard: Gossip) {
                 world[from].importing = None;
             }
         }
-        Mend::Reveal { .. } | Mend::Purge { .. } => panic!("{mend:?}"),
+        _ => panic!("{mend:?}"),
     }
     hear(world);
+    let is_told_to_all = matches!(
+        mend,
+        Mend::Claim { .. } | Mend::Assign { .. } | Mend::Bump { .. } | Mend::Finish { .. }
+    );
+    if heard == Gossip::Seizing && is_told_to_all {
+        seize(world);
+    }
 }
 
 fn stands(world: &World) -> Vec<Stand> {
@@ -336,7 +361,7 @@ fn every_state_of_three_nodes_is_mended_without_loss() {
                                     server(1, *second, holdings[mix / 4 % 4]),
                                     server(2, *third, holdings[mix % 4]),
                                 ];
-                                check(world, Gossip::BetweenSteps, &peers);
+                                check(world, Gossip::Seizing, &peers);
                             }
                         }
                     }
@@ -372,6 +397,7 @@ proptest! {
         let peers = all_sound();
         check(world, Gossip::AtOnce, &peers);
         check(world, Gossip::BetweenSteps, &peers);
+        check(world, Gossip::Seizing, &peers);
     }
 
     /// What is owned by a node that may come back is not touched, whatever the others say.
