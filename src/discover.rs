@@ -424,14 +424,14 @@ async fn hold(
     let slots: Vec<Slot> = Slot::all().collect();
     if !hides {
         let counts = count_keys(connections, target, databases, &slots).await?;
-        return Ok(Held::new(counts, 0));
+        return Ok(Held::new(counts, None));
     }
     let client = connections.errand(target).await?;
     // Clients write meanwhile: what is there before and after is there all the time.
     let before = client.dbsize().await?;
     let counts = client.cluster_countkeysinslot(0, &slots).await?;
     let after = client.dbsize().await?;
-    Ok(Held::new(counts, before.min(after)))
+    Ok(Held::new(counts, Some(before.min(after))))
 }
 
 /// What a node said, as data.

@@ -19,17 +19,20 @@ pub struct Held {
     /// Keys that the node has and does not count in any slot: Redis ≥ 8.4 counts those of slots that
     /// it owns or imports only.
     hidden: u64,
+    /// Whether it is such a node.
+    hides: bool,
 }
 
 impl Held {
     /// The counts of slots 0 to 16383 in that order, missing ones as 0, and how many keys the node
-    /// has in all (0 where that is not known).
-    pub fn new(mut counts: Vec<u64>, all: u64) -> Self {
+    /// has in all; `None` where it counts all of them.
+    pub fn new(mut counts: Vec<u64>, all: Option<u64>) -> Self {
         counts.resize(usize::from(SLOTS), 0);
         let counted: u64 = counts.iter().sum();
         Self {
             counts,
-            hidden: all.saturating_sub(counted),
+            hidden: all.map_or(0, |all| all.saturating_sub(counted)),
+            hides: all.is_some(),
         }
     }
 }
@@ -61,6 +64,11 @@ impl Holdings {
         self.nodes.get(&node).map_or(0, |held| held.hidden)
     }
 
+    /// Whether the node counts keys of slots that it owns or imports only.
+    pub fn hides(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|held| held.hides)
+    }
+
     /// Slots of which that node holds keys.
     pub fn slots(&self, node: NodeId) -> SlotSet {
         let held = self.nodes.get(&node);
@@ -81,12 +89,12 @@ mod tests {
         let id: NodeId = "a".repeat(40).parse().unwrap();
         let mut holdings = Holdings::default();
         assert_eq!(holdings.keys(id, Slot::new(3).unwrap()), 0);
-        holdings.insert(id, Held::new(vec![0, 0, 0, 7], 9));
+        holdings.insert(id, Held::new(vec![0, 0, 0, 7], Some(9)));
         assert_eq!(holdings.slots(id).to_string(), "3");
         assert_eq!(holdings.keys_in(id, &SlotSet::full()), 7);
         assert_eq!(holdings.hidden(id), 2);
         // More were counted than there were a moment before.
-        holdings.insert(id, Held::new(vec![5], 4));
+        holdings.insert(id, Held::new(vec![5], Some(4)));
         assert_eq!(holdings.hidden(id), 0);
     }
 }

@@ -397,6 +397,7 @@ impl<'a> Survey<'a> {
                     && !owns
                     && importing.is_none()
                     && !is_known(),
+                hides: holdings.hides(member.id),
                 epoch: member.epoch,
             }
         };

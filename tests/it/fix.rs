@@ -131,7 +131,7 @@ fn open_slots_of_every_kind(spec: &Spec) {
         .into_iter()
         .map(|(code, _)| code)
         .collect();
-    for kind in ["close", "finish", "gather"] {
+    for kind in ["guard", "close", "finish"] {
         assert!(kinds.iter().any(|one| one == kind), "{kinds:?}");
     }
     // Without a terminal nothing is changed.

@@ -100,28 +100,28 @@ fn set_up(nodes: &Nodes, cases: &[Case]) -> BTreeSet<String> {
     let mut all = BTreeSet::new();
     let mut commands: [Vec<Vec<String>>; 3] = Default::default();
     for (slot, (case, tag)) in cases.iter().zip(&tags).enumerate() {
-        for node in 1..3 {
-            commands[node].push(words(&format!(
+        for commands in &mut commands[1..] {
+            commands.push(words(&format!(
                 "CLUSTER SETSLOT {slot} IMPORTING {}",
                 ids[0]
             )));
         }
-        for node in 0..3 {
+        for (node, commands) in commands.iter_mut().enumerate() {
             let own = case.keys[node].then(|| format!("{tag}:own{node}"));
             let shared = case.shared[node].then(|| format!("{tag}:shared"));
             for key in [own, shared].into_iter().flatten() {
-                commands[node].push(words("ASKING"));
-                commands[node].push(words(&format!("SET {key} {key}")));
+                commands.push(words("ASKING"));
+                commands.push(words(&format!("SET {key} {key}")));
                 all.insert(key);
             }
         }
-        for node in 1..3 {
+        for (node, commands) in commands.iter_mut().enumerate().skip(1) {
             let state = match case.others[node - 1] {
                 Open::No => "STABLE".to_owned(),
                 Open::FromOwner => continue,
                 Open::FromOther => format!("IMPORTING {}", ids[3 - node]),
             };
-            commands[node].push(words(&format!("CLUSTER SETSLOT {slot} {state}")));
+            commands.push(words(&format!("CLUSTER SETSLOT {slot} {state}")));
         }
         if let Some(to) = case.migrating {
             commands[0].push(words(&format!(
@@ -184,12 +184,9 @@ fn every_state_of_a_slot(spec: &Spec, cases: &[Case]) {
     let all = set_up(&nodes, cases);
     let ranges = format!("0-{}", cases.len() - 1);
     // A dry run changes nothing.
-    let before: Vec<String> = nodes.iter().map(|node| open_on(node)).collect();
+    let before: Vec<String> = nodes.iter().map(open_on).collect();
     fix(&nodes[1]).args(["--dry-run", "-o", "json"]).run();
-    assert_eq!(
-        before,
-        nodes.iter().map(|node| open_on(node)).collect::<Vec<_>>()
-    );
+    assert_eq!(before, nodes.iter().map(open_on).collect::<Vec<_>>());
     fix(&nodes[1])
         .args(["--yes", "--assign-uncovered", &ranges])
         .run()

@@ -335,7 +335,6 @@ impl Judge<'_> {
             epochs.entry(master.epoch).or_default().push(master.id);
         }
         for (epoch, masters) in epochs {
-            let [.., last] = masters[..] else { continue };
             if masters.len() == 1 {
                 continue;
             }
@@ -346,9 +345,8 @@ impl Judge<'_> {
             );
             self.add(Code::EpochCollision, message, &masters, SlotSet::new());
             self.remedy_if_settling();
-            // The higher epoch wins contested slots: not for us to decide who that is.
             if self.stability == Stability::Stuck && self.topology.opinions.len() == 1 {
-                self.remedy(self.redis_cli(last, "CLUSTER BUMPEPOCH"));
+                self.remedy(self.fix());
             }
         }
     }

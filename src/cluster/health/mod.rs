@@ -319,6 +319,11 @@ impl<'a> Judge<'a> {
         Some(format!("redis-trib check {} --wait 60s", self.lead_addr()?))
     }
 
+    /// The command that mends it, or says why it can't be mended and what a person can do.
+    fn fix(&self) -> Option<String> {
+        Some(format!("redis-trib fix {}", self.lead_addr()?))
+    }
+
     fn lead_addr(&self) -> Option<String> {
         let addr = self.observation.lead()?.addr()?;
         Some(shell_word(&addr.to_string()))

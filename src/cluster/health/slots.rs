@@ -35,6 +35,7 @@ impl Judge<'_> {
                 self.names(&claimants),
             );
             self.add(Code::SlotsContested, message, &claimants, slots);
+            self.remedy(self.fix());
             self.remedy_if_settling();
         }
         self.open_slots();
@@ -53,6 +54,7 @@ impl Judge<'_> {
                 shown(&unassigned)
             );
             self.add(Code::SlotsUncovered, message, &[], unassigned);
+            self.remedy(self.fix());
             self.remedy_if_settling();
         }
         let served = self.topology.served();
@@ -174,7 +176,7 @@ impl Judge<'_> {
                     self.other_end(way.source, "is not migrating it")
                 ),
             };
-            let remedy = self.close(&way, &slots);
+            let remedy = self.fix();
             self.add(Code::SlotsOpen, message, &[way.source, way.target], slots);
             self.remedy(remedy);
         }
@@ -213,44 +215,6 @@ impl Judge<'_> {
             .map(|slot| report.open_keys.get(&slot).copied());
         let sum = counts.sum::<Option<u64>>()?;
         usize::try_from(sum).ok()
-    }
-
-    /// SETSLOT STABLE where one end has forgotten the move, and the target holds no key: nothing
-    /// is left to be moved, or brought back. Both ends have to be masters that say so themselves,
-    /// with all their data in memory.
-    fn close(&self, way: &Way, slots: &SlotSet) -> Option<String> {
-        let is_sound = |id: NodeId| {
-            let master = self.topology.members.get(&id).map(|member| member.role);
-            let report = self.node(id).and_then(|node| node.report());
-            master == Some(Role::Master) && report.is_some_and(|report| !report.info.loading)
-        };
-        if !is_sound(way.source) || !is_sound(way.target) {
-            return None;
-        }
-        let stale = match way.stage {
-            Stage::Both => return None,
-            Stage::MigratingOnly => way.source,
-            Stage::ImportingOnly => way.target,
-        };
-        if self.keys_in(way.target, slots) != Some(0) {
-            return None;
-        }
-        let ranges = slots.ranges();
-        if slots.count() == 1 {
-            return self.redis_cli(stale, &format!("CLUSTER SETSLOT {slots} STABLE"));
-        }
-        let numbers: Vec<String> = ranges
-            .iter()
-            .map(|range| match range.count() {
-                1 => range.to_string(),
-                _ => format!("$(seq {} {})", range.start(), range.end()),
-            })
-            .collect();
-        let command = self.redis_cli(stale, "CLUSTER SETSLOT $slot STABLE")?;
-        Some(format!(
-            "for slot in {}; do {command}; done",
-            numbers.join(" ")
-        ))
     }
 
     pub(super) fn views(&mut self) {
@@ -332,6 +296,9 @@ impl Judge<'_> {
             if held_by.len() == 1 { "sees" } else { "see" },
         );
         self.add(Code::ViewsDiffer, message, held_by, slots);
+        if self.stability == Stability::Stuck {
+            self.remedy(self.fix());
+        }
         self.remedy_if_settling();
     }
 }

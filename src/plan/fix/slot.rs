@@ -34,6 +34,9 @@ pub(super) struct Stand {
     pub(super) keys: u64,
     /// It may hold more, which it does not tell.
     pub(super) veiled: bool,
+    /// It tells of keys of slots that it owns or imports only (Redis ≥ 8, which does not take what it
+    /// imports by itself as Valkey does).
+    pub(super) hides: bool,
     /// Its configuration epoch.
     pub(super) epoch: u64,
 }
@@ -330,7 +333,7 @@ fn unowned(slot: &Slotwise<'_>) -> Decision {
     };
     let others = slot.stands.iter().filter(|stand| stand.id != winner.id);
     let close: Vec<Mend> = others
-        .filter(|stand| stand.importing.is_some())
+        .filter(|stand| stand.importing.is_some() && !stand.hides)
         .map(|stand| Mend::Close { node: stand.id })
         .collect();
     if !close.is_empty() {
@@ -425,7 +428,7 @@ fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand
         let others = slot.stands.iter();
         let others = others.filter(|stand| stand.id != owner.id && stand.id != to);
         let close: Vec<Mend> = others
-            .filter(|stand| stand.importing.is_some())
+            .filter(|stand| stand.importing.is_some() && !stand.hides)
             .map(|stand| Mend::Close { node: stand.id })
             .collect();
         Decision::Mend(match close.is_empty() {
