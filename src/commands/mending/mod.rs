@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::anyhow;
 
 use self::look::Ward;
-use super::moving::{Cluster, PaceArgs};
+use super::moving::{Cluster, PaceArgs, ended};
 use super::session::{Alone, Session};
 use super::signals::Signals;
 use super::{Stop, consent};
@@ -99,9 +99,11 @@ struct Memory {
 /// Mends what can be mended.
 pub(super) async fn mend(job: &Job<'_>) -> Result<Mended, Stop> {
     let mut memory = Memory::default();
+    let dry_run = job.asking == Asking::DryRun;
+    let cluster = Cluster::look(job.session).await?;
+    ended(job.session, job.ui, &cluster, dry_run).await?;
     if job.asking != Asking::DryRun {
         // Before the first look, which waits for what is on its way.
-        let cluster = Cluster::look(job.session).await?;
         let masters = cluster.diagnosis.topology.masters();
         let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
         job.session.refuse_others(masters).await?;

@@ -37,9 +37,31 @@ pub(in crate::commands) async fn at_rest(
     args: &MoveArgs,
     cluster: Cluster,
 ) -> Result<Cluster, Stop> {
-    let found = under_way(session, &cluster).await;
+    match ended(session, ui, &cluster, args.dry_run).await? {
+        Waited::No => Ok(cluster),
+        Waited::ForThem => healthy(session).await,
+    }
+}
+
+/// Whether jobs were waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::commands) enum Waited {
+    /// There were none, or they were only told of.
+    No,
+    /// What was seen before is no longer so.
+    ForThem,
+}
+
+/// Waits for the jobs of the servers that are under way, or tells of them only.
+pub(in crate::commands) async fn ended(
+    session: &Session,
+    ui: &Ui,
+    cluster: &Cluster,
+    dry_run: bool,
+) -> Result<Waited, Stop> {
+    let found = under_way(session, cluster).await;
     if found.is_empty() {
-        return Ok(cluster);
+        return Ok(Waited::No);
     }
     for one in &found {
         let end = |id: Option<NodeId>| id.map_or_else(|| "?".to_string(), |id| cluster.name(id));
@@ -49,22 +71,18 @@ pub(in crate::commands) async fn at_rest(
             end(one.job.source),
             end(one.job.target),
             one.job.state,
-            if args.dry_run {
-                ""
-            } else {
-                ": waiting for its end"
-            }
+            if dry_run { "" } else { ": waiting for its end" }
         ));
     }
-    if args.dry_run {
-        return Ok(cluster);
+    if dry_run {
+        return Ok(Waited::No);
     }
     let started = Instant::now();
     loop {
         tokio::time::sleep(PAUSE).await;
-        let left = under_way(session, &cluster).await;
+        let left = under_way(session, cluster).await;
         let Some(one) = left.first() else {
-            return healthy(session).await;
+            return Ok(Waited::ForThem);
         };
         if started.elapsed() >= WITHIN {
             let command = match one.product {
