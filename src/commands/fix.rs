@@ -1,5 +1,7 @@
 //! `redis-trib fix NODE`: what is broken is mended, or refused by name.
 
+mod rejoin;
+
 use anyhow::anyhow;
 
 use super::mending::{Asking, Job, Mended, Winner, mend};
@@ -16,19 +18,24 @@ use crate::ui::Ui;
 /// Arguments of `fix`.
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "redis-trib fix [OPTIONS] <NODE>",
+    override_usage = "redis-trib fix [OPTIONS] <NODE>\n       redis-trib fix --rejoin <NODE>...",
     after_help = "Nothing is lost that is not named: --yes consents to remedies that lose no key, and \
     what loses some has a flag of its own. What was cut off is finished by the same command.\n\n\
     Examples:\n  \
     redis-trib fix 10.0.0.3:6379 --dry-run\n  \
     redis-trib fix 10.0.0.3 --yes\n  \
-    redis-trib fix 10.0.0.3 --assign-uncovered 5461-5470\n\n\
+    redis-trib fix 10.0.0.3 --assign-uncovered 5461-5470\n  \
+    redis-trib fix tasks.master tasks.slave --rejoin --yes    # after a full restart\n\n\
     Exit codes: 0 all is mended, or nothing was broken; 3 nothing could be mended; 6 some was."
 )]
 pub struct Args {
-    /// A node of the cluster (`host port` as two words is understood too).
-    #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
+    /// A node of the cluster (`host port` as two words is understood too); with --rejoin all of them.
+    #[arg(required = true, num_args = 1.., value_name = "NODE")]
     node: Vec<String>,
+    /// All nodes were restarted at new addresses, and know each other at the old ones: let them meet.
+    /// Nothing else is changed.
+    #[arg(long)]
+    rejoin: bool,
     /// Give these slots to masters where nobody owns them and nobody has a key of them.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
     assign_uncovered: Option<SlotSet>,
@@ -71,6 +78,9 @@ const GIVEN_UP: &str = "What may be given up";
 
 /// Mends a cluster.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+    if args.rejoin {
+        return rejoin::run(global, ui, &args).await;
+    }
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("fix")).await?;
     let consent = Consent {

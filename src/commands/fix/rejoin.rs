@@ -1,0 +1,217 @@
+//! `fix NODE… --rejoin`: nodes that were all restarted at new addresses, as containers and pods are,
+//! and that know each other at the old ones only.
+//!
+//! Nodes are who their own nodes.conf says, whatever their address: those that remember each other's
+//! ids are of one cluster. They are told to meet at their new addresses, each some of the others, and
+//! that is all: a node that meets one it knows takes the new address for it (Redis 3.2 to 8.6, Valkey
+//! 8 to 9.1). Slots, roles and epochs stay what they were.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::anyhow;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Args;
+use crate::agreement::Watch;
+use crate::cli::GlobalArgs;
+use crate::cluster::node::NodeId;
+use crate::commands::moving::Cluster;
+use crate::commands::session::{Intent, Session};
+use crate::commands::{CommandResult, Stop, consent};
+use crate::execute::{Parties, Party};
+use crate::exit_code::ExitCode;
+use crate::seed::Seed;
+use crate::ui::{MendLine, MendView, Ui};
+
+/// How long all may take to see each other.
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Lets nodes meet again.
+pub(super) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
+    let seeds: Vec<Seed> = args
+        .node
+        .iter()
+        .map(|node| node.parse().map_err(Stop::usage))
+        .collect::<Result<_, _>>()?;
+    let session = Session::open(global, ui, &seeds, Intent::Change("fix")).await?;
+    let cluster = Cluster::look(&session).await?;
+    let observation = &cluster.diagnosis.observation;
+    if let Some(stranger) = observation.bystanders.first() {
+        return Err(Stop::refused(anyhow!(
+            "{} ({}) remembers no other node: it lost its nodes.conf, or belongs elsewhere; nothing was \
+             changed",
+            stranger.dial,
+            stranger.id.short()
+        )));
+    }
+    let parties = parties(&session, &cluster).await?;
+    let strangers = unlinked(&cluster, &parties);
+    if strangers.is_empty() {
+        ui.done(ExitCode::Done, "[OK] These nodes all see each other.")?;
+        return Ok(ExitCode::Done);
+    }
+    let absent: BTreeSet<NodeId> = observation
+        .nodes
+        .keys()
+        .filter(|id| !parties.contains_key(id))
+        .copied()
+        .collect();
+    ui.remedies(&view(&cluster, &parties, &strangers, &absent))?;
+    if args.dry_run {
+        ui.done(ExitCode::Done, "Dry run: nothing was changed.")?;
+        return Ok(ExitCode::Done);
+    }
+    if !args.yes {
+        let about = format!("{} nodes of one cluster.", parties.len());
+        consent(ui, "Let them meet?", &about).await?;
+    }
+    let targets = parties.values().map(|party| &party.target);
+    session.refuse_others(targets).await?;
+    meet(&session, &parties).await?;
+    let (events, mut told) = mpsc::unbounded_channel();
+    let show = async {
+        while let Some(event) = told.recv().await {
+            ui.event(&event);
+        }
+    };
+    let watch = Watch {
+        connections: Arc::clone(&session.connections),
+        parties: Arc::new(parties),
+        absent: Arc::new(absent),
+        events,
+        deadline: Instant::now() + WITHIN,
+        within: WITHIN,
+        nudged: Arc::default(),
+    };
+    let joined = async {
+        let watch = watch;
+        watch.join().await
+    };
+    let (joined, ()) = tokio::join!(joined, show);
+    if let Err(late) = joined {
+        let error = anyhow!("{late}\nThe same command again goes on.");
+        ui.stopped(ExitCode::Partial, &error)?;
+        return Err(Stop::partial(error));
+    }
+    ui.hint(&format!("redis-trib check {} --wait 30s", cluster.seed()));
+    ui.done(ExitCode::Done, "[OK] All nodes see each other again.")?;
+    Ok(ExitCode::Done)
+}
+
+/// The nodes that answered, at the addresses where they were reached.
+async fn parties(session: &Session, cluster: &Cluster) -> Result<Parties, Stop> {
+    let mut parties = Parties::new();
+    for (node, report) in cluster.diagnosis.observation.reports() {
+        let Some(target) = cluster.reach.get(&node.id).cloned() else {
+            continue;
+        };
+        let client = session.connections.client(&target).await?;
+        let peer = session.connections.peer_of(&target.addr);
+        let ip: Option<IpAddr> = peer.ip().or_else(|| client.remote_ip());
+        let Some(ip) = ip else {
+            return Err(Stop::refused(anyhow!(
+                "{} has no IP address that the others could be told; nothing was changed",
+                cluster.name(node.id)
+            )));
+        };
+        let party = Party {
+            id: node.id,
+            port: peer.port(),
+            bus_port: report.view.myself().bus_port,
+            target,
+            ip,
+        };
+        parties.insert(party.id, party);
+    }
+    Ok(parties)
+}
+
+/// Who has no link to whom.
+fn unlinked(cluster: &Cluster, parties: &Parties) -> BTreeMap<NodeId, usize> {
+    let mut unlinked = BTreeMap::new();
+    for (node, report) in cluster.diagnosis.observation.reports() {
+        let others = parties.keys().filter(|id| **id != node.id);
+        let missing = others
+            .filter(|id| report.view.entry(**id).is_none_or(|entry| !entry.linked))
+            .count();
+        if missing > 0 {
+            unlinked.insert(node.id, missing);
+        }
+    }
+    unlinked
+}
+
+fn view(
+    cluster: &Cluster,
+    parties: &Parties,
+    strangers: &BTreeMap<NodeId, usize>,
+    absent: &BTreeSet<NodeId>,
+) -> MendView {
+    let line = |word, id: NodeId, text| MendLine {
+        word,
+        slots: Default::default(),
+        nodes: vec![id],
+        keys: 0,
+        text,
+    };
+    let meets = strangers.iter().map(|(id, missing)| {
+        let others = parties.len() - 1;
+        let text = format!(
+            "{} meets the others at their new addresses: it sees {} of {others}",
+            cluster.name(*id),
+            others - missing
+        );
+        line("meet", *id, text)
+    });
+    let missing = absent.iter().map(|id| {
+        let text = format!(
+            "{} was not named, or does not answer: name its new address too",
+            cluster.name(*id)
+        );
+        line("not-named", *id, text)
+    });
+    MendView {
+        remedies: meets.collect(),
+        refused: missing.collect(),
+        strays: Vec::new(),
+    }
+}
+
+/// Node i meets i+1, then i+2, then i+4 and so on. Each is asked right before who it is.
+async fn meet(session: &Session, parties: &Parties) -> Result<(), Stop> {
+    let all: Vec<&Party> = parties.values().collect();
+    let offsets = std::iter::successors(Some(1_usize), |offset| offset.checked_mul(2));
+    for offset in offsets.take_while(|offset| *offset < all.len()) {
+        for (one, other) in all.iter().zip(&all[offset..]) {
+            let late =
+                |error: anyhow::Error| Stop::partial(error.context("the nodes have begun to meet"));
+            for party in [one, other] {
+                let client = session.connections.client(&party.target).await;
+                let client = client.map_err(|error| late(error.into()))?;
+                let id = client
+                    .cluster_myid()
+                    .await
+                    .map_err(|error| late(error.into()))?;
+                if id != party.id {
+                    return Err(late(anyhow!(
+                        "{} was {} and is {} now",
+                        party.target.addr,
+                        party.id.short(),
+                        id.short()
+                    )));
+                }
+            }
+            let client = session.connections.client(&one.target).await;
+            let client = client.map_err(|error| late(error.into()))?;
+            let met = client
+                .cluster_meet(other.ip, other.port, other.bus_port)
+                .await;
+            met.map_err(|error| late(error.into()))?;
+        }
+    }
+    Ok(())
+}
