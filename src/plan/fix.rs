@@ -152,9 +152,9 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
                 for node in holders {
                     let begun = request.begun.get(&node);
                     if begun.is_some_and(|slots| slots.contains(slot)) {
-                        let (from, to) = (node, owner);
+                        // So that whoever comes after us knows it, too.
                         mends
-                            .entry(Mend::Gather { from, to })
+                            .entry(Mend::Guard { node, owner })
                             .or_default()
                             .insert(slot);
                     } else {

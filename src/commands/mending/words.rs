@@ -81,7 +81,7 @@ pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
             name(winner)
         ),
         Mend::Guard { node, owner } => format!(
-            "{} imports them from a node that does not own them, and is told that {} does",
+            "{} is told to import them from {}, which owns them",
             name(node),
             name(owner)
         ),

@@ -107,6 +107,11 @@ pub enum Mend {
         /// Who stays.
         winner: NodeId,
     },
+    /// A node forgets that slots are on their way: `STABLE`.
+    Close {
+        /// The node.
+        node: NodeId,
+    },
     /// A node that does not tell what it holds of slots that are not its own is made to.
     Reveal {
         /// The node.
@@ -135,11 +140,6 @@ pub enum Mend {
         node: NodeId,
         /// The owner.
         owner: NodeId,
-    },
-    /// A node forgets that slots are on their way: `STABLE`.
-    Close {
-        /// The node.
-        node: NodeId,
     },
     /// A move that was begun is done to its end.
     Finish {
