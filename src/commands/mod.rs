@@ -17,6 +17,7 @@ pub mod man;
 mod moving;
 pub mod rebalance;
 mod recruit;
+pub mod replace_node;
 pub mod reshard;
 pub mod restore;
 mod session;

@@ -15,6 +15,7 @@ use super::joining::JoiningView;
 use super::layout::{LayoutView, NodeName};
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
+use super::replacing::{ReplacingStep, ReplacingView};
 use super::succession::{Succeeded, SuccessionView};
 use super::timeouts::{TimeoutSet, TimeoutsView};
 use super::verdict::{self, Totals};
@@ -189,6 +190,14 @@ enum Line {
     },
     /// So many have joined.
     Added { nodes: usize },
+    /// Who is about to be replaced by whom, in which steps.
+    Replacing {
+        old: Name,
+        new: Name,
+        steps: Vec<&'static str>,
+        reset: Option<&'static str>,
+        keys_lost: u64,
+    },
     /// Who is about to take over.
     Succession {
         replica: Name,
@@ -478,6 +487,20 @@ pub(super) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Result<()
             nodes: nodes.collect(),
             libraries: view.libraries,
             warnings: view.warnings.iter().map(|w| plain(w)).collect(),
+        },
+    )
+}
+
+/// The plan of `replace-node`.
+pub(super) fn replacing(out: &mut impl Write, view: &ReplacingView) -> io::Result<()> {
+    line(
+        out,
+        &Line::Replacing {
+            old: name(&view.old),
+            new: name(&view.new),
+            steps: view.steps.iter().map(ReplacingStep::word).collect(),
+            reset: view.before.reset(),
+            keys_lost: view.before.keys_lost(),
         },
     )
 }
