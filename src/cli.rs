@@ -11,8 +11,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::client::Verify;
 use crate::commands::journal;
 use crate::commands::{
-    CommandResult, add_node, apply, backup, call, check, completions, create, failover, import,
-    info, man, rebalance, replace_node, reshard, restore, set_timeout,
+    CommandResult, add_node, apply, backup, call, check, completions, create, del_node, failover,
+    import, info, man, ok_to_stop, rebalance, replace_node, reshard, restore, set_timeout,
 };
 use crate::compat::Manner;
 use crate::journal::Journal;
@@ -74,6 +74,10 @@ pub enum Command {
     Import(import::Args),
     /// Add nodes to a cluster, as masters or as replicas.
     AddNode(add_node::Args),
+    /// Remove nodes from a cluster: replicas, masters, dead ones, ghosts.
+    DelNode(del_node::Args),
+    /// Judge whether nodes can be stopped now, for rolling restarts.
+    OkToStop(ok_to_stop::Args),
     /// Let a replica take over from its master.
     Failover(failover::Args),
     /// Put a new node in the place of another, dead or alive.
@@ -126,6 +130,8 @@ impl Cli {
             Command::Restore(args) => restore::run(&self.global, ui, args).await,
             Command::Import(args) => import::run(&self.global, ui, args).await,
             Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
+            Command::DelNode(args) => del_node::run(&self.global, ui, args).await,
+            Command::OkToStop(args) => ok_to_stop::run(&self.global, ui, args).await,
             Command::Call(args) => call::run(&self.global, ui, args).await,
             Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
             Command::Completions(args) => completions::run(ui, args),

@@ -37,6 +37,11 @@ pub enum Event {
         /// Its master.
         master: NodeId,
     },
+    /// A node has left.
+    Left {
+        /// The node, by the id that it had.
+        node: NodeId,
+    },
     /// Something happened in a lane.
     Lane {
         /// Between whom.
@@ -156,6 +161,8 @@ pub enum Phase {
     TakeOver,
     /// Slots move from node to node.
     Move,
+    /// Nodes are forgotten by the others, and forget them.
+    Leave,
     /// Nodes send all of their data, which are kept.
     Fetch,
     /// Files are read and held against what they should be.
@@ -181,6 +188,7 @@ impl Phase {
             Self::Replicate => "replicate",
             Self::TakeOver => "take-over",
             Self::Move => "move",
+            Self::Leave => "leave",
             Self::Fetch => "fetch",
             Self::Verify => "verify",
             Self::Copy => "copy",

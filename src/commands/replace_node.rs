@@ -10,9 +10,7 @@ use anyhow::anyhow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::joining::{
-    Allowed, Draft, GoOn, Home, Joining, Newcomer, Part, Until, judge,
-};
+use super::joining::{Allowed, Draft, GoOn, Home, Joining, Newcomer, Part, Until, judge};
 use super::leaving::{Afterwards, leave};
 use super::moving::{Cluster, name};
 use super::recruit::{Recruit, recruit};
@@ -137,10 +135,12 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
     if !args.dry_run && session.refuse_others(everybody.iter()).await? == Alone::ByNow {
         home = Home::visit(&session, ui).await?;
     }
-    let recruits = recruit(global, ui, &newly).await.map_err(|stop| match stop.code {
-        ExitCode::Unreachable => Stop::refused(stop.error.context("nothing was changed")),
-        _ => stop,
-    })?;
+    let recruits = recruit(global, ui, &newly)
+        .await
+        .map_err(|stop| match stop.code {
+            ExitCode::Unreachable => Stop::refused(stop.error.context("nothing was changed")),
+            _ => stop,
+        })?;
     let Some(found) = find_old(ui, &home, args, &recruits)? else {
         return Ok(None);
     };
@@ -419,7 +419,12 @@ impl Job {
     /// Waits until the new node has its copy.
     async fn copied(&self, ui: &Ui, new: NodeId, within: Duration) -> Result<(), Stop> {
         let cluster = again(Cluster::look(&self.session).await)?;
-        let Some(master) = cluster.diagnosis.topology.members.get(&new).and_then(|m| m.master)
+        let Some(master) = cluster
+            .diagnosis
+            .topology
+            .members
+            .get(&new)
+            .and_then(|m| m.master)
         else {
             return Err(Stop::partial(anyhow!(
                 "{} follows nobody any more: somebody else is at work on it. The same command again \

@@ -88,7 +88,7 @@ impl Progress {
                 self.waiting(ready, total);
             }
             // The plan has said both.
-            Event::SlotsAdded { .. } | Event::Replicates { .. } => {}
+            Event::SlotsAdded { .. } | Event::Replicates { .. } | Event::Left { .. } => {}
             Event::Lane { lane, ref event } => self.lane(lane, event),
             Event::Amount(amount) => self.amount(amount),
         }
@@ -294,6 +294,10 @@ fn classic(phase: Phase, asides: Asides) -> Display {
             say("Waiting for the cluster to join");
             Display::OpenLine
         }
+        Phase::Leave => {
+            say(">>> Sending CLUSTER FORGET messages to the cluster...\n");
+            Display::Complete
+        }
         Phase::Agree => {
             say("Waiting for all nodes to agree");
             Display::OpenLine
@@ -316,6 +320,7 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Replicate => "telling the replicas their masters",
         Phase::TakeOver => "the replica takes over",
         Phase::Move => "moving slots",
+        Phase::Leave => "the nodes leave: FORGET on all others, RESET on them",
         Phase::Fetch => "fetching the masters' data",
         Phase::Verify => "reading the files of the backup",
         Phase::Copy => "writing keys into the cluster",
@@ -335,6 +340,7 @@ fn done(phase: Phase) -> &'static str {
         Phase::Replicate => "the replicas know their masters",
         Phase::TakeOver => "the replica has taken over",
         Phase::Move => "the slots have moved",
+        Phase::Leave => "the nodes have left",
         Phase::Fetch => "the masters' data are here",
         Phase::Verify => "the files of the backup were read",
         Phase::Copy => "the keys are in the cluster",

@@ -52,9 +52,7 @@ impl ReplacingStep {
 
 impl ReplacingView {
     fn write(&self, out: &mut impl Write, strong: impl Fn(&str) -> String) -> io::Result<()> {
-        let Self {
-            old, what, new, ..
-        } = self;
+        let Self { old, what, new, .. } = self;
         let heading = format!("Replacing {old}, {what}, by {new}");
         writeln!(out, "{}", strong(&heading))?;
         if self.before != Before::Nothing {
