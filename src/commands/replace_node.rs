@@ -398,7 +398,7 @@ impl Job {
             if self.way.takes_over {
                 self.take_over(ui, new, args.join_timeout).await?;
             }
-            Ok(())
+            Ok::<(), Stop>(())
         };
         tokio::select! {
             biased;
@@ -503,13 +503,8 @@ impl Job {
                 )));
             }
         }
-        let left = leave(
-            &self.session,
-            ui,
-            &cluster,
-            &[self.old].into(),
-            Afterwards::Run,
-        );
+        let leaving = [self.old].into();
+        let left = leave(&self.session, ui, &cluster, &leaving, Afterwards::Run);
         let left = again(left.await)?;
         if !left.troubles.is_empty() {
             return Err(Stop::partial(anyhow!(

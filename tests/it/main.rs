@@ -28,6 +28,7 @@ mod info;
 mod journal;
 mod ok_to_stop;
 mod rebalance;
+mod replace_node;
 mod reshard;
 mod reshard_conflicts;
 mod reshard_data;
