@@ -29,6 +29,7 @@ mod reshard_conflicts;
 mod reshard_data;
 mod reshard_faults;
 mod reshard_limits;
+mod reshard_logins;
 mod secrets;
 mod set_timeout;
 mod support;

@@ -14,7 +14,12 @@ use crate::support::tls::Material;
 
 /// The walkthrough's three masters, and a fourth one without slots.
 pub(crate) fn walkthrough(spec: &Spec) -> Nodes {
-    let nodes = Nodes::with(4, spec);
+    walkthrough_of(|_| spec.clone())
+}
+
+/// The same with nodes that differ.
+pub(crate) fn walkthrough_of(spec: impl Fn(usize) -> Spec + Sync) -> Nodes {
+    let nodes = Nodes::each(4, spec);
     for (index, slots) in [0..=5460, 5461..=10922, 10923..=16383]
         .into_iter()
         .enumerate()
