@@ -99,6 +99,14 @@ impl Connections {
             .remove(addr);
     }
 
+    /// A connection of the caller's own for a value of any size.
+    pub async fn for_one_value(&self, target: &Target) -> Result<NodeClient, ClientError> {
+        let Access { login, transport } = &*target.access;
+        self.connector
+            .connect_for_one_value(&target.addr, login, transport)
+            .await
+    }
+
     /// Asks a node for all of its data; see [`Connector::snapshot`].
     pub async fn snapshot(
         &self,

@@ -152,6 +152,8 @@ pub enum Phase {
     Join,
     /// Replicas are told their masters.
     Replicate,
+    /// A replica takes over from its master.
+    TakeOver,
     /// Slots move from node to node.
     Move,
     /// Nodes send all of their data, which are kept.
@@ -177,6 +179,7 @@ impl Phase {
             Self::Meet => "meet",
             Self::Join => "join",
             Self::Replicate => "replicate",
+            Self::TakeOver => "take-over",
             Self::Move => "move",
             Self::Fetch => "fetch",
             Self::Verify => "verify",

@@ -29,4 +29,5 @@ pub mod rdb;
 pub mod resolve;
 pub mod resp;
 pub mod seed;
+pub mod transfer;
 pub mod ui;

@@ -21,7 +21,7 @@ use tracing::debug;
 
 use super::error::{ClientError, Fault};
 use super::reply::clean_message;
-use super::stream::{REPLY_LIMIT, Watched, Wire};
+use super::stream::{REPLY_LIMIT, VALUE_LIMIT, Watched, Wire};
 use super::tls::{TlsClient, TlsFault};
 use super::{Command, Deadline, NodeClient, Over};
 use crate::cluster::node::Addr;
@@ -132,6 +132,18 @@ impl Connector {
         transport: &Transport,
     ) -> Result<NodeClient, ClientError> {
         self.open(addr, transport, Wire::new(REPLY_LIMIT), login)
+            .await
+            .map_err(|fault| fault.at(addr))
+    }
+
+    /// The same for values of any size that a server takes, one at a time.
+    pub async fn connect_for_one_value(
+        &self,
+        addr: &Addr,
+        login: &Login,
+        transport: &Transport,
+    ) -> Result<NodeClient, ClientError> {
+        self.open(addr, transport, Wire::new(VALUE_LIMIT), login)
             .await
             .map_err(|fault| fault.at(addr))
     }

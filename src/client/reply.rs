@@ -220,6 +220,32 @@ impl Reply {
         records.into_iter().map(record).collect()
     }
 
+    /// A cursor, and byte strings.
+    pub(super) fn scanned(self) -> Result<(u64, Vec<Vec<u8>>), Fault> {
+        let command = self.command;
+        let malformed = || Fault::Malformed { command };
+        let Value::Array(parts) = self.value()? else {
+            return Err(malformed());
+        };
+        let [cursor, keys] = <[Value; 2]>::try_from(parts).map_err(|_| malformed())?;
+        let cursor = text_of(cursor).and_then(|text| text.parse().ok());
+        let keys = Self::new(command, keys).byte_strings()?;
+        Ok((cursor.ok_or_else(malformed)?, keys))
+    }
+
+    /// What EXEC answers to one command that counts; `None` where nothing was done.
+    pub(super) fn executed_count(self) -> Result<Option<u64>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Nil => Ok(None),
+            Value::Array(mut replies) if replies.len() == 1 => {
+                let only = replies.pop().unwrap_or(Value::Nil);
+                Self::new(command, only).count().map(Some)
+            }
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
     /// An array of texts, each of them cleaned.
     pub(super) fn texts(self) -> Result<Vec<String>, Fault> {
         let command = self.command;

@@ -349,6 +349,26 @@ fn warn_of(ui: &Ui, files: &[FileFacts]) {
 async fn verify(ui: &Ui, path: &Path) -> CommandResult {
     let started = Instant::now();
     let manifest = Manifest::read(path).map_err(|error| no_backup(path, &error))?;
+    let manifest = read_back(ui, path, manifest).await?;
+    let name = |id, addr: &str| NodeName {
+        id,
+        addr: parse_addr(addr).unwrap_or_else(|_| Addr::new("?", 0)),
+        zone: None,
+    };
+    let shard = |file: &FileFacts| {
+        let master = name(file.master, &file.master_addr);
+        kept(file, master, name(file.source, &file.source_addr))
+    };
+    let view = BackupView {
+        shards: manifest.files.iter().map(shard).collect(),
+        directory: path.display().to_string(),
+    };
+    ui.verified(&view, started.elapsed())?;
+    Ok(ExitCode::Done)
+}
+
+/// Reads all files of a backup, and hands its manifest back if they are as it says.
+pub(super) async fn read_back(ui: &Ui, path: &Path, manifest: Manifest) -> Result<Manifest, Stop> {
     let (events, mut told) = mpsc::unbounded_channel();
     let _ = events.send(Event::Phase(Phase::Verify));
     let meter = Meter::new(Phase::Verify, Unit::Bytes, Some(manifest.bytes()), events);
@@ -374,24 +394,10 @@ async fn verify(ui: &Ui, path: &Path) -> CommandResult {
             error: anyhow!("the backup is damaged:\n  {}", lines.join("\n  ")),
         });
     }
-    let name = |id, addr: &str| NodeName {
-        id,
-        addr: parse_addr(addr).unwrap_or_else(|_| Addr::new("?", 0)),
-        zone: None,
-    };
-    let shard = |file: &FileFacts| {
-        let master = name(file.master, &file.master_addr);
-        kept(file, master, name(file.source, &file.source_addr))
-    };
-    let view = BackupView {
-        shards: manifest.files.iter().map(shard).collect(),
-        directory: path.display().to_string(),
-    };
-    ui.verified(&view, started.elapsed())?;
-    Ok(ExitCode::Done)
+    Ok(manifest)
 }
 
-fn no_backup(path: &Path, error: &ManifestError) -> Stop {
+pub(super) fn no_backup(path: &Path, error: &ManifestError) -> Stop {
     Stop {
         code: ExitCode::Unhealthy,
         error: anyhow!("{}: {error}", path.display()),

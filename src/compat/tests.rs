@@ -115,7 +115,7 @@ fn redis_cli_in_our_words() {
         ),
         (
             "--cluster reshard h:1 --cluster-use-atomic-slot-migration",
-            "reshard h:1",
+            "reshard --strategy=atomic h:1",
         ),
         (
             "--cluster rebalance h:1 --cluster-weight 8f=2 9a=0 --cluster-use-empty-masters \

@@ -9,6 +9,7 @@ pub mod file;
 pub mod membership;
 pub mod rebalance;
 pub mod reshard;
+pub mod succession;
 
 mod affinity;
 mod apportion;

@@ -15,10 +15,11 @@ use super::joining::JoiningView;
 use super::layout::{LayoutView, NodeName};
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
+use super::succession::{Succeeded, SuccessionView};
 use super::timeouts::{TimeoutSet, TimeoutsView};
 use super::verdict::{self, Totals};
 use crate::cluster::health::{Diagnosis, Finding};
-use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::node::{Addr, NodeId, Takeover};
 use crate::cluster::parse::{MasterLink, OpenSlot, Product};
 use crate::cluster::slot::{SlotRange, SlotSet};
 use crate::cluster::topology::Standing;
@@ -188,6 +189,21 @@ enum Line {
     },
     /// So many have joined.
     Added { nodes: usize },
+    /// Who is about to take over.
+    Succession {
+        replica: Name,
+        master: Name,
+        slots: Vec<Range>,
+        how: &'static str,
+        bytes_behind: Option<u64>,
+    },
+    /// It has; writes were held for so long at most.
+    FailedOver {
+        replica: Name,
+        master: Name,
+        slots: Vec<Range>,
+        held_ms: u64,
+    },
     /// A part of the work begins.
     Phase { phase: &'static str },
     /// A wait goes on.
@@ -462,6 +478,37 @@ pub(super) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Result<()
             nodes: nodes.collect(),
             libraries: view.libraries,
             warnings: view.warnings.iter().map(|w| plain(w)).collect(),
+        },
+    )
+}
+
+/// The plan of `failover`.
+pub(super) fn succession(out: &mut impl Write, view: &SuccessionView) -> io::Result<()> {
+    line(
+        out,
+        &Line::Succession {
+            replica: name(&view.replica),
+            master: name(&view.master),
+            slots: ranges(&view.slots),
+            how: match view.how {
+                Takeover::Planned => "planned",
+                Takeover::Force => "force",
+                Takeover::Takeover => "takeover",
+            },
+            bytes_behind: view.behind,
+        },
+    )
+}
+
+/// The replica has taken over.
+pub(super) fn succeeded(out: &mut impl Write, succeeded: &Succeeded) -> io::Result<()> {
+    line(
+        out,
+        &Line::FailedOver {
+            replica: name(&succeeded.replica),
+            master: name(&succeeded.master),
+            slots: ranges(&succeeded.slots),
+            held_ms: millis(succeeded.held),
         },
     )
 }

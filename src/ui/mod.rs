@@ -25,8 +25,10 @@ mod password;
 mod progress;
 mod prometheus;
 mod prompt;
+mod succession;
 mod table;
 mod timeouts;
+mod transfer;
 mod verdict;
 
 #[cfg(test)]
@@ -53,7 +55,9 @@ pub use moments::{text, usage_error, wrong_line};
 pub use moves::{BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
+pub use succession::{Succeeded, SuccessionView};
 pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
+pub use transfer::{FailedKey, FailedKeys, TransferPlan, TransferView};
 
 use moments::Waiting;
 use paint::{Paint, Tone, plain};

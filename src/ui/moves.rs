@@ -398,7 +398,7 @@ pub(super) fn per_second(count: u64, took: Duration) -> u64 {
     (count as f64 / took.as_secs_f64().max(0.001)) as u64
 }
 
-fn millis(time: Duration) -> String {
+pub(super) fn millis(time: Duration) -> String {
     match time.as_secs_f64() {
         seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1000.0),
         seconds => format!("{seconds:.1} s"),

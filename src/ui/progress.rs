@@ -261,6 +261,10 @@ fn classic(phase: Phase, asides: Asides) -> Display {
     let say = |text| asides.write(text);
     match phase {
         Phase::AddSlots | Phase::Replicate => Display::Complete,
+        Phase::TakeOver => {
+            say(">>> Sending CLUSTER FAILOVER\n");
+            Display::Complete
+        }
         Phase::Reset => {
             say(">>> Resetting the new nodes\n");
             Display::Complete
@@ -310,6 +314,7 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Meet => "telling the nodes to meet",
         Phase::Join => "waiting for every node to know every other",
         Phase::Replicate => "telling the replicas their masters",
+        Phase::TakeOver => "the replica takes over",
         Phase::Move => "moving slots",
         Phase::Fetch => "fetching the masters' data",
         Phase::Verify => "reading the files of the backup",
@@ -328,6 +333,7 @@ fn done(phase: Phase) -> &'static str {
         Phase::Meet => "the nodes were told to meet",
         Phase::Join => "every node knows every other",
         Phase::Replicate => "the replicas know their masters",
+        Phase::TakeOver => "the replica has taken over",
         Phase::Move => "the slots have moved",
         Phase::Fetch => "the masters' data are here",
         Phase::Verify => "the files of the backup were read",

@@ -149,3 +149,30 @@ fn call_and_set_timeout_as_redis_cli_does() {
         .status(1)
         .stdout_has("MOVED");
 }
+
+#[test]
+fn backup_as_redis_cli_does() {
+    if !has_redis_cli() {
+        return;
+    }
+    let nodes = Nodes::quick(3);
+    nodes.form(3);
+    let folder = tempfile::tempdir().unwrap();
+    for peer in [true, false] {
+        let program = if peer { redis_cli() } else { Trib::new() };
+        let dir = folder.path().join(if peer { "theirs" } else { "ours" });
+        std::fs::create_dir(&dir).unwrap();
+        let said = program
+            .args(["--cluster", "backup", &nodes[0].addr()])
+            .arg(dir.to_str().unwrap())
+            .run()
+            .status(0);
+        if !peer {
+            said.stderr_empty();
+        }
+        let files = std::fs::read_dir(&dir).unwrap();
+        let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+        let rdb = names.filter(|name| name.ends_with(".rdb")).count();
+        assert_eq!(rdb, 3, "{dir:?}");
+    }
+}

@@ -249,6 +249,8 @@ pub struct ClusterInfo {
     pub known_nodes: usize,
     /// The highest epoch it has seen.
     pub current_epoch: u64,
+    /// How often it has asked others for their vote since it started.
+    pub votes_asked: u64,
 }
 
 impl ClusterInfo {
@@ -260,6 +262,9 @@ impl ClusterInfo {
                 "cluster_state" => info.ok = value == "ok",
                 "cluster_known_nodes" => info.known_nodes = value.parse().unwrap_or_default(),
                 "cluster_current_epoch" => info.current_epoch = value.parse().unwrap_or_default(),
+                "cluster_stats_messages_auth-req_sent" => {
+                    info.votes_asked = value.parse().unwrap_or_default();
+                }
                 _ => {}
             }
         }

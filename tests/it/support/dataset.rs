@@ -286,7 +286,14 @@ fn content(connection: &mut Connection, key: &[u8]) -> String {
             }
             text
         }
-        other => format!("{other} {:?}", ask(&[b"DUMP", key])),
+        other => {
+            let Value::BulkString(mut dump) = ask(&[b"DUMP", key]) else {
+                panic!("no DUMP");
+            };
+            // Version and checksum are the server's.
+            dump.truncate(dump.len() - 10);
+            format!("{other} {dump:?}")
+        }
     };
     let Value::Int(ttl) = ask(&[b"PTTL", key]) else {
         panic!("no TTL");

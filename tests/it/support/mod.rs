@@ -22,3 +22,4 @@ pub(crate) mod scripted;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod wait;
+pub(crate) mod writers;
