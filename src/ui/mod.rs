@@ -14,6 +14,7 @@ mod condition;
 mod grid;
 mod joining;
 mod json;
+mod keyed;
 mod lanes;
 mod layout;
 mod moments;
