@@ -23,6 +23,7 @@ mod create_names;
 mod create_resume;
 mod del_node;
 mod failover;
+mod fix;
 mod import;
 mod info;
 mod journal;
