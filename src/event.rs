@@ -37,6 +37,11 @@ pub enum Event {
         /// Its master.
         master: NodeId,
     },
+    /// A node has left.
+    Left {
+        /// The node, by the id that it had.
+        node: NodeId,
+    },
     /// Something happened in a lane.
     Lane {
         /// Between whom.
@@ -156,6 +161,10 @@ pub enum Phase {
     TakeOver,
     /// Slots move from node to node.
     Move,
+    /// What nodes say of slots and of each other is put right.
+    Mend,
+    /// Nodes are forgotten by the others, and forget them.
+    Leave,
     /// Nodes send all of their data, which are kept.
     Fetch,
     /// Files are read and held against what they should be.
@@ -181,6 +190,8 @@ impl Phase {
             Self::Replicate => "replicate",
             Self::TakeOver => "take-over",
             Self::Move => "move",
+            Self::Mend => "mend",
+            Self::Leave => "leave",
             Self::Fetch => "fetch",
             Self::Verify => "verify",
             Self::Copy => "copy",

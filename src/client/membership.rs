@@ -48,6 +48,15 @@ impl NodeClient {
             .await
     }
 
+    /// SHUTDOWN (every version): the server ends, and writes its data to disk first where it is
+    /// configured to. It answers by closing the connection.
+    pub async fn shutdown(&self) -> Result<(), ClientError> {
+        match self.change(Command::named("SHUTDOWN")).await {
+            Err(error) if matches!(error.fault, Fault::Closed { .. } | Fault::MaybeTls) => Ok(()),
+            other => other,
+        }
+    }
+
     /// FLUSHALL (every version): deletes the keys of all databases.
     pub async fn flushall(&self) -> Result<(), ClientError> {
         let command = Command::named("FLUSHALL");

@@ -5,11 +5,13 @@
 //! whatever is built here may be shown on a terminal.
 
 pub mod health;
+pub mod holdings;
 pub mod naming;
 pub mod node;
 pub mod observation;
 pub mod parse;
 pub mod slot;
+pub mod stopping;
 pub mod topology;
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use anyhow::anyhow;
 
 use super::moving::{self, Finished, MoveArgs};
 use super::session::{Intent, Session};
-use super::{CommandResult, Stop, completions, node_words};
+use super::{CommandResult, Stop, completions, node_words, slot_ranges};
 use crate::cli::GlobalArgs;
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
+use crate::cluster::slot::{SLOTS, Slot, SlotSet};
 use crate::cluster::topology::Member;
 use crate::exit_code::ExitCode;
 use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
@@ -44,20 +44,6 @@ pub struct Args {
     finish_open: bool,
     #[command(flatten)]
     moving: MoveArgs,
-}
-
-/// `0-100,200`.
-fn slot_ranges(text: &str) -> Result<SlotSet, String> {
-    let range = |part: &str| {
-        let (start, end) = part.split_once('-').unwrap_or((part, part));
-        let slot = |text: &str| Slot::new(text.trim().parse().ok()?);
-        SlotRange::new(slot(start)?, slot(end)?)
-    };
-    text.split(',')
-        .map(|part| {
-            range(part).ok_or_else(|| format!("{part:?} is no slot (0 to 16383) or range of slots"))
-        })
-        .collect()
 }
 
 /// Moves slots.

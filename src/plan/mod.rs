@@ -6,6 +6,8 @@
 
 pub mod create;
 pub mod file;
+pub mod fix;
+pub mod leave;
 pub mod membership;
 pub mod rebalance;
 pub mod reshard;

@@ -13,8 +13,11 @@ use super::calls::Called;
 use super::condition::Row;
 use super::joining::JoiningView;
 use super::layout::{LayoutView, NodeName};
+use super::leaving::LeavingView;
+use super::mend::{MendLine, MendView};
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
+use super::stopping::StoppingView;
 use super::succession::{Succeeded, SuccessionView};
 use super::timeouts::{TimeoutSet, TimeoutsView};
 use super::verdict::{self, Totals};
@@ -150,6 +153,28 @@ struct Master {
     replicas: usize,
 }
 
+/// What `ok-to-stop` writes.
+#[derive(Debug, Serialize)]
+struct Stopping {
+    ok: bool,
+    /// The nodes that would be stopped.
+    nodes: Vec<Name>,
+    /// What speaks against it; empty where nothing does.
+    reasons: Vec<Reason>,
+}
+
+/// Why nodes should not be stopped.
+#[derive(Debug, Serialize)]
+struct Reason {
+    /// `slots-unserved`, `no-successor`, `no-majority`, `last-copy`, `slots-open`, `views-differ`,
+    /// `slots-multiple-owners`.
+    code: &'static str,
+    /// A sentence for people.
+    message: String,
+    /// The slots that it is about.
+    slots: Vec<Range>,
+}
+
 /// What `check --local` writes.
 #[derive(Debug, Serialize)]
 struct Alive {
@@ -189,6 +214,17 @@ enum Line {
     },
     /// So many have joined.
     Added { nodes: usize },
+    /// What is about to be mended, and what is not.
+    Remedies {
+        remedies: Vec<Mend>,
+        refused: Vec<Mend>,
+        strays: Vec<Mend>,
+    },
+    /// A remedy was carried out.
+    Mended {
+        #[serde(flatten)]
+        mend: Mend,
+    },
     /// Who is about to take over.
     Succession {
         replica: Name,
@@ -225,6 +261,13 @@ enum Line {
     SlotsAdded { node: String, slots: Vec<Range> },
     /// A replica was told its master.
     Replicates { replica: String, master: String },
+    /// Who is about to leave, and which replicas get other masters.
+    Leaving {
+        nodes: Vec<LeavingNode>,
+        replicas: Vec<GivenReplica>,
+    },
+    /// A node has left the cluster.
+    Left { node: String },
     /// Slots begin to move from one node to another.
     LaneStarted {
         from: String,
@@ -272,6 +315,21 @@ enum Line {
     Done { exit_code: u8, message: String },
 }
 
+/// A remedy, or why there is none.
+#[derive(Debug, Serialize)]
+struct Mend {
+    /// What is done, or why nothing is: kebab-case.
+    code: &'static str,
+    /// The slots it is about; none where it is about nodes.
+    slots: Vec<Range>,
+    /// Ids of the nodes it is about; first whom it changes.
+    nodes: Vec<String>,
+    /// The keys it is about.
+    keys: u64,
+    /// A sentence for people.
+    message: String,
+}
+
 /// Slots that go from one node to another.
 #[derive(Debug, Serialize)]
 struct PlannedMove {
@@ -309,6 +367,27 @@ struct TargetMemory {
     used: u64,
     coming: u64,
     limit: Option<u64>,
+}
+
+/// A node that leaves.
+#[derive(Debug, Serialize)]
+struct LeavingNode {
+    #[serde(flatten)]
+    node: Name,
+    role: &'static str,
+    /// Slots that it gives away before.
+    slots: usize,
+    /// False where it does not answer: the others forget it.
+    reachable: bool,
+}
+
+/// A replica that gets another master.
+#[derive(Debug, Serialize)]
+struct GivenReplica {
+    #[serde(flatten)]
+    node: Name,
+    /// Id of the master that it will follow.
+    replicates: String,
 }
 
 /// The timeout of a node; null where it does not tell.
@@ -372,6 +451,21 @@ pub(super) fn alive(out: &mut impl Write, addr: &Addr) -> io::Result<()> {
     let document = Alive {
         alive: true,
         addr: addr.to_string(),
+    };
+    line(out, &document)
+}
+
+/// `ok-to-stop`.
+pub(super) fn stopping(out: &mut impl Write, view: &StoppingView) -> io::Result<()> {
+    let reasons = view.objections.iter().map(|objection| Reason {
+        code: objection.code,
+        message: plain(&objection.message),
+        slots: ranges(&objection.slots),
+    });
+    let document = Stopping {
+        ok: view.objections.is_empty(),
+        nodes: view.stopping.iter().map(name).collect(),
+        reasons: reasons.collect(),
     };
     line(out, &document)
 }
@@ -457,6 +551,27 @@ pub(super) fn balance(out: &mut impl Write, view: &BalanceView) -> io::Result<()
             by: view.measure.word(),
             threshold: view.threshold,
             masters: masters.collect(),
+        },
+    )
+}
+
+/// The plan of `del-node`.
+pub(super) fn leaving(out: &mut impl Write, view: &LeavingView) -> io::Result<()> {
+    let nodes = view.leavers.iter().map(|leaver| LeavingNode {
+        node: name(&leaver.node),
+        role: leaver.role.word(),
+        slots: leaver.slots,
+        reachable: leaver.answers,
+    });
+    let replicas = view.given.iter().map(|(replica, to)| GivenReplica {
+        node: name(replica),
+        replicates: to.id.to_string(),
+    });
+    line(
+        out,
+        &Line::Leaving {
+            nodes: nodes.collect(),
+            replicas: replicas.collect(),
         },
     )
 }
@@ -579,6 +694,34 @@ pub(super) fn called(
     )
 }
 
+/// The plan of `fix`.
+pub(super) fn remedies(out: &mut impl Write, view: &MendView) -> io::Result<()> {
+    let lines = |lines: &[MendLine]| lines.iter().map(mend).collect();
+    line(
+        out,
+        &Line::Remedies {
+            remedies: lines(&view.remedies),
+            refused: lines(&view.refused),
+            strays: lines(&view.strays),
+        },
+    )
+}
+
+/// A remedy that was carried out.
+pub(super) fn mended(out: &mut impl Write, one: &MendLine) -> io::Result<()> {
+    line(out, &Line::Mended { mend: mend(one) })
+}
+
+fn mend(line: &MendLine) -> Mend {
+    Mend {
+        code: line.word,
+        slots: ranges(&line.slots),
+        nodes: line.nodes.iter().map(ToString::to_string).collect(),
+        keys: line.keys,
+        message: plain(&line.sentence()),
+    }
+}
+
 /// Something that happened.
 pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
     let object = match event {
@@ -625,6 +768,9 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                 LaneEvent::Keys { .. } => return Ok(()),
             }
         }
+        Event::Left { node } => Line::Left {
+            node: node.to_string(),
+        },
         Event::Amount(amount) => Line::Progress {
             phase: amount.phase.word(),
             unit: match amount.unit {

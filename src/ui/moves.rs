@@ -417,6 +417,23 @@ impl Ui {
         })
     }
 
+    /// A plan that is only a part of what a command does: each pair on one line.
+    pub fn moves_away(&self, view: &MovesView) -> io::Result<()> {
+        let Format::Classic(_) = self.format else {
+            return self.moves(view);
+        };
+        self.progress().plan(view);
+        self.result(|out| {
+            view.moves.iter().try_for_each(|one| {
+                let PlannedMove {
+                    from, to, slots, ..
+                } = one;
+                let count = counted(slots.count() as u64, "slot");
+                writeln!(out, ">>> {count} from {from} to {to}: {slots}")
+            })
+        })
+    }
+
     /// Where the masters stand.
     pub fn balance(&self, view: &BalanceView) -> io::Result<()> {
         self.progress().abandon();

@@ -28,7 +28,15 @@ pub(in crate::commands) struct Cluster {
 impl Cluster {
     /// Reads and judges all nodes.
     pub(in crate::commands) async fn look(session: &Session) -> Result<Self, Stop> {
-        let found = discover::find(&session.connections, &session.targets()).await?;
+        Self::look_from(session, &session.targets()).await
+    }
+
+    /// The same from other nodes than those that were named.
+    pub(in crate::commands) async fn look_from(
+        session: &Session,
+        seeds: &[Target],
+    ) -> Result<Self, Stop> {
+        let found = discover::find(&session.connections, seeds).await?;
         let reach = found
             .observation
             .nodes

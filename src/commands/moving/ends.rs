@@ -23,7 +23,7 @@ use crate::ui::Ui;
 const NODE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// After how long nodes take each other for dead.
-pub(super) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
+pub(in crate::commands) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
     const NAME: &str = "cluster-node-timeout";
     let lead = cluster.reach.get(&cluster.diagnosis.observation.lead);
     let config = match lead {
@@ -38,7 +38,10 @@ pub(super) async fn node_timeout(session: &Session, cluster: &Cluster) -> Durati
 }
 
 /// The nodes of the plan, and how they reach each other.
-pub(super) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
+pub(in crate::commands) fn ends(
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<BTreeMap<NodeId, End>, Stop> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     ids.into_iter()
         .map(|id| {
@@ -66,7 +69,7 @@ pub(super) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, En
 /// neither owns nor imports is answered with MOVED by one that took the login. (NOKEY proves
 /// nothing, since MIGRATE looks for the keys before it connects.) Pairs that move slots in jobs of
 /// the servers need none.
-pub(super) async fn try_logins(
+pub(in crate::commands) async fn try_logins(
     session: &Session,
     ui: &Ui,
     diagnosis: &Diagnosis,
@@ -84,7 +87,8 @@ pub(super) async fn try_logins(
         }
     }
     let open = diagnosis.topology.open_set();
-    let by_key = choices.iter().filter(|(_, choice)| choice.way == Way::Keys);
+    let is_job = |way| matches!(way, Way::Atomic(_));
+    let by_key = choices.iter().filter(|(_, choice)| !is_job(choice.way));
     for (pair, _) in by_key {
         let (Some(source), Some(target)) = (ends.get(&pair.from), ends.get(&pair.to)) else {
             continue;
@@ -92,6 +96,9 @@ pub(super) async fn try_logins(
         // Any key of the source will do, but for those of open slots: the target takes these.
         let owned = diagnosis.topology.members.get(&pair.from);
         let slots = owned.map_or_else(SlotSet::new, |member| member.slots.difference(&open));
+        // Nor will one that both claim.
+        let taker = diagnosis.topology.members.get(&pair.to);
+        let slots = taker.map_or(slots.clone(), |member| slots.difference(&member.slots));
         let tried = migrate::try_login(
             session.connections.as_ref(),
             source,

@@ -21,21 +21,23 @@ use super::session::{Alone, Session};
 use super::signals::Signals;
 use super::{CommandResult, Stop};
 use crate::cluster::health::Diagnosis;
+use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Pair, Phase};
 use crate::exit_code::ExitCode;
 use crate::migrate::schedule::{Way, Work};
-use crate::migrate::{self, Outcome, StopSignal};
+use crate::migrate::strategy::Choice;
+use crate::migrate::{self, End, Options, Outcome, StopSignal};
 use crate::plan::Plan;
 use crate::plan::file::inverse;
 use crate::ui::Ui;
 use choice::choices;
-use ends::{ends, node_timeout, try_logins};
 use rest::{agree, rest, tell_skipped};
 use show::{refuse_full_targets, view, warn_of_valkey_9};
 
-pub(super) use args::MoveArgs;
+pub(super) use args::{MoveArgs, PaceArgs};
 pub(super) use cluster::{Cluster, healthy, name};
+pub(super) use ends::{ends, node_timeout, try_logins};
 pub(super) use jobs::at_rest;
 pub(super) use open::{Finished, finish_open, may_offer};
 pub(super) use show::save;
@@ -59,6 +61,8 @@ pub(super) async fn carry_out(
 enum Part {
     /// Open slots are finished; what the command is about follows.
     First,
+    /// Slots are moved away, so that something else can be done.
+    Drain,
     /// What the command is about.
     Last,
 }
@@ -72,19 +76,7 @@ async fn carry_out_part(
     part: Part,
 ) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
-    let choices = choices(session, args, cluster, plan, part).await?;
-    let view = view(diagnosis, plan, &choices);
-    ui.moves(&view)?;
-    warn_of_valkey_9(ui, cluster, &choices);
-    if part == Part::Last {
-        if let Some(file) = &args.plan_out {
-            save("--plan-out", file, plan)?;
-        }
-        if let Some(file) = &args.undo_out {
-            save("--undo-out", file, &inverse(plan))?;
-        }
-    }
-    refuse_full_targets(&view, args.max_target_memory)?;
+    let choices = present(session, ui, args, cluster, plan, part).await?;
     if args.dry_run {
         return Ok(ExitCode::Done);
     }
@@ -99,11 +91,77 @@ async fn carry_out_part(
             "another redis-trib was at work until now: the plan may not fit any more; try again"
         )));
     }
+    transfer(session, ui, args, cluster, plan, &choices, part).await
+}
 
+/// Shows a plan whose moves are only a part of what a command does, saves it where that is wanted, and
+/// refuses what its targets have no room for.
+pub(super) async fn present_drain(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<(), Stop> {
+    present(session, ui, args, cluster, plan, Part::Drain).await?;
+    Ok(())
+}
+
+/// Moves slots away that somebody has agreed to.
+pub(super) async fn drain(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<(), Stop> {
+    let choices = choices(session, args, cluster, plan, Part::Drain).await?;
+    transfer(session, ui, args, cluster, plan, &choices, Part::Drain).await?;
+    Ok(())
+}
+
+async fn present(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+    part: Part,
+) -> Result<BTreeMap<Pair, Choice>, Stop> {
+    let choices = choices(session, args, cluster, plan, part).await?;
+    let view = view(&cluster.diagnosis, plan, &choices);
+    match part {
+        Part::Drain => ui.moves_away(&view)?,
+        Part::First | Part::Last => ui.moves(&view)?,
+    }
+    warn_of_valkey_9(ui, cluster, &choices);
+    if part != Part::First {
+        if let Some(file) = &args.plan_out {
+            save("--plan-out", file, plan)?;
+        }
+        if let Some(file) = &args.undo_out {
+            save("--undo-out", file, &inverse(plan))?;
+        }
+    }
+    refuse_full_targets(&view, args.max_target_memory)?;
+    Ok(choices)
+}
+
+/// Moves slots, and waits until all nodes agree.
+async fn transfer(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+    choices: &BTreeMap<Pair, Choice>,
+    part: Part,
+) -> CommandResult {
+    let diagnosis = &cluster.diagnosis;
     let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
     let mut ends = ends(cluster, plan)?;
-    try_logins(session, ui, diagnosis, &choices, &mut ends, &options).await?;
+    try_logins(session, ui, diagnosis, choices, &mut ends, &options).await?;
 
     let moves: BTreeMap<Pair, Work> = plan
         .moves()
@@ -119,38 +177,20 @@ async fn carry_out_part(
             (pair, work)
         })
         .collect();
-    let (events, mut told) = mpsc::unbounded_channel();
-    let stop = StopSignal::default();
     let mut signals = Signals::listen()?;
-    let started = Instant::now();
-    let work = async {
-        let _ = events.send(Event::Phase(Phase::Move));
-        let events = events;
-        migrate::run(moves, &ends, &session.connections, &options, &events, &stop).await
-    };
-    let show = async {
-        while let Some(event) = told.recv().await {
-            ui.event(&event);
-        }
-    };
-    let watched = async {
-        tokio::select! {
-            (outcome, ()) = async { tokio::join!(work, show) } => outcome,
-            // It never comes back: the work ends on its own once it was asked to.
-            () = heed_signals(ui, &mut signals, &stop, options.stop_deadline) => Outcome::default(),
-        }
-    };
-    let outcome = watched.await;
-    let took = started.elapsed();
+    let worked = work(session, ui, &options, &ends, moves, &mut signals).await;
+    let Worked {
+        outcome,
+        took,
+        stopped: interrupted,
+    } = worked;
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
-    // A lane that failed asks the others to stop; only a signal makes them drop what is in hand.
-    let interrupted =
-        stop.now.is_cancelled() || (stop.soon.is_cancelled() && outcome.failures.is_empty());
     let left = outcome.left.values().any(|slots| !slots.is_empty());
     if outcome.failures.is_empty() && outcome.open.is_empty() && !left {
         agree(session, ui, plan, &outcome).await?;
         match part {
             Part::First => ui.hint(&format!("what was begun is finished: {moved} slots")),
+            Part::Drain => ui.hint(&format!("slots that have moved away: {moved}")),
             Part::Last => ui.moved(moved, &outcome.tally, took)?,
         }
         tell_skipped(ui, cluster, &outcome);
@@ -163,11 +203,59 @@ async fn carry_out_part(
     let code = match interrupted {
         true => ExitCode::Interrupted,
         // A lane that could not even begin.
-        false if !outcome.touched && part == Part::Last => ExitCode::Refused,
+        false if !outcome.touched && part != Part::First => ExitCode::Refused,
         false => ExitCode::Partial,
     };
     ui.stopped(code, &error)?;
     Err(Stop { code, error })
+}
+
+/// What lanes came to.
+pub(super) struct Worked {
+    /// How far each came.
+    pub(super) outcome: Outcome,
+    /// How long that took.
+    pub(super) took: Duration,
+    /// Whether a signal cut it off.
+    pub(super) stopped: bool,
+}
+
+/// Runs lanes, shows how far they are, and heeds signals.
+pub(super) async fn work(
+    session: &Session,
+    ui: &Ui,
+    options: &Arc<Options>,
+    ends: &BTreeMap<NodeId, End>,
+    moves: BTreeMap<Pair, Work>,
+    signals: &mut Signals,
+) -> Worked {
+    let (events, mut told) = mpsc::unbounded_channel();
+    let stop = StopSignal::default();
+    let started = Instant::now();
+    let lanes = async {
+        let _ = events.send(Event::Phase(Phase::Move));
+        let events = events;
+        let connections = &session.connections;
+        migrate::run(moves, ends, connections, options, &events, &stop).await
+    };
+    let show = async {
+        while let Some(event) = told.recv().await {
+            ui.event(&event);
+        }
+    };
+    let outcome = tokio::select! {
+        (outcome, ()) = async { tokio::join!(lanes, show) } => outcome,
+        // It never comes back: the work ends on its own once it was asked to.
+        () = heed_signals(ui, signals, &stop, options.stop_deadline) => Outcome::default(),
+    };
+    // A lane that failed asks the others to stop; only a signal makes them drop what is in hand.
+    let stopped =
+        stop.now.is_cancelled() || (stop.soon.is_cancelled() && outcome.failures.is_empty());
+    Worked {
+        outcome,
+        took: started.elapsed(),
+        stopped,
+    }
 }
 
 /// The first signal asks to finish what is in hand, within the deadline; the second drops it.
@@ -199,7 +287,9 @@ async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis, part: Part) ->
             let open = diagnosis.topology.open_set();
             format!("Slots {open} are open: moves that were cut off. Finish them first?")
         }
-        Part::Last => "Do you want to proceed with the proposed reshard plan?".to_string(),
+        Part::Drain | Part::Last => {
+            "Do you want to proceed with the proposed reshard plan?".to_string()
+        }
     };
     super::consent(ui, &question, &about).await
 }
