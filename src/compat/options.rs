@@ -93,7 +93,7 @@ impl Kind {
         let text = value.to_str().ok_or(Wrong::NotText(option))?;
         let wrong = |needed| Wrong::Number {
             option,
-            value: text.to_string(),
+            value: super::shown(text),
             needed,
         };
         let within = |least: i64, most: i64| {

@@ -158,7 +158,7 @@ fn redis_cli_in_our_words() {
         ),
         (
             "--cluster import h:1 --cluster-from s:2",
-            "import --from s:2 --yes --move h:1",
+            "import --from s:2 --yes --move --on-conflict=abort h:1",
         ),
         (
             "--cluster import h:1 --cluster-from s:2 --cluster-copy --cluster-replace \
@@ -315,7 +315,7 @@ fn redis_trib_rb_in_our_words() {
         ),
         (
             "import --from s:1 a:1",
-            "import --from s:1 --yes --move a:1",
+            "import --from s:1 --yes --move --on-conflict=abort a:1",
         ),
         (
             "import --from s:1 --copy --replace a:1",

@@ -15,9 +15,11 @@
 //! opening the next travel in the same pipelines. Before each, both ends are looked at: a node that
 //! restarted or changed its role since does not know what it promised, and the lane stops.
 //!
-//! A lane of jobs, which the servers carry out by themselves, is told of in `atomic`.
+//! A lane of jobs, which the servers carry out by themselves, is told of in `atomic`; keys that are
+//! where their slot is not are another matter, told of in `gather`.
 
 mod atomic;
+mod gather;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,8 +27,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::keys::Movers;
-use super::pace::Pace;
+use super::keys::{Authority, Movers};
 use super::schedule::{Way, Work};
 use super::throttle::Throttle;
 use super::{End, Lag, OnBigKey, Options, Standing, StopSignal, barrier_key};
@@ -199,11 +200,13 @@ impl Lane {
         self.tell(LaneEvent::Started { slots: slots.len() });
         let failure = match self.connect().await {
             Ok(mut ends) => {
-                let moved = match way {
+                let done = match way {
                     Way::Keys => self.move_all(&mut ends, slots).await,
                     Way::Atomic(product) => self.move_in_jobs(&mut ends, product, slots).await,
+                    Way::Gather => self.gather_all(&mut ends, slots).await,
+                    Way::Purge => self.purge_all(&mut ends, slots).await,
                 };
-                match moved {
+                match done {
                     Ok(()) => None,
                     Err(halt) => {
                         if way == Way::Keys {
@@ -268,6 +271,10 @@ impl Lane {
         {
             ends.claiming = Claiming::Together;
         }
+        if ends.replicas() > 0 {
+            // Known before any slot is opened: none is closed without it.
+            ends.target.may_wait().await?;
+        }
         Ok(ends)
     }
 
@@ -275,6 +282,31 @@ impl Lane {
     /// the owner of these slots, and the open ones open on both ends. (A master that was a replica
     /// for a moment has forgotten what was open, and served keys that are gone as missing.)
     async fn look(&self, ends: &mut Ends, owned: &SlotSet, open: &SlotSet) -> Result<(), Halt> {
+        let (source, target) = self.survey(ends).await?;
+        let has: SlotSet = source.myself().slots.iter().copied().collect();
+        let lost = owned.difference(&has);
+        if !lost.is_empty() {
+            return Err(Halt::Changed(format!(
+                "{} does not own slots {lost} any more",
+                self.source
+            )));
+        }
+        for (end, view, direction, peer) in [
+            (&self.source, &source, Direction::Migrating, self.target.id),
+            (&self.target, &target, Direction::Importing, self.source.id),
+        ] {
+            let forgotten = open.difference(&open_on(view.myself(), direction, Some(peer)));
+            if !forgotten.is_empty() {
+                return Err(Halt::Changed(format!(
+                    "{end} does not know any more that slots {forgotten} are on their way"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Both ends' views, if both still are what they were, whatever they do with slots.
+    async fn survey(&self, ends: &mut Ends) -> Result<(View, View), Halt> {
         let (source, target) = tokio::try_join!(ends.source.look(), ends.target.look())?;
         let mut pool = EntryPool::default();
         let mut read = |end: &End, text: &str| {
@@ -303,35 +335,6 @@ impl Lane {
                 self.target
             )));
         }
-        let has: SlotSet = source_view.myself().slots.iter().copied().collect();
-        let lost = owned.difference(&has);
-        if !lost.is_empty() {
-            return Err(Halt::Changed(format!(
-                "{} does not own slots {lost} any more",
-                self.source
-            )));
-        }
-        for (end, view, direction, peer) in [
-            (
-                &self.source,
-                &source_view,
-                Direction::Migrating,
-                self.target.id,
-            ),
-            (
-                &self.target,
-                &target_view,
-                Direction::Importing,
-                self.source.id,
-            ),
-        ] {
-            let forgotten = open.difference(&open_on(view.myself(), direction, Some(peer)));
-            if !forgotten.is_empty() {
-                return Err(Halt::Changed(format!(
-                    "{end} does not know any more that slots {forgotten} are on their way"
-                )));
-            }
-        }
         let restarted =
             |then: &Option<Arc<str>>, now: &Option<Arc<str>>| then.is_some() && then != now;
         if restarted(&ends.source_run, &source_info.run_id) {
@@ -359,23 +362,23 @@ impl Lane {
         ends.target_product = target_info.version.map(|version| version.product);
         ends.limited = target_info.maxmemory.is_some_and(|limit| limit > 0);
         ends.looked = Instant::now();
-        Ok(())
+        Ok((source_view, target_view))
     }
 
-    /// All slots, window by window.
-    async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), Halt> {
-        let pace = match self.options.pipeline {
-            Some(keys) => Pace::fixed(keys),
-            None => Pace::adaptive(self.options.max_stall),
-        };
-        let mut movers = Movers::new(
+    fn movers(&self, authority: Authority) -> Movers {
+        Movers::new(
             self.source.clone(),
             self.target.clone(),
             Arc::clone(&self.connections),
             Arc::clone(&self.options),
             Arc::clone(&self.throttle),
-            pace,
-        );
+            authority,
+        )
+    }
+
+    /// All slots, window by window.
+    async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), Halt> {
+        let mut movers = self.movers(Authority::Source);
         let mut ahead = slots.into_iter();
         let mut counted: std::collections::VecDeque<(Slot, u64)> = Default::default();
         let mut closing: Window = Vec::new();
@@ -487,7 +490,7 @@ impl Lane {
             .map(|(slot, _)| *slot)
             .collect();
         let open: SlotSet = closed.iter().copied().collect();
-        self.confirm(ends, &owned, &open).await?;
+        self.confirm(ends, &open).await?;
         for look in 1.. {
             self.look(ends, &owned, &open).await?;
             let counts = self.count(&ends.source, &ends.databases, &closed).await?;
@@ -564,12 +567,7 @@ impl Lane {
 
     /// Waits until the target's replicas have what was moved. They stop the lane where they don't:
     /// the keys have left the source, and the target alone would have them.
-    async fn confirm(
-        &self,
-        ends: &mut Ends,
-        owned: &SlotSet,
-        closing: &SlotSet,
-    ) -> Result<(), Halt> {
+    async fn confirm(&self, ends: &mut Ends, closing: &SlotSet) -> Result<(), Halt> {
         if ends.replicas() == 0 || closing.is_empty() {
             return Ok(());
         }
@@ -584,7 +582,7 @@ impl Lane {
             return Ok(());
         }
         // One may have gone since it was counted.
-        self.look(ends, owned, closing).await?;
+        self.survey(ends).await?;
         if confirmed >= ends.replicas() as u64 {
             return Ok(());
         }
@@ -822,8 +820,8 @@ fn databases(info: &Info) -> Vec<u32> {
     databases
 }
 
-/// SETSLOT, again where it hung on a replica.
-async fn set_slots(
+/// SETSLOT, again where it hung on a replica; what became of each.
+pub async fn set_slots(
     client: &NodeClient,
     changes: &[(Slot, SetSlot)],
 ) -> Vec<Result<(), ClientError>> {

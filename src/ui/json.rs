@@ -14,6 +14,7 @@ use super::condition::Row;
 use super::joining::JoiningView;
 use super::layout::{LayoutView, NodeName};
 use super::leaving::LeavingView;
+use super::mend::{MendLine, MendView};
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
 use super::replacing::{ReplacingStep, ReplacingView};
@@ -222,6 +223,17 @@ enum Line {
         reset: Option<&'static str>,
         keys_lost: u64,
     },
+    /// What is about to be mended, and what is not.
+    Remedies {
+        remedies: Vec<Mend>,
+        refused: Vec<Mend>,
+        strays: Vec<Mend>,
+    },
+    /// A remedy was carried out.
+    Mended {
+        #[serde(flatten)]
+        mend: Mend,
+    },
     /// Who is about to take over.
     Succession {
         replica: Name,
@@ -310,6 +322,21 @@ enum Line {
     },
     /// The last line.
     Done { exit_code: u8, message: String },
+}
+
+/// A remedy, or why there is none.
+#[derive(Debug, Serialize)]
+struct Mend {
+    /// What is done, or why nothing is: kebab-case.
+    code: &'static str,
+    /// The slots it is about; none where it is about nodes.
+    slots: Vec<Range>,
+    /// Ids of the nodes it is about; first whom it changes.
+    nodes: Vec<String>,
+    /// The keys it is about.
+    keys: u64,
+    /// A sentence for people.
+    message: String,
 }
 
 /// Slots that go from one node to another.
@@ -688,6 +715,34 @@ pub(super) fn called(
             failure,
         },
     )
+}
+
+/// The plan of `fix`.
+pub(super) fn remedies(out: &mut impl Write, view: &MendView) -> io::Result<()> {
+    let lines = |lines: &[MendLine]| lines.iter().map(mend).collect();
+    line(
+        out,
+        &Line::Remedies {
+            remedies: lines(&view.remedies),
+            refused: lines(&view.refused),
+            strays: lines(&view.strays),
+        },
+    )
+}
+
+/// A remedy that was carried out.
+pub(super) fn mended(out: &mut impl Write, one: &MendLine) -> io::Result<()> {
+    line(out, &Line::Mended { mend: mend(one) })
+}
+
+fn mend(line: &MendLine) -> Mend {
+    Mend {
+        code: line.word,
+        slots: ranges(&line.slots),
+        nodes: line.nodes.iter().map(ToString::to_string).collect(),
+        keys: line.keys,
+        message: plain(&line.sentence()),
+    }
 }
 
 /// Something that happened.

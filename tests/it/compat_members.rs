@@ -176,3 +176,92 @@ fn backup_as_redis_cli_does() {
         assert_eq!(rdb, 3, "{dir:?}");
     }
 }
+
+#[test]
+fn import_as_redis_cli_does() {
+    if !has_redis_cli() {
+        return;
+    }
+    for peer in [true, false] {
+        let program = || if peer { redis_cli() } else { Trib::new() };
+        let nodes = Nodes::quick(3);
+        nodes.form(3);
+        let source = Spec::new().plain().start();
+        for n in 0..200 {
+            source.cmd(&["SET", &format!("key:{n}"), "value"]);
+        }
+        source.cmd(&["HSET", "hash", "field", "value"]);
+        let import = |flags: &[&str]| {
+            program()
+                .args(["--cluster", "import", &nodes[0].addr()])
+                .args(["--cluster-from", &source.addr()])
+                .args(flags)
+                .run()
+        };
+        let keys = || -> usize {
+            let sizes = nodes
+                .iter()
+                .map(|node| format!("{:?}", node.cmd(&["DBSIZE"])));
+            let digits = |size: String| size.chars().filter(char::is_ascii_digit).collect();
+            sizes
+                .map(digits)
+                .map(|size: String| size.parse::<usize>().unwrap())
+                .sum()
+        };
+        // Nobody is asked; with --cluster-copy the source keeps its keys.
+        let copied = import(&["--cluster-copy"]).status(0);
+        if !peer {
+            copied.stderr_empty();
+        }
+        assert_eq!(keys(), 201);
+        assert_eq!(source.cmd(&["DBSIZE"]), redis::Value::Int(201));
+        // Without it they are gone there.
+        import(&["--cluster-replace"]).status(0);
+        assert_eq!(keys(), 201);
+        assert_eq!(source.cmd(&["DBSIZE"]), redis::Value::Int(0));
+        // A key that is there already, with another value, is not overwritten.
+        source.cmd(&["SET", "key:7", "another"]);
+        import(&["--cluster-copy"]);
+        assert_eq!(keys(), 201);
+        assert_eq!(source.cmd(&["DBSIZE"]), redis::Value::Int(1));
+    }
+}
+
+#[test]
+fn del_node_as_the_peers_do() {
+    if !has_redis_cli() {
+        return;
+    }
+    for peer in [true, false] {
+        let program = || if peer { redis_cli() } else { Trib::new() };
+        let nodes = Nodes::quick(5);
+        nodes.form(3);
+        let (addr, replica) = (nodes[0].addr(), nodes[3].id());
+        // A master with slots stays where it is.
+        let master = nodes[1].id();
+        program()
+            .args(["--cluster", "del-node", &addr, &master])
+            .run()
+            .status(1);
+        // A replica goes without a question, though it is its master's only one.
+        let said = program()
+            .args(["--cluster", "del-node", &addr, &replica])
+            .run()
+            .status(0);
+        if !peer {
+            said.stderr_empty();
+        }
+        assert!(!nodes[0].nodes_text().contains(&replica));
+        assert_eq!(nodes[3].field("cluster_known_nodes").unwrap(), "1");
+        if !peer {
+            // redis-trib.rb shut it down.
+            let other = nodes[4].id();
+            let ruby = Trib::new().called("redis-trib.rb");
+            ruby.args(["del-node", &addr, &other])
+                .run()
+                .status(0)
+                .stderr_empty();
+            assert!(nodes[4].connection().is_err());
+        }
+    }
+}

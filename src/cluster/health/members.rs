@@ -227,7 +227,7 @@ impl Judge<'_> {
         }
     }
 
-    /// CLUSTER FORGET for a node that nobody can reach, that owns nothing, and whom nobody follows.
+    /// `del-node` for a node that nobody can reach, that owns nothing, and whom nobody follows.
     fn forget_if_useless(&self, id: NodeId) -> Option<String> {
         let member = self.topology.members.get(&id)?;
         let is_useless = member.standing.silent
