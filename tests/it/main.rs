@@ -40,3 +40,4 @@ mod restore;
 mod secrets;
 mod set_timeout;
 mod support;
+mod walkthrough;
