@@ -16,6 +16,7 @@ use super::session::{Credentials, Intent, Session};
 use super::signals::Signals;
 use super::{CommandResult, Stop};
 use crate::cli::{GlobalArgs, duration};
+use crate::client::Fault;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::Seen;
 use crate::cluster::topology::Topology;
@@ -143,6 +144,7 @@ async fn callees(session: &Session, args: &Args, ui: &Ui) -> Result<Vec<Callee>,
                 continue;
             }
             Seen::Silent(why) => Err(why.clone()),
+            Seen::Loading => Err(Fault::Loading.to_string()),
             Seen::Stranger(other) => Err(format!("another node, {}, answers there", other.short())),
             Seen::NoAddress => {
                 ghosts.push(member.id);

@@ -30,6 +30,7 @@ mod journal;
 mod ok_to_stop;
 mod rebalance;
 mod reshard;
+mod reshard_clients;
 mod reshard_conflicts;
 mod reshard_data;
 mod reshard_faults;
