@@ -271,6 +271,10 @@ impl Lane {
         {
             ends.claiming = Claiming::Together;
         }
+        if ends.replicas() > 0 {
+            // Known before any slot is opened: none is closed without it.
+            ends.target.may_wait().await?;
+        }
         Ok(ends)
     }
 
