@@ -29,6 +29,7 @@ mod info;
 mod journal;
 mod ok_to_stop;
 mod rebalance;
+mod replace_node;
 mod reshard;
 mod reshard_clients;
 mod reshard_conflicts;
