@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::session::{Alone, Intent, Session};
 use super::{CommandResult, Stop};
 use crate::cli::{GlobalArgs, duration};
-use crate::client::ClientError;
+use crate::client::{ClientError, Fault};
 use crate::cluster::node::Addr;
 use crate::cluster::observation::Seen;
 use crate::cluster::topology::Topology;
@@ -158,6 +158,7 @@ async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
             Seen::Silent(_) | Seen::NoAddress if member.standing.handshake > 0 => continue,
             Seen::NoAddress => continue,
             Seen::Silent(why) => Err(why.clone()),
+            Seen::Loading => Err(Fault::Loading.to_string()),
             Seen::Stranger(other) => Err(format!("another node, {}, answers there", other.short())),
         };
         members.push(Member {

@@ -150,6 +150,14 @@ fn a_failure_anywhere_is_exit_code_1() {
     let failed = lines.iter().filter(|line| line["failure"].is_string());
     assert_eq!(failed.count(), 3);
     assert_eq!(lines.last().unwrap()["exit_code"], json!(1));
+    // Whose answer is its end has not failed.
+    call(
+        &nodes,
+        &["--only-replicas", "--allow-dangerous", "SHUTDOWN", "NOSAVE"],
+    )
+    .status(0);
+    nodes[3].restart();
+    nodes.wait_usable();
     nodes[3].stop();
     let answered = Trib::new()
         .args(["call", &nodes[0].addr(), "--command-timeout", "1s", "PING"])

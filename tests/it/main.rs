@@ -31,6 +31,7 @@ mod ok_to_stop;
 mod rebalance;
 mod replace_node;
 mod reshard;
+mod reshard_clients;
 mod reshard_conflicts;
 mod reshard_data;
 mod reshard_faults;

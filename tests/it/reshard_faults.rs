@@ -2,7 +2,7 @@
 //! named.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::cmd;
 
@@ -627,6 +627,7 @@ fn interrupted_twice_and_stopped_for_a_while() {
     let run = go("400", "4").spawn();
     begun(16);
     run.signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
     nodes[3].cmd(&["CLUSTER", "FAILOVER"]);
     until("the failover", Duration::from_secs(20), || {
         match nodes[0].field("role").as_deref() {
@@ -634,6 +635,8 @@ fn interrupted_twice_and_stopped_for_a_while() {
             other => Err(format!("{other:?}")),
         }
     });
+    // Longer than a look holds, so that the next write is preceded by a new one.
+    thread::sleep(Duration::from_secs(6).saturating_sub(stopped.elapsed()));
     run.signal(Signal::SIGCONT);
     let ended = run.wait().status(6);
     assert!(ended.stderr.contains(&nodes[0].addr()), "{}", ended.stderr);
