@@ -41,3 +41,4 @@ mod restore;
 mod secrets;
 mod set_timeout;
 mod support;
+mod walkthrough;
