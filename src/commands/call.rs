@@ -70,6 +70,14 @@ struct Callee {
 
 /// Sends a command to all nodes, and shows what each says to it.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+    let outcome = call_all(global, ui, args).await;
+    if let Err(stop) = &outcome {
+        ui.stopped(stop.code, &stop.error)?;
+    }
+    outcome
+}
+
+async fn call_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let words: Vec<&[u8]> = args.command.iter().map(|word| word.as_bytes()).collect();
     let name = Name::of(&words);
     if name.has_no_reply() {

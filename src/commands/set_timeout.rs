@@ -73,6 +73,14 @@ struct Member {
 
 /// Sets the timeout.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+    let outcome = set_all(global, ui, args).await;
+    if let Err(stop) = &outcome {
+        ui.stopped(stop.code, &stop.error)?;
+    }
+    outcome
+}
+
+async fn set_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let intent = match args.dry_run {
         true => Intent::Read,
         false => Intent::Change("set-timeout"),
@@ -136,12 +144,10 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         members.len(),
         failures.join("\n")
     );
-    let stop = match set {
+    Err(match set {
         0 => Stop::refused(error),
         _ => Stop::partial(error),
-    };
-    ui.stopped(stop.code, &stop.error)?;
-    Err(stop)
+    })
 }
 
 /// All members, in the order in which people read them, ghosts left out.

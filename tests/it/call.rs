@@ -47,6 +47,8 @@ fn matrix_every_node_answers_and_roles_can_be_chosen() {
             &["CLUSTER", "RESET", "HARD"],
             &["debug", "sleep", "0"],
         ] {
+            let refused = call(&nodes, &[&["-o", "json"], line].concat()).status(5);
+            assert_eq!(refused.json_lines()[0]["exit_code"], json!(5));
             call(&nodes, line)
                 .status(5)
                 .stderr_has("--allow-dangerous")
