@@ -18,7 +18,7 @@ use super::session::{Alone, Credentials, Intent, Session};
 use super::signals::Signals;
 use super::succession::Succession;
 use super::zones::ZoneArgs;
-use super::{CommandResult, Stop, node_words};
+use super::{CommandResult, Stop, completions, node_words};
 use crate::agreement::{Goal, Heard, Watch};
 use crate::cli::{GlobalArgs, duration};
 use crate::cluster::naming::NoSuchNode;
@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(value_name = "NODE")]
     node: String,
     /// The node that goes, by id, the beginning of one, or address.
-    #[arg(value_name = "OLD-ID")]
+    #[arg(value_name = "OLD-ID", add = completions::node())]
     old: String,
     /// The node that comes, empty and in no cluster.
     #[arg(value_name = "NEW")]

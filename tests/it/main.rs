@@ -28,6 +28,7 @@ mod import;
 mod info;
 mod journal;
 mod ok_to_stop;
+mod partitioned;
 mod rebalance;
 mod replace_node;
 mod reshard;

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use redis::{ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, Value};
 use tempfile::TempDir;
 
+use super::network::Network;
 use super::ports::{self, BUS_OFFSET, Reserved};
 use super::tls::Material;
 use super::wait::{PATIENCE, until};
@@ -101,6 +102,8 @@ pub(crate) struct Spec {
     admin: Option<(Option<String>, String)>,
     config_file: bool,
     args: Vec<String>,
+    /// What stands before its command line: the way into a network of its own.
+    enter: Vec<String>,
 }
 
 impl Spec {
@@ -113,6 +116,7 @@ impl Spec {
             admin: None,
             config_file: false,
             args: Vec::new(),
+            enter: Vec::new(),
         }
     }
 
@@ -136,6 +140,12 @@ impl Spec {
     /// The address to listen on, instead of 127.0.0.1: `::1`, or another of 127.0.0.0/8 to look like another host.
     pub(crate) fn bind(mut self, host: &str) -> Self {
         self.host = host.to_owned();
+        self
+    }
+
+    /// In that network, where only those who are in it reach its port.
+    pub(crate) fn inside(mut self, network: &Network) -> Self {
+        self.enter = network.enter();
         self
     }
 
@@ -285,7 +295,9 @@ impl Server {
             .to_socket_addrs()?
             .next()
             .unwrap();
-        TcpStream::connect_timeout(&addr, LIMIT)?;
+        if self.spec.enter.is_empty() {
+            TcpStream::connect_timeout(&addr, LIMIT)?;
+        }
         let mut socket = UnixStream::connect(self.socket())?;
         socket.set_read_timeout(Some(LIMIT))?;
         socket.write_all(b"PING\r\n")?;
@@ -464,7 +476,9 @@ fn command(spec: &Spec, port: u16, dir: &Path) -> Command {
     let program = program(&spec.version);
     // Rust would need `unsafe` to set this in the child, so setpriv (util-linux) does, and becomes the server.
     let mut command = if cfg!(target_os = "linux") {
-        let mut command = Command::new("setpriv");
+        let mut words = spec.enter.iter().map(String::as_str).chain(["setpriv"]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);
         command
     } else {
