@@ -17,16 +17,18 @@ use crate::support::server::{Spec, fault_versions};
 use crate::support::wait::until;
 
 /// Two masters behind proxies; three slots with keys go to and fro.
-struct Two {
-    nodes: Nodes,
-    proxies: Vec<Proxy>,
-    before: Contents,
+pub(crate) struct Two {
+    pub(crate) nodes: Nodes,
+    pub(crate) proxies: Vec<Proxy>,
+    pub(crate) before: Contents,
+    /// `keys` or `atomic`.
+    strategy: &'static str,
 }
 
 const SLOTS: &str = "10-12";
 
 impl Two {
-    fn new(spec: &Spec) -> Self {
+    pub(crate) fn new(spec: &Spec, strategy: &'static str) -> Self {
         let (nodes, proxies) = Nodes::behind_proxies(2, spec);
         nodes.form(2);
         fill(&nodes, &names(10..13, 5));
@@ -36,11 +38,12 @@ impl Two {
             nodes,
             proxies,
             before,
+            strategy,
         }
     }
 
     /// The one that has the slots, and the other one.
-    fn ends(&self) -> (usize, usize) {
+    pub(crate) fn ends(&self) -> (usize, usize) {
         let has = |index: usize| {
             owned(&self.nodes[index])
                 .iter()
@@ -49,12 +52,12 @@ impl Two {
         if has(0) { (0, 1) } else { (1, 0) }
     }
 
-    fn reshard(&self, to: usize) -> Trib {
+    pub(crate) fn reshard(&self, to: usize) -> Trib {
         Trib::new()
             .args(["reshard", &self.proxies[to].addr(), "--yes"])
             .args([
                 "--strategy",
-                "keys",
+                self.strategy,
                 "--slot-ranges",
                 SLOTS,
                 "--to",
@@ -70,7 +73,7 @@ impl Two {
 
     /// What was begun is finished by the obvious command.
     #[track_caller]
-    fn finish(&self, to: usize) {
+    pub(crate) fn finish(&self, to: usize) {
         self.reshard(to).arg("--finish-open").run().status(0);
         assert_closed(&self.nodes);
         assert_same(&self.before, &contents(&self.nodes));
@@ -103,7 +106,7 @@ fn killed_at_each_command(spec: &Spec) {
     thread::scope(|scope| {
         for (command, end, count) in MOMENTS {
             scope.spawn(move || {
-                let two = Two::new(spec);
+                let two = Two::new(spec, "keys");
                 for nth in 1..=count {
                     let (from, to) = two.ends();
                     let proxy = &two.proxies[if end == End::Source { from } else { to }];
@@ -123,7 +126,7 @@ fn killed_at_each_command(spec: &Spec) {
 }
 
 /// The commands that a failed run tells to go on with.
-fn told(said: &str) -> Vec<Vec<String>> {
+pub(crate) fn told(said: &str) -> Vec<Vec<String>> {
     said.lines()
         .map(str::trim)
         .filter(|line| line.starts_with("redis-trib "))
@@ -133,7 +136,7 @@ fn told(said: &str) -> Vec<Vec<String>> {
 
 /// Each of so many slots is in one of the three numbers that the end tells: moved, open, not begun.
 #[track_caller]
-fn assert_all_named(said: &str, total: usize) {
+pub(crate) fn assert_all_named(said: &str, total: usize) {
     let line = said.lines().find(|line| line.contains(" not begun"));
     let numbers: Vec<usize> = line
         .unwrap_or_else(|| panic!("{said}"))
@@ -155,7 +158,7 @@ fn cut_before_and_after_each_command(spec: &Spec) {
     thread::scope(|scope| {
         for (command, end, count) in MOMENTS {
             scope.spawn(move || {
-                let two = Two::new(spec);
+                let two = Two::new(spec, "keys");
                 let cuts: [fn(&str) -> Cut; 2] = [Cut::before, Cut::after];
                 for nth in (1..=count).flat_map(|nth| [(nth, cuts[0]), (nth, cuts[1])]) {
                     let (from, to) = two.ends();
@@ -513,7 +516,7 @@ fn keys_that_expire_grow_and_go() {
 
 #[test]
 fn the_link_between_the_two_breaks() {
-    let two = Two::new(&quick());
+    let two = Two::new(&quick(), "keys");
     for nth in [1, 2, 3, 5, 9] {
         let (_, to) = two.ends();
         // The target has the keys, and the source does not hear of it: they are on both ends, and a set
