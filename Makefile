@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-faults lint bench doc tools servers matrix
+.PHONY: help demo test test-matrix test-faults lint bench deb doc tools servers matrix
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,15 @@ lint: tools ## formatting and clippy, warnings denied (needs rustfmt and clippy)
 bench: tools servers ## measured against redis-cli in the same run
 	$(CARGO) build --release
 	benches/run.sh
+
+deb: tools ## a Debian package with completions and man pages (needs cargo-deb)
+	$(CARGO) build --release
+	mkdir -p target/dist
+	target/release/redis-trib completions bash > target/dist/redis-trib.bash
+	target/release/redis-trib completions zsh > target/dist/_redis-trib
+	target/release/redis-trib completions fish > target/dist/redis-trib.fish
+	target/release/redis-trib man target/dist/man1
+	$(CARGO) deb --no-build
 
 doc: tools ## the documentation, warnings denied
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps

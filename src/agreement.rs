@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -14,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use crate::client::{ClientError, NodeClient};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::parse::{
-    ClusterInfo, EntryPool, EntryState, Info, MasterLink, ParseError, View,
+    ClusterInfo, Entry, EntryPool, EntryState, Info, MasterLink, ParseError, View,
 };
 use crate::cluster::slot::SlotRange;
 use crate::connections::Connections;
@@ -29,6 +30,12 @@ const NUDGE_AGAIN: Duration = Duration::from_secs(1);
 
 /// How many nodes may be missing for that.
 const FEW: usize = 8;
+
+/// How long links may be down after gossip was helped.
+const SETTLES: Duration = Duration::from_millis(400);
+
+/// How late an answer may be before a node counts as silent, at the deadline.
+const IN_TIME: Duration = Duration::from_secs(1);
 
 /// How long a knock at a bus port may take.
 const KNOCK: Duration = Duration::from_secs(2);
@@ -46,6 +53,19 @@ pub struct Goal {
     pub slots: BTreeMap<NodeId, Vec<SlotRange>>,
     /// The master of every replica.
     pub masters: BTreeMap<NodeId, NodeId>,
+    /// Who must have heard of that, besides the replicas themselves.
+    pub heard: Heard,
+}
+
+/// Who must have heard who follows whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// The masters that are followed. A master passes over what a node asks of it as its replica
+    /// (CLUSTER FAILOVER) until it has.
+    ByTheirMasters,
+    /// All. A master that has not heard yet that another has become a replica gives it no vote
+    /// (Redis 6.2, 7.0), and in a large cluster it may take half a node timeout until all have.
+    ByAll,
 }
 
 /// A wait that ran out, in words.
@@ -71,6 +91,8 @@ pub struct Watch {
     pub deadline: Instant,
     /// How long that is from the start, for the error.
     pub within: Duration,
+    /// Whether gossip was helped.
+    pub nudged: Arc<AtomicBool>,
 }
 
 /// What is waited for.
@@ -88,6 +110,8 @@ enum Lack {
     Peers(BTreeSet<NodeId>),
     /// It has not heard yet which slots these own.
     Claims(BTreeSet<NodeId>),
+    /// It has not heard yet whom these follow.
+    Followers(BTreeSet<NodeId>),
     /// Something else, in words that follow the node's name.
     Other(String),
     /// It does not say; the whole of what is to be told about it.
@@ -114,7 +138,22 @@ impl Watch {
     /// its own.
     pub async fn agree(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
         let behind = self.until(Until::Agreed(Arc::clone(goal))).await;
-        self.result("the nodes have joined, but don't agree", behind)
+        self.result("not all nodes agree", behind)
+    }
+
+    /// The same, and until all links are up again, so that whoever needs votes next gets them: a node
+    /// that is told to meet one that it knows already calls anew, and that one hangs up the link
+    /// that it had, which comes back with the next round of pings (100 ms; Redis 6.2 to 8.6).
+    pub async fn agree_and_settle(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
+        self.agree(goal).await?;
+        if self.nudged.swap(false, Ordering::Relaxed) {
+            sleep(SETTLES).await;
+        }
+        self.join().await?;
+        if self.nudged.load(Ordering::Relaxed) {
+            sleep(SETTLES).await;
+        }
+        Ok(())
     }
 
     /// Until every node serves, and every replica has a copy.
@@ -135,14 +174,22 @@ impl Watch {
             let parties = Arc::clone(&self.parties);
             let absent = Arc::clone(&self.absent);
             let until = until.clone();
+            let nudged = Arc::clone(&self.nudged);
             polling.spawn(async move {
                 let mut nudge_at = Instant::now() + until.gossip_time();
+                let mut last = None;
                 loop {
+                    let began = Instant::now();
                     let look = until.look(&party, &connections, &parties);
                     let lack = match timeout_at(deadline, look).await {
                         Ok(lack) => lack?,
-                        // A stopped server would hold us for as long as a command may take.
-                        Err(_) => return Some((party.id, Lack::Silent(mute(&party)))),
+                        // A stopped server would hold us for as long as a command may take; one
+                        // that had no time to answer lacks what it lacked before.
+                        Err(_) => {
+                            let lack = last.filter(|_| began.elapsed() < IN_TIME);
+                            let silent = || Lack::Silent(mute(&party));
+                            return Some((party.id, lack.unwrap_or_else(silent)));
+                        }
                     };
                     let now = Instant::now();
                     if now + pause >= deadline {
@@ -152,8 +199,10 @@ impl Watch {
                         nudge_at = now + NUDGE_AGAIN;
                         let nudge = nudge(&connections, &parties, &absent, &party, &lack);
                         // It would only be faster.
-                        let _ = timeout_at(deadline, nudge).await;
+                        let sent = timeout_at(deadline, nudge).await;
+                        nudged.fetch_or(sent != Ok(0), Ordering::Relaxed);
                     }
+                    last = Some(lack);
                     sleep(pause).await;
                 }
             });
@@ -193,6 +242,11 @@ impl Watch {
                 "{} does not see the right slots at {}",
                 self.name(*id),
                 self.names(owners)
+            ),
+            Lack::Followers(replicas) => format!(
+                "{} has not heard yet whom these follow: {}",
+                self.name(*id),
+                self.names(replicas)
             ),
             Lack::Silent(why) => why.clone(),
         });
@@ -286,7 +340,7 @@ impl Watch {
                 }
                 Lack::Peers(peers) => pairs.extend(peers.into_iter().map(|peer| (id, peer))),
                 // It knew too few nodes: which?
-                Lack::Claims(_) | Lack::Other(_) => {
+                Lack::Claims(_) | Lack::Followers(_) | Lack::Other(_) => {
                     let Some(party) = self.parties.get(&id).cloned() else {
                         continue;
                     };
@@ -360,18 +414,19 @@ async fn nudge(
     absent: &BTreeSet<NodeId>,
     party: &Party,
     lack: &Lack,
-) {
+) -> usize {
     let meetings: Vec<(&Party, &Party)> = match lack {
         Lack::Peers(peers) if peers.len() <= FEW => {
             let peers = peers.iter().filter_map(|id| parties.get(id));
             peers.map(|peer| (party, peer)).collect()
         }
-        Lack::Claims(owners) => {
+        Lack::Claims(owners) | Lack::Followers(owners) => {
             let owners = owners.iter().filter_map(|id| parties.get(id));
             owners.map(|owner| (owner, party)).collect()
         }
-        Lack::Peers(_) | Lack::Other(_) | Lack::Silent(_) => return,
+        Lack::Peers(_) | Lack::Other(_) | Lack::Silent(_) => return 0,
     };
+    let sent = meetings.len();
     for (node, with) in meetings {
         let meet = async {
             // As before every MEET: an address may by now be another cluster's.
@@ -389,6 +444,7 @@ async fn nudge(
             tracing::debug!(%error, "not nudged");
         }
     }
+    sent
 }
 
 fn mute(party: &Party) -> String {
@@ -420,6 +476,8 @@ impl Until {
     fn gossip_time(&self) -> Duration {
         match self {
             Self::Joined => Duration::from_millis(300),
+            // A new master tells all at once, and the help costs links.
+            Self::Agreed(goal) if goal.heard == Heard::ByAll => Duration::from_secs(1),
             // It had its time while the nodes joined.
             Self::Agreed(_) | Self::Usable(_) => Duration::ZERO,
         }
@@ -518,12 +576,21 @@ fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<Lack> {
     if !wrong.is_empty() {
         return Some(Lack::Claims(wrong));
     }
-    let myself = view.myself();
-    match goal.masters.get(&id) {
-        Some(master) if myself.role != Some(Role::Replica) || myself.master != Some(*master) => {
-            let master = master.short();
-            Some(Lack::Other(format!("does not follow {master} yet")))
-        }
-        _ => None,
+    let follows = |entry: &Entry, master: NodeId| {
+        entry.role == Some(Role::Replica) && entry.master == Some(master)
+    };
+    // A master ignores what a node asks of it as its replica (CLUSTER FAILOVER) until it knows that.
+    let replicas = goal.masters.iter().filter(|(_, master)| **master == id);
+    let unheard: BTreeSet<NodeId> = replicas
+        .map(|(replica, _)| *replica)
+        .filter(|replica| view.entry(*replica).is_none_or(|entry| !follows(entry, id)))
+        .collect();
+    if !unheard.is_empty() {
+        return Some(Lack::Followers(unheard));
     }
+    let master = *goal.masters.get(&id)?;
+    (!follows(view.myself(), master)).then(|| {
+        let master = master.short();
+        Lack::Other(format!("does not follow {master} yet"))
+    })
 }

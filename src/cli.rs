@@ -11,8 +11,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use crate::client::Verify;
 use crate::commands::journal;
 use crate::commands::{
-    CommandResult, add_node, apply, call, check, completions, create, info, man, rebalance,
-    reshard, set_timeout,
+    CommandResult, add_node, apply, backup, call, check, completions, create, del_node, failover,
+    import, info, man, ok_to_stop, rebalance, reshard, restore, set_timeout,
 };
 use crate::compat::Manner;
 use crate::journal::Journal;
@@ -66,8 +66,20 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Carry out a saved plan, or the rest of one that was cut off.
     Apply(apply::Args),
+    /// Save the data of every master to a directory, or check such a directory.
+    Backup(backup::Args),
+    /// Write the keys of a backup into a cluster.
+    Restore(restore::Args),
+    /// Copy or move the keys of a standalone server into a cluster.
+    Import(import::Args),
     /// Add nodes to a cluster, as masters or as replicas.
     AddNode(add_node::Args),
+    /// Remove nodes from a cluster: replicas, masters, dead ones, ghosts.
+    DelNode(del_node::Args),
+    /// Judge whether nodes can be stopped now, for rolling restarts.
+    OkToStop(ok_to_stop::Args),
+    /// Let a replica take over from its master.
+    Failover(failover::Args),
     /// Send one command to all nodes.
     Call(call::Args),
     /// Set cluster-node-timeout on all nodes.
@@ -110,7 +122,13 @@ impl Cli {
             Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
             Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
+            Command::Failover(args) => failover::run(&self.global, ui, args).await,
+            Command::Backup(args) => backup::run(&self.global, ui, args).await,
+            Command::Restore(args) => restore::run(&self.global, ui, args).await,
+            Command::Import(args) => import::run(&self.global, ui, args).await,
             Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
+            Command::DelNode(args) => del_node::run(&self.global, ui, args).await,
+            Command::OkToStop(args) => ok_to_stop::run(&self.global, ui, args).await,
             Command::Call(args) => call::run(&self.global, ui, args).await,
             Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
             Command::Completions(args) => completions::run(ui, args),

@@ -83,7 +83,10 @@ pub enum Wrong {
     #[error("--cluster stands there twice: one command at a time")]
     Twice,
     /// `--cluster-something` that nobody knows.
-    #[error("{0} is no option of redis-cli --cluster: --cluster help lists them")]
+    #[error(
+        "{0} is no option of redis-cli --cluster: --cluster help lists them (values are words of \
+         their own)"
+    )]
     Option(String),
     /// An option at the end that wants a value.
     #[error("{0} needs a value")]
@@ -254,7 +257,9 @@ fn redis_cli(program: OsString, words: &[OsString], consent: Consent) -> Result<
             Some(meaning) => gathered.take(command, meaning, &mut left)?,
             None => match word.to_str() {
                 Some(text) if text.starts_with("--cluster-") => {
-                    return Err(Wrong::Option(text.to_string()));
+                    // What stands behind `=` may be a password.
+                    let name = text.split('=').next().unwrap_or_default();
+                    return Err(Wrong::Option(name.to_string()));
                 }
                 _ => gathered.rest.push(word.clone()),
             },
@@ -272,12 +277,13 @@ fn redis_cli(program: OsString, words: &[OsString], consent: Consent) -> Result<
     }
     ours.append(&mut gathered.options);
     ours.extend(command.unasked(consent).iter().map(OsString::from));
-    if command == Command::Import && !gathered.copy {
-        ours.push("--move".into());
+    if command == Command::Import {
+        ours.extend(import(gathered.copy, &ours));
     }
     if let Some(node) = gathered.missing_node(command) {
         gathered.rest.insert(0, node);
     }
+    ours.extend(named_to_leave(command, &gathered.rest));
     ours.extend(in_our_words(command, gathered.rest)?);
     Ok(Reading::Line {
         words: ours,
@@ -298,7 +304,7 @@ fn command_of(words: &[OsString]) -> Result<Option<Command>, Wrong> {
             command = Some(match Command::of(named) {
                 Some(command) => Some(command),
                 None if named.eq_ignore_ascii_case("help") => None,
-                None => return Err(Wrong::Command(named.to_string_lossy().into_owned())),
+                None => return Err(Wrong::Command(shown(&named.to_string_lossy()))),
             });
         } else if let Some(meaning) = word.to_str().and_then(options::meaning)
             && meaning.takes_value()
@@ -476,16 +482,46 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<Reading, Wrong
     }
     ours.extend(command.unasked(Consent::Open).iter().map(OsString::from));
     match command {
-        Command::Import if !copy => ours.push("--move".into()),
+        Command::Import => {
+            let said: Vec<OsString> = ours.iter().chain(&rest).cloned().collect();
+            ours.extend(import(copy, &said));
+        }
         // It shut the node down, where redis-cli resets it.
         Command::DelNode => ours.push("--shutdown".into()),
         _ => {}
     }
+    ours.extend(named_to_leave(command, &rest));
     ours.extend(in_our_words(command, rest)?);
     Ok(Reading::Line {
         words: ours,
         manner,
     })
+}
+
+/// The peers' import deletes what it has copied, and stops at a key that is there already.
+fn import(copy: bool, said: &[OsString]) -> Vec<OsString> {
+    let mut options = Vec::new();
+    if !copy {
+        options.push("--move".into());
+    }
+    if !said.iter().any(|word| word == "--replace") {
+        options.push("--on-conflict=abort".into());
+    }
+    options
+}
+
+/// The peers take out a replica that is its master's last one without a word. (Not even that flag
+/// takes out the last copy that is alive.)
+fn named_to_leave(command: Command, words: &[OsString]) -> Vec<OsString> {
+    let node = |word: &&OsString| !word.to_string_lossy().starts_with('-');
+    match (command, words) {
+        (Command::DelNode, [_, ids @ ..]) => ids
+            .iter()
+            .take_while(node)
+            .flat_map(|id| ["--leave-unprotected".into(), id.clone()])
+            .collect(),
+        _ => Vec::new(),
+    }
 }
 
 /// Addresses and times among the words that are no options of the peers.
@@ -508,6 +544,14 @@ fn in_our_words(command: Command, words: Vec<OsString>) -> Result<Vec<OsString>,
             _ => Ok(word),
         })
         .collect()
+}
+
+/// A word that is wrong where it stands; an address may hold a password.
+fn shown(word: &str) -> String {
+    match word.rsplit_once('@') {
+        Some((_, host)) => format!("***@{host}"),
+        None => word.to_string(),
+    }
 }
 
 /// The peers take `host:port@bus`, as CLUSTER NODES writes it, and IPv6 without brackets.

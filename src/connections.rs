@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use crate::client::{ClientError, Connector, Login, NodeClient, Transport};
+use crate::client::{ClientError, Connector, Login, NodeClient, Snapshot, Transport};
 use crate::cluster::node::Addr;
 use crate::seed::AddressMapping;
 
@@ -97,6 +97,26 @@ impl Connections {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .remove(addr);
+    }
+
+    /// A connection of the caller's own for a value of any size.
+    pub async fn for_one_value(&self, target: &Target) -> Result<NodeClient, ClientError> {
+        let Access { login, transport } = &*target.access;
+        self.connector
+            .connect_for_one_value(&target.addr, login, transport)
+            .await
+    }
+
+    /// Asks a node for all of its data; see [`Connector::snapshot`].
+    pub async fn snapshot(
+        &self,
+        target: &Target,
+        silence: Duration,
+    ) -> Result<Snapshot, ClientError> {
+        let Access { login, transport } = &*target.access;
+        self.connector
+            .snapshot(&target.addr, login, transport, silence)
+            .await
     }
 
     async fn dial(&self, target: &Target) -> Result<NodeClient, ClientError> {

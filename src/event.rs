@@ -21,6 +21,8 @@ pub enum Event {
         /// Nodes that must be.
         total: usize,
     },
+    /// Work whose parts are too small to be told one by one.
+    Amount(Amount),
     /// A master was given its slots.
     SlotsAdded {
         /// The master.
@@ -35,6 +37,11 @@ pub enum Event {
         /// Its master.
         master: NodeId,
     },
+    /// A node has left.
+    Left {
+        /// The node, by the id that it had.
+        node: NodeId,
+    },
     /// Something happened in a lane.
     Lane {
         /// Between whom.
@@ -42,6 +49,28 @@ pub enum Event {
         /// What.
         event: LaneEvent,
     },
+}
+
+/// How far some work is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Amount {
+    /// What for.
+    pub phase: Phase,
+    /// What is counted.
+    pub unit: Unit,
+    /// How much is done.
+    pub done: u64,
+    /// How much there is, where that is known.
+    pub total: Option<u64>,
+}
+
+/// What an amount is an amount of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unit {
+    /// Keys.
+    Keys,
+    /// Bytes.
+    Bytes,
 }
 
 /// A pair of nodes between which slots move.
@@ -128,8 +157,18 @@ pub enum Phase {
     Join,
     /// Replicas are told their masters.
     Replicate,
+    /// A replica takes over from its master.
+    TakeOver,
     /// Slots move from node to node.
     Move,
+    /// Nodes are forgotten by the others, and forget them.
+    Leave,
+    /// Nodes send all of their data, which are kept.
+    Fetch,
+    /// Files are read and held against what they should be.
+    Verify,
+    /// Keys come from elsewhere.
+    Copy,
     /// Until all nodes agree about slots and roles.
     Agree,
     /// Until every node says `cluster_state:ok` and every replica has its copy.
@@ -147,7 +186,12 @@ impl Phase {
             Self::Meet => "meet",
             Self::Join => "join",
             Self::Replicate => "replicate",
+            Self::TakeOver => "take-over",
             Self::Move => "move",
+            Self::Leave => "leave",
+            Self::Fetch => "fetch",
+            Self::Verify => "verify",
+            Self::Copy => "copy",
             Self::Agree => "agree",
             Self::Usable => "usable",
         }

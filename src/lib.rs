@@ -5,11 +5,13 @@
 //! ```text
 //! main → cli → commands → {ui, execute, migrate, agreement, discover, resolve}
 //!      → {connections → client → journal, event, resp, seed} → plan → cluster
+//! commands → {backup, transfer} → {connections → client, event, rdb} → cluster
 //! ```
 //!
-//! [`compat`] (old command lines as ours), [`cluster`] and [`plan`] are pure; [`client`] is the only folder that names the `redis` crate.
+//! [`compat`] (old command lines as ours), [`cluster`], [`plan`] and [`rdb`] are pure; [`client`] is the only folder that names the `redis` crate.
 
 pub mod agreement;
+pub mod backup;
 pub mod cli;
 pub mod client;
 pub mod cluster;
@@ -23,7 +25,9 @@ pub mod exit_code;
 pub mod journal;
 pub mod migrate;
 pub mod plan;
+pub mod rdb;
 pub mod resolve;
 pub mod resp;
 pub mod seed;
+pub mod transfer;
 pub mod ui;

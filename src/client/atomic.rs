@@ -96,12 +96,14 @@ impl NodeClient {
         slots: &SlotSet,
         to: NodeId,
     ) -> Result<Vec<SlotJob>, ClientError> {
-        let mut start = Command::named(MIGRATESLOTS).arg("SLOTSRANGE");
+        let mut start = Command::named(MIGRATESLOTS).word("SLOTSRANGE");
         for range in slots.ranges() {
-            start = start.arg(range.start().number()).arg(range.end().number());
+            start = start
+                .word(range.start().number())
+                .word(range.end().number());
         }
         let commands = vec![
-            start.arg("NODE").arg(to.to_string()),
+            start.word("NODE").word(to),
             Command::named(GETSLOTMIGRATIONS),
         ];
         let replies = self.pipeline(Deadline::Change, commands).await;
@@ -155,11 +157,11 @@ impl NodeClient {
     /// CLUSTER MIGRATION IMPORT at the target (Redis ≥ 8.4): the job's name. The slots have one
     /// owner, all of them. Keys of them that the target has already are dropped without a word.
     pub async fn cluster_migration_import(&self, slots: &SlotSet) -> Result<String, ClientError> {
-        let mut command = Command::named(MIGRATION).arg("IMPORT");
+        let mut command = Command::named(MIGRATION).word("IMPORT");
         for range in slots.ranges() {
             command = command
-                .arg(range.start().number())
-                .arg(range.end().number());
+                .word(range.start().number())
+                .word(range.end().number());
         }
         self.query(Deadline::Change, command, Reply::text).await
     }
@@ -173,7 +175,7 @@ impl NodeClient {
     /// CLUSTER MIGRATION CANCEL at the target (Redis ≥ 8.4; a cancel at the source only makes the
     /// target try again): how many jobs that ended.
     pub async fn cluster_migration_cancel(&self, id: &str) -> Result<u64, ClientError> {
-        let command = Command::named(MIGRATION).arg("CANCEL").arg("ID").arg(id);
+        let command = Command::named(MIGRATION).word("CANCEL").word("ID").word(id);
         self.query(Deadline::Change, command, Reply::count).await
     }
 

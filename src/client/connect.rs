@@ -16,11 +16,12 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
+use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
 use super::error::{ClientError, Fault};
 use super::reply::clean_message;
-use super::stream::{REPLY_LIMIT, Watched, Wire};
+use super::stream::{REPLY_LIMIT, VALUE_LIMIT, Watched, Wire};
 use super::tls::{TlsClient, TlsFault};
 use super::{Command, Deadline, NodeClient, Over};
 use crate::cluster::node::Addr;
@@ -46,7 +47,7 @@ impl Login {
     }
 
     /// AUTH; `None` where there is nothing to say.
-    fn command(&self) -> Option<Command> {
+    pub(super) fn command(&self) -> Option<Command> {
         let user = self.user.as_deref().filter(|user| *user != DEFAULT_USER);
         let password = self.password.as_ref().map(ExposeSecret::expose_secret);
         let mut auth = redis::cmd("AUTH");
@@ -106,6 +107,21 @@ pub struct Connector {
     pub journal: Option<Arc<Journal>>,
 }
 
+/// A stream to a node.
+pub(super) enum Dialled {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Dialled {
+    fn tcp(&self) -> &TcpStream {
+        match self {
+            Self::Plain(tcp) => tcp,
+            Self::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
 impl Connector {
     /// Connects and logs in. All the addresses of a name are tried in turn, each with its share of
     /// the time.
@@ -120,6 +136,18 @@ impl Connector {
             .map_err(|fault| fault.at(addr))
     }
 
+    /// The same for values of any size that a server takes, one at a time.
+    pub async fn connect_for_one_value(
+        &self,
+        addr: &Addr,
+        login: &Login,
+        transport: &Transport,
+    ) -> Result<NodeClient, ClientError> {
+        self.open(addr, transport, Wire::new(VALUE_LIMIT), login)
+            .await
+            .map_err(|fault| fault.at(addr))
+    }
+
     pub(super) async fn open(
         &self,
         addr: &Addr,
@@ -128,32 +156,42 @@ impl Connector {
         login: &Login,
     ) -> Result<NodeClient, Fault> {
         let started = Instant::now();
-        // A time beyond all clocks is as good as a day.
-        let deadline = started
-            .checked_add(self.connect_timeout)
-            .unwrap_or(started + Duration::from_secs(24 * 60 * 60));
-        let tcp = self.dial(addr, deadline).await?;
-        let remote = tcp.peer_addr().ok();
-        let mut client = match transport {
-            Transport::Plain => self.speak(addr, tcp, Over::Tcp, wire).await?,
-            Transport::Tls(tls) => {
-                let handshake = tls.connector().connect(tls.server_name(addr.host())?, tcp);
-                let stream = match timeout_at(deadline, handshake).await {
-                    Ok(Ok(stream)) => stream,
-                    Ok(Err(error)) => {
-                        return Err(TlsFault::of_io(&error)
-                            .unwrap_or(TlsFault::ClosedInHandshake)
-                            .into());
-                    }
-                    Err(_) => return Err(TlsFault::NoAnswer(self.connect_timeout).into()),
-                };
-                self.speak(addr, stream, Over::Tls, wire).await?
-            }
+        let dialled = self.stream(addr, transport).await?;
+        let remote = dialled.tcp().peer_addr().ok();
+        let mut client = match dialled {
+            Dialled::Plain(tcp) => self.speak(addr, tcp, Over::Tcp, wire).await?,
+            Dialled::Tls(stream) => self.speak(addr, stream, Over::Tls, wire).await?,
         };
         debug!(node = %addr, took = ?started.elapsed(), "connected");
         client.remote = remote.map(|remote| remote.ip().to_canonical());
         client.login = self.introduce(&client, login).await?;
         Ok(client)
+    }
+
+    /// A stream on which nobody has said anything yet.
+    pub(super) async fn stream(
+        &self,
+        addr: &Addr,
+        transport: &Transport,
+    ) -> Result<Dialled, Fault> {
+        let now = Instant::now();
+        // A time beyond all clocks is as good as a day.
+        let deadline = now
+            .checked_add(self.connect_timeout)
+            .unwrap_or(now + Duration::from_secs(24 * 60 * 60));
+        let tcp = self.dial(addr, deadline).await?;
+        let Transport::Tls(tls) = transport else {
+            return Ok(Dialled::Plain(tcp));
+        };
+        let handshake = tls.connector().connect(tls.server_name(addr.host())?, tcp);
+        match timeout_at(deadline, handshake).await {
+            Ok(Ok(stream)) => Ok(Dialled::Tls(Box::new(stream))),
+            Ok(Err(error)) => {
+                let fault = TlsFault::of_io(&error);
+                Err(fault.unwrap_or(TlsFault::ClosedInHandshake).into())
+            }
+            Err(_) => Err(TlsFault::NoAnswer(self.connect_timeout).into()),
+        }
     }
 
     async fn dial(&self, addr: &Addr, deadline: Instant) -> Result<TcpStream, Fault> {
@@ -267,7 +305,7 @@ fn named(reply: Result<(), Fault>) -> Result<(), Fault> {
 
 impl Login {
     /// What the answer to AUTH means.
-    fn outcome(&self, answer: Result<(), Fault>) -> Result<LoginOutcome, Fault> {
+    pub(super) fn outcome(&self, answer: Result<(), Fault>) -> Result<LoginOutcome, Fault> {
         let fault = match answer {
             Ok(()) => return Ok(LoginOutcome::Accepted),
             Err(fault) => fault,

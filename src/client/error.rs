@@ -137,6 +137,26 @@ pub enum Fault {
         /// The most that is read, in bytes.
         limit: u64,
     },
+    /// A stream of data that came to a halt.
+    #[error(
+        "sent nothing for {} after {received} bytes of its data: it is stopped, or the network is cut \
+         (--stall-timeout waits longer)",
+        humantime::format_duration(*.after)
+    )]
+    Stalled {
+        /// How long nothing came.
+        after: Duration,
+        /// How much had come before.
+        received: u64,
+    },
+    /// A stream of data that ended before its end.
+    #[error(
+        "the connection broke after {received} bytes of its data: did the server or its fork die?"
+    )]
+    CutOff {
+        /// How much had come.
+        received: u64,
+    },
     /// An error of the server that has no fault of its own.
     #[error("{command} was refused: {code} {message}")]
     Server {
@@ -199,6 +219,9 @@ impl Fault {
             | Self::Loading
             | Self::ClusterDisabled
             | Self::Journal(_)
+            // They only read.
+            | Self::Stalled { .. }
+            | Self::CutOff { .. }
             | Self::Server { .. } => false,
         }
     }
@@ -241,6 +264,8 @@ impl Fault {
             | Self::Timeout { .. }
             | Self::Closed { .. }
             | Self::Server { .. }
+            | Self::Stalled { .. }
+            | Self::CutOff { .. }
             | Self::Loading
             | Self::Tls(TlsFault::NoAnswer(_) | TlsFault::ClosedInHandshake) => true,
             Self::Tls(_)

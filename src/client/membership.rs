@@ -9,6 +9,7 @@ use redis::Value;
 use super::error::{ClientError, Fault};
 use super::reply::Reply;
 use super::{Command, Deadline, NodeClient};
+use crate::cluster::node::{Role, Takeover};
 
 /// How much a node forgets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,18 +18,6 @@ pub enum Reset {
     Soft,
     /// Its id and its epoch, too.
     Hard,
-}
-
-/// How a replica takes over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takeover {
-    /// Its master holds writes back until the replica has them all, then the masters vote. No write
-    /// is lost.
-    Planned,
-    /// Without the master; the other masters vote. What the master had not sent yet is lost.
-    Force,
-    /// Without anybody: the replica claims the slots for itself.
-    Takeover,
 }
 
 /// A library of functions, as the server keeps it.
@@ -59,6 +48,15 @@ impl NodeClient {
             .await
     }
 
+    /// SHUTDOWN (every version): the server ends, and writes its data to disk first where it is
+    /// configured to. It answers by closing the connection.
+    pub async fn shutdown(&self) -> Result<(), ClientError> {
+        match self.change(Command::named("SHUTDOWN")).await {
+            Err(error) if matches!(error.fault, Fault::Closed { .. } | Fault::MaybeTls) => Ok(()),
+            other => other,
+        }
+    }
+
     /// FLUSHALL (every version): deletes the keys of all databases.
     pub async fn flushall(&self) -> Result<(), ClientError> {
         let command = Command::named("FLUSHALL");
@@ -74,6 +72,23 @@ impl NodeClient {
             Takeover::Planned => command,
             Takeover::Force => command.word("FORCE"),
             Takeover::Takeover => command.word("TAKEOVER"),
+        })
+        .await
+    }
+
+    /// ROLE (Redis ≥ 2.8.12): what the node takes itself for; short where CLUSTER NODES is long.
+    pub async fn role(&self) -> Result<Role, ClientError> {
+        let command = Command::named("ROLE");
+        self.query(Deadline::Read, command, |reply| {
+            let malformed = Fault::Malformed { command: "ROLE" };
+            let Value::Array(fields) = reply.value()? else {
+                return Err(malformed);
+            };
+            match fields.first() {
+                Some(Value::BulkString(word)) if word == b"master" => Ok(Role::Master),
+                Some(Value::BulkString(word)) if word == b"slave" => Ok(Role::Replica),
+                _ => Err(malformed),
+            }
         })
         .await
     }

@@ -18,12 +18,14 @@ mod connect;
 mod error;
 mod membership;
 mod noted;
+mod replication;
 mod reply;
 mod slots;
 mod stream;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod transfer;
 mod values;
 
 use std::collections::BTreeMap;
@@ -42,9 +44,11 @@ pub use atomic::{AtomicCommands, JobEnd, Side, SlotJob};
 pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
-pub use membership::{Libraries, Library, Reset, Takeover};
+pub use membership::{Libraries, Library, Reset};
+pub use replication::Snapshot;
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
+pub use transfer::{Asking, Dumped, Expiry, ExpiryQuestion, Manner, RestoreFault, Restoring};
 pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};

@@ -21,11 +21,14 @@ pub(super) enum Told {
     Hidden,
 }
 
-/// Sent with changes, and none themselves: they hold for our connection only, or wait.
-const NO_CHANGES: [&str; 6] = [
+/// Sent with changes, and none themselves: they hold for our connection only, wait, or look.
+const NO_CHANGES: [&str; 9] = [
     "ASKING",
     "AUTH",
     "CLIENT SETNAME",
+    "CLUSTER GETSLOTMIGRATIONS",
+    "EXEC",
+    "MULTI",
     "READONLY",
     "SELECT",
     "WAIT",
@@ -38,6 +41,8 @@ pub(super) struct Noted {
     addr: Addr,
     /// For each command of the pipeline what it is, if it changes anything.
     changes: Vec<Option<Change>>,
+    /// Where EXEC stands; MULTI comes first then, and what is between waits for EXEC.
+    exec: Option<usize>,
 }
 
 impl Noted {
@@ -61,6 +66,7 @@ impl Noted {
                 journal: Arc::clone(journal),
                 addr: addr.clone(),
                 changes,
+                exec: commands.iter().position(|command| command.name == "EXEC"),
             })),
         }
     }
@@ -70,9 +76,14 @@ impl Noted {
         let changes = std::mem::take(&mut self.changes);
         let lines: Vec<(Change, Outcome)> = match answer {
             Ok(replies) => {
-                let told = changes.into_iter().zip(replies);
-                let line = |(change, reply): (Option<Change>, &Reply)| {
-                    let outcome = match reply.refusal() {
+                let told = changes.into_iter().zip(replies).enumerate();
+                let line = |(i, (change, reply)): (usize, (Option<Change>, &Reply))| {
+                    let executed = self.exec.filter(|exec| i < *exec);
+                    let refusal = match executed.and_then(|exec| replies.get(exec)) {
+                        Some(exec) => exec.refusal_of(i.saturating_sub(1)),
+                        None => reply.refusal(),
+                    };
+                    let outcome = match refusal {
                         None => Outcome::Done,
                         Some(fault) => Outcome::Refused(fault.to_string()),
                     };

@@ -31,7 +31,19 @@ impl Reply {
 
     /// Why the server refused the command, if it did.
     pub(super) fn refusal(&self) -> Option<Fault> {
+        self.refusal_in(&self.value)
+    }
+
+    /// The same for one command of a transaction, of which this is EXEC's reply.
+    pub(super) fn refusal_of(&self, nth: usize) -> Option<Fault> {
         match &self.value {
+            Value::Array(values) => self.refusal_in(values.get(nth)?),
+            value => self.refusal_in(value),
+        }
+    }
+
+    fn refusal_in(&self, value: &Value) -> Option<Fault> {
+        match value {
             Value::ServerError(error) => Some(Fault::of_server(
                 self.command,
                 error.code(),
@@ -206,6 +218,32 @@ impl Reply {
             Ok(fields)
         };
         records.into_iter().map(record).collect()
+    }
+
+    /// A cursor, and byte strings.
+    pub(super) fn scanned(self) -> Result<(u64, Vec<Vec<u8>>), Fault> {
+        let command = self.command;
+        let malformed = || Fault::Malformed { command };
+        let Value::Array(parts) = self.value()? else {
+            return Err(malformed());
+        };
+        let [cursor, keys] = <[Value; 2]>::try_from(parts).map_err(|_| malformed())?;
+        let cursor = text_of(cursor).and_then(|text| text.parse().ok());
+        let keys = Self::new(command, keys).byte_strings()?;
+        Ok((cursor.ok_or_else(malformed)?, keys))
+    }
+
+    /// What EXEC answers to one command that counts; `None` where nothing was done.
+    pub(super) fn executed_count(self) -> Result<Option<u64>, Fault> {
+        let command = self.command;
+        match self.value()? {
+            Value::Nil => Ok(None),
+            Value::Array(mut replies) if replies.len() == 1 => {
+                let only = replies.pop().unwrap_or(Value::Nil);
+                Self::new(command, only).count().map(Some)
+            }
+            _ => Err(Fault::Malformed { command }),
+        }
     }
 
     /// An array of texts, each of them cleaned.

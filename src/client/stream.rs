@@ -19,6 +19,10 @@ use super::tls::TlsFault;
 /// take twenty times its size (an array of nulls, 3 bytes each).
 pub(super) const REPLY_LIMIT: u64 = 32 * 1024 * 1024;
 
+/// The same where one value is asked for: as much as a server takes back (`proto-max-bulk-len`,
+/// 512 MiB), and a little.
+pub(super) const VALUE_LIMIT: u64 = 520 * 1024 * 1024;
+
 /// As many bytes of a connection's beginning as are kept, to tell what speaks there.
 const BEGINNING: usize = 512;
 

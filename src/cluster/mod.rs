@@ -10,6 +10,7 @@ pub mod node;
 pub mod observation;
 pub mod parse;
 pub mod slot;
+pub mod stopping;
 pub mod topology;
 
 #[cfg(test)]

@@ -120,6 +120,18 @@ impl Role {
     }
 }
 
+/// How a replica takes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takeover {
+    /// Its master holds writes back until the replica has them all, then the masters vote. No write
+    /// is lost.
+    Planned,
+    /// Without the master; the other masters vote. What the master had not sent yet is lost.
+    Force,
+    /// Without anybody: the replica claims the slots for itself.
+    Takeover,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

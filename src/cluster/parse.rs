@@ -19,7 +19,7 @@ mod info;
 #[cfg(test)]
 mod tests;
 
-pub use info::{ClusterInfo, Info, MasterLink, Product, Version};
+pub use info::{ClusterInfo, Info, MasterLink, OnlineReplica, Product, Version};
 
 /// The largest cluster that is read. Redis recommends at most 1,000 nodes; beyond this number the
 /// text is taken for nonsense.

@@ -90,6 +90,7 @@ fn measure(what: &str, answers: impl Fn(usize) -> bool, view: impl Fn(usize) -> 
                 ok: true,
                 known_nodes: NODES,
                 current_epoch: NODES as u64,
+                votes_asked: 0,
             };
             Seen::Report(Box::new(Report {
                 view,

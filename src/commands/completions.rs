@@ -64,12 +64,21 @@ const BASH: &str = r#"_redis_trib() {
 complete -o bashdefault -o nosort -F _redis_trib redis-trib
 "#;
 
+/// zsh runs a file of `$fpath` when it is wanted for the first time, and expects completions of it.
+const ZSH_AUTOLOADED: &str = r#"if [[ "${funcstack[1]-}" == _redis-trib ]]; then
+    _clap_dynamic_completer_redis_trib "$@"
+fi
+"#;
+
 /// Prints the script.
 pub fn run(ui: &Ui, args: Args) -> CommandResult {
     let mut script = Vec::new();
     match args.shell {
         Shell::Bash => script.extend(BASH.as_bytes()),
-        Shell::Zsh => Zsh.write_registration(VARIABLE, NAME, NAME, NAME, &mut script)?,
+        Shell::Zsh => {
+            Zsh.write_registration(VARIABLE, NAME, NAME, NAME, &mut script)?;
+            script.extend(ZSH_AUTOLOADED.as_bytes());
+        }
         Shell::Fish => Fish.write_registration(VARIABLE, NAME, NAME, NAME, &mut script)?,
     }
     ui.document(&script)?;

@@ -303,6 +303,7 @@ impl Job {
             events: events.clone(),
             deadline: Instant::now() + args.join_timeout,
             within: args.join_timeout,
+            nudged: Arc::default(),
             absent: Arc::default(),
         };
         let execution = Execution {

@@ -142,6 +142,7 @@ impl Joining<'_> {
             events: events.clone(),
             deadline: Instant::now() + self.within,
             within: self.within,
+            nudged: Arc::default(),
         };
         let execution = Execution {
             connections,

@@ -3,21 +3,30 @@
 
 pub mod add_node;
 pub mod apply;
+pub mod backup;
 pub mod call;
 pub mod check;
 pub mod completions;
 pub mod create;
+pub mod del_node;
+pub mod failover;
+pub mod import;
 pub mod info;
 mod joining;
 pub(crate) mod journal;
+mod leaving;
 pub mod man;
 mod moving;
+pub mod ok_to_stop;
 pub mod rebalance;
 mod recruit;
 pub mod reshard;
+pub mod restore;
 mod session;
 pub mod set_timeout;
 mod signals;
+mod succession;
+mod transferring;
 mod zones;
 
 use std::net::Ipv6Addr;

@@ -90,7 +90,7 @@ fn percent(text: &str) -> Result<f64, String> {
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("rebalance")).await?;
-    if args.finish_open {
+    if args.finish_open || moving::may_offer(ui, &args.moving) {
         let finished = moving::finish_open(&session, ui, &args.moving).await?;
         if finished == Finished::OnlyShown {
             return Ok(ExitCode::Done);

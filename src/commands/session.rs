@@ -71,11 +71,16 @@ impl Credentials {
                     password: Some(seed_password.clone()),
                 },
             },
-            transport: match (&self.tls, seed.scheme) {
-                (Some(tls), Scheme::Rediss) => Transport::Tls(tls.clone()),
-                (Some(tls), Scheme::None) if global.tls => Transport::Tls(tls.clone()),
-                _ => Transport::Plain,
-            },
+            transport: self.transport(global, seed),
+        }
+    }
+
+    /// Plain or TLS, whatever the login.
+    pub(super) fn transport(&self, global: &GlobalArgs, seed: &Seed) -> Transport {
+        match (&self.tls, seed.scheme) {
+            (Some(tls), Scheme::Rediss) => Transport::Tls(tls.clone()),
+            (Some(tls), Scheme::None) if global.tls => Transport::Tls(tls.clone()),
+            _ => Transport::Plain,
         }
     }
 }
@@ -220,7 +225,7 @@ async fn login(global: &GlobalArgs, ui: &Ui) -> Result<Login, Stop> {
     let password = if let Some(pass) = &global.pass {
         Some(SecretString::from(pass.clone()))
     } else if let Some(file) = &global.pass_file {
-        Some(password_of(file).map_err(Stop::usage)?)
+        Some(password_of("--pass-file", file).map_err(Stop::usage)?)
     } else if global.askpass {
         Some(ui.password("Password").await.map_err(no_password)?)
     } else {
@@ -245,13 +250,13 @@ fn no_password(error: PromptError) -> Stop {
     }
 }
 
-/// The first line of a file.
-fn password_of(file: &Path) -> anyhow::Result<SecretString> {
+/// The first line of the file that a flag names.
+pub(super) fn password_of(flag: &str, file: &Path) -> anyhow::Result<SecretString> {
     let text = std::fs::read_to_string(file)
-        .with_context(|| format!("--pass-file {}: can't be read", file.display()))?;
+        .with_context(|| format!("{flag} {}: can't be read", file.display()))?;
     match text.lines().next().filter(|line| !line.is_empty()) {
         Some(line) => Ok(SecretString::from(line.to_string())),
-        None => anyhow::bail!("--pass-file {}: its first line is empty", file.display()),
+        None => anyhow::bail!("{flag} {}: its first line is empty", file.display()),
     }
 }
 

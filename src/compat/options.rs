@@ -93,7 +93,7 @@ impl Kind {
         let text = value.to_str().ok_or(Wrong::NotText(option))?;
         let wrong = |needed| Wrong::Number {
             option,
-            value: text.to_string(),
+            value: super::shown(text),
             needed,
         };
         let within = |least: i64, most: i64| {
@@ -240,10 +240,13 @@ pub(super) fn meaning(word: &str) -> Option<Meaning> {
         "--cluster-from-user" => value("--cluster-from-user", "--from-user", IMPORT, Kind::Text),
         "--cluster-from-pass" => value("--cluster-from-pass", "--from-pass", IMPORT, Kind::Text),
         "--cluster-from-askpass" => switch("--from-askpass", IMPORT),
-        // All owners are always looked at; slots move atomically wherever servers can; and fix
-        // names what it would take to give a lost master's slots away.
+        // Without it we choose by what the servers can.
+        "--cluster-use-atomic-slot-migration" => {
+            switch("--strategy=atomic", &[Command::Reshard, Command::Rebalance])
+        }
+        // All owners are always looked at, and fix names what it would take to give a lost master's
+        // slots away.
         "--cluster-search-multiple-owners" => Meaning::Idle,
-        "--cluster-use-atomic-slot-migration" => Meaning::Idle,
         "--cluster-fix-with-unreachable-masters" => Meaning::Idle,
         "--cluster-fix-with-unreachable-primaries" => Meaning::Idle,
 

@@ -115,7 +115,7 @@ fn redis_cli_in_our_words() {
         ),
         (
             "--cluster reshard h:1 --cluster-use-atomic-slot-migration",
-            "reshard h:1",
+            "reshard --strategy=atomic h:1",
         ),
         (
             "--cluster rebalance h:1 --cluster-weight 8f=2 9a=0 --cluster-use-empty-masters \
@@ -136,7 +136,10 @@ fn redis_cli_in_our_words() {
             "--cluster add-node n:1 h:1 --cluster-replica --cluster-primary-id 8f",
             "add-node --replica --master-id 8f --yes n:1 h:1",
         ),
-        ("--cluster del-node h:1 8fab", "del-node --yes h:1 8fab"),
+        (
+            "--cluster del-node h:1 8fab",
+            "del-node --yes --leave-unprotected 8fab h:1 8fab",
+        ),
         (
             "--cluster call h:1 config set maxmemory 1 --cluster-only-masters",
             "call --only-masters --allow-dangerous h:1 config set maxmemory 1",
@@ -155,7 +158,7 @@ fn redis_cli_in_our_words() {
         ),
         (
             "--cluster import h:1 --cluster-from s:2",
-            "import --from s:2 --yes --move h:1",
+            "import --from s:2 --yes --move --on-conflict=abort h:1",
         ),
         (
             "--cluster import h:1 --cluster-from s:2 --cluster-copy --cluster-replace \
@@ -198,7 +201,7 @@ fn who_and_where() {
         ("-h x --cluster check h 7000", "check h 7000"),
         (
             "-h h -p 1 --cluster del-node 8fab",
-            "del-node --yes h:1 8fab",
+            "del-node --yes --leave-unprotected 8fab h:1 8fab",
         ),
         (
             "-h h -p 1 --cluster call get k",
@@ -301,7 +304,10 @@ fn redis_trib_rb_in_our_words() {
             "add-node --slave --master-id 8f n:1 a:1",
             "add-node --replica --yes --master-id 8f n:1 a:1",
         ),
-        ("del-node a:1 8fab", "del-node --yes --shutdown a:1 8fab"),
+        (
+            "del-node a:1 8fab",
+            "del-node --yes --shutdown --leave-unprotected 8fab a:1 8fab",
+        ),
         ("set-timeout a:1 15000", "set-timeout --yes a:1 15000ms"),
         (
             "call a:1 set --timeout 5",
@@ -309,7 +315,7 @@ fn redis_trib_rb_in_our_words() {
         ),
         (
             "import --from s:1 a:1",
-            "import --from s:1 --yes --move a:1",
+            "import --from s:1 --yes --move --on-conflict=abort a:1",
         ),
         (
             "import --from s:1 --copy --replace a:1",

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::conflict::{Comparison, Verdict};
-use super::lane::{Ends, Halt};
+use super::lane::{Ends, Halt, LAG_WITHIN, WINDOW_KEYS};
 use super::pace::Pace;
 use super::throttle::Throttle;
-use super::{End, OnConflict, Options, StopSignal};
+use super::{BYTES_PER_SECOND, End, Lag, OnBigKey, OnConflict, Options, StopSignal, barrier_key};
 use crate::client::{ClientError, Existing, Keep, MigrateFault, Migrated, Migration};
 use crate::cluster::parse::clean;
 use crate::cluster::slot::{Slot, SlotSet};
@@ -16,8 +16,9 @@ use crate::connections::Connections;
 
 /// How many keys are asked for in one go, in all slots of the request together.
 const FETCHED: u64 = 4_096;
-/// How many keys of one slot are asked for at a time.
-const PER_SLOT: usize = 1_024;
+/// How many keys of one slot are asked for at a time: all keys of all windows but those of a single
+/// slot that has more, so that big ones are known before their slot is opened.
+const PER_SLOT: usize = WINDOW_KEYS as usize;
 /// How many keys are weighed in one go: a few milliseconds of the server's time.
 const WEIGHED: usize = 512;
 /// How often keys that stay at the source are tried again.
@@ -40,6 +41,8 @@ pub(super) struct Movers {
     comparison: Option<Comparison>,
     /// Whether a call ended in the middle: keys may be on both ends since.
     broken: bool,
+    /// Bytes that the target was given since all of its replicas were known to have them.
+    unconfirmed: u64,
 }
 
 /// Keys of one slot in one database.
@@ -71,7 +74,13 @@ impl fmt::Display for BigKeys {
             return f.write_str("big keys");
         };
         let mib = *bytes as f64 / f64::from(1 << 20);
-        write!(f, "key {} of slot {slot} weighs {mib:.1} MiB", shown(key))
+        let seconds = bytes.div_ceil(BYTES_PER_SECOND);
+        write!(
+            f,
+            "key {} of slot {slot} weighs {mib:.1} MiB: moving it would hold both servers for up to \
+             {seconds} s",
+            shown(key)
+        )
     }
 }
 
@@ -133,6 +142,7 @@ impl Movers {
             pace,
             comparison: None,
             broken: false,
+            unconfirmed: 0,
         }
     }
 
@@ -237,7 +247,21 @@ impl Movers {
                     self.source
                 )));
             }
-            batches = self.prepare(ends, &left).await?.batches;
+            let prepared = self.prepare(ends, &left).await?;
+            batches = match self.options.on_big_key {
+                OnBigKey::Move => prepared.batches,
+                // A slot that is open already can't be left out any more.
+                OnBigKey::Refuse | OnBigKey::Skip => {
+                    let (prepared, big) = prepared.without_big_keys(self.options.big());
+                    if let Some(big) = big {
+                        return Err(Halt::Key(format!(
+                            "{big}; it was met when its slot was open already, and \
+                             --on-big-key move finishes that"
+                        )));
+                    }
+                    prepared.batches
+                }
+            };
         }
     }
 
@@ -273,6 +297,7 @@ impl Movers {
                             bytes,
                             took,
                         });
+                        self.wait_for_replicas(ends, batch.slot, bytes).await?;
                     }
                 }
                 Err(error) => match MigrateFault::of(&error) {
@@ -296,6 +321,35 @@ impl Movers {
             keys = &keys[count..];
             weights = &weights[count..];
         }
+        Ok(())
+    }
+
+    /// Lets the target's replicas follow within a window, too: what they have not read waits in its
+    /// memory, and beyond client-output-buffer-limit they are cut off, and begin anew.
+    async fn wait_for_replicas(&mut self, ends: &Ends, slot: Slot, more: u64) -> Result<(), Halt> {
+        let Lag::Bytes(most) = self.options.max_replica_lag else {
+            return Ok(());
+        };
+        self.unconfirmed += more;
+        let replicas = ends.replicas();
+        if replicas == 0 || self.unconfirmed < most / 2 {
+            return Ok(());
+        }
+        let slots = [slot].into_iter().collect();
+        let Some(key) = barrier_key(&slots) else {
+            return Ok(());
+        };
+        let target = &ends.target;
+        let confirmed = target.wait_after_write(&key, replicas, LAG_WITHIN).await?;
+        if confirmed < replicas as u64 {
+            return Err(Halt::Changed(format!(
+                "{confirmed} of the {replicas} replicas of {} have followed, within {} s: look at the \
+                 others, and go on when they have caught up (--max-replica-lag)",
+                self.target,
+                LAG_WITHIN.as_secs()
+            )));
+        }
+        self.unconfirmed = 0;
         Ok(())
     }
 

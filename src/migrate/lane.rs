@@ -29,16 +29,20 @@ use super::keys::Movers;
 use super::pace::Pace;
 use super::schedule::{Way, Work};
 use super::throttle::Throttle;
-use super::{End, OnBigKey, Options, Standing, StopSignal};
+use super::{End, Lag, OnBigKey, Options, Standing, StopSignal, barrier_key};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::parse::{ClusterInfo, Direction, Entry, EntryPool, Info, Product, View};
+use crate::cluster::parse::{
+    ClusterInfo, Direction, Entry, EntryPool, Info, OnlineReplica, Product, View,
+};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 use crate::event::{Event, LaneEvent, Pair, Tally};
 
 /// How long replicas of the target may take to have what was moved, before it claims the slots.
 const REPLICAS_WITHIN: Duration = Duration::from_secs(10);
+/// How long replicas that stay behind may take to come closer (`--max-replica-lag`).
+pub(super) const LAG_WITHIN: Duration = Duration::from_secs(60);
 /// A look that is older than this is taken again before anything is written: the tool itself may
 /// have been stopped in between.
 const LOOK_HOLDS: Duration = Duration::from_secs(5);
@@ -47,7 +51,7 @@ const LOOKS: usize = 3;
 /// How often a change that hung on a replica (NOREPLICAS, Valkey ≥ 8) is sent again.
 const TRIES: usize = 3;
 /// How many keys a window holds at most, unless a single slot has more.
-const WINDOW_KEYS: u64 = 8_192;
+pub(super) const WINDOW_KEYS: u64 = 8_192;
 /// How many slots have their keys counted in one go, before they become windows.
 const COUNTED_AHEAD: usize = 256;
 
@@ -67,6 +71,8 @@ pub(super) struct Lane {
     skipped: SlotSet,
     /// Slots that are begun, with when they were.
     begun: BTreeMap<Slot, (Standing, Instant)>,
+    /// Whether anything was sent that changes something.
+    touched: bool,
 }
 
 /// How far a lane came.
@@ -77,6 +83,7 @@ pub(super) struct Report {
     pub(super) open: BTreeMap<Slot, Standing>,
     pub(super) failure: Option<String>,
     pub(super) tally: Tally,
+    pub(super) touched: bool,
 }
 
 /// Why a lane does not go on.
@@ -112,7 +119,9 @@ pub(super) struct Ends {
     /// The same of the target.
     target_databases: Vec<u32>,
     /// Replicas that the target sees online.
-    replicas: usize,
+    replicas_of_target: Vec<OnlineReplica>,
+    /// The same of the source.
+    replicas_of_source: Vec<OnlineReplica>,
     /// Whether the target has a maxmemory.
     limited: bool,
     target_product: Option<Product>,
@@ -126,6 +135,13 @@ enum Claiming {
     Each,
     /// In one transaction, and then it tells every other node.
     Together,
+}
+
+impl Ends {
+    /// How many replicas the target sees online.
+    pub(super) fn replicas(&self) -> usize {
+        self.replicas_of_target.len()
+    }
 }
 
 /// Slots that go together, with how many keys the source has in each.
@@ -154,6 +170,7 @@ impl Lane {
             moved: SlotSet::new(),
             skipped: SlotSet::new(),
             begun: BTreeMap::new(),
+            touched: false,
         }
     }
 
@@ -220,6 +237,7 @@ impl Lane {
             open,
             failure,
             tally: self.tally,
+            touched: self.touched,
         }
     }
 
@@ -237,7 +255,8 @@ impl Lane {
             looked: Instant::now(),
             databases: Vec::new(),
             target_databases: Vec::new(),
-            replicas: 0,
+            replicas_of_target: Vec::new(),
+            replicas_of_source: Vec::new(),
             limited: false,
             target_product: None,
             claiming: Claiming::Each,
@@ -335,7 +354,8 @@ impl Lane {
         ends.source_run = source_info.run_id;
         ends.target_run = target_info.run_id;
         ends.evicted = target_info.evicted_keys;
-        ends.replicas = target_info.online_replicas;
+        ends.replicas_of_source = source_info.online_replicas;
+        ends.replicas_of_target = target_info.online_replicas;
         ends.target_product = target_info.version.map(|version| version.product);
         ends.limited = target_info.maxmemory.is_some_and(|limit| limit > 0);
         ends.looked = Instant::now();
@@ -381,15 +401,13 @@ impl Lane {
                 return Ok(());
             }
             let batches = movers.prepare(ends, &opening).await?;
-            let (batches, big) = batches.without_big_keys(self.options.big_key);
+            let (batches, big) = batches.without_big_keys(self.options.big());
             if let Some(big) = big {
                 match self.options.on_big_key {
                     OnBigKey::Move => {}
                     OnBigKey::Refuse => {
                         self.turn(ends, &closing, &Window::new()).await?;
-                        return Err(Halt::Key(format!(
-                            "{big}: it would hold both servers (--on-big-key skip|move)"
-                        )));
+                        return Err(Halt::Key(format!("{big} (--on-big-key skip|move)")));
                     }
                     OnBigKey::Skip => {
                         for slot in big.slots.iter() {
@@ -412,6 +430,9 @@ impl Lane {
                     opening.len(),
                     needed(coming.saturating_mul(self.sharing)) >> 10
                 )));
+            }
+            if !opening.is_empty() {
+                self.wait_for_replicas(ends).await?;
             }
             self.turn(ends, &closing, &opening).await?;
             closing.clear();
@@ -487,6 +508,7 @@ impl Lane {
                 )));
             }
         }
+        self.touched |= !owned.is_empty();
         let claims: Vec<(Slot, SetSlot)> = closed
             .iter()
             .map(|slot| (*slot, SetSlot::Node(self.target.id)))
@@ -548,7 +570,7 @@ impl Lane {
         owned: &SlotSet,
         closing: &SlotSet,
     ) -> Result<(), Halt> {
-        if ends.replicas == 0 || closing.is_empty() {
+        if ends.replicas() == 0 || closing.is_empty() {
             return Ok(());
         }
         let Some(key) = barrier_key(closing) else {
@@ -556,23 +578,63 @@ impl Lane {
         };
         let confirmed = ends
             .target
-            .wait_after_write(&key, ends.replicas, REPLICAS_WITHIN)
+            .wait_after_write(&key, ends.replicas(), REPLICAS_WITHIN)
             .await?;
-        if confirmed >= ends.replicas as u64 {
+        if confirmed >= ends.replicas() as u64 {
             return Ok(());
         }
         // One may have gone since it was counted.
         self.look(ends, owned, closing).await?;
-        if confirmed >= ends.replicas as u64 {
+        if confirmed >= ends.replicas() as u64 {
             return Ok(());
         }
         Err(Halt::Changed(format!(
             "{confirmed} of the {} replicas of {} have what was moved, after {} s: look at the \
              others, and go on when they have caught up",
-            ends.replicas,
+            ends.replicas(),
             self.target,
             REPLICAS_WITHIN.as_secs()
         )))
+    }
+
+    /// Before more is opened, until no replica of either end stays too far behind. Those of the source
+    /// have the deletions to follow, those of the target the keys; what they have not read yet waits in
+    /// their master's memory, and beyond a limit there they are cut off, and begin anew.
+    async fn wait_for_replicas(&self, ends: &mut Ends) -> Result<(), Halt> {
+        let deadline = Instant::now() + LAG_WITHIN;
+        loop {
+            let lagging = [
+                (&self.source, &ends.replicas_of_source),
+                (&self.target, &ends.replicas_of_target),
+            ]
+            .into_iter()
+            .find_map(|(end, replicas)| {
+                let replica = replicas.iter().find(|replica| self.stays_behind(replica))?;
+                Some((end, replica.clone()))
+            });
+            let Some((end, replica)) = lagging else {
+                return Ok(());
+            };
+            if Instant::now() >= deadline || self.stop.now.is_cancelled() {
+                return Err(Halt::Changed(format!(
+                    "{replica} of {end}, and comes no closer within {} s: look at it, and go on when \
+                     it has caught up (--max-replica-lag)",
+                    LAG_WITHIN.as_secs()
+                )));
+            }
+            // Replicas tell how far they are once a second.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let (source, target) = tokio::try_join!(ends.source.info(), ends.target.info())?;
+            ends.replicas_of_source = Info::parse(&source).online_replicas;
+            ends.replicas_of_target = Info::parse(&target).online_replicas;
+        }
+    }
+
+    fn stays_behind(&self, replica: &OnlineReplica) -> bool {
+        match self.options.max_replica_lag {
+            Lag::Bytes(most) => replica.behind.is_some_and(|behind| behind > most),
+            Lag::Time(longest) => replica.silent.is_some_and(|silent| silent > longest),
+        }
     }
 
     /// How many bytes the target has below its maxmemory; `None` without such a limit. One that is
@@ -758,13 +820,6 @@ fn databases(info: &Info) -> Vec<u32> {
         databases.push(0);
     }
     databases
-}
-
-/// A key of one of these slots, for a write of our own.
-fn barrier_key(slots: &SlotSet) -> Option<Vec<u8>> {
-    (0..u32::MAX)
-        .map(|n| format!("redis-trib:barrier:{n}").into_bytes())
-        .find(|key| slots.contains(Slot::of_key(key)))
 }
 
 /// SETSLOT, again where it hung on a replica.

@@ -6,9 +6,11 @@
 
 pub mod create;
 pub mod file;
+pub mod leave;
 pub mod membership;
 pub mod rebalance;
 pub mod reshard;
+pub mod succession;
 
 mod affinity;
 mod apportion;

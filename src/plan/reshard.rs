@@ -285,7 +285,7 @@ fn once_each(
 
 /// How many of `coming` slots each target takes, beside what it has, so that the totals end as
 /// even as can be; the first ones get what does not come out even.
-fn level(has: &[usize], coming: usize) -> Vec<usize> {
+pub(super) fn level(has: &[usize], coming: usize) -> Vec<usize> {
     let mut takes = vec![0; has.len()];
     for _ in 0..coming {
         let neediest = (0..has.len()).min_by_key(|target| (has[*target] + takes[*target], *target));

@@ -13,16 +13,19 @@ use super::calls::Called;
 use super::condition::Row;
 use super::joining::JoiningView;
 use super::layout::{LayoutView, NodeName};
+use super::leaving::LeavingView;
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
+use super::stopping::StoppingView;
+use super::succession::{Succeeded, SuccessionView};
 use super::timeouts::{TimeoutSet, TimeoutsView};
 use super::verdict::{self, Totals};
 use crate::cluster::health::{Diagnosis, Finding};
-use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::node::{Addr, NodeId, Takeover};
 use crate::cluster::parse::{MasterLink, OpenSlot, Product};
 use crate::cluster::slot::{SlotRange, SlotSet};
 use crate::cluster::topology::Standing;
-use crate::event::{Event, LaneEvent};
+use crate::event::{Event, LaneEvent, Unit};
 use crate::exit_code::ExitCode;
 
 /// A range of slots, both ends included: `[0, 5460]`.
@@ -149,6 +152,28 @@ struct Master {
     replicas: usize,
 }
 
+/// What `ok-to-stop` writes.
+#[derive(Debug, Serialize)]
+struct Stopping {
+    ok: bool,
+    /// The nodes that would be stopped.
+    nodes: Vec<Name>,
+    /// What speaks against it; empty where nothing does.
+    reasons: Vec<Reason>,
+}
+
+/// Why nodes should not be stopped.
+#[derive(Debug, Serialize)]
+struct Reason {
+    /// `slots-unserved`, `no-successor`, `no-majority`, `last-copy`, `slots-open`, `views-differ`,
+    /// `slots-multiple-owners`.
+    code: &'static str,
+    /// A sentence for people.
+    message: String,
+    /// The slots that it is about.
+    slots: Vec<Range>,
+}
+
 /// What `check --local` writes.
 #[derive(Debug, Serialize)]
 struct Alive {
@@ -188,6 +213,21 @@ enum Line {
     },
     /// So many have joined.
     Added { nodes: usize },
+    /// Who is about to take over.
+    Succession {
+        replica: Name,
+        master: Name,
+        slots: Vec<Range>,
+        how: &'static str,
+        bytes_behind: Option<u64>,
+    },
+    /// It has; writes were held for so long at most.
+    FailedOver {
+        replica: Name,
+        master: Name,
+        slots: Vec<Range>,
+        held_ms: u64,
+    },
     /// A part of the work begins.
     Phase { phase: &'static str },
     /// A wait goes on.
@@ -196,10 +236,26 @@ enum Line {
         ready: usize,
         total: usize,
     },
+    /// How far work in many small parts is.
+    Progress {
+        phase: &'static str,
+        /// `keys` or `bytes`.
+        unit: &'static str,
+        done: u64,
+        /// Null where nobody knows.
+        total: Option<u64>,
+    },
     /// A master was given its slots.
     SlotsAdded { node: String, slots: Vec<Range> },
     /// A replica was told its master.
     Replicates { replica: String, master: String },
+    /// Who is about to leave, and which replicas get other masters.
+    Leaving {
+        nodes: Vec<LeavingNode>,
+        replicas: Vec<GivenReplica>,
+    },
+    /// A node has left the cluster.
+    Left { node: String },
     /// Slots begin to move from one node to another.
     LaneStarted {
         from: String,
@@ -286,6 +342,27 @@ struct TargetMemory {
     limit: Option<u64>,
 }
 
+/// A node that leaves.
+#[derive(Debug, Serialize)]
+struct LeavingNode {
+    #[serde(flatten)]
+    node: Name,
+    role: &'static str,
+    /// Slots that it gives away before.
+    slots: usize,
+    /// False where it does not answer: the others forget it.
+    reachable: bool,
+}
+
+/// A replica that gets another master.
+#[derive(Debug, Serialize)]
+struct GivenReplica {
+    #[serde(flatten)]
+    node: Name,
+    /// Id of the master that it will follow.
+    replicates: String,
+}
+
 /// The timeout of a node; null where it does not tell.
 #[derive(Debug, Serialize)]
 struct NodeTimeout {
@@ -347,6 +424,21 @@ pub(super) fn alive(out: &mut impl Write, addr: &Addr) -> io::Result<()> {
     let document = Alive {
         alive: true,
         addr: addr.to_string(),
+    };
+    line(out, &document)
+}
+
+/// `ok-to-stop`.
+pub(super) fn stopping(out: &mut impl Write, view: &StoppingView) -> io::Result<()> {
+    let reasons = view.objections.iter().map(|objection| Reason {
+        code: objection.code,
+        message: plain(&objection.message),
+        slots: ranges(&objection.slots),
+    });
+    let document = Stopping {
+        ok: view.objections.is_empty(),
+        nodes: view.stopping.iter().map(name).collect(),
+        reasons: reasons.collect(),
     };
     line(out, &document)
 }
@@ -436,6 +528,27 @@ pub(super) fn balance(out: &mut impl Write, view: &BalanceView) -> io::Result<()
     )
 }
 
+/// The plan of `del-node`.
+pub(super) fn leaving(out: &mut impl Write, view: &LeavingView) -> io::Result<()> {
+    let nodes = view.leavers.iter().map(|leaver| LeavingNode {
+        node: name(&leaver.node),
+        role: leaver.role.word(),
+        slots: leaver.slots,
+        reachable: leaver.answers,
+    });
+    let replicas = view.given.iter().map(|(replica, to)| GivenReplica {
+        node: name(replica),
+        replicates: to.id.to_string(),
+    });
+    line(
+        out,
+        &Line::Leaving {
+            nodes: nodes.collect(),
+            replicas: replicas.collect(),
+        },
+    )
+}
+
 /// The plan of `add-node`.
 pub(super) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Result<()> {
     let nodes = view.nodes.iter().map(|joining| JoiningNode {
@@ -453,6 +566,37 @@ pub(super) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Result<()
             nodes: nodes.collect(),
             libraries: view.libraries,
             warnings: view.warnings.iter().map(|w| plain(w)).collect(),
+        },
+    )
+}
+
+/// The plan of `failover`.
+pub(super) fn succession(out: &mut impl Write, view: &SuccessionView) -> io::Result<()> {
+    line(
+        out,
+        &Line::Succession {
+            replica: name(&view.replica),
+            master: name(&view.master),
+            slots: ranges(&view.slots),
+            how: match view.how {
+                Takeover::Planned => "planned",
+                Takeover::Force => "force",
+                Takeover::Takeover => "takeover",
+            },
+            bytes_behind: view.behind,
+        },
+    )
+}
+
+/// The replica has taken over.
+pub(super) fn succeeded(out: &mut impl Write, succeeded: &Succeeded) -> io::Result<()> {
+    line(
+        out,
+        &Line::FailedOver {
+            replica: name(&succeeded.replica),
+            master: name(&succeeded.master),
+            slots: ranges(&succeeded.slots),
+            held_ms: millis(succeeded.held),
         },
     )
 }
@@ -569,6 +713,18 @@ pub(super) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
                 LaneEvent::Keys { .. } => return Ok(()),
             }
         }
+        Event::Left { node } => Line::Left {
+            node: node.to_string(),
+        },
+        Event::Amount(amount) => Line::Progress {
+            phase: amount.phase.word(),
+            unit: match amount.unit {
+                Unit::Keys => "keys",
+                Unit::Bytes => "bytes",
+            },
+            done: amount.done,
+            total: amount.total,
+        },
         Event::Replicates { replica, master } => Line::Replicates {
             replica: replica.to_string(),
             master: master.to_string(),
@@ -584,7 +740,7 @@ pub(super) fn done(out: &mut impl Write, code: ExitCode, message: &str) -> io::R
     line(out, &Line::Done { exit_code, message })
 }
 
-fn line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
+pub(super) fn line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, document)?;
     writeln!(out)
 }

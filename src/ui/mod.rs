@@ -7,6 +7,7 @@
 //! A reader that goes away (`redis-trib check … | head -1`) is no error: what it would have read is
 //! dropped, the work goes on, and the exit code is the work's.
 
+mod backup;
 mod calls;
 mod classic;
 mod condition;
@@ -15,6 +16,7 @@ mod joining;
 mod json;
 mod lanes;
 mod layout;
+mod leaving;
 mod moments;
 mod moves;
 mod nagios;
@@ -24,8 +26,11 @@ mod password;
 mod progress;
 mod prometheus;
 mod prompt;
+mod stopping;
+mod succession;
 mod table;
 mod timeouts;
+mod transfer;
 mod verdict;
 
 #[cfg(test)]
@@ -44,14 +49,19 @@ use crate::compat::Manner;
 use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
 
+pub use backup::{BackupView, Fetched, ShardView};
 pub use calls::Called;
 pub use joining::{Before, JoiningNode, JoiningView};
 pub use layout::{LayoutView, NodeName, PlannedShard};
+pub use leaving::{Leaver, LeavingView};
 pub use moments::{text, usage_error, wrong_line};
 pub use moves::{BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
 pub use nagios::Status;
 pub use prompt::{Answer, PromptError};
+pub use stopping::{Objection, StoppingView};
+pub use succession::{Succeeded, SuccessionView};
 pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
+pub use transfer::{FailedKey, FailedKeys, TransferPlan, TransferView};
 
 use moments::Waiting;
 use paint::{Paint, Tone, plain};

@@ -398,7 +398,7 @@ pub(super) fn per_second(count: u64, took: Duration) -> u64 {
     (count as f64 / took.as_secs_f64().max(0.001)) as u64
 }
 
-fn millis(time: Duration) -> String {
+pub(super) fn millis(time: Duration) -> String {
     match time.as_secs_f64() {
         seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1000.0),
         seconds => format!("{seconds:.1} s"),
@@ -414,6 +414,23 @@ impl Ui {
             Format::Table(sheet) => table(out, view, sheet),
             Format::Json => super::json::moves(out, view),
             Format::Classic(_) | Format::Prometheus | Format::Nagios => classic(out, view),
+        })
+    }
+
+    /// A plan that is only a part of what a command does: each pair on one line.
+    pub fn moves_away(&self, view: &MovesView) -> io::Result<()> {
+        let Format::Classic(_) = self.format else {
+            return self.moves(view);
+        };
+        self.progress().plan(view);
+        self.result(|out| {
+            view.moves.iter().try_for_each(|one| {
+                let PlannedMove {
+                    from, to, slots, ..
+                } = one;
+                let count = counted(slots.count() as u64, "slot");
+                writeln!(out, ">>> {count} from {from} to {to}: {slots}")
+            })
         })
     }
 
@@ -444,6 +461,11 @@ impl Ui {
     /// Whether there is somebody to ask: natively, a terminal.
     pub fn can_ask(&self) -> bool {
         self.asked().may_answer()
+    }
+
+    /// Whether a person sits at a terminal, natively: somebody who may be offered things.
+    pub fn is_with_person(&self) -> bool {
+        self.asked() == super::prompt::Asked::Terminal && self.can_ask()
     }
 
     /// Asks for a line.

@@ -6,8 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Asides;
 use super::lanes::{Bars, Moving};
-use super::moves::MovesView;
-use crate::event::{Event, LaneEvent, Pair, Phase};
+use super::moves::{MovesView, per_second};
+use super::paint::{bytes, thousands};
+use crate::event::{Amount, Event, LaneEvent, Pair, Phase, Unit};
 
 /// How progress looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,8 +88,9 @@ impl Progress {
                 self.waiting(ready, total);
             }
             // The plan has said both.
-            Event::SlotsAdded { .. } | Event::Replicates { .. } => {}
+            Event::SlotsAdded { .. } | Event::Replicates { .. } | Event::Left { .. } => {}
             Event::Lane { lane, ref event } => self.lane(lane, event),
+            Event::Amount(amount) => self.amount(amount),
         }
     }
 
@@ -173,6 +175,30 @@ impl Progress {
         }
     }
 
+    /// Work in many small parts.
+    fn amount(&mut self, amount: Amount) {
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|part| part.phase != amount.phase)
+        {
+            self.begin(amount.phase);
+        }
+        let Some(part) = &mut self.current else {
+            return;
+        };
+        let began = part.began.elapsed();
+        let far = || format!("{}: {}", doing(amount.phase), so_far(&amount, began));
+        match (self.look, &part.display) {
+            (_, Display::Spinner(bar)) => bar.set_message(far()),
+            (Look::Dots | Look::Lines, _) if part.said.elapsed() >= LINE_EVERY => {
+                self.asides.write(&format!("{}\n", far()));
+                part.said = Instant::now();
+            }
+            _ => {}
+        }
+    }
+
     fn waiting(&mut self, ready: usize, total: usize) {
         let Some(part) = &mut self.current else {
             return;
@@ -201,6 +227,24 @@ impl Progress {
     }
 }
 
+/// `1 200 of 5 000 keys, 400 a second`.
+fn so_far(amount: &Amount, took: Duration) -> String {
+    let shown = |count| match amount.unit {
+        Unit::Keys => thousands(count),
+        Unit::Bytes => bytes(count),
+    };
+    let of = match amount.total {
+        Some(total) => format!(" of {}", shown(total)),
+        None => String::new(),
+    };
+    let noun = match amount.unit {
+        Unit::Keys => " keys",
+        Unit::Bytes => "",
+    };
+    let speed = shown(per_second(amount.done, took));
+    format!("{}{of}{noun}, {speed} a second", shown(amount.done))
+}
+
 fn spinner(phase: Phase) -> Display {
     let bar = ProgressBar::new_spinner();
     // The template is a constant; one that can't be read leaves indicatif's own.
@@ -217,6 +261,10 @@ fn classic(phase: Phase, asides: Asides) -> Display {
     let say = |text| asides.write(text);
     match phase {
         Phase::AddSlots | Phase::Replicate => Display::Complete,
+        Phase::TakeOver => {
+            say(">>> Sending CLUSTER FAILOVER\n");
+            Display::Complete
+        }
         Phase::Reset => {
             say(">>> Resetting the new nodes\n");
             Display::Complete
@@ -227,6 +275,10 @@ fn classic(phase: Phase, asides: Asides) -> Display {
         }
         Phase::Move => {
             say(">>> Moving slots\n");
+            Display::Complete
+        }
+        Phase::Fetch | Phase::Verify | Phase::Copy => {
+            say(&format!(">>> {}\n", doing(phase)));
             Display::Complete
         }
         Phase::SetEpochs => {
@@ -241,6 +293,10 @@ fn classic(phase: Phase, asides: Asides) -> Display {
         Phase::Join => {
             say("Waiting for the cluster to join");
             Display::OpenLine
+        }
+        Phase::Leave => {
+            say(">>> Sending CLUSTER FORGET messages to the cluster...\n");
+            Display::Complete
         }
         Phase::Agree => {
             say("Waiting for all nodes to agree");
@@ -262,7 +318,12 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Meet => "telling the nodes to meet",
         Phase::Join => "waiting for every node to know every other",
         Phase::Replicate => "telling the replicas their masters",
+        Phase::TakeOver => "the replica takes over",
         Phase::Move => "moving slots",
+        Phase::Leave => "the nodes leave: FORGET on all others, RESET on them",
+        Phase::Fetch => "fetching the masters' data",
+        Phase::Verify => "reading the files of the backup",
+        Phase::Copy => "writing keys into the cluster",
         Phase::Agree => "waiting for all nodes to agree about slots and roles",
         Phase::Usable => "waiting for cluster_state:ok and for every replica's copy",
     }
@@ -277,7 +338,12 @@ fn done(phase: Phase) -> &'static str {
         Phase::Meet => "the nodes were told to meet",
         Phase::Join => "every node knows every other",
         Phase::Replicate => "the replicas know their masters",
+        Phase::TakeOver => "the replica has taken over",
         Phase::Move => "the slots have moved",
+        Phase::Leave => "the nodes have left",
+        Phase::Fetch => "the masters' data are here",
+        Phase::Verify => "the files of the backup were read",
+        Phase::Copy => "the keys are in the cluster",
         Phase::Agree => "all nodes agree about slots and roles",
         Phase::Usable => "every node says cluster_state:ok, every replica has its copy",
     }

@@ -102,6 +102,7 @@ impl Sample {
                 ok: true,
                 known_nodes: 6,
                 current_epoch: 3,
+                votes_asked: 0,
             },
             info,
             saves: Some(true),

@@ -22,12 +22,12 @@ const SCRIPTS_LOOK_FOR: [&str; 9] = [
     "*** No rebalancing needed!",
 ];
 
-fn redis_cli() -> Trib {
+pub(crate) fn redis_cli() -> Trib {
     Trib::new().program("redis-cli")
 }
 
-/// redis-cli waits for the cluster without a word about how long.
-fn has_redis_cli() -> bool {
+/// Whether there is one to compare with.
+pub(crate) fn has_redis_cli() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| Command::new("redis-cli").arg("--version").output().is_ok())
 }
@@ -577,4 +577,35 @@ fn called_as_redis_trib_rb() {
         .status(0)
         .stdout_has("*** No rebalancing needed! All nodes are within the 1.00% threshold.");
     ruby().args(["check", "127.0.0.1:1"]).run().status(1);
+}
+
+/// The walkthrough's reshard: typed, by the old name.
+#[test]
+fn redis_trib_rb_on_a_terminal() {
+    let nodes = Nodes::quick(3);
+    nodes.form(3);
+    let ruby = || Trib::new().called("redis-trib.rb");
+    let (to, from) = (nodes[0].id(), nodes[2].id());
+    let mut terminal = ruby().args(["reshard", &nodes[1].addr()]).terminal();
+    terminal.expect(">>> Performing Cluster Check");
+    terminal.expect("All 16384 slots covered.");
+    terminal
+        .expect("How many slots do you want to move (from 1 to 16384)? ")
+        .send_line("9");
+    terminal
+        .expect("What is the receiving node ID? ")
+        .send_line(&to);
+    terminal.expect("Source node #1").send_line(&from);
+    terminal.expect("Source node #2").send_line("done");
+    terminal.expect("Ready to move 9 slots.");
+    terminal
+        .expect("Do you want to proceed with the proposed reshard plan")
+        .send_line("yes");
+    terminal.finish().status(0);
+    assert_closed(&nodes);
+    assert_eq!(slots(&nodes[0]), 5461 + 9);
+    // Ctrl-C at a prompt: 1, and nothing is changed.
+    let mut terminal = ruby().args(["reshard", &nodes[1].addr()]).terminal();
+    terminal.expect("How many slots").control('c');
+    terminal.finish().status(1);
 }

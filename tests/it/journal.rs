@@ -1,7 +1,10 @@
 //! `--journal`: what was changed, by whom, where; without passwords, values and names of keys.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Command;
+use std::thread;
 
 use serde_json::Value;
 
@@ -50,8 +53,14 @@ fn every_change_is_a_line_and_none_holds_a_secret() {
     assert_closed(&nodes);
     assert_same(&before, &contents(&nodes));
     let all = lines(&path);
-    let count = |name: &str| all.iter().filter(|line| words(line) == name).count();
-    assert_eq!(count("CLUSTER SETSLOT"), 4 * 6, "{all:#?}");
+    let count = |word: &str| {
+        let commands = all.iter().filter_map(|line| line["command"].as_str());
+        commands.filter(|command| command.contains(word)).count()
+    };
+    let states = [(" IMPORTING ", 6), (" MIGRATING ", 6), (" NODE ", 2 * 6)];
+    for (state, times) in states {
+        assert_eq!(count(state), times, "{all:#?}");
+    }
     let migrated = all.iter().filter(|line| words(line) == "MIGRATE");
     let sum: u64 = migrated
         .clone()
@@ -118,16 +127,48 @@ fn without_a_journal_nothing_is_changed() {
         .stderr_has("--journal");
     assert!(owned(&nodes[3]).is_empty());
     // The disk is full: what can't be written down is not done.
-    let ended = go("/dev/full").status(6);
-    assert!(ended.stderr.contains("journal"), "{}", ended.stderr);
-    assert!(ended.stderr.contains("--finish-open"), "{}", ended.stderr);
+    go("/dev/full").status(3).stderr_has("journal");
     assert!(owned(&nodes[3]).is_empty());
     assert!(!nodes[0].nodes_text().contains("->-"));
     reshard(&nodes[0])
         .args(["--slot-ranges", "0-99", "--to", &nodes[3].id(), "--yes"])
-        .arg("--finish-open")
         .run()
         .status(0);
     assert_closed(&nodes);
     assert_eq!(owned(&nodes[3]), [(0, 99)]);
+}
+
+/// A reader that goes away is as good as a disk that fills up.
+#[test]
+fn a_journal_that_breaks_stops_before_the_next_change() {
+    let nodes = walkthrough(&quick());
+    fill(&nodes[..3], &names(0..20, 5));
+    let before = contents(&nodes);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fifo");
+    let made = Command::new("mkfifo").arg(&path).status().unwrap();
+    assert!(made.success());
+    let reader = {
+        let path = path.clone();
+        thread::spawn(move || {
+            let mut lines = BufReader::new(File::open(path).unwrap()).lines();
+            lines.find(|line| line.as_ref().unwrap().contains(" NODE "));
+        })
+    };
+    let go = || {
+        reshard(&nodes[0])
+            .args(["--slot-ranges", "0-19", "--to", &nodes[3].id(), "--yes"])
+            .args(["--max-open-slots", "2", "--finish-open"])
+    };
+    let ended = go()
+        .args(["--journal", &path.display().to_string(), "--rate", "100"])
+        .run()
+        .status(6);
+    reader.join().unwrap();
+    assert!(ended.stderr.contains("journal"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("open: slots"), "{}", ended.stderr);
+    go().run().status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+    assert_eq!(owned(&nodes[3]), [(0, 19)]);
 }

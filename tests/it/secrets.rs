@@ -96,4 +96,25 @@ fn no_password_stands_in_a_usage_error() {
         let finished = Trib::new().args(line).run().status(2);
         finished.stdout_lacks("hunter2").stderr_lacks("hunter2");
     }
+    // The old spellings know one code for all that is wrong.
+    for line in [
+        &["--cluster", "redis://ann:hunter2@h"][..],
+        &["--cluster", "check", "redis://ann:hunter2@h:99999"],
+        &["--cluster", "check", "h", "-p", "redis://ann:hunter2@h"],
+        &["--cluster", "check", "ann:hunter2@h:7000"],
+        &["--cluster", "check", "-a", "hunter2"],
+        &["--cluster", "import", "h:1", "--cluster-from-pass=hunter2"],
+        &[
+            "--cluster",
+            "reshard",
+            "h:1",
+            "--cluster-pipeline",
+            "a:hunter2@h",
+        ],
+        &["-u", "http://ann:hunter2@h", "--cluster", "check", "h:1"],
+        &["-u", "redis://ann:hunter2@h:99999", "--cluster", "check"],
+    ] {
+        let finished = Trib::new().args(line).run().status(1);
+        finished.stdout_lacks("hunter2").stderr_lacks("hunter2");
+    }
 }

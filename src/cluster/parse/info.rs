@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clean;
 use crate::cluster::node::Addr;
@@ -63,14 +64,44 @@ pub struct Info {
     pub evicted_keys: Option<u64>,
     /// The link to its master, of a replica.
     pub master_link: Option<MasterLink>,
+    /// How far it is in the history of writes: a master has written so many bytes of it, a replica
+    /// has carried them out.
+    pub replication_offset: Option<u64>,
     /// Replicas that this node sees in state `online`.
-    pub online_replicas: usize,
+    pub online_replicas: Vec<OnlineReplica>,
     /// Replicas that are still to get their copy from this node, in any other state.
     pub copying_replicas: Vec<Addr>,
     /// Where it stands (Valkey ≥ 8).
     pub availability_zone: Option<Arc<str>>,
     /// Keys of each database that holds any.
     pub keys: Vec<(u32, u64)>,
+}
+
+/// A replica that follows this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OnlineReplica {
+    /// Where the node sees it.
+    pub addr: Addr,
+    /// Bytes of what was written that it has not confirmed (each second it tells).
+    pub behind: Option<u64>,
+    /// Since when it has told nothing, in whole seconds.
+    pub silent: Option<Duration>,
+}
+
+/// `replica 10.0.0.7:6379 is 70 MiB behind, and was last heard of 2 s ago`.
+impl fmt::Display for OnlineReplica {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "replica {} is ", self.addr)?;
+        match self.behind {
+            Some(bytes) if bytes >= 1 << 20 => write!(f, "{} MiB behind", bytes >> 20)?,
+            Some(bytes) => write!(f, "{bytes} bytes behind")?,
+            None => f.write_str("behind")?,
+        }
+        match self.silent {
+            Some(silent) => write!(f, ", and was last heard of {} s ago", silent.as_secs()),
+            None => Ok(()),
+        }
+    }
 }
 
 /// The state of a replica's link to its master.
@@ -122,13 +153,16 @@ impl Info {
             })
             .collect();
         keys.sort_unstable();
-        let replicas: Vec<(Option<Addr>, bool)> = fields
+        let written = number("master_repl_offset");
+        let replicas: Vec<Follower> = fields
             .iter()
             .filter_map(|(name, value)| {
                 name.strip_prefix("slave")?.parse::<u32>().ok()?;
-                replica(value)
+                Follower::parse(value, written)
             })
             .collect();
+        let (online, copying): (Vec<_>, Vec<_>) =
+            replicas.into_iter().partition(|replica| replica.online);
         Self {
             version: version("valkey_version", Product::Valkey)
                 .or_else(|| version("redis_version", Product::Redis)),
@@ -145,11 +179,10 @@ impl Info {
             maxmemory: number("maxmemory"),
             evicted_keys: number("evicted_keys"),
             master_link,
-            online_replicas: replicas.iter().filter(|(_, online)| *online).count(),
-            copying_replicas: replicas
-                .into_iter()
-                .filter_map(|(addr, online)| addr.filter(|_| !online))
-                .collect(),
+            replication_offset: number("slave_repl_offset")
+                .or_else(|| number("master_repl_offset")),
+            online_replicas: online.into_iter().map(|one| one.replica).collect(),
+            copying_replicas: copying.into_iter().map(|one| one.replica.addr).collect(),
             availability_zone: word("availability_zone"),
             keys,
         }
@@ -163,19 +196,38 @@ impl Info {
     }
 }
 
-/// `ip=10.0.0.7,port=6379,state=wait_bgsave,…`: where a replica is, and whether it has its copy.
-fn replica(text: &str) -> Option<(Option<Addr>, bool)> {
-    let field = |name: &str| {
-        let mut fields = text.split(',').filter_map(|field| field.split_once('='));
-        fields.find_map(|(key, value)| (key == name).then_some(value))
-    };
-    let addr = || {
-        Some(Addr::new(
-            &clean(field("ip")?, 255),
-            field("port")?.parse().ok()?,
-        ))
-    };
-    Some((addr(), field("state")? == "online"))
+/// A replica as its master tells of it.
+struct Follower {
+    replica: OnlineReplica,
+    online: bool,
+}
+
+impl Follower {
+    /// `ip=10.0.0.7,port=6379,state=online,offset=1400,lag=0`, where the master has written so many
+    /// bytes.
+    fn parse(text: &str, written: Option<u64>) -> Option<Self> {
+        let field = |name: &str| {
+            let mut fields = text.split(',').filter_map(|field| field.split_once('='));
+            fields.find_map(|(key, value)| (key == name).then_some(value))
+        };
+        let has = field("offset").and_then(|offset| offset.parse::<u64>().ok());
+        let silent = field("lag").and_then(|lag| lag.parse().ok());
+        Some(Self {
+            replica: OnlineReplica {
+                addr: Addr::new(
+                    &clean(field("ip").unwrap_or("?"), 255),
+                    field("port")
+                        .and_then(|port| port.parse().ok())
+                        .unwrap_or(0),
+                ),
+                behind: written
+                    .zip(has)
+                    .map(|(written, has)| written.saturating_sub(has)),
+                silent: silent.map(Duration::from_secs),
+            },
+            online: field("state")? == "online",
+        })
+    }
 }
 
 /// `7.0.15`, `8.2`, `7.9.240-rc1`: the leading numbers, missing ones as 0.
@@ -197,6 +249,8 @@ pub struct ClusterInfo {
     pub known_nodes: usize,
     /// The highest epoch it has seen.
     pub current_epoch: u64,
+    /// How often it has asked others for their vote since it started.
+    pub votes_asked: u64,
 }
 
 impl ClusterInfo {
@@ -208,6 +262,9 @@ impl ClusterInfo {
                 "cluster_state" => info.ok = value == "ok",
                 "cluster_known_nodes" => info.known_nodes = value.parse().unwrap_or_default(),
                 "cluster_current_epoch" => info.current_epoch = value.parse().unwrap_or_default(),
+                "cluster_stats_messages_auth-req_sent" => {
+                    info.votes_asked = value.parse().unwrap_or_default();
+                }
                 _ => {}
             }
         }

@@ -235,8 +235,19 @@ fn info_of_every_server() {
             assert!(!info.supervised && !info.loading && !info.aof_enabled);
             assert_eq!(info.availability_zone, None);
         }
-        assert_eq!((fresh.total_keys(), fresh.online_replicas), (0, 0));
-        assert_eq!((master.keys, master.online_replicas), (vec![(0, 1)], 1));
+        assert_eq!((fresh.total_keys(), fresh.online_replicas.len()), (0, 0));
+        assert_eq!(
+            (master.keys, master.online_replicas.len()),
+            (vec![(0, 1)], 1)
+        );
+        let [follower] = &master.online_replicas[..] else {
+            panic!("{:?}", master.online_replicas)
+        };
+        assert!(
+            follower.behind.is_some_and(|behind| behind < 1000),
+            "{follower}"
+        );
+        assert!(follower.silent.is_some(), "{follower}");
         assert_eq!((fresh.master_link, master.master_link), (None, None));
         assert_eq!(replica.master_link, Some(MasterLink::Up), "{server}");
         let link = read("failed-replica").master_link;

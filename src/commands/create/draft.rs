@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::anyhow;
 
 use super::Args;
-use crate::agreement::Goal;
+use crate::agreement::{Goal, Heard};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::commands::Stop;
@@ -89,6 +89,7 @@ impl Draft {
                 .map(|shard| (shard.master, vec![shard.slots]))
                 .collect(),
             masters: replicas.collect(),
+            heard: Heard::ByTheirMasters,
         }
     }
 

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::home::Home;
 use super::newcomers::Newcomer;
-use crate::agreement::Goal;
+use crate::agreement::{Goal, Heard};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::cluster::topology::Member;
@@ -16,7 +16,7 @@ use crate::commands::moving::name;
 use crate::commands::session::Session;
 use crate::commands::zones::{ZoneArgs, Zones};
 use crate::connections::Target;
-use crate::execute::{Parties, Party};
+use crate::execute::Parties;
 use crate::plan::membership::{Follower, Place, Shard, follow, meetings};
 use crate::plan::{Plan, Step};
 use crate::ui::{JoiningNode, JoiningView, NodeName};
@@ -65,14 +65,7 @@ impl Draft {
     ) -> Result<Self, Stop> {
         let zones = zones(session, home, newcomers, zone_args).await?;
         let masters = masters(home, newcomers, part, &zones)?;
-        let mut parties = Parties::new();
-        let mut absent = BTreeSet::new();
-        for node in home.cluster.diagnosis.observation.nodes.values() {
-            match party(session, home, node).await? {
-                Some(party) => drop(parties.insert(party.id, party)),
-                None => drop(absent.insert(node.id)),
-            }
-        }
+        let (mut parties, absent) = home.cluster.parties(session).await?;
         let ids: Vec<NodeId> = newcomers.iter().map(|new| new.recruit.id()).collect();
         let members: Vec<NodeId> = parties
             .keys()
@@ -100,6 +93,7 @@ impl Draft {
                 .map(|owner| (owner.id, owner.slots.ranges()))
                 .collect(),
             masters: masters.clone(),
+            heard: Heard::ByTheirMasters,
         };
         Ok(Self {
             masters,
@@ -265,37 +259,4 @@ fn masters(
         ))
     })?;
     Ok(ids.zip(masters).collect())
-}
-
-/// Who a member is for the newcomers; `None` for one that does not answer.
-async fn party(session: &Session, home: &Home, node: &ObservedNode) -> Result<Option<Party>, Stop> {
-    let (Some(report), Some(target)) = (node.report(), home.cluster.reach.get(&node.id)) else {
-        return Ok(None);
-    };
-    let myself = report.view.myself();
-    let ip = match node.peer.as_ref().and_then(Addr::ip) {
-        Some(ip) => Some(ip),
-        // One that is alone, as a cluster of one, need not know its address.
-        None => session.connections.client(target).await?.remote_ip(),
-    };
-    let Some(ip) = ip else {
-        return Err(Stop::refused(anyhow!(
-            "{node} has no IP address that new nodes could be told: set cluster-announce-ip; nothing \
-             was changed"
-        )));
-    };
-    let port = match &node.peer {
-        Some(peer) => peer.port(),
-        None if myself.port > 0 => myself.port,
-        None => target.addr.port(),
-    };
-    Ok(Some(Party {
-        id: node.id,
-        target: target.clone(),
-        ip,
-        port,
-        bus_port: myself
-            .bus_port
-            .filter(|bus| Some(*bus) != port.checked_add(10_000)),
-    }))
 }

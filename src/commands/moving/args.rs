@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cli::duration;
 use crate::migrate::schedule::Limits;
 use crate::migrate::strategy::Strategy;
-use crate::migrate::{AfterFailure, OnBigKey, OnConflict, Options, Rate};
+use crate::migrate::{AfterFailure, Lag, OnBigKey, OnConflict, Options, Rate};
 
 /// How slots are moved.
 #[derive(Debug, clap::Args)]
@@ -43,12 +43,17 @@ pub(in crate::commands) struct MoveArgs {
     /// The source's value wins (--on-conflict source).
     #[arg(long, help_heading = MOVING, conflicts_with = "on_conflict")]
     replace: bool,
-    /// Keys above this size are big.
+    /// Keys above this size are big, and so are those that would hold their servers for more than half
+    /// of cluster-node-timeout (at 24 MiB/s).
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = MOVING)]
     big_key: u64,
     /// What becomes of slots with big keys.
     #[arg(long, value_name = "WHAT", default_value = "refuse", help_heading = MOVING)]
     on_big_key: OnBigKey,
+    /// How far replicas of either end may stay behind, in bytes (64MiB) or since they were last heard of
+    /// (5s); the move waits for them, for a minute at most.
+    #[arg(long, value_name = "SIZE|TIME", default_value = "64MiB", value_parser = lag, help_heading = MOVING)]
+    max_replica_lag: Lag,
     /// When one pair of nodes fails, the others go on.
     #[arg(long, help_heading = MOVING)]
     keep_going: bool,
@@ -109,6 +114,17 @@ fn rate(text: &str) -> Result<Rate, String> {
     }
 }
 
+/// `64MiB` or `5s`.
+fn lag(text: &str) -> Result<Lag, String> {
+    match (size(text), duration(text)) {
+        (Ok(bytes), _) => Ok(Lag::Bytes(bytes)),
+        (_, Ok(time)) => Ok(Lag::Time(time)),
+        _ => Err(format!(
+            "{text:?} is neither a size nor a time: write it with its unit, as 64MiB or 5s"
+        )),
+    }
+}
+
 impl MoveArgs {
     /// How `migrate` is to go about it.
     pub(super) fn options(&self, node_timeout: Duration) -> Options {
@@ -129,6 +145,8 @@ impl MoveArgs {
             },
             big_key: self.big_key,
             on_big_key: self.on_big_key,
+            node_timeout,
+            max_replica_lag: self.max_replica_lag,
             after_failure: if self.keep_going {
                 AfterFailure::KeepGoing
             } else {

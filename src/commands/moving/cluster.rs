@@ -1,17 +1,19 @@
 //! The cluster on which slots move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::anyhow;
 
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::observation::ObservedNode;
 use crate::cluster::topology::Member;
 use crate::commands::Stop;
 use crate::commands::session::Session;
 use crate::connections::Target;
 use crate::discover;
+use crate::execute::{Parties, Party};
 use crate::plan::Owner;
 use crate::ui::NodeName;
 
@@ -26,7 +28,15 @@ pub(in crate::commands) struct Cluster {
 impl Cluster {
     /// Reads and judges all nodes.
     pub(in crate::commands) async fn look(session: &Session) -> Result<Self, Stop> {
-        let found = discover::find(&session.connections, &session.targets()).await?;
+        Self::look_from(session, &session.targets()).await
+    }
+
+    /// The same from other nodes than those that were named.
+    pub(in crate::commands) async fn look_from(
+        session: &Session,
+        seeds: &[Target],
+    ) -> Result<Self, Stop> {
+        let found = discover::find(&session.connections, seeds).await?;
         let reach = found
             .observation
             .nodes
@@ -60,6 +70,54 @@ impl Cluster {
         let lead = self.diagnosis.observation.lead();
         let addr = lead.and_then(|node| node.addr());
         addr.map_or_else(|| "NODE".to_string(), ToString::to_string)
+    }
+
+    /// Who the members that answer are for each other, and the ids of those that don't.
+    pub(in crate::commands) async fn parties(
+        &self,
+        session: &Session,
+    ) -> Result<(Parties, BTreeSet<NodeId>), Stop> {
+        let mut parties = Parties::new();
+        let mut absent = BTreeSet::new();
+        for node in self.diagnosis.observation.nodes.values() {
+            match self.party(session, node).await? {
+                Some(party) => drop(parties.insert(party.id, party)),
+                None => drop(absent.insert(node.id)),
+            }
+        }
+        Ok((parties, absent))
+    }
+
+    async fn party(&self, session: &Session, node: &ObservedNode) -> Result<Option<Party>, Stop> {
+        let (Some(report), Some(target)) = (node.report(), self.reach.get(&node.id)) else {
+            return Ok(None);
+        };
+        let myself = report.view.myself();
+        let ip = match node.peer.as_ref().and_then(Addr::ip) {
+            Some(ip) => Some(ip),
+            // One that is alone, as a cluster of one, need not know its address.
+            None => session.connections.client(target).await?.remote_ip(),
+        };
+        let Some(ip) = ip else {
+            return Err(Stop::refused(anyhow!(
+                "{node} has no IP address that other nodes could be told: set cluster-announce-ip; \
+                 nothing was changed"
+            )));
+        };
+        let port = match &node.peer {
+            Some(peer) => peer.port(),
+            None if myself.port > 0 => myself.port,
+            None => target.addr.port(),
+        };
+        Ok(Some(Party {
+            id: node.id,
+            target: target.clone(),
+            ip,
+            port,
+            bus_port: myself
+                .bus_port
+                .filter(|bus| Some(*bus) != port.checked_add(10_000)),
+        }))
     }
 
     /// All masters with what they own.

@@ -15,8 +15,9 @@ use crate::commands::session::Session;
 use crate::event::Pair;
 use crate::migrate::schedule::Way;
 use crate::migrate::strategy::Choice;
-use crate::migrate::{self, End, Options};
+use crate::migrate::{self, End, Options, Trial};
 use crate::plan::Plan;
+use crate::ui::Ui;
 
 /// cluster-node-timeout where CONFIG is denied: the servers' default.
 const NODE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -67,13 +68,15 @@ pub(super) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, En
 /// the servers need none.
 pub(super) async fn try_logins(
     session: &Session,
+    ui: &Ui,
     diagnosis: &Diagnosis,
     choices: &BTreeMap<Pair, Choice>,
     ends: &mut BTreeMap<NodeId, End>,
     options: &Options,
 ) -> Result<(), Stop> {
     for end in ends.values_mut() {
-        let client = session.connections.client(&end.target).await?;
+        let client = session.connections.client(&end.target).await;
+        let client = client.map_err(Stop::refused)?;
         if client.login_outcome() == LoginOutcome::NoPasswordNeeded {
             // AUTH would be an error there, though the keys arrive.
             end.login = Login::default();
@@ -95,8 +98,12 @@ pub(super) async fn try_logins(
             &slots,
             options,
         );
-        if let Err(error) = tried.await {
-            return Err(Stop::refused(explain_login(source, target, &error)));
+        match tried.await {
+            Ok(Trial::Passed) => {}
+            Ok(Trial::Impossible(why)) => ui.warn(&format!(
+                "whether {target} takes the login that {source} sends keys with could not be tried: {why}"
+            )),
+            Err(error) => return Err(Stop::refused(explain_login(source, target, &error))),
         }
     }
     Ok(())

@@ -25,6 +25,7 @@ use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Pair, Phase};
 use crate::exit_code::ExitCode;
 use crate::migrate::schedule::{Way, Work};
+use crate::migrate::strategy::Choice;
 use crate::migrate::{self, Outcome, StopSignal};
 use crate::plan::Plan;
 use crate::plan::file::inverse;
@@ -37,7 +38,7 @@ use show::{refuse_full_targets, view, warn_of_valkey_9};
 pub(super) use args::MoveArgs;
 pub(super) use cluster::{Cluster, healthy, name};
 pub(super) use jobs::at_rest;
-pub(super) use open::{Finished, finish_open};
+pub(super) use open::{Finished, finish_open, may_offer};
 pub(super) use show::save;
 
 /// How long all nodes may take to agree after the last slot.
@@ -59,6 +60,8 @@ pub(super) async fn carry_out(
 enum Part {
     /// Open slots are finished; what the command is about follows.
     First,
+    /// Slots are moved away, so that something else can be done.
+    Drain,
     /// What the command is about.
     Last,
 }
@@ -72,23 +75,11 @@ async fn carry_out_part(
     part: Part,
 ) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
-    let choices = choices(session, args, cluster, plan, part).await?;
-    let view = view(diagnosis, plan, &choices);
-    ui.moves(&view)?;
-    warn_of_valkey_9(ui, cluster, &choices);
-    if part == Part::Last {
-        if let Some(file) = &args.plan_out {
-            save("--plan-out", file, plan)?;
-        }
-        if let Some(file) = &args.undo_out {
-            save("--undo-out", file, &inverse(plan))?;
-        }
-    }
-    refuse_full_targets(&view, args.max_target_memory)?;
+    let choices = present(session, ui, args, cluster, plan, part).await?;
     if args.dry_run {
         return Ok(ExitCode::Done);
     }
-    consent(ui, args, diagnosis).await?;
+    consent(ui, args, diagnosis, part).await?;
     let masters: Vec<_> = diagnosis
         .topology
         .masters()
@@ -99,11 +90,77 @@ async fn carry_out_part(
             "another redis-trib was at work until now: the plan may not fit any more; try again"
         )));
     }
+    transfer(session, ui, args, cluster, plan, &choices, part).await
+}
 
+/// Shows a plan whose moves are only a part of what a command does, saves it where that is wanted, and
+/// refuses what its targets have no room for.
+pub(super) async fn present_drain(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<(), Stop> {
+    present(session, ui, args, cluster, plan, Part::Drain).await?;
+    Ok(())
+}
+
+/// Moves slots away that somebody has agreed to.
+pub(super) async fn drain(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<(), Stop> {
+    let choices = choices(session, args, cluster, plan, Part::Drain).await?;
+    transfer(session, ui, args, cluster, plan, &choices, Part::Drain).await?;
+    Ok(())
+}
+
+async fn present(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+    part: Part,
+) -> Result<BTreeMap<Pair, Choice>, Stop> {
+    let choices = choices(session, args, cluster, plan, part).await?;
+    let view = view(&cluster.diagnosis, plan, &choices);
+    match part {
+        Part::Drain => ui.moves_away(&view)?,
+        Part::First | Part::Last => ui.moves(&view)?,
+    }
+    warn_of_valkey_9(ui, cluster, &choices);
+    if part != Part::First {
+        if let Some(file) = &args.plan_out {
+            save("--plan-out", file, plan)?;
+        }
+        if let Some(file) = &args.undo_out {
+            save("--undo-out", file, &inverse(plan))?;
+        }
+    }
+    refuse_full_targets(&view, args.max_target_memory)?;
+    Ok(choices)
+}
+
+/// Moves slots, and waits until all nodes agree.
+async fn transfer(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+    choices: &BTreeMap<Pair, Choice>,
+    part: Part,
+) -> CommandResult {
+    let diagnosis = &cluster.diagnosis;
     let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
     let mut ends = ends(cluster, plan)?;
-    try_logins(session, diagnosis, &choices, &mut ends, &options).await?;
+    try_logins(session, ui, diagnosis, choices, &mut ends, &options).await?;
 
     let moves: BTreeMap<Pair, Work> = plan
         .moves()
@@ -151,6 +208,7 @@ async fn carry_out_part(
         agree(session, ui, plan, &outcome).await?;
         match part {
             Part::First => ui.hint(&format!("what was begun is finished: {moved} slots")),
+            Part::Drain => ui.hint(&format!("slots that have moved away: {moved}")),
             Part::Last => ui.moved(moved, &outcome.tally, took)?,
         }
         tell_skipped(ui, cluster, &outcome);
@@ -160,19 +218,14 @@ async fn carry_out_part(
         "{}",
         rest(args, part, cluster, &outcome, moved, interrupted)
     );
-    ui.stopped(
-        if interrupted {
-            ExitCode::Interrupted
-        } else {
-            ExitCode::Partial
-        },
-        &error,
-    )?;
-    Err(if interrupted {
-        Stop::interrupted(error)
-    } else {
-        Stop::partial(error)
-    })
+    let code = match interrupted {
+        true => ExitCode::Interrupted,
+        // A lane that could not even begin.
+        false if !outcome.touched && part != Part::First => ExitCode::Refused,
+        false => ExitCode::Partial,
+    };
+    ui.stopped(code, &error)?;
+    Err(Stop { code, error })
 }
 
 /// The first signal asks to finish what is in hand, within the deadline; the second drops it.
@@ -190,7 +243,7 @@ async fn heed_signals(ui: &Ui, signals: &mut Signals, stop: &StopSignal, deadlin
     std::future::pending().await
 }
 
-async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis) -> Result<(), Stop> {
+async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis, part: Part) -> Result<(), Stop> {
     if args.yes {
         return Ok(());
     }
@@ -199,6 +252,14 @@ async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis) -> Result<(), 
         diagnosis.topology.members.len(),
         diagnosis.observation.name(diagnosis.observation.lead)
     );
-    let question = "Do you want to proceed with the proposed reshard plan?";
-    super::consent(ui, question, &about).await
+    let question = match part {
+        Part::First => {
+            let open = diagnosis.topology.open_set();
+            format!("Slots {open} are open: moves that were cut off. Finish them first?")
+        }
+        Part::Drain | Part::Last => {
+            "Do you want to proceed with the proposed reshard plan?".to_string()
+        }
+    };
+    super::consent(ui, &question, &about).await
 }

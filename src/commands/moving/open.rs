@@ -20,6 +20,11 @@ use crate::commands::session::Session;
 use crate::plan::Plan;
 use crate::ui::Ui;
 
+/// Whether open slots are offered to be finished first: to a person who has not said yes to all.
+pub(in crate::commands) fn may_offer(ui: &Ui, args: &MoveArgs) -> bool {
+    ui.is_with_person() && !args.yes && !args.dry_run
+}
+
 /// Finishes moves that were begun and cut off: those that two looks show in the same state, so that
 /// nobody else is at them. With --dry-run they are shown, and nothing else is.
 pub(in crate::commands) async fn finish_open(
@@ -59,7 +64,7 @@ pub(in crate::commands) async fn finish_open(
         tell_late(session, ui, args, &cluster, &unfinished).await?;
     }
     if !args.dry_run && !unfinished.orphaned.is_empty() {
-        consent(ui, args, &cluster.diagnosis).await?;
+        consent(ui, args, &cluster.diagnosis, Part::First).await?;
         for (holder, slots) in &unfinished.orphaned {
             adopt(session, &cluster, *holder, slots).await?;
         }
@@ -125,7 +130,7 @@ async fn tell_late(
     if unfinished.told_late.is_empty() {
         return Ok(());
     }
-    consent(ui, args, &cluster.diagnosis).await?;
+    consent(ui, args, &cluster.diagnosis, Part::First).await?;
     let masters = cluster.diagnosis.topology.masters();
     let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
     session.refuse_others(masters).await?;

@@ -19,7 +19,7 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::{Ends, Halt, Lane, REPLICAS_WITHIN, barrier_key, needed, open_on, view_of};
+use super::{Ends, Halt, Lane, REPLICAS_WITHIN, needed, open_on, view_of};
 use crate::client::{ClientError, Fault, JobEnd, NodeClient, Side, SlotJob};
 use crate::cluster::node::Role;
 use crate::cluster::parse::{Direction, Info, Product};
@@ -27,7 +27,7 @@ use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 use crate::event::LaneEvent;
 use crate::migrate::stray::strays;
-use crate::migrate::{End, Standing};
+use crate::migrate::{End, Standing, barrier_key};
 
 /// What a job should take: less than anybody waits for after Ctrl-C.
 const JOB_TAKES: Duration = Duration::from_secs(4);
@@ -323,6 +323,7 @@ impl Lane {
                 };
             }
         };
+        self.touched = true;
         let keys = job.iter().map(|weighed| weighed.keys).sum();
         let bytes = job.iter().map(|weighed| weighed.bytes).sum();
         let since = Instant::now();
@@ -609,20 +610,20 @@ impl Lane {
 
     /// Waits until the target's replicas have what a job brought: the source has deleted it.
     async fn confirm_job(&self, ends: &Ends, slots: &SlotSet) -> Result<(), Halt> {
-        let Some(key) = barrier_key(slots).filter(|_| ends.replicas > 0) else {
+        let Some(key) = barrier_key(slots).filter(|_| ends.replicas() > 0) else {
             return Ok(());
         };
         let confirmed = ends
             .target
-            .wait_after_write(&key, ends.replicas, REPLICAS_WITHIN)
+            .wait_after_write(&key, ends.replicas(), REPLICAS_WITHIN)
             .await?;
-        if confirmed >= ends.replicas as u64 {
+        if confirmed >= ends.replicas() as u64 {
             return Ok(());
         }
         Err(Halt::Changed(format!(
             "slots {slots} have moved, but {confirmed} of the {} replicas of {} have them after \
              {} s: look at the others, and go on when they have caught up",
-            ends.replicas,
+            ends.replicas(),
             self.target,
             REPLICAS_WITHIN.as_secs()
         )))

@@ -2,6 +2,7 @@
 //!
 //! - [`server`]: one real server process, of any version. [`cluster`]: several, and a cluster of them.
 //! - [`command`]: runs `redis-trib`, with pipes or on a terminal, and looks at what it did.
+//! - [`dataset`]: keys of every type, and a digest of what they hold.
 //! - [`proxy`]: stands in front of a server and delays, cuts, stalls, counts.
 //! - [`scripted`]: a node that says what it was told to say, also a thousand of them.
 //! - [`tls`]: certificates, good and bad.
@@ -12,6 +13,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod command;
+pub(crate) mod dataset;
 pub(crate) mod ports;
 pub(crate) mod proxy;
 pub(crate) mod resp;
@@ -20,3 +22,4 @@ pub(crate) mod scripted;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod wait;
+pub(crate) mod writers;

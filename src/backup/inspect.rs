@@ -1,0 +1,182 @@
+//! What is in an RDB file: it is read to its end, values are passed over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use ring::digest::{Context, SHA256};
+
+use crate::cluster::slot::{Slot, SlotSet};
+use crate::rdb::{Checksum, Dialect, Keep, RdbError, Reader, Record};
+
+/// What a file holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspection {
+    /// Whose numbers it uses.
+    pub dialect: Dialect,
+    /// Its RDB version.
+    pub version: u16,
+    /// What wrote it: `redis 7.0.15`.
+    pub server: String,
+    /// Its length.
+    pub bytes: u64,
+    /// SHA-256 of all of it, in hex digits.
+    pub sha256: String,
+    /// Whether it has a checksum of its own; `None` where the server writes none.
+    pub checksum: Option<u64>,
+    /// Keys in all databases.
+    pub keys: u64,
+    /// Keys of each database.
+    pub databases: BTreeMap<u32, u64>,
+    /// Keys by how their values are written.
+    pub encodings: BTreeMap<String, u64>,
+    /// Keys that expire.
+    pub expiring: u64,
+    /// Libraries of functions.
+    pub functions: u64,
+    /// Modules that keep something besides keys.
+    pub module_data: BTreeSet<String>,
+    /// Keys outside of the slots that the node owned: left behind by a move of slots.
+    pub strays: u64,
+}
+
+/// Why a file is no good.
+#[derive(Debug, thiserror::Error)]
+pub enum InspectError {
+    /// It can't be opened.
+    #[error("{}: {error}", .path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// The operating system's words.
+        error: io::Error,
+    },
+    /// It can't be read to its end.
+    #[error(transparent)]
+    Rdb(#[from] RdbError),
+    /// It is not what was written.
+    #[error("came back from the disk as something else")]
+    ReadBack,
+}
+
+/// Reads a file to its end. `tell` hears how many bytes were read since it heard last.
+pub fn inspect(
+    path: &Path,
+    slots: &SlotSet,
+    tell: &(dyn Fn(u64) + Sync),
+) -> Result<Inspection, InspectError> {
+    let file = File::open(path).map_err(|error| InspectError::Open {
+        path: path.to_path_buf(),
+        error,
+    })?;
+    let mut hashed = Hashed {
+        file,
+        context: Context::new(&SHA256),
+        tell,
+    };
+    let mut reader = Reader::new(&mut hashed, Keep::Nothing)?;
+    let header = reader.header();
+    let mut found = Inspection {
+        dialect: header.dialect,
+        version: header.version,
+        server: String::new(),
+        bytes: 0,
+        sha256: String::new(),
+        checksum: None,
+        keys: 0,
+        databases: BTreeMap::new(),
+        encodings: BTreeMap::new(),
+        expiring: 0,
+        functions: 0,
+        module_data: BTreeSet::new(),
+        strays: 0,
+    };
+    loop {
+        match reader.record()? {
+            Record::Aux(name, value) => {
+                let product = match name.as_slice() {
+                    b"redis-ver" => "redis",
+                    b"valkey-ver" => "valkey",
+                    _ => continue,
+                };
+                let version: String = String::from_utf8_lossy(&value)
+                    .chars()
+                    .filter(|c| c.is_ascii_graphic())
+                    .take(40)
+                    .collect();
+                found.server = format!("{product} {version}");
+            }
+            Record::Function(_) => found.functions += 1,
+            Record::ModuleAux(module) => drop(found.module_data.insert(module)),
+            Record::Entry(entry) => {
+                found.keys += 1;
+                *found.databases.entry(entry.database).or_default() += 1;
+                // A table of words: no key makes one up.
+                match found.encodings.get_mut(entry.encoding.word()) {
+                    Some(count) => *count += 1,
+                    None => drop(found.encodings.insert(entry.encoding.to_string(), 1)),
+                }
+                found.expiring += u64::from(entry.expires.is_some());
+                found.strays += u64::from(!slots.contains(Slot::of_key(&entry.key)));
+            }
+            Record::End(checksum) => {
+                found.checksum = match checksum {
+                    Checksum::Right(sum) => Some(sum),
+                    Checksum::Absent => None,
+                };
+                break;
+            }
+        }
+    }
+    found.bytes = reader.position();
+    found.sha256 = hex(hashed.context);
+    Ok(found)
+}
+
+impl Inspection {
+    /// In what a file differs from what it was, if it does.
+    pub fn differs(&self, now: &Self) -> Option<String> {
+        if self.bytes != now.bytes {
+            return Some(format!(
+                "has {} bytes, and had {} when it was written",
+                now.bytes, self.bytes
+            ));
+        }
+        if self.sha256 != now.sha256 {
+            return Some(format!(
+                "is not what was written: its SHA-256 is {}, and was {}",
+                now.sha256, self.sha256
+            ));
+        }
+        (self.keys != now.keys).then(|| {
+            format!(
+                "holds {} keys, and its manifest says {}",
+                now.keys, self.keys
+            )
+        })
+    }
+}
+
+/// A SHA-256 in hex digits.
+pub(super) fn hex(context: Context) -> String {
+    let digest = context.finish();
+    let bytes = digest.as_ref().iter();
+    bytes.map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A file that is summed while it is read.
+struct Hashed<'a> {
+    file: File,
+    context: Context,
+    tell: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Read for Hashed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.context.update(&buffer[..count]);
+        (self.tell)(count as u64);
+        Ok(count)
+    }
+}

@@ -1,0 +1,309 @@
+//! `manifest.json`: what a backup consists of. Versioned; fields may be added.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::inspect::Inspection;
+use super::store::{Directory, StoreError};
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
+use crate::rdb::Dialect;
+
+/// Its name.
+const NAME: &str = "manifest.json";
+const FORMAT: &str = "redis-trib backup";
+const VERSION: u32 = 1;
+/// A thousand masters make one of about 1 MiB.
+const LARGEST: u64 = 64 << 20;
+
+/// What a backup consists of.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// When the first file was begun.
+    pub began: SystemTime,
+    /// When the last was whole.
+    pub ended: SystemTime,
+    /// A file of each master, by their lowest slots.
+    pub files: Vec<FileFacts>,
+}
+
+/// A file of a backup.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FileFacts {
+    /// Its name in the directory.
+    pub file: String,
+    /// The master whose data it holds.
+    pub master: NodeId,
+    /// Where that was reached.
+    pub master_addr: String,
+    /// The slots of that master.
+    pub slots: SlotSet,
+    /// The node that gave them.
+    pub source: NodeId,
+    /// Where that was reached.
+    pub source_addr: String,
+    /// What it was.
+    pub source_role: Role,
+    /// The history of writes that the data are a moment of.
+    pub replication_id: String,
+    /// How far in that history they are.
+    pub offset: u64,
+    /// When its first byte came.
+    pub began: SystemTime,
+    /// What is in it.
+    pub found: Inspection,
+}
+
+/// Why there is no backup in a directory.
+#[derive(Debug, thiserror::Error)]
+pub enum ManifestError {
+    /// None was finished.
+    #[error("there is no manifest.json: no backup was finished here")]
+    Missing,
+    /// It can't be read.
+    #[error("manifest.json can't be read: {0}")]
+    Io(io::Error),
+    /// It is no manifest.
+    #[error("manifest.json is damaged: {0}")]
+    Damaged(String),
+    /// It is a later version's.
+    #[error("manifest.json is of version {0}: a newer redis-trib wrote it, and reads it")]
+    Newer(u32),
+}
+
+/// As it is written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Document {
+    format: String,
+    version: u32,
+    made_by: String,
+    began: String,
+    ended: String,
+    keys: u64,
+    bytes: u64,
+    files: Vec<FileDocument>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct FileDocument {
+    file: String,
+    master: String,
+    master_addr: String,
+    slots: Vec<[u16; 2]>,
+    source: String,
+    source_addr: String,
+    source_role: String,
+    server: String,
+    rdb_product: String,
+    rdb_version: u16,
+    replication_id: String,
+    offset: u64,
+    began: String,
+    bytes: u64,
+    sha256: String,
+    crc64: Option<String>,
+    keys: u64,
+    expiring: u64,
+    databases: BTreeMap<u32, u64>,
+    encodings: BTreeMap<String, u64>,
+    functions: u64,
+    module_data: BTreeSet<String>,
+    strays: u64,
+}
+
+impl Manifest {
+    /// Keys in all files.
+    pub fn keys(&self) -> u64 {
+        self.files.iter().map(|file| file.found.keys).sum()
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.found.bytes).sum()
+    }
+
+    /// Writes it, for good.
+    pub fn write(&self, directory: &Directory) -> Result<(), StoreError> {
+        let document = Document {
+            format: FORMAT.to_string(),
+            version: VERSION,
+            made_by: format!("redis-trib {}", env!("CARGO_PKG_VERSION")),
+            began: time(self.began),
+            ended: time(self.ended),
+            keys: self.keys(),
+            bytes: self.bytes(),
+            files: self.files.iter().map(FileFacts::document).collect(),
+        };
+        let mut file = directory.file(NAME)?;
+        // Names and numbers: they can always be written.
+        let text = serde_json::to_string_pretty(&document).unwrap_or_default();
+        file.write(text.as_bytes())?;
+        file.write(b"\n")?;
+        file.sync()?;
+        file.publish().map(drop)
+    }
+
+    /// Reads the manifest of a directory.
+    pub fn read(directory: &Path) -> Result<Self, ManifestError> {
+        let damaged = |what: String| ManifestError::Damaged(what);
+        let file = match File::open(directory.join(NAME)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(ManifestError::Missing);
+            }
+            Err(error) => return Err(ManifestError::Io(error)),
+        };
+        let mut text = Vec::new();
+        file.take(LARGEST)
+            .read_to_end(&mut text)
+            .map_err(ManifestError::Io)?;
+        let value: serde_json::Value =
+            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        if value.get("format").and_then(|format| format.as_str()) != Some(FORMAT) {
+            return Err(damaged("it is no manifest of a backup".to_string()));
+        }
+        match value.get("version").and_then(serde_json::Value::as_u64) {
+            Some(version) if version == u64::from(VERSION) => {}
+            Some(version) => {
+                return Err(ManifestError::Newer(
+                    u32::try_from(version).unwrap_or(u32::MAX),
+                ));
+            }
+            None => return Err(damaged("it has no version".to_string())),
+        }
+        let document: Document =
+            serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
+        Self::checked(document).map_err(damaged)
+    }
+
+    fn checked(document: Document) -> Result<Self, String> {
+        let mut files = Vec::with_capacity(document.files.len());
+        let mut slots = SlotSet::new();
+        let mut names = BTreeSet::new();
+        for file in document.files {
+            let file = file.checked()?;
+            if !names.insert(file.file.clone()) {
+                return Err(format!("{:?} is in it twice", file.file));
+            }
+            if !slots.intersection(&file.slots).is_empty() {
+                return Err(format!("slots of {:?} are another file's too", file.file));
+            }
+            slots = slots.union(&file.slots);
+            files.push(file);
+        }
+        if slots.count() != usize::from(SLOTS) {
+            return Err(format!("its files are of {} slots only", slots.count()));
+        }
+        Ok(Self {
+            began: moment(&document.began)?,
+            ended: moment(&document.ended)?,
+            files,
+        })
+    }
+}
+
+impl FileFacts {
+    fn document(&self) -> FileDocument {
+        let found = self.found.clone();
+        let ranges = self.slots.ranges();
+        FileDocument {
+            file: self.file.clone(),
+            master: self.master.to_string(),
+            master_addr: self.master_addr.clone(),
+            slots: ranges
+                .iter()
+                .map(|range| [range.start().number(), range.end().number()])
+                .collect(),
+            source: self.source.to_string(),
+            source_addr: self.source_addr.clone(),
+            source_role: self.source_role.word().to_string(),
+            server: found.server,
+            rdb_product: found.dialect.to_string().to_lowercase(),
+            rdb_version: found.version,
+            replication_id: self.replication_id.clone(),
+            offset: self.offset,
+            began: time(self.began),
+            bytes: found.bytes,
+            sha256: found.sha256,
+            crc64: found.checksum.map(|sum| format!("{sum:016x}")),
+            keys: found.keys,
+            expiring: found.expiring,
+            databases: found.databases,
+            encodings: found.encodings,
+            functions: found.functions,
+            module_data: found.module_data,
+            strays: found.strays,
+        }
+    }
+}
+
+impl FileDocument {
+    fn checked(self) -> Result<FileFacts, String> {
+        let name = &self.file;
+        // Nobody is led out of the directory.
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
+            return Err(format!("{name:?} is no name of a file"));
+        }
+        let id = |text: &str| text.parse().map_err(|_| format!("{text:?} is no node id"));
+        let range = |[start, end]: [u16; 2]| SlotRange::new(Slot::new(start)?, Slot::new(end)?);
+        let slots: Option<SlotSet> = self.slots.iter().map(|pair| range(*pair)).collect();
+        let dialect = match self.rdb_product.as_str() {
+            "redis" => Dialect::Redis,
+            "valkey" => Dialect::Valkey,
+            other => return Err(format!("{other:?} writes no RDB files")),
+        };
+        let checksum = match &self.crc64 {
+            None => None,
+            Some(text) => Some(
+                u64::from_str_radix(text, 16).map_err(|_| format!("{text:?} is no checksum"))?,
+            ),
+        };
+        Ok(FileFacts {
+            master: id(&self.master)?,
+            master_addr: self.master_addr,
+            slots: slots.ok_or_else(|| format!("{name:?} is of slots that there are not"))?,
+            source: id(&self.source)?,
+            source_addr: self.source_addr,
+            source_role: match self.source_role.as_str() {
+                "replica" => Role::Replica,
+                _ => Role::Master,
+            },
+            replication_id: self.replication_id,
+            offset: self.offset,
+            began: moment(&self.began)?,
+            found: Inspection {
+                dialect,
+                version: self.rdb_version,
+                server: self.server,
+                bytes: self.bytes,
+                sha256: self.sha256,
+                checksum,
+                keys: self.keys,
+                databases: self.databases,
+                encodings: self.encodings,
+                expiring: self.expiring,
+                functions: self.functions,
+                module_data: self.module_data,
+                strays: self.strays,
+            },
+            file: self.file,
+        })
+    }
+}
+
+/// `2026-11-22T21:33:03Z`.
+fn time(time: SystemTime) -> String {
+    // Times before 1970 can't be written; a clock that is that wrong shows as 1970.
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
+}
+
+fn moment(text: &str) -> Result<SystemTime, String> {
+    humantime::parse_rfc3339(text).map_err(|_| format!("{text:?} is no time"))
+}

@@ -1,0 +1,300 @@
+//! The commands that copy keys from one server to another: SCAN, DUMP, RESTORE.
+//!
+//! They go on connections of their own, which stay on one database ([`NodeClient::select`]), many
+//! keys in one pipeline. The caller bounds a pipeline by keys and by bytes.
+
+use std::time::Duration;
+
+use super::error::{ClientError, Fault};
+use super::reply::Reply;
+use super::{Command, Deadline, NodeClient};
+use crate::cluster::node::Addr;
+
+/// Half of what a slow network carries in a second, in bytes: so much longer may a large pipeline
+/// take.
+const BYTES_PER_SECOND: u64 = 4 << 20;
+
+/// When a key goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expiry {
+    /// Never.
+    Never,
+    /// At that time, in milliseconds of the epoch (RESTORE … ABSTTL: Redis ≥ 5.0).
+    At(u64),
+    /// In so many milliseconds.
+    In(u64),
+}
+
+/// How a server tells when a key goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpiryQuestion {
+    /// PEXPIRETIME (Redis ≥ 7.0, Valkey): a time.
+    Time,
+    /// PTTL (every version): what is left.
+    Left,
+}
+
+/// A key as DUMP tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dumped {
+    /// For RESTORE.
+    pub payload: Vec<u8>,
+    /// When it goes.
+    pub expires: Expiry,
+}
+
+/// A key as RESTORE takes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Restoring<'a> {
+    /// Its name.
+    pub key: &'a [u8],
+    /// From a DUMP or a file.
+    pub payload: &'a [u8],
+    /// When it goes.
+    pub expires: Expiry,
+    /// For how many seconds nobody used it (Redis ≥ 5.0).
+    pub idle: Option<u64>,
+    /// Its LFU counter (Redis ≥ 5.0).
+    pub frequency: Option<u8>,
+}
+
+/// How RESTORE is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// To the owner of the slot; a key that is there is refused.
+    Keep,
+    /// To the owner; a key that is there is overwritten.
+    Replace,
+}
+
+/// Whether a slot may be one that the node imports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asking {
+    /// The node owns it.
+    No,
+    /// Another node sent us here (`ASK`).
+    Yes,
+}
+
+/// Why a key was not restored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RestoreFault {
+    /// It is there already.
+    BusyKey,
+    /// No memory is left (`maxmemory`).
+    OutOfMemory,
+    /// Another node owns the slot.
+    Moved,
+    /// That node imports the slot, and this key would be there.
+    Ask(Addr),
+    /// Not now: the node is no master any more, is loading, or the cluster is down for it.
+    NotNow(ClientError),
+    /// The payload is of an RDB version that the server does not take.
+    Version,
+    /// The server can't read the value: a type that it does not have, or a module that is not there.
+    Format,
+    /// Anything else.
+    Refused(ClientError),
+}
+
+impl NodeClient {
+    /// SELECT: from here on this connection is on that database.
+    pub async fn select(&self, database: u32) -> Result<(), ClientError> {
+        // It changes our connection only.
+        self.query(
+            Deadline::Read,
+            Command::named("SELECT").word(database),
+            Reply::ok,
+        )
+        .await
+    }
+
+    /// SCAN (Redis ≥ 2.8): the next cursor, 0 at the end, and some keys.
+    pub async fn scan(
+        &self,
+        cursor: u64,
+        pattern: Option<&str>,
+        count: usize,
+    ) -> Result<(u64, Vec<Vec<u8>>), ClientError> {
+        let mut command = Command::named("SCAN").word(cursor);
+        if let Some(pattern) = pattern {
+            command = command.word("MATCH").arg(pattern);
+        }
+        let command = command.word("COUNT").word(count);
+        self.query(Deadline::Read, command, Reply::scanned).await
+    }
+
+    /// DUMP of each key, with when it goes (Redis ≥ 2.6); `None` for those that are not there.
+    pub async fn dump_many(
+        &self,
+        keys: &[&[u8]],
+        question: ExpiryQuestion,
+        asking: Asking,
+    ) -> Result<Vec<Option<Dumped>>, ClientError> {
+        let ask = match question {
+            ExpiryQuestion::Time => "PEXPIRETIME",
+            ExpiryQuestion::Left => "PTTL",
+        };
+        let mut commands = Vec::with_capacity(keys.len() * 4);
+        for key in keys {
+            for name in [ask, "DUMP"] {
+                if asking == Asking::Yes {
+                    commands.push(Command::named("ASKING"));
+                }
+                commands.push(Command::named(name).key(key));
+            }
+        }
+        let replies = self.pipeline(Deadline::Read, commands).await;
+        let mut replies = replies.map_err(|fault| self.at(fault))?.into_iter();
+        let mut next = || {
+            if asking == Asking::Yes {
+                replies.next();
+            }
+            replies.next()
+        };
+        let mut dumped = Vec::with_capacity(keys.len());
+        for _ in keys {
+            let malformed = || self.at(Fault::Malformed { command: "DUMP" });
+            let (time, value) = (next().ok_or_else(malformed)?, next().ok_or_else(malformed)?);
+            let time = time.integer().map_err(|fault| self.at(fault))?;
+            let value = value.bytes().map_err(|fault| self.at(fault))?;
+            let expires = match (u64::try_from(time), question) {
+                (Err(_), _) => Expiry::Never,
+                (Ok(time), ExpiryQuestion::Time) => Expiry::At(time),
+                (Ok(left), ExpiryQuestion::Left) => Expiry::In(left),
+            };
+            dumped.push(value.map(|payload| Dumped { payload, expires }));
+        }
+        Ok(dumped)
+    }
+
+    /// RESTORE of each key (Redis ≥ 2.6), and what became of each.
+    pub async fn restore_many(
+        &self,
+        keys: &[Restoring<'_>],
+        manner: Manner,
+        asking: Asking,
+    ) -> Result<Vec<Result<(), RestoreFault>>, ClientError> {
+        let mut commands = Vec::with_capacity(keys.len());
+        for key in keys {
+            if asking == Asking::Yes {
+                commands.push(Command::named("ASKING"));
+            }
+            commands.push(restore(key, manner));
+        }
+        let bytes: usize = keys.iter().map(|key| key.payload.len()).sum();
+        let more = Duration::from_secs(bytes as u64 / BYTES_PER_SECOND);
+        let class = Deadline::Within(self.shared.command_timeout + more);
+        let replies = self.pipeline(class, commands).await;
+        let each = match asking {
+            Asking::No => 1,
+            Asking::Yes => 2,
+        };
+        Ok(replies
+            .map_err(|fault| self.at(fault))?
+            .into_iter()
+            .skip(each - 1)
+            .step_by(each)
+            .map(|reply| reply.ok().map_err(|fault| self.restore_fault(fault)))
+            .collect())
+    }
+
+    fn restore_fault(&self, fault: Fault) -> RestoreFault {
+        let Fault::Server { code, message, .. } = &fault else {
+            return match fault {
+                Fault::Loading => RestoreFault::NotNow(self.at(fault)),
+                fault => RestoreFault::Refused(self.at(fault)),
+            };
+        };
+        match code.as_str() {
+            "BUSYKEY" => RestoreFault::BusyKey,
+            "OOM" => RestoreFault::OutOfMemory,
+            "MOVED" => RestoreFault::Moved,
+            "ASK" => match message.split(' ').nth(1).and_then(asked) {
+                Some(addr) => RestoreFault::Ask(addr),
+                None => RestoreFault::Refused(self.at(fault)),
+            },
+            "CLUSTERDOWN" | "TRYAGAIN" | "MASTERDOWN" | "READONLY" => {
+                RestoreFault::NotNow(self.at(fault))
+            }
+            _ if message.starts_with("DUMP payload version or checksum") => RestoreFault::Version,
+            _ if message.starts_with("Bad data format") => RestoreFault::Format,
+            _ => RestoreFault::Refused(self.at(fault)),
+        }
+    }
+
+    /// WATCH (Redis ≥ 2.2): [`Self::unlink_watched`] does nothing if any of them changes.
+    pub async fn watch_many(&self, keys: &[&[u8]]) -> Result<(), ClientError> {
+        let command = keys
+            .iter()
+            .fold(Command::named("WATCH"), |command, key| command.key(key));
+        self.query(Deadline::Read, command, Reply::ok).await
+    }
+
+    /// UNWATCH (Redis ≥ 2.2).
+    pub async fn unwatch(&self) -> Result<(), ClientError> {
+        let command = Command::named("UNWATCH");
+        self.query(Deadline::Read, command, Reply::ok).await
+    }
+
+    /// UNLINK in a transaction (Redis ≥ 4.0): how many went; `None` where a watched key had changed,
+    /// and nothing was done. The watch is over either way.
+    pub async fn unlink_watched(&self, keys: &[&[u8]]) -> Result<Option<u64>, ClientError> {
+        let unlink = keys
+            .iter()
+            .fold(Command::named("UNLINK"), |command, key| command.key(key));
+        let commands = vec![Command::named("MULTI"), unlink, Command::named("EXEC")];
+        let replies = self.pipeline(Deadline::Change, commands).await;
+        let replies = replies.map_err(|fault| self.at(fault))?;
+        let malformed = Fault::Malformed { command: "EXEC" };
+        let [_, queued, executed] =
+            <[Reply; 3]>::try_from(replies).map_err(|_| self.at(malformed))?;
+        queued.word().map_err(|fault| self.at(fault))?;
+        executed.executed_count().map_err(|fault| self.at(fault))
+    }
+
+    /// FUNCTION LOAD (Redis ≥ 7.0, Valkey): a library, of the engine that its first line names.
+    pub async fn function_load(&self, code: &[u8], manner: Manner) -> Result<(), ClientError> {
+        let mut command = Command::named("FUNCTION LOAD");
+        if manner == Manner::Replace {
+            command = command.word("REPLACE");
+        }
+        self.query(Deadline::Change, command.arg(code), |reply| {
+            reply.bytes().map(drop)
+        })
+        .await
+    }
+}
+
+fn restore(key: &Restoring<'_>, manner: Manner) -> Command {
+    let (ttl, is_time) = match key.expires {
+        Expiry::Never => (0, false),
+        // 0 would stand for never.
+        Expiry::At(time) => (time.max(1), true),
+        Expiry::In(left) => (left.max(1), false),
+    };
+    let mut command = Command::named("RESTORE")
+        .key(key.key)
+        .word(ttl)
+        .arg(key.payload);
+    if manner == Manner::Replace {
+        command = command.word("REPLACE");
+    }
+    if is_time {
+        command = command.word("ABSTTL");
+    }
+    // One or the other: a server has one of the two policies.
+    if let Some(idle) = key.idle {
+        command = command.word("IDLETIME").word(idle);
+    } else if let Some(frequency) = key.frequency {
+        command = command.word("FREQ").word(frequency);
+    }
+    command
+}
+
+/// `10.0.0.4:6379`, or `::1:6379` as servers write it.
+fn asked(text: &str) -> Option<Addr> {
+    let (host, port) = text.rsplit_once(':')?;
+    let port = port.parse().ok()?;
+    (!host.is_empty()).then(|| Addr::new(host, port))
+}

@@ -1,0 +1,288 @@
+//! Whether nodes can be stopped without anybody missing them: every slot keeps somebody who serves it
+//! or takes over, the masters keep their majority, and no master loses its last copy.
+
+use std::collections::BTreeSet;
+
+use super::node::{NodeId, Role};
+use super::slot::SlotSet;
+
+/// A member, as far as it matters who is stopped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: NodeId,
+    /// What it does.
+    pub role: Role,
+    /// Whom it follows.
+    pub master: Option<NodeId>,
+    /// What it owns.
+    pub slots: SlotSet,
+    /// Of these, those that are on their way to or from it.
+    pub open: SlotSet,
+    /// Whether it serves: it answers, is not held for dead, and says `cluster_state:ok`.
+    pub is_up: bool,
+    /// A replica whose link to its master is up.
+    pub in_sync: bool,
+    /// A replica that takes over by itself (`cluster-replica-no-failover no`).
+    pub takes_over: bool,
+}
+
+/// Why nodes should not be stopped now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// Nobody serves these slots as it is.
+    Unserved(SlotSet),
+    /// A master would be stopped, and no replica in sync is there to take over from it.
+    NoSuccessor {
+        /// The master.
+        master: NodeId,
+        /// The slots that nobody would serve.
+        slots: SlotSet,
+    },
+    /// Too few masters would be left to elect anybody.
+    NoMajority {
+        /// Masters with slots that would be up.
+        left: usize,
+        /// Masters with slots, those that are down counted too.
+        of: usize,
+    },
+    /// All copies in sync of a master that stays would be stopped.
+    LastCopy {
+        /// The master.
+        master: NodeId,
+        /// Its copies.
+        replicas: Vec<NodeId>,
+    },
+    /// A master would be stopped while slots are on their way from or to it.
+    Open {
+        /// The master.
+        master: NodeId,
+        /// The slots.
+        slots: SlotSet,
+    },
+}
+
+impl Reason {
+    /// The word that JSON uses.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Unserved(_) => "slots-unserved",
+            Self::NoSuccessor { .. } => "no-successor",
+            Self::NoMajority { .. } => "no-majority",
+            Self::LastCopy { .. } => "last-copy",
+            Self::Open { .. } => "slots-open",
+        }
+    }
+
+    /// The slots that it is about.
+    pub fn slots(&self) -> SlotSet {
+        match self {
+            Self::Unserved(slots) | Self::NoSuccessor { slots, .. } | Self::Open { slots, .. } => {
+                slots.clone()
+            }
+            Self::NoMajority { .. } | Self::LastCopy { .. } => SlotSet::new(),
+        }
+    }
+}
+
+/// All that speaks against stopping these nodes, all of them together, now. Nothing does where the
+/// list is empty.
+pub fn reasons(members: &[Member], stopping: &BTreeSet<NodeId>) -> Vec<Reason> {
+    let stays = |member: &Member| member.is_up && !stopping.contains(&member.id);
+    let is_owner = |member: &&Member| member.role == Role::Master && !member.slots.is_empty();
+    let owners: Vec<&Member> = members.iter().filter(is_owner).collect();
+
+    let mut reasons = Vec::new();
+    let served = owners.iter().filter(|owner| owner.is_up);
+    let served = served.fold(SlotSet::new(), |sum, owner| sum.union(&owner.slots));
+    let unserved = SlotSet::full().difference(&served);
+    if !unserved.is_empty() {
+        reasons.push(Reason::Unserved(unserved));
+    }
+    for owner in &owners {
+        let copies: Vec<&Member> = members
+            .iter()
+            .filter(|member| member.role == Role::Replica && member.master == Some(owner.id))
+            .filter(|member| member.is_up && member.in_sync)
+            .collect();
+        if stopping.contains(&owner.id) {
+            if !copies.iter().any(|copy| stays(copy) && copy.takes_over) {
+                reasons.push(Reason::NoSuccessor {
+                    master: owner.id,
+                    slots: owner.slots.clone(),
+                });
+            }
+            if !owner.open.is_empty() {
+                reasons.push(Reason::Open {
+                    master: owner.id,
+                    slots: owner.open.clone(),
+                });
+            }
+        } else if !copies.is_empty() && !copies.iter().any(|copy| stays(copy)) {
+            reasons.push(Reason::LastCopy {
+                master: owner.id,
+                replicas: copies.iter().map(|copy| copy.id).collect(),
+            });
+        }
+    }
+    let left = owners.iter().filter(|owner| stays(owner)).count();
+    if left * 2 <= owners.len() {
+        let of = owners.len();
+        reasons.push(Reason::NoMajority { left, of });
+    }
+    reasons
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cluster::slot::Slot;
+
+    fn id(number: usize) -> NodeId {
+        format!("{number:040x}").parse().unwrap()
+    }
+
+    fn master(number: usize, from: u16, to: u16) -> Member {
+        Member {
+            id: id(number),
+            role: Role::Master,
+            master: None,
+            slots: (from..to).filter_map(Slot::new).collect(),
+            open: SlotSet::new(),
+            is_up: true,
+            in_sync: false,
+            takes_over: false,
+        }
+    }
+
+    fn replica(number: usize, of: usize) -> Member {
+        Member {
+            role: Role::Replica,
+            master: Some(id(of)),
+            in_sync: true,
+            takes_over: true,
+            ..master(number, 0, 0)
+        }
+    }
+
+    /// Masters 1 to 3, and 4 to 6 that follow them.
+    fn six() -> Vec<Member> {
+        vec![
+            master(1, 0, 5461),
+            master(2, 5461, 10923),
+            master(3, 10923, 16384),
+            replica(4, 1),
+            replica(5, 2),
+            replica(6, 3),
+        ]
+    }
+
+    fn words(members: &[Member], stopping: &[usize]) -> Vec<&'static str> {
+        let stopping = stopping.iter().map(|number| id(*number)).collect();
+        let reasons = reasons(members, &stopping);
+        reasons.iter().map(Reason::word).collect()
+    }
+
+    #[test]
+    fn one_at_a_time_is_fine_where_others_step_in() {
+        let members = six();
+        assert!(words(&members, &[1]).is_empty());
+        // The only copy of a master that stays.
+        assert_eq!(words(&members, &[4]), ["last-copy"]);
+        assert_eq!(words(&members, &[1, 4]), ["no-successor"]);
+        assert_eq!(words(&members, &[1, 2]), ["no-majority"]);
+        let mut two_copies = six();
+        two_copies.push(replica(7, 1));
+        assert!(words(&two_copies, &[4]).is_empty());
+        assert_eq!(words(&two_copies, &[4, 7]), ["last-copy"]);
+        assert!(words(&two_copies, &[1, 4]).is_empty());
+    }
+
+    #[test]
+    fn what_is_ill_already_counts() {
+        let mut members = six();
+        members[3].in_sync = false;
+        assert_eq!(words(&members, &[1]), ["no-successor"]);
+        members = six();
+        members[3].takes_over = false;
+        assert_eq!(words(&members, &[1]), ["no-successor"]);
+        members = six();
+        members[1].is_up = false;
+        assert_eq!(words(&members, &[]), ["slots-unserved"]);
+        assert_eq!(words(&members, &[1]), ["slots-unserved", "no-majority"]);
+        members = six();
+        members[0].open = [Slot::new(7).unwrap()].into_iter().collect();
+        assert_eq!(words(&members, &[1]), ["slots-open"]);
+        assert!(words(&members, &[2]).is_empty());
+    }
+
+    #[test]
+    fn two_masters_can_t_do_without_one() {
+        let members = vec![master(1, 0, 8192), master(2, 8192, 16384), replica(3, 1)];
+        assert_eq!(words(&members, &[1]), ["no-majority"]);
+    }
+
+    fn clusters() -> impl Strategy<Value = (Vec<Member>, Vec<bool>)> {
+        let flags = || proptest::collection::vec(any::<bool>(), 20);
+        let mostly = || proptest::collection::vec(proptest::bool::weighted(0.9), 20);
+        (
+            1..7_usize,
+            proptest::collection::vec(0..6_usize, 0..14),
+            mostly(),
+            mostly(),
+            mostly(),
+            flags(),
+        )
+            .prop_map(|(masters, replicas, up, in_sync, takes_over, stopping)| {
+                let bound = |number: usize| (16384 * number / masters) as u16;
+                let mut members: Vec<Member> = (0..masters)
+                    .map(|number| master(number + 1, bound(number), bound(number + 1)))
+                    .collect();
+                for (number, of) in (masters + 1..).zip(replicas) {
+                    members.push(replica(number, of % masters + 1));
+                }
+                for (index, member) in members.iter_mut().enumerate() {
+                    member.is_up = up[index];
+                    member.in_sync &= in_sync[index];
+                    member.takes_over &= takes_over[index];
+                }
+                (members, stopping)
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn yes_is_never_said_too_early((members, stopping) in clusters(), fewer in 0..20_usize) {
+            let of = |stopping: &[bool]| -> BTreeSet<NodeId> {
+                let stopped = members.iter().zip(stopping).filter(|(_, stops)| **stops);
+                stopped.map(|(member, _)| member.id).collect()
+            };
+            let set = of(&stopping);
+            if !reasons(&members, &set).is_empty() {
+                return Ok(());
+            }
+            let lives = |member: &Member| member.is_up && !set.contains(&member.id);
+            for slot in Slot::all().step_by(61) {
+                // Whoever owns it lives, or somebody who has all of it and takes over.
+                let owner = members.iter().find(|member| member.slots.contains(slot)).unwrap();
+                let copies = |all: bool| members.iter()
+                    .filter(|m| m.master == Some(owner.id) && m.in_sync && m.is_up)
+                    .filter(|m| all || (lives(m) && m.takes_over))
+                    .count();
+                prop_assert!(lives(owner) || copies(false) > 0);
+                // Who has copies keeps one, or becomes one.
+                let kept = members.iter().filter(|m| m.master == Some(owner.id) && m.in_sync && lives(m));
+                prop_assert!(copies(true) == 0 || kept.count() > 0);
+            }
+            let masters = members.iter().filter(|m| m.role == Role::Master);
+            let (alive, all) = (masters.clone().filter(|m| lives(m)).count(), masters.count());
+            prop_assert!(alive > all / 2);
+            // Nor does stopping fewer do harm then.
+            let mut some = stopping.clone();
+            some[fewer] = false;
+            prop_assert!(reasons(&members, &of(&some)).is_empty());
+        }
+    }
+}

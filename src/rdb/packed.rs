@@ -1,0 +1,159 @@
+//! Small collections that are one string: listpacks, ziplists, intsets, zipmaps. Read item by item,
+//! numbers as the decimal text that clients see. `None` stands for bytes that are none of these.
+
+/// Bytes, read from the front.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cursor<'a>(pub(super) &'a [u8]);
+
+impl<'a> Cursor<'a> {
+    pub(super) fn bytes(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        self.array::<1>().map(|[byte]| byte)
+    }
+
+    /// A signed number of so many bytes, the lowest first.
+    fn number(&mut self, width: usize) -> Option<i64> {
+        let bytes = self.bytes(width)?;
+        let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+        let mut wide = [if negative { 0xff } else { 0 }; 8];
+        wide[..width].copy_from_slice(bytes);
+        Some(i64::from_le_bytes(wide))
+    }
+
+    fn text(&mut self, width: usize) -> Option<Vec<u8>> {
+        Some(decimal(self.number(width)?))
+    }
+}
+
+pub(super) fn decimal(number: i64) -> Vec<u8> {
+    number.to_string().into_bytes()
+}
+
+/// listpack.c
+pub(super) fn listpack(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut cursor = Cursor(bytes);
+    let total = u32::from_le_bytes(cursor.array()?);
+    if total as usize != bytes.len() {
+        return None;
+    }
+    cursor.bytes(2)?;
+    let mut items = Vec::new();
+    loop {
+        let before = cursor.0.len();
+        let first = cursor.byte()?;
+        let item = match first {
+            0xff => return cursor.0.is_empty().then_some(items),
+            0x00..=0x7f => decimal(i64::from(first)),
+            0x80..=0xbf => cursor.bytes(usize::from(first & 0x3f))?.to_vec(),
+            0xc0..=0xdf => {
+                let number = i64::from(first & 0x1f) << 8 | i64::from(cursor.byte()?);
+                // 13 bits, the highest of them the sign.
+                decimal(if number < 1 << 12 {
+                    number
+                } else {
+                    number - (1 << 13)
+                })
+            }
+            0xe0..=0xef => {
+                let length = usize::from(first & 0x0f) << 8 | usize::from(cursor.byte()?);
+                cursor.bytes(length)?.to_vec()
+            }
+            0xf0 => {
+                let length = u32::from_le_bytes(cursor.array()?);
+                cursor.bytes(length as usize)?.to_vec()
+            }
+            0xf1 => cursor.text(2)?,
+            0xf2 => cursor.text(3)?,
+            0xf3 => cursor.text(4)?,
+            0xf4 => cursor.text(8)?,
+            _ => return None,
+        };
+        // Its own length follows, for those who read backwards.
+        let back = match before - cursor.0.len() {
+            0..=127 => 1,
+            128..=16_383 => 2,
+            16_384..=2_097_151 => 3,
+            2_097_152..=268_435_455 => 4,
+            _ => 5,
+        };
+        cursor.bytes(back)?;
+        items.push(item);
+    }
+}
+
+/// ziplist.c
+pub(super) fn ziplist(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut cursor = Cursor(bytes);
+    let total = u32::from_le_bytes(cursor.array()?);
+    if total as usize != bytes.len() {
+        return None;
+    }
+    cursor.bytes(6)?;
+    let mut items = Vec::new();
+    loop {
+        // The length of the one before.
+        match cursor.byte()? {
+            0xff => return cursor.0.is_empty().then_some(items),
+            0xfe => drop(cursor.bytes(4)?),
+            _ => {}
+        }
+        let first = cursor.byte()?;
+        items.push(match first {
+            0x00..=0x3f => cursor.bytes(usize::from(first))?.to_vec(),
+            0x40..=0x7f => {
+                let length = usize::from(first & 0x3f) << 8 | usize::from(cursor.byte()?);
+                cursor.bytes(length)?.to_vec()
+            }
+            0x80..=0xbf => {
+                let length = u32::from_be_bytes(cursor.array()?);
+                cursor.bytes(length as usize)?.to_vec()
+            }
+            0xc0 => cursor.text(2)?,
+            0xd0 => cursor.text(4)?,
+            0xe0 => cursor.text(8)?,
+            0xf0 => cursor.text(3)?,
+            0xfe => cursor.text(1)?,
+            0xf1..=0xfd => decimal(i64::from(first & 0x0f) - 1),
+            _ => return None,
+        });
+    }
+}
+
+/// intset.c
+pub(super) fn intset(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut cursor = Cursor(bytes);
+    let width = u32::from_le_bytes(cursor.array()?) as usize;
+    let count = u32::from_le_bytes(cursor.array()?) as usize;
+    if !matches!(width, 2 | 4 | 8) || cursor.0.len() != width.checked_mul(count)? {
+        return None;
+    }
+    (0..count).map(|_| cursor.text(width)).collect()
+}
+
+/// zipmap.c
+pub(super) fn zipmap(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut cursor = Cursor(bytes);
+    cursor.byte()?;
+    let mut items = Vec::new();
+    let mut is_value = false;
+    loop {
+        let length = match cursor.byte()? {
+            0xff => return cursor.0.is_empty().then_some(items),
+            0xfe => u32::from_le_bytes(cursor.array()?) as usize,
+            length => usize::from(length),
+        };
+        let free = if is_value { cursor.byte()? } else { 0 };
+        items.push(cursor.bytes(length)?.to_vec());
+        cursor.bytes(usize::from(free))?;
+        is_value = !is_value;
+    }
+}

@@ -1,0 +1,218 @@
+//! The reader on bytes that nobody sane wrote. What real servers write is compared in
+//! `tests/it/backup.rs`.
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// `REDIS0011`, then these bytes, the end and the right checksum.
+fn file(records: &[u8]) -> Vec<u8> {
+    let mut bytes = b"REDIS0011".to_vec();
+    bytes.extend_from_slice(records);
+    bytes.push(255);
+    let sum = input::CRC64.checksum(&bytes);
+    bytes.extend_from_slice(&sum.to_le_bytes());
+    bytes
+}
+
+fn read_all(bytes: &[u8], keep: Keep) -> Result<Vec<Record>, RdbError> {
+    let mut reader = Reader::new(bytes, keep)?;
+    let mut records = Vec::new();
+    loop {
+        let record = reader.record()?;
+        let ended = matches!(record, Record::End(_));
+        records.push(record);
+        if ended {
+            return Ok(records);
+        }
+    }
+}
+
+fn entry(bytes: &[u8]) -> Entry {
+    let records = read_all(bytes, Keep::UpTo(1 << 20)).unwrap();
+    match records.into_iter().next() {
+        Some(Record::Entry(entry)) => entry,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn checksum_is_jones() {
+    assert_eq!(input::CRC64.checksum(b"123456789"), 0xe9c6_d914_c4b8_d9ca);
+}
+
+#[test]
+fn an_entry_becomes_what_dump_answers() {
+    // Redis 7.0.15: SET a 1; DUMP a, but for the version: strings are older than it.
+    let entry = entry(&file(&[0, 1, b'a', 0xc0, 1]));
+    let Value::Payload(payload) = entry.value else {
+        panic!("no payload");
+    };
+    assert_eq!(entry.key, b"a");
+    assert_eq!(&payload[..5], [0, 0xc0, 1, 6, 0]);
+    assert_eq!(Payload::read(&payload).unwrap().version, 6);
+}
+
+#[test]
+fn payloads_of_real_servers() {
+    // Redis 6.2.5, SADD s x y.
+    let six = b"\x02\x02\x01y\x01x\x09\x00\xdc\x2d\x3a\xf1\xe7\xb6\xdfA";
+    // Redis 8.2.3 and Valkey 9.1.2, the same.
+    let eight =
+        b"\x14\x0d\x0d\x00\x00\x00\x02\x00\x81x\x02\x81y\x02\xff\x0c\x00\xbe9\xd2\xd8\xd0M\xe0J";
+    let valkey =
+        b"\x14\x0d\x0d\x00\x00\x00\x02\x00\x81x\x02\x81y\x02\xffP\x00\xbae/\x89\xb45\x19\xf7";
+    for dump in [&six[..], eight, valkey] {
+        let payload = Payload::read(dump).unwrap();
+        let portable = payload.portable();
+        assert_eq!(Payload::read(&portable).unwrap().value, payload.value);
+        for other in [&six[..], eight, valkey] {
+            assert_eq!(same_value(dump, other), Sameness::Same);
+        }
+        assert_eq!(same_value(dump, &portable), Sameness::Same);
+    }
+    let portable = Payload::read(valkey).unwrap().portable();
+    assert_eq!(Payload::read(&portable).unwrap().version, 11);
+    let mut broken = six.to_vec();
+    broken[3] ^= 1;
+    assert_eq!(Payload::read(&broken), Err(NotAPayload));
+}
+
+#[test]
+fn types_above_21_are_their_writers() {
+    assert_eq!(
+        Encoding::of(22, Dialect::Redis),
+        Some(Encoding::HashMetadataPreGa)
+    );
+    assert_eq!(
+        Encoding::of(22, Dialect::Valkey),
+        Some(Encoding::ValkeyHash2)
+    );
+    assert_eq!(Encoding::of(24, Dialect::Valkey), None);
+    assert_eq!(Encoding::of(8, Dialect::Redis), None);
+}
+
+#[test]
+fn what_is_not_known_is_named() {
+    let unknown = read_all(&file(&[27, 1, b'a', 0]), Keep::Nothing).unwrap_err();
+    assert!(
+        unknown.to_string().contains("type 27 at byte 9"),
+        "{unknown}"
+    );
+    let opcode = read_all(&file(&[243, 0]), Keep::Nothing).unwrap_err();
+    assert!(opcode.to_string().contains("record 243"), "{opcode}");
+}
+
+#[test]
+fn what_is_damaged_is_told() {
+    let good = file(&[0, 1, b'a', 1, b'b']);
+    for cut in 0..good.len() {
+        let error = read_all(&good[..cut], Keep::Nothing).unwrap_err();
+        assert!(
+            matches!(error, RdbError::Truncated { .. }),
+            "{cut}: {error}"
+        );
+    }
+    let mut flipped = good.clone();
+    flipped[11] ^= 4;
+    assert!(matches!(
+        read_all(&flipped, Keep::Nothing),
+        Err(RdbError::Checksum { .. })
+    ));
+    let mut longer = good;
+    longer.push(0);
+    assert!(matches!(
+        read_all(&longer, Keep::Nothing),
+        Err(RdbError::Trailing { .. })
+    ));
+    assert!(matches!(
+        read_all(b"GET / HTTP/1.1", Keep::Nothing),
+        Err(RdbError::NotRdb { .. })
+    ));
+}
+
+#[test]
+fn lengths_that_lie_take_no_memory() {
+    // A string of 2^62 bytes, a list of 2^62 items, a name of 2^40 bytes.
+    let huge = [0x81, 0x40, 0, 0, 0, 0, 0, 0, 0];
+    let value = [&[0, 1, b'a'][..], &huge].concat();
+    let list = [&[1, 1, b'a'][..], &huge].concat();
+    let name = [&[0][..], &huge].concat();
+    for records in [value, list, name] {
+        assert!(read_all(&file(&records), Keep::UpTo(usize::MAX)).is_err());
+    }
+}
+
+#[test]
+fn large_values_are_counted_and_not_kept() {
+    let mut records = vec![0, 1, b'a', 0x80, 0, 1, 0, 0];
+    records.extend(vec![b'x'; 1 << 16]);
+    let bytes = file(&records);
+    let records = read_all(&bytes, Keep::UpTo(1000)).unwrap();
+    let Some(Record::Entry(entry)) = records.first() else {
+        panic!("{records:?}");
+    };
+    assert_eq!(entry.value, Value::TooLarge((1 << 16) + 6));
+}
+
+#[test]
+fn keys_are_expanded() {
+    // "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" as liblzf packs it: one literal, one reference.
+    let key = [0xc3, 5, 30, 0, b'a', 0xe0, 20, 0];
+    let records = [&[0][..], &key, &[1, b'v']].concat();
+    assert_eq!(entry(&file(&records)).key, [b'a'; 30]);
+    let number = [&[0][..], &[0xc1, 0x39, 0x30], &[1, b'v']].concat();
+    assert_eq!(entry(&file(&number)).key, b"12345");
+}
+
+#[test]
+fn modules_are_called_by_their_letters() {
+    // `vectorset` of Redis 8.6.2, as DUMP writes it.
+    assert_eq!(reader::module_name(0xbde7_2da2_bb1e_b400), "vectorset");
+}
+
+proptest! {
+    /// No bytes make the reader panic, or go on for ever.
+    #[test]
+    fn anything_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+        let _ = read_all(&bytes, Keep::UpTo(100));
+        let _ = read_all(&file(&bytes), Keep::UpTo(100));
+        let mut valkey = b"VALKEY080".to_vec();
+        valkey.extend(&bytes);
+        let _ = read_all(&valkey, Keep::Nothing);
+    }
+
+    /// The same inside of values of every type.
+    #[test]
+    fn any_value_is_compared_or_not(kind in 0_u8..30, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        for version in [9, 12, 80] {
+            let dump = payload::frame([&[kind][..], &bytes].concat(), version);
+            let other = payload::frame([&[kind][..], &bytes, &[0]].concat(), version);
+            let _ = same_value(&dump, &other);
+            prop_assert_eq!(same_value(&dump, &dump), Sameness::Same);
+        }
+    }
+
+    /// Every value that is passed over is kept whole, byte by byte, and nothing else is.
+    #[test]
+    fn a_value_is_cut_out_whole(value in prop::collection::vec(any::<u8>(), 0..300), rest in prop::collection::vec(any::<u8>(), 0..20)) {
+        let length = value.len() as u32;
+        let body = [&[0x80][..], &length.to_be_bytes(), &value].concat();
+        let tail = [&[0, rest.len() as u8][..], &rest, &[1, b'z']].concat();
+        let records = [&[0, 1, b'k'][..], &body, &tail].concat();
+        let read = read_all(&file(&records), Keep::UpTo(1 << 20)).unwrap();
+        prop_assert_eq!(read.len(), 3);
+        let Record::Entry(entry) = &read[0] else { panic!() };
+        let Value::Payload(payload) = &entry.value else { panic!() };
+        let payload = Payload::read(payload).unwrap();
+        prop_assert_eq!(payload.value, [&[0][..], &body].concat());
+    }
+
+    #[test]
+    fn lzf_never_gives_more_than_it_says(packed in prop::collection::vec(any::<u8>(), 0..100), length in 0_u64..10_000) {
+        if let Some(bytes) = lzf::expand(&packed, length, 5_000) {
+            prop_assert_eq!(bytes.len() as u64, length);
+            prop_assert!(length <= 5_000);
+        }
+    }
+}

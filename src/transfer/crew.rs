@@ -1,0 +1,130 @@
+//! Lanes for every owner, and the batches that wait for them.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinSet;
+
+use super::report::{Report, Shared};
+use super::slots::Owners;
+use super::{Halt, Item, Outcome, Stopper};
+use crate::backup::Meter;
+use crate::cluster::node::NodeId;
+
+/// How many batches may wait for one owner: what is in memory is bounded by this, the lanes and the
+/// size of a batch.
+const WAITING: usize = 2;
+
+/// Batches on their way, by owner. Batches of keys that nobody owns go to any: a lane waits until
+/// somebody does.
+pub(super) struct Queues<B> {
+    by_owner: HashMap<NodeId, mpsc::Sender<B>>,
+    any: mpsc::Sender<B>,
+}
+
+/// Where one lane's batches come from.
+pub(super) type Inbox<B> = Arc<Mutex<mpsc::Receiver<B>>>;
+
+impl<B> Queues<B> {
+    /// A queue for every owner there is now; the inboxes, each with how many lanes it has.
+    pub(super) fn new(owners: &Owners, lanes: usize) -> (Self, Vec<Inbox<B>>) {
+        let mut by_owner = HashMap::new();
+        let mut inboxes = Vec::new();
+        let mut queue = || {
+            let (sender, receiver) = mpsc::channel(WAITING);
+            let inbox = Arc::new(Mutex::new(receiver));
+            inboxes.extend(std::iter::repeat_n(inbox, lanes.max(1)));
+            sender
+        };
+        for owner in owners.all() {
+            by_owner.insert(owner.id, queue());
+        }
+        let any = queue();
+        (Self { by_owner, any }, inboxes)
+    }
+
+    /// The queue of an owner.
+    pub(super) fn of(&self, owner: Option<NodeId>) -> &mpsc::Sender<B> {
+        owner
+            .and_then(|id| self.by_owner.get(&id))
+            .unwrap_or(&self.any)
+    }
+}
+
+/// Puts keys together by owner.
+pub(super) struct Sorter<K, T> {
+    pending: HashMap<K, (Vec<T>, usize)>,
+    most: usize,
+    most_bytes: usize,
+}
+
+impl<K: Eq + Hash + Copy, T> Sorter<K, T> {
+    pub(super) fn new(most: usize, most_bytes: usize) -> Self {
+        Self {
+            pending: HashMap::new(),
+            most,
+            most_bytes,
+        }
+    }
+
+    /// One more; a batch that is full by it.
+    pub(super) fn add(&mut self, owner: K, one: T, bytes: usize) -> Option<Vec<T>> {
+        let (batch, sum) = self.pending.entry(owner).or_default();
+        batch.push(one);
+        *sum += bytes;
+        let is_full = batch.len() >= self.most || *sum >= self.most_bytes;
+        is_full.then(|| {
+            *sum = 0;
+            std::mem::take(batch)
+        })
+    }
+
+    /// What is left.
+    pub(super) fn rest(self) -> impl Iterator<Item = (K, Vec<T>)> {
+        let rest = self.pending.into_iter();
+        rest.filter(|(_, (batch, _))| !batch.is_empty())
+            .map(|(owner, (batch, _))| (owner, batch))
+    }
+}
+
+/// The next batch of an inbox, unless everything stops.
+pub(super) async fn next<B>(inbox: &Inbox<B>, stopper: &Stopper) -> Option<B> {
+    let receive = async { inbox.lock().await.recv().await };
+    tokio::select! {
+        biased;
+        () = stopper.halted() => None,
+        batch = receive => batch,
+    }
+}
+
+/// What all lanes tell.
+pub(super) struct Tally {
+    pub(super) report: Shared,
+    pub(super) meter: Meter,
+}
+
+impl Tally {
+    /// Counts a batch.
+    pub(super) fn count(&self, done: &[(Item, Outcome)]) -> Report {
+        let mut report = Report::default();
+        for (item, outcome) in done {
+            report.count(item, outcome);
+        }
+        self.meter.add(done.len() as u64);
+        report
+    }
+}
+
+/// Waits for all lanes; what went wrong in one stops the others.
+pub(super) async fn finish(mut lanes: JoinSet<Result<(), Halt>>, stopper: &Stopper) {
+    while let Some(ended) = lanes.join_next().await {
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => stopper.halt(why),
+            // A lane that fell over has told why on standard error.
+            Err(_) => stopper.halt(Halt::Interrupted),
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! A lane: writes batches of keys to whoever owns their slots.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::report::{Reason, shown};
+use super::slots::{Owner, Owners};
+use super::{AfterFailure, Halt, Item, OnConflict, Options, Outcome};
+use crate::client::{
+    Asking, ClientError, Expiry, ExpiryQuestion, Fault, Manner, NodeClient, RestoreFault, Restoring,
+};
+use crate::cluster::node::Addr;
+use crate::connections::Target;
+use crate::rdb::{Encoding, Sameness, same_value};
+
+/// How long a slot may be without an owner that answers. A failover takes the node timeout (15 s)
+/// and a little.
+const PATIENCE: Duration = Duration::from_secs(45);
+/// Before another try.
+const BREATH: Duration = Duration::from_millis(200);
+/// How much is asked for in one go where values are compared.
+const COMPARED: usize = 4 << 20;
+
+/// Writes batches, one after the other.
+pub(super) struct Lane {
+    owners: Arc<Owners>,
+    options: Options,
+    database: u32,
+    clients: HashMap<Addr, NodeClient>,
+}
+
+/// Where some of a batch go, and how.
+struct Group {
+    target: Target,
+    name: String,
+    asking: Asking,
+    members: Vec<usize>,
+}
+
+/// A batch in hand: what became of each, and which are still to be done.
+struct Batch {
+    items: Vec<Item>,
+    outcomes: Vec<Option<Outcome>>,
+    /// Sent elsewhere by the owner of their slot, for the next try.
+    asked: BTreeMap<usize, Addr>,
+    /// Why it was put off last.
+    delay: Option<String>,
+}
+
+impl Lane {
+    pub(super) fn new(owners: Arc<Owners>, options: Options, database: u32) -> Self {
+        Self {
+            owners,
+            options,
+            database,
+            clients: HashMap::new(),
+        }
+    }
+
+    /// Writes them, and tells what became of each.
+    pub(super) async fn write(&mut self, items: Vec<Item>) -> Result<Vec<(Item, Outcome)>, Halt> {
+        let now = milliseconds();
+        let outcome = |item: &Item| match item.expires {
+            Expiry::At(time) if time <= now => Some(Outcome::Expired),
+            _ => None,
+        };
+        let mut batch = Batch {
+            outcomes: items.iter().map(outcome).collect(),
+            items,
+            asked: BTreeMap::new(),
+            delay: None,
+        };
+        let mut deadline = Instant::now() + PATIENCE;
+        let mut left = batch.left();
+        while !left.is_empty() {
+            let (groups, generation) = self.groups(&mut batch, &left);
+            for group in groups {
+                self.send(&mut batch, group).await?;
+            }
+            let still = batch.left();
+            if still.len() < left.len() {
+                deadline = Instant::now() + PATIENCE;
+            }
+            left = still;
+            if left.is_empty() {
+                break;
+            }
+            if Instant::now() >= deadline {
+                for i in &left {
+                    let why = batch.delay.clone();
+                    let why = why.unwrap_or_else(|| "no master owns its slot".to_string());
+                    batch.outcomes[*i] = Some(Outcome::Failed(Reason::NoOwner, why));
+                }
+                break;
+            }
+            // What ASK said is tried at once.
+            if batch.asked.len() < left.len() {
+                tokio::time::sleep(BREATH).await;
+                if let Err(error) = self.owners.refresh(generation).await {
+                    batch.delay = Some(error.to_string());
+                }
+            }
+        }
+        let done: Vec<(Item, Outcome)> = batch
+            .items
+            .into_iter()
+            .zip(batch.outcomes)
+            .filter_map(|(item, outcome)| Some((item, outcome?)))
+            .collect();
+        if self.options.after_failure == AfterFailure::Stop
+            && let Some((key, why)) = done.iter().find_map(|(item, outcome)| match outcome {
+                Outcome::Failed(_, why) => Some((shown(&item.key), why.clone())),
+                _ => None,
+            })
+        {
+            return Err(Halt::Key { key, why });
+        }
+        Ok(done)
+    }
+
+    /// The same where what is there is known to be older.
+    pub(super) async fn overwrite(
+        &mut self,
+        items: Vec<Item>,
+    ) -> Result<Vec<(Item, Outcome)>, Halt> {
+        let usual = self.options.on_conflict;
+        self.options.on_conflict = OnConflict::Replace;
+        let written = self.write(items).await;
+        self.options.on_conflict = usual;
+        written
+    }
+
+    /// Those that are left, by where they go.
+    fn groups(&self, batch: &mut Batch, left: &[usize]) -> (Vec<Group>, u64) {
+        let mut groups: HashMap<(Addr, bool), Group> = HashMap::new();
+        let asked = std::mem::take(&mut batch.asked);
+        let mut generation = u64::MAX;
+        for i in left {
+            let (owner, known) = self.owners.of_key(&batch.items[*i].key);
+            generation = generation.min(known);
+            let Some(Owner { target, name, .. }) = owner else {
+                continue;
+            };
+            let (target, name, asking) = match asked.get(i) {
+                Some(peer) => {
+                    let addr = self.owners.connections().dial_of(peer);
+                    let name = addr.to_string();
+                    let access = Arc::clone(&target.access);
+                    (Target { addr, access }, name, Asking::Yes)
+                }
+                None => (target, name, Asking::No),
+            };
+            let group = groups
+                .entry((target.addr.clone(), asking == Asking::Yes))
+                .or_insert_with(|| Group {
+                    target,
+                    name,
+                    asking,
+                    members: Vec::new(),
+                });
+            group.members.push(*i);
+        }
+        (groups.into_values().collect(), generation)
+    }
+
+    /// One pipeline to one node, and what follows from its answers.
+    async fn send(&mut self, batch: &mut Batch, group: Group) -> Result<(), Halt> {
+        let manner = match self.options.on_conflict {
+            OnConflict::Replace => Manner::Replace,
+            OnConflict::Skip | OnConflict::Abort => Manner::Keep,
+        };
+        let client = match self.client(&group.target).await {
+            Ok(client) => client,
+            // There is no such database; that of another number would be the wrong place.
+            Err(error) if self.database != 0 && matches!(error.fault, Fault::Server { .. }) => {
+                for i in group.members {
+                    let why = error.to_string();
+                    batch.outcomes[i] = Some(Outcome::Failed(Reason::Refused, why));
+                }
+                return Ok(());
+            }
+            Err(error) => return batch.put_off(error),
+        };
+        let restoring: Vec<Restoring<'_>> = group
+            .members
+            .iter()
+            .map(|i| batch.items[*i].restoring())
+            .collect();
+        let answers = client.restore_many(&restoring, manner, group.asking).await;
+        let answers = match answers {
+            Ok(answers) => answers,
+            Err(error) => {
+                // It may have written some of them: those are there already at the next try.
+                self.clients.remove(&group.target.addr);
+                return batch.put_off(error);
+            }
+        };
+        let mut there = Vec::new();
+        for (i, answer) in group.members.iter().zip(answers) {
+            let failed = |reason, why: String| Some(Outcome::Failed(reason, why));
+            let item = &batch.items[*i];
+            batch.outcomes[*i] = match answer {
+                Ok(()) => Some(Outcome::Written),
+                Err(RestoreFault::BusyKey) => {
+                    there.push(*i);
+                    None
+                }
+                Err(RestoreFault::OutOfMemory) => return Err(Halt::OutOfMemory(group.name)),
+                Err(RestoreFault::Moved) => None,
+                Err(RestoreFault::Ask(addr)) => {
+                    batch.asked.insert(*i, addr);
+                    None
+                }
+                Err(RestoreFault::NotNow(error)) => {
+                    batch.delay = Some(error.to_string());
+                    None
+                }
+                Err(RestoreFault::Version) => failed(Reason::TooNew, item.too_new(&group.name)),
+                Err(RestoreFault::Format) => {
+                    failed(Reason::NotUnderstood, item.not_understood(&group.name))
+                }
+                Err(RestoreFault::Refused(error)) => match error.fault {
+                    // No other key would fare better.
+                    Fault::NoPermission { .. } | Fault::PasswordNeeded => return Err(error.into()),
+                    _ => failed(Reason::Refused, error.to_string()),
+                },
+            };
+        }
+        self.compare(batch, &group, &there).await
+    }
+
+    /// Keys that are there already: whether they are the same.
+    async fn compare(
+        &mut self,
+        batch: &mut Batch,
+        group: &Group,
+        there: &[usize],
+    ) -> Result<(), Halt> {
+        let mut rest = there;
+        while !rest.is_empty() {
+            // As many as may be expected to fit; a value that is far larger than ours differs anyway.
+            let mut bytes = 0;
+            let fits = |i: &&usize| {
+                bytes += batch.items[**i].payload.len();
+                bytes <= COMPARED
+            };
+            let count = rest.iter().take_while(fits).count().max(1);
+            let (some, others) = rest.split_at(count);
+            rest = others;
+            let client = match self.client(&group.target).await {
+                Ok(client) => client,
+                Err(error) => return batch.put_off(error),
+            };
+            let keys: Vec<&[u8]> = some
+                .iter()
+                .map(|i| batch.items[*i].key.as_slice())
+                .collect();
+            let dumped = client
+                .dump_many(&keys, ExpiryQuestion::Left, group.asking)
+                .await;
+            let theirs = match dumped {
+                Ok(theirs) => theirs,
+                Err(error) if matches!(error.fault, Fault::TooLarge { .. }) && count > 1 => {
+                    self.clients.remove(&group.target.addr);
+                    for one in some {
+                        Box::pin(self.compare(batch, group, &[*one])).await?;
+                    }
+                    continue;
+                }
+                Err(error) if matches!(error.fault, Fault::TooLarge { .. }) => {
+                    self.clients.remove(&group.target.addr);
+                    vec![None]
+                }
+                Err(error) => {
+                    self.clients.remove(&group.target.addr);
+                    return batch.put_off(error);
+                }
+            };
+            for (i, theirs) in some.iter().zip(theirs) {
+                let item = &batch.items[*i];
+                let sameness = match &theirs {
+                    Some(theirs) => same_value(&theirs.payload, &item.payload),
+                    // One that went meanwhile is written at the next try.
+                    None if count > 1 => continue,
+                    None => Sameness::Unknown,
+                };
+                let outcome = match sameness {
+                    Sameness::Same => Outcome::Same,
+                    Sameness::Different | Sameness::Unknown
+                        if self.options.on_conflict == OnConflict::Abort =>
+                    {
+                        return Err(Halt::Conflict {
+                            key: shown(&item.key),
+                            node: group.name.clone(),
+                        });
+                    }
+                    Sameness::Different => Outcome::Failed(
+                        Reason::Differs,
+                        format!("{} has another value", group.name),
+                    ),
+                    Sameness::Unknown => Outcome::Failed(
+                        Reason::Differs,
+                        format!("{} has a value that can't be compared", group.name),
+                    ),
+                };
+                batch.outcomes[*i] = Some(outcome);
+            }
+        }
+        Ok(())
+    }
+
+    /// Our connection to a node, on our database.
+    async fn client(&mut self, target: &Target) -> Result<NodeClient, ClientError> {
+        if let Some(client) = self.clients.get(&target.addr) {
+            return Ok(client.clone());
+        }
+        let client = self.owners.connections().own(target).await?;
+        if self.database != 0 {
+            client.select(self.database).await?;
+        }
+        self.clients.insert(target.addr.clone(), client.clone());
+        Ok(client)
+    }
+}
+
+impl Batch {
+    fn left(&self) -> Vec<usize> {
+        let outcomes = self.outcomes.iter().enumerate();
+        outcomes
+            .filter(|(_, outcome)| outcome.is_none())
+            .map(|(i, _)| i)
+            .collect()
+    }
+
+    /// What may pass is tried again; what a password or a right causes stays.
+    fn put_off(&mut self, error: ClientError) -> Result<(), Halt> {
+        if !error.fault.may_pass() || matches!(error.fault, Fault::Server { .. }) {
+            return Err(error.into());
+        }
+        self.delay = Some(error.to_string());
+        Ok(())
+    }
+}
+
+impl Item {
+    fn restoring(&self) -> Restoring<'_> {
+        Restoring {
+            key: &self.key,
+            payload: &self.payload,
+            expires: self.expires,
+            idle: self.idle,
+            frequency: self.frequency,
+        }
+    }
+
+    fn form(&self) -> String {
+        match self.encoding {
+            Some(encoding) => format!("{encoding}, RDB version {}", encoding.version()),
+            None => "a type that this redis-trib does not know".to_string(),
+        }
+    }
+
+    fn too_new(&self, node: &str) -> String {
+        format!("too new for {node}: {}", self.form())
+    }
+
+    fn not_understood(&self, node: &str) -> String {
+        match self.encoding {
+            Some(Encoding::Module2) => format!("the module of its type is not loaded on {node}"),
+            _ => format!("{node} can't read its type: {}", self.form()),
+        }
+    }
+}
+
+/// Now, in milliseconds of the epoch.
+pub(super) fn milliseconds() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
+}

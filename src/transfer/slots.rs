@@ -1,0 +1,140 @@
+//! Who owns which slot now.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::cluster::node::NodeId;
+use crate::cluster::slot::{SLOTS, Slot};
+use crate::cluster::topology::Topology;
+use crate::connections::{Connections, Target};
+use crate::discover::{self, DiscoverError, Found};
+
+/// Why nobody can tell.
+#[derive(Debug, thiserror::Error)]
+pub enum SlotMapError {
+    /// The cluster can't be read.
+    #[error(transparent)]
+    Discover(#[from] DiscoverError),
+}
+
+/// A master that owns slots.
+#[derive(Debug, Clone)]
+pub struct Owner {
+    /// Its id.
+    pub id: NodeId,
+    /// How it is reached.
+    pub target: Target,
+    /// `127.0.0.1:7000 (1977c4d4)`.
+    pub name: String,
+}
+
+/// The owners at one moment.
+#[derive(Debug)]
+struct Snapshot {
+    /// How often it was read anew.
+    generation: u64,
+    owners: BTreeMap<NodeId, Owner>,
+    by_slot: Vec<Option<NodeId>>,
+}
+
+impl Snapshot {
+    fn of(found: &Found, generation: u64) -> Self {
+        let topology = Topology::of(&found.observation);
+        let mut owners = BTreeMap::new();
+        let mut by_slot = vec![None; usize::from(SLOTS)];
+        for member in topology.masters().filter(|m| !m.standing.is_lost()) {
+            let node = found.observation.nodes.get(&member.id);
+            let Some(target) = node.and_then(|node| found.target_of(node)) else {
+                continue;
+            };
+            for slot in member.slots.iter() {
+                by_slot[usize::from(slot.number())] = Some(member.id);
+            }
+            let owner = Owner {
+                id: member.id,
+                target,
+                name: found.observation.name(member.id),
+            };
+            owners.insert(member.id, owner);
+        }
+        Self {
+            generation,
+            owners,
+            by_slot,
+        }
+    }
+}
+
+/// The owners of all slots, read anew whenever somebody finds them changed.
+#[derive(Debug)]
+pub struct Owners {
+    connections: Arc<Connections>,
+    seeds: Vec<Target>,
+    now: RwLock<Arc<Snapshot>>,
+    reading: tokio::sync::Mutex<()>,
+}
+
+impl Owners {
+    /// Reads them.
+    pub async fn read(
+        connections: Arc<Connections>,
+        seeds: Vec<Target>,
+    ) -> Result<Self, SlotMapError> {
+        let found = discover::find(&connections, &seeds).await?;
+        let now = RwLock::new(Arc::new(Snapshot::of(&found, 0)));
+        Ok(Self {
+            connections,
+            seeds,
+            now,
+            reading: tokio::sync::Mutex::default(),
+        })
+    }
+
+    /// How nodes are reached.
+    pub(super) fn connections(&self) -> &Arc<Connections> {
+        &self.connections
+    }
+
+    fn now(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// All masters that own slots.
+    pub fn all(&self) -> Vec<Owner> {
+        let now = self.now();
+        let ids: std::collections::BTreeSet<NodeId> =
+            now.by_slot.iter().filter_map(|id| *id).collect();
+        ids.iter()
+            .filter_map(|id| now.owners.get(id).cloned())
+            .collect()
+    }
+
+    /// The owner of a key's slot, and how new that knowledge is; no owner where nobody has it.
+    pub(super) fn of_key(&self, key: &[u8]) -> (Option<Owner>, u64) {
+        let now = self.now();
+        let slot = usize::from(Slot::of_key(key).number());
+        let owner = now.by_slot[slot].and_then(|id| now.owners.get(&id).cloned());
+        (owner, now.generation)
+    }
+
+    /// The same by id alone: to sort many keys.
+    pub(super) fn id_of_key(&self, key: &[u8]) -> Option<NodeId> {
+        let slot = usize::from(Slot::of_key(key).number());
+        self.now().by_slot[slot]
+    }
+
+    /// Reads them anew, unless somebody has since that generation.
+    pub(super) async fn refresh(&self, seen: u64) -> Result<(), SlotMapError> {
+        let _alone = self.reading.lock().await;
+        if self.now().generation > seen {
+            return Ok(());
+        }
+        // Those that were seen last are seeds as well: the ones that were named may be gone.
+        let mut seeds = self.seeds.clone();
+        seeds.extend(self.now().owners.values().map(|owner| owner.target.clone()));
+        let found = discover::find(&self.connections, &seeds).await?;
+        let now = Arc::new(Snapshot::of(&found, seen + 1));
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
+        Ok(())
+    }
+}

@@ -1,0 +1,403 @@
+//! `backup` and `backup --verify`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use redis::Value as Reply;
+use redis_trib::rdb::{Keep, Payload, Reader, Record, Value};
+use tempfile::TempDir;
+
+use crate::reshard_data::{fill, names};
+use crate::support::cluster::Nodes;
+use crate::support::command::{Signal, Trib};
+use crate::support::dataset;
+use crate::support::proxy::Cut;
+use crate::support::server::{Spec, versions};
+use crate::support::tls::Material;
+use crate::support::wait::PATIENCE;
+
+/// A directory that is not there yet, in one that goes with the test.
+fn place() -> (TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("backup");
+    (home, path)
+}
+
+fn backup(node: &str, path: &Path) -> Trib {
+    Trib::new().args(["backup", node, path.to_str().unwrap()])
+}
+
+fn verify(path: &Path) -> Trib {
+    Trib::new().args(["backup", "--verify", path.to_str().unwrap()])
+}
+
+fn rdb_files(path: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rdb"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// Nothing is there that could be taken for a backup, or for a file of one.
+#[track_caller]
+fn no_half_file(path: &Path) {
+    if let Ok(entries) = fs::read_dir(path) {
+        for entry in entries {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            assert!(name.ends_with(".rdb"), "{name} is left");
+        }
+    }
+}
+
+/// Three masters, an even share of the slots each, and some keys.
+fn cluster(spec: &Spec) -> Nodes {
+    let nodes = Nodes::with(3, spec);
+    nodes.form(3);
+    nodes
+}
+
+#[test]
+fn matrix_files_hold_what_dump_answers() {
+    for version in versions() {
+        let nodes = Nodes::with(2, &Spec::new().quick().version(version));
+        nodes.form(2);
+        dataset::fill(&nodes);
+        let (_home, path) = place();
+        backup(&nodes[0].addr(), &path)
+            .run()
+            .status(0)
+            .stdout_has("[OK] ");
+        let mut values: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        for file in rdb_files(&path) {
+            let file = fs::File::open(file).unwrap();
+            let mut reader = Reader::new(file, Keep::UpTo(1 << 30)).unwrap();
+            loop {
+                match reader.record().unwrap() {
+                    Record::Entry(entry) => {
+                        let Value::Payload(payload) = entry.value else {
+                            panic!("a value is not kept");
+                        };
+                        values.insert(entry.key, payload);
+                    }
+                    Record::End(_) => break,
+                    _ => {}
+                }
+            }
+        }
+        let there = dataset::digest(&nodes);
+        assert_eq!(values.len(), there.len(), "{version}");
+        for (key, payload) in values {
+            let Reply::BulkString(dump) = dataset::send(&nodes, &[b"DUMP", &key]) else {
+                panic!("{version}: no DUMP of {key:?}");
+            };
+            let (ours, theirs) = (
+                Payload::read(&payload).unwrap(),
+                Payload::read(&dump).unwrap(),
+            );
+            assert_eq!(
+                ours.value,
+                theirs.value,
+                "{version}: {:?}",
+                String::from_utf8_lossy(&key)
+            );
+            assert!(ours.version <= theirs.version, "{version}");
+        }
+        verify(&path)
+            .run()
+            .status(0)
+            .stdout_has("as they were written");
+    }
+}
+
+#[test]
+fn replicas_give_the_data_where_they_are_in_sync() {
+    let nodes = Nodes::quick(4);
+    nodes.form(2);
+    fill(&nodes[..2], &names([1, 9000], 50));
+    let (_home, path) = place();
+    let planned = backup(&nodes[0].addr(), &path)
+        .args(["--dry-run", "-o", "json"])
+        .run()
+        .status(0);
+    let lines = planned.json_lines();
+    let plans: Vec<_> = lines
+        .iter()
+        .filter(|line| line["event"] == "planned-file")
+        .collect();
+    assert_eq!(plans.len(), 2);
+    assert!(
+        plans.iter().all(|plan| plan["source_role"] == "replica"),
+        "{plans:?}"
+    );
+    assert!(!path.exists(), "a dry run makes no directory");
+    // Right after it was written, whatever the replicas have by then.
+    backup(&nodes[0].addr(), &path)
+        .run()
+        .status(0)
+        .stdout_has("100 keys of 2 masters");
+    let manifest = fs::read_to_string(path.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["keys"], 100);
+    assert_eq!(manifest["files"][0]["master"], nodes[0].id());
+    assert_eq!(manifest["files"][0]["source"], nodes[2].id());
+    assert_eq!(manifest["files"][0]["server"], "redis 7.0.15");
+    assert_eq!(
+        manifest["files"][0]["slots"],
+        serde_json::json!([[0, 8191]])
+    );
+    assert_eq!(manifest["files"][0]["sha256"].as_str().unwrap().len(), 64);
+
+    let (_home, path) = place();
+    let masters = backup(&nodes[0].addr(), &path)
+        .args(["--from-masters", "-o", "json"])
+        .run()
+        .status(0);
+    let lines = masters.json_lines();
+    assert!(lines.iter().any(|line| line["source_role"] == "master"));
+    assert!(!lines.iter().any(|line| line["source_role"] == "replica"));
+    assert_eq!(lines.last().unwrap()["event"], "done");
+
+    // A hung replica is no source, and holds nobody up.
+    nodes[2].stop();
+    let (_home, path) = place();
+    backup(&nodes[0].addr(), &path)
+        .args(["--command-timeout", "1s"])
+        .run()
+        .status(0)
+        .stdout_has(&format!("from master {}", nodes[0].addr()));
+    nodes[2].cont();
+}
+
+#[test]
+fn what_would_be_missing_is_refused() {
+    let nodes = cluster(&Spec::new().quick());
+    let node = nodes[0].addr();
+    let (home, path) = place();
+    backup(&node, home.path().join("no/such").as_path())
+        .run()
+        .status(3)
+        .stderr_has("can't be made");
+    fs::create_dir(&path).unwrap();
+    fs::write(path.join("notes"), "mine").unwrap();
+    backup(&node, &path)
+        .run()
+        .status(3)
+        .stderr_has("is not empty")
+        .stdout_empty();
+    fs::remove_file(path.join("notes")).unwrap();
+    Trib::new()
+        .args(["backup", &node])
+        .run()
+        .status(2)
+        .stderr_has("NODE DIR");
+    backup("127.0.0.1:1", &path).run().status(4);
+
+    nodes[1].cmd(&["CLUSTER", "SETSLOT", "0", "IMPORTING", &nodes[0].id()]);
+    nodes[0].cmd(&["CLUSTER", "SETSLOT", "0", "MIGRATING", &nodes[1].id()]);
+    backup(&node, &path)
+        .run()
+        .status(3)
+        .stderr_has("slots 0 are half-moved");
+    nodes[0].cmd(&["CLUSTER", "SETSLOT", "0", "STABLE"]);
+    nodes[1].cmd(&["CLUSTER", "SETSLOT", "0", "STABLE"]);
+
+    nodes[2].kill();
+    backup(&node, &path)
+        .run()
+        .status(3)
+        .stderr_has(&format!("{} (", nodes[2].addr()))
+        .stderr_has("10922-16383");
+    assert_eq!(fs::read_dir(&path).unwrap().count(), 0);
+}
+
+#[test]
+fn broken_streams_leave_no_backup() {
+    let spec = Spec::new().quick().arg("--repl-ping-replica-period", 1);
+    let (nodes, proxies) = Nodes::behind_proxies(3, &spec);
+    nodes.form(3);
+    // About 110 KiB on each, compressed.
+    fill(&nodes, &names([1, 6000, 12000], 3000));
+    let node = proxies[0].addr();
+
+    let (_home, path) = place();
+    proxies[1].cut(Cut::at_reply_byte(60_000));
+    backup(&node, &path)
+        .run()
+        .status(6)
+        .stderr_has(&nodes[1].id()[..8])
+        .stderr_has("the connection broke after")
+        .stderr_has("there is no backup in");
+    no_half_file(&path);
+    verify(&path)
+        .run()
+        .status(1)
+        .stderr_has("no backup was finished here");
+
+    let (_home, path) = place();
+    proxies[1].stall_at("PSYNC", 1);
+    backup(&node, &path)
+        .args(["--stall-timeout", "1s"])
+        .run()
+        .status(6)
+        .stderr_has("sent nothing for 1s");
+    no_half_file(&path);
+    proxies[1].disarm();
+    proxies[1].resume();
+
+    // Not enough room: the limit of a file's size stands for a full disk.
+    let (_home, path) = place();
+    Trib::new()
+        .program("/bin/sh")
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 100; exec \"$0\" \"$@\"",
+            env!("CARGO_BIN_EXE_redis-trib"),
+        ])
+        .args(["backup", &node, path.to_str().unwrap()])
+        .run()
+        .status(6)
+        .stderr_has("can't be written: File too large");
+    no_half_file(&path);
+
+    // Interrupted while a node is silent.
+    let (_home, path) = place();
+    proxies[2].stall_at("PSYNC", 1);
+    let running = backup(&node, &path).spawn();
+    assert!(proxies[2].wait_stalled(PATIENCE));
+    running.signal(Signal::SIGINT);
+    running.wait().status(130).stderr_has("interrupted");
+    no_half_file(&path);
+    proxies[2].disarm();
+    proxies[2].resume();
+
+    let (_home, path) = place();
+    backup(&node, &path)
+        .run()
+        .status(0)
+        .stdout_has("9,000 keys of 3 masters");
+}
+
+#[test]
+fn slots_that_move_meanwhile_are_named() {
+    let (nodes, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());
+    nodes.form(3);
+    let (_home, path) = place();
+    proxies[2].stall_at("PSYNC", 1);
+    let running = backup(&proxies[0].addr(), &path).spawn();
+    assert!(proxies[2].wait_stalled(PATIENCE));
+    for node in [1, 0, 2] {
+        nodes[node].cmd(&["CLUSTER", "SETSLOT", "77", "NODE", &nodes[1].id()]);
+    }
+    proxies[2].resume();
+    running
+        .wait()
+        .status(6)
+        .stderr_has("slots 77 moved while the files were fetched");
+    verify(&path).run().status(1);
+}
+
+#[test]
+fn verify_finds_what_was_damaged() {
+    let nodes = cluster(&Spec::new().quick());
+    fill(&nodes, &names([1, 6000, 12000], 20));
+    let (_home, path) = place();
+    backup(&nodes[0].addr(), &path).run().status(0);
+    let file = rdb_files(&path).remove(0);
+    let name = file.file_name().unwrap().to_str().unwrap().to_owned();
+    let whole = fs::read(&file).unwrap();
+    let damage = |bytes: &[u8], says: &str| {
+        fs::write(&file, bytes).unwrap();
+        verify(&path)
+            .run()
+            .status(1)
+            .stderr_has(&name)
+            .stderr_has(says);
+    };
+    let mut flipped = whole.clone();
+    let middle = flipped.len() / 2;
+    flipped[middle] ^= 1;
+    damage(&flipped, "damaged");
+    damage(&whole[..whole.len() - 20], "cut off");
+    damage(b"", "cut off");
+    fs::remove_file(&file).unwrap();
+    verify(&path).run().status(1).stderr_has("No such file");
+    fs::write(&file, &whole).unwrap();
+    verify(&path).run().status(0).stdout_has("60 keys");
+
+    let manifest = path.join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    for (from, to, says) in [
+        (name.as_str(), "../../etc/passwd", "is no name of a file"),
+        ("\"version\": 1", "\"version\": 2", "a newer redis-trib"),
+        ("\"slots\": [", "\"slots\": [[5,20000],", "damaged"),
+        ("{", "", "damaged"),
+    ] {
+        fs::write(&manifest, text.replacen(from, to, 1)).unwrap();
+        verify(&path).run().status(1).stderr_has(says);
+    }
+    fs::remove_file(&manifest).unwrap();
+    verify(&path).run().status(1).stderr_has("no manifest.json");
+}
+
+#[test]
+fn passwords_users_and_tls() {
+    let material = Material::new();
+    let rules = "~* &* +cluster|nodes +cluster|info +info +psync +replconf";
+    let spec = Spec::new()
+        .quick()
+        .password("s3cret")
+        .user("saver", "pa55", rules)
+        .tls(&material);
+    let nodes = cluster(&spec);
+    dataset::send(&nodes, &[b"SET", b"a", b"1"]);
+    let (_home, path) = place();
+    let tls = ["--tls", "--cacert", material.ca.to_str().unwrap()];
+    let run = |user: &[&str]| {
+        backup(&nodes[0].addr(), &path)
+            .args(tls)
+            .args(user.iter().copied())
+            .run()
+    };
+    run(&["--pass", "wrong"])
+        .status(4)
+        .stderr_lacks("wrong\n")
+        .stderr_has("password");
+    run(&["--user", "saver", "--pass", "pa55"])
+        .status(0)
+        .stdout_has("1 key of 3 masters");
+    nodes[0].cmd(&["ACL", "SETUSER", "saver", "-psync"]);
+    fs::remove_dir_all(&path).unwrap();
+    run(&["--user", "saver", "--pass", "pa55"])
+        .status(6)
+        .stderr_has("may not run PSYNC")
+        .stderr_lacks("pa55");
+    assert!(!path.exists() || !path.join("manifest.json").exists());
+}
+
+#[test]
+fn one_fork_a_host() {
+    let (nodes, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());
+    nodes.form(3);
+    let (_home, path) = place();
+    proxies[0].stall_at("PSYNC", 1);
+    proxies[1].stall_at("PSYNC", 1);
+    proxies[2].stall_at("PSYNC", 1);
+    let asked = || (0..3).filter(|i| proxies[*i].count("PSYNC") > 0).count();
+    let running = backup(&proxies[0].addr(), &path).spawn();
+    crate::support::wait::until("the first PSYNC", PATIENCE, || match asked() {
+        0 => Err("none yet".to_owned()),
+        _ => Ok(()),
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(asked(), 1, "all three stand on one host");
+    for proxy in &proxies {
+        proxy.disarm();
+        proxy.resume();
+    }
+    running.wait().status(0);
+}

@@ -1,0 +1,550 @@
+//! `del-node`: replicas, masters with their slots, dead ones and ghosts leave, and stay away.
+
+use std::time::Duration;
+
+use redis_trib::cluster::slot::Slot;
+use serde_json::json;
+
+use crate::rebalance::{Keys, counts, owned};
+use crate::reshard_data::{Writers, assert_same, contents, fill, fill_all_types, names};
+use crate::support::cluster::Nodes;
+use crate::support::command::{Finished, Signal, Trib};
+use crate::support::server::{Server, Spec, versions};
+use crate::support::wait::until;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// By the first node, unless that is one of those that leave: then by another.
+fn del(nodes: &Nodes, leaving: &[usize]) -> Trib {
+    let seed = (0..nodes.len()).find(|index| !leaving.contains(index));
+    let ids = leaving.iter().map(|index| nodes[*index].id());
+    Trib::new()
+        .args(["del-node", &nodes[seed.unwrap()].addr()])
+        .args(ids)
+}
+
+/// The others know nothing of it, and it knows nobody, owns nothing and holds nothing.
+#[track_caller]
+fn assert_left(nodes: &Nodes, id: &str, left: Option<&Server>, stay: &[usize]) {
+    for index in stay {
+        let text = nodes[*index].nodes_text();
+        assert!(
+            !text.contains(id),
+            "{} knows it:\n{text}",
+            nodes[*index].addr()
+        );
+        assert_eq!(text.lines().count(), stay.len(), "{text}");
+    }
+    if let Some(left) = left {
+        let text = left.nodes_text();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        assert!(!text.contains(id), "{text}");
+        assert!(text.contains("myself,master - 0"), "{text}");
+        assert_eq!(left.text(&["DBSIZE"]), "0");
+    }
+}
+
+#[track_caller]
+fn assert_healthy(server: &Server) -> Finished {
+    Trib::new()
+        .args(["check", &server.addr(), "--wait", "30s"])
+        .run()
+        .status(0)
+        .stdout_has("[OK] All 16384 slots covered.")
+}
+
+fn migration(server: &Server) -> Option<String> {
+    let value = server.cmd(&["CONFIG", "GET", "cluster-allow-replica-migration"]);
+    let pair: Vec<String> = redis::from_redis_value(value).unwrap();
+    pair.get(1).cloned()
+}
+
+fn master_of(server: &Server) -> String {
+    let text = server.nodes_text();
+    let line = text.lines().find(|line| line.contains("myself")).unwrap();
+    line.split(' ').nth(3).unwrap().to_string()
+}
+
+#[test]
+fn matrix_replicas_and_masters_leave() {
+    for version in versions() {
+        // Each master has a replica, the first one two.
+        let nodes = Nodes::with(7, &Spec::new().version(version).quick());
+        nodes.form(3);
+        let keys = Keys::fill(&nodes, 3000, |_| true);
+        let id = nodes[6].id();
+        del(&nodes, &[6])
+            .args(["--yes"])
+            .run()
+            .status(0)
+            .stdout_has(&format!(">>> Removing node {id} from cluster"))
+            .stdout_has("[OK] 1 node has left the cluster; 6 stay.");
+        assert_left(&nodes, &id, Some(&nodes[6]), &[0, 1, 2, 3, 4, 5]);
+
+        // By the master itself: it is the entry point.
+        let id = nodes[2].id();
+        Trib::new()
+            .args(["del-node", &nodes[2].addr(), &id[..12], "--drain", "--yes"])
+            .run()
+            .status(0)
+            .stdout_has(">>> Removing node");
+        assert_left(&nodes, &id, Some(&nodes[2]), &[0, 1, 3, 4, 5]);
+        assert_eq!(counts(&nodes[..2]), [8192, 8192]);
+        keys.assert_kept(&nodes);
+        let new = master_of(&nodes[5]);
+        assert!(new == nodes[0].id() || new == nodes[1].id());
+        for server in nodes.iter() {
+            assert_ne!(
+                migration(server).as_deref(),
+                Some("no"),
+                "{}",
+                server.addr()
+            );
+        }
+        assert_healthy(&nodes[0]);
+    }
+}
+
+#[test]
+fn slots_are_named_and_the_way_out_is() {
+    let nodes = Nodes::quick(4);
+    // As after three reshards of 1365 slots: one was left over.
+    nodes.assign(0, 0..=5460);
+    nodes.assign(1, 5461..=10922);
+    nodes.assign(2, 10923..=16382);
+    nodes.assign(3, [16383]);
+    nodes.join();
+    nodes.wait_usable();
+    let id = nodes[3].id();
+    let addr = nodes[0].addr();
+    let way_out = format!("redis-trib del-node {addr} {id} --drain");
+    del(&nodes, &[3])
+        .args(["--yes"])
+        .run()
+        .status(3)
+        .stdout_empty()
+        .stderr_has(&nodes[3].addr())
+        .stderr_has("slot 16383")
+        .stderr_has(&way_out);
+    del(&nodes, &[3]).run().status(3).stderr_has("slot 16383");
+    // A person is asked, and may say no.
+    let mut terminal = del(&nodes, &[3]).terminal();
+    terminal
+        .expect("slot 16383")
+        .expect("--drain")
+        .expect("moved to the other masters first? (type 'yes' to accept): ")
+        .send_line("no");
+    terminal.finish().status(5);
+    assert_eq!(owned(&nodes[3]), [16383]);
+    let mut terminal = del(&nodes, &[3]).terminal();
+    terminal
+        .expect("first? (type 'yes' to accept): ")
+        .send_line("yes");
+    terminal
+        .expect("gives its slots away, then leaves")
+        .expect("Remove it from the cluster? (type 'yes' to accept): ")
+        .send_line("yes");
+    terminal.finish().status(0);
+    assert_left(&nodes, &id, Some(&nodes[3]), &[0, 1, 2]);
+    assert_eq!(counts(&nodes[..3]).iter().sum::<usize>(), 16384);
+}
+
+#[test]
+fn what_makes_no_sense_changes_nothing() {
+    let nodes = Nodes::quick(6);
+    nodes.form(3);
+    let before = nodes[0].nodes_text().lines().count();
+    let addr = nodes[0].addr();
+    let line = |words: &[&str]| Trib::new().args(["del-node", &addr]).args(words).run();
+    let replica = nodes[3].id();
+    line(&[]).status(2);
+    line(&["deadbeefdeadbeef", "--yes"])
+        .status(3)
+        .stderr_has("deadbeefdeadbeef")
+        .stderr_has("no node of this cluster");
+    line(&["", "--yes"]).status(3);
+    // No consent, no terminal.
+    line(&[&nodes[5].id(), "--leave-unprotected", &nodes[5].id()])
+        .status(5)
+        .stderr_has("--yes");
+    // Last copies, each by name.
+    line(&[&replica, "--yes"])
+        .status(3)
+        .stderr_has("last copy in sync")
+        .stderr_has(&format!("--leave-unprotected {}", &replica[..8]));
+    line(&[&replica, "--yes", "--leave-unprotected", &nodes[4].id()]).status(3);
+    // All masters; all nodes.
+    let masters: Vec<String> = nodes[..3].iter().map(Server::id).collect();
+    let all: Vec<String> = nodes.iter().map(Server::id).collect();
+    for ids in [&masters, &all] {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        line(&[&ids[..], &["--drain", "--yes"]].concat())
+            .status(3)
+            .stderr_has("last one");
+    }
+    line(&[&nodes[2].id(), "--drain", "--dry-run"])
+        .status(0)
+        .stdout_has("Dry run");
+    // Slots on their way.
+    nodes[0].cmd(&["CLUSTER", "SETSLOT", "7", "MIGRATING", &nodes[1].id()]);
+    line(&[&masters[0], "--yes"])
+        .status(3)
+        .stderr_has("slots 7 are on their way");
+    assert_eq!(nodes[0].nodes_text().lines().count(), before);
+    assert_eq!(counts(&nodes[..3]).iter().sum::<usize>(), 16384);
+    // Allowed by name, and by its master's name.
+    nodes[0].cmd(&["CLUSTER", "SETSLOT", "7", "STABLE"]);
+    line(&[&replica, "--yes", "--leave-unprotected", &nodes[3].addr()]).status(0);
+    assert_left(&nodes, &replica, Some(&nodes[3]), &[0, 1, 2, 4, 5]);
+}
+
+#[test]
+fn several_leave_in_one_go_and_programs_hear_of_it() {
+    let nodes = Nodes::quick(8);
+    nodes.form(4);
+    let lines = del(&nodes, &[3, 7, 6])
+        .args([
+            "--drain",
+            "--yes",
+            "-o",
+            "json",
+            "--leave-unprotected",
+            &nodes[6].id(),
+        ])
+        .run()
+        .status(0)
+        .json_lines();
+    let events = |name: &str| {
+        lines
+            .iter()
+            .filter(|line| line["event"] == json!(name))
+            .collect::<Vec<_>>()
+    };
+    let [leaving] = events("leaving")[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(leaving["nodes"].as_array().unwrap().len(), 3);
+    assert_eq!(leaving["replicas"], json!([]));
+    assert_eq!(events("left").len(), 3);
+    assert_eq!(events("done").len(), 1);
+    assert_eq!(lines.last().unwrap()["exit_code"], json!(0));
+    for index in [3, 6, 7] {
+        assert_eq!(nodes[index].nodes_text().lines().count(), 1);
+    }
+    assert_eq!(nodes[0].nodes_text().lines().count(), 5);
+    let mut after = counts(&nodes[..3]);
+    after.sort_unstable();
+    assert_eq!(after, [5461, 5461, 5462]);
+}
+
+#[test]
+fn writers_go_on_while_a_master_is_drained() {
+    let nodes = Nodes::quick(6);
+    nodes.form(3);
+    fill(&nodes, &names((0..16384).step_by(97), 3));
+    fill_all_types(&nodes, &names([12000], 1)[0]);
+    let before = contents(&nodes);
+    let keys: Vec<Vec<String>> = (0..3)
+        .map(|writer| (0..400).map(|n| format!("w{writer}:{n}")).collect())
+        .collect();
+    let writers = Writers::start(&nodes.addrs()[..2], keys.clone());
+    writers.wait(500);
+    del(&nodes, &[2]).args(["--drain", "--yes"]).run().status(0);
+    writers.wait(500);
+    writers.finish(&nodes);
+    let mut after = contents(&nodes);
+    after.retain(|(_, key), _| {
+        !keys
+            .iter()
+            .flatten()
+            .any(|mine| mine.as_bytes() == &key[..])
+    });
+    assert_same(&before, &after);
+    assert_healthy(&nodes[0]);
+}
+
+#[test]
+fn dead_ones_leave_by_id() {
+    let nodes = Nodes::quick(7);
+    nodes.form(3);
+    let (master, replica) = (nodes[0].id(), nodes[4].id());
+    // Not while its slots are nobody's: its replica has to take over.
+    nodes[0].kill();
+    nodes[4].kill();
+    let failed = |id: &str| {
+        until("the others to see it dead", PATIENCE, || {
+            let text = nodes[1].nodes_text();
+            let line = text.lines().find(|line| line.starts_with(id)).unwrap();
+            match line.contains("fail") && !line.contains("fail?") {
+                true => Ok(()),
+                false => Err(text),
+            }
+        });
+    };
+    failed(&master);
+    failed(&replica);
+    until("a replica to take over", PATIENCE, || {
+        let owns = [3, 6].iter().any(|index| !owned(&nodes[*index]).is_empty());
+        match owns {
+            true => Ok(()),
+            false => Err(nodes[1].nodes_text()),
+        }
+    });
+    // One of them alone: the other can't be told, and is named.
+    Trib::new()
+        .args(["del-node", &nodes[1].addr(), &master, "--yes"])
+        .run()
+        .status(0)
+        .stderr_has(&nodes[4].addr())
+        .stderr_has("can't be told");
+    Trib::new()
+        .args(["del-node", &nodes[1].addr(), &replica, "--yes"])
+        .run()
+        .status(0);
+    for id in [&master, &replica] {
+        assert_left(&nodes, id, None, &[1, 2, 3, 5, 6]);
+    }
+    // They come back with their old nodes.conf, and stay outside.
+    nodes[0].restart();
+    nodes[4].restart();
+    let addr = nodes[1].addr();
+    for index in [0, 4] {
+        let told = Trib::new()
+            .args(["del-node", &addr, &nodes[index].addr(), "--yes"])
+            .args(["--leave-unprotected", &nodes[1].id()])
+            .run();
+        // What had been forgotten, and knows the others still, is reset by its address.
+        let told = told.status(0);
+        let text = nodes[index].nodes_text();
+        assert_eq!(
+            text.lines().count(),
+            1,
+            "{index}: {text}\n{}\n{}",
+            told.stdout,
+            told.stderr
+        );
+    }
+    assert_eq!(nodes[1].nodes_text().lines().count(), 5);
+    assert_healthy(&nodes[1]);
+}
+
+#[test]
+fn a_dead_master_of_slots_is_not_forgotten() {
+    let nodes = Nodes::with(
+        4,
+        &Spec::new()
+            .quick()
+            .arg("--cluster-require-full-coverage", "no"),
+    );
+    nodes.form(3);
+    let id = nodes[1].id();
+    nodes[1].kill();
+    Trib::new()
+        .args(["del-node", &nodes[0].addr(), &id, "--drain", "--yes"])
+        .run()
+        .status(3)
+        .stderr_has("can't be reached to give them");
+    assert!(nodes[0].nodes_text().contains(&id));
+}
+
+#[test]
+fn a_stopped_member_is_named_before_anything_is_done() {
+    let nodes = Nodes::with(
+        6,
+        &Spec::new()
+            .node_timeout(15_000)
+            .arg("--repl-diskless-sync-delay", 0),
+    );
+    nodes.form(3);
+    nodes[4].stop();
+    let id = nodes[5].id();
+    let refused = Trib::new()
+        .args([
+            "del-node",
+            &nodes[0].addr(),
+            &id,
+            "--yes",
+            "--command-timeout",
+            "1s",
+        ])
+        .args(["--leave-unprotected", &id])
+        .run();
+    nodes[4].cont();
+    refused
+        .status(3)
+        .stderr_has(&nodes[4].addr())
+        .stderr_has("would bring the nodes back")
+        .within(Duration::from_secs(20));
+    assert_eq!(nodes[0].nodes_text().lines().count(), 6);
+}
+
+#[test]
+fn a_stopped_node_leaves_and_does_not_come_back() {
+    let nodes = Nodes::quick(7);
+    nodes.form(3);
+    let id = nodes[6].id();
+    nodes[6].stop();
+    let left = Trib::new()
+        .args([
+            "del-node",
+            &nodes[0].addr(),
+            &id,
+            "--yes",
+            "--command-timeout",
+            "1s",
+        ])
+        .run();
+    nodes[6].cont();
+    left.status(0).stdout_has("6 stay");
+    assert_left(&nodes, &id, None, &[0, 1, 2, 3, 4, 5]);
+    // It thinks that it is a member still: by its address it is told.
+    Trib::new()
+        .args(["del-node", &nodes[0].addr(), &nodes[6].addr(), "--yes"])
+        .run()
+        .status(0);
+    assert_left(&nodes, &id, Some(&nodes[6]), &[0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn ghosts_are_cleaned_away() {
+    let nodes = Nodes::quick(7);
+    nodes.form(3);
+    let id = nodes[6].id();
+    // Forgotten by some only, as by a redis-cli that was cut off.
+    for index in [0, 1, 4] {
+        nodes[index].cmd(&["CLUSTER", "FORGET", &id]);
+    }
+    Trib::new()
+        .args(["del-node", &nodes[0].addr(), &id, "--yes"])
+        .run()
+        .status(0);
+    assert_left(&nodes, &id, Some(&nodes[6]), &[0, 1, 2, 3, 4, 5]);
+    assert_healthy(&nodes[0]);
+}
+
+/// How long the drain takes is told by the rate: it can be cut off in the middle.
+fn slow_drain(nodes: &Nodes) -> Trib {
+    del(nodes, &[2]).args(["--drain", "--yes", "--rate", "300", "--max-open-slots", "4"])
+}
+
+#[test]
+fn what_was_cut_off_is_finished_by_the_same_command() {
+    let nodes = Nodes::quick(6);
+    nodes.form(3);
+    let id = nodes[2].id();
+    let keys = Keys::fill(&nodes, 3000, |slot: Slot| slot.number() > 10922);
+    let begun = |fewer: usize| {
+        until("some slots to have moved", PATIENCE, || {
+            match owned(&nodes[2]).len() {
+                left if left < 5461 - fewer => Ok(()),
+                left => Err(format!("{left} are there")),
+            }
+        });
+    };
+    let run = slow_drain(&nodes).spawn();
+    begun(100);
+    run.signal(Signal::SIGINT);
+    run.wait().status(130).stderr_has(&format!(
+        "redis-trib del-node {} {id} --drain",
+        nodes[0].addr()
+    ));
+    // What was changed for the time of the drain is as it was.
+    assert_eq!(migration(&nodes[2]).as_deref(), Some("yes"));
+    let run = slow_drain(&nodes).spawn();
+    begun(300);
+    run.signal(Signal::SIGKILL);
+    run.wait();
+    del(&nodes, &[2]).args(["--drain", "--yes"]).run().status(0);
+    assert_left(&nodes, &id, Some(&nodes[2]), &[0, 1, 3, 4, 5]);
+    assert_eq!(counts(&nodes[..2]), [8192, 8192]);
+    keys.assert_kept(&nodes);
+}
+
+#[test]
+fn a_member_that_stops_during_the_drain_is_named() {
+    let nodes = Nodes::quick(6);
+    nodes.form(3);
+    let keys = Keys::fill(&nodes, 2000, |slot: Slot| slot.number() > 10922);
+    let run = slow_drain(&nodes).args(["--command-timeout", "2s"]).spawn();
+    until("some slots to have moved", PATIENCE, || {
+        match owned(&nodes[2]).len() {
+            left if left < 5300 => Ok(()),
+            left => Err(format!("{left} are there")),
+        }
+    });
+    // A target of the moves.
+    nodes[0].stop();
+    let ended = run.wait();
+    nodes[0].cont();
+    ended
+        .status(6)
+        .stderr_has(&nodes[0].addr())
+        .stderr_has("del-node");
+    until(
+        "the stopped node or its replica to be there",
+        PATIENCE,
+        || {
+            let check = Trib::new().args(["info", &nodes[1].addr()]).run();
+            match nodes[1].field("cluster_state").as_deref() {
+                Some("ok") if check.stdout.contains("slots") => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        },
+    );
+    until(
+        "the same command to finish it",
+        Duration::from_secs(60),
+        || {
+            let again = Trib::new()
+                .args([
+                    "del-node",
+                    &nodes[1].addr(),
+                    &nodes[2].addr(),
+                    "--drain",
+                    "--yes",
+                ])
+                .run();
+            match again.status {
+                crate::support::command::Ended::Status(0) => Ok(()),
+                _ => Err(again.stderr),
+            }
+        },
+    );
+    assert_eq!(nodes[2].nodes_text().lines().count(), 1);
+    keys.assert_kept(&nodes[..]);
+}
+
+#[test]
+fn servers_are_shut_down_where_that_is_wanted() {
+    let nodes = Nodes::quick(7);
+    nodes.form(3);
+    del(&nodes, &[6])
+        .args(["--shutdown", "--yes"])
+        .run()
+        .status(0);
+    until("the server to be gone", PATIENCE, || {
+        match nodes[6].try_cmd(&["PING"]) {
+            Err(_) => Ok(()),
+            Ok(_) => Err("it answers".to_string()),
+        }
+    });
+    assert_eq!(nodes[0].nodes_text().lines().count(), 6);
+}
+
+#[test]
+fn another_operator_is_named() {
+    let nodes = Nodes::quick(7);
+    nodes.form(3);
+    let mut other = nodes[1].connection().unwrap();
+    redis::cmd("CLIENT")
+        .arg("SETNAME")
+        .arg("redis-trib/reshard/ann@laptop/0000")
+        .query::<()>(&mut other)
+        .unwrap();
+    del(&nodes, &[6])
+        .args(["--yes"])
+        .run()
+        .status(3)
+        .stderr_has("ann@laptop");
+    assert_eq!(nodes[0].nodes_text().lines().count(), 7);
+}

@@ -1,0 +1,367 @@
+//! `import`: keys of a standalone server into a cluster.
+
+use redis::Value;
+
+use crate::support::cluster::Nodes;
+use crate::support::command::{Signal, Trib};
+use crate::support::dataset::{self, difference, digest};
+use crate::support::proxy::{Cut, Proxy};
+use crate::support::server::{Server, Spec, versions};
+use crate::support::tls::Material;
+use crate::support::wait::PATIENCE;
+
+fn cluster(spec: &Spec) -> Nodes {
+    let nodes = Nodes::with(3, spec);
+    nodes.form(3);
+    nodes
+}
+
+fn standalone(version: &str) -> Server {
+    Spec::new().plain().version(version).start()
+}
+
+fn import(from: &str, node: &str) -> Trib {
+    Trib::new().args(["import", "--from", from, node, "--yes"])
+}
+
+/// Strings `key:0`…, 100 bytes each.
+fn fill(server: &Server, count: usize) {
+    let mut pipe = redis::pipe();
+    for n in 0..count {
+        pipe.cmd("SET")
+            .arg(format!("key:{n}"))
+            .arg("v".repeat(100))
+            .ignore();
+    }
+    pipe.query::<()>(&mut server.connection().unwrap()).unwrap();
+}
+
+#[test]
+fn matrix_every_type_arrives_as_it_was() {
+    for version in versions() {
+        let source = [standalone(version)];
+        let nodes = cluster(&Spec::new().quick().version(version));
+        dataset::fill(&source);
+        let was = digest(&source);
+        let keys = was.len();
+        import(&source[0].addr(), &nodes[0].addr())
+            .run()
+            .status(0)
+            .stdout_has(&format!("[OK] {keys} keys copied"));
+        assert_eq!(difference(&was, &digest(&nodes)), [""; 0], "{version}");
+        assert_eq!(
+            difference(&was, &digest(&source)),
+            [""; 0],
+            "{version}: the source"
+        );
+        // Once more: all is there.
+        import(&source[0].addr(), &nodes[0].addr())
+            .args(["--fail-fast"])
+            .run()
+            .status(0)
+            .stdout_has("[OK] 0 keys copied")
+            .stdout_has("were there already, the same");
+    }
+}
+
+#[test]
+fn older_to_newer_and_back() {
+    let (old, new) = ("redis-7.0", "redis-8.6");
+    let source = [standalone(old)];
+    let nodes = cluster(&Spec::new().quick().version(new));
+    dataset::fill(&source);
+    import(&source[0].addr(), &nodes[0].addr()).run().status(0);
+    assert_eq!(difference(&digest(&source), &digest(&nodes)), [""; 0]);
+
+    // What an older server has no form for is named; all else arrives.
+    let source = [standalone(new)];
+    let nodes = cluster(&Spec::new().quick().version(old));
+    dataset::fill(&source);
+    let report = import(&source[0].addr(), &nodes[0].addr())
+        .args(["-o", "json"])
+        .run()
+        .status(1);
+    let lines = report.json_lines();
+    let report = lines.iter().find(|line| line["event"] == "report").unwrap();
+    let failed = report["failed"].as_array().unwrap();
+    let named: Vec<&str> = failed
+        .iter()
+        .flat_map(|one| one["examples"].as_array().unwrap())
+        .map(|one| one["key"].as_str().unwrap())
+        .collect();
+    for key in ["\"fields:small\"", "\"fields:many\"", "\"stream\""] {
+        assert!(named.contains(&key), "{key} in {named:?}");
+    }
+    assert!(failed.iter().any(|one| one["reason"] == "too-new"));
+    let (was, is) = (digest(&source), digest(&nodes));
+    for (key, what) in &is {
+        assert_eq!(was.get(key), Some(what));
+    }
+    let lost = failed
+        .iter()
+        .map(|one| one["count"].as_u64().unwrap())
+        .sum::<u64>();
+    assert_eq!(is.len() as u64 + lost, was.len() as u64);
+}
+
+#[test]
+fn conflicts_are_as_the_user_says() {
+    let source = standalone("redis-7.0");
+    let nodes = cluster(&Spec::new().quick());
+    fill(&source, 100);
+    let set = |value: &str| dataset::send(&nodes, &[b"SET", b"key:7", value.as_bytes()]);
+    set("other");
+    let (from, node) = (source.addr(), nodes[0].addr());
+    let run = |args: &[&str]| import(&from, &node).args(args.iter().copied()).run();
+    run(&[])
+        .status(1)
+        .stdout_has("1 key failed (differs)")
+        .stdout_has("\"key:7\"")
+        .stdout_has("99 keys copied");
+    run(&["--on-conflict", "abort"])
+        .status(6)
+        .stderr_has("\"key:7\" is in the cluster with another value");
+    run(&["--fail-fast"]).status(6);
+    let value = || dataset::send(&nodes, &[b"GET", b"key:7"]);
+    assert_eq!(value(), Value::BulkString(b"other".to_vec()));
+    run(&["--replace"])
+        .status(0)
+        .stdout_has("[OK] 100 keys copied");
+    assert_eq!(value(), Value::BulkString(vec![b'v'; 100]));
+    // Equal sets are written in other orders: the same all the same.
+    for n in 0..500 {
+        let member = format!("member {n}");
+        dataset::send(&nodes, &[b"SADD", b"set", member.as_bytes()]);
+        let member = format!("member {}", 499 - n);
+        source.cmd(&["SADD", "set", &member]);
+    }
+    run(&["--on-conflict", "abort"])
+        .status(0)
+        .stdout_has("101 were there already, the same");
+}
+
+#[test]
+fn databases_patterns_and_moves() {
+    let source = standalone("redis-7.0");
+    let nodes = cluster(&Spec::new().quick());
+    let mut connection = source.connection().unwrap();
+    redis::pipe()
+        .cmd("SELECT")
+        .arg(3)
+        .ignore()
+        .cmd("SET")
+        .arg("a:1")
+        .arg("x")
+        .ignore()
+        .cmd("SET")
+        .arg("b:1")
+        .arg("y")
+        .arg("PX")
+        .arg(3_600_000)
+        .ignore()
+        .query::<()>(&mut connection)
+        .unwrap();
+    source.cmd(&["SET", "zero", "0"]);
+    let (from, node) = (source.addr(), nodes[0].addr());
+    import(&from, &node)
+        .args(["--from-db", "3", "--pattern", "a:*", "--dry-run"])
+        .run()
+        .status(0)
+        .stdout_has("2 keys of database 3")
+        .stdout_has("Only keys like \"a:*\"");
+    import(&format!("redis://{from}/3"), &node)
+        .args(["--pattern", "a:*", "--move"])
+        .run()
+        .status(0)
+        .stdout_has("1 key moved");
+    let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+    assert_eq!(left, ["b:1"]);
+    assert_eq!(digest(&nodes).len(), 1);
+    import(&from, &node)
+        .args(["--from-db", "3", "--move"])
+        .run()
+        .status(0);
+    let left: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut connection).unwrap();
+    assert_eq!(left, [""; 0]);
+    let Value::Int(ttl) = dataset::send(&nodes, &[b"PTTL", b"b:1"]) else {
+        panic!("no TTL");
+    };
+    assert!((3_400_000..=3_600_000).contains(&ttl), "{ttl}");
+    assert_eq!(source.text(&["GET", "zero"]), "0");
+    import(&format!("redis://{from}/3"), &node)
+        .args(["--from-db", "4"])
+        .run()
+        .status(2);
+    import(&from, &node)
+        .args(["--from-db", "99"])
+        .run()
+        .status(3)
+        .stderr_has("no database 99");
+}
+
+#[test]
+fn keys_that_change_while_they_move_are_not_lost() {
+    let source = standalone("redis-7.0");
+    let nodes = cluster(&Spec::new().quick());
+    fill(&source, 200);
+    // Between the copy and the deletion somebody writes.
+    let proxy = Proxy::to(&source.addr());
+    proxy.stall_at("MULTI", 1);
+    let running = import(&proxy.addr(), &nodes[0].addr())
+        .args(["--move", "--lanes", "1"])
+        .spawn();
+    assert!(proxy.wait_stalled(PATIENCE));
+    for n in 0..200 {
+        source.cmd(&["SET", &format!("key:{n}"), "newer"]);
+    }
+    proxy.resume();
+    running.wait().status(0).stdout_has("keys moved");
+    assert_eq!(source.text(&["DBSIZE"]), "0");
+    let there = digest(&nodes);
+    assert_eq!(there.len(), 200);
+    assert!(
+        there
+            .values()
+            .all(|what| what.contains("newer") || what.contains("vvv"))
+    );
+    assert!(there.values().filter(|what| what.contains("newer")).count() >= 60);
+}
+
+#[test]
+fn what_can_not_be_a_source_is_refused() {
+    let nodes = cluster(&Spec::new().quick());
+    let node = nodes[0].addr();
+    import(&nodes[1].addr(), &node)
+        .run()
+        .status(3)
+        .stderr_has("a node of the cluster itself");
+    let other = Spec::new().start();
+    import(&other.addr(), &node)
+        .run()
+        .status(3)
+        .stderr_has("is a cluster node");
+    import("127.0.0.1:1", &node)
+        .run()
+        .status(4)
+        .stderr_has("--from");
+    let source = standalone("redis-7.0");
+    import(&source.addr(), &source.addr()).run().status(3);
+    Trib::new()
+        .args(["import", "--from", &source.addr(), &node])
+        .run()
+        .status(5)
+        .stderr_has("--yes");
+    Trib::new().args(["import", &node]).run().status(2);
+    Trib::new()
+        .args(["import", "--from", "redis://u:secret@h:x", &node])
+        .run()
+        .status(2)
+        .stderr_lacks("secret");
+    nodes[2].kill();
+    import(&source.addr(), &node)
+        .run()
+        .status(3)
+        .stderr_has(&format!("{} (", nodes[2].addr()))
+        .stderr_has("does not answer");
+}
+
+#[test]
+fn source_with_its_own_password_and_tls() {
+    let material = Material::new();
+    let source = Spec::new()
+        .plain()
+        .password("sour-ce")
+        .tls(&material)
+        .start();
+    let nodes = cluster(&Spec::new().quick().password("clus-ter"));
+    fill(&source, 50);
+    let (from, node) = (format!("rediss://{}", source.addr()), nodes[0].addr());
+    let run = |args: &[&str]| {
+        import(&from, &node)
+            .args([
+                "--cacert",
+                material.ca.to_str().unwrap(),
+                "--pass",
+                "clus-ter",
+            ])
+            .args(args.iter().copied())
+            .run()
+            .stderr_lacks("sour-ce")
+            .stdout_lacks("sour-ce")
+    };
+    run(&[]).status(4).stderr_has("needs a password");
+    run(&["--from-pass", "wrong"])
+        .status(4)
+        .stderr_has("wrong password");
+    run(&["--from-pass", "sour-ce"])
+        .status(0)
+        .stdout_has("50 keys copied");
+    let secret = material.ca.parent().unwrap().join("secret");
+    std::fs::write(&secret, "sour-ce\n").unwrap();
+    run(&["--from-pass-file", secret.to_str().unwrap()])
+        .status(0)
+        .stdout_has("50 were there");
+}
+
+#[test]
+fn slots_that_move_and_nodes_that_stumble_are_followed() {
+    let source = standalone("redis-7.0");
+    let (nodes, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());
+    nodes.form(3);
+    fill(&source, 3000);
+    // A slot is open, another moves while keys are on their way, a connection breaks.
+    let slot = crate::reshard_data::slot_of(b"key:7").to_string();
+    let owner = nodes
+        .iter()
+        .position(|node| {
+            crate::reshard_data::owned(node)
+                .iter()
+                .any(|(a, b)| (*a..=*b).contains(&slot.parse().unwrap()))
+        })
+        .unwrap();
+    let other = (owner + 1) % 3;
+    nodes[other].cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &nodes[owner].id()]);
+    nodes[owner].cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &nodes[other].id()]);
+    let moving = crate::reshard_data::slot_of(b"key:8").to_string();
+    proxies[0].stall_at("RESTORE", 40);
+    proxies[1].cut(Cut::after("RESTORE").nth(30));
+    let running = import(&source.addr(), &proxies[0].addr()).spawn();
+    assert!(proxies[0].wait_stalled(PATIENCE));
+    for node in [2, 0, 1] {
+        nodes[node].cmd(&["CLUSTER", "SETSLOT", &moving, "NODE", &nodes[2].id()]);
+    }
+    proxies[0].resume();
+    running.wait().status(0);
+    for node in [other, owner] {
+        nodes[node].cmd(&["CLUSTER", "SETSLOT", &slot, "NODE", &nodes[other].id()]);
+    }
+    assert_eq!(digest(&nodes).len(), 3000);
+}
+
+#[test]
+fn full_targets_and_signals_stop_it_and_it_goes_on() {
+    let source = standalone("redis-7.0");
+    let nodes = cluster(&Spec::new().quick());
+    fill(&source, 5000);
+    let (from, node) = (source.addr(), nodes[0].addr());
+    nodes[1].cmd(&["CONFIG", "SET", "maxmemory", "1"]);
+    import(&from, &node)
+        .run()
+        .status(6)
+        .stderr_has(&format!("{} (", nodes[1].addr()))
+        .stderr_has("no memory left")
+        .stderr_has("same command");
+    nodes[1].cmd(&["CONFIG", "SET", "maxmemory", "0"]);
+    let proxy = Proxy::to(&from);
+    proxy.stall_at("DUMP", 2000);
+    let running = import(&proxy.addr(), &node).spawn();
+    assert!(proxy.wait_stalled(PATIENCE));
+    running.signal(Signal::SIGTERM);
+    proxy.resume();
+    running.wait().status(130).stderr_has("interrupted");
+    import(&from, &node)
+        .run()
+        .status(0)
+        .stdout_has("were there already, the same");
+    assert_eq!(difference(&digest(&[source]), &digest(&nodes)), [""; 0]);
+}

@@ -1,0 +1,211 @@
+//! `reshard` where moving would do harm: big keys, replicas that stay behind, targets that evict.
+
+use std::time::{Duration, Instant};
+
+use crate::reshard::{quick, reshard, walkthrough};
+use crate::reshard_data::{assert_closed, assert_same, contents, fill, names, owned};
+use crate::support::cluster::Nodes;
+use crate::support::command::Ended;
+use crate::support::server::Server;
+use crate::support::wait::until;
+
+fn slots_of(server: &Server) -> usize {
+    owned(server).iter().map(|(a, b)| b - a + 1).sum()
+}
+
+#[track_caller]
+fn begun(server: &Server, slots: usize) {
+    until(
+        "some slots to move",
+        Duration::from_secs(20),
+        || match slots_of(server) {
+            has if has >= slots => Ok(()),
+            has => Err(has.to_string()),
+        },
+    );
+}
+
+#[test]
+fn a_big_key_is_named_before_its_slot_is_opened() {
+    let nodes = walkthrough(&quick());
+    // More than one request brings, the big one somewhere among them.
+    let keys = names([3], 5_000);
+    fill(&nodes[..3], &keys);
+    let big = names([3], 1)[0].replace(":0", ":big");
+    nodes[0].cmd(&["SETRANGE", &big, "3000000", "x"]);
+    let before = contents(&nodes);
+    let to = nodes[3].id();
+    let go = || reshard(&nodes[0]).args(["--slot-ranges", "2-4", "--to", &to, "--yes"]);
+    let ended = go().args(["--big-key", "1MiB"]).run().status(3);
+    for word in [
+        &big,
+        "slot 3",
+        "MiB",
+        "--on-big-key",
+        "0 slots moved, 0 open",
+    ] {
+        assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
+    }
+    assert!(!nodes[0].nodes_text().contains("->-"));
+    go().args(["--big-key", "1MiB", "--on-big-key", "skip"])
+        .run()
+        .status(0)
+        .stderr_has("slots 3 stay");
+    assert_eq!(owned(&nodes[3]), [(2, 2), (4, 4)]);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+    // Whatever --big-key says: more than half of cluster-node-timeout (here 2 s) is too long.
+    nodes[0].cmd(&["SETRANGE", &big, "30000000", "x"]);
+    let before = contents(&nodes);
+    go().args(["--big-key", "1GiB"])
+        .run()
+        .status(3)
+        .stderr_has(&big);
+    go().args(["--on-big-key", "move"]).run().status(0);
+    assert_eq!(owned(&nodes[3]), [(2, 4)]);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+#[test]
+fn a_big_key_of_a_huge_slot_is_named_when_it_is_met() {
+    let nodes = walkthrough(&quick());
+    let keys = names([3], 20_000);
+    fill(&nodes[..3], &keys);
+    // The server gives keys out in an order of its own: all but the first thousands are big.
+    for key in keys.iter().step_by(40) {
+        nodes[0].cmd(&["SETRANGE", key, "40000", "x"]);
+    }
+    let listed: Vec<String> = {
+        let mut connection = nodes[0].connection().unwrap();
+        redis::cmd("CLUSTER")
+            .arg("GETKEYSINSLOT")
+            .arg(3)
+            .arg(8_192)
+            .query(&mut connection)
+            .unwrap()
+    };
+    for key in &listed {
+        nodes[0].cmd(&["SET", key, "small"]);
+    }
+    let before = contents(&nodes);
+    let to = nodes[3].id();
+    let go = || {
+        reshard(&nodes[0])
+            .args(["--slot-ranges", "3", "--to", &to, "--yes", "--finish-open"])
+            .args(["--big-key", "20KiB"])
+    };
+    let ended = go().run().status(6);
+    for word in ["weighs", "slot 3", "--on-big-key move", "open: slots 3"] {
+        assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
+    }
+    go().args(["--on-big-key", "move"]).run().status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+#[test]
+fn replicas_that_stay_behind_are_waited_for() {
+    let nodes = Nodes::with(6, &quick().node_timeout(15_000));
+    nodes.form(3);
+    fill(&nodes[..3], &names(0..200, 10));
+    let before = contents(&nodes);
+    let to = nodes[1].id();
+    let first = slots_of(&nodes[1]);
+    let run = reshard(&nodes[0])
+        .args(["--slot-ranges", "0-199", "--to", &to, "--yes"])
+        .args(["--max-open-slots", "4", "--rate", "300"])
+        .args(["--max-replica-lag", "2s"])
+        .spawn();
+    begun(&nodes[1], first + 4);
+    // The source's replica: nothing else waits for that one.
+    nodes[3].stop();
+    let stopped = Instant::now();
+    let mut last = (slots_of(&nodes[1]), Instant::now());
+    until("the move to wait", Duration::from_secs(20), || {
+        let now = slots_of(&nodes[1]);
+        if now != last.0 {
+            last = (now, Instant::now());
+        }
+        match last.1.elapsed() > Duration::from_secs(2) {
+            true => Ok(()),
+            false => Err(now.to_string()),
+        }
+    });
+    assert!(stopped.elapsed() > Duration::from_secs(3));
+    assert!(last.0 < first + 200);
+    nodes[3].cont();
+    run.wait().status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+    for wrong in ["0", "5", "0s", "much"] {
+        reshard(&nodes[0])
+            .args(["--max-replica-lag", wrong])
+            .run()
+            .status(2)
+            .stderr_has("--max-replica-lag");
+    }
+}
+
+#[test]
+fn a_target_that_evicts_is_given_no_more() {
+    let nodes = walkthrough(&quick());
+    fill(&nodes[..3], &names(0..200, 10));
+    // What it may lose: not what we look at later.
+    fill(&nodes[..3], &names([6000], 2000));
+    let to = nodes[1].id();
+    let first = slots_of(&nodes[1]);
+    let run = reshard(&nodes[0])
+        .args(["--slot-ranges", "0-199", "--to", &to, "--yes"])
+        .args(["--max-open-slots", "2", "--rate", "200"])
+        .spawn();
+    begun(&nodes[1], first + 2);
+    let used: u64 = nodes[1].field("used_memory").unwrap().parse().unwrap();
+    nodes[1].cmd(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]);
+    nodes[1].cmd(&["CONFIG", "SET", "maxmemory", &(used - 20_000).to_string()]);
+    until("it to evict", Duration::from_secs(10), || {
+        match nodes[1].field("evicted_keys").as_deref() {
+            Some("0") | None => Err("nothing".to_owned()),
+            Some(_) => Ok(()),
+        }
+    });
+    // There is room again, so nothing but the count tells.
+    nodes[1].cmd(&["CONFIG", "SET", "maxmemory", "0"]);
+    let ended = run.wait();
+    assert_eq!(ended.status, Ended::Status(6), "{}", ended.stderr);
+    let says = |word: &str| ended.stderr.contains(word);
+    // It may have been seen in the moment in which there was none.
+    assert!(says("evicts keys") || says("maxmemory"), "{}", ended.stderr);
+    assert!(slots_of(&nodes[1]) < first + 200);
+}
+
+#[test]
+fn open_slots_are_offered_to_a_person() {
+    let nodes = walkthrough(&quick());
+    fill(&nodes[..3], &names([5, 9], 5));
+    let before = contents(&nodes);
+    let (from, to) = (nodes[0].id(), nodes[3].id());
+    let open = || {
+        nodes[3].cmd(&["CLUSTER", "SETSLOT", "5", "IMPORTING", &from]);
+        nodes[0].cmd(&["CLUSTER", "SETSLOT", "5", "MIGRATING", &to]);
+    };
+    open();
+    // Nobody to ask: refused as before.
+    reshard(&nodes[0])
+        .args(["--slot-ranges", "9", "--to", &to])
+        .run()
+        .status(3)
+        .stderr_has("--finish-open");
+    let go = || reshard(&nodes[0]).args(["--slot-ranges", "9", "--to", &to]);
+    let mut terminal = go().terminal();
+    terminal.expect("Slots 5 are open").send_line("no");
+    terminal.finish().status(5);
+    assert!(owned(&nodes[3]).is_empty());
+    let mut terminal = go().terminal();
+    terminal.expect("Slots 5 are open").send_line("yes");
+    terminal.expect("Do you want to proceed").send_line("yes");
+    terminal.finish().status(0);
+    assert_eq!(owned(&nodes[3]), [(5, 5), (9, 9)]);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}

@@ -1,0 +1,319 @@
+//! `restore`: a backup into a cluster of another shape.
+
+use std::fs;
+use std::path::PathBuf;
+
+use redis::Value;
+use tempfile::TempDir;
+
+use crate::support::cluster::Nodes;
+use crate::support::command::{Signal, Trib};
+use crate::support::dataset::{self, difference, digest};
+use crate::support::proxy::Cut;
+use crate::support::server::{Spec, versions};
+use crate::support::wait::PATIENCE;
+
+/// A backup of these nodes, in a directory that goes with the first.
+#[track_caller]
+fn backup(nodes: &Nodes) -> (TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("backup");
+    Trib::new()
+        .args(["backup", &nodes[0].addr(), path.to_str().unwrap()])
+        .run()
+        .status(0);
+    (home, path)
+}
+
+fn restore(path: &std::path::Path, node: &str) -> Trib {
+    Trib::new().args(["restore", path.to_str().unwrap(), node, "--yes"])
+}
+
+fn cluster(masters: usize, version: &str) -> Nodes {
+    let nodes = Nodes::with(masters, &Spec::new().quick().version(version));
+    nodes.form(masters);
+    nodes
+}
+
+const LIBRARY: &str =
+    "#!lua name=greetings\nredis.register_function('greet', function() return 'hello' end)";
+
+#[test]
+fn matrix_a_backup_comes_back_as_it_was() {
+    for version in versions() {
+        let nodes = cluster(2, version);
+        dataset::fill(&nodes);
+        let has_functions = *version != "redis-6.2";
+        if has_functions {
+            for node in nodes.iter() {
+                node.cmd(&["FUNCTION", "LOAD", LIBRARY]);
+            }
+        }
+        let was = digest(&nodes);
+        let (_home, path) = backup(&nodes);
+        drop(nodes);
+        // As it is, and where there is a newer one of the same house, into that.
+        let newest = if version.starts_with("redis") {
+            "redis-8.6"
+        } else {
+            "valkey-9.1"
+        };
+        let newest = if versions().len() > 1 {
+            newest
+        } else {
+            version
+        };
+        let nodes = cluster(3, newest);
+        restore(&path, &nodes[0].addr())
+            .args(["--dry-run"])
+            .run()
+            .status(0);
+        assert!(digest(&nodes).is_empty());
+        let keys = was.len();
+        restore(&path, &nodes[0].addr())
+            .run()
+            .status(0)
+            .stdout_has(&format!("[OK] {keys} keys restored"));
+        assert_eq!(
+            difference(&was, &digest(&nodes)),
+            [""; 0],
+            "{version} to {newest}"
+        );
+        if has_functions {
+            for node in nodes.iter() {
+                let called = node.cmd(&["FCALL", "greet", "0"]);
+                assert_eq!(called, Value::BulkString(b"hello".to_vec()), "{version}");
+            }
+        }
+        // Once more: all is there.
+        restore(&path, &nodes[0].addr())
+            .run()
+            .status(0)
+            .stdout_has(&format!("{keys} were there already, the same"));
+    }
+}
+
+#[test]
+fn what_the_cluster_has_is_kept_or_replaced_as_the_user_says() {
+    let nodes = cluster(2, "redis-7.0");
+    for n in 0..50 {
+        let key = format!("key:{n}");
+        dataset::send(&nodes, &[b"SET", key.as_bytes(), b"saved"]);
+    }
+    let (_home, path) = backup(&nodes);
+    dataset::send(&nodes, &[b"SET", b"key:7", b"newer"]);
+    let node = nodes[0].addr();
+    restore(&path, &node)
+        .run()
+        .status(6)
+        .stderr_has("\"key:7\" is in the cluster with another value");
+    restore(&path, &node)
+        .args(["--on-conflict", "skip"])
+        .run()
+        .status(1)
+        .stdout_has("1 key failed (differs)")
+        .stdout_has("49 were there already");
+    let value = || dataset::send(&nodes, &[b"GET", b"key:7"]);
+    assert_eq!(value(), Value::BulkString(b"newer".to_vec()));
+    restore(&path, &node)
+        .args(["--on-conflict", "replace"])
+        .run()
+        .status(0)
+        .stdout_has("50 keys restored");
+    assert_eq!(value(), Value::BulkString(b"saved".to_vec()));
+    Trib::new()
+        .args(["restore", path.to_str().unwrap(), &node])
+        .run()
+        .status(5)
+        .stderr_has("--yes");
+}
+
+#[test]
+fn what_expired_stays_away_and_times_to_live_go_on() {
+    let nodes = cluster(2, "redis-7.0");
+    dataset::send(&nodes, &[b"SET", b"short", b"x", b"PX", b"1500"]);
+    dataset::send(&nodes, &[b"SET", b"long", b"x", b"PX", b"3600000"]);
+    let (_home, path) = backup(&nodes);
+    crate::support::wait::until("the short one to go", PATIENCE, || {
+        match dataset::send(&nodes, &[b"EXISTS", b"short"]) {
+            Value::Int(0) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    let other = cluster(1, "redis-7.0");
+    restore(&path, &other[0].addr())
+        .run()
+        .status(0)
+        .stdout_has("1 key restored")
+        .stdout_has("1 expired or were deleted");
+    let Value::Int(ttl) = other[0].cmd(&["PTTL", "long"]) else {
+        panic!("no TTL");
+    };
+    assert!((3_400_000..3_600_000).contains(&ttl), "{ttl}");
+}
+
+#[test]
+fn no_backup_is_no_restore() {
+    let nodes = cluster(1, "redis-7.0");
+    let node = nodes[0].addr();
+    let (_home, path) = backup(&nodes);
+    let file = fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "rdb"))
+        .unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    restore(&path, &node).run().status(3).stderr_has("damaged");
+    fs::remove_file(path.join("manifest.json")).unwrap();
+    restore(&path, &node)
+        .run()
+        .status(3)
+        .stderr_has("no backup was finished here");
+    restore(&path.join("nowhere"), &node).run().status(3);
+    Trib::new()
+        .args(["restore", path.to_str().unwrap()])
+        .run()
+        .status(2);
+}
+
+#[test]
+fn what_an_older_server_has_no_form_for_is_named() {
+    let nodes = cluster(2, "redis-8.6");
+    dataset::fill(&nodes);
+    let was = digest(&nodes);
+    let (_home, path) = backup(&nodes);
+    let old = cluster(3, "redis-7.0");
+    let node = old[0].addr();
+    restore(&path, &node)
+        .args(["--dry-run"])
+        .run()
+        .status(0)
+        .stderr_has("does not take all forms of values")
+        .stderr_has("hash-field-ttl");
+    let report = restore(&path, &node)
+        .run()
+        .status(1)
+        .stdout_has("failed (too-new)");
+    assert!(
+        report.stdout.contains("\"fields:small\""),
+        "{}",
+        report.stdout
+    );
+    let is = digest(&old);
+    assert!(is.len() > was.len() / 2, "{} of {}", is.len(), was.len());
+    for (key, what) in &is {
+        assert_eq!(was.get(key), Some(what));
+    }
+}
+
+#[test]
+fn left_overs_of_moved_slots_are_passed_over() {
+    let nodes = cluster(2, "redis-7.0");
+    dataset::send(&nodes, &[b"SET", b"mine", b"1"]);
+    // A key of the other node's slot, as an unlucky move leaves it.
+    let slot = crate::reshard_data::slot_of(b"mine");
+    let other = usize::from(slot < 8192);
+    let other = &nodes[other];
+    other.cmd(&[
+        "CLUSTER",
+        "SETSLOT",
+        &slot.to_string(),
+        "IMPORTING",
+        &nodes[usize::from(slot >= 8192)].id(),
+    ]);
+    let mut pipe = redis::pipe();
+    pipe.cmd("ASKING").cmd("SET").arg("mine").arg("stale");
+    pipe.query::<()>(&mut other.connection().unwrap()).unwrap();
+    other.cmd(&["CLUSTER", "SETSLOT", &slot.to_string(), "STABLE"]);
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("backup");
+    Trib::new()
+        .args(["backup", &nodes[0].addr(), path.to_str().unwrap()])
+        .run()
+        .status(0)
+        .stderr_has("1 keys are of slots");
+    let target = cluster(1, "redis-7.0");
+    restore(&path, &target[0].addr())
+        .run()
+        .status(0)
+        .stdout_has("left-overs of moved slots");
+    assert_eq!(target[0].text(&["GET", "mine"]), "1");
+}
+
+#[test]
+fn what_was_cut_off_goes_on() {
+    let nodes = cluster(2, "redis-7.0");
+    let names: Vec<String> = (0..5000).map(|n| format!("key:{n}")).collect();
+    crate::reshard_data::fill(&nodes, &names);
+    let was = digest(&nodes);
+    let (_home, path) = backup(&nodes);
+    let (target, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());
+    target.form(3);
+    let node = proxies[0].addr();
+    proxies[1].stall_at("RESTORE", 600);
+    let running = restore(&path, &node).spawn();
+    assert!(proxies[1].wait_stalled(PATIENCE));
+    running.signal(Signal::SIGINT);
+    proxies[1].resume();
+    running.wait().status(130).stderr_has("interrupted");
+    // A connection that breaks is made again.
+    proxies[2].cut(Cut::after("RESTORE").nth(100));
+    restore(&path, &node)
+        .run()
+        .status(0)
+        .stdout_has("were there already, the same");
+    assert_eq!(difference(&was, &digest(&target)), [""; 0]);
+}
+
+#[test]
+fn databases_of_valkey_9() {
+    let spec = |databases: u32| {
+        Spec::new()
+            .quick()
+            .version("valkey-9.1")
+            .arg("--cluster-databases", databases)
+    };
+    let nodes = Nodes::with(1, &spec(16));
+    nodes.form(1);
+    let set = |database: u32, key: &str| {
+        let mut pipe = redis::pipe();
+        pipe.cmd("SELECT")
+            .arg(database)
+            .cmd("SET")
+            .arg(key)
+            .arg(database.to_string());
+        pipe.query::<()>(&mut nodes[0].connection().unwrap())
+            .unwrap();
+    };
+    set(0, "a");
+    set(5, "a");
+    let (_home, path) = backup(&nodes);
+    let wide = Nodes::with(2, &spec(16));
+    wide.form(2);
+    restore(&path, &wide[0].addr())
+        .run()
+        .status(0)
+        .stdout_has("2 keys restored");
+    let mut found = Vec::new();
+    for server in wide.iter() {
+        let mut pipe = redis::pipe();
+        pipe.cmd("SELECT").arg(5).ignore().cmd("DBSIZE");
+        found.push(
+            pipe.query::<(i64,)>(&mut server.connection().unwrap())
+                .unwrap()
+                .0,
+        );
+    }
+    assert_eq!(found.iter().sum::<i64>(), 1);
+    // Where there is no such database, its keys are named, and none lands in another.
+    let narrow = cluster(1, "redis-7.0");
+    restore(&path, &narrow[0].addr())
+        .run()
+        .status(1)
+        .stderr_has("1 keys are in databases other than 0")
+        .stdout_has("1 key failed (refused)");
+    assert_eq!(narrow[0].text(&["GET", "a"]), "0");
+}
