@@ -7,7 +7,8 @@
 //! 2. Source MIGRATING. From now on it is the authority for the keys it still has, and only those.
 //! 3. MIGRATE until the source has none, counted in every database. An owner that learns of
 //!    another owner deletes what it still holds.
-//! 4. Target NODE, once its replicas have the keys. It claims the slot with a new epoch and tells
+//! 4. Target NODE, once its replicas have the keys (and, from Valkey 8 on, see its epoch above the
+//!    source's, see `rank`). It claims the slot with a new epoch and tells
 //!    everybody. If it died before its replicas knew, they would not have the keys.
 //! 5. Source NODE. The other way round, a target that dies in between leaves a slot without owner.
 //!
@@ -18,6 +19,7 @@
 //! A lane of jobs, which the servers carry out by themselves, is told of in `atomic`.
 
 mod atomic;
+mod rank;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -200,7 +202,10 @@ impl Lane {
         let failure = match self.connect().await {
             Ok(mut ends) => {
                 let moved = match way {
-                    Way::Keys => self.move_all(&mut ends, slots).await,
+                    Way::Keys => match self.outrank(&ends).await {
+                        Ok(()) => self.move_all(&mut ends, slots).await,
+                        Err(halt) => Err(halt),
+                    },
                     Way::Atomic(product) => self.move_in_jobs(&mut ends, product, slots).await,
                 };
                 match moved {
