@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use crate::client::{ClientError, LoginOutcome, RawLook};
-use crate::cluster::node::{Addr, NodeId};
+use crate::client::{ClientError, Fault, LoginOutcome, RawLook};
+use crate::cluster::holdings::{Held, Holdings};
+use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::{Bystander, Observation, ObservedNode, Report, Seen};
 use crate::cluster::parse::{
-    ClusterInfo, EntryPool, EntryState, Info, MAX_NODES, ParseError, View,
+    ClusterInfo, EntryPool, EntryState, Info, MAX_NODES, ParseError, Product, Version, View,
 };
 use crate::cluster::slot::Slot;
 use crate::cluster::topology::Topology;
@@ -197,6 +198,7 @@ impl<'a> Survey<'a> {
             }
             while let Some(Ok((id, dial, heard))) = asked.join_next().await {
                 let seen = match heard {
+                    Err(Deaf::Silent(error)) if error.fault == Fault::Loading => Seen::Loading,
                     Err(Deaf::Silent(error)) => Seen::Silent(error.fault.to_string()),
                     Err(Deaf::Unreadable(error)) => Seen::Silent(error.to_string()),
                     Ok(report) if report.view.myself().id != id => {
@@ -373,6 +375,64 @@ pub async fn count_keys(
         }
     }
     Ok(sums)
+}
+
+/// Counts the keys of every slot on all masters that answered, and on replicas whose master nobody
+/// knows: 16 requests for each database of a node. Who can't be counted is missing from the answer.
+pub async fn count_holdings(
+    connections: &Arc<Connections>,
+    observation: &Observation,
+    reach: &BTreeMap<NodeId, Target>,
+) -> Holdings {
+    let mut counting = JoinSet::new();
+    for (node, report) in observation.reports() {
+        let myself = report.view.myself();
+        let follows = myself
+            .master
+            .filter(|id| observation.nodes.contains_key(id));
+        let is_copy = myself.role == Some(Role::Replica) && follows.is_some();
+        let Some(target) = reach.get(&node.id).cloned().filter(|_| !is_copy) else {
+            continue;
+        };
+        let databases: Vec<u32> = report.info.keys.iter().map(|(db, _)| *db).collect();
+        let hides = report.info.version.is_some_and(hides_strays);
+        let connections = Arc::clone(connections);
+        let id = node.id;
+        counting.spawn(async move { (id, hold(&connections, &target, &databases, hides).await) });
+    }
+    let mut holdings = Holdings::default();
+    for (id, held) in counting.join_all().await {
+        match held {
+            Ok(held) => holdings.insert(id, held),
+            Err(error) => tracing::warn!(%error, "its keys are not counted"),
+        }
+    }
+    holdings
+}
+
+/// Redis 8 began to count keys of slots that a node owns or imports only (seen on 8.6; 7.0 counts
+/// all).
+fn hides_strays(version: Version) -> bool {
+    version.product == Product::Redis && version.numbers >= [8, 0, 0]
+}
+
+async fn hold(
+    connections: &Connections,
+    target: &Target,
+    databases: &[u32],
+    hides: bool,
+) -> Result<Held, ClientError> {
+    let slots: Vec<Slot> = Slot::all().collect();
+    if !hides {
+        let counts = count_keys(connections, target, databases, &slots).await?;
+        return Ok(Held::new(counts, 0));
+    }
+    let client = connections.errand(target).await?;
+    // Clients write meanwhile: what is there before and after is there all the time.
+    let before = client.dbsize().await?;
+    let counts = client.cluster_countkeysinslot(0, &slots).await?;
+    let after = client.dbsize().await?;
+    Ok(Held::new(counts, before.min(after)))
 }
 
 /// What a node said, as data.

@@ -161,6 +161,8 @@ pub enum Phase {
     TakeOver,
     /// Slots move from node to node.
     Move,
+    /// What nodes say of slots and of each other is put right.
+    Mend,
     /// Nodes are forgotten by the others, and forget them.
     Leave,
     /// Nodes send all of their data, which are kept.
@@ -188,6 +190,7 @@ impl Phase {
             Self::Replicate => "replicate",
             Self::TakeOver => "take-over",
             Self::Move => "move",
+            Self::Mend => "mend",
             Self::Leave => "leave",
             Self::Fetch => "fetch",
             Self::Verify => "verify",

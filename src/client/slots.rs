@@ -11,7 +11,7 @@ use super::error::{ClientError, Fault};
 use super::reply::Reply;
 use super::{Command, Deadline, Login, NodeClient};
 use crate::cluster::node::{Addr, NodeId};
-use crate::cluster::slot::Slot;
+use crate::cluster::slot::{Slot, SlotSet};
 
 /// What SETSLOT makes of a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -244,6 +244,58 @@ impl NodeClient {
             .collect())
     }
 
+    /// Takes slots from a node that claims them without deleting its keys: `MULTI`, `DELSLOTS`, then
+    /// for each slot `IMPORTING winner` and `NODE winner`, `EXEC` (Redis ≥ 3.0). Between these nothing
+    /// is heard from other nodes; importing, the node does not delete what it holds when it hears of
+    /// the winner, and knowing the winner it lets MIGRATE send them there.
+    pub async fn cluster_fence(&self, slots: &SlotSet, winner: NodeId) -> Result<(), ClientError> {
+        let mut delete = Command::named("CLUSTER DELSLOTS");
+        for slot in slots.iter() {
+            delete = delete.word(slot.number());
+        }
+        let set = |state: SetSlot| slots.iter().map(move |slot| setslot(slot, state));
+        let mut commands = vec![Command::named("MULTI"), delete];
+        commands.extend(set(SetSlot::Importing(winner)));
+        commands.extend(set(SetSlot::Node(winner)));
+        commands.push(Command::named("EXEC"));
+        let at = |fault| self.at(fault);
+        let replies = self.pipeline(Deadline::Change, commands).await;
+        let mut replies = replies.map_err(at)?;
+        let malformed = Fault::Malformed { command: "EXEC" };
+        let exec = replies.pop().ok_or_else(|| at(malformed))?;
+        for queued in replies {
+            queued.value().map_err(at)?;
+        }
+        let executed = exec.replies("CLUSTER DELSLOTS").map_err(at)?;
+        executed.into_iter().try_for_each(Reply::ok).map_err(at)
+    }
+
+    /// CLUSTER BUMPEPOCH (Redis ≥ 3.0): the node repeats its claims with the highest epoch of all. One
+    /// that has it alone already keeps it.
+    pub async fn cluster_bumpepoch(&self) -> Result<(), ClientError> {
+        let command = Command::named("CLUSTER BUMPEPOCH");
+        self.query(Deadline::Change, command, |reply| reply.word().map(drop))
+            .await
+    }
+
+    /// MEMORY USAGE of keys of slots that the node imports, in one go (Redis ≥ 4.0); see
+    /// [`Self::memory_usage`].
+    pub async fn memory_usage_asking(
+        &self,
+        database: u32,
+        keys: &[&Vec<u8>],
+    ) -> Result<Vec<Option<u64>>, ClientError> {
+        let commands = keys.iter().flat_map(|key| {
+            let usage = Command::named("MEMORY USAGE").arg(key.as_slice());
+            [Command::named("ASKING"), usage]
+        });
+        let replies = self
+            .in_database(database, Deadline::Read, commands.collect())
+            .await?;
+        let usages = replies.into_iter().skip(1).step_by(2);
+        Ok(usages.map(|reply| reply.count().ok()).collect())
+    }
+
     /// MIGRATE (keys of one slot in one call since Redis 3.0.6). It blocks the source, and the
     /// target for its part. The deadline is ours on top of the server's own: the call is given up
     /// when nothing is heard for ten of the server's.
@@ -286,6 +338,14 @@ impl NodeClient {
             "NOKEY" => Ok(Migrated::NoKey),
             _ => Ok(Migrated::Moved),
         }
+    }
+
+    /// Whether this user may WAIT: waits for nobody.
+    pub async fn may_wait(&self) -> Result<(), ClientError> {
+        let command = Command::named("WAIT").arg(0).arg(1);
+        self.query(Deadline::Read, command, Reply::count)
+            .await
+            .map(drop)
     }
 
     /// Writes a key, deletes it, and WAITs (Redis ≥ 3.0): how many replicas have all that was
@@ -343,20 +403,20 @@ impl NodeClient {
         }
     }
 
-    /// DEL of a key that this node serves, or has served (every version).
+    /// DEL of a key that this node serves, has served, or imports (every version).
     pub async fn del_in(&self, database: u32, key: &[u8]) -> Result<(), ClientError> {
-        let commands = vec![Command::named("DEL").key(key)];
-        let replies = self
+        // ASKING holds for one command. A node that owns the slot passes it over.
+        let commands = vec![Command::named("ASKING"), Command::named("DEL").key(key)];
+        let mut replies = self
             .in_database(database, Deadline::Change, commands)
             .await?;
-        for reply in replies {
-            match reply.count() {
-                // It went by itself meanwhile.
-                Err(Fault::Server { code, .. }) if code == "ASK" => {}
-                deleted => drop(deleted.map_err(|fault| self.at(fault))?),
-            }
+        let malformed = Fault::Malformed { command: "DEL" };
+        let reply = replies.pop().ok_or_else(|| self.at(malformed))?;
+        match reply.count() {
+            // It went by itself meanwhile.
+            Err(Fault::Server { code, .. }) if code == "ASK" => Ok(()),
+            deleted => deleted.map(drop).map_err(|fault| self.at(fault)),
         }
-        Ok(())
     }
 
     /// Commands on a database, which is selected for them alone: everything else counts on

@@ -5,6 +5,7 @@
 //! whatever is built here may be shown on a terminal.
 
 pub mod health;
+pub mod holdings;
 pub mod naming;
 pub mod node;
 pub mod observation;

@@ -165,6 +165,13 @@ impl SlotSet {
         self.combine(other, |a, b| a | b)
     }
 
+    /// Adds all of `other`.
+    pub fn union_with(&mut self, other: &Self) {
+        for (word, other) in self.words.iter_mut().zip(other.words.iter()) {
+            *word |= other;
+        }
+    }
+
     /// Those that are in both.
     pub fn intersection(&self, other: &Self) -> Self {
         self.combine(other, |a, b| a & b)

@@ -14,7 +14,7 @@ use self::request::{command_again, named, refusals, request, silent_members, sta
 use super::leaving::{Afterwards, leave};
 use super::moving::{self, Cluster, Finished, MoveArgs};
 use super::session::{Alone, Intent, Session};
-use super::{CommandResult, Stop};
+use super::{CommandResult, Stop, completions};
 use crate::cli::GlobalArgs;
 use crate::cluster::health::Severity;
 use crate::cluster::node::{NodeId, Role};
@@ -40,7 +40,7 @@ pub struct Args {
     #[arg(value_name = "NODE")]
     node: Seed,
     /// The nodes that leave: ids, beginnings of ids, or addresses.
-    #[arg(required = true, num_args = 1.., value_name = "ID")]
+    #[arg(required = true, num_args = 1.., value_name = "ID", add = completions::node())]
     ids: Vec<String>,
     /// Move the slots of masters to the masters that stay, evenly, before they leave.
     #[arg(long)]

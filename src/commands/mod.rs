@@ -10,16 +10,19 @@ pub mod completions;
 pub mod create;
 pub mod del_node;
 pub mod failover;
+pub mod fix;
 pub mod import;
 pub mod info;
 mod joining;
 pub(crate) mod journal;
 mod leaving;
 pub mod man;
+mod mending;
 mod moving;
 pub mod ok_to_stop;
 pub mod rebalance;
 mod recruit;
+pub mod replace_node;
 pub mod reshard;
 pub mod restore;
 mod session;
@@ -33,6 +36,7 @@ use std::net::Ipv6Addr;
 
 use crate::client::{ClientError, Fault};
 use crate::cluster::node::Addr;
+use crate::cluster::slot::{Slot, SlotRange, SlotSet};
 use crate::discover::DiscoverError;
 use crate::exit_code::ExitCode;
 use crate::resolve::ResolveError;
@@ -187,4 +191,18 @@ fn node_words(words: &[String]) -> Result<Seed, Stop> {
         }
     };
     text.parse().map_err(Stop::usage)
+}
+
+/// `0-100,200`.
+fn slot_ranges(text: &str) -> Result<SlotSet, String> {
+    let range = |part: &str| {
+        let (start, end) = part.split_once('-').unwrap_or((part, part));
+        let slot = |text: &str| Slot::new(text.trim().parse().ok()?);
+        SlotRange::new(slot(start)?, slot(end)?)
+    };
+    text.split(',')
+        .map(|part| {
+            range(part).ok_or_else(|| format!("{part:?} is no slot (0 to 16383) or range of slots"))
+        })
+        .collect()
 }

@@ -402,7 +402,7 @@ fn unlinked(cluster: &Cluster, replica: NodeId, master: NodeId) -> String {
     match link {
         Some(MasterLink::Syncing) => format!(
             "{replica_name} is receiving its first copy of {name}: wait until it has it (redis-trib \
-             check {} --wait 60s)",
+             check {} shows that)",
             cluster.seed()
         ),
         _ => format!(

@@ -1,5 +1,6 @@
 //! The keys of a window, from source to target.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,6 +30,15 @@ const IO_TRIES: usize = 2;
 /// Before a try that follows a broken connection between the two.
 const BREATH: Duration = Duration::from_millis(500);
 
+/// Whose copy of a key is the one that clients read and write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Authority {
+    /// The source's, as long as it has it.
+    Source,
+    /// The target's: it owns the slot.
+    Target,
+}
+
 /// Moves keys of one lane.
 pub(super) struct Movers {
     source: End,
@@ -41,6 +51,9 @@ pub(super) struct Movers {
     comparison: Option<Comparison>,
     /// Whether a call ended in the middle: keys may be on both ends since.
     broken: bool,
+    authority: Authority,
+    /// Slots with a key that has another value on either end, and what there is to say of one.
+    conflicts: BTreeMap<Slot, String>,
     /// Bytes that the target was given since all of its replicas were known to have them.
     unconfirmed: u64,
 }
@@ -82,6 +95,13 @@ impl fmt::Display for BigKeys {
             shown(key)
         )
     }
+}
+
+/// What became of keys where they don't belong.
+#[derive(Debug, Default)]
+pub(super) struct Purged {
+    pub(super) deleted: u64,
+    pub(super) kept: u64,
 }
 
 /// What one call moved.
@@ -131,8 +151,12 @@ impl Movers {
         connections: Arc<Connections>,
         options: Arc<Options>,
         throttle: Arc<Throttle>,
-        pace: Pace,
+        authority: Authority,
     ) -> Self {
+        let pace = match options.pipeline {
+            Some(keys) => Pace::fixed(keys),
+            None => Pace::adaptive(options.max_stall),
+        };
         Self {
             source,
             target,
@@ -142,6 +166,8 @@ impl Movers {
             pace,
             comparison: None,
             broken: false,
+            authority,
+            conflicts: BTreeMap::new(),
             unconfirmed: 0,
         }
     }
@@ -195,7 +221,10 @@ impl Movers {
         let keys: Vec<&Vec<u8>> = batches.iter().flat_map(|batch| &batch.keys).collect();
         let mut weights = Vec::with_capacity(keys.len());
         for keys in keys.chunks(WEIGHED) {
-            weights.extend(ends.source.memory_usage(database, keys).await?);
+            weights.extend(match self.authority {
+                Authority::Source => ends.source.memory_usage(database, keys).await?,
+                Authority::Target => ends.source.memory_usage_asking(database, keys).await?,
+            });
         }
         let mut weights = weights.into_iter();
         for weight in batches.iter_mut().flat_map(|batch| &mut batch.weights) {
@@ -235,9 +264,10 @@ impl Movers {
                     *sum += count;
                 }
             }
+            left.retain(|(slot, _)| !self.conflicts.contains_key(slot));
             let sum: u64 = left.iter().map(|(_, count)| count).sum();
             if sum == 0 {
-                return Ok(());
+                return self.conflict();
             }
             tries = if sum < fewest { 0 } else { tries + 1 };
             fewest = fewest.min(sum);
@@ -263,6 +293,19 @@ impl Movers {
                 }
             };
         }
+    }
+
+    /// What stopped slots of this window, now that all the others are through.
+    fn conflict(&self) -> Result<(), Halt> {
+        let Some(first) = self.conflicts.values().next() else {
+            return Ok(());
+        };
+        let more = match self.conflicts.len() - 1 {
+            0 => String::new(),
+            1 => "; and so has another slot".to_string(),
+            more => format!("; and so have {more} other slots"),
+        };
+        Err(Halt::Key(format!("{first}{more}")))
     }
 
     /// One slot's keys, call by call.
@@ -387,7 +430,13 @@ impl Movers {
         let existing = match self.compare(database, key).await? {
             Verdict::Gone => return Ok(()),
             Verdict::Alone => Existing::Refuse,
-            Verdict::Equal => Existing::Replace,
+            // The source's may be newer by now; where clients use the target's, it is the other way
+            // round.
+            Verdict::Equal if self.authority == Authority::Source => Existing::Replace,
+            Verdict::Equal => {
+                ends.source.del_in(database, key).await?;
+                return Ok(());
+            }
             Verdict::Differ(_) if self.broken && bare.contains(slot) => Existing::Replace,
             Verdict::Differ(how) => match self.options.on_conflict {
                 OnConflict::Source => Existing::Replace,
@@ -396,19 +445,56 @@ impl Movers {
                     return Ok(());
                 }
                 OnConflict::Abort => {
-                    return Err(Halt::Key(format!(
-                        "key {} of slot {slot} has one value on {} and another on {} ({how}): both \
-                         stay (--on-conflict source|target chooses)",
-                        shown(key),
-                        self.source,
-                        self.target
-                    )));
+                    let (key, here, there) = (shown(key), &self.source, &self.target);
+                    let flag = self.options.conflict_flag;
+                    self.conflicts.entry(slot).or_insert_with(|| {
+                        format!(
+                            "key {key} of slot {slot} has one value on {here} and another on {there} \
+                             ({how}): both stay ({flag} chooses)"
+                        )
+                    });
+                    return Ok(());
                 }
             },
         };
         let migration = self.migration(database, existing);
         ends.source.migrate(&migration, &[key.to_vec()]).await?;
         Ok(())
+    }
+
+    /// Deletes the source's keys that equal the target's. Keys that the target lacks, or has with
+    /// other values, stay.
+    pub(super) async fn purge(
+        &mut self,
+        ends: &Ends,
+        window: &[(Slot, u64)],
+    ) -> Result<Purged, Halt> {
+        let mut purged = Purged::default();
+        for database in &ends.databases {
+            for (slot, _) in window.iter().filter(|(_, keys)| *keys > 0) {
+                loop {
+                    let one = [*slot];
+                    let lists = ends.source.cluster_getkeysinslot(*database, &one, PER_SLOT);
+                    let keys: Vec<Vec<u8>> = lists.await?.into_iter().flatten().collect();
+                    let (before, all) = (purged.deleted, keys.len());
+                    for key in keys {
+                        match self.compare(*database, &key).await? {
+                            Verdict::Equal => {
+                                ends.source.del_in(*database, &key).await?;
+                                purged.deleted += 1;
+                            }
+                            Verdict::Gone => {}
+                            Verdict::Alone | Verdict::Differ(_) => purged.kept += 1,
+                        }
+                    }
+                    // Those that stay would be asked for again.
+                    if all < PER_SLOT || purged.deleted == before {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(purged)
     }
 
     async fn compare(&mut self, database: u32, key: &[u8]) -> Result<Verdict, ClientError> {

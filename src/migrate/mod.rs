@@ -30,6 +30,7 @@ use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
 use crate::event::{Event, Pair, Tally};
 use lane::Lane;
+pub use lane::set_slots;
 use schedule::{Limits, Schedule, Work};
 use throttle::Throttle;
 
@@ -52,6 +53,8 @@ pub struct Options {
     pub rate: Option<Rate>,
     /// What becomes of keys that differ on both ends.
     pub on_conflict: OnConflict,
+    /// The flag that chooses between them, for messages.
+    pub conflict_flag: &'static str,
     /// Keys above so many bytes are big.
     pub big_key: u64,
     /// What becomes of slots with big keys.
@@ -180,6 +183,8 @@ pub enum Standing {
     Migrating,
     /// The target owns it; the source has no key of it, and was not told.
     Claimed,
+    /// The target owns it; the source holds keys of it, and says that it imports it.
+    Gathered,
     /// It was in a job of the servers when they were last heard of; where it is, a look will tell.
     InJob,
 }
@@ -193,7 +198,7 @@ pub struct StopSignal {
     pub now: CancellationToken,
 }
 
-/// Moves all slots, and tells how far that came.
+/// Moves all slots, or only their keys, and tells how far that came.
 pub async fn run(
     moves: BTreeMap<Pair, Work>,
     ends: &BTreeMap<NodeId, End>,

@@ -26,6 +26,10 @@ pub enum Way {
     Keys,
     /// Jobs of the servers: atomic slot migration.
     Atomic(Product),
+    /// Nothing but the keys: the target owns the slots, and the source should have none of them.
+    Gather,
+    /// The same, but keys that equal the target's are deleted, and the others stay.
+    Purge,
 }
 
 /// What a pair has to do.

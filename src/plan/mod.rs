@@ -6,6 +6,7 @@
 
 pub mod create;
 pub mod file;
+pub mod fix;
 pub mod leave;
 pub mod membership;
 pub mod rebalance;

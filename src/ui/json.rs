@@ -14,8 +14,10 @@ use super::condition::Row;
 use super::joining::JoiningView;
 use super::layout::{LayoutView, NodeName};
 use super::leaving::LeavingView;
+use super::mend::{MendLine, MendView};
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
+use super::replacing::{ReplacingStep, ReplacingView};
 use super::stopping::StoppingView;
 use super::succession::{Succeeded, SuccessionView};
 use super::timeouts::{TimeoutSet, TimeoutsView};
@@ -213,6 +215,25 @@ enum Line {
     },
     /// So many have joined.
     Added { nodes: usize },
+    /// Who is about to be replaced by whom, in which steps.
+    Replacing {
+        old: Name,
+        new: Name,
+        steps: Vec<&'static str>,
+        reset: Option<&'static str>,
+        keys_lost: u64,
+    },
+    /// What is about to be mended, and what is not.
+    Remedies {
+        remedies: Vec<Mend>,
+        refused: Vec<Mend>,
+        strays: Vec<Mend>,
+    },
+    /// A remedy was carried out.
+    Mended {
+        #[serde(flatten)]
+        mend: Mend,
+    },
     /// Who is about to take over.
     Succession {
         replica: Name,
@@ -301,6 +322,21 @@ enum Line {
     },
     /// The last line.
     Done { exit_code: u8, message: String },
+}
+
+/// A remedy, or why there is none.
+#[derive(Debug, Serialize)]
+struct Mend {
+    /// What is done, or why nothing is: kebab-case.
+    code: &'static str,
+    /// The slots it is about; none where it is about nodes.
+    slots: Vec<Range>,
+    /// Ids of the nodes it is about; first whom it changes.
+    nodes: Vec<String>,
+    /// The keys it is about.
+    keys: u64,
+    /// A sentence for people.
+    message: String,
 }
 
 /// Slots that go from one node to another.
@@ -570,6 +606,20 @@ pub(super) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Result<()
     )
 }
 
+/// The plan of `replace-node`.
+pub(super) fn replacing(out: &mut impl Write, view: &ReplacingView) -> io::Result<()> {
+    line(
+        out,
+        &Line::Replacing {
+            old: name(&view.old),
+            new: name(&view.new),
+            steps: view.steps.iter().map(ReplacingStep::word).collect(),
+            reset: view.before.reset(),
+            keys_lost: view.before.keys_lost(),
+        },
+    )
+}
+
 /// The plan of `failover`.
 pub(super) fn succession(out: &mut impl Write, view: &SuccessionView) -> io::Result<()> {
     line(
@@ -665,6 +715,34 @@ pub(super) fn called(
             failure,
         },
     )
+}
+
+/// The plan of `fix`.
+pub(super) fn remedies(out: &mut impl Write, view: &MendView) -> io::Result<()> {
+    let lines = |lines: &[MendLine]| lines.iter().map(mend).collect();
+    line(
+        out,
+        &Line::Remedies {
+            remedies: lines(&view.remedies),
+            refused: lines(&view.refused),
+            strays: lines(&view.strays),
+        },
+    )
+}
+
+/// A remedy that was carried out.
+pub(super) fn mended(out: &mut impl Write, one: &MendLine) -> io::Result<()> {
+    line(out, &Line::Mended { mend: mend(one) })
+}
+
+fn mend(line: &MendLine) -> Mend {
+    Mend {
+        code: line.word,
+        slots: ranges(&line.slots),
+        nodes: line.nodes.iter().map(ToString::to_string).collect(),
+        keys: line.keys,
+        message: plain(&line.sentence()),
+    }
 }
 
 /// Something that happened.

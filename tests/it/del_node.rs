@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::rebalance::{Keys, counts, owned};
 use crate::reshard_data::{Writers, assert_same, contents, fill, fill_all_types, names};
 use crate::support::cluster::Nodes;
-use crate::support::command::{Finished, Signal, Trib};
+use crate::support::command::{Ended, Finished, Signal, Trib};
 use crate::support::server::{Server, Spec, versions};
 use crate::support::wait::until;
 
@@ -464,7 +464,8 @@ fn what_was_cut_off_is_finished_by_the_same_command() {
 fn a_member_that_stops_during_the_drain_is_named() {
     let nodes = Nodes::quick(6);
     nodes.form(3);
-    let keys = Keys::fill(&nodes, 2000, |slot: Slot| slot.number() > 10922);
+    Keys::fill(&nodes, 2000, |slot: Slot| slot.number() > 10922);
+    let before = contents(&nodes);
     let run = slow_drain(&nodes).args(["--command-timeout", "2s"]).spawn();
     until("some slots to have moved", PATIENCE, || {
         match owned(&nodes[2]).len() {
@@ -505,13 +506,50 @@ fn a_member_that_stops_during_the_drain_is_named() {
                 ])
                 .run();
             match again.status {
-                crate::support::command::Ended::Status(0) => Ok(()),
+                Ended::Status(0) => Ok(()),
                 _ => Err(again.stderr),
             }
         },
     );
     assert_eq!(nodes[2].nodes_text().lines().count(), 1);
-    keys.assert_kept(&nodes[..]);
+    assert_healthy(&nodes[1]);
+    assert_same(&before, &contents(&nodes));
+}
+
+/// Killed with a FORGET on its way, with a RESET on its way, and after that: run again it finishes.
+#[test]
+fn killed_among_forget_and_reset() {
+    const AWAY: usize = 6;
+    for (command, at, nth) in [
+        ("CLUSTER FORGET", 1, 1),
+        ("CLUSTER RESET", AWAY, 1),
+        ("CLUSTER FORGET", 4, 2),
+    ] {
+        let (nodes, proxies) = Nodes::behind_proxies(7, &Spec::new().quick());
+        nodes.form(3);
+        let id = nodes[AWAY].id();
+        let run = |name: &str| Trib::new().args(["del-node", &proxies[0].addr(), name, "--yes"]);
+        proxies[at].stall_at(command, nth);
+        let cut = run(&id).spawn();
+        let reached = proxies[at].wait_stalled(Duration::from_secs(10));
+        cut.signal(Signal::SIGKILL);
+        cut.wait();
+        assert!(reached, "{command} number {nth} never came");
+        proxies[at].resume();
+        // Who is known to nobody any more is named by address.
+        let again = run(&id).run();
+        if again.status == Ended::Status(3) {
+            let again = again.stderr_has("name it by its address");
+            let by_addr = run(&proxies[AWAY].addr()).run();
+            // Unless all was done.
+            if nodes[AWAY].nodes_text().lines().count() > 1 {
+                panic!("{command} {nth}\n{}\n{}", again.stderr, by_addr.stderr);
+            }
+        } else {
+            again.status(0);
+        }
+        assert_left(&nodes, &id, Some(&nodes[AWAY]), &[0, 1, 2, 3, 4, 5]);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::cmd;
 
@@ -436,6 +436,83 @@ fn the_source_fails_over_and_the_targets_replica_hangs(spec: &Spec) {
     assert_same(&before, &contents(&nodes));
 }
 
+/// A server without a disk comes back empty: what it had is gone, and nothing more is given to it.
+#[test]
+fn either_end_restarts_empty() {
+    thread::scope(|scope| {
+        for victim in [0, 3] {
+            scope.spawn(move || {
+                let nodes = walkthrough(&quick().node_timeout(10_000));
+                fill(&nodes[..3], &names(0..100, 20));
+                let to = nodes[3].id();
+                let go = || {
+                    reshard(&nodes[1])
+                        .args(["--slot-ranges", "0-99", "--to", &to, "--yes"])
+                        .args(["--max-open-slots", "4", "--command-timeout", "2s"])
+                };
+                let run = go().args(["--rate", "500"]).spawn();
+                until(
+                    "some slots to move",
+                    Duration::from_secs(20),
+                    || match owned(&nodes[3]).len() {
+                        0 => Err("none".to_owned()),
+                        _ => Ok(()),
+                    },
+                );
+                nodes[victim].restart();
+                let ended = run.wait_within(Duration::from_secs(30)).status(6);
+                assert_all_named(&ended.stderr, 100);
+                let addr = nodes[victim].addr();
+                assert!(ended.stderr.contains(&addr), "{}", ended.stderr);
+                nodes.wait_usable();
+                let left = contents(&nodes);
+                go().arg("--finish-open").run().status(0);
+                assert_closed(&nodes);
+                assert_eq!(owned(&nodes[3]), [(0, 99)]);
+                assert_same(&left, &contents(&nodes));
+            });
+        }
+    });
+}
+
+#[test]
+fn the_target_fails_over() {
+    let nodes = Nodes::with(6, &quick());
+    nodes.form(3);
+    fill(&nodes[..3], &names(0..100, 20));
+    let before = contents(&nodes);
+    let go = |to: &str| {
+        reshard(&nodes[2])
+            .args(["--slot-ranges", "0-99", "--to", to, "--yes"])
+            .args(["--command-timeout", "2s", "--max-open-slots", "4"])
+    };
+    let first = owned(&nodes[1]).len();
+    let run = go(&nodes[1].id()).args(["--rate", "1000"]).spawn();
+    until(
+        "some slots to move",
+        Duration::from_secs(20),
+        || match owned(&nodes[1]).len() {
+            now if now > first => Ok(()),
+            now => Err(now.to_string()),
+        },
+    );
+    nodes[4].cmd(&["CLUSTER", "FAILOVER"]);
+    let ended = run.wait().status(6);
+    assert!(ended.stderr.contains(&nodes[1].addr()), "{}", ended.stderr);
+    assert_all_named(&ended.stderr, 100);
+    until("the failover", Duration::from_secs(20), || {
+        match nodes[1].field("master_link_status").as_deref() {
+            Some("up") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    // Who was named is a replica now.
+    go(&nodes[1].id()).run().status(3);
+    go(&nodes[4].id()).arg("--finish-open").run().status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
 /// The plan counts by slots; here few slots have all the keys, so that only the lane can see it.
 #[test]
 fn a_full_target() {
@@ -632,6 +709,7 @@ fn interrupted_twice_and_stopped_for_a_while() {
     let run = go("400", "4").spawn();
     begun(16);
     run.signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
     nodes[3].cmd(&["CLUSTER", "FAILOVER"]);
     until("the failover", Duration::from_secs(20), || {
         match nodes[0].field("role").as_deref() {
@@ -639,6 +717,8 @@ fn interrupted_twice_and_stopped_for_a_while() {
             other => Err(format!("{other:?}")),
         }
     });
+    // Longer than a look holds, so that the next write is preceded by a new one.
+    thread::sleep(Duration::from_secs(6).saturating_sub(stopped.elapsed()));
     run.signal(Signal::SIGCONT);
     let ended = run.wait().status(6);
     assert!(ended.stderr.contains(&nodes[0].addr()), "{}", ended.stderr);

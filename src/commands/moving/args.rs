@@ -18,6 +18,40 @@ pub(in crate::commands) struct MoveArgs {
     /// for each 4 MiB].
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
     job_deadline: Option<Duration>,
+    #[command(flatten)]
+    pub(super) pace: PaceArgs,
+    /// What becomes of a key that has different values on both ends.
+    #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = MOVING)]
+    on_conflict: OnConflict,
+    /// The source's value wins (--on-conflict source).
+    #[arg(long, help_heading = MOVING, conflicts_with = "on_conflict")]
+    replace: bool,
+    /// When one pair of nodes fails, the others go on.
+    #[arg(long, help_heading = MOVING)]
+    keep_going: bool,
+    /// Refuse when a target's memory would rise above this share of its maxmemory.
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100), help_heading = MOVING)]
+    pub(super) max_target_memory: u8,
+    /// Don't ask.
+    #[arg(short, long)]
+    pub(in crate::commands) yes: bool,
+    /// Show what would be moved, and stop.
+    #[arg(long, alias = "simulate")]
+    pub(in crate::commands) dry_run: bool,
+    /// Write the plan to this file, for `redis-trib apply`.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::commands) plan_out: Option<PathBuf>,
+    /// Write the plan that takes it all back to this file, for `redis-trib apply`.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::commands) undo_out: Option<PathBuf>,
+    /// The file that the plan came from: applying it again goes on.
+    #[arg(skip)]
+    pub(in crate::commands) applied: Option<PathBuf>,
+}
+
+/// How fast keys move, and how much at a time.
+#[derive(Debug, clap::Args)]
+pub(in crate::commands) struct PaceArgs {
     /// The servers' deadline for each read and write of a MIGRATE [default: half of
     /// cluster-node-timeout].
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
@@ -37,12 +71,6 @@ pub(in crate::commands) struct MoveArgs {
     /// No more than so many keys (5000) or bytes (10MiB) in a second, in all: key by key only.
     #[arg(long, value_name = "N|SIZE", value_parser = rate, help_heading = MOVING)]
     pub(super) rate: Option<Rate>,
-    /// What becomes of a key that has different values on both ends.
-    #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = MOVING)]
-    on_conflict: OnConflict,
-    /// The source's value wins (--on-conflict source).
-    #[arg(long, help_heading = MOVING, conflicts_with = "on_conflict")]
-    replace: bool,
     /// Keys above this size are big, and so are those that would hold their servers for more than half
     /// of cluster-node-timeout (at 24 MiB/s).
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = MOVING)]
@@ -54,30 +82,9 @@ pub(in crate::commands) struct MoveArgs {
     /// (5s); the move waits for them, for a minute at most.
     #[arg(long, value_name = "SIZE|TIME", default_value = "64MiB", value_parser = lag, help_heading = MOVING)]
     max_replica_lag: Lag,
-    /// When one pair of nodes fails, the others go on.
-    #[arg(long, help_heading = MOVING)]
-    keep_going: bool,
     /// How long the slots in hand may take after Ctrl-C.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration, help_heading = MOVING)]
     stop_deadline: Duration,
-    /// Refuse when a target's memory would rise above this share of its maxmemory.
-    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100), help_heading = MOVING)]
-    pub(super) max_target_memory: u8,
-    /// Don't ask.
-    #[arg(short, long)]
-    pub(in crate::commands) yes: bool,
-    /// Show what would be moved, and stop.
-    #[arg(long, alias = "simulate")]
-    pub(in crate::commands) dry_run: bool,
-    /// Write the plan to this file, for `redis-trib apply`.
-    #[arg(long, value_name = "FILE")]
-    pub(in crate::commands) plan_out: Option<PathBuf>,
-    /// Write the plan that takes it all back to this file, for `redis-trib apply`.
-    #[arg(long, value_name = "FILE")]
-    pub(in crate::commands) undo_out: Option<PathBuf>,
-    /// The file that the plan came from: applying it again goes on.
-    #[arg(skip)]
-    pub(in crate::commands) applied: Option<PathBuf>,
 }
 
 const MOVING: &str = "Moving";
@@ -129,6 +136,26 @@ impl MoveArgs {
     /// How `migrate` is to go about it.
     pub(super) fn options(&self, node_timeout: Duration) -> Options {
         Options {
+            on_conflict: if self.replace {
+                OnConflict::Source
+            } else {
+                self.on_conflict
+            },
+            after_failure: if self.keep_going {
+                AfterFailure::KeepGoing
+            } else {
+                AfterFailure::Stop
+            },
+            job_deadline: self.job_deadline,
+            ..self.pace.options(node_timeout)
+        }
+    }
+}
+
+impl PaceArgs {
+    /// The same; a conflict stops its slot, and a failure the other lanes.
+    pub(in crate::commands) fn options(&self, node_timeout: Duration) -> Options {
+        Options {
             timeout: self.timeout.unwrap_or(node_timeout / 2),
             pipeline: self.pipeline.map(usize::from),
             max_stall: self.max_stall,
@@ -138,22 +165,15 @@ impl MoveArgs {
                 per_target: PER_TARGET,
             },
             rate: self.rate,
-            on_conflict: if self.replace {
-                OnConflict::Source
-            } else {
-                self.on_conflict
-            },
+            on_conflict: OnConflict::Abort,
+            conflict_flag: "--on-conflict source|target",
             big_key: self.big_key,
             on_big_key: self.on_big_key,
             node_timeout,
             max_replica_lag: self.max_replica_lag,
-            after_failure: if self.keep_going {
-                AfterFailure::KeepGoing
-            } else {
-                AfterFailure::Stop
-            },
+            after_failure: AfterFailure::Stop,
             stop_deadline: self.stop_deadline,
-            job_deadline: self.job_deadline,
+            job_deadline: None,
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) async fn choices(
     plan: &Plan,
     part: Part,
 ) -> Result<BTreeMap<Pair, Choice>, Stop> {
-    let throttled = args.rate.is_some();
+    let throttled = args.pace.rate.is_some();
     if args.strategy == Strategy::Atomic && throttled {
         return Err(Stop::usage(anyhow!(
             "--rate holds for moves key by key only: leave it out, or let --strategy auto choose"

@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::cluster::Cluster;
-use crate::client::{ClientError, Login, LoginOutcome, MigrateFault};
+use crate::client::{ClientError, Login, LoginOutcome, MigrateFault, NodeClient, Transport};
 use crate::cluster::health::Diagnosis;
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::SlotSet;
 use crate::commands::Stop;
 use crate::commands::session::Session;
@@ -23,7 +23,7 @@ use crate::ui::Ui;
 const NODE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// After how long nodes take each other for dead.
-pub(super) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
+pub(in crate::commands) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
     const NAME: &str = "cluster-node-timeout";
     let lead = cluster.reach.get(&cluster.diagnosis.observation.lead);
     let config = match lead {
@@ -38,7 +38,10 @@ pub(super) async fn node_timeout(session: &Session, cluster: &Cluster) -> Durati
 }
 
 /// The nodes of the plan, and how they reach each other.
-pub(super) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
+pub(in crate::commands) fn ends(
+    cluster: &Cluster,
+    plan: &Plan,
+) -> Result<BTreeMap<NodeId, End>, Stop> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     ids.into_iter()
         .map(|id| {
@@ -66,7 +69,7 @@ pub(super) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, En
 /// neither owns nor imports is answered with MOVED by one that took the login. (NOKEY proves
 /// nothing, since MIGRATE looks for the keys before it connects.) Pairs that move slots in jobs of
 /// the servers need none.
-pub(super) async fn try_logins(
+pub(in crate::commands) async fn try_logins(
     session: &Session,
     ui: &Ui,
     diagnosis: &Diagnosis,
@@ -77,13 +80,15 @@ pub(super) async fn try_logins(
     for end in ends.values_mut() {
         let client = session.connections.client(&end.target).await;
         let client = client.map_err(Stop::refused)?;
+        end.peer = peer_for_servers(&client, end).await;
         if client.login_outcome() == LoginOutcome::NoPasswordNeeded {
             // AUTH would be an error there, though the keys arrive.
             end.login = Login::default();
         }
     }
     let open = diagnosis.topology.open_set();
-    let by_key = choices.iter().filter(|(_, choice)| choice.way == Way::Keys);
+    let is_job = |way| matches!(way, Way::Atomic(_));
+    let by_key = choices.iter().filter(|(_, choice)| !is_job(choice.way));
     for (pair, _) in by_key {
         let (Some(source), Some(target)) = (ends.get(&pair.from), ends.get(&pair.to)) else {
             continue;
@@ -91,6 +96,9 @@ pub(super) async fn try_logins(
         // Any key of the source will do, but for those of open slots: the target takes these.
         let owned = diagnosis.topology.members.get(&pair.from);
         let slots = owned.map_or_else(SlotSet::new, |member| member.slots.difference(&open));
+        // Nor will one that both claim.
+        let taker = diagnosis.topology.members.get(&pair.to);
+        let slots = taker.map_or(slots.clone(), |member| slots.difference(&member.slots));
         let tried = migrate::try_login(
             session.connections.as_ref(),
             source,
@@ -107,6 +115,34 @@ pub(super) async fn try_logins(
         }
     }
     Ok(())
+}
+
+/// Where other servers reach this one with MIGRATE. CLUSTER NODES gives whoever asks over TLS the port
+/// for TLS, and others the plain one; servers among themselves go by `tls-cluster`.
+async fn peer_for_servers(client: &NodeClient, end: &End) -> Addr {
+    const NAMES: [&str; 5] = [
+        "tls-cluster",
+        "port",
+        "tls-port",
+        "cluster-announce-port",
+        "cluster-announce-tls-port",
+    ];
+    // Where CONFIG is denied, the trial tells whether the port fits.
+    let config = client.config_get(&NAMES).await.unwrap_or_default();
+    let port = |name: &str| -> Option<u16> {
+        let port = config.get(name)?.parse().ok()?;
+        (port != 0).then_some(port)
+    };
+    let ours_is_tls = matches!(end.target.access.transport, Transport::Tls(_));
+    let theirs = match (config.get("tls-cluster").map(String::as_str), ours_is_tls) {
+        (Some("yes"), false) => port("cluster-announce-tls-port").or_else(|| port("tls-port")),
+        (Some("no"), true) => port("cluster-announce-port").or_else(|| port("port")),
+        _ => None,
+    };
+    match theirs {
+        Some(port) => Addr::new(end.peer.host(), port),
+        None => end.peer.clone(),
+    }
 }
 
 fn explain_login(source: &End, target: &End, error: &ClientError) -> anyhow::Error {

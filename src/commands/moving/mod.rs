@@ -21,22 +21,23 @@ use super::session::{Alone, Session};
 use super::signals::Signals;
 use super::{CommandResult, Stop};
 use crate::cluster::health::Diagnosis;
+use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Pair, Phase};
 use crate::exit_code::ExitCode;
 use crate::migrate::schedule::{Way, Work};
 use crate::migrate::strategy::Choice;
-use crate::migrate::{self, Outcome, StopSignal};
+use crate::migrate::{self, End, Options, Outcome, StopSignal};
 use crate::plan::Plan;
 use crate::plan::file::inverse;
 use crate::ui::Ui;
 use choice::choices;
-use ends::{ends, node_timeout, try_logins};
 use rest::{agree, rest, tell_skipped};
 use show::{refuse_full_targets, view, warn_of_valkey_9};
 
-pub(super) use args::MoveArgs;
+pub(super) use args::{MoveArgs, PaceArgs};
 pub(super) use cluster::{Cluster, healthy, name};
+pub(super) use ends::{ends, node_timeout, try_logins};
 pub(super) use jobs::at_rest;
 pub(super) use open::{Finished, finish_open, may_offer};
 pub(super) use show::save;
@@ -176,33 +177,14 @@ async fn transfer(
             (pair, work)
         })
         .collect();
-    let (events, mut told) = mpsc::unbounded_channel();
-    let stop = StopSignal::default();
     let mut signals = Signals::listen()?;
-    let started = Instant::now();
-    let work = async {
-        let _ = events.send(Event::Phase(Phase::Move));
-        let events = events;
-        migrate::run(moves, &ends, &session.connections, &options, &events, &stop).await
-    };
-    let show = async {
-        while let Some(event) = told.recv().await {
-            ui.event(&event);
-        }
-    };
-    let watched = async {
-        tokio::select! {
-            (outcome, ()) = async { tokio::join!(work, show) } => outcome,
-            // It never comes back: the work ends on its own once it was asked to.
-            () = heed_signals(ui, &mut signals, &stop, options.stop_deadline) => Outcome::default(),
-        }
-    };
-    let outcome = watched.await;
-    let took = started.elapsed();
+    let worked = work(session, ui, &options, &ends, moves, &mut signals).await;
+    let Worked {
+        outcome,
+        took,
+        stopped: interrupted,
+    } = worked;
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
-    // A lane that failed asks the others to stop; only a signal makes them drop what is in hand.
-    let interrupted =
-        stop.now.is_cancelled() || (stop.soon.is_cancelled() && outcome.failures.is_empty());
     let left = outcome.left.values().any(|slots| !slots.is_empty());
     if outcome.failures.is_empty() && outcome.open.is_empty() && !left {
         agree(session, ui, plan, &outcome).await?;
@@ -226,6 +208,54 @@ async fn transfer(
     };
     ui.stopped(code, &error)?;
     Err(Stop { code, error })
+}
+
+/// What lanes came to.
+pub(super) struct Worked {
+    /// How far each came.
+    pub(super) outcome: Outcome,
+    /// How long that took.
+    pub(super) took: Duration,
+    /// Whether a signal cut it off.
+    pub(super) stopped: bool,
+}
+
+/// Runs lanes, shows how far they are, and heeds signals.
+pub(super) async fn work(
+    session: &Session,
+    ui: &Ui,
+    options: &Arc<Options>,
+    ends: &BTreeMap<NodeId, End>,
+    moves: BTreeMap<Pair, Work>,
+    signals: &mut Signals,
+) -> Worked {
+    let (events, mut told) = mpsc::unbounded_channel();
+    let stop = StopSignal::default();
+    let started = Instant::now();
+    let lanes = async {
+        let _ = events.send(Event::Phase(Phase::Move));
+        let events = events;
+        let connections = &session.connections;
+        migrate::run(moves, ends, connections, options, &events, &stop).await
+    };
+    let show = async {
+        while let Some(event) = told.recv().await {
+            ui.event(&event);
+        }
+    };
+    let outcome = tokio::select! {
+        (outcome, ()) = async { tokio::join!(lanes, show) } => outcome,
+        // It never comes back: the work ends on its own once it was asked to.
+        () = heed_signals(ui, signals, &stop, options.stop_deadline) => Outcome::default(),
+    };
+    // A lane that failed asks the others to stop; only a signal makes them drop what is in hand.
+    let stopped =
+        stop.now.is_cancelled() || (stop.soon.is_cancelled() && outcome.failures.is_empty());
+    Worked {
+        outcome,
+        took: started.elapsed(),
+        stopped,
+    }
 }
 
 /// The first signal asks to finish what is in hand, within the deadline; the second drops it.

@@ -95,6 +95,7 @@ pub(super) fn rest(
             Standing::Importing => "importing at the target",
             Standing::Migrating => "migrating, with keys on both",
             Standing::Claimed => "claimed by the target",
+            Standing::Gathered => "with keys on a node that does not own them",
             Standing::InJob => "in a job of the servers, which may go on by itself",
         };
         by_state.entry((*pair, word)).or_default().insert(*slot);

@@ -1,0 +1,140 @@
+//! `redis-trib fix NODE`: what is broken is mended, or refused by name.
+
+use anyhow::anyhow;
+
+use super::mending::{Asking, Job, Mended, Winner, mend};
+use super::moving::PaceArgs;
+use super::session::{Intent, Session};
+use super::{CommandResult, Stop, node_words, slot_ranges};
+use crate::cli::GlobalArgs;
+use crate::cluster::slot::SlotSet;
+use crate::exit_code::ExitCode;
+use crate::plan::fix::{Consent, Strays};
+use crate::ui::Ui;
+
+/// Arguments of `fix`.
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "redis-trib fix [OPTIONS] <NODE>",
+    after_help = "Nothing is lost that is not named: --yes consents to remedies that lose no key, and \
+    what loses some has a flag of its own. What was cut off is finished by the same command.\n\n\
+    Examples:\n  \
+    redis-trib fix 10.0.0.3:6379 --dry-run\n  \
+    redis-trib fix 10.0.0.3 --yes\n  \
+    redis-trib fix 10.0.0.3 --assign-uncovered 5461-5470\n\n\
+    Exit codes: 0 all is mended, or nothing was broken; 3 nothing could be mended; 6 some was."
+)]
+pub struct Args {
+    /// A node of the cluster (`host port` as two words is understood too).
+    #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
+    node: Vec<String>,
+    /// Give these slots to masters where nobody owns them and nobody has a key of them.
+    #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
+    assign_uncovered: Option<SlotSet>,
+    /// Give these slots to other masters though a node that can't be asked may hold keys of them:
+    /// those keys are lost.
+    #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
+    accept_data_loss: Option<SlotSet>,
+    /// Whose value stays of a key that differs between the owner of its slot and another node.
+    #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = GIVEN_UP)]
+    on_conflict: Winner,
+    /// Delete keys on nodes that don't own their slot, where the owner has the same.
+    #[arg(long, help_heading = GIVEN_UP)]
+    purge_strays: bool,
+    /// Bring keys of nodes that don't own their slot to the owner, where it lacks them.
+    #[arg(long, help_heading = GIVEN_UP, conflicts_with = "purge_strays")]
+    collect_strays: bool,
+    /// Don't ask; consents to remedies that lose no key.
+    #[arg(short, long)]
+    yes: bool,
+    /// Show what would be done, and stop.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    pace: PaceArgs,
+}
+
+const GIVEN_UP: &str = "What may be given up";
+
+/// Mends a cluster.
+pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+    let seed = node_words(&args.node)?;
+    let session = Session::open(global, ui, &[seed], Intent::Change("fix")).await?;
+    let consent = Consent {
+        assign: args.assign_uncovered.clone().unwrap_or_default(),
+        accept_loss: args.accept_data_loss.clone().unwrap_or_default(),
+        strays: match (args.purge_strays, args.collect_strays) {
+            (true, _) => Strays::Purge,
+            (_, true) => Strays::Collect,
+            _ => Strays::Leave,
+        },
+    };
+    let asking = match (args.dry_run, args.yes) {
+        (true, _) => Asking::DryRun,
+        (_, true) => Asking::Yes,
+        _ => Asking::Ask,
+    };
+    let job = Job {
+        session: &session,
+        ui,
+        pace: &args.pace,
+        on_conflict: args.on_conflict,
+        consent: &consent,
+        asking,
+    };
+    match mend(&job).await {
+        Ok(mended) => end(ui, asking, &mended),
+        Err(stop) => {
+            if matches!(stop.code, ExitCode::Partial | ExitCode::Interrupted) {
+                ui.stopped(stop.code, &stop.error)?;
+            }
+            Err(stop)
+        }
+    }
+}
+
+/// What came of it, and the exit code that says so.
+fn end(ui: &Ui, asking: Asking, mended: &Mended) -> CommandResult {
+    let Mended {
+        steps, keys, left, ..
+    } = mended;
+    if asking == Asking::DryRun {
+        let code = match (left.is_empty(), mended.planned) {
+            (false, 0) => ExitCode::Refused,
+            _ => ExitCode::Done,
+        };
+        ui.done(code, "Dry run: nothing was changed.")?;
+        return Ok(code);
+    }
+    let keys = match keys {
+        0 => String::new(),
+        1 => ", 1 key brought home".to_string(),
+        keys => format!(", {keys} keys brought home"),
+    };
+    let taken = match steps {
+        1 => "1 step taken".to_string(),
+        steps => format!("{steps} steps taken"),
+    };
+    match (left.is_empty(), steps) {
+        (true, 0) => {
+            ui.done(ExitCode::Done, "[OK] Nothing is broken.")?;
+            Ok(ExitCode::Done)
+        }
+        (true, _) => {
+            ui.done(
+                ExitCode::Done,
+                &format!("[OK] All is mended: {taken}{keys}."),
+            )?;
+            Ok(ExitCode::Done)
+        }
+        (false, steps) => {
+            let error = anyhow!("not all can be mended:\n{}", left.join("\n"));
+            let stop = match (steps, mended.failed) {
+                (0, false) => Stop::refused(error),
+                _ => Stop::partial(error.context(format!("{taken}{keys}"))),
+            };
+            ui.stopped(stop.code, &stop.error)?;
+            Err(stop)
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The cluster that is mended, as it is now.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use super::Memory;
+use crate::cluster::health::{Diagnosis, Stability};
+use crate::cluster::holdings::Holdings;
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::parse::{Direction, OpenSlot};
+use crate::commands::Stop;
+use crate::commands::moving::Cluster;
+use crate::commands::session::Session;
+use crate::connections::Target;
+use crate::discover;
+use crate::plan::fix::{self, Consent, FixPlan, Request};
+
+/// Between two looks: gossip comes each second.
+const SETTLE: Duration = Duration::from_millis(1100);
+/// Looks that may show somebody else at work.
+const LOOKS: usize = 6;
+
+/// A cluster with everything that a plan needs.
+pub(super) struct Ward {
+    pub(super) cluster: Cluster,
+    pub(super) holdings: Holdings,
+    pub(super) stability: Stability,
+}
+
+impl Ward {
+    /// Looks once, and where something is wrong as often as it takes to tell what is on its way from
+    /// what stays so.
+    pub(super) async fn look(session: &Session) -> Result<Self, Stop> {
+        let mut cluster = Cluster::look(session).await?;
+        let mut stability = Stability::Unknown;
+        if is_unsettled(&cluster.diagnosis) {
+            for look in 1.. {
+                tokio::time::sleep(SETTLE).await;
+                let next = Cluster::look(session).await?;
+                let same = signature(&cluster.diagnosis) == signature(&next.diagnosis);
+                let still = in_transit(&cluster.diagnosis) == in_transit(&next.diagnosis);
+                cluster = next;
+                stability = match same {
+                    true => Stability::Stuck,
+                    false => Stability::Settling,
+                };
+                if same && still {
+                    break;
+                }
+                if look == LOOKS && !still {
+                    return Err(Stop::refused(anyhow!(
+                        "slots {} are on their way: their keys become fewer, so somebody else \
+                         moves them; wait until that is done",
+                        cluster.diagnosis.topology.open_set()
+                    )));
+                }
+                if look == LOOKS {
+                    break;
+                }
+            }
+        }
+        let observation = &cluster.diagnosis.observation;
+        let connections = &session.connections;
+        let holdings = discover::count_holdings(connections, observation, &cluster.reach).await;
+        Ok(Self {
+            cluster,
+            holdings,
+            stability,
+        })
+    }
+
+    pub(super) fn diagnosis(&self) -> &Diagnosis {
+        &self.cluster.diagnosis
+    }
+
+    pub(super) fn name(&self, id: NodeId) -> String {
+        self.cluster.name(id)
+    }
+
+    /// How all masters are reached.
+    pub(super) fn masters(&self) -> impl Iterator<Item = &Target> {
+        let masters = self.diagnosis().topology.masters();
+        masters.filter_map(|master| self.cluster.reach.get(&master.id))
+    }
+
+    /// The next step for what is broken, without the slots that have shown to be stuck.
+    pub(super) fn plan(&self, consent: &Consent, memory: &Memory) -> FixPlan {
+        let mut plan = fix::plan(&Request {
+            diagnosis: self.diagnosis(),
+            stability: self.stability,
+            holdings: &self.holdings,
+            revealed: &memory.revealed,
+            tried: &memory.tried,
+            consent,
+        });
+        plan.remedies.retain_mut(|remedy| {
+            let is_about_slots = !remedy.slots.is_empty();
+            remedy.slots = remedy.slots.difference(&memory.stuck);
+            !is_about_slots || !remedy.slots.is_empty()
+        });
+        plan
+    }
+}
+
+/// Whether a second look may tell more.
+fn is_unsettled(diagnosis: &Diagnosis) -> bool {
+    diagnosis.may_settle()
+        || diagnosis.topology.opinions.len() > 1
+        || !diagnosis.topology.open_set().is_empty()
+        || diagnosis.slots_covered() < usize::from(crate::cluster::slot::SLOTS)
+}
+
+/// What members disagree about, and what they claim.
+fn signature(diagnosis: &Diagnosis) -> impl PartialEq + use<> {
+    let members = diagnosis.topology.members.values();
+    let claims: Vec<_> = members
+        .map(|member| {
+            (
+                member.id,
+                member.role,
+                member.slots.clone(),
+                member.open.clone(),
+            )
+        })
+        .collect();
+    (diagnosis.observation.signature(), claims)
+}
+
+/// Open slots as masters tell of them, with the keys that their owners still have: these become
+/// fewer while somebody moves them, whereas clients create keys at the other end only.
+fn in_transit(diagnosis: &Diagnosis) -> Vec<(NodeId, OpenSlot, Option<u64>)> {
+    let open = diagnosis.topology.open_slots();
+    open.filter(|(member, _)| member.role == Role::Master)
+        .map(|(member, open)| {
+            let node = diagnosis.observation.nodes.get(&member.id);
+            let keys = match open.direction {
+                Direction::Migrating => node
+                    .and_then(|node| node.report())
+                    .and_then(|report| report.open_keys.get(&open.slot).copied()),
+                Direction::Importing => None,
+            };
+            (member.id, open, keys)
+        })
+        .collect()
+}

@@ -1,0 +1,225 @@
+//! Mending: look, plan, show, ask, carry out, and look again, until nothing is left that can be
+//! mended. `plan::fix` says what; here it is done.
+//!
+//! Every step leaves the cluster in a state that the next look plans for. So nothing is kept from
+//! one round to the next but what was tried without success, and being cut off is no special case.
+
+mod look;
+mod moves;
+mod settle;
+mod steps;
+mod words;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::anyhow;
+
+use self::look::Ward;
+use super::moving::{Cluster, PaceArgs};
+use super::session::{Alone, Session};
+use super::signals::Signals;
+use super::{Stop, consent};
+use crate::cluster::node::NodeId;
+use crate::cluster::slot::SlotSet;
+use crate::event::{Event, Phase};
+use crate::migrate::OnConflict;
+use crate::plan::fix::{Consent, FixPlan, Mend};
+use crate::ui::Ui;
+
+/// Rounds of looking and mending. The longest way that the planner knows takes five; what takes
+/// longer are conflicts between keys, which stop a window of slots each.
+const ROUNDS: usize = 100;
+
+/// What is to be mended, and how.
+pub(super) struct Job<'a> {
+    /// Where.
+    pub(super) session: &'a Session,
+    /// Who is told.
+    pub(super) ui: &'a Ui,
+    /// How keys move.
+    pub(super) pace: &'a PaceArgs,
+    /// Whose value counts where two differ.
+    pub(super) on_conflict: Winner,
+    /// What is given up by name.
+    pub(super) consent: &'a Consent,
+    /// Whether the user is asked.
+    pub(super) asking: Asking,
+}
+
+/// Whose value counts of a key that differs between a slot's owner and another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Winner {
+    /// Nobody's: both stay, and the key is named.
+    Abort,
+    /// The value on the node that owns the slot.
+    Owner,
+    /// The value on the other node.
+    Other,
+}
+
+/// Whether anything is changed, and whether that is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    /// The plan is shown, and that is all.
+    DryRun,
+    /// Nobody is asked.
+    Yes,
+    /// Somebody is.
+    Ask,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Mended {
+    /// Remedies that were shown.
+    pub(super) planned: usize,
+    /// Steps that were carried out.
+    pub(super) steps: usize,
+    /// Keys that were brought where they belong, or deleted where they don't.
+    pub(super) keys: u64,
+    /// What is not mended, in words: refused, or tried in vain.
+    pub(super) left: Vec<String>,
+    /// Whether what is left was tried at all.
+    pub(super) failed: bool,
+}
+
+/// What is kept between rounds.
+#[derive(Default)]
+struct Memory {
+    revealed: BTreeMap<NodeId, SlotSet>,
+    tried: BTreeSet<Mend>,
+    /// Slots that stay open for what was found in them, and what that is.
+    stuck: SlotSet,
+    failures: Vec<String>,
+    /// What could not even be begun, and why.
+    refused: Vec<String>,
+}
+
+/// Mends what can be mended.
+pub(super) async fn mend(job: &Job<'_>) -> Result<Mended, Stop> {
+    let mut memory = Memory::default();
+    if job.asking != Asking::DryRun {
+        // Before the first look, which waits for what is on its way.
+        let cluster = Cluster::look(job.session).await?;
+        let masters = cluster.diagnosis.topology.masters();
+        let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
+        job.session.refuse_others(masters).await?;
+    }
+    let mut ward = Ward::look(job.session).await?;
+    let plan = ward.plan(job.consent, &memory);
+    job.ui.remedies(&words::view(&ward, &plan))?;
+    let mut mended = Mended {
+        planned: plan.remedies.len(),
+        ..Mended::default()
+    };
+    if job.asking == Asking::DryRun || plan.remedies.is_empty() {
+        mended.left = words::left(&ward, &plan);
+        return Ok(mended);
+    }
+    if job.asking == Asking::Ask {
+        let question = "Carry these remedies out, and what they lead to?";
+        consent(job.ui, question, &words::about(&ward)).await?;
+    }
+    if job.session.refuse_others(ward.masters()).await? == Alone::ByNow {
+        return Err(Stop::refused(anyhow!(
+            "another redis-trib was at work until now: the plan may not fit any more; try again"
+        )));
+    }
+    // From here on we end in order.
+    let mut signals = Signals::listen()?;
+    for _ in 0..ROUNDS {
+        // People take their time, and each step changes what the next one is.
+        ward = Ward::look(job.session)
+            .await
+            .map_err(|stop| begun(stop, &mended))?;
+        let plan = ward.plan(job.consent, &memory);
+        if plan.remedies.is_empty() {
+            mended.failed = !memory.failures.is_empty();
+            mended.left = memory.failures;
+            mended.left.extend(memory.refused);
+            mended.left.extend(words::left(&ward, &plan));
+            return Ok(mended);
+        }
+        if let Some(name) = signals.heard().await {
+            return Err(interrupted(name, &ward, &plan));
+        }
+        let cheap = carry_out(job, &ward, &plan, &mut memory, &mut mended).await?;
+        if !cheap {
+            moves::carry_out(job, &ward, &plan, &mut memory, &mut mended, &mut signals).await?;
+        }
+        settle::wait(job, &mut signals).await?;
+    }
+    Err(Stop::partial(anyhow!(
+        "after {ROUNDS} rounds something is still broken: {}",
+        words::left(&ward, &ward.plan(job.consent, &memory)).join("\n")
+    )))
+}
+
+/// All that takes a command or a few. Whether there was any: what is left then may be another matter
+/// than what was planned.
+async fn carry_out(
+    job: &Job<'_>,
+    ward: &Ward,
+    plan: &FixPlan,
+    memory: &mut Memory,
+    mended: &mut Mended,
+) -> Result<bool, Stop> {
+    let mut told = false;
+    for remedy in plan
+        .remedies
+        .iter()
+        .filter(|remedy| !remedy.mend.moves_keys())
+    {
+        if !told {
+            job.ui.event(&Event::Phase(Phase::Mend));
+            told = true;
+        }
+        steps::take(job.session, ward, remedy, memory)
+            .await
+            .map_err(|error| {
+                Stop::partial(anyhow!(
+                    "{}: {error}\n{}",
+                    words::doing(ward, remedy),
+                    words::again(ward)
+                ))
+            })?;
+        mended.steps += 1;
+        job.ui.mended(&words::line(ward, remedy))?;
+    }
+    Ok(told)
+}
+
+/// A look that fails after something was changed is no refusal.
+fn begun(stop: Stop, mended: &Mended) -> Stop {
+    match mended.steps {
+        0 => stop,
+        steps => Stop::partial(
+            stop.error
+                .context(format!("{steps} steps were taken, but then")),
+        ),
+    }
+}
+
+fn interrupted(name: &str, ward: &Ward, plan: &FixPlan) -> Stop {
+    let left: Vec<String> = plan
+        .remedies
+        .iter()
+        .map(|remedy| words::doing(ward, remedy))
+        .collect();
+    Stop::interrupted(anyhow!(
+        "{name}: what was in hand is done; what is left: {}\n{}",
+        left.join("; "),
+        words::again(ward)
+    ))
+}
+
+impl Winner {
+    /// The same, for a run of lanes whose source, or target, owns the slots.
+    fn in_lane(self, owner_is_source: bool) -> OnConflict {
+        match (self, owner_is_source) {
+            (Self::Abort, _) => OnConflict::Abort,
+            (Self::Owner, true) | (Self::Other, false) => OnConflict::Source,
+            (Self::Owner, false) | (Self::Other, true) => OnConflict::Target,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Steps that take a command or a few.
+
+use super::Memory;
+use super::look::Ward;
+use crate::client::{ClientError, NodeClient, SetSlot};
+use crate::cluster::node::NodeId;
+use crate::cluster::slot::{Slot, SlotSet};
+use crate::commands::session::Session;
+use crate::migrate::set_slots;
+use crate::plan::fix::{Mend, Remedy};
+
+/// Slots that go in one pipeline: the server serves nobody else meanwhile.
+const AT_ONCE: usize = 512;
+
+/// Takes one step.
+pub(super) async fn take(
+    session: &Session,
+    ward: &Ward,
+    remedy: &Remedy,
+    memory: &mut Memory,
+) -> anyhow::Result<()> {
+    let slots: Vec<Slot> = remedy.slots.iter().collect();
+    match remedy.mend {
+        Mend::Fence { loser, winner } => {
+            let client = reach(session, ward, loser).await?;
+            for slots in slots.chunks(AT_ONCE) {
+                client
+                    .cluster_fence(&slots.iter().copied().collect(), winner)
+                    .await?;
+            }
+        }
+        Mend::Guard { node, owner } => {
+            let client = reach(session, ward, node).await?;
+            set(&client, &slots, SetSlot::Importing(owner)).await?;
+        }
+        Mend::Reveal { node, from } => {
+            let empty = reveal(session, ward, node, from, &slots).await?;
+            memory.revealed.entry(node).or_default().union_with(&empty);
+        }
+        Mend::Claim { node } | Mend::Assign { node } => {
+            let client = reach(session, ward, node).await?;
+            set(&client, &slots, SetSlot::Node(node)).await?;
+            client.cluster_bumpepoch().await?;
+        }
+        Mend::Bump { node } => {
+            memory.tried.insert(remedy.mend);
+            reach(session, ward, node)
+                .await?
+                .cluster_bumpepoch()
+                .await?;
+        }
+        Mend::Tell { node, owner } => {
+            let client = reach(session, ward, node).await?;
+            set(&client, &slots, SetSlot::Node(owner)).await?;
+        }
+        Mend::Refresh { node } | Mend::Close { node } => {
+            if let Mend::Refresh { .. } = remedy.mend {
+                memory.tried.insert(remedy.mend);
+            }
+            let client = reach(session, ward, node).await?;
+            set(&client, &slots, SetSlot::Stable).await?;
+        }
+        // Many commands to two nodes each, and together: see `moves`.
+        Mend::Finish { .. } | Mend::Gather { .. } | Mend::Purge { .. } => {}
+    }
+    Ok(())
+}
+
+async fn reach(
+    session: &Session,
+    ward: &Ward,
+    id: NodeId,
+) -> anyhow::Result<std::sync::Arc<NodeClient>> {
+    let target = ward.cluster.reach.get(&id);
+    let target = target.ok_or_else(|| anyhow::anyhow!("{} has no address", ward.name(id)))?;
+    Ok(session.connections.client(target).await?)
+}
+
+async fn set(client: &NodeClient, slots: &[Slot], state: SetSlot) -> Result<(), ClientError> {
+    for slots in slots.chunks(AT_ONCE) {
+        let changes: Vec<_> = slots.iter().map(|slot| (*slot, state)).collect();
+        let outcomes = set_slots(client, &changes).await;
+        outcomes.into_iter().collect::<Result<(), _>>()?;
+    }
+    Ok(())
+}
+
+/// Has a node import slots, so that it counts what it holds of them. Those that it holds nothing of
+/// are closed at once.
+async fn reveal(
+    session: &Session,
+    ward: &Ward,
+    node: NodeId,
+    from: NodeId,
+    slots: &[Slot],
+) -> anyhow::Result<SlotSet> {
+    let client = reach(session, ward, node).await?;
+    let mut empty = SlotSet::new();
+    for slots in slots.chunks(AT_ONCE) {
+        set(&client, slots, SetSlot::Importing(from)).await?;
+        // Redis has database 0 only, and nobody else keeps what he holds to himself.
+        let counts = client.cluster_countkeysinslot(0, slots).await?;
+        let without = slots.iter().zip(counts).filter(|(_, count)| *count == 0);
+        let without: Vec<Slot> = without.map(|(slot, _)| *slot).collect();
+        set(&client, &without, SetSlot::Stable).await?;
+        empty.union_with(&without.into_iter().collect());
+    }
+    Ok(empty)
+}

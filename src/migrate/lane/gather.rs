@@ -1,0 +1,185 @@
+//! Keys of a node that does not own their slots, to the node that does.
+//!
+//! The owner serves clients all the time, so that its values count: where both have the same, the
+//! source's copy goes; where they differ, both stay. For each window of slots:
+//!
+//! 1. Source IMPORTING from the target: it lets MIGRATE send its keys, which a node does only with
+//!    slots that it owns or that are open (Redis 3.2 to 8.6, Valkey 8 to 9.1), and should we be cut
+//!    off, it says whose keys it holds. Redis ≥ 8.4 tells of its keys only then.
+//! 2. Source NODE target: with another owner in its view, MIGRATE would be answered by MOVED or
+//!    CLUSTERDOWN.
+//! 3. MIGRATE until the source has none.
+//! 4. Source STABLE, once the target's replicas have the keys.
+
+use std::time::Instant;
+
+use super::watch::open_on;
+use super::{Ends, Halt, Lane, Window, first_error, needed, set_slots};
+use crate::client::SetSlot;
+use crate::cluster::parse::Direction;
+use crate::cluster::slot::{Slot, SlotSet};
+use crate::event::{Event, LaneEvent};
+use crate::migrate::keys::{Authority, Moved};
+use crate::migrate::{OnBigKey, Standing};
+
+impl Lane {
+    /// Brings all keys of these slots to the target.
+    pub(super) async fn gather_all(
+        &mut self,
+        ends: &mut Ends,
+        slots: Vec<Slot>,
+    ) -> Result<(), Halt> {
+        let mut movers = self.movers(Authority::Target);
+        // One window's conflicts don't keep the others waiting.
+        let mut conflict = Ok(());
+        for window in slots.chunks(self.options.max_open_slots.max(1)) {
+            if self.stop.soon.is_cancelled() {
+                break;
+            }
+            let window = self.offer(ends, window).await?;
+            let batches = movers.prepare(ends, &window).await?;
+            let (batches, big) = batches.without_big_keys(self.options.big());
+            if let Some(big) = big
+                && self.options.on_big_key != OnBigKey::Move
+            {
+                return Err(Halt::Key(format!(
+                    "{big}: it would hold both servers (--on-big-key move)"
+                )));
+            }
+            let coming = needed(batches.bytes(&window).saturating_mul(self.sharing));
+            if let Some(room) = self.room(ends).await?
+                && coming > room
+            {
+                return Err(Halt::Changed(format!(
+                    "{} has {} KiB left below its maxmemory, and the next {} slots need about {}: \
+                     raise its maxmemory",
+                    self.target,
+                    room >> 10,
+                    window.len(),
+                    coming >> 10
+                )));
+            }
+            let (events, tally, lane) = (&self.events, &mut self.tally, self.source.id);
+            let pair = crate::event::Pair {
+                from: lane,
+                to: self.target.id,
+            };
+            let tell = |moved: Moved| {
+                tally.keys += moved.keys;
+                tally.bytes += moved.bytes;
+                tally.longest_call = tally.longest_call.max(moved.took);
+                let event = LaneEvent::Keys {
+                    keys: moved.keys,
+                    bytes: moved.bytes,
+                };
+                let _ = events.send(Event::Lane { lane: pair, event });
+            };
+            let none = SlotSet::new();
+            let moving = movers.run(ends, batches, &window, &none, &self.stop, tell);
+            match moving.await {
+                Err(halt @ Halt::Key(_)) => conflict = Err(halt),
+                done => done?,
+            }
+            self.close(ends, &window).await?;
+        }
+        conflict
+    }
+
+    /// Deletes the keys of these slots that equal the target's.
+    pub(super) async fn purge_all(
+        &mut self,
+        ends: &mut Ends,
+        slots: Vec<Slot>,
+    ) -> Result<(), Halt> {
+        let mut movers = self.movers(Authority::Target);
+        let mut others = 0;
+        for window in slots.chunks(self.options.max_open_slots.max(1)) {
+            if self.stop.soon.is_cancelled() {
+                break;
+            }
+            let window = self.offer(ends, window).await?;
+            let purged = movers.purge(ends, &window).await?;
+            self.tally.keys += purged.deleted;
+            others += purged.kept;
+            let all: Vec<Slot> = window.iter().map(|(slot, _)| *slot).collect();
+            self.stable(ends, &all).await?;
+        }
+        match others {
+            0 => Ok(()),
+            others => Err(Halt::Key(format!(
+                "{others} keys stay on {}: {} lacks them, or has them with other values \
+                 (--collect-strays brings what it lacks)",
+                self.source, self.target
+            ))),
+        }
+    }
+
+    /// Looks at both ends, and opens a window at the source.
+    async fn offer(&mut self, ends: &mut Ends, slots: &[Slot]) -> Result<Window, Halt> {
+        let wanted: SlotSet = slots.iter().copied().collect();
+        let (source, target) = self.survey(ends).await?;
+        let owned: SlotSet = target.myself().slots.iter().copied().collect();
+        let lost = wanted.difference(&owned);
+        if !lost.is_empty() {
+            return Err(Halt::Changed(format!(
+                "{} does not own slots {lost} any more",
+                self.target
+            )));
+        }
+        let away = wanted.intersection(&open_on(target.myself(), Direction::Migrating, None));
+        let claimed: SlotSet = source.myself().slots.iter().copied().collect();
+        let claimed = wanted.intersection(&claimed);
+        if !away.is_empty() || !claimed.is_empty() {
+            return Err(Halt::Changed(format!(
+                "somebody else is at slots {} of {} and {}",
+                away.union(&claimed),
+                self.source,
+                self.target
+            )));
+        }
+        for state in [
+            SetSlot::Importing(self.target.id),
+            SetSlot::Node(self.target.id),
+        ] {
+            let changes: Vec<_> = slots.iter().map(|slot| (*slot, state)).collect();
+            first_error(set_slots(&ends.source, &changes).await)?;
+        }
+        for slot in slots {
+            self.begun
+                .insert(*slot, (Standing::Gathered, Instant::now()));
+        }
+        let counts = self.count(&ends.source, &ends.databases, slots).await?;
+        Ok(slots.iter().copied().zip(counts).collect())
+    }
+
+    /// Closes the slots of a window of which the source has no key any more.
+    async fn close(&mut self, ends: &mut Ends, window: &Window) -> Result<(), Halt> {
+        let slots: Vec<Slot> = window.iter().map(|(slot, _)| *slot).collect();
+        let counts = self.count(&ends.source, &ends.databases, &slots).await?;
+        let empty: Vec<Slot> = slots
+            .into_iter()
+            .zip(counts)
+            .filter(|(_, count)| *count == 0)
+            .map(|(slot, _)| slot)
+            .collect();
+        let gathered: SlotSet = empty.iter().copied().collect();
+        self.confirm(ends, &gathered).await?;
+        self.stable(ends, &empty).await?;
+        if !empty.is_empty() {
+            self.tell(LaneEvent::Slots { moved: empty.len() });
+        }
+        Ok(())
+    }
+
+    async fn stable(&mut self, ends: &Ends, slots: &[Slot]) -> Result<(), Halt> {
+        let changes: Vec<_> = slots.iter().map(|slot| (*slot, SetSlot::Stable)).collect();
+        first_error(set_slots(&ends.source, &changes).await)?;
+        for slot in slots {
+            if let Some((_, since)) = self.begun.remove(slot) {
+                self.tally.longest_open = self.tally.longest_open.max(since.elapsed());
+            }
+            self.moved.insert(*slot);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,463 @@
+//! What mends a cluster: from what was seen to remedies and refusals.
+//!
+//! A plan is the next step for everything that is broken, not the whole way: after it the cluster
+//! is looked at again, and planned for anew. That is what makes a fix that was cut off no special
+//! case. Which step, and why, is told in `slot`.
+
+mod assign;
+mod slot;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cluster::health::{Diagnosis, Stability};
+use crate::cluster::holdings::Holdings;
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::parse::Direction;
+use crate::cluster::slot::{Slot, SlotSet};
+use crate::cluster::topology::{Member, Topology};
+
+use assign::share_out;
+use slot::{Decision, Given, Peer, Slotwise, Stand, decide};
+pub use slot::{Mend, Why};
+
+/// What the user gives up, by name.
+#[derive(Debug, Clone, Default)]
+pub struct Consent {
+    /// Slots that anybody may take where nobody has a key of them.
+    pub assign: SlotSet,
+    /// Slots of which the keys are given up that nodes have which can't be asked.
+    pub accept_loss: SlotSet,
+    /// What becomes of keys in slots that their node does not own.
+    pub strays: Strays,
+}
+
+/// What becomes of keys in slots that their node does not own, and that no state tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strays {
+    /// They stay, and are told of.
+    #[default]
+    Leave,
+    /// Those that their owner has with the same value are deleted.
+    Purge,
+    /// They are brought to the owner; where it has another value both stay.
+    Collect,
+}
+
+/// What is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// What was seen.
+    pub diagnosis: &'a Diagnosis,
+    /// Whether what members disagree about changed between two looks.
+    pub stability: Stability,
+    /// Where the keys are.
+    pub holdings: &'a Holdings,
+    /// Slots of which nodes were made to tell what they hold, and held nothing.
+    pub revealed: &'a BTreeMap<NodeId, SlotSet>,
+    /// Steps that were taken before and help once or not at all.
+    pub tried: &'a BTreeSet<Mend>,
+    /// What the user gives up.
+    pub consent: &'a Consent,
+}
+
+/// A step, with the slots it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remedy {
+    /// What is done.
+    pub mend: Mend,
+    /// The slots; empty where it is about a node as a whole.
+    pub slots: SlotSet,
+    /// The keys that it is about: those that move, or that a claimant holds.
+    pub keys: u64,
+}
+
+/// Slots that stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub why: Why,
+    /// Which.
+    pub slots: SlotSet,
+}
+
+/// Keys in slots that their node does not own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Where they are.
+    pub node: NodeId,
+    /// Who owns their slots.
+    pub owner: NodeId,
+    /// Their slots.
+    pub slots: SlotSet,
+    /// How many they are.
+    pub keys: u64,
+}
+
+/// The next step for all that is broken.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FixPlan {
+    /// In the order in which they are carried out.
+    pub remedies: Vec<Remedy>,
+    /// What is not mended, and why.
+    pub refusals: Vec<Refusal>,
+    /// What is not broken, and not in order.
+    pub strays: Vec<Stray>,
+}
+
+impl FixPlan {
+    /// Whether there is nothing to be done, nor anything refused.
+    pub fn is_empty(&self) -> bool {
+        self.remedies.is_empty() && self.refusals.is_empty()
+    }
+}
+
+/// Plans the next step.
+pub fn plan(request: &Request<'_>) -> FixPlan {
+    let view = Survey::of(request);
+    let mut mends: BTreeMap<Mend, SlotSet> = BTreeMap::new();
+    let mut refusals: BTreeMap<Why, SlotSet> = BTreeMap::new();
+    let mut strays: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
+    let mut free = SlotSet::new();
+    let mut settled = view.troubled.clone();
+    for slot in view.troubled.iter() {
+        match decide(&view.slotwise(slot)) {
+            Decision::Fine => {}
+            Decision::Mend(steps) => {
+                settled.remove(slot);
+                for step in steps {
+                    mends.entry(step).or_default().insert(slot);
+                }
+            }
+            Decision::Assign => {
+                settled.remove(slot);
+                free.insert(slot);
+            }
+            Decision::Refuse(why) => {
+                settled.remove(slot);
+                refusals.entry(why).or_default().insert(slot);
+            }
+            Decision::Strays { owner, holders } => {
+                for node in holders {
+                    strays.entry((node, owner)).or_default().insert(slot);
+                }
+            }
+        }
+    }
+    let unsettled = view.troubled.difference(&settled);
+    for (node, slots) in share_out(&view.masters(), &free) {
+        mends.insert(Mend::Assign { node }, slots);
+    }
+    for (mend, slots) in view
+        .unheard(&unsettled)
+        .into_iter()
+        .chain(view.stale(&unsettled))
+    {
+        if request.tried.contains(&mend) {
+            refusals
+                .entry(Why::NoHelp(mend))
+                .or_default()
+                .union_with(&slots);
+        } else {
+            mends.entry(mend).or_default().union_with(&slots);
+        }
+    }
+    let step = |from, to| match request.consent.strays {
+        Strays::Leave => None,
+        Strays::Purge => Some(Mend::Purge { from, to }),
+        Strays::Collect => Some(Mend::Gather { from, to }),
+    };
+    let mut left = Vec::new();
+    for ((node, owner), slots) in strays {
+        match step(node, owner).filter(|mend| !request.tried.contains(mend)) {
+            Some(mend) => mends.entry(mend).or_default().union_with(&slots),
+            None => left.push(Stray {
+                node,
+                owner,
+                keys: request.holdings.keys_in(node, &slots),
+                slots,
+            }),
+        }
+    }
+    FixPlan {
+        remedies: mends
+            .into_iter()
+            .map(|(mend, slots)| Remedy {
+                keys: keys_of(request.holdings, mend, &slots),
+                mend,
+                slots,
+            })
+            .collect(),
+        refusals: refusals
+            .into_iter()
+            .map(|(why, slots)| Refusal { why, slots })
+            .collect(),
+        strays: left,
+    }
+}
+
+fn keys_of(holdings: &Holdings, mend: Mend, slots: &SlotSet) -> u64 {
+    let of = |node| holdings.keys_in(node, slots);
+    match mend {
+        Mend::Fence { loser: node, .. } | Mend::Guard { node, .. } | Mend::Claim { node } => {
+            of(node)
+        }
+        Mend::Finish { from, .. } | Mend::Gather { from, .. } | Mend::Purge { from, .. } => {
+            of(from)
+        }
+        Mend::Reveal { .. }
+        | Mend::Assign { .. }
+        | Mend::Bump { .. }
+        | Mend::Tell { .. }
+        | Mend::Close { .. }
+        | Mend::Refresh { .. } => 0,
+    }
+}
+
+/// What was seen, as far as slots are concerned.
+struct Survey<'a> {
+    request: &'a Request<'a>,
+    /// Masters that answer, were counted, and are not held for dead by the others, by id.
+    sound: Vec<&'a Member>,
+    /// Masters that are not.
+    away: Vec<&'a Member>,
+    /// Replicas whose master nobody knows.
+    orphans: Vec<NodeId>,
+    /// Slots that need a closer look.
+    troubled: SlotSet,
+    /// Whom sound masters see as the owner of these, where it is not they.
+    sees: BTreeMap<NodeId, BTreeMap<Slot, NodeId>>,
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+impl<'a> Survey<'a> {
+    fn of(request: &'a Request<'a>) -> Self {
+        let topology = &request.diagnosis.topology;
+        let (sound, away): (Vec<&Member>, Vec<&Member>) = topology
+            .masters()
+            // Passing ids of nodes that were met.
+            .filter(|member| member.standing.handshake == 0)
+            .partition(|member| is_sound(request, member));
+        let orphans = topology
+            .members
+            .values()
+            .filter(|member| member.role == Role::Replica && !member.standing.silent)
+            .filter(|member| {
+                !member
+                    .master
+                    .is_some_and(|id| topology.members.contains_key(&id))
+            })
+            .map(|member| member.id)
+            .collect();
+        let mut survey = Self {
+            request,
+            sound,
+            away,
+            orphans,
+            troubled: SlotSet::new(),
+            sees: BTreeMap::new(),
+            peers: BTreeMap::new(),
+        };
+        survey.troubled = survey.look_for_trouble();
+        survey.sees = survey.look_at_owners();
+        survey.peers = survey.look_at_peers();
+        survey
+    }
+
+    fn topology(&self) -> &'a Topology {
+        &self.request.diagnosis.topology
+    }
+
+    fn masters(&self) -> Vec<(NodeId, &'a SlotSet)> {
+        self.sound.iter().map(|m| (m.id, &m.slots)).collect()
+    }
+
+    /// Open, not owned by exactly one, owned by one that is away, held by one that does not own it.
+    fn look_for_trouble(&self) -> SlotSet {
+        let mut troubled = SlotSet::new();
+        let mut owned = SlotSet::new();
+        for member in &self.sound {
+            troubled.union_with(&owned.intersection(&member.slots));
+            owned.union_with(&member.slots);
+            troubled.union_with(&member.open.iter().map(|open| open.slot).collect());
+            let held = self.request.holdings.slots(member.id);
+            troubled.union_with(&held.difference(&member.slots));
+        }
+        for member in &self.away {
+            troubled.union_with(&member.slots);
+        }
+        troubled.union(&SlotSet::full().difference(&owned))
+    }
+
+    fn look_at_owners(&self) -> BTreeMap<NodeId, BTreeMap<Slot, NodeId>> {
+        if self.troubled.is_empty() {
+            return BTreeMap::new();
+        }
+        let nodes = &self.request.diagnosis.observation.nodes;
+        let seen = |member: &&Member| {
+            let report = nodes.get(&member.id)?.report()?;
+            let mut owners = BTreeMap::new();
+            for entry in report.view.entries().filter(|e| !e.slots.is_empty()) {
+                let slots: SlotSet = entry.slots.iter().copied().collect();
+                owners.extend(
+                    slots
+                        .intersection(&self.troubled)
+                        .iter()
+                        .map(|s| (s, entry.id)),
+                );
+            }
+            Some((member.id, owners))
+        };
+        self.sound.iter().filter_map(seen).collect()
+    }
+
+    fn look_at_peers(&self) -> BTreeMap<NodeId, Peer> {
+        let open = self.sound.iter().flat_map(|member| &member.open);
+        let named: BTreeSet<NodeId> = open.map(|open| open.peer).collect();
+        named.into_iter().map(|id| (id, self.peer(id))).collect()
+    }
+
+    fn peer(&self, id: NodeId) -> Peer {
+        let is_sound = |id| self.sound.iter().any(|member| member.id == id);
+        let Some(member) = self.topology().members.get(&id) else {
+            return Peer::Away;
+        };
+        match (member.role, member.master) {
+            (Role::Master, _) if is_sound(id) => Peer::Sound,
+            (Role::Replica, Some(master)) if is_sound(master) => Peer::Follows(master),
+            (Role::Master, _)
+                if member.standing.silent
+                    && member.standing.is_down()
+                    && member.slots.is_empty() =>
+            {
+                Peer::Replaced
+            }
+            _ => Peer::Away,
+        }
+    }
+
+    fn slotwise(&self, slot: Slot) -> Slotwise<'_> {
+        let Request {
+            holdings,
+            revealed,
+            consent,
+            ..
+        } = *self.request;
+        let open = |member: &Member, direction| {
+            let mut open = member.open.iter().filter(|open| open.slot == slot);
+            open.find(|open| open.direction == direction)
+                .map(|open| open.peer)
+        };
+        let stand = |member: &&Member| {
+            let owns = member.slots.contains(slot);
+            let importing = open(member, Direction::Importing);
+            let is_known = || {
+                revealed
+                    .get(&member.id)
+                    .is_some_and(|slots| slots.contains(slot))
+            };
+            Stand {
+                id: member.id,
+                sees: match owns {
+                    true => Some(member.id),
+                    false => self
+                        .sees
+                        .get(&member.id)
+                        .and_then(|seen| seen.get(&slot).copied()),
+                },
+                migrating: open(member, Direction::Migrating),
+                importing,
+                keys: holdings.keys(member.id, slot),
+                veiled: holdings.hidden(member.id) > 0
+                    && !owns
+                    && importing.is_none()
+                    && !is_known(),
+                epoch: member.epoch,
+            }
+        };
+        let owner_away = self.away.iter().find(|member| member.slots.contains(slot));
+        Slotwise {
+            stands: self.sound.iter().map(stand).collect(),
+            owner_away: owner_away.map(|member| member.id),
+            somebody_away: self.away.first().map(|member| member.id),
+            orphan: self
+                .orphans
+                .iter()
+                .copied()
+                .find(|id| holdings.keys(*id, slot) > 0),
+            peers: &self.peers,
+            given: Given {
+                assign: consent.assign.contains(slot),
+                accept_loss: consent.accept_loss.contains(slot),
+            },
+        }
+    }
+
+    /// Owners whose claims some members do not hear, or hear from several: two looks saw the same.
+    fn unheard(&self, unsettled: &SlotSet) -> BTreeMap<Mend, SlotSet> {
+        let mut bumps: BTreeMap<Mend, SlotSet> = BTreeMap::new();
+        if self.request.stability != Stability::Stuck {
+            return bumps;
+        }
+        let topology = self.topology();
+        let mut differing = SlotSet::new();
+        if let Some((most, others)) = topology.opinions.split_first() {
+            for other in others {
+                for slots in other.difference(most).into_values() {
+                    differing.union_with(&slots);
+                }
+            }
+        }
+        let differing = differing.difference(unsettled);
+        for member in &self.sound {
+            let unheard = member.slots.intersection(&differing);
+            if !unheard.is_empty() {
+                bumps.insert(Mend::Bump { node: member.id }, unheard);
+            }
+        }
+        let mut epochs: BTreeMap<u64, NodeId> = BTreeMap::new();
+        for member in self.sound.iter().filter(|member| !member.slots.is_empty()) {
+            if epochs.insert(member.epoch, member.id).is_some() {
+                bumps.entry(Mend::Bump { node: member.id }).or_default();
+            }
+        }
+        bumps
+    }
+
+    /// Open slots that replicas know of and their masters don't (Valkey ≥ 8 tells replicas, and one
+    /// that hung may have missed the end).
+    fn stale(&self, unsettled: &SlotSet) -> BTreeMap<Mend, SlotSet> {
+        let topology = self.topology();
+        let mut refresh: BTreeMap<Mend, SlotSet> = BTreeMap::new();
+        for master in &self.sound {
+            for replica in topology
+                .replicas_of(master.id)
+                .filter(|r| !r.standing.silent)
+            {
+                let stale = replica
+                    .open
+                    .iter()
+                    .filter(|open| !master.open.contains(open));
+                let stale: SlotSet = stale.map(|open| open.slot).collect();
+                let stale = stale.difference(unsettled);
+                if !stale.is_empty() {
+                    let slots = refresh
+                        .entry(Mend::Refresh { node: master.id })
+                        .or_default();
+                    slots.union_with(&stale);
+                }
+            }
+        }
+        refresh
+    }
+}
+
+/// It answers for itself, all of it is in memory and counted, and the others hear it.
+fn is_sound(request: &Request<'_>, member: &Member) -> bool {
+    let node = request.diagnosis.observation.nodes.get(&member.id);
+    let report = node.and_then(|node| node.report());
+    report.is_some_and(|report| !report.info.loading)
+        && request.holdings.has(member.id)
+        && !member.standing.is_lost()
+}

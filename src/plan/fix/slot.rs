@@ -1,0 +1,456 @@
+//! One slot: what each master says and holds of it, and the next step that mends it.
+//!
+//! The rules, in the order in which they count:
+//!
+//! - Nothing is given away that a master which can't be asked may come back for.
+//! - A node that owns a slot deletes its keys when it learns of another owner with a higher epoch,
+//!   unless it is importing it: so losers are fenced before anybody claims (protocol.md section 2).
+//! - An owner that is migrating is the authority for the keys that it still has; a copy that is
+//!   larger is not a better one.
+//! - A node that does not own a slot never loses keys to gossip. What it holds is brought to the
+//!   owner, or what the owner holds to it, whichever is less.
+//!
+//! Each step leads to a state that this same function mends: a fix that is cut off is finished by
+//! the next one.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use crate::cluster::node::NodeId;
+
+/// What a master that answers, and that is believed, says and holds of one slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stand {
+    pub(super) id: NodeId,
+    /// Whom it sees as the owner; itself where it claims the slot.
+    pub(super) sees: Option<NodeId>,
+    pub(super) migrating: Option<NodeId>,
+    pub(super) importing: Option<NodeId>,
+    /// Its keys of the slot, as far as it tells.
+    pub(super) keys: u64,
+    /// It may hold more, which it does not tell.
+    pub(super) veiled: bool,
+    /// Its configuration epoch.
+    pub(super) epoch: u64,
+}
+
+impl Stand {
+    fn owns(&self) -> bool {
+        self.sees == Some(self.id)
+    }
+
+    fn is_open(&self) -> bool {
+        self.migrating.is_some() || self.importing.is_some()
+    }
+}
+
+/// What becomes of a node at the other end of an open slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peer {
+    /// A master that answers.
+    Sound,
+    /// A replica by now, of that master.
+    Follows(NodeId),
+    /// It is held for dead and owns nothing: another master took its place, or it never had any.
+    Replaced,
+    /// It does not answer, or nobody knows it.
+    Away,
+}
+
+/// What the user gives up by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Given {
+    /// Slots of which nobody has a key may be given to anybody.
+    pub(super) assign: bool,
+    /// What nodes that can't be asked may have is given up.
+    pub(super) accept_loss: bool,
+}
+
+/// Everything about a slot.
+#[derive(Debug, Clone)]
+pub(super) struct Slotwise<'a> {
+    /// Masters that answer and are believed, by id.
+    pub(super) stands: Vec<Stand>,
+    /// A master that can't be asked, or is not to be believed, and that owns the slot as others see.
+    pub(super) owner_away: Option<NodeId>,
+    /// Any master that can't be asked, and that may hold keys.
+    pub(super) somebody_away: Option<NodeId>,
+    /// A replica without a master that holds keys of the slot.
+    pub(super) orphan: Option<NodeId>,
+    /// The nodes that open slots name.
+    pub(super) peers: &'a BTreeMap<NodeId, Peer>,
+    pub(super) given: Given,
+}
+
+/// A step for one slot, or for many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Mend {
+    /// A claimant gives up its claim and keeps its keys: `DELSLOTS`, `IMPORTING winner`, `NODE
+    /// winner`, in one transaction.
+    Fence {
+        /// Who gives up.
+        loser: NodeId,
+        /// Who stays.
+        winner: NodeId,
+    },
+    /// A holder that owns nothing marks its keys as being on their way: `IMPORTING owner`.
+    Guard {
+        /// The holder.
+        node: NodeId,
+        /// Who is about to own them.
+        owner: NodeId,
+    },
+    /// A node that does not tell what it holds of slots that are not its own is made to.
+    Reveal {
+        /// The node.
+        node: NodeId,
+        /// Whom it is to import them from, for a moment.
+        from: NodeId,
+    },
+    /// A holder of the keys takes the slots, with a new epoch: `NODE itself`, `BUMPEPOCH`.
+    Claim {
+        /// The holder.
+        node: NodeId,
+    },
+    /// A node takes slots of which nobody has a key: `--assign-uncovered`, `--accept-data-loss`.
+    Assign {
+        /// The node.
+        node: NodeId,
+    },
+    /// The owner repeats its claim with a new epoch, so that all hear it: `BUMPEPOCH`.
+    Bump {
+        /// The owner.
+        node: NodeId,
+    },
+    /// A node is told who owns slots: `NODE owner`.
+    Tell {
+        /// Who is told.
+        node: NodeId,
+        /// The owner.
+        owner: NodeId,
+    },
+    /// A node forgets that slots are on their way: `STABLE`.
+    Close {
+        /// The node.
+        node: NodeId,
+    },
+    /// A move that was begun is done to its end.
+    Finish {
+        /// The owner.
+        from: NodeId,
+        /// Who becomes it.
+        to: NodeId,
+    },
+    /// Keys are brought to the owner.
+    Gather {
+        /// Who holds them.
+        from: NodeId,
+        /// The owner.
+        to: NodeId,
+    },
+    /// Keys that equal their owner's are deleted where they don't belong: `--purge-strays`.
+    Purge {
+        /// Where they are.
+        from: NodeId,
+        /// The owner.
+        to: NodeId,
+    },
+    /// A master repeats to its replicas that slots are not on their way: `STABLE` (Valkey ≥ 8).
+    Refresh {
+        /// The master.
+        node: NodeId,
+    },
+}
+
+impl Mend {
+    /// Whether it moves keys, or deletes some: all others are a command or a few.
+    pub fn moves_keys(self) -> bool {
+        matches!(
+            self,
+            Self::Finish { .. } | Self::Gather { .. } | Self::Purge { .. }
+        )
+    }
+
+    /// Its word in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fence { .. } => "fence",
+            Self::Guard { .. } => "guard",
+            Self::Reveal { .. } => "reveal",
+            Self::Claim { .. } => "claim",
+            Self::Assign { .. } => "assign",
+            Self::Bump { .. } => "bump-epoch",
+            Self::Tell { .. } => "tell",
+            Self::Close { .. } => "close",
+            Self::Finish { .. } => "finish",
+            Self::Gather { .. } => "gather",
+            Self::Purge { .. } => "purge",
+            Self::Refresh { .. } => "refresh",
+        }
+    }
+
+    /// The nodes that it is about: first whom it changes.
+    pub fn nodes(self) -> Vec<NodeId> {
+        match self {
+            Self::Fence { loser, winner } => vec![loser, winner],
+            Self::Guard { node, owner } | Self::Tell { node, owner } => vec![node, owner],
+            Self::Reveal { node, .. }
+            | Self::Claim { node }
+            | Self::Assign { node }
+            | Self::Bump { node }
+            | Self::Close { node }
+            | Self::Refresh { node } => vec![node],
+            Self::Finish { from, to } | Self::Gather { from, to } | Self::Purge { from, to } => {
+                vec![from, to]
+            }
+        }
+    }
+}
+
+/// Why slots stay as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Why {
+    /// Their owner can't be asked, and may come back.
+    OwnerAway(NodeId),
+    /// They have no owner, and a node that can't be asked may hold their keys.
+    HolderAway(NodeId),
+    /// They have no owner, and nobody has a key of them.
+    NobodyHolds,
+    /// Their owner gives them to a node that can't be asked, and that may have some of their keys.
+    TargetAway {
+        /// The owner.
+        owner: NodeId,
+        /// Where they go.
+        target: NodeId,
+    },
+    /// They have no owner, and a replica whose master nobody knows holds keys of them.
+    HeldByOrphan(NodeId),
+    /// A step was taken before, and made no difference.
+    NoHelp(Mend),
+}
+
+impl Why {
+    /// Its word in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::OwnerAway(_) => "owner-away",
+            Self::HolderAway(_) => "holder-away",
+            Self::NobodyHolds => "nobody-holds",
+            Self::TargetAway { .. } => "target-away",
+            Self::HeldByOrphan(_) => "held-by-orphan",
+            Self::NoHelp(_) => "no-help",
+        }
+    }
+}
+
+/// What is to be done about a slot next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Nothing.
+    Fine,
+    /// These, in their order of [`Mend`]; then it is looked at again.
+    Mend(Vec<Mend>),
+    /// Give it to anybody.
+    Assign,
+    /// Leave it.
+    Refuse(Why),
+    /// It is fine, but these hold keys of it that they should not, and so says no state.
+    Strays { owner: NodeId, holders: Vec<NodeId> },
+}
+
+/// The next step for a slot.
+pub(super) fn decide(slot: &Slotwise<'_>) -> Decision {
+    let owners: Vec<&Stand> = slot.stands.iter().filter(|stand| stand.owns()).collect();
+    if let Some(away) = slot.owner_away
+        && !slot.given.accept_loss
+    {
+        return Decision::Refuse(Why::OwnerAway(away));
+    }
+    let mut decision = match owners[..] {
+        [] => unowned(slot),
+        [owner] => owned(slot, owner),
+        [..] => contested(&owners),
+    };
+    if let Decision::Mend(mends) = &mut decision {
+        mends.sort_unstable();
+    }
+    decision
+}
+
+/// Nobody who answers claims it.
+fn unowned(slot: &Slotwise<'_>) -> Decision {
+    let accepted = slot.given.accept_loss;
+    if let Some(away) = slot.somebody_away
+        && !accepted
+    {
+        return Decision::Refuse(Why::HolderAway(away));
+    }
+    if let Some(orphan) = slot.orphan
+        && !accepted
+    {
+        return Decision::Refuse(Why::HeldByOrphan(orphan));
+    }
+    if let Some(reveal) = reveal(slot) {
+        return reveal;
+    }
+    let holders = || slot.stands.iter().filter(|stand| stand.keys > 0);
+    let Some(winner) = holders().max_by_key(|stand| claim(stand)) else {
+        return if slot.given.assign || accepted {
+            Decision::Assign
+        } else {
+            Decision::Refuse(Why::NobodyHolds)
+        };
+    };
+    let mut mends: Vec<Mend> = holders()
+        .filter(|stand| stand.id != winner.id && stand.importing != Some(winner.id))
+        .map(|stand| Mend::Guard {
+            node: stand.id,
+            owner: winner.id,
+        })
+        .collect();
+    mends.push(Mend::Claim { node: winner.id });
+    Decision::Mend(mends)
+}
+
+/// What nodes hold that don't tell; nothing where all do.
+fn reveal(slot: &Slotwise<'_>) -> Option<Decision> {
+    let veiled = slot.stands.iter().filter(|stand| stand.veiled);
+    let mends: Vec<Mend> = veiled
+        .filter_map(|stand| {
+            let from = slot.stands.iter().find(|other| other.id != stand.id)?.id;
+            Some(Mend::Reveal {
+                node: stand.id,
+                from,
+            })
+        })
+        .collect();
+    (!mends.is_empty()).then_some(Decision::Mend(mends))
+}
+
+/// Who of several that have keys should own them: who was giving them away is the authority for
+/// what it has; then who has most; then who was last heard of.
+fn claim(stand: &Stand) -> (bool, u64, u64, Reverse<NodeId>) {
+    let is_source = stand.migrating.is_some() && stand.keys > 0;
+    (is_source, stand.keys, stand.epoch, Reverse(stand.id))
+}
+
+/// Several claim it, and would delete each other's keys as soon as they hear each other.
+fn contested(owners: &[&Stand]) -> Decision {
+    let Some(winner) = owners.iter().max_by_key(|stand| claim(stand)) else {
+        return Decision::Fine;
+    };
+    let losers = owners.iter().filter(|stand| stand.id != winner.id);
+    let mut mends: Vec<Mend> = losers
+        .map(|loser| Mend::Fence {
+            loser: loser.id,
+            winner: winner.id,
+        })
+        .collect();
+    mends.push(Mend::Claim { node: winner.id });
+    Decision::Mend(mends)
+}
+
+/// One claims it.
+fn owned(slot: &Slotwise<'_>, owner: &Stand) -> Decision {
+    let others = || slot.stands.iter().filter(|stand| stand.id != owner.id);
+    // Who takes part in it and sees another owner would answer with CLUSTERDOWN or MOVED.
+    let tell: Vec<Mend> = others()
+        .filter(|stand| (stand.is_open() || stand.keys > 0) && stand.sees != Some(owner.id))
+        .map(|stand| Mend::Tell {
+            node: stand.id,
+            owner: owner.id,
+        })
+        .collect();
+    if !tell.is_empty() {
+        return Decision::Mend(tell);
+    }
+    if owner.importing.is_some() {
+        return Decision::Mend(vec![Mend::Close { node: owner.id }]);
+    }
+    let holders: Vec<&Stand> = others().filter(|stand| stand.keys > 0).collect();
+    match owner.migrating {
+        Some(peer) => migrating(slot, owner, peer, &holders),
+        None => at_home(slot, owner, &holders),
+    }
+}
+
+/// Its owner gives it away.
+fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand]) -> Decision {
+    let finish = |to: NodeId| Decision::Mend(vec![Mend::Finish { from: owner.id, to }]);
+    let close = || Decision::Mend(vec![Mend::Close { node: owner.id }]);
+    let state = slot.peers.get(&peer).copied().unwrap_or(Peer::Away);
+    let target = match state {
+        Peer::Sound => Some(peer),
+        Peer::Follows(master) => Some(master),
+        Peer::Replaced | Peer::Away => None,
+    };
+    let target = target.and_then(|id| slot.stands.iter().find(|stand| stand.id == id));
+    match target {
+        // Its target owns it itself, by way of a failover.
+        Some(target) if target.id == owner.id => close(),
+        Some(target) if target.importing.is_some() || target.keys > 0 || target.veiled => {
+            finish(target.id)
+        }
+        // The target has forgotten, and has nothing: clients that are sent there are sent back.
+        Some(_) => match holders {
+            [only] if only.importing.is_some() => finish(only.id),
+            // What others hold is gathered then.
+            _ => close(),
+        },
+        // Who took the target's place has what was moved already.
+        None => {
+            let veiled = match (state, holders) {
+                (Peer::Replaced, [only]) => return finish(only.id),
+                (Peer::Replaced, []) => reveal(slot),
+                _ => None,
+            };
+            let refusal = Decision::Refuse(Why::TargetAway {
+                owner: owner.id,
+                target: peer,
+            });
+            veiled.unwrap_or(match slot.given.accept_loss {
+                true => close(),
+                false => refusal,
+            })
+        }
+    }
+}
+
+/// Its owner keeps it.
+fn at_home(slot: &Slotwise<'_>, owner: &Stand, holders: &[&Stand]) -> Decision {
+    let (open, strays): (Vec<&Stand>, Vec<&Stand>) =
+        holders.iter().partition(|stand| stand.is_open());
+    let is_from_owner =
+        |from: NodeId| from == owner.id || slot.peers.get(&from) == Some(&Peer::Follows(owner.id));
+    let mut mends: Vec<Mend> = match (&open[..], &strays[..]) {
+        // Half a move, whose source forgot (Redis forgets in a failover): the shorter way.
+        ([target], [])
+            if target.keys > owner.keys && target.importing.is_some_and(is_from_owner) =>
+        {
+            vec![Mend::Finish {
+                from: owner.id,
+                to: target.id,
+            }]
+        }
+        _ => open
+            .iter()
+            .map(|stand| Mend::Gather {
+                from: stand.id,
+                to: owner.id,
+            })
+            .collect(),
+    };
+    let idle = slot
+        .stands
+        .iter()
+        .filter(|stand| stand.id != owner.id && stand.is_open() && stand.keys == 0);
+    mends.extend(idle.map(|stand| Mend::Close { node: stand.id }));
+    match (mends.is_empty(), strays.is_empty()) {
+        (false, _) => Decision::Mend(mends),
+        (true, true) => Decision::Fine,
+        (true, false) => Decision::Strays {
+            owner: owner.id,
+            holders: strays.iter().map(|stand| stand.id).collect(),
+        },
+    }
+}

@@ -1,0 +1,420 @@
+//! Every combination of what three nodes can say and hold of a slot, on a model of the servers: the
+//! steps are carried out one by one, and gossip comes whenever it does most harm.
+
+use proptest::prelude::*;
+
+use super::slot::{Decision, Given, Mend, Peer, Slotwise, Stand, Why, decide};
+use super::*;
+use crate::plan::samples::node;
+
+/// What a model of a server says of the slot, and holds of two keys: a value each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Server {
+    sees: Option<usize>,
+    migrating: Option<usize>,
+    importing: Option<usize>,
+    keys: [Option<char>; 2],
+    epoch: u64,
+}
+
+impl Server {
+    fn count(&self) -> u64 {
+        self.keys.iter().flatten().count() as u64
+    }
+}
+
+type World = [Server; 3];
+
+/// Made once: they are asked for some hundred million times.
+fn ids() -> &'static [NodeId; 3] {
+    static IDS: std::sync::OnceLock<[NodeId; 3]> = std::sync::OnceLock::new();
+    IDS.get_or_init(|| [1, 2, 3].map(node))
+}
+
+fn id(index: usize) -> NodeId {
+    ids()[index]
+}
+
+fn index(id: NodeId) -> usize {
+    ids().iter().position(|one| *one == id).unwrap()
+}
+
+/// When gossip is heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gossip {
+    /// Only once all of a step is done: the bus was cut until then.
+    BetweenSteps,
+    /// After each command.
+    AtOnce,
+}
+
+fn claims(world: &World, index: usize) -> bool {
+    world[index].sees == Some(index)
+}
+
+/// Every claim reaches everybody, as servers do it: the higher epoch wins, who imports the slot does
+/// not listen, and who loses it deletes its keys (protocol.md section 1, peers.md section 4).
+fn gossip(world: &mut World) {
+    for _ in 0..4 {
+        for sender in 0..3 {
+            if !claims(world, sender) {
+                continue;
+            }
+            for receiver in 0..3 {
+                let seen = world[receiver].sees;
+                if receiver == sender || seen == Some(sender) || world[receiver].importing.is_some()
+                {
+                    continue;
+                }
+                let is_newer = seen.is_none_or(|owner| world[owner].epoch < world[sender].epoch);
+                if is_newer {
+                    if seen == Some(receiver) {
+                        world[receiver].keys = [None; 2];
+                    }
+                    world[receiver].sees = Some(sender);
+                }
+            }
+        }
+    }
+}
+
+fn bump(world: &mut World, index: usize) {
+    let highest = world.iter().map(|server| server.epoch).max().unwrap();
+    world[index].epoch = highest + 1;
+}
+
+/// Brings keys from one to the other; `false` where two values stand in the way.
+fn carry(world: &mut World, from: usize, to: usize) -> bool {
+    for key in 0..2 {
+        match (world[from].keys[key], world[to].keys[key]) {
+            (None, _) => {}
+            (Some(value), None) => {
+                world[to].keys[key] = Some(value);
+                world[from].keys[key] = None;
+            }
+            (Some(here), Some(there)) if here == there => world[from].keys[key] = None,
+            (Some(_), Some(_)) => return false,
+        }
+    }
+    true
+}
+
+/// Carries one step out, as the servers would.
+fn apply(world: &mut World, mend: Mend, heard: Gossip) {
+    let hear = |world: &mut World| {
+        if heard == Gossip::AtOnce {
+            gossip(world);
+        }
+    };
+    match mend {
+        Mend::Fence { loser, winner } => {
+            let (loser, winner) = (index(loser), index(winner));
+            world[loser].importing = Some(winner);
+            world[loser].sees = Some(winner);
+        }
+        Mend::Guard { node, owner } => {
+            assert!(!claims(world, index(node)));
+            world[index(node)].importing = Some(index(owner));
+        }
+        Mend::Claim { node } | Mend::Assign { node } => {
+            let taker = index(node);
+            world[taker].sees = Some(taker);
+            world[taker].importing = None;
+            hear(world);
+            bump(world, taker);
+        }
+        Mend::Bump { node } => bump(world, index(node)),
+        Mend::Tell { node, owner } => {
+            let (node, owner) = (index(node), index(owner));
+            assert!(!claims(world, node) && claims(world, owner));
+            world[node].sees = Some(owner);
+            if world[node].count() == 0 {
+                world[node].migrating = None;
+            }
+        }
+        Mend::Close { node } | Mend::Refresh { node } => {
+            world[index(node)].migrating = None;
+            world[index(node)].importing = None;
+        }
+        Mend::Finish { from, to } => {
+            let (from, to) = (index(from), index(to));
+            assert!(
+                claims(world, from) && world[to].sees == Some(from),
+                "{world:?}"
+            );
+            world[to].importing = Some(from);
+            hear(world);
+            world[from].migrating = Some(to);
+            hear(world);
+            if !carry(world, from, to) {
+                return;
+            }
+            assert_eq!(world[from].count(), 0);
+            world[to].sees = Some(to);
+            world[to].importing = None;
+            bump(world, to);
+            hear(world);
+            world[from].sees = Some(to);
+            world[from].migrating = None;
+        }
+        Mend::Gather { from, to } => {
+            let (from, to) = (index(from), index(to));
+            assert!(claims(world, to) && !claims(world, from), "{world:?}");
+            assert_eq!(
+                world[to].migrating, None,
+                "it would send what it lacks elsewhere"
+            );
+            world[from].importing = Some(to);
+            hear(world);
+            world[from].sees = Some(to);
+            if carry(world, from, to) {
+                world[from].migrating = None;
+                world[from].importing = None;
+            }
+        }
+        Mend::Reveal { .. } | Mend::Purge { .. } => panic!("{mend:?}"),
+    }
+    hear(world);
+}
+
+fn stands(world: &World) -> Vec<Stand> {
+    let stand = |(index, server): (usize, &Server)| Stand {
+        id: id(index),
+        sees: server.sees.map(id),
+        migrating: server.migrating.map(id),
+        importing: server.importing.map(id),
+        keys: server.count(),
+        veiled: false,
+        epoch: server.epoch,
+    };
+    world.iter().enumerate().map(stand).collect()
+}
+
+/// All three answer.
+fn all_sound() -> BTreeMap<NodeId, Peer> {
+    (0..3).map(|index| (id(index), Peer::Sound)).collect()
+}
+
+fn decided(world: &World, peers: &BTreeMap<NodeId, Peer>) -> Decision {
+    decide(&Slotwise {
+        stands: stands(world),
+        owner_away: None,
+        somebody_away: None,
+        orphan: None,
+        peers,
+        given: Given {
+            assign: true,
+            accept_loss: false,
+        },
+    })
+}
+
+/// The values of a key, wherever they are: a bit for each.
+fn values(world: &World, key: usize) -> u32 {
+    let values = world.iter().filter_map(|server| server.keys[key]);
+    values.fold(0, |set, value| {
+        set | 1 << (u32::from(value) - u32::from('a'))
+    })
+}
+
+/// Mends to the end, and holds the end against what must be.
+fn check(start: World, heard: Gossip, peers: &BTreeMap<NodeId, Peer>) {
+    if heard == Gossip::AtOnce {
+        let mut alone = start;
+        gossip(&mut alone);
+        if alone.iter().zip(&start).any(|(a, b)| a.keys != b.keys) {
+            // Lost before anybody looked.
+            return;
+        }
+    }
+    let before = [values(&start, 0), values(&start, 1)];
+    let in_conflict = before.iter().any(|values| values.count_ones() > 1);
+    let mut world = start;
+    for round in 0.. {
+        assert!(round < 12, "it never ends: {start:#?} {world:#?}");
+        let steps = match decided(&world, peers) {
+            Decision::Fine => break,
+            Decision::Mend(mends) => mends,
+            Decision::Assign => vec![Mend::Assign { node: id(0) }],
+            Decision::Refuse(why) => panic!("{why:?}: {start:#?} {world:#?}"),
+            Decision::Strays { owner, holders } => holders
+                .into_iter()
+                .map(|from| Mend::Gather { from, to: owner })
+                .collect(),
+        };
+        assert!(steps.is_sorted(), "{steps:?}");
+        let last = world;
+        for step in steps {
+            apply(&mut world, step, heard);
+        }
+        gossip(&mut world);
+        let now = [values(&world, 0), values(&world, 1)];
+        assert_eq!(
+            before, now,
+            "a value is lost: {start:#?} {last:#?} {world:#?}"
+        );
+        if last == world && in_conflict {
+            return;
+        }
+    }
+    gossip(&mut world);
+    // It is not open, one owns it, and each key is there once, at its owner.
+    let owners: Vec<usize> = (0..3).filter(|index| claims(&world, *index)).collect();
+    let [owner] = owners[..] else {
+        panic!("{owners:?} own it: {start:#?} {world:#?}");
+    };
+    for (index, server) in world.iter().enumerate() {
+        let is_closed = server.migrating.is_none() && server.importing.is_none();
+        assert!(is_closed, "{start:#?} {world:#?}");
+        assert!(
+            index == owner || server.count() == 0,
+            "{start:#?} {world:#?}"
+        );
+    }
+    for (key, before) in before.iter().enumerate() {
+        let now = world
+            .iter()
+            .filter(|server| server.keys[key].is_some())
+            .count();
+        assert!(
+            now == before.count_ones() as usize && now <= 1,
+            "{start:#?}"
+        );
+    }
+}
+
+/// All that one node can say: whom it sees, what is open on it.
+fn sayings(index: usize) -> Vec<(Option<usize>, Option<usize>, Option<usize>)> {
+    let others: Vec<usize> = (0..3).filter(|other| *other != index).collect();
+    let [one, other] = others[..] else { panic!() };
+    let states = [
+        (None, None),
+        (Some(one), None),
+        (Some(other), None),
+        (None, Some(one)),
+        (None, Some(other)),
+        (Some(one), Some(other)),
+    ];
+    let views = [None, Some(0), Some(1), Some(2)];
+    let both = |sees| states.map(|(migrating, importing)| (sees, migrating, importing));
+    views.into_iter().flat_map(both).collect()
+}
+
+/// 24 sayings × 4 holdings for each of three nodes: 884,736 worlds.
+#[test]
+fn every_state_of_three_nodes_is_mended_without_loss() {
+    let holdings = [
+        [None, None],
+        [Some('v'), None],
+        [Some('w'), None],
+        [None, Some('x')],
+    ];
+    let server = |index: usize, saying: (Option<usize>, Option<usize>, Option<usize>), keys| {
+        let (sees, migrating, importing) = saying;
+        Server {
+            sees,
+            migrating,
+            importing,
+            keys,
+            epoch: index as u64 + 1,
+        }
+    };
+    // Each thread takes a part: a minute would be long for a unit test.
+    let all = [sayings(0), sayings(1), sayings(2)];
+    std::thread::scope(|scope| {
+        for part in 0..4 {
+            let all = &all;
+            let server = &server;
+            scope.spawn(move || {
+                let peers = all_sound();
+                for first in all[0].iter().skip(part).step_by(4) {
+                    for second in &all[1] {
+                        for third in &all[2] {
+                            for mix in 0..64 {
+                                let world = [
+                                    server(0, *first, holdings[mix / 16]),
+                                    server(1, *second, holdings[mix / 4 % 4]),
+                                    server(2, *third, holdings[mix % 4]),
+                                ];
+                                check(world, Gossip::BetweenSteps, &peers);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+}
+
+fn any_world() -> impl Strategy<Value = World> {
+    let value = || proptest::option::of(prop_oneof![Just('v'), Just('w')]);
+    let server = move |index: usize| {
+        let all = sayings(index);
+        (0..all.len(), value(), value(), 1_u64..6).prop_map(move |(saying, one, two, epoch)| {
+            let (sees, migrating, importing) = all[saying];
+            Server {
+                sees,
+                migrating,
+                importing,
+                keys: [one, two],
+                epoch,
+            }
+        })
+    };
+    (server(0), server(1), server(2)).prop_map(|(a, b, c)| [a, b, c])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn gossip_at_any_moment_does_no_harm(world in any_world()) {
+        let peers = all_sound();
+        check(world, Gossip::AtOnce, &peers);
+        check(world, Gossip::BetweenSteps, &peers);
+    }
+
+    /// What is owned by a node that may come back is not touched, whatever the others say.
+    #[test]
+    fn nothing_is_taken_from_who_is_away(world in any_world(), away in 0..3_usize) {
+        let mut stands = stands(&world);
+        stands.remove(away);
+        let peers = (0..3)
+            .map(|index| (id(index), if index == away { Peer::Away } else { Peer::Sound }))
+            .collect();
+        let mut slot = Slotwise {
+            stands,
+            owner_away: Some(id(away)),
+            somebody_away: Some(id(away)),
+            orphan: None,
+            peers: &peers,
+            given: Given { assign: true, accept_loss: false },
+        };
+        prop_assert_eq!(decide(&slot), Decision::Refuse(Why::OwnerAway(id(away))));
+        // It owns nothing as far as is known, and may still hold keys.
+        slot.owner_away = None;
+        let owners = slot.stands.iter().filter(|stand| stand.sees == Some(stand.id)).count();
+        let decision = decide(&slot);
+        if owners == 0 {
+            prop_assert_eq!(&decision, &Decision::Refuse(Why::HolderAway(id(away))));
+        }
+        let goes_there = |stand: &Stand| stand.migrating == Some(id(away));
+        if owners == 1 {
+            let is_given_to_it = slot
+                .stands
+                .iter()
+                .any(|stand| stand.sees == Some(stand.id) && goes_there(stand));
+            let closes = |mend: &Mend| {
+                matches!(mend, Mend::Close { node } if slot.stands.iter().any(|s| s.id == *node
+                    && s.sees == Some(s.id) && s.importing.is_none()))
+            };
+            if let Decision::Mend(mends) = &decision {
+                prop_assert!(!is_given_to_it || !mends.iter().any(closes), "{:?}", mends);
+            }
+        }
+        let names = |mend: &Mend| format!("{mend:?}").contains(&id(away).to_string());
+        if let Decision::Mend(mends) = &decision {
+            prop_assert!(!mends.iter().any(names), "{:?}", mends);
+        }
+    }
+}
