@@ -198,13 +198,6 @@ impl NodeClient {
         Ok(outcomes)
     }
 
-    /// CLUSTER BUMPEPOCH (Redis ≥ 3.0): the node takes the highest config epoch, unless it has it.
-    pub async fn cluster_bumpepoch(&self) -> Result<(), ClientError> {
-        let command = Command::named("CLUSTER BUMPEPOCH");
-        let word = self.query(Deadline::Change, command, Reply::word).await;
-        word.map(drop)
-    }
-
     /// CLUSTER GETKEYSINSLOT of each slot, in one go (Redis ≥ 3.0): up to `count` (above 0) keys of
     /// that database, in no order.
     pub async fn cluster_getkeysinslot(

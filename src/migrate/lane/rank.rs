@@ -13,7 +13,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Ends, Halt, Lane, view_of};
+use super::watch::view_of;
+use super::{Ends, Halt, Lane};
 use crate::cluster::node::Role;
 use crate::cluster::parse::{EntryState, Info, Product, View};
 use crate::connections::Target;
