@@ -470,6 +470,16 @@ impl Job {
     async fn take_over(&self, ui: &Ui, new: NodeId, within: Duration) -> Result<(), Stop> {
         let cluster = again(Cluster::settled(&self.session).await)?;
         let succession = again(Succession::of(&cluster, new, Takeover::Planned))?;
+        if succession.master != self.old {
+            // Somebody was elected meanwhile, and that one need not be replaced.
+            return Err(Stop::partial(anyhow!(
+                "{} follows {} now, since {} has lost its role: it is not taken over from. The same \
+                 command again goes on",
+                cluster.name(new),
+                cluster.name(succession.master),
+                cluster.name(self.old)
+            )));
+        }
         let (events, mut told) = mpsc::unbounded_channel();
         let show = async {
             while let Some(event) = told.recv().await {

@@ -239,3 +239,57 @@ fn a_master_that_hangs_must_be_succeeded_first() {
         .stderr_has(&nodes[0].addr());
     assert_bare(&[new]);
 }
+
+#[test]
+fn a_master_that_dies_meanwhile() {
+    let nodes = Nodes::quick(6);
+    nodes.form(3);
+    // The new node's first copy takes a while.
+    nodes[1].cmd(&["CONFIG", "SET", "repl-diskless-sync-delay", "3"]);
+    let new = Spec::new().quick().start();
+    let old = nodes[1].id();
+    let run = replace(&nodes, &old, &new)
+        .args([
+            "-o",
+            "json",
+            "--command-timeout",
+            "2s",
+            "--sync-timeout",
+            "40s",
+        ])
+        .spawn();
+    run.wait_stdout("\"event\":\"added\"");
+    nodes[1].kill();
+    // Its other replica is elected, and is not taken over from.
+    run.wait()
+        .status(6)
+        .within(Duration::from_secs(60))
+        .stderr_has("The same command again goes on");
+    until("its replica to be elected", PATIENCE, || {
+        match nodes[4].field("role").unwrap().as_str() {
+            "master" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    until(
+        "the cluster to serve, and the new one to follow",
+        PATIENCE,
+        || {
+            let ended = Trib::new()
+                .args(["check", &nodes[0].addr(), "--command-timeout", "2s"])
+                .run();
+            let follows = myself(&new)[3] == nodes[4].id();
+            if ended.stdout.contains("[ERR]") || !follows {
+                Err(ended.stdout)
+            } else {
+                Ok(())
+            }
+        },
+    );
+    replace(&nodes, &old, &new)
+        .args(["--command-timeout", "2s"])
+        .run()
+        .status(0);
+    assert_whole([&nodes[0], &nodes[2], &nodes[3], &nodes[4], &nodes[5], &new]);
+    assert_eq!(nodes[4].field("role").unwrap(), "master");
+}

@@ -364,6 +364,23 @@ fn a_list_to_choose_from() {
 }
 
 #[test]
+fn the_beginning_of_two_ids_is_none() {
+    let nodes = Nodes::with(2, &quick());
+    let first = nodes[0].id()[..1].to_owned();
+    while !nodes[1].id().starts_with(&first) {
+        nodes[1].cmd(&["CLUSTER", "RESET", "HARD"]);
+    }
+    nodes.form(2);
+    let ended = reshard(&nodes[0])
+        .args(["--slots", "5", "--from", "all", "--to", &first, "--yes"])
+        .run()
+        .status(3);
+    for node in nodes.iter() {
+        assert!(ended.stderr.contains(&node.id()[..8]), "{}", ended.stderr);
+    }
+}
+
+#[test]
 fn what_cannot_be() {
     let nodes = Nodes::with(4, &quick());
     nodes.form(3);
