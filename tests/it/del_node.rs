@@ -590,6 +590,22 @@ fn servers_are_shut_down_where_that_is_wanted() {
 }
 
 #[test]
+fn who_may_not_is_told_before_anything_is_done() {
+    let rules = "~* &* +@all -cluster|forget";
+    let nodes = Nodes::with(7, &Spec::new().quick().user("poor", "secret", rules));
+    nodes.form(3);
+    del(&nodes, &[2])
+        .args(["--drain", "--yes", "--user", "poor", "--pass", "secret"])
+        .run()
+        .status(3)
+        .stderr_has("CLUSTER FORGET")
+        .stderr_has(&nodes[1].addr())
+        .stderr_has("Nothing was changed.")
+        .stderr_lacks("secret");
+    assert_eq!(counts(&nodes[..3]), [5461, 5461, 5462]);
+}
+
+#[test]
 fn another_operator_is_named() {
     let nodes = Nodes::quick(7);
     nodes.form(3);
