@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use self::drain::{Hold, give};
 use self::request::{command_again, named, refusals, request, silent_members, stale_owners};
-use super::leaving::{Afterwards, leave};
+use super::leaving::{Afterwards, leave, refuse_unwilling};
 use super::moving::{self, Cluster, Finished, MoveArgs};
 use super::session::{Alone, Intent, Session};
 use super::{CommandResult, Stop, completions};
@@ -109,6 +109,7 @@ async fn delete(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
         return Ok(ExitCode::Done);
     }
     job.consent(&cluster).await?;
+    refuse_unwilling(&session, &cluster, &leaving).await?;
     job.drain(&cluster, &plan).await?;
     // What is drained is nobody's copy, should it have become a replica of those who got its slots.
     request
