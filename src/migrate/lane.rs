@@ -7,7 +7,8 @@
 //! 2. Source MIGRATING. From now on it is the authority for the keys it still has, and only those.
 //! 3. MIGRATE until the source has none, counted in every database. An owner that learns of
 //!    another owner deletes what it still holds.
-//! 4. Target NODE, once its replicas have the keys. It claims the slot with a new epoch and tells
+//! 4. Target NODE, once its replicas have the keys (and, from Valkey 8 on, see its epoch above the
+//!    source's, see `rank`). It claims the slot with a new epoch and tells
 //!    everybody. If it died before its replicas knew, they would not have the keys.
 //! 5. Source NODE. The other way round, a target that dies in between leaves a slot without owner.
 //!
@@ -20,6 +21,7 @@
 
 mod atomic;
 mod gather;
+mod rank;
 mod tidy;
 mod watch;
 
@@ -290,6 +292,7 @@ impl Lane {
 
     /// All slots, window by window.
     async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), Halt> {
+        self.outrank(ends).await?;
         let mut movers = self.movers(Authority::Source);
         let mut ahead = slots.into_iter();
         let mut counted: std::collections::VecDeque<(Slot, u64)> = Default::default();

@@ -48,12 +48,16 @@ pub(crate) fn versions() -> &'static [&'static str] {
 }
 
 /// The versions that a test of faults goes through: the default one, or all of them under
-/// `REDIS_TRIB_FAULTS=1` (`make test-faults`), which takes minutes and wants a machine of its own.
+/// `REDIS_TRIB_FAULTS=1` (`make test-faults`), which takes minutes and wants a machine of its own; or
+/// the one that it names (`REDIS_TRIB_FAULTS=valkey-9.1`).
 pub(crate) fn fault_versions() -> &'static [&'static str] {
-    if std::env::var("REDIS_TRIB_FAULTS").is_ok_and(|value| value == "1") {
-        &ALL_VERSIONS
-    } else {
-        &[DEFAULT_VERSION]
+    let wanted = std::env::var("REDIS_TRIB_FAULTS").unwrap_or_default();
+    if wanted == "1" {
+        return &ALL_VERSIONS;
+    }
+    match ALL_VERSIONS.iter().position(|name| *name == wanted) {
+        Some(n) => &ALL_VERSIONS[n..=n],
+        None => &[DEFAULT_VERSION],
     }
 }
 
