@@ -20,7 +20,7 @@ test-matrix: tools matrix ## the tests of the matrix on every server version
 	REDIS_TRIB_MATRIX=1 $(CARGO) test matrix
 
 test-faults: tools matrix ## dying servers, cut connections, kill -9 at each command, on every server version
-	REDIS_TRIB_FAULTS=1 $(CARGO) test reshard_faults
+	REDIS_TRIB_FAULTS=1 $(CARGO) test --test it -- reshard_faults del_node
 
 lint: tools ## formatting and clippy, warnings denied (needs rustfmt and clippy)
 	$(CARGO) fmt --check

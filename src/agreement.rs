@@ -579,11 +579,16 @@ fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<Lack> {
     let follows = |entry: &Entry, master: NodeId| {
         entry.role == Some(Role::Replica) && entry.master == Some(master)
     };
-    // A master ignores what a node asks of it as its replica (CLUSTER FAILOVER) until it knows that.
-    let replicas = goal.masters.iter().filter(|(_, master)| **master == id);
-    let unheard: BTreeSet<NodeId> = replicas
+    let concerns = |master: NodeId| goal.heard == Heard::ByAll || master == id;
+    let unheard: BTreeSet<NodeId> = goal
+        .masters
+        .iter()
+        .filter(|(replica, master)| concerns(**master) && **replica != id)
+        .filter(|(replica, master)| {
+            let entry = view.entry(**replica);
+            entry.is_none_or(|entry| !follows(entry, **master))
+        })
         .map(|(replica, _)| *replica)
-        .filter(|replica| view.entry(*replica).is_none_or(|entry| !follows(entry, id)))
         .collect();
     if !unheard.is_empty() {
         return Some(Lack::Followers(unheard));

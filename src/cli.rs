@@ -12,7 +12,7 @@ use crate::client::Verify;
 use crate::commands::journal;
 use crate::commands::{
     CommandResult, add_node, apply, backup, call, check, completions, create, del_node, failover,
-    fix, import, info, man, ok_to_stop, rebalance, reshard, restore, set_timeout,
+    fix, import, info, man, ok_to_stop, rebalance, replace_node, reshard, restore, set_timeout,
 };
 use crate::compat::Manner;
 use crate::journal::Journal;
@@ -82,6 +82,8 @@ pub enum Command {
     OkToStop(ok_to_stop::Args),
     /// Let a replica take over from its master.
     Failover(failover::Args),
+    /// Put a new node in the place of another, dead or alive.
+    ReplaceNode(replace_node::Args),
     /// Send one command to all nodes.
     Call(call::Args),
     /// Set cluster-node-timeout on all nodes.
@@ -126,6 +128,7 @@ impl Cli {
             Command::Apply(args) => apply::run(&self.global, ui, args).await,
             Command::Fix(args) => fix::run(&self.global, ui, args).await,
             Command::Failover(args) => failover::run(&self.global, ui, args).await,
+            Command::ReplaceNode(args) => replace_node::run(&self.global, ui, args).await,
             Command::Backup(args) => backup::run(&self.global, ui, args).await,
             Command::Restore(args) => restore::run(&self.global, ui, args).await,
             Command::Import(args) => import::run(&self.global, ui, args).await,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use crate::client::{ClientError, LoginOutcome, RawLook};
+use crate::client::{ClientError, Fault, LoginOutcome, RawLook};
 use crate::cluster::holdings::{Held, Holdings};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::{Bystander, Observation, ObservedNode, Report, Seen};
@@ -198,6 +198,7 @@ impl<'a> Survey<'a> {
             }
             while let Some(Ok((id, dial, heard))) = asked.join_next().await {
                 let seen = match heard {
+                    Err(Deaf::Silent(error)) if error.fault == Fault::Loading => Seen::Loading,
                     Err(Deaf::Silent(error)) => Seen::Silent(error.fault.to_string()),
                     Err(Deaf::Unreadable(error)) => Seen::Silent(error.to_string()),
                     Ok(report) if report.view.myself().id != id => {

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The program at work: seven local servers in a temporary folder; six become a cluster, which is checked, used,
-# and loses a master. Every command line is shown as it runs. All is torn down at the end, however it ends (also
+# loses a master, gets the seventh server and its share of the slots, and lets it go again. Every command line is shown as it runs. All is torn down at the end, however it ends (also
 # by Ctrl-C); a step that does not end as it should makes it fail.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -183,6 +183,33 @@ step "The dead server comes back, as a replica of its successor"
 start "$victim"
 is_ready "$victim" || fail "the server did not start again"
 ends 0 redis-trib check "$first" --wait 30s --output table
+
+step "The seventh server joins, and gets its share of the slots; the others keep equal ones"
+ends 0 redis-trib add-node --yes --fill --output table "${nodes[6]}" "$first"
+
+step "Four masters with a quarter of the slots each; the new one has no replica yet"
+ends 0 redis-trib info "$first" --output table
+
+step "The server that died takes its place back: writes are held for a moment, none is lost"
+began=$SECONDS
+until redis-cli -p "$victim" info replication </dev/null | grep -q master_link_status:up; do
+    [ $((SECONDS - began)) -lt 30 ] || fail "the server did not get its copy within 30 s"
+    sleep 0.1
+done
+ends 0 redis-trib failover --yes "$first" "127.0.0.1:$victim"
+says zeffee redis-cli -c -p "${first##*:}" get name
+
+step "One slot goes where it is wanted; a key stands for its slot"
+ends 0 redis-trib reshard --yes "$first" --tag name --to "$first" --output table
+says zeffee redis-cli -c -p "${first##*:}" get name
+
+step "The seventh server can't just go: it owns slots"
+ends 3 redis-trib del-node --yes "$first" "${nodes[6]}"
+
+step "With --drain they move to the others first"
+ends 0 redis-trib del-node --yes --drain --output table "$first" "${nodes[6]}"
+says zeffee redis-cli -c -p "${first##*:}" get name
+ends 0 redis-trib check "$first" --output table
 
 step "One line for monitoring: to Nagios 1 is a warning, here that one host holds all"
 ends 1 redis-trib check "$first" --output nagios

@@ -79,8 +79,8 @@ impl NodeClient {
     /// COMMAND INFO: which of the commands the server has (every version answers).
     pub async fn atomic_commands(&self) -> Result<AtomicCommands, ClientError> {
         let command = Command::named("COMMAND INFO")
-            .arg("cluster|migrateslots")
-            .arg("cluster|migration");
+            .word("cluster|migrateslots")
+            .word("cluster|migration");
         let known = self.query(Deadline::Read, command, Reply::known).await?;
         let knows = |n: usize| known.get(n).copied().unwrap_or(false);
         Ok(AtomicCommands {
@@ -122,11 +122,11 @@ impl NodeClient {
     /// can't exist, which is refused in any case, and by another error where the right is missing.
     pub async fn may_migrateslots(&self) -> Result<(), ClientError> {
         let command = Command::named(MIGRATESLOTS)
-            .arg("SLOTSRANGE")
-            .arg(0)
-            .arg(0)
-            .arg("NODE")
-            .arg("0");
+            .word("SLOTSRANGE")
+            .word(0)
+            .word(0)
+            .word("NODE")
+            .word("0");
         match self.query(Deadline::Read, command, Reply::ok).await {
             Err(error) if error.server_code() == Some("ERR") && !error.is_unknown_command() => {
                 Ok(())
@@ -168,7 +168,7 @@ impl NodeClient {
 
     /// CLUSTER MIGRATION STATUS ALL (Redis ≥ 8.4), ended jobs included.
     pub async fn cluster_migration_status(&self) -> Result<Vec<SlotJob>, ClientError> {
-        let command = Command::named(MIGRATION).arg("STATUS").arg("ALL");
+        let command = Command::named(MIGRATION).word("STATUS").word("ALL");
         self.query(Deadline::Read, command, redis_jobs).await
     }
 
@@ -182,7 +182,7 @@ impl NodeClient {
     /// DBSIZE and CLUSTER COUNTKEYSINSLOT of each slot in one transaction, so that both are of one
     /// moment. 16,384 slots take the server about 5 ms.
     pub async fn dbsize_and_counts(&self, slots: &SlotSet) -> Result<(u64, u64), ClientError> {
-        let count = |slot: Slot| Command::named("CLUSTER COUNTKEYSINSLOT").arg(slot.number());
+        let count = |slot: Slot| Command::named("CLUSTER COUNTKEYSINSLOT").word(slot.number());
         let mut commands = vec![Command::named("MULTI"), Command::named("DBSIZE")];
         commands.extend(slots.iter().map(count));
         commands.push(Command::named("EXEC"));

@@ -333,6 +333,14 @@ impl NodeClient {
         }
     }
 
+    /// Whether this user may WAIT: waits for nobody.
+    pub async fn may_wait(&self) -> Result<(), ClientError> {
+        let command = Command::named("WAIT").arg(0).arg(1);
+        self.query(Deadline::Read, command, Reply::count)
+            .await
+            .map(drop)
+    }
+
     /// Writes a key, deletes it, and WAITs (Redis ≥ 3.0): how many replicas have all that was
     /// written on this node so far. Returns when `replicas` have, or the time is up.
     ///

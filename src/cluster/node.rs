@@ -13,6 +13,9 @@ pub const DEFAULT_PORT: u16 = 6379;
 pub struct NodeId([u8; 20]);
 
 impl NodeId {
+    /// An id that no node has: nodes take theirs at random.
+    pub const NOBODY: Self = Self([0; 20]);
+
     /// The first eight digits: enough for a person to tell nodes apart.
     pub fn short(self) -> String {
         let mut text = self.to_string();

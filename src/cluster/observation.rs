@@ -43,6 +43,8 @@ pub enum Seen {
     Report(Box<Report>),
     /// It did not; why, in the client's words.
     Silent(String),
+    /// It answers that it is reading its data from disk, and nothing else.
+    Loading,
     /// At its address another node answers.
     Stranger(NodeId),
     /// No member knows an address of it.
@@ -78,7 +80,7 @@ impl ObservedNode {
     pub fn report(&self) -> Option<&Report> {
         match &self.seen {
             Seen::Report(report) => Some(report),
-            Seen::Silent(_) | Seen::Stranger(_) | Seen::NoAddress => None,
+            Seen::Silent(_) | Seen::Loading | Seen::Stranger(_) | Seen::NoAddress => None,
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::joining::{
-    Allowed, Draft, Home, Joining, Newcomer, Newcomers, Part, Until, fair_shares, judge,
+    Allowed, Draft, GoOn, Home, Joining, Newcomer, Newcomers, Part, Until, fair_shares, judge,
 };
 use super::moving::{self, Cluster, MoveArgs};
 use super::recruit::{Recruit, recruit};
@@ -270,6 +270,7 @@ impl Job {
                 true => Until::Agreed,
                 false => Until::Usable,
             },
+            afterwards: GoOn::AddTheRest,
         };
         let joined = joining.run(ui, &mut signals).await?;
         ui.added(joined.len())?;

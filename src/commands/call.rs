@@ -16,6 +16,7 @@ use super::session::{Credentials, Intent, Session};
 use super::signals::Signals;
 use super::{CommandResult, Stop};
 use crate::cli::{GlobalArgs, duration};
+use crate::client::Fault;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::Seen;
 use crate::cluster::topology::Topology;
@@ -69,6 +70,14 @@ struct Callee {
 
 /// Sends a command to all nodes, and shows what each says to it.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+    let outcome = call_all(global, ui, args).await;
+    if let Err(stop) = &outcome {
+        ui.stopped(stop.code, &stop.error)?;
+    }
+    outcome
+}
+
+async fn call_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let words: Vec<&[u8]> = args.command.iter().map(|word| word.as_bytes()).collect();
     let name = Name::of(&words);
     if name.has_no_reply() {
@@ -143,6 +152,7 @@ async fn callees(session: &Session, args: &Args, ui: &Ui) -> Result<Vec<Callee>,
                 continue;
             }
             Seen::Silent(why) => Err(why.clone()),
+            Seen::Loading => Err(Fault::Loading.to_string()),
             Seen::Stranger(other) => Err(format!("another node, {}, answers there", other.short())),
             Seen::NoAddress => {
                 ghosts.push(member.id);
@@ -292,7 +302,19 @@ async fn call(
     let target = reach?;
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
     let reply = async { connections.errand(&target).await?.call(&words).await };
-    reply.await.map_err(|error| error.fault.to_string())
+    match reply.await {
+        // It ends instead of an answer.
+        Err(error) if is_shutdown(&words) && matches!(error.fault, Fault::Closed { .. }) => {
+            Ok(Resp::Nil)
+        }
+        other => other.map_err(|error| error.fault.to_string()),
+    }
+}
+
+fn is_shutdown(words: &[&[u8]]) -> bool {
+    words
+        .first()
+        .is_some_and(|word| word.eq_ignore_ascii_case(b"SHUTDOWN"))
 }
 
 /// 1 for a reply that is none, or an error.

@@ -13,6 +13,8 @@ use clap::CommandFactory;
 use clap_complete::engine::{self, ArgValueCompleter};
 use clap_complete::env::{EnvCompleter, Fish, Zsh};
 
+use members::Which;
+
 use super::CommandResult;
 use crate::cli::Cli;
 use crate::exit_code::ExitCode;
@@ -207,14 +209,19 @@ fn glued(pieces: &[OsString], index: usize) -> Question {
     }
 }
 
+/// Completes a node of the cluster.
+pub(super) fn node() -> ArgValueCompleter {
+    ArgValueCompleter::new(|typed: &OsStr| members::nodes(typed, Which::All, ""))
+}
+
 /// Completes a master.
 pub(super) fn master() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| members::masters(typed, ""))
+    ArgValueCompleter::new(|typed: &OsStr| members::nodes(typed, Which::Masters, ""))
 }
 
 /// Completes the first half of `ID=WEIGHT`.
 pub(super) fn weight() -> ArgValueCompleter {
-    ArgValueCompleter::new(|typed: &OsStr| members::masters(typed, "="))
+    ArgValueCompleter::new(|typed: &OsStr| members::nodes(typed, Which::Masters, "="))
 }
 
 #[cfg(test)]

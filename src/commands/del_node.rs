@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use self::drain::{Hold, give};
 use self::request::{command_again, named, refusals, request, silent_members, stale_owners};
-use super::leaving::{Afterwards, leave};
+use super::leaving::{Afterwards, leave, refuse_unwilling};
 use super::moving::{self, Cluster, Finished, MoveArgs};
 use super::session::{Alone, Intent, Session};
-use super::{CommandResult, Stop};
+use super::signals::Signals;
+use super::{CommandResult, Stop, completions};
 use crate::cli::GlobalArgs;
 use crate::cluster::health::Severity;
 use crate::cluster::node::{NodeId, Role};
@@ -40,7 +41,7 @@ pub struct Args {
     #[arg(value_name = "NODE")]
     node: Seed,
     /// The nodes that leave: ids, beginnings of ids, or addresses.
-    #[arg(required = true, num_args = 1.., value_name = "ID")]
+    #[arg(required = true, num_args = 1.., value_name = "ID", add = completions::node())]
     ids: Vec<String>,
     /// Move the slots of masters to the masters that stay, evenly, before they leave.
     #[arg(long)]
@@ -109,6 +110,7 @@ async fn delete(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
         return Ok(ExitCode::Done);
     }
     job.consent(&cluster).await?;
+    refuse_unwilling(&session, &cluster, &leaving).await?;
     job.drain(&cluster, &plan).await?;
     // What is drained is nobody's copy, should it have become a replica of those who got its slots.
     request
@@ -117,7 +119,8 @@ async fn delete(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
     let cluster = job.give_rest(&cluster, &request, &plan).await?;
     job.leave(&cluster).await?;
     job.wait_for_copies(&cluster, &plan).await?;
-    let stay = cluster.diagnosis.topology.members.len() - leaving.len();
+    let members = cluster.diagnosis.topology.members.keys();
+    let stay = members.filter(|id| !leaving.contains(id)).count();
     let (left, have) = match leaving.len() {
         1 => ("1 node".to_string(), "has"),
         many => (format!("{many} nodes"), "have"),
@@ -127,6 +130,14 @@ async fn delete(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
         &format!("[OK] {left} {have} left the cluster; {stay} stay."),
     )?;
     Ok(ExitCode::Done)
+}
+
+/// Nobody answers any more, but something was changed before.
+fn begun(stop: Stop) -> Stop {
+    match stop.code {
+        ExitCode::Unreachable => Stop::partial(stop.error),
+        _ => stop,
+    }
 }
 
 /// Whether slots are open between one of them and somebody.
@@ -258,7 +269,7 @@ impl Job<'_> {
         })?;
         let owners = diagnosis.topology.masters();
         let owners = owners.filter(|m| !m.slots.is_empty() && !self.leaving.contains(&m.id));
-        if owners.count() < 3 {
+        if !moves.is_empty() && owners.count() < 3 {
             self.ui.warn(
                 "fewer than three masters with slots stay: when one of them dies, the others can't \
                  elect its successor",
@@ -314,10 +325,12 @@ impl Job<'_> {
         };
         let outcome: Result<(), Stop> = work.await;
         hold.release(ui).await;
-        outcome.map_err(|stop| Stop {
+        // A person may have said so at the question.
+        let drain = if self.args.drain { "" } else { " --drain" };
+        outcome.map_err(begun).map_err(|stop| Stop {
             code: stop.code,
             error: anyhow!(
-                "{}\nOr, which finishes all of it:\n  {}",
+                "{}\nOr, which finishes all of it:\n  {}{drain}",
                 stop.error,
                 self.again(cluster)
             ),
@@ -344,7 +357,8 @@ impl Job<'_> {
         };
         for _ in 0..ATTEMPTS {
             let targets = self.all_targets(cluster);
-            let now = Cluster::look_from(self.session, &targets).await?;
+            let now = Cluster::look_from(self.session, &targets).await;
+            let now = now.map_err(|stop| partial(stop.error.to_string()))?;
             let again = Request {
                 members: request::members(&now),
                 ..request.clone()
@@ -357,7 +371,8 @@ impl Job<'_> {
             if rest.given.is_empty() {
                 return Ok(now);
             }
-            give(self.session, self.ui, &now, &rest.given).await?;
+            let given = give(self.session, self.ui, &now, &rest.given).await;
+            given.map_err(begun)?;
         }
         Err(partial(
             "replicas came to follow the nodes again and again".to_string(),
@@ -418,7 +433,7 @@ impl Job<'_> {
     /// Until the ban is over, and then a look at who knows the nodes.
     async fn verify_after_ban(&self, cluster: &Cluster) -> Result<(), Stop> {
         let until = Instant::now() + BAN;
-        let mut signals = super::signals::Signals::listen()?;
+        let mut signals = Signals::listen()?;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -436,7 +451,8 @@ impl Job<'_> {
                 ))),
             }
         }
-        let now = Cluster::look_from(self.session, &self.stayers(cluster)).await?;
+        let now = Cluster::look_from(self.session, &self.stayers(cluster)).await;
+        let now = now.map_err(begun)?;
         let back: Vec<String> = self
             .leaving
             .iter()
@@ -462,8 +478,10 @@ impl Job<'_> {
             return Ok(());
         }
         let seeds = self.stayers(cluster);
+        let mut signals = Signals::listen()?;
         loop {
-            let now = Cluster::look_from(self.session, &seeds).await?;
+            let now = Cluster::look_from(self.session, &seeds).await;
+            let now = now.map_err(begun)?;
             let lacking: Vec<String> = given
                 .iter()
                 .filter(|id| {
@@ -487,7 +505,14 @@ impl Job<'_> {
                 "copies for replicas that got other masters: {}",
                 lacking.join(", ")
             ));
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(300)) => {}
+                signal = signals.next() => return Err(Stop::interrupted(anyhow!(
+                    "interrupted ({signal}): the nodes have left; these replicas are still receiving \
+                     their copies, and go on: {}",
+                    lacking.join(", ")
+                ))),
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use super::moving::Cluster;
 use super::session::{Alone, Intent, Session};
 use super::signals::Signals;
 use super::succession::{Failed, Succession};
-use super::{CommandResult, Stop, node_words};
+use super::{CommandResult, Stop, completions, node_words};
 use crate::cli::{GlobalArgs, duration};
 use crate::cluster::node::Takeover;
 use crate::exit_code::ExitCode;
@@ -27,7 +27,7 @@ pub struct Args {
     node: String,
     /// The replica that takes over, or the master that hands over to its best one; by id, the
     /// beginning of one, or address.
-    #[arg(value_name = "ID")]
+    #[arg(value_name = "ID", add = completions::node())]
     id: String,
     /// Without the master's help, where it is dead: writes that it has not sent ARE LOST. A majority
     /// of masters must agree.

@@ -48,6 +48,16 @@ pub(super) struct Joining<'a> {
     /// How long all of it may take.
     pub(super) within: Duration,
     pub(super) until: Until,
+    pub(super) afterwards: GoOn,
+}
+
+/// What goes on with what was cut off.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum GoOn {
+    /// `add-node` of those that are left.
+    AddTheRest,
+    /// The same command again.
+    Again,
 }
 
 /// When it is over.
@@ -281,6 +291,13 @@ impl Joining<'_> {
                     left.push(newcomer.recruit.target.addr.to_string());
                 }
             }
+        }
+        if self.afterwards == GoOn::Again {
+            let lines = lines.join("\n");
+            return Stop {
+                code,
+                error: anyhow!("{cut}\n{lines}. The same command again goes on"),
+            };
         }
         let go_on = if left.is_empty() {
             format!("redis-trib check {seed} --wait 60s")

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -70,6 +71,23 @@ pub(super) async fn leave(
             )),
         }
     }
+}
+
+/// Refuses while any member would not forget a node: each is told to forget one that nobody knows.
+pub(super) async fn refuse_unwilling(
+    session: &Session,
+    cluster: &Cluster,
+    leaving: &BTreeSet<NodeId>,
+) -> Result<(), Stop> {
+    let stayers = stayers(cluster, leaving);
+    let unwilling = forget(&session.connections, &stayers, &[NodeId::NOBODY].into()).await;
+    if unwilling.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::refused(anyhow!(
+        "these members can't be told to forget a node:\n  {}\nNothing was changed.",
+        lines(cluster, unwilling).join("\n  ")
+    )))
 }
 
 async fn out(

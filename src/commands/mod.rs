@@ -22,6 +22,7 @@ mod moving;
 pub mod ok_to_stop;
 pub mod rebalance;
 mod recruit;
+pub mod replace_node;
 pub mod reshard;
 pub mod restore;
 mod session;

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::moving::Cluster;
 use super::session::{Intent, Session};
-use super::{CommandResult, Stop};
+use super::{CommandResult, Stop, completions};
 use crate::cli::GlobalArgs;
 use crate::cluster::health::Code;
 use crate::cluster::node::{NodeId, Role};
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(value_name = "NODE")]
     node: Seed,
     /// The nodes that would be stopped, all together: ids, beginnings of ids, or addresses.
-    #[arg(required = true, num_args = 1.., value_name = "ID")]
+    #[arg(required = true, num_args = 1.., value_name = "ID", add = completions::node())]
     ids: Vec<String>,
 }
 

@@ -27,6 +27,7 @@ const OLDEST: [u16; 3] = [3, 2, 0];
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// A node that shall be in the cluster.
+#[derive(Clone)]
 pub(super) struct Recruit {
     pub(super) target: Target,
     /// Which of the seeds it came from.

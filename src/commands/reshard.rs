@@ -9,6 +9,7 @@ use crate::cli::GlobalArgs;
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot, SlotSet};
+use crate::cluster::topology::Member;
 use crate::exit_code::ExitCode;
 use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
 use crate::ui::{CheckExtra, PromptError, Ui};
@@ -103,7 +104,7 @@ async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop>
         return Ok(What::Slots { slots, to });
     }
     let from = if args.from.is_empty() {
-        ask_sources(ui, diagnosis).await?
+        ask_sources(ui, diagnosis, &to).await?
     } else if args.from.iter().any(|name| name == "all") {
         Sources::All
     } else {
@@ -152,14 +153,47 @@ async fn ask_slots(ui: &Ui) -> Result<usize, Stop> {
     }
 }
 
+/// Whether an answer asks for a list to choose from, which only a person at a terminal gets.
+fn wants_list(ui: &Ui, answer: &str) -> bool {
+    ui.is_with_person() && matches!(answer, "" | "?")
+}
+
+/// What is said once before questions that a list answers, too.
+fn tell_of_list(ui: &Ui) {
+    if ui.is_with_person() {
+        ui.hint("Enter alone opens a list to choose from");
+    }
+}
+
+/// Masters, and how a list shows them.
+fn listed(diagnosis: &Diagnosis, pick: impl Fn(&Member) -> bool) -> (Vec<NodeId>, Vec<String>) {
+    let members = diagnosis.topology.reading_order().into_iter();
+    members
+        .filter(|member| member.role == Role::Master && pick(member))
+        .map(|master| {
+            let name = diagnosis.observation.name(master.id);
+            (master.id, format!("{name}  {} slots", master.slots.count()))
+        })
+        .unzip()
+}
+
 async fn ask_node(
     ui: &Ui,
     diagnosis: &Diagnosis,
     question: &str,
     flag: &str,
 ) -> Result<NodeId, Stop> {
+    tell_of_list(ui);
     loop {
         let answer = ui.question(question).await.map_err(|e| unasked(e, flag))?;
+        if wants_list(ui, &answer) {
+            let (ids, lines) = listed(diagnosis, |_| true);
+            let chosen = ui.one_of("Who receives", &lines).await;
+            match chosen.map_err(|e| unasked(e, flag))? {
+                Some(place) => return Ok(ids[place]),
+                None => continue,
+            }
+        }
         match master(diagnosis, &answer) {
             Ok(id) => return Ok(id),
             Err(error) => ui.warn(&error.to_string()),
@@ -168,7 +202,7 @@ async fn ask_node(
 }
 
 /// As redis-trib.rb asks (walkthrough).
-async fn ask_sources(ui: &Ui, diagnosis: &Diagnosis) -> Result<Sources, Stop> {
+async fn ask_sources(ui: &Ui, diagnosis: &Diagnosis, to: &[NodeId]) -> Result<Sources, Stop> {
     let mut question = "Please enter all the source node IDs.\n  \
         Type 'all' to use all the nodes as source nodes for the hash slots.\n  \
         Type 'done' once you entered all the source nodes IDs.\n"
@@ -181,6 +215,19 @@ async fn ask_sources(ui: &Ui, diagnosis: &Diagnosis) -> Result<Sources, Stop> {
             .await
             .map_err(|e| unasked(e, "--from"))?;
         question.clear();
+        if sources.is_empty() && wants_list(ui, &answer) {
+            let (ids, lines) = listed(diagnosis, |master| {
+                !master.slots.is_empty() && !to.contains(&master.id)
+            });
+            let chosen = ui.some_of("Who gives", &lines).await;
+            match chosen.map_err(|e| unasked(e, "--from"))? {
+                Some(places) => {
+                    let chosen = places.into_iter().map(|place| ids[place]);
+                    return Ok(Sources::Nodes(chosen.collect()));
+                }
+                None => continue,
+            }
+        }
         match answer.as_str() {
             "all" => return Ok(Sources::All),
             "done" if sources.is_empty() => ui.warn("name at least one source, or 'all'"),

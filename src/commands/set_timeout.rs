@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::session::{Alone, Intent, Session};
 use super::{CommandResult, Stop};
 use crate::cli::{GlobalArgs, duration};
-use crate::client::ClientError;
+use crate::client::{ClientError, Fault};
 use crate::cluster::node::Addr;
 use crate::cluster::observation::Seen;
 use crate::cluster::topology::Topology;
@@ -73,6 +73,14 @@ struct Member {
 
 /// Sets the timeout.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+    let outcome = set_all(global, ui, args).await;
+    if let Err(stop) = &outcome {
+        ui.stopped(stop.code, &stop.error)?;
+    }
+    outcome
+}
+
+async fn set_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let intent = match args.dry_run {
         true => Intent::Read,
         false => Intent::Change("set-timeout"),
@@ -136,12 +144,10 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         members.len(),
         failures.join("\n")
     );
-    let stop = match set {
+    Err(match set {
         0 => Stop::refused(error),
         _ => Stop::partial(error),
-    };
-    ui.stopped(stop.code, &stop.error)?;
-    Err(stop)
+    })
 }
 
 /// All members, in the order in which people read them, ghosts left out.
@@ -158,6 +164,7 @@ async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
             Seen::Silent(_) | Seen::NoAddress if member.standing.handshake > 0 => continue,
             Seen::NoAddress => continue,
             Seen::Silent(why) => Err(why.clone()),
+            Seen::Loading => Err(Fault::Loading.to_string()),
             Seen::Stranger(other) => Err(format!("another node, {}, answers there", other.short())),
         };
         members.push(Member {

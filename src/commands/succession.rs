@@ -402,12 +402,25 @@ fn unlinked(cluster: &Cluster, replica: NodeId, master: NodeId) -> String {
     match link {
         Some(MasterLink::Syncing) => format!(
             "{replica_name} is receiving its first copy of {name}: wait until it has it (redis-trib \
-             check {} --wait 60s)",
+             check {} shows that)",
             cluster.seed()
         ),
         _ => format!(
             "{replica_name} has no link to its master {name}, so it can't have all writes: look at its \
              log, its masterauth and firewalls; --force takes over all the same, and loses them"
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_the_link_is_that_of_the_connection_with_the_flag_m() {
+        let list = "id=3 addr=127.0.0.1:5 age=90 idle=0 flags=N cmd=client\n\
+                    id=9 addr=127.0.0.1:7000 age=12 idle=0 flags=M cmd=replconf\n";
+        assert_eq!(master_connection_age(list), Some(Duration::from_secs(12)));
+        assert_eq!(master_connection_age("id=3 age=90 flags=N\n"), None);
     }
 }

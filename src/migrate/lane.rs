@@ -7,7 +7,8 @@
 //! 2. Source MIGRATING. From now on it is the authority for the keys it still has, and only those.
 //! 3. MIGRATE until the source has none, counted in every database. An owner that learns of
 //!    another owner deletes what it still holds.
-//! 4. Target NODE, once its replicas have the keys. It claims the slot with a new epoch and tells
+//! 4. Target NODE, once its replicas have the keys (and, from Valkey 8 on, see its epoch above the
+//!    source's, see `rank`). It claims the slot with a new epoch and tells
 //!    everybody. If it died before its replicas knew, they would not have the keys.
 //! 5. Source NODE. The other way round, a target that dies in between leaves a slot without owner.
 //!
@@ -20,6 +21,9 @@
 
 mod atomic;
 mod gather;
+mod rank;
+mod tidy;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,12 +34,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::keys::{Authority, Movers};
 use super::schedule::{Way, Work};
 use super::throttle::Throttle;
-use super::{End, Lag, OnBigKey, Options, Standing, StopSignal, barrier_key};
+use super::{End, OnBigKey, Options, Standing, StopSignal};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
-use crate::cluster::node::{NodeId, Role};
-use crate::cluster::parse::{
-    ClusterInfo, Direction, Entry, EntryPool, Info, OnlineReplica, Product, View,
-};
+use crate::cluster::parse::{OnlineReplica, Product};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 use crate::event::{Event, LaneEvent, Pair, Tally};
@@ -271,94 +272,11 @@ impl Lane {
         {
             ends.claiming = Claiming::Together;
         }
+        if ends.replicas() > 0 {
+            // Known before any slot is opened: none is closed without it.
+            ends.target.may_wait().await?;
+        }
         Ok(ends)
-    }
-
-    /// Looks whether both ends still are what they were: masters, the same processes, the source
-    /// the owner of these slots, and the open ones open on both ends. (A master that was a replica
-    /// for a moment has forgotten what was open, and served keys that are gone as missing.)
-    async fn look(&self, ends: &mut Ends, owned: &SlotSet, open: &SlotSet) -> Result<(), Halt> {
-        let (source, target) = self.survey(ends).await?;
-        let has: SlotSet = source.myself().slots.iter().copied().collect();
-        let lost = owned.difference(&has);
-        if !lost.is_empty() {
-            return Err(Halt::Changed(format!(
-                "{} does not own slots {lost} any more",
-                self.source
-            )));
-        }
-        for (end, view, direction, peer) in [
-            (&self.source, &source, Direction::Migrating, self.target.id),
-            (&self.target, &target, Direction::Importing, self.source.id),
-        ] {
-            let forgotten = open.difference(&open_on(view.myself(), direction, Some(peer)));
-            if !forgotten.is_empty() {
-                return Err(Halt::Changed(format!(
-                    "{end} does not know any more that slots {forgotten} are on their way"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// Both ends' views, if both still are what they were, whatever they do with slots.
-    async fn survey(&self, ends: &mut Ends) -> Result<(View, View), Halt> {
-        let (source, target) = tokio::try_join!(ends.source.look(), ends.target.look())?;
-        let mut pool = EntryPool::default();
-        let mut read = |end: &End, text: &str| {
-            let view = pool.view(text);
-            view.map_err(|error| Halt::Changed(format!("{}: {error}", end.target.addr)))
-        };
-        let source_view = read(&self.source, &source.nodes)?;
-        let target_view = read(&self.target, &target.nodes)?;
-        let source_info = Info::parse(&source.info);
-        let target_info = Info::parse(&target.info);
-        for (end, view) in [(&self.source, &source_view), (&self.target, &target_view)] {
-            let myself = view.myself();
-            if myself.id != end.id || myself.role != Some(Role::Master) {
-                return Err(Halt::Changed(format!("{end} is no master any more")));
-            }
-        }
-        if target_view.entry(self.source.id).is_none() {
-            return Err(Halt::Changed(format!(
-                "{} does not know {}",
-                self.target, self.source
-            )));
-        }
-        if !ClusterInfo::parse(&target.cluster_info).ok {
-            return Err(Halt::Changed(format!(
-                "{} says cluster_state:fail",
-                self.target
-            )));
-        }
-        let restarted =
-            |then: &Option<Arc<str>>, now: &Option<Arc<str>>| then.is_some() && then != now;
-        if restarted(&ends.source_run, &source_info.run_id) {
-            return Err(Halt::Changed(format!("{} restarted", self.source)));
-        }
-        if restarted(&ends.target_run, &target_info.run_id) {
-            return Err(Halt::Changed(format!("{} restarted", self.target)));
-        }
-        if ends
-            .evicted
-            .is_some_and(|then| target_info.evicted_keys > Some(then))
-        {
-            return Err(Halt::Changed(format!(
-                "{} evicts keys (maxmemory): it loses what it is given",
-                self.target
-            )));
-        }
-        ends.databases = databases(&source_info);
-        ends.target_databases = databases(&target_info);
-        ends.source_run = source_info.run_id;
-        ends.target_run = target_info.run_id;
-        ends.evicted = target_info.evicted_keys;
-        ends.replicas_of_source = source_info.online_replicas;
-        ends.replicas_of_target = target_info.online_replicas;
-        ends.target_product = target_info.version.map(|version| version.product);
-        ends.limited = target_info.maxmemory.is_some_and(|limit| limit > 0);
-        ends.looked = Instant::now();
-        Ok((source_view, target_view))
     }
 
     fn movers(&self, authority: Authority) -> Movers {
@@ -374,6 +292,7 @@ impl Lane {
 
     /// All slots, window by window.
     async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), Halt> {
+        self.outrank(ends).await?;
         let mut movers = self.movers(Authority::Source);
         let mut ahead = slots.into_iter();
         let mut counted: std::collections::VecDeque<(Slot, u64)> = Default::default();
@@ -508,14 +427,9 @@ impl Lane {
             }
         }
         self.touched |= !owned.is_empty();
-        let claims: Vec<(Slot, SetSlot)> = closed
-            .iter()
-            .map(|slot| (*slot, SetSlot::Node(self.target.id)))
-            .collect();
-        let imports: Vec<(Slot, SetSlot)> = opening
-            .iter()
-            .map(|(slot, _)| (*slot, SetSlot::Importing(self.source.id)))
-            .collect();
+        let opened: Vec<Slot> = opening.iter().map(|(slot, _)| *slot).collect();
+        let claims = each(&closed, SetSlot::Node(self.target.id));
+        let imports = each(&opened, SetSlot::Importing(self.source.id));
         // On one connection, so the claims go first.
         let (claimed, imported) = tokio::join!(
             self.claim(ends, &closed, &claims),
@@ -525,15 +439,8 @@ impl Lane {
         self.note(&imports, &imported);
         first_error(claimed)?;
         first_error(imported)?;
-        let to_source: Vec<(Slot, SetSlot)> = closed
-            .iter()
-            .map(|slot| (*slot, SetSlot::Node(self.target.id)))
-            .chain(
-                opening
-                    .iter()
-                    .map(|(slot, _)| (*slot, SetSlot::Migrating(self.target.id))),
-            )
-            .collect();
+        let mut to_source = claims;
+        to_source.extend(each(&opened, SetSlot::Migrating(self.target.id)));
         let outcomes = self.give(&ends.source, &to_source).await;
         self.note(&to_source, &outcomes);
         first_error(outcomes)?;
@@ -559,102 +466,6 @@ impl Lane {
                 Err(error) => closed.iter().map(|_| Err(error.clone())).collect(),
             },
         }
-    }
-
-    /// Waits until the target's replicas have what was moved. They stop the lane where they don't:
-    /// the keys have left the source, and the target alone would have them.
-    async fn confirm(&self, ends: &mut Ends, closing: &SlotSet) -> Result<(), Halt> {
-        if ends.replicas() == 0 || closing.is_empty() {
-            return Ok(());
-        }
-        let Some(key) = barrier_key(closing) else {
-            return Ok(());
-        };
-        let confirmed = ends
-            .target
-            .wait_after_write(&key, ends.replicas(), REPLICAS_WITHIN)
-            .await?;
-        if confirmed >= ends.replicas() as u64 {
-            return Ok(());
-        }
-        // One may have gone since it was counted.
-        self.survey(ends).await?;
-        if confirmed >= ends.replicas() as u64 {
-            return Ok(());
-        }
-        Err(Halt::Changed(format!(
-            "{confirmed} of the {} replicas of {} have what was moved, after {} s: look at the \
-             others, and go on when they have caught up",
-            ends.replicas(),
-            self.target,
-            REPLICAS_WITHIN.as_secs()
-        )))
-    }
-
-    /// Before more is opened, until no replica of either end stays too far behind. Those of the source
-    /// have the deletions to follow, those of the target the keys; what they have not read yet waits in
-    /// their master's memory, and beyond a limit there they are cut off, and begin anew.
-    async fn wait_for_replicas(&self, ends: &mut Ends) -> Result<(), Halt> {
-        let deadline = Instant::now() + LAG_WITHIN;
-        loop {
-            let lagging = [
-                (&self.source, &ends.replicas_of_source),
-                (&self.target, &ends.replicas_of_target),
-            ]
-            .into_iter()
-            .find_map(|(end, replicas)| {
-                let replica = replicas.iter().find(|replica| self.stays_behind(replica))?;
-                Some((end, replica.clone()))
-            });
-            let Some((end, replica)) = lagging else {
-                return Ok(());
-            };
-            if Instant::now() >= deadline || self.stop.now.is_cancelled() {
-                return Err(Halt::Changed(format!(
-                    "{replica} of {end}, and comes no closer within {} s: look at it, and go on when \
-                     it has caught up (--max-replica-lag)",
-                    LAG_WITHIN.as_secs()
-                )));
-            }
-            // Replicas tell how far they are once a second.
-            tokio::time::sleep(Duration::from_millis(200)).await;
-            let (source, target) = tokio::try_join!(ends.source.info(), ends.target.info())?;
-            ends.replicas_of_source = Info::parse(&source).online_replicas;
-            ends.replicas_of_target = Info::parse(&target).online_replicas;
-        }
-    }
-
-    fn stays_behind(&self, replica: &OnlineReplica) -> bool {
-        match self.options.max_replica_lag {
-            Lag::Bytes(most) => replica.behind.is_some_and(|behind| behind > most),
-            Lag::Time(longest) => replica.silent.is_some_and(|silent| silent > longest),
-        }
-    }
-
-    /// How many bytes the target has below its maxmemory; `None` without such a limit. One that is
-    /// full refuses keys, or, with an eviction policy, drops others for them without a word.
-    async fn room(&self, ends: &Ends) -> Result<Option<u64>, Halt> {
-        if !ends.limited {
-            return Ok(None);
-        }
-        let info = Info::parse(&ends.target.info().await?);
-        let limit = info.maxmemory.filter(|limit| *limit > 0);
-        Ok(limit.map(|limit| limit.saturating_sub(info.used_memory.unwrap_or(0))))
-    }
-
-    /// Slots of which the target had no key when they were opened: what it has of them later came
-    /// from this source. (Redis 8.6 counts the keys of slots that it owns or imports only.)
-    async fn bare(&self, ends: &Ends, opened: &Window) -> Result<SlotSet, Halt> {
-        let slots: Vec<Slot> = opened
-            .iter()
-            .filter(|(_, keys)| *keys > 0)
-            .map(|(slot, _)| *slot)
-            .collect();
-        let counts = self
-            .count(&ends.target, &ends.target_databases, &slots)
-            .await?;
-        let without_keys = slots.into_iter().zip(counts).filter(|(_, keys)| *keys == 0);
-        Ok(without_keys.map(|(slot, _)| slot).collect())
     }
 
     /// Keeps in mind where slots stand.
@@ -689,74 +500,6 @@ impl Lane {
         }
     }
 
-    /// After a failure: what is empty at the source is closed, what is claimed is told to the
-    /// source, what only the target knows of is taken back. The rest stays open, and is named.
-    ///
-    /// A slot that is migrating is never made STABLE, not even where the target has no key of it: a
-    /// client that was sent on (ASK) may be about to write one there.
-    async fn tidy(&mut self, ends: &mut Ends) {
-        let Some(target) = view_of(&ends.target).await else {
-            return;
-        };
-        // A claim that got no answer may not have happened. If the source were told all the same,
-        // the slot would have no owner.
-        let claimed: SlotSet = target.myself().slots.iter().copied().collect();
-        let mut give = Vec::new();
-        for (slot, (standing, _)) in &mut self.begun {
-            if claimed.contains(*slot) {
-                *standing = Standing::Claimed;
-                give.push((*slot, SetSlot::Node(self.target.id)));
-            } else if *standing == Standing::Claimed {
-                *standing = Standing::Migrating;
-            }
-        }
-        let outcomes = self.give(&ends.source, &give).await;
-        self.note(&give, &outcomes);
-        let migrating = self.standing_at(Standing::Migrating);
-        if let Ok(counts) = self.count(&ends.source, &ends.databases, &migrating).await {
-            let empty: Window = migrating
-                .into_iter()
-                .zip(counts)
-                .filter(|(_, count)| *count == 0)
-                .collect();
-            if !empty.is_empty() {
-                // It looks, and counts, again; why it can't close them is no news.
-                let _ = self.turn(ends, &empty, &Window::new()).await;
-            }
-        }
-        self.take_back(ends).await;
-    }
-
-    /// STABLE at the target, for slots of which the source was never told.
-    async fn take_back(&mut self, ends: &Ends) {
-        let importing = self.standing_at(Standing::Importing);
-        if importing.is_empty() {
-            return;
-        }
-        let (Some(source), Ok(info)) = (view_of(&ends.source).await, ends.target.info().await)
-        else {
-            return;
-        };
-        let told = open_on(source.myself(), Direction::Migrating, None);
-        let owned: SlotSet = source.myself().slots.iter().copied().collect();
-        let databases = databases(&Info::parse(&info));
-        let Ok(counts) = self.count(&ends.target, &databases, &importing).await else {
-            return;
-        };
-        let untouched: Vec<(Slot, SetSlot)> = importing
-            .into_iter()
-            .zip(counts)
-            .filter(|(slot, count)| *count == 0 && owned.contains(*slot) && !told.contains(*slot))
-            .map(|(slot, _)| (slot, SetSlot::Stable))
-            .collect();
-        let outcomes = set_slots(&ends.target, &untouched).await;
-        for ((slot, _), outcome) in untouched.iter().zip(outcomes) {
-            if outcome.is_ok() {
-                self.begun.remove(slot);
-            }
-        }
-    }
-
     /// Tells the source who owns slots now.
     async fn give(
         &self,
@@ -784,36 +527,11 @@ impl Lane {
     }
 }
 
-/// What a node says of itself and the others; `None` where it says nothing that can be read.
-async fn view_of(client: &NodeClient) -> Option<View> {
-    let text = client.cluster_nodes().await.ok()?;
-    EntryPool::default().view(&text).ok()
-}
-
-/// Slots that are open on a node in that direction, with that node at the other end or any.
-fn open_on(entry: &Entry, direction: Direction, peer: Option<NodeId>) -> SlotSet {
-    entry
-        .open
-        .iter()
-        .filter(|open| open.direction == direction && peer.is_none_or(|peer| open.peer == peer))
-        .map(|open| open.slot)
-        .collect()
-}
-
 /// The room that so many bytes of keys need: what they come in takes memory as well, and so do hash
 /// tables while they grow. (With half of it, Redis 7.0 evicted keys in the middle of a window.)
 fn needed(coming: u64) -> u64 {
     const ASIDE: u64 = 1 << 20;
     coming.saturating_mul(2).saturating_add(ASIDE)
-}
-
-/// Databases that hold keys; 0 always: counting none would look like counting no key.
-fn databases(info: &Info) -> Vec<u32> {
-    let mut databases: Vec<u32> = info.keys.iter().map(|(database, _)| *database).collect();
-    if !databases.contains(&0) {
-        databases.push(0);
-    }
-    databases
 }
 
 /// SETSLOT, again where it hung on a replica; what became of each.
@@ -837,6 +555,11 @@ pub async fn set_slots(
         }
     }
     outcomes
+}
+
+/// The same for each of the slots.
+fn each(slots: &[Slot], state: SetSlot) -> Vec<(Slot, SetSlot)> {
+    slots.iter().map(|slot| (*slot, state)).collect()
 }
 
 fn first_error(outcomes: Vec<Result<(), ClientError>>) -> Result<(), Halt> {

@@ -47,6 +47,7 @@ impl Condition {
             Some(Seen::Report(report)) => report,
             Some(Seen::Stranger(_)) => return Self::Foreign,
             Some(Seen::Silent(_)) => return Self::Unreachable,
+            Some(Seen::Loading) => return Self::Loading,
             Some(Seen::NoAddress) | None => return Self::NoAddress,
         };
         if report.info.loading {

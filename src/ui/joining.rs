@@ -61,7 +61,7 @@ impl JoiningNode {
 
 impl Before {
     /// In words; empty for nothing.
-    fn words(self) -> String {
+    pub(super) fn words(self) -> String {
         match self {
             Self::Nothing => String::new(),
             Self::Reset => "forgets its old cluster".to_string(),

@@ -17,6 +17,7 @@ use super::leaving::LeavingView;
 use super::mend::{MendLine, MendView};
 use super::moves::{BalanceView, MovesView};
 use super::paint::plain;
+use super::replacing::{ReplacingStep, ReplacingView};
 use super::stopping::StoppingView;
 use super::succession::{Succeeded, SuccessionView};
 use super::timeouts::{TimeoutSet, TimeoutsView};
@@ -214,6 +215,14 @@ enum Line {
     },
     /// So many have joined.
     Added { nodes: usize },
+    /// Who is about to be replaced by whom, in which steps.
+    Replacing {
+        old: Name,
+        new: Name,
+        steps: Vec<&'static str>,
+        reset: Option<&'static str>,
+        keys_lost: u64,
+    },
     /// What is about to be mended, and what is not.
     Remedies {
         remedies: Vec<Mend>,
@@ -593,6 +602,20 @@ pub(super) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Result<()
             nodes: nodes.collect(),
             libraries: view.libraries,
             warnings: view.warnings.iter().map(|w| plain(w)).collect(),
+        },
+    )
+}
+
+/// The plan of `replace-node`.
+pub(super) fn replacing(out: &mut impl Write, view: &ReplacingView) -> io::Result<()> {
+    line(
+        out,
+        &Line::Replacing {
+            old: name(&view.old),
+            new: name(&view.new),
+            steps: view.steps.iter().map(ReplacingStep::word).collect(),
+            reset: view.before.reset(),
+            keys_lost: view.before.keys_lost(),
         },
     )
 }

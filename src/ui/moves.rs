@@ -10,7 +10,7 @@ use super::layout::NodeName;
 use super::node_table::shown_ranges;
 use super::paint::{Paint, Tone, bytes, counted, plain, thousands};
 use super::table::Sheet;
-use super::{Format, Ui};
+use super::{Format, PromptError, Ui, keyed};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::event::Tally;
 use crate::exit_code::ExitCode;
@@ -468,8 +468,28 @@ impl Ui {
         self.asked() == super::prompt::Asked::Terminal && self.can_ask()
     }
 
+    /// Lets one of a list be taken with the arrow keys; `None` where none was.
+    pub async fn one_of(
+        &self,
+        title: &str,
+        items: &[String],
+    ) -> Result<Option<usize>, PromptError> {
+        self.progress().finish();
+        keyed::one_of(title, items).await
+    }
+
+    /// The same for some of a list.
+    pub async fn some_of(
+        &self,
+        title: &str,
+        items: &[String],
+    ) -> Result<Option<Vec<usize>>, PromptError> {
+        self.progress().finish();
+        keyed::some_of(title, items).await
+    }
+
     /// Asks for a line.
-    pub async fn question(&self, question: &str) -> Result<String, super::PromptError> {
+    pub async fn question(&self, question: &str) -> Result<String, PromptError> {
         self.progress().finish();
         let line = super::prompt::line(question, self.asked()).await?;
         Ok(line.trim().to_string())

@@ -9,6 +9,7 @@ use crate::support::cluster::Nodes;
 use crate::support::command::{Finished, Signal, Trib};
 use crate::support::ports;
 use crate::support::server::{Server, Spec, versions};
+use crate::support::tls::Material;
 use crate::support::wait::{PATIENCE, until};
 
 /// `add-node --yes` of these.
@@ -730,4 +731,45 @@ fn names_that_stand_for_many() {
         .run()
         .status(3)
         .stderr_has("is a member of this cluster already, a replica of");
+}
+
+#[test]
+fn over_tls() {
+    let material = Material::new();
+    let spec = Spec::new().quick().tls(&material);
+    let (nodes, new) = beside(3, 3, 2, &spec);
+    let ca = material.ca.display().to_string();
+    add(new.addrs(), &nodes[0])
+        .args(["--replica", "--tls", "--cacert", &ca])
+        .run()
+        .status(0);
+    for server in new.iter() {
+        assert_eq!(server.field("master_link_status").unwrap(), "up");
+    }
+}
+
+/// README's table of rights.
+#[test]
+fn the_least_rights() {
+    const CHECK: &str = "+cluster|nodes +cluster|info +info";
+    let rules = |more: &str| format!("~* &* {CHECK} {more}");
+    let spec = Spec::new()
+        .quick()
+        .user(
+            "adder",
+            "secret",
+            &rules("+cluster|meet +cluster|replicate"),
+        )
+        .user("heir", "secret", &rules("+cluster|failover +role"));
+    let (nodes, new) = beside(3, 3, 2, &spec);
+    let line = |user: &str, words: &[&str]| {
+        let run = Trib::new().args(words).args(["--yes", "--user", user]);
+        run.env("REDISCLI_AUTH", "secret").run()
+    };
+    let first = nodes[0].addr();
+    line("adder", &["add-node", &new[0].addr(), &first]).status(0);
+    let replica = ["add-node", &new[1].addr(), &first, "--replica"];
+    line("adder", &replica).status(0);
+    line("heir", &["failover", &first, &new[1].id()]).status(0);
+    assert_eq!(new[1].field("role").unwrap(), "master");
 }

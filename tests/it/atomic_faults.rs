@@ -6,8 +6,10 @@ use std::time::Duration;
 use crate::atomic::{Setting, slow, told, wait_for_job};
 use crate::reshard::{quick, reshard};
 use crate::reshard_data::{Contents, assert_closed, assert_same, contents, fill, names, owned};
+use crate::reshard_faults::{Two, assert_all_named};
 use crate::support::cluster::Nodes;
-use crate::support::command::{Running, Trib};
+use crate::support::command::{Ended, Running, Signal, Trib};
+use crate::support::proxy::Cut;
 use crate::support::server::{Server, atomic_among, fault_versions};
 use crate::support::wait::until;
 
@@ -154,20 +156,19 @@ fn a_target_that_sleeps_beyond_the_pause_on_each_version() {
 #[test]
 fn a_full_target_takes_no_job_on_each_version() {
     for version in atomic_among(fault_versions()) {
-        let setting = Setting::new(version);
-        let used: u64 = setting.nodes[3]
-            .field("used_memory")
-            .unwrap()
-            .parse()
-            .unwrap();
+        let mut setting = Setting::new(version);
+        fill(&setting.nodes[..3], &names(0..100, 100));
+        setting.before = contents(&setting.nodes);
+        let used = setting.nodes[3].field("used_memory").unwrap();
+        let used: u64 = used.parse().unwrap();
         // Few slots have all the keys, so that the plan sees no danger.
-        let limit = (used + (1 << 20)).to_string();
+        let limit = (used + (5 << 19)).to_string();
         setting.nodes[3].cmd(&["CONFIG", "SET", "maxmemory", &limit]);
         let ended = setting
             .go()
             .args(["--max-target-memory", "100"])
             .run()
-            .status(6);
+            .status(3);
         assert!(ended.stderr.contains("maxmemory"), "{}", ended.stderr);
         setting.assert_stayed();
         setting.nodes[3].cmd(&["CONFIG", "SET", "maxmemory", "0"]);
@@ -208,5 +209,94 @@ fn an_open_slot_by_hand_goes_by_key_on_each_version() {
         setting.go().run().status(3).stderr_has("--finish-open");
         setting.go().arg("--finish-open").run().status(0);
         setting.assert_moved();
+    }
+}
+
+/// The commands that lead a job, and where they are seen: at the source on Valkey, else at the target.
+fn moments(version: &str) -> (&'static [(&'static str, usize)], bool) {
+    match version.starts_with("valkey") {
+        true => (
+            &[
+                ("CLUSTER MIGRATESLOTS", 2),
+                ("CLUSTER GETSLOTMIGRATIONS", 6),
+            ],
+            true,
+        ),
+        false => (&[("CLUSTER MIGRATION", 7)], false),
+    }
+}
+
+/// Jobs that nobody watches any more have ended.
+#[track_caller]
+fn wait_for_no_job(nodes: &Nodes) {
+    for node in nodes.iter() {
+        until("jobs to end", Duration::from_secs(20), || {
+            let log = match node.version().starts_with("valkey") {
+                true => node.cmd(&["CLUSTER", "GETSLOTMIGRATIONS"]),
+                false => node.cmd(&["CLUSTER", "MIGRATION", "STATUS", "ALL"]),
+            };
+            let log = format!("{log:?}");
+            let ended = ["\"success\"", "\"failed\"", "cancel", "completed"];
+            let count = |words: &[&str]| -> usize {
+                words.iter().map(|word| log.matches(word).count()).sum()
+            };
+            match count(&ended) >= count(&["operation"]) {
+                true => Ok(()),
+                false => Err(log),
+            }
+        });
+    }
+}
+
+#[test]
+fn killed_at_each_command_of_a_job_on_each_version() {
+    for version in atomic_among(fault_versions()) {
+        let two = Two::new(&quick().version(version), "atomic");
+        let (moments, at_source) = moments(version);
+        for (command, count) in moments {
+            for nth in 1..=*count {
+                let (from, to) = two.ends();
+                let proxy = &two.proxies[if at_source { from } else { to }];
+                proxy.stall_at(command, nth);
+                let run = two.reshard(to).spawn();
+                let reached = proxy.wait_stalled(Duration::from_secs(5));
+                run.signal(Signal::SIGKILL);
+                run.wait();
+                assert!(reached, "{command} number {nth} never came");
+                // What it had sent is carried out after its death: perhaps while the next one looks.
+                proxy.resume();
+                let ended = two.reshard(to).run();
+                assert_ne!(ended.status, Ended::Status(6), "{}", ended.stderr);
+                wait_for_no_job(&two.nodes);
+                two.finish(to);
+            }
+        }
+    }
+}
+
+#[test]
+fn cut_at_each_command_of_a_job_on_each_version() {
+    for version in atomic_among(fault_versions()) {
+        let two = Two::new(&quick().version(version), "atomic");
+        let (moments, at_source) = moments(version);
+        for (command, count) in moments {
+            for nth in 1..=*count {
+                for cut in [Cut::before, Cut::after] {
+                    let (from, to) = two.ends();
+                    let proxy = &two.proxies[if at_source { from } else { to }];
+                    proxy.cut(cut(command).nth(nth).reset());
+                    let ended = two.reshard(to).run();
+                    proxy.disarm();
+                    match ended.status {
+                        Ended::Status(0) => {}
+                        Ended::Status(6) => assert_all_named(&ended.stderr, 3),
+                        // Before anything was changed.
+                        Ended::Status(3 | 4) => {}
+                        other => panic!("{other:?} {}", ended.stderr),
+                    }
+                    two.finish(to);
+                }
+            }
+        }
     }
 }

@@ -47,6 +47,8 @@ fn matrix_every_node_answers_and_roles_can_be_chosen() {
             &["CLUSTER", "RESET", "HARD"],
             &["debug", "sleep", "0"],
         ] {
+            let refused = call(&nodes, &[&["-o", "json"], line].concat()).status(5);
+            assert_eq!(refused.json_lines()[0]["exit_code"], json!(5));
             call(&nodes, line)
                 .status(5)
                 .stderr_has("--allow-dangerous")
@@ -150,6 +152,14 @@ fn a_failure_anywhere_is_exit_code_1() {
     let failed = lines.iter().filter(|line| line["failure"].is_string());
     assert_eq!(failed.count(), 3);
     assert_eq!(lines.last().unwrap()["exit_code"], json!(1));
+    // Whose answer is its end has not failed.
+    call(
+        &nodes,
+        &["--only-replicas", "--allow-dangerous", "SHUTDOWN", "NOSAVE"],
+    )
+    .status(0);
+    nodes[3].restart();
+    nodes.wait_usable();
     nodes[3].stop();
     let answered = Trib::new()
         .args(["call", &nodes[0].addr(), "--command-timeout", "1s", "PING"])

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::check::{apart, check, check_json, codes, finding, node, on_host, settles_to};
 use crate::support::cluster::Nodes;
+use crate::support::command::Trib;
 use crate::support::proxy::Proxy;
 use crate::support::scripted::{Reply, Script, Scripted};
 use crate::support::server::{Server, Spec};
@@ -673,6 +674,7 @@ fn a_node_that_loads() {
     for key in 0..300 {
         nodes[0].cmd(&["SET", &format!("{{06S}}{key}"), &value]);
     }
+    let id = nodes[0].id();
     nodes[0].cmd(&["CONFIG", "SET", "rdbcompression", "no"]);
     nodes[0].cmd(&["SAVE"]);
     nodes[0].restart_with(&[
@@ -682,14 +684,22 @@ fn a_node_that_loads() {
         "1024",
     ]);
     let json = check_json(&nodes[1].addr()).run().status(1).json();
-    let about: Vec<&str> = json["findings"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|f| message(f).contains("loading"))
-        .map(|f| f["code"].as_str().unwrap())
-        .collect();
-    assert!(!about.is_empty(), "{:#}", json["findings"]);
+    assert_eq!(ids(finding(&json, "node-loading")), [id]);
+    for code in ["node-unreachable", "announced-address-unreachable"] {
+        assert!(!has(&json, code), "{json:#}");
+    }
+    Trib::new()
+        .args([
+            "reshard",
+            &nodes[1].addr(),
+            "--slot-ranges",
+            "6000",
+            "--yes",
+        ])
+        .args(["--to", &nodes[2].id()])
+        .run()
+        .status(3)
+        .stderr_has("node-loading");
     // It lives, all the same, and to kill it would make it start over.
     check(&nodes[0].addr()).arg("--local").run().status(0);
     check(&nodes[0].addr())

@@ -226,3 +226,42 @@ fn import_as_redis_cli_does() {
         assert_eq!(source.cmd(&["DBSIZE"]), redis::Value::Int(1));
     }
 }
+
+#[test]
+fn del_node_as_the_peers_do() {
+    if !has_redis_cli() {
+        return;
+    }
+    for peer in [true, false] {
+        let program = || if peer { redis_cli() } else { Trib::new() };
+        let nodes = Nodes::quick(5);
+        nodes.form(3);
+        let (addr, replica) = (nodes[0].addr(), nodes[3].id());
+        // A master with slots stays where it is.
+        let master = nodes[1].id();
+        program()
+            .args(["--cluster", "del-node", &addr, &master])
+            .run()
+            .status(1);
+        // A replica goes without a question, though it is its master's only one.
+        let said = program()
+            .args(["--cluster", "del-node", &addr, &replica])
+            .run()
+            .status(0);
+        if !peer {
+            said.stderr_empty();
+        }
+        assert!(!nodes[0].nodes_text().contains(&replica));
+        assert_eq!(nodes[3].field("cluster_known_nodes").unwrap(), "1");
+        if !peer {
+            // redis-trib.rb shut it down.
+            let other = nodes[4].id();
+            let ruby = Trib::new().called("redis-trib.rb");
+            ruby.args(["del-node", &addr, &other])
+                .run()
+                .status(0)
+                .stderr_empty();
+            assert!(nodes[4].connection().is_err());
+        }
+    }
+}

@@ -69,6 +69,11 @@ fn nodes_of_the_named_cluster() {
         assert_eq!(said.len(), 1, "{words:?}: {said:?}");
         assert!(said[0].starts_with(&expected), "{words:?}: {said:?}");
     }
+    let replica = &nodes[3].id()[..10];
+    for command in ["del-node", "failover", "ok-to-stop"] {
+        let said = login(asked("bash", &["redis-trib", command, &addr, replica])).run();
+        assert_eq!(offered(&said.status(0)), [nodes[3].id()], "{command}");
+    }
     // All masters, by id and by address; no replica.
     let all = login(asked("fish", &["redis-trib", "reshard", &addr, "--to", ""]));
     let all = all.run().status(0);

@@ -279,7 +279,7 @@ fn if_needed() {
             "did {} lose its volume (nodes.conf)?",
             nodes[2].addr()
         ))
-        .stderr_has(&format!("CLUSTER FORGET {old}"));
+        .stderr_has(&format!("redis-trib del-node {} {old}", nodes[0].addr()));
     assert_bare(&[stranger]);
     assert_bare(&nodes[2..]);
 }

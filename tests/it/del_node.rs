@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::rebalance::{Keys, counts, owned};
 use crate::reshard_data::{Writers, assert_same, contents, fill, fill_all_types, names};
 use crate::support::cluster::Nodes;
-use crate::support::command::{Finished, Signal, Trib};
-use crate::support::server::{Server, Spec, versions};
+use crate::support::command::{Ended, Finished, Signal, Trib};
+use crate::support::server::{Server, Spec, fault_versions, versions};
 use crate::support::wait::until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -239,93 +239,97 @@ fn several_leave_in_one_go_and_programs_hear_of_it() {
 
 #[test]
 fn writers_go_on_while_a_master_is_drained() {
-    let nodes = Nodes::quick(6);
-    nodes.form(3);
-    fill(&nodes, &names((0..16384).step_by(97), 3));
-    fill_all_types(&nodes, &names([12000], 1)[0]);
-    let before = contents(&nodes);
-    let keys: Vec<Vec<String>> = (0..3)
-        .map(|writer| (0..400).map(|n| format!("w{writer}:{n}")).collect())
-        .collect();
-    let writers = Writers::start(&nodes.addrs()[..2], keys.clone());
-    writers.wait(500);
-    del(&nodes, &[2]).args(["--drain", "--yes"]).run().status(0);
-    writers.wait(500);
-    writers.finish(&nodes);
-    let mut after = contents(&nodes);
-    after.retain(|(_, key), _| {
-        !keys
-            .iter()
-            .flatten()
-            .any(|mine| mine.as_bytes() == &key[..])
-    });
-    assert_same(&before, &after);
-    assert_healthy(&nodes[0]);
+    for version in fault_versions() {
+        let nodes = Nodes::with(6, &Spec::new().version(version).quick());
+        nodes.form(3);
+        fill(&nodes, &names((0..16384).step_by(97), 3));
+        fill_all_types(&nodes, &names([12000], 1)[0]);
+        let before = contents(&nodes);
+        let keys: Vec<Vec<String>> = (0..3)
+            .map(|writer| (0..400).map(|n| format!("w{writer}:{n}")).collect())
+            .collect();
+        let writers = Writers::start(&nodes.addrs()[..2], keys.clone());
+        writers.wait(500);
+        del(&nodes, &[2]).args(["--drain", "--yes"]).run().status(0);
+        writers.wait(500);
+        writers.finish(&nodes);
+        let mut after = contents(&nodes);
+        after.retain(|(_, key), _| {
+            !keys
+                .iter()
+                .flatten()
+                .any(|mine| mine.as_bytes() == &key[..])
+        });
+        assert_same(&before, &after);
+        assert_healthy(&nodes[0]);
+    }
 }
 
 #[test]
 fn dead_ones_leave_by_id() {
-    let nodes = Nodes::quick(7);
-    nodes.form(3);
-    let (master, replica) = (nodes[0].id(), nodes[4].id());
-    // Not while its slots are nobody's: its replica has to take over.
-    nodes[0].kill();
-    nodes[4].kill();
-    let failed = |id: &str| {
-        until("the others to see it dead", PATIENCE, || {
-            let text = nodes[1].nodes_text();
-            let line = text.lines().find(|line| line.starts_with(id)).unwrap();
-            match line.contains("fail") && !line.contains("fail?") {
+    for version in fault_versions() {
+        let nodes = Nodes::with(7, &Spec::new().version(version).quick());
+        nodes.form(3);
+        let (master, replica) = (nodes[0].id(), nodes[4].id());
+        // Not while its slots are nobody's: its replica has to take over.
+        nodes[0].kill();
+        nodes[4].kill();
+        let failed = |id: &str| {
+            until("the others to see it dead", PATIENCE, || {
+                let text = nodes[1].nodes_text();
+                let line = text.lines().find(|line| line.starts_with(id)).unwrap();
+                match line.contains("fail") && !line.contains("fail?") {
+                    true => Ok(()),
+                    false => Err(text),
+                }
+            });
+        };
+        failed(&master);
+        failed(&replica);
+        until("a replica to take over", PATIENCE, || {
+            let owns = [3, 6].iter().any(|index| !owned(&nodes[*index]).is_empty());
+            match owns {
                 true => Ok(()),
-                false => Err(text),
+                false => Err(nodes[1].nodes_text()),
             }
         });
-    };
-    failed(&master);
-    failed(&replica);
-    until("a replica to take over", PATIENCE, || {
-        let owns = [3, 6].iter().any(|index| !owned(&nodes[*index]).is_empty());
-        match owns {
-            true => Ok(()),
-            false => Err(nodes[1].nodes_text()),
+        // One of them alone: the other can't be told, and is named.
+        Trib::new()
+            .args(["del-node", &nodes[1].addr(), &master, "--yes"])
+            .run()
+            .status(0)
+            .stderr_has(&nodes[4].addr())
+            .stderr_has("can't be told");
+        Trib::new()
+            .args(["del-node", &nodes[1].addr(), &replica, "--yes"])
+            .run()
+            .status(0);
+        for id in [&master, &replica] {
+            assert_left(&nodes, id, None, &[1, 2, 3, 5, 6]);
         }
-    });
-    // One of them alone: the other can't be told, and is named.
-    Trib::new()
-        .args(["del-node", &nodes[1].addr(), &master, "--yes"])
-        .run()
-        .status(0)
-        .stderr_has(&nodes[4].addr())
-        .stderr_has("can't be told");
-    Trib::new()
-        .args(["del-node", &nodes[1].addr(), &replica, "--yes"])
-        .run()
-        .status(0);
-    for id in [&master, &replica] {
-        assert_left(&nodes, id, None, &[1, 2, 3, 5, 6]);
+        // They come back with their old nodes.conf, and stay outside.
+        nodes[0].restart();
+        nodes[4].restart();
+        let addr = nodes[1].addr();
+        for index in [0, 4] {
+            let told = Trib::new()
+                .args(["del-node", &addr, &nodes[index].addr(), "--yes"])
+                .args(["--leave-unprotected", &nodes[1].id()])
+                .run();
+            // What had been forgotten, and knows the others still, is reset by its address.
+            let told = told.status(0);
+            let text = nodes[index].nodes_text();
+            assert_eq!(
+                text.lines().count(),
+                1,
+                "{index}: {text}\n{}\n{}",
+                told.stdout,
+                told.stderr
+            );
+        }
+        assert_eq!(nodes[1].nodes_text().lines().count(), 5);
+        assert_healthy(&nodes[1]);
     }
-    // They come back with their old nodes.conf, and stay outside.
-    nodes[0].restart();
-    nodes[4].restart();
-    let addr = nodes[1].addr();
-    for index in [0, 4] {
-        let told = Trib::new()
-            .args(["del-node", &addr, &nodes[index].addr(), "--yes"])
-            .args(["--leave-unprotected", &nodes[1].id()])
-            .run();
-        // What had been forgotten, and knows the others still, is reset by its address.
-        let told = told.status(0);
-        let text = nodes[index].nodes_text();
-        assert_eq!(
-            text.lines().count(),
-            1,
-            "{index}: {text}\n{}\n{}",
-            told.stdout,
-            told.stderr
-        );
-    }
-    assert_eq!(nodes[1].nodes_text().lines().count(), 5);
-    assert_healthy(&nodes[1]);
 }
 
 #[test]
@@ -380,46 +384,57 @@ fn a_stopped_member_is_named_before_anything_is_done() {
 
 #[test]
 fn a_stopped_node_leaves_and_does_not_come_back() {
-    let nodes = Nodes::quick(7);
-    nodes.form(3);
-    let id = nodes[6].id();
-    nodes[6].stop();
-    let left = Trib::new()
-        .args([
-            "del-node",
-            &nodes[0].addr(),
-            &id,
-            "--yes",
-            "--command-timeout",
-            "1s",
-        ])
-        .run();
-    nodes[6].cont();
-    left.status(0).stdout_has("6 stay");
-    assert_left(&nodes, &id, None, &[0, 1, 2, 3, 4, 5]);
-    // It thinks that it is a member still: by its address it is told.
-    Trib::new()
-        .args(["del-node", &nodes[0].addr(), &nodes[6].addr(), "--yes"])
-        .run()
-        .status(0);
-    assert_left(&nodes, &id, Some(&nodes[6]), &[0, 1, 2, 3, 4, 5]);
+    for version in fault_versions() {
+        let nodes = Nodes::with(7, &Spec::new().version(version).quick());
+        nodes.form(3);
+        let id = nodes[6].id();
+        nodes[6].stop();
+        let left = Trib::new()
+            .args([
+                "del-node",
+                &nodes[0].addr(),
+                &id,
+                "--yes",
+                "--command-timeout",
+                "1s",
+            ])
+            .run();
+        nodes[6].cont();
+        left.status(0).stdout_has("6 stay");
+        assert_left(&nodes, &id, None, &[0, 1, 2, 3, 4, 5]);
+        // It thinks that it is a member still: by its address it is told.
+        Trib::new()
+            .args(["del-node", &nodes[0].addr(), &nodes[6].addr(), "--yes"])
+            .run()
+            .status(0);
+        assert_left(&nodes, &id, Some(&nodes[6]), &[0, 1, 2, 3, 4, 5]);
+    }
 }
 
 #[test]
 fn ghosts_are_cleaned_away() {
-    let nodes = Nodes::quick(7);
-    nodes.form(3);
-    let id = nodes[6].id();
-    // Forgotten by some only, as by a redis-cli that was cut off.
-    for index in [0, 1, 4] {
-        nodes[index].cmd(&["CLUSTER", "FORGET", &id]);
+    for version in fault_versions() {
+        let nodes = Nodes::with(7, &Spec::new().version(version).quick());
+        nodes.form(3);
+        let id = nodes[6].id();
+        // Forgotten by some only, as by a redis-cli that was cut off.
+        for index in [0, 1, 4] {
+            nodes[index].cmd(&["CLUSTER", "FORGET", &id]);
+        }
+        // From Redis 7.2 on the others hear of it, and it may be known to nobody: then by its address.
+        let run = |name: &str| {
+            Trib::new()
+                .args(["del-node", &nodes[0].addr(), name, "--yes"])
+                .run()
+        };
+        let by_id = run(&id);
+        if by_id.status != Ended::Status(0) {
+            by_id.status(3).stderr_has("name it by its address");
+            run(&nodes[6].addr()).status(0);
+        }
+        assert_left(&nodes, &id, Some(&nodes[6]), &[0, 1, 2, 3, 4, 5]);
+        assert_healthy(&nodes[0]);
     }
-    Trib::new()
-        .args(["del-node", &nodes[0].addr(), &id, "--yes"])
-        .run()
-        .status(0);
-    assert_left(&nodes, &id, Some(&nodes[6]), &[0, 1, 2, 3, 4, 5]);
-    assert_healthy(&nodes[0]);
 }
 
 /// How long the drain takes is told by the rate: it can be cut off in the middle.
@@ -429,42 +444,45 @@ fn slow_drain(nodes: &Nodes) -> Trib {
 
 #[test]
 fn what_was_cut_off_is_finished_by_the_same_command() {
-    let nodes = Nodes::quick(6);
-    nodes.form(3);
-    let id = nodes[2].id();
-    let keys = Keys::fill(&nodes, 3000, |slot: Slot| slot.number() > 10922);
-    let begun = |fewer: usize| {
-        until("some slots to have moved", PATIENCE, || {
-            match owned(&nodes[2]).len() {
-                left if left < 5461 - fewer => Ok(()),
-                left => Err(format!("{left} are there")),
-            }
-        });
-    };
-    let run = slow_drain(&nodes).spawn();
-    begun(100);
-    run.signal(Signal::SIGINT);
-    run.wait().status(130).stderr_has(&format!(
-        "redis-trib del-node {} {id} --drain",
-        nodes[0].addr()
-    ));
-    // What was changed for the time of the drain is as it was.
-    assert_eq!(migration(&nodes[2]).as_deref(), Some("yes"));
-    let run = slow_drain(&nodes).spawn();
-    begun(300);
-    run.signal(Signal::SIGKILL);
-    run.wait();
-    del(&nodes, &[2]).args(["--drain", "--yes"]).run().status(0);
-    assert_left(&nodes, &id, Some(&nodes[2]), &[0, 1, 3, 4, 5]);
-    assert_eq!(counts(&nodes[..2]), [8192, 8192]);
-    keys.assert_kept(&nodes);
+    for version in fault_versions() {
+        let nodes = Nodes::with(6, &Spec::new().version(version).quick());
+        nodes.form(3);
+        let id = nodes[2].id();
+        let keys = Keys::fill(&nodes, 3000, |slot: Slot| slot.number() > 10922);
+        let begun = |fewer: usize| {
+            until("some slots to have moved", PATIENCE, || {
+                match owned(&nodes[2]).len() {
+                    left if left < 5461 - fewer => Ok(()),
+                    left => Err(format!("{left} are there")),
+                }
+            });
+        };
+        let run = slow_drain(&nodes).spawn();
+        begun(100);
+        run.signal(Signal::SIGINT);
+        run.wait().status(130).stderr_has(&format!(
+            "redis-trib del-node {} {id} --drain",
+            nodes[0].addr()
+        ));
+        // What was changed for the time of the drain is as it was.
+        assert_eq!(migration(&nodes[2]).as_deref(), Some("yes"));
+        let run = slow_drain(&nodes).spawn();
+        begun(300);
+        run.signal(Signal::SIGKILL);
+        run.wait();
+        del(&nodes, &[2]).args(["--drain", "--yes"]).run().status(0);
+        assert_left(&nodes, &id, Some(&nodes[2]), &[0, 1, 3, 4, 5]);
+        assert_eq!(counts(&nodes[..2]), [8192, 8192]);
+        keys.assert_kept(&nodes);
+    }
 }
 
 #[test]
 fn a_member_that_stops_during_the_drain_is_named() {
     let nodes = Nodes::quick(6);
     nodes.form(3);
-    let keys = Keys::fill(&nodes, 2000, |slot: Slot| slot.number() > 10922);
+    Keys::fill(&nodes, 2000, |slot: Slot| slot.number() > 10922);
+    let before = contents(&nodes);
     let run = slow_drain(&nodes).args(["--command-timeout", "2s"]).spawn();
     until("some slots to have moved", PATIENCE, || {
         match owned(&nodes[2]).len() {
@@ -505,13 +523,53 @@ fn a_member_that_stops_during_the_drain_is_named() {
                 ])
                 .run();
             match again.status {
-                crate::support::command::Ended::Status(0) => Ok(()),
+                Ended::Status(0) => Ok(()),
                 _ => Err(again.stderr),
             }
         },
     );
     assert_eq!(nodes[2].nodes_text().lines().count(), 1);
-    keys.assert_kept(&nodes[..]);
+    assert_healthy(&nodes[1]);
+    assert_same(&before, &contents(&nodes));
+}
+
+/// Killed with a FORGET on its way, with a RESET on its way, and after that: run again it finishes.
+#[test]
+fn killed_among_forget_and_reset() {
+    for version in fault_versions() {
+        const AWAY: usize = 6;
+        for (command, at, nth) in [
+            ("CLUSTER FORGET", 1, 1),
+            ("CLUSTER RESET", AWAY, 1),
+            ("CLUSTER FORGET", 4, 2),
+        ] {
+            let (nodes, proxies) = Nodes::behind_proxies(7, &Spec::new().version(version).quick());
+            nodes.form(3);
+            let id = nodes[AWAY].id();
+            let run =
+                |name: &str| Trib::new().args(["del-node", &proxies[0].addr(), name, "--yes"]);
+            proxies[at].stall_at(command, nth);
+            let cut = run(&id).spawn();
+            let reached = proxies[at].wait_stalled(Duration::from_secs(10));
+            cut.signal(Signal::SIGKILL);
+            cut.wait();
+            assert!(reached, "{command} number {nth} never came");
+            proxies[at].resume();
+            // Who is known to nobody any more is named by address.
+            let again = run(&id).run();
+            if again.status == Ended::Status(3) {
+                let again = again.stderr_has("name it by its address");
+                let by_addr = run(&proxies[AWAY].addr()).run();
+                // Unless all was done.
+                if nodes[AWAY].nodes_text().lines().count() > 1 {
+                    panic!("{command} {nth}\n{}\n{}", again.stderr, by_addr.stderr);
+                }
+            } else {
+                again.status(0);
+            }
+            assert_left(&nodes, &id, Some(&nodes[AWAY]), &[0, 1, 2, 3, 4, 5]);
+        }
+    }
 }
 
 #[test]
@@ -529,6 +587,22 @@ fn servers_are_shut_down_where_that_is_wanted() {
         }
     });
     assert_eq!(nodes[0].nodes_text().lines().count(), 6);
+}
+
+#[test]
+fn who_may_not_is_told_before_anything_is_done() {
+    let rules = "~* &* +@all -cluster|forget";
+    let nodes = Nodes::with(7, &Spec::new().quick().user("poor", "secret", rules));
+    nodes.form(3);
+    del(&nodes, &[2])
+        .args(["--drain", "--yes", "--user", "poor", "--pass", "secret"])
+        .run()
+        .status(3)
+        .stderr_has("CLUSTER FORGET")
+        .stderr_has(&nodes[1].addr())
+        .stderr_has("Nothing was changed.")
+        .stderr_lacks("secret");
+    assert_eq!(counts(&nodes[..3]), [5461, 5461, 5462]);
 }
 
 #[test]

@@ -14,7 +14,12 @@ use crate::support::tls::Material;
 
 /// The walkthrough's three masters, and a fourth one without slots.
 pub(crate) fn walkthrough(spec: &Spec) -> Nodes {
-    let nodes = Nodes::with(4, spec);
+    walkthrough_of(|_| spec.clone())
+}
+
+/// The same with nodes that differ.
+pub(crate) fn walkthrough_of(spec: impl Fn(usize) -> Spec + Sync) -> Nodes {
+    let nodes = Nodes::each(4, spec);
     for (index, slots) in [0..=5460, 5461..=10922, 10923..=16383]
         .into_iter()
         .enumerate()
@@ -321,6 +326,58 @@ fn at_the_prompt() {
     terminal.expect("Do you want to proceed").send_line("no");
     terminal.finish().status(5);
     assert_eq!(owned(&nodes[3]), [(0, 1364)]);
+}
+
+#[test]
+fn a_list_to_choose_from() {
+    let nodes = walkthrough(&quick());
+    let begin = || {
+        let mut terminal = reshard(&nodes[0]).args(["--slots", "10"]).terminal();
+        terminal.expect("receiving node ID").send_line("");
+        terminal.expect("Who receives").expect("slots");
+        terminal
+    };
+    let mut terminal = begin();
+    terminal.send("\r").expect("Source node #1").send_line("?");
+    terminal.expect("Who gives").expect("slots").send(" \r");
+    terminal.expect("10 slots to move");
+    terminal.expect("Do you want to proceed").send_line("yes");
+    terminal.finish().status(0);
+    assert_closed(&nodes);
+    // Esc goes back to the question, and what is typed counts as before.
+    let mut terminal = begin();
+    terminal.send("\u{1b}").expect("receiving node ID");
+    terminal.send_line(&nodes[3].id());
+    terminal.expect("Source node #1").send_line("all");
+    terminal.expect("Do you want to proceed").send_line("no");
+    terminal.finish().status(5);
+    // The cursor, hidden while a list is shown, is there again.
+    let mut terminal = begin();
+    terminal.control('c');
+    let ended = terminal.finish().status(130);
+    let shown = ended.stdout.rfind("\u{1b}[?25h");
+    assert!(
+        shown > ended.stdout.rfind("\u{1b}[?25l"),
+        "{}",
+        ended.stdout
+    );
+}
+
+#[test]
+fn the_beginning_of_two_ids_is_none() {
+    let nodes = Nodes::with(2, &quick());
+    let first = nodes[0].id()[..1].to_owned();
+    while !nodes[1].id().starts_with(&first) {
+        nodes[1].cmd(&["CLUSTER", "RESET", "HARD"]);
+    }
+    nodes.form(2);
+    let ended = reshard(&nodes[0])
+        .args(["--slots", "5", "--from", "all", "--to", &first, "--yes"])
+        .run()
+        .status(3);
+    for node in nodes.iter() {
+        assert!(ended.stderr.contains(&node.id()[..8]), "{}", ended.stderr);
+    }
 }
 
 #[test]

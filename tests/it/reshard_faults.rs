@@ -1,14 +1,16 @@
 //! `reshard` when something breaks in the middle: nothing is lost, nothing is twice, and what is open is
 //! named.
 
+use std::collections::BTreeSet;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::cmd;
 
 use crate::reshard::{quick, reshard, walkthrough};
 use crate::reshard_data::{
     Contents, Writers, assert_closed, assert_same, contents, fill, fill_all_types, names, owned,
+    slot_of,
 };
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Signal, Trib};
@@ -17,16 +19,18 @@ use crate::support::server::{Spec, fault_versions};
 use crate::support::wait::until;
 
 /// Two masters behind proxies; three slots with keys go to and fro.
-struct Two {
-    nodes: Nodes,
-    proxies: Vec<Proxy>,
-    before: Contents,
+pub(crate) struct Two {
+    pub(crate) nodes: Nodes,
+    pub(crate) proxies: Vec<Proxy>,
+    pub(crate) before: Contents,
+    /// `keys` or `atomic`.
+    strategy: &'static str,
 }
 
 const SLOTS: &str = "10-12";
 
 impl Two {
-    fn new(spec: &Spec) -> Self {
+    pub(crate) fn new(spec: &Spec, strategy: &'static str) -> Self {
         let (nodes, proxies) = Nodes::behind_proxies(2, spec);
         nodes.form(2);
         fill(&nodes, &names(10..13, 5));
@@ -36,11 +40,12 @@ impl Two {
             nodes,
             proxies,
             before,
+            strategy,
         }
     }
 
     /// The one that has the slots, and the other one.
-    fn ends(&self) -> (usize, usize) {
+    pub(crate) fn ends(&self) -> (usize, usize) {
         let has = |index: usize| {
             owned(&self.nodes[index])
                 .iter()
@@ -49,12 +54,12 @@ impl Two {
         if has(0) { (0, 1) } else { (1, 0) }
     }
 
-    fn reshard(&self, to: usize) -> Trib {
+    pub(crate) fn reshard(&self, to: usize) -> Trib {
         Trib::new()
             .args(["reshard", &self.proxies[to].addr(), "--yes"])
             .args([
                 "--strategy",
-                "keys",
+                self.strategy,
                 "--slot-ranges",
                 SLOTS,
                 "--to",
@@ -70,7 +75,7 @@ impl Two {
 
     /// What was begun is finished by the obvious command.
     #[track_caller]
-    fn finish(&self, to: usize) {
+    pub(crate) fn finish(&self, to: usize) {
         self.reshard(to).arg("--finish-open").run().status(0);
         assert_closed(&self.nodes);
         assert_same(&self.before, &contents(&self.nodes));
@@ -103,7 +108,7 @@ fn killed_at_each_command(spec: &Spec) {
     thread::scope(|scope| {
         for (command, end, count) in MOMENTS {
             scope.spawn(move || {
-                let two = Two::new(spec);
+                let two = Two::new(spec, "keys");
                 for nth in 1..=count {
                     let (from, to) = two.ends();
                     let proxy = &two.proxies[if end == End::Source { from } else { to }];
@@ -123,7 +128,7 @@ fn killed_at_each_command(spec: &Spec) {
 }
 
 /// The commands that a failed run tells to go on with.
-fn told(said: &str) -> Vec<Vec<String>> {
+pub(crate) fn told(said: &str) -> Vec<Vec<String>> {
     said.lines()
         .map(str::trim)
         .filter(|line| line.starts_with("redis-trib "))
@@ -133,7 +138,7 @@ fn told(said: &str) -> Vec<Vec<String>> {
 
 /// Each of so many slots is in one of the three numbers that the end tells: moved, open, not begun.
 #[track_caller]
-fn assert_all_named(said: &str, total: usize) {
+pub(crate) fn assert_all_named(said: &str, total: usize) {
     let line = said.lines().find(|line| line.contains(" not begun"));
     let numbers: Vec<usize> = line
         .unwrap_or_else(|| panic!("{said}"))
@@ -155,7 +160,7 @@ fn cut_before_and_after_each_command(spec: &Spec) {
     thread::scope(|scope| {
         for (command, end, count) in MOMENTS {
             scope.spawn(move || {
-                let two = Two::new(spec);
+                let two = Two::new(spec, "keys");
                 let cuts: [fn(&str) -> Cut; 2] = [Cut::before, Cut::after];
                 for nth in (1..=count).flat_map(|nth| [(nth, cuts[0]), (nth, cuts[1])]) {
                     let (from, to) = two.ends();
@@ -431,6 +436,83 @@ fn the_source_fails_over_and_the_targets_replica_hangs(spec: &Spec) {
     assert_same(&before, &contents(&nodes));
 }
 
+/// A server without a disk comes back empty: what it had is gone, and nothing more is given to it.
+#[test]
+fn either_end_restarts_empty() {
+    thread::scope(|scope| {
+        for victim in [0, 3] {
+            scope.spawn(move || {
+                let nodes = walkthrough(&quick().node_timeout(10_000));
+                fill(&nodes[..3], &names(0..100, 20));
+                let to = nodes[3].id();
+                let go = || {
+                    reshard(&nodes[1])
+                        .args(["--slot-ranges", "0-99", "--to", &to, "--yes"])
+                        .args(["--max-open-slots", "4", "--command-timeout", "2s"])
+                };
+                let run = go().args(["--rate", "500"]).spawn();
+                until(
+                    "some slots to move",
+                    Duration::from_secs(20),
+                    || match owned(&nodes[3]).len() {
+                        0 => Err("none".to_owned()),
+                        _ => Ok(()),
+                    },
+                );
+                nodes[victim].restart();
+                let ended = run.wait_within(Duration::from_secs(30)).status(6);
+                assert_all_named(&ended.stderr, 100);
+                let addr = nodes[victim].addr();
+                assert!(ended.stderr.contains(&addr), "{}", ended.stderr);
+                nodes.wait_usable();
+                let left = contents(&nodes);
+                go().arg("--finish-open").run().status(0);
+                assert_closed(&nodes);
+                assert_eq!(owned(&nodes[3]), [(0, 99)]);
+                assert_same(&left, &contents(&nodes));
+            });
+        }
+    });
+}
+
+#[test]
+fn the_target_fails_over() {
+    let nodes = Nodes::with(6, &quick());
+    nodes.form(3);
+    fill(&nodes[..3], &names(0..100, 20));
+    let before = contents(&nodes);
+    let go = |to: &str| {
+        reshard(&nodes[2])
+            .args(["--slot-ranges", "0-99", "--to", to, "--yes"])
+            .args(["--command-timeout", "2s", "--max-open-slots", "4"])
+    };
+    let first = owned(&nodes[1]).len();
+    let run = go(&nodes[1].id()).args(["--rate", "1000"]).spawn();
+    until(
+        "some slots to move",
+        Duration::from_secs(20),
+        || match owned(&nodes[1]).len() {
+            now if now > first => Ok(()),
+            now => Err(now.to_string()),
+        },
+    );
+    nodes[4].cmd(&["CLUSTER", "FAILOVER"]);
+    let ended = run.wait().status(6);
+    assert!(ended.stderr.contains(&nodes[1].addr()), "{}", ended.stderr);
+    assert_all_named(&ended.stderr, 100);
+    until("the failover", Duration::from_secs(20), || {
+        match nodes[1].field("master_link_status").as_deref() {
+            Some("up") => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    // Who was named is a replica now.
+    go(&nodes[1].id()).run().status(3);
+    go(&nodes[4].id()).arg("--finish-open").run().status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
 /// The plan counts by slots; here few slots have all the keys, so that only the lane can see it.
 #[test]
 fn a_full_target() {
@@ -513,7 +595,7 @@ fn keys_that_expire_grow_and_go() {
 
 #[test]
 fn the_link_between_the_two_breaks() {
-    let two = Two::new(&quick());
+    let two = Two::new(&quick(), "keys");
     for nth in [1, 2, 3, 5, 9] {
         let (_, to) = two.ends();
         // The target has the keys, and the source does not hear of it: they are on both ends, and a set
@@ -627,6 +709,7 @@ fn interrupted_twice_and_stopped_for_a_while() {
     let run = go("400", "4").spawn();
     begun(16);
     run.signal(Signal::SIGSTOP);
+    let stopped = Instant::now();
     nodes[3].cmd(&["CLUSTER", "FAILOVER"]);
     until("the failover", Duration::from_secs(20), || {
         match nodes[0].field("role").as_deref() {
@@ -634,6 +717,8 @@ fn interrupted_twice_and_stopped_for_a_while() {
             other => Err(format!("{other:?}")),
         }
     });
+    // Longer than a look holds, so that the next write is preceded by a new one.
+    thread::sleep(Duration::from_secs(6).saturating_sub(stopped.elapsed()));
     run.signal(Signal::SIGCONT);
     let ended = run.wait().status(6);
     assert!(ended.stderr.contains(&nodes[0].addr()), "{}", ended.stderr);
@@ -646,14 +731,7 @@ fn interrupted_twice_and_stopped_for_a_while() {
 fn either_end_dies_and_its_replica_takes_over_on_each_version() {
     for version in fault_versions() {
         thread::scope(|scope| {
-            // Open: when a target on Valkey 9.1.2 is killed between its replica's SETSLOT NODE and its own,
-            // the promoted replica has none of the keys that it had confirmed (3 of 3 tries).
-            let victims: &[usize] = if version.starts_with("valkey-9") {
-                &[0]
-            } else {
-                &[0, 1]
-            };
-            for &victim in victims {
+            for victim in [0, 1] {
                 scope.spawn(move || either_end_dies(&quick().version(version), victim));
             }
         });
@@ -707,11 +785,14 @@ fn either_end_dies(spec: &Spec, victim: usize) {
         }
     });
     nodes[victim].restart();
+    let claims = victim == 1 && nodes[1].version().starts_with("valkey-9");
     until(
         "the old master to follow",
         Duration::from_secs(30),
         || match nodes[victim].field("master_link_status").as_deref() {
             Some("up") => Ok(()),
+            // It had claimed a slot, and nobody has heard of that before.
+            None if claims && nodes[1].field("cluster_state").as_deref() == Some("ok") => Ok(()),
             other => Err(format!("{other:?}\n{}", nodes[victim].nodes_text())),
         },
     );
@@ -729,6 +810,15 @@ fn either_end_dies(spec: &Spec, victim: usize) {
         .status(0);
     assert_closed(&nodes);
     let after = contents(&nodes);
+    let mut before = before;
+    if claims {
+        // The one slot that the replica had as its master's before the master itself: see the README's
+        // limits.
+        let lost = before.keys().filter(|key| !after.contains_key(*key));
+        let lost: BTreeSet<usize> = lost.map(|(_, key)| slot_of(key)).collect();
+        assert!(lost.len() <= 1, "{lost:?}");
+        before.retain(|(_, key), _| !lost.contains(&slot_of(key)));
+    }
     assert_eq!(
         before.len(),
         after.len(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Code, Judge, Stability, count, shell_word};
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::observation::Seen;
+use crate::cluster::observation::{ObservedNode, Seen};
 use crate::cluster::parse::{EntryState, Version};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::{Member, Standing};
@@ -65,6 +65,7 @@ impl Judge<'_> {
     fn silence(&self, id: NodeId) -> Option<&str> {
         match &self.node(id)?.seen {
             Seen::Silent(why) => Some(why),
+            Seen::Loading => Some("it is still reading its data from disk"),
             Seen::Report(_) | Seen::Stranger(_) | Seen::NoAddress => None,
         }
     }
@@ -227,7 +228,7 @@ impl Judge<'_> {
         }
     }
 
-    /// CLUSTER FORGET for a node that nobody can reach, that owns nothing, and whom nobody follows.
+    /// `del-node` for a node that nobody can reach, that owns nothing, and whom nobody follows.
     fn forget_if_useless(&self, id: NodeId) -> Option<String> {
         let member = self.topology.members.get(&id)?;
         let is_useless = member.standing.silent
@@ -298,11 +299,15 @@ impl Judge<'_> {
     }
 
     pub(super) fn loading(&mut self) {
-        let loading: Vec<NodeId> = self
-            .observation
-            .reports()
-            .filter(|(_, report)| report.info.loading)
-            .map(|(node, _)| node.id)
+        let is_loading = |node: &ObservedNode| match &node.seen {
+            Seen::Report(report) => report.info.loading,
+            Seen::Loading => true,
+            Seen::Silent(_) | Seen::Stranger(_) | Seen::NoAddress => false,
+        };
+        let nodes = self.observation.nodes.values();
+        let loading: Vec<NodeId> = nodes
+            .filter(|node| is_loading(node))
+            .map(|node| node.id)
             .collect();
         self.add_nodes(Code::NodeLoading, &loading, |names| {
             format!("still reading data from disk: {names}")

@@ -408,10 +408,7 @@ node-failed [2] 5461-10922: master 22222222 (no address) is down: 5 of 5 members
 #[test]
 fn a_ghost_may_be_forgotten_when_it_owns_nothing() {
     let ghost = "\n7 :0@0 slave,noaddr 1 0 0 1 disconnected";
-    let forget = format!(
-        "redis-cli --cluster call 10.0.0.1:6379 CLUSTER FORGET {}",
-        id(7)
-    );
+    let forget = format!("redis-trib del-node 10.0.0.1:6379 {}", id(7));
     World::new(&format!("{SIX}{ghost}"))
         .seen(7, Seen::NoAddress)
         .says(&format!(

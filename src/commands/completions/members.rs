@@ -20,21 +20,31 @@ use crate::ui::{Ui, UiOptions};
 /// Nobody waits longer for a TAB.
 const PATIENCE: Duration = Duration::from_millis(900);
 
-/// Ids and addresses of masters that begin with what is typed, each with `suffix`.
-pub(super) fn masters(typed: &OsStr, suffix: &str) -> Vec<CompletionCandidate> {
+/// Which nodes are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    Masters,
+}
+
+/// Ids and addresses that begin with what is typed, each with `suffix`.
+pub(super) fn nodes(typed: &OsStr, which: Which, suffix: &str) -> Vec<CompletionCandidate> {
     let (Some(typed), Some(view)) = (typed.to_str(), Question::read().and_then(ask)) else {
         return Vec::new();
     };
     let entries = view
         .entries()
-        .filter(|entry| entry.role == Some(Role::Master));
+        .filter(|entry| which == Which::All || entry.role == Some(Role::Master));
     let mut offered: Vec<(String, String)> = Vec::new();
     for entry in entries {
         // What a shell would run instead of passing it on is not offered.
         let addr = entry.addr.as_ref().map(ToString::to_string);
         let addr = addr.filter(|addr| addr.is_ascii() && parse_addr(addr).is_ok());
         let slots: SlotSet = entry.slots.iter().copied().collect();
-        let about = format!("master of {} slots", slots.count());
+        let about = match entry.role {
+            Some(Role::Replica) => "replica".to_string(),
+            _ => format!("master of {} slots", slots.count()),
+        };
         let shown = addr.clone().unwrap_or_else(|| "no address".to_string());
         offered.push((entry.id.to_string(), format!("{shown} {about}")));
         if let Some(addr) = addr {

@@ -97,11 +97,13 @@ fn outsiders(diagnosis: &Diagnosis, recruits: &[Recruit]) -> Vec<String> {
             unnamed.push(format!("{node} is a member too, but was not named"));
         }
     }
+    let lead = observation.lead().and_then(|node| node.addr());
+    let lead = lead.map_or_else(|| "NODE".to_string(), ToString::to_string);
     let newcomers: Vec<&Recruit> = newcomers().collect();
     if newcomers.is_empty() {
         let ghosts = ghosts.iter().map(|id| {
             let short = id.short();
-            format!("{short} is known as a member too, without an address: CLUSTER FORGET {id} on every member")
+            format!("{short} is known as a member too, without an address: redis-trib del-node {lead} {id}")
         });
         return unnamed.into_iter().chain(ghosts).collect();
     }
@@ -114,9 +116,9 @@ fn outsiders(diagnosis: &Diagnosis, recruits: &[Recruit]) -> Vec<String> {
         let long: Vec<String> = ghosts.iter().map(ToString::to_string).collect();
         format!(
             "{name} is empty and in no cluster, while the others miss {}: did {addr} lose its volume \
-             (nodes.conf)? CLUSTER FORGET {} on every member lets it be added anew",
+             (nodes.conf)? Then it can be added anew after: redis-trib del-node {lead} {}",
             short.join(", "),
-            long.join(", ")
+            long.join(" ")
         )
     });
     unnamed.into_iter().chain(told).collect()

@@ -9,7 +9,7 @@ use super::Args;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::Seen;
-use crate::cluster::parse::MasterLink;
+use crate::cluster::parse::{EntryPool, MasterLink};
 use crate::cluster::slot::SlotSet;
 use crate::commands::Stop;
 use crate::commands::moving::Cluster;
@@ -69,9 +69,7 @@ async fn half_out(session: &Session, cluster: &Cluster, name: &str) -> Option<Ta
             .await
     };
     let text = look.await.ok()?;
-    let view = crate::cluster::parse::EntryPool::default()
-        .view(&text)
-        .ok()?;
+    let view = EntryPool::default().view(&text).ok()?;
     let knows = view.entries().any(|entry| known.contains_key(&entry.id));
     knows.then_some(target)
 }

@@ -232,6 +232,19 @@ async fn hindrance(
     }
     let client = session.connections.client(reach).await?;
     let strays = strays(&client, product, slots).await?;
+    if strays.is_some() && product == Product::Valkey {
+        // What a job has brought so far is counted, too: one of somebody who was killed may have
+        // begun after we looked for such.
+        let jobs = client.cluster_getslotmigrations().await?;
+        if let Some(job) = jobs.iter().find(|job| job.end.is_none()) {
+            return Err(Stop::refused(anyhow!(
+                "a job of the servers that moves slots {} to {} has just begun: try again when it \
+                 is over; nothing was changed",
+                job.slots,
+                target.facts.name
+            )));
+        }
+    }
     Ok(strays.map(|strays| format!("{} holds {strays}", target.facts.name)))
 }
 

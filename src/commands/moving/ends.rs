@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::cluster::Cluster;
-use crate::client::{ClientError, Login, LoginOutcome, MigrateFault};
+use crate::client::{ClientError, Login, LoginOutcome, MigrateFault, NodeClient, Transport};
 use crate::cluster::health::Diagnosis;
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::SlotSet;
 use crate::commands::Stop;
 use crate::commands::session::Session;
@@ -80,6 +80,7 @@ pub(in crate::commands) async fn try_logins(
     for end in ends.values_mut() {
         let client = session.connections.client(&end.target).await;
         let client = client.map_err(Stop::refused)?;
+        end.peer = peer_for_servers(&client, end).await;
         if client.login_outcome() == LoginOutcome::NoPasswordNeeded {
             // AUTH would be an error there, though the keys arrive.
             end.login = Login::default();
@@ -114,6 +115,34 @@ pub(in crate::commands) async fn try_logins(
         }
     }
     Ok(())
+}
+
+/// Where other servers reach this one with MIGRATE. CLUSTER NODES gives whoever asks over TLS the port
+/// for TLS, and others the plain one; servers among themselves go by `tls-cluster`.
+async fn peer_for_servers(client: &NodeClient, end: &End) -> Addr {
+    const NAMES: [&str; 5] = [
+        "tls-cluster",
+        "port",
+        "tls-port",
+        "cluster-announce-port",
+        "cluster-announce-tls-port",
+    ];
+    // Where CONFIG is denied, the trial tells whether the port fits.
+    let config = client.config_get(&NAMES).await.unwrap_or_default();
+    let port = |name: &str| -> Option<u16> {
+        let port = config.get(name)?.parse().ok()?;
+        (port != 0).then_some(port)
+    };
+    let ours_is_tls = matches!(end.target.access.transport, Transport::Tls(_));
+    let theirs = match (config.get("tls-cluster").map(String::as_str), ours_is_tls) {
+        (Some("yes"), false) => port("cluster-announce-tls-port").or_else(|| port("tls-port")),
+        (Some("no"), true) => port("cluster-announce-port").or_else(|| port("port")),
+        _ => None,
+    };
+    match theirs {
+        Some(port) => Addr::new(end.peer.host(), port),
+        None => end.peer.clone(),
+    }
 }
 
 fn explain_login(source: &End, target: &End, error: &ClientError) -> anyhow::Error {

@@ -43,23 +43,27 @@ pub(in crate::commands) async fn finish_open(
         let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
         session.refuse_others(masters).await?;
     }
-    for look in 1.. {
+    let mut look = 0;
+    let unfinished = loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let next = Cluster::look(session).await?;
         let settled = in_transit(&cluster.diagnosis) == in_transit(&next.diagnosis);
         cluster = next;
-        if settled {
-            break;
+        look += 1;
+        // After a failover it takes a moment until all nodes tell the same.
+        match unfinished(&cluster.diagnosis) {
+            Ok(unfinished) if settled => break unfinished,
+            Err(stop) if look == LOOKS => return Err(stop),
+            _ if look == LOOKS => {
+                return Err(Stop::refused(anyhow!(
+                    "slots {} are on their way: their keys become fewer, so somebody else moves \
+                     them; wait until that is done",
+                    cluster.diagnosis.topology.open_set()
+                )));
+            }
+            _ => {}
         }
-        if look == LOOKS {
-            return Err(Stop::refused(anyhow!(
-                "slots {} are on their way: their keys become fewer, so somebody else moves them; \
-                 wait until that is done",
-                cluster.diagnosis.topology.open_set()
-            )));
-        }
-    }
-    let unfinished = unfinished(&cluster.diagnosis)?;
+    };
     if !args.dry_run {
         tell_late(session, ui, args, &cluster, &unfinished).await?;
     }
@@ -254,9 +258,17 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
                 .insert(open.slot, to)
                 .is_some_and(|other| other != to)
         {
+            let name = |id| diagnosis.observation.name(id);
+            let (holder, peer) = (name(member.id), name(open.peer));
+            let how = match open.direction {
+                Direction::Migrating => format!("{holder} gives it to {peer}"),
+                Direction::Importing => format!("{holder} takes it from {peer}"),
+            };
             return Err(Stop::refused(anyhow!(
-                "slot {} is open in more than one direction: it is not just an unfinished move",
-                open.slot
+                "slot {} is not just an unfinished move: {} owns it, and {how} (redis-trib fix --dry-run \
+                 tells what can be done)",
+                open.slot,
+                name(owner)
             )));
         }
         if open.direction == Direction::Importing && from != open.peer {

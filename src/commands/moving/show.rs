@@ -17,10 +17,12 @@ use crate::plan::Plan;
 use crate::plan::file::to_json;
 use crate::ui::{How, MovesView, PlannedMove, TargetMemory, Ui};
 
-/// Valkey 9.1.2: where a target is killed in the instant in which it claims slots, the replica that
-/// takes over has lost the keys of those slots, though it had confirmed them (3 of 3 tries; neither
-/// Valkey 8.1 nor Redis 8.6 does that), where they move key by key. People should know before they
-/// say yes.
+/// Valkey 9.1.2, key by key: a SETSLOT NODE goes to the replicas first. Where the target is killed
+/// between theirs and its own, its own pings have told them that it does not own the slot, and the one
+/// that takes over deletes the keys of a slot that is not its own ("I have keys for slot 2, but the
+/// slot is assigned to another node"), though it had confirmed them. Neither Valkey 8.1 nor Redis 8.6
+/// does that. It is one slot, since SETSLOTs go one by one, and the target's epoch is seen to before
+/// (`migrate::lane::rank`). People should know before they say yes.
 pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, choices: &BTreeMap<Pair, Choice>) {
     const FIRST: Version = Version {
         product: Product::Valkey,
@@ -37,8 +39,9 @@ pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, choices: &BTreeMap<Pa
         .map(|(pair, _)| pair.to);
     if let Some(target) = by_key.find(is_affected) {
         ui.warn(&format!(
-            "{} runs Valkey 9: should it be killed in the instant in which it claims slots, its \
-             replica may lose their keys (seen on 9.1.2); --max-open-slots 1 keeps that to one slot",
+            "{} runs Valkey 9: should it be killed in the instant in which it claims a slot key by \
+             key, its replica may delete the keys of that one slot (seen on 9.1.2); atomic moves \
+             don't have that",
             cluster.name(target)
         ));
     }

@@ -19,7 +19,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::{Ends, Halt, Lane, REPLICAS_WITHIN, needed, open_on, view_of};
+use super::watch::{open_on, view_of};
+use super::{Ends, Halt, Lane, REPLICAS_WITHIN, needed};
 use crate::client::{ClientError, Fault, JobEnd, NodeClient, Side, SlotJob};
 use crate::cluster::node::Role;
 use crate::cluster::parse::{Direction, Info, Product};

@@ -13,7 +13,8 @@
 
 use std::time::Instant;
 
-use super::{Ends, Halt, Lane, Window, first_error, needed, open_on, set_slots};
+use super::watch::open_on;
+use super::{Ends, Halt, Lane, Window, first_error, needed, set_slots};
 use crate::client::SetSlot;
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};

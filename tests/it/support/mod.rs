@@ -6,6 +6,7 @@
 //! - [`proxy`]: stands in front of a server and delays, cuts, stalls, counts.
 //! - [`scripted`]: a node that says what it was told to say, also a thousand of them.
 //! - [`tls`]: certificates, good and bad.
+//! - [`network`]: a network of its own, in which hosts can be cut off. [`writers`]: clients at work.
 //! - [`wait`]: every wait of the bench has a deadline and says what it waits for.
 
 // Each test uses its own corner of the bench.
@@ -14,6 +15,7 @@
 pub(crate) mod cluster;
 pub(crate) mod command;
 pub(crate) mod dataset;
+pub(crate) mod network;
 pub(crate) mod ports;
 pub(crate) mod proxy;
 pub(crate) mod resp;

@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use redis::{ConnectionAddr, FromRedisValue, IntoConnectionInfo, RedisConnectionInfo, Value};
 use tempfile::TempDir;
 
+use super::network::Network;
 use super::ports::{self, BUS_OFFSET, Reserved};
 use super::tls::Material;
 use super::wait::{PATIENCE, until};
@@ -47,12 +48,16 @@ pub(crate) fn versions() -> &'static [&'static str] {
 }
 
 /// The versions that a test of faults goes through: the default one, or all of them under
-/// `REDIS_TRIB_FAULTS=1` (`make test-faults`), which takes minutes and wants a machine of its own.
+/// `REDIS_TRIB_FAULTS=1` (`make test-faults`), which takes minutes and wants a machine of its own; or
+/// the one that it names (`REDIS_TRIB_FAULTS=valkey-9.1`).
 pub(crate) fn fault_versions() -> &'static [&'static str] {
-    if std::env::var("REDIS_TRIB_FAULTS").is_ok_and(|value| value == "1") {
-        &ALL_VERSIONS
-    } else {
-        &[DEFAULT_VERSION]
+    let wanted = std::env::var("REDIS_TRIB_FAULTS").unwrap_or_default();
+    if wanted == "1" {
+        return &ALL_VERSIONS;
+    }
+    match ALL_VERSIONS.iter().position(|name| *name == wanted) {
+        Some(n) => &ALL_VERSIONS[n..=n],
+        None => &[DEFAULT_VERSION],
     }
 }
 
@@ -101,6 +106,8 @@ pub(crate) struct Spec {
     admin: Option<(Option<String>, String)>,
     config_file: bool,
     args: Vec<String>,
+    /// What stands before its command line: the way into a network of its own.
+    enter: Vec<String>,
 }
 
 impl Spec {
@@ -113,6 +120,7 @@ impl Spec {
             admin: None,
             config_file: false,
             args: Vec::new(),
+            enter: Vec::new(),
         }
     }
 
@@ -136,6 +144,12 @@ impl Spec {
     /// The address to listen on, instead of 127.0.0.1: `::1`, or another of 127.0.0.0/8 to look like another host.
     pub(crate) fn bind(mut self, host: &str) -> Self {
         self.host = host.to_owned();
+        self
+    }
+
+    /// In that network, where only those who are in it reach its port.
+    pub(crate) fn inside(mut self, network: &Network) -> Self {
+        self.enter = network.enter();
         self
     }
 
@@ -285,7 +299,9 @@ impl Server {
             .to_socket_addrs()?
             .next()
             .unwrap();
-        TcpStream::connect_timeout(&addr, LIMIT)?;
+        if self.spec.enter.is_empty() {
+            TcpStream::connect_timeout(&addr, LIMIT)?;
+        }
         let mut socket = UnixStream::connect(self.socket())?;
         socket.set_read_timeout(Some(LIMIT))?;
         socket.write_all(b"PING\r\n")?;
@@ -464,7 +480,9 @@ fn command(spec: &Spec, port: u16, dir: &Path) -> Command {
     let program = program(&spec.version);
     // Rust would need `unsafe` to set this in the child, so setpriv (util-linux) does, and becomes the server.
     let mut command = if cfg!(target_os = "linux") {
-        let mut command = Command::new("setpriv");
+        let mut words = spec.enter.iter().map(String::as_str).chain(["setpriv"]);
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words);
         command.args(["--pdeathsig", "KILL", "--"]).arg(program);
         command
     } else {

@@ -1,0 +1,97 @@
+//! A target that outranks its source, in the eyes of its own replicas.
+//!
+//! From Valkey 8 on a SETSLOT goes to the replicas first. Should the target die right then, its
+//! replicas know that it owns the slot, but not the new config epoch with which it would have said
+//! so. Where the source's epoch is the higher one, the next that they hear of the source takes the
+//! slot back for it, in their eyes. Who takes over then does not own the slot, and on Valkey 9.1.2
+//! deletes its keys ("I have keys for slot 0, but the slot is assigned to another node"): they are
+//! gone, since the source has deleted them as well.
+//!
+//! So the target gets a higher epoch before it claims anything, and its replicas hear of it. What is
+//! left is the one slot whose SETSLOT the target has not carried out itself when it dies: its own
+//! pings say that it does not own it, and no epoch helps against that.
+
+use std::time::{Duration, Instant};
+
+use super::watch::view_of;
+use super::{Ends, Halt, Lane};
+use crate::cluster::node::Role;
+use crate::cluster::parse::{EntryState, Info, Product, View};
+use crate::connections::Target;
+
+/// How long replicas may take to hear of an epoch: half a cluster-node-timeout, which is 15 s where
+/// nobody changed it, and some more.
+const HEARD_WITHIN: Duration = Duration::from_secs(15);
+/// Between two looks at them.
+const PAUSE: Duration = Duration::from_millis(50);
+
+impl Lane {
+    /// Returns once the target's replicas see it above the source.
+    pub(super) async fn outrank(&self, ends: &Ends) -> Result<(), Halt> {
+        let info = Info::parse(&ends.target.info().await?);
+        let replicates_setslot = info.version.is_some_and(|version| {
+            version.product == Product::Valkey && version.numbers >= [8, 0, 0]
+        });
+        if !replicates_setslot || info.online_replicas.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        if let Some(view) = view_of(&ends.target).await
+            && !self.is_above(&view)
+        {
+            ends.target.cluster_bumpepoch().await?;
+        }
+        loop {
+            let Some(view) = view_of(&ends.target).await else {
+                return Err(Halt::Changed(format!("{} can't be looked at", self.target)));
+            };
+            let Some(behind) = self.replica_behind(&view).await else {
+                return Ok(());
+            };
+            if started.elapsed() > HEARD_WITHIN {
+                return Err(Halt::Changed(format!(
+                    "{behind}, a replica of {}, does not hear of its master's config epoch within \
+                     {} s: look at the link between the two",
+                    self.target,
+                    HEARD_WITHIN.as_secs()
+                )));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn is_above(&self, view: &View) -> bool {
+        let epoch = |id| view.entry(id).map(|entry| entry.epoch);
+        epoch(self.target.id) > epoch(self.source.id)
+    }
+
+    /// A replica of the target that does not see it above the source. One that can't be asked from
+    /// here counts as one that does.
+    async fn replica_behind(&self, view: &View) -> Option<String> {
+        let replicas = view.entries().filter(|entry| {
+            entry.role == Some(Role::Replica)
+                && entry.master == Some(self.target.id)
+                && entry.state == EntryState::Fine
+                && entry.linked
+        });
+        for replica in replicas {
+            let Some(peer) = &replica.addr else {
+                continue;
+            };
+            let addr = self.connections.dial_of(peer);
+            let target = Target {
+                addr: addr.clone(),
+                access: self.target.target.access.clone(),
+            };
+            let Ok(client) = self.connections.client(&target).await else {
+                continue;
+            };
+            if let Some(view) = view_of(&client).await
+                && !self.is_above(&view)
+            {
+                return Some(format!("{addr} ({})", replica.id.short()));
+            }
+        }
+        None
+    }
+}

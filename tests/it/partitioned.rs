@@ -1,0 +1,185 @@
+//! A member that is cut off from all others, and from us, while nodes join and take over.
+
+use std::time::Duration;
+
+use crate::create::myself;
+use crate::support::cluster::Nodes;
+use crate::support::command::Trib;
+use crate::support::network::Network;
+use crate::support::server::{Server, Spec};
+use crate::support::wait::{PATIENCE, until};
+
+/// `count` servers on hosts of their own: 127.0.9.1 and on.
+fn hosts(network: &Network, count: usize, from: usize) -> Nodes {
+    Nodes::each(count, |index| {
+        let host = format!("127.0.9.{}", from + index);
+        Spec::new()
+            .node_timeout(2000)
+            .arg("--repl-diskless-sync-delay", 0)
+            .bind(&host)
+            .arg("--bind-source-addr", &host)
+            .arg("--cluster-announce-ip", &host)
+            // Local is 127.0.0.1 only.
+            .arg("--protected-mode", "no")
+            .inside(network)
+    })
+}
+
+fn trib(network: &Network) -> Trib {
+    let enter = network.enter();
+    Trib::new()
+        .program(&enter[0])
+        .args(&enter[1..])
+        .arg(env!("CARGO_BIN_EXE_redis-trib"))
+        .args(["--connect-timeout", "1s", "--command-timeout", "1s"])
+}
+
+/// All know each other, and say ok.
+#[track_caller]
+fn assert_whole<'a>(nodes: impl IntoIterator<Item = &'a Server>, count: usize) {
+    for server in nodes {
+        until("the cluster to be whole again", PATIENCE, || {
+            let text = server.nodes_text();
+            let is_whole = text.lines().count() == count
+                && !text.contains("fail")
+                && !text.contains("handshake");
+            match server.field("cluster_state").unwrap().as_str() {
+                "ok" if is_whole => Ok(()),
+                state => Err(format!("{state}\n{text}")),
+            }
+        });
+    }
+}
+
+#[test]
+fn while_a_node_joins() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let nodes = hosts(&network, 3, 1);
+    nodes.form(3);
+    let new = hosts(&network, 1, 4);
+    let line = || {
+        trib(&network)
+            .args(["add-node", "--yes", &new[0].addr(), &nodes[0].addr()])
+            .args(["--join-timeout", "4s", "-o", "json"])
+    };
+    let run = line().spawn();
+    run.wait_stdout("\"phase\":\"meet\"");
+    network.cut(nodes[2].host());
+    run.wait()
+        .status(6)
+        .within(Duration::from_secs(30))
+        .stderr_has(&nodes[2].addr())
+        .stderr_has("To go on:");
+    network.heal();
+    // What was begun comes to its end by itself, or by the same command again.
+    let ended = line().args(["--join-timeout", "30s"]).run();
+    assert!(
+        ended.stderr.contains("is a member of this cluster already")
+            || ended.stdout.contains("\"event\":\"added\"")
+            || ended.stderr.contains("in healthy clusters only"),
+        "{}",
+        ended.stderr
+    );
+    assert_whole(nodes.iter().chain(new.iter()), 4);
+}
+
+#[test]
+fn while_a_replica_takes_over() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let nodes = hosts(&network, 5, 11);
+    nodes.form(3);
+    let line = |id: &str, flag: &str| {
+        trib(&network).args(["failover", "--yes", &nodes[0].addr(), id, flag])
+    };
+    // One of three voters is cut off: the other two are a majority.
+    network.cut(nodes[2].host());
+    line(&nodes[3].id(), "--timeout=15s")
+        .run()
+        .status(0)
+        .within(Duration::from_secs(30));
+    assert_eq!(nodes[3].field("role").unwrap(), "master");
+    network.heal();
+    assert_whole(nodes.iter(), 5);
+    // The one that was cut off has heard of it.
+    until("the old master to be a replica for all", PATIENCE, || {
+        let text = nodes[2].nodes_text();
+        let line = text.lines().find(|line| line.starts_with(&nodes[0].id()));
+        if line.unwrap().contains("slave") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    });
+
+    // A master that is cut off can't hand over, and comes back as a replica.
+    network.cut(nodes[1].host());
+    line(&nodes[4].id(), "--timeout=15s")
+        .run()
+        .status(3)
+        .stderr_has("does not answer, so it can't hand over: --force");
+    line(&nodes[4].id(), "--force").run();
+    until("its replica to be a master", PATIENCE, || {
+        match nodes[4].field("role").unwrap().as_str() {
+            "master" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    network.heal();
+    until("the old master to follow", PATIENCE, || {
+        match myself(&nodes[1])[3].clone() {
+            master if master == nodes[4].id() => Ok(()),
+            other => Err(other),
+        }
+    });
+    assert_whole(nodes.iter(), 5);
+}
+
+#[test]
+fn while_a_node_is_replaced() {
+    let Some(network) = Network::new() else {
+        return;
+    };
+    let nodes = hosts(&network, 3, 21);
+    nodes.form(3);
+    let new = hosts(&network, 1, 24);
+    let old = nodes[1].id();
+    let line = || {
+        trib(&network).args([
+            "replace-node",
+            "--yes",
+            &nodes[0].addr(),
+            &old,
+            &new[0].addr(),
+            "--join-timeout=20s",
+            "--output=json",
+        ])
+    };
+    let run = line().spawn();
+    run.wait_stdout("\"event\":\"added\"");
+    network.cut(nodes[2].host());
+    let ended = run.wait();
+    network.heal();
+    // It may have come through, with the third left out; what is left is done by the same command.
+    let cut_off = ended.stderr.contains("The same command again goes on");
+    assert!(
+        cut_off || ended.stdout.contains("has taken the place of"),
+        "{}",
+        ended.stderr
+    );
+    until("the same command to finish it", PATIENCE, || {
+        let ended = line().run();
+        if ended.stderr.contains("error:") {
+            Err(ended.stderr)
+        } else {
+            Ok(())
+        }
+    });
+    let now = [&nodes[0], &nodes[2], &new[0]];
+    assert_whole(now, 3);
+    assert_eq!(new[0].field("role").unwrap(), "master");
+    assert!(!new[0].nodes_text().contains(&old));
+}

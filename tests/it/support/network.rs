@@ -1,0 +1,72 @@
+//! A network of its own for servers and programs, in which hosts can be cut off from all others: what goes to them
+//! and comes from them is lost without a word, as behind a broken cable.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+
+/// Ends with this value, or with the test process.
+pub(crate) struct Network {
+    /// Holds the namespaces for as long as its standard input is open.
+    holder: Child,
+}
+
+const TABLE: &str =
+    "add table ip cut; add chain ip cut lost { type filter hook input priority 0; }";
+
+impl Network {
+    /// `None` where this machine lets nobody have a network namespace with a firewall (some containers do not).
+    pub(crate) fn new() -> Option<Self> {
+        let script = format!("ip link set lo up && nft '{TABLE}' && echo ready && exec cat");
+        let mut holder = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--net", "sh", "-c", &script])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut ready = [0; 6];
+        let read = holder.stdout.as_mut().unwrap().read_exact(&mut ready);
+        let network = Self { holder };
+        read.is_ok().then_some(network)
+    }
+
+    /// What stands before a command line that is to run in it.
+    pub(crate) fn enter(&self) -> Vec<String> {
+        let target = self.holder.id().to_string();
+        let words = ["nsenter", "--target", &target, "--user", "--net"];
+        let words = words.into_iter().chain(["--preserve-credentials", "--"]);
+        words.map(str::to_owned).collect()
+    }
+
+    /// Cuts a host off.
+    #[track_caller]
+    pub(crate) fn cut(&self, host: &str) {
+        self.nft(&format!(
+            "add rule ip cut lost ip saddr {host} drop; add rule ip cut lost ip daddr {host} drop"
+        ));
+    }
+
+    /// Nobody is cut off any more.
+    #[track_caller]
+    pub(crate) fn heal(&self) {
+        self.nft("flush chain ip cut lost");
+    }
+
+    #[track_caller]
+    fn nft(&self, rules: &str) {
+        let enter = self.enter();
+        let status = Command::new(&enter[0])
+            .args(&enter[1..])
+            .args(["nft", rules])
+            .status()
+            .unwrap();
+        assert!(status.success(), "nft {rules}");
+    }
+}
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
