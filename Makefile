@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-faults lint bench deb doc tools servers matrix
+.PHONY: help demo test test-matrix test-faults lint bench deb image doc tools servers matrix
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,14 @@ deb: tools ## a Debian package with completions and man pages (needs cargo-deb)
 	target/release/redis-trib completions fish > target/dist/redis-trib.fish
 	target/release/redis-trib man target/dist/man1
 	$(CARGO) deb --no-build
+
+IMAGE ?= redis-trib
+
+image: tools ## a Docker image with redis-server and redis-trib (IMAGE=NAME, BASE=a Debian image)
+	$(CARGO) build --release
+	rm -rf target/image && mkdir -p target/image
+	cp docker/Dockerfile docker/entrypoint.sh docker/login target/release/redis-trib target/image
+	docker build $(if $(BASE),--build-arg BASE=$(BASE)) -t $(IMAGE) target/image
 
 doc: tools ## the documentation, warnings denied
 	RUSTDOCFLAGS=-Dwarnings $(CARGO) doc --no-deps
