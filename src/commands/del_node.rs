@@ -10,8 +10,8 @@ use anyhow::anyhow;
 use tokio::time::Instant;
 
 use self::drain::{Hold, give};
-use self::request::{command_again, named, refusals, request, silent_members, stale_owners};
-use super::leaving::{Afterwards, leave, refuse_unwilling};
+use self::request::{command_again, named, refusals, request, stale_owners};
+use super::leaving::{Afterwards, leave, refuse_unwilling, silent_members};
 use super::moving::{self, Cluster, Finished, MoveArgs};
 use super::session::{Alone, Intent, Session};
 use super::signals::Signals;

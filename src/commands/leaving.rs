@@ -24,6 +24,7 @@ use super::session::Session;
 use super::signals::Signals;
 use crate::client::{ClientError, Fault, Reset};
 use crate::cluster::node::{NodeId, Role};
+use crate::cluster::observation::Seen;
 use crate::cluster::parse::{EntryPool, EntryState};
 use crate::connections::{Connections, Target};
 use crate::event::{Event, Phase};
@@ -88,6 +89,30 @@ pub(super) async fn refuse_unwilling(
         "these members can't be told to forget a node:\n  {}\nNothing was changed.",
         lines(cluster, unwilling).join("\n  ")
     )))
+}
+
+/// Members that stay and can't be told: those that may come back any moment, and those that the
+/// others hold for dead. Ghosts are neither.
+pub(super) fn silent_members(
+    cluster: &Cluster,
+    leaving: &BTreeSet<NodeId>,
+) -> (Vec<String>, Vec<String>) {
+    let (mut silent, mut dead) = (Vec::new(), Vec::new());
+    for member in cluster.diagnosis.topology.members.values() {
+        let standing = member.standing;
+        let node = cluster.diagnosis.observation.nodes.get(&member.id);
+        let is_ghost =
+            standing.handshake > 0 || matches!(node.map(|n| &n.seen), Some(Seen::NoAddress));
+        if !standing.silent || leaving.contains(&member.id) || is_ghost {
+            continue;
+        }
+        let is_replaced = matches!(node.map(|node| &node.seen), Some(Seen::Stranger(_)));
+        match standing.is_down() || is_replaced {
+            true => dead.push(cluster.name(member.id)),
+            false => silent.push(cluster.name(member.id)),
+        }
+    }
+    (silent, dead)
 }
 
 async fn out(

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::joining::{Allowed, Draft, GoOn, Home, Joining, Newcomer, Part, Until, judge};
-use super::leaving::{Afterwards, leave};
+use super::leaving::{Afterwards, leave, silent_members};
 use super::moving::{Cluster, name};
 use super::recruit::{Recruit, recruit};
 use super::session::{Alone, Credentials, Intent, Session};
@@ -221,6 +221,18 @@ impl Way {
             return refuse(format!("{} can't replace itself", cluster.name(old)));
         }
         let is_dead = |member: &Member| member.standing.silent;
+        let joined = home.member(new.id());
+        // Forgotten by some members and not by others: it has handed over, and was on its way out.
+        let half_out = is_dead(member)
+            && member.slots.is_empty()
+            && member.standing.known < member.standing.asked;
+        if half_out && joined.is_some_and(|joined| !joined.slots.is_empty()) {
+            return Ok(Self {
+                joins: None,
+                follows: None,
+                takes_over: false,
+            });
+        }
         let master = member.master.and_then(|id| home.member(id));
         let place = match (member.role, master) {
             // It has taken over already.
@@ -255,7 +267,6 @@ impl Way {
             (Role::Master, _) => Part::Masters,
         };
         let takes_over = place == Part::ReplicasOf(old);
-        let joined = home.member(new.id());
         let joins = match (joined, place) {
             (None, _) => Some(place),
             (Some(joined), Part::ReplicasOf(master)) if joined.master == Some(master) => None,
@@ -514,6 +525,24 @@ impl Job {
             }
         }
         let leaving = [self.old].into();
+        let (silent, dead) = silent_members(&cluster, &leaving);
+        if !silent.is_empty() {
+            return Err(Stop::partial(anyhow!(
+                "{} is in its place, but {old} is not out of the cluster yet: these members do not answer, \
+                 and would bring it back: {}\nThe same command again goes on, once they do",
+                cluster.name(new),
+                silent.join(", ")
+            )));
+        }
+        if !dead.is_empty() {
+            ui.warn(&format!(
+                "{} can't be told: should they ever come back, redis-trib del-node {} {} makes them \
+                 forget {old}",
+                dead.join(", "),
+                cluster.seed(),
+                self.old
+            ));
+        }
         let left = leave(&self.session, ui, &cluster, &leaving, Afterwards::Run);
         let left = again(left.await)?;
         if !left.troubles.is_empty() {

@@ -8,7 +8,6 @@ use anyhow::anyhow;
 use super::Args;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::observation::Seen;
 use crate::cluster::parse::{EntryPool, MasterLink};
 use crate::cluster::slot::SlotSet;
 use crate::commands::Stop;
@@ -134,30 +133,6 @@ pub(super) fn members(cluster: &Cluster) -> Vec<Member> {
             }
         })
         .collect()
-}
-
-/// Members that stay and can't be told: those that may come back any moment, and those that the
-/// others hold for dead. Ghosts are neither.
-pub(super) fn silent_members(
-    cluster: &Cluster,
-    leaving: &BTreeSet<NodeId>,
-) -> (Vec<String>, Vec<String>) {
-    let (mut silent, mut dead) = (Vec::new(), Vec::new());
-    for member in cluster.diagnosis.topology.members.values() {
-        let standing = member.standing;
-        let node = cluster.diagnosis.observation.nodes.get(&member.id);
-        let is_ghost =
-            standing.handshake > 0 || matches!(node.map(|n| &n.seen), Some(Seen::NoAddress));
-        if !standing.silent || leaving.contains(&member.id) || is_ghost {
-            continue;
-        }
-        let is_replaced = matches!(node.map(|node| &node.seen), Some(Seen::Stranger(_)));
-        match standing.is_down() || is_replaced {
-            true => dead.push(cluster.name(member.id)),
-            false => silent.push(cluster.name(member.id)),
-        }
-    }
-    (silent, dead)
 }
 
 /// A member that stays and that sees one of the nodes own slots, though it owns none itself.
