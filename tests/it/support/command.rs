@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 pub(crate) use nix::sys::signal::Signal;
 
+use super::secrets::Secrets;
 use super::wait::{PATIENCE, until};
 
 /// The columns of every terminal and every table.
@@ -155,7 +156,8 @@ impl Trib {
             child,
             started,
             limit: self.limit,
-            _home: self.home,
+            secrets: Secrets::of(&self.args, &self.env),
+            home: self.home,
         }
     }
 
@@ -180,7 +182,8 @@ impl Trib {
             shown: String::new(),
             started: Instant::now(),
             limit: self.limit,
-            _home: self.home,
+            secrets: Secrets::of(&self.args, &self.env),
+            home: self.home,
         }
     }
 
@@ -243,7 +246,8 @@ pub(crate) struct Running {
     _stdin: Option<std::process::ChildStdin>,
     started: Instant,
     limit: Duration,
-    _home: TempDir,
+    secrets: Secrets,
+    home: TempDir,
 }
 
 impl Running {
@@ -253,6 +257,11 @@ impl Running {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.pid().cast_signed()), signal).expect("a program that still runs");
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Until this text stands on stdout.
@@ -322,11 +331,14 @@ impl Running {
                 }
             },
         );
+        let (stdout, stderr) = (self.stdout.so_far(), self.stderr.so_far());
+        self.secrets
+            .assert_kept(&self.line, &[&stdout, &stderr], self.home.path());
         Finished {
             line: self.line.clone(),
             status: status.into(),
-            stdout: self.stdout.so_far(),
-            stderr: self.stderr.so_far(),
+            stdout,
+            stderr,
             elapsed,
         }
     }
@@ -492,7 +504,8 @@ pub(crate) struct Terminal {
     shown: String,
     started: Instant,
     limit: Duration,
-    _home: TempDir,
+    secrets: Secrets,
+    home: TempDir,
 }
 
 impl Terminal {
@@ -562,6 +575,8 @@ impl Terminal {
                 other => Err(format!("{other:?}")),
             },
         );
+        self.secrets
+            .assert_kept(&self.line, &[&self.shown], self.home.path());
         Finished {
             line: self.line.clone(),
             status,

@@ -6,6 +6,7 @@
 //! - [`proxy`]: stands in front of a server and delays, cuts, stalls, counts.
 //! - [`scripted`]: a node that says what it was told to say, also a thousand of them.
 //! - [`tls`]: certificates, good and bad.
+//! - [`secrets`]: what no run may show.
 //! - [`network`]: a network of its own, in which hosts can be cut off. [`writers`]: clients at work.
 //! - [`wait`]: every wait of the bench has a deadline and says what it waits for.
 
@@ -21,6 +22,7 @@ pub(crate) mod proxy;
 pub(crate) mod resp;
 pub(crate) mod runtime;
 pub(crate) mod scripted;
+pub(crate) mod secrets;
 pub(crate) mod server;
 pub(crate) mod tls;
 pub(crate) mod wait;
