@@ -42,5 +42,6 @@ mod reshard_logins;
 mod restore;
 mod secrets;
 mod set_timeout;
+mod soak;
 mod support;
 mod walkthrough;

@@ -343,7 +343,7 @@ impl Server {
 
     /// The bench talks to the server on a Unix socket: it is there whatever the server's port speaks (TLS,
     /// IPv6, a proxy's announcement), and a look from here is not seen by a proxy.
-    fn socket(&self) -> PathBuf {
+    pub(crate) fn socket(&self) -> PathBuf {
         socket_in(self.dir())
     }
 

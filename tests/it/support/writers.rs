@@ -3,11 +3,13 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use redis::IntoConnectionInfo;
 use redis_trib::cluster::slot::Slot;
 
 use super::server::Server;
@@ -21,19 +23,44 @@ pub(crate) struct Writers {
     threads: Vec<JoinHandle<()>>,
 }
 
+/// How a writer goes about it.
+#[derive(Clone, Copy)]
+pub(crate) struct Manner {
+    /// Between two keys.
+    pub(crate) pause: Duration,
+    /// How often one key is tried; then the next one is.
+    pub(crate) tries: usize,
+}
+
+impl Manner {
+    /// As fast as it goes, and each key until it is written.
+    const KEEN: Self = Self {
+        pause: Duration::ZERO,
+        tries: usize::MAX,
+    };
+}
+
 /// What a client remembers of a cluster: who owns which slot, and its connections.
 struct Client {
-    ports: Vec<u16>,
-    owners: BTreeMap<u16, u16>,
-    connections: BTreeMap<u16, redis::Connection>,
+    /// Where each server listens: the socket is there also where its port is out of reach.
+    sockets: BTreeMap<String, PathBuf>,
+    owners: BTreeMap<u16, String>,
+    connections: BTreeMap<String, redis::Connection>,
 }
 
 impl Client {
-    fn connection(&mut self, port: u16) -> redis::RedisResult<&mut redis::Connection> {
-        match self.connections.entry(port) {
+    fn connection(&mut self, addr: &str) -> redis::RedisResult<&mut redis::Connection> {
+        match self.connections.entry(addr.to_owned()) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(new) => {
-                let client = redis::Client::open(format!("redis://127.0.0.1:{port}"))?;
+                let place = match self.sockets.get(addr) {
+                    Some(socket) => redis::ConnectionAddr::Unix(socket.clone()),
+                    None => {
+                        let (host, port) = addr.rsplit_once(':').unwrap_or_default();
+                        redis::ConnectionAddr::Tcp(host.to_owned(), port.parse().unwrap_or(0))
+                    }
+                };
+                let client = redis::Client::open(place.into_connection_info()?)?;
                 let connection = client.get_connection_with_timeout(Duration::from_millis(300))?;
                 connection.set_read_timeout(Some(Duration::from_millis(1500)))?;
                 Ok(new.insert(connection))
@@ -41,38 +68,77 @@ impl Client {
         }
     }
 
-    /// SET, and how many replicas have it; a redirection is followed once, next time.
+    /// SET, and how many replicas have it. MOVED is followed next time, ASK at once.
     fn write(&mut self, key: &str, attempt: usize) -> redis::RedisResult<u64> {
         let slot = Slot::of_key(key.as_bytes()).number();
-        let port = match self.owners.get(&slot) {
-            Some(port) => *port,
-            None => self.ports[attempt % self.ports.len()],
+        let addr = match self.owners.get(&slot) {
+            Some(addr) => addr.clone(),
+            None => {
+                let nth = attempt % self.sockets.len();
+                self.sockets.keys().nth(nth).cloned().unwrap_or_default()
+            }
         };
-        let connection = self.connection(port)?;
-        let answer = redis::cmd("SET").arg(key).arg(key).query::<()>(connection);
-        let answer =
-            answer.and_then(|()| redis::cmd("WAIT").arg(1).arg(500).query::<u64>(connection));
+        let answer = self.set(&addr, key, false);
         match &answer {
-            Ok(_) => drop(self.owners.insert(slot, port)),
+            Ok(_) => drop(self.owners.insert(slot, addr)),
             Err(error) => match error.redirect_node() {
-                Some((addr, _)) => {
-                    let port = addr.rsplit_once(':').unwrap().1.parse().unwrap();
-                    self.owners.insert(slot, port);
+                Some((other, _)) if error.code() == Some("ASK") => {
+                    let other = other.to_owned();
+                    let answer = self.set(&other, key, true);
+                    if answer.is_err() {
+                        self.connections.remove(&other);
+                    }
+                    return answer;
                 }
+                Some((owner, _)) => drop(self.owners.insert(slot, owner.to_owned())),
                 None => {
                     self.owners.remove(&slot);
-                    self.connections.remove(&port);
+                    self.connections.remove(&addr);
                 }
             },
         }
         answer
     }
+
+    fn set(&mut self, addr: &str, key: &str, asking: bool) -> redis::RedisResult<u64> {
+        let connection = self.connection(addr)?;
+        if asking {
+            redis::cmd("ASKING").query::<()>(connection)?;
+        }
+        redis::cmd("SET")
+            .arg(key)
+            .arg(key)
+            .query::<()>(connection)?;
+        redis::cmd("WAIT").arg(1).arg(500).query(connection)
+    }
+
+    /// Whether it was acknowledged by a replica before anybody lost patience.
+    fn insist(&mut self, key: &str, tries: usize, stop: &AtomicBool) -> bool {
+        for attempt in 0..tries {
+            if stop.load(Ordering::Relaxed) {
+                return false;
+            }
+            match self.write(key, attempt) {
+                Ok(1..) => return true,
+                // Not confirmed by a replica in time, or not at all: again.
+                Ok(0) | Err(_) => thread::sleep(Duration::from_millis(2)),
+            }
+        }
+        false
+    }
 }
 
 impl Writers {
-    /// `count` of them, on servers of 127.0.0.1.
+    /// `count` of them.
     pub(crate) fn start(servers: &[Server], count: usize) -> Self {
-        let ports: Vec<u16> = servers.iter().map(Server::port).collect();
+        Self::with(servers, count, Manner::KEEN)
+    }
+
+    pub(crate) fn with(servers: &[Server], count: usize, manner: Manner) -> Self {
+        let sockets = servers
+            .iter()
+            .map(|server| (server.addr(), server.socket()));
+        let sockets: BTreeMap<String, PathBuf> = sockets.collect();
         let stop = Arc::new(AtomicBool::new(false));
         let acknowledged = Arc::<Mutex<BTreeSet<String>>>::default();
         let longest = Arc::<Mutex<Duration>>::default();
@@ -81,7 +147,7 @@ impl Writers {
                 let (stop, acknowledged) = (Arc::clone(&stop), Arc::clone(&acknowledged));
                 let longest = Arc::clone(&longest);
                 let mut client = Client {
-                    ports: ports.clone(),
+                    sockets: sockets.clone(),
                     owners: BTreeMap::new(),
                     connections: BTreeMap::new(),
                 };
@@ -89,19 +155,14 @@ impl Writers {
                     for number in 0_usize.. {
                         let key = format!("written:{writer}:{number}");
                         let began = Instant::now();
-                        for attempt in 0.. {
-                            if stop.load(Ordering::Relaxed) {
-                                return;
-                            }
-                            match client.write(&key, attempt) {
-                                Ok(1..) => break,
-                                // Not confirmed by a replica in time, or not at all: again.
-                                Ok(0) | Err(_) => thread::sleep(Duration::from_millis(2)),
-                            }
+                        if client.insist(&key, manner.tries, &stop) {
+                            let mut longest = longest.lock().unwrap();
+                            *longest = (*longest).max(began.elapsed());
+                            acknowledged.lock().unwrap().insert(key);
+                        } else if stop.load(Ordering::Relaxed) {
+                            return;
                         }
-                        let mut longest = longest.lock().unwrap();
-                        *longest = (*longest).max(began.elapsed());
-                        acknowledged.lock().unwrap().insert(key);
+                        thread::sleep(manner.pause);
                     }
                 })
             })
@@ -114,6 +175,11 @@ impl Writers {
         };
         writers.wait_for_more(50);
         writers
+    }
+
+    /// What was acknowledged so far.
+    pub(crate) fn acknowledged(&self) -> BTreeSet<String> {
+        self.acknowledged.lock().unwrap().clone()
     }
 
     /// Until so many more writes are acknowledged.
