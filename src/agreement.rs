@@ -78,6 +78,7 @@ pub struct NotInTime {
 }
 
 /// The nodes that are waited for.
+#[derive(Clone)]
 pub struct Watch {
     /// Kept connections.
     pub connections: Arc<Connections>,

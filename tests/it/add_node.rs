@@ -598,6 +598,17 @@ fn a_silent_replica_keeps_nobody_out() {
 }
 
 #[test]
+fn a_replica_that_takes_over_meanwhile_is_agreed_about() {
+    let (nodes, new) = beside(3, 6, 1, &Spec::new().quick());
+    let run = add(new.addrs(), &nodes[0]).args(["-o", "json"]).spawn();
+    run.wait_stdout("\"phase\":\"meet\"");
+    nodes[4].cmd(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
+    run.wait().status(0).within(Duration::from_secs(30));
+    assert_eq!(nodes[4].field("role").unwrap(), "master");
+    check(&nodes[0]);
+}
+
+#[test]
 fn killed_half_way_and_run_again() {
     let spec = Spec::new().quick();
     let nodes = Nodes::with(3, &spec);

@@ -12,7 +12,7 @@ use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::cluster::topology::Member;
 use crate::commands::Stop;
-use crate::commands::moving::name;
+use crate::commands::moving::{Cluster, name};
 use crate::commands::session::Session;
 use crate::commands::zones::{ZoneArgs, Zones};
 use crate::connections::Target;
@@ -87,14 +87,7 @@ impl Draft {
             .collect();
         let mut rounds = vec![meetings(&members, &ids), following];
         rounds.retain(|round| !round.is_empty());
-        let owners = home.cluster.owners().into_iter();
-        let goal = Goal {
-            slots: owners
-                .map(|owner| (owner.id, owner.slots.ranges()))
-                .collect(),
-            masters: masters.clone(),
-            heard: Heard::ByTheirMasters,
-        };
+        let goal = goal(&home.cluster, &masters);
         Ok(Self {
             masters,
             parties: Arc::new(parties),
@@ -168,6 +161,27 @@ impl Draft {
             "replicas on the hosts of their masters protect against the loss of a process, not of \
              the host: {told}"
         ))
+    }
+}
+
+/// What the nodes shall agree about, in the cluster as it is: a replica that took over since the plan was
+/// made has the slots of its master, and those that were to follow that.
+pub(super) fn goal(cluster: &Cluster, masters: &BTreeMap<NodeId, NodeId>) -> Goal {
+    let members = &cluster.diagnosis.topology.members;
+    let heir = |master: NodeId| {
+        let member = members.get(&master);
+        member.and_then(|member| member.master).unwrap_or(master)
+    };
+    let owners = cluster.owners().into_iter();
+    Goal {
+        slots: owners
+            .map(|owner| (owner.id, owner.slots.ranges()))
+            .collect(),
+        masters: masters
+            .iter()
+            .map(|(replica, master)| (*replica, heir(*master)))
+            .collect(),
+        heard: Heard::ByTheirMasters,
     }
 }
 
