@@ -56,6 +56,10 @@ default() {
     fi
     # util-linux; essential on Debian, but not everywhere. The bench ties the servers' lives to its own with it.
     command -v setpriv >/dev/null || install "setpriv" util-linux
+    # Hosts that are cut off from each other live in network namespaces. (/usr/sbin is not in everybody's PATH.)
+    if ! PATH=$PATH:/usr/sbin command -v ip >/dev/null || ! PATH=$PATH:/usr/sbin command -v nft >/dev/null; then
+        install "ip and nft, with which tests cut hosts off" iproute2 nftables
+    fi
 }
 
 # What a server calls itself, or nothing at all if it cannot even be started.

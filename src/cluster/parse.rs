@@ -61,6 +61,16 @@ pub struct Entry {
     pub claim: u64,
 }
 
+/// `127.0.0.1:7000 (1977c4d4)`, as the writer of the line reaches it.
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.addr {
+            Some(addr) => write!(f, "{addr} ({})", self.id.short()),
+            None => f.write_str(&self.id.short()),
+        }
+    }
+}
+
 /// What the writer of a line holds against a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryState {

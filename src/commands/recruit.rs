@@ -348,12 +348,7 @@ pub(super) fn loopback(recruits: &[Recruit], others: &[IpAddr]) -> Option<String
 /// Nodes that a node knows, by address and short id; `None` for nobody.
 pub(super) fn known<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Option<String> {
     const NAMED: usize = 4;
-    let mut names: Vec<String> = entries
-        .map(|entry| match &entry.addr {
-            Some(addr) => format!("{addr} ({})", entry.id.short()),
-            None => entry.id.short(),
-        })
-        .collect();
+    let mut names: Vec<String> = entries.map(ToString::to_string).collect();
     let more = names.len().saturating_sub(NAMED);
     if more > 0 {
         names.truncate(NAMED);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::create::myself;
+use crate::rebalance::owned;
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
 use crate::support::network::Network;
@@ -16,21 +17,13 @@ fn hosts(network: &Network, count: usize, from: usize) -> Nodes {
         Spec::new()
             .node_timeout(2000)
             .arg("--repl-diskless-sync-delay", 0)
-            .bind(&host)
-            .arg("--bind-source-addr", &host)
-            .arg("--cluster-announce-ip", &host)
-            // Local is 127.0.0.1 only.
-            .arg("--protected-mode", "no")
-            .inside(network)
+            .host_in(network, &host)
     })
 }
 
 fn trib(network: &Network) -> Trib {
-    let enter = network.enter();
-    Trib::new()
-        .program(&enter[0])
-        .args(&enter[1..])
-        .arg(env!("CARGO_BIN_EXE_redis-trib"))
+    network
+        .trib()
         .args(["--connect-timeout", "1s", "--command-timeout", "1s"])
 }
 
@@ -53,9 +46,7 @@ fn assert_whole<'a>(nodes: impl IntoIterator<Item = &'a Server>, count: usize) {
 
 #[test]
 fn while_a_node_joins() {
-    let Some(network) = Network::new() else {
-        return;
-    };
+    let network = Network::new();
     let nodes = hosts(&network, 3, 1);
     nodes.form(3);
     let new = hosts(&network, 1, 4);
@@ -87,9 +78,7 @@ fn while_a_node_joins() {
 
 #[test]
 fn while_a_replica_takes_over() {
-    let Some(network) = Network::new() else {
-        return;
-    };
+    let network = Network::new();
     let nodes = hosts(&network, 5, 11);
     nodes.form(3);
     let line = |id: &str, flag: &str| {
@@ -139,10 +128,49 @@ fn while_a_replica_takes_over() {
 }
 
 #[test]
-fn while_a_node_is_replaced() {
-    let Some(network) = Network::new() else {
-        return;
+fn while_a_node_leaves() {
+    let network = Network::new();
+    let nodes = hosts(&network, 4, 31);
+    nodes.form(4);
+    let line = || {
+        trib(&network)
+            .args([
+                "del-node",
+                "--yes",
+                "--drain",
+                &nodes[0].addr(),
+                &nodes[3].addr(),
+            ])
+            .args(["--timeout", "1s"])
     };
+    // Of the three that take its slots one is cut off in the middle.
+    let run = line().args(["--max-open-slots", "1"]).spawn();
+    until("some slots to have moved", PATIENCE, || {
+        match owned(&nodes[3]).len() {
+            left if left < 4090 => Ok(()),
+            left => Err(format!("{left} are there")),
+        }
+    });
+    network.cut(nodes[2].host());
+    let ended = run.wait().status(6).stderr_has(&nodes[2].addr());
+    network.heal();
+    assert!(ended.stderr.contains("del-node"), "{}", ended.stderr);
+    until("the same command to finish it", PATIENCE, || {
+        let ended = line().run();
+        match ended.stderr.contains("error:") {
+            true => Err(ended.stderr),
+            false => Ok(()),
+        }
+    });
+    assert_whole(&nodes[..3], 3);
+    assert_eq!(nodes[3].nodes_text().lines().count(), 1);
+    let kept: usize = nodes[..3].iter().map(|node| owned(node).len()).sum();
+    assert_eq!(kept, 16_384);
+}
+
+#[test]
+fn while_a_node_is_replaced() {
+    let network = Network::new();
     let nodes = hosts(&network, 3, 21);
     nodes.form(3);
     let new = hosts(&network, 1, 24);

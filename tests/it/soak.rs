@@ -115,7 +115,6 @@ impl Soak {
         println!("{whereabouts}");
         let ground = Ground::new(version);
         let terrain = Terrain {
-            can_cut: ground.network.is_some(),
             moves_in_jobs: ALL_VERSIONS
                 .iter()
                 .any(|name| *name == version && !atomic_among(&[name]).is_empty()),
@@ -254,16 +253,8 @@ impl Soak {
             (Blow::KillServer(node), false) => nodes[node].restart(),
             (Blow::StopServer(node), true) => nodes[node].stop(),
             (Blow::StopServer(node), false) => nodes[node].cont(),
-            (Blow::CutOff(node), true) => {
-                if let Some(network) = &self.ground.network {
-                    network.cut(nodes[node].host());
-                }
-            }
-            (Blow::CutOff(_), false) => {
-                if let Some(network) = &self.ground.network {
-                    network.heal();
-                }
-            }
+            (Blow::CutOff(node), true) => self.ground.network.cut(nodes[node].host()),
+            (Blow::CutOff(_), false) => self.ground.network.heal(),
             (Blow::SecondTool, true) => {
                 self.second = Some(self.ground.trib().args(mending).spawn());
             }

@@ -93,7 +93,7 @@ pub(super) fn rest(
     for (slot, (pair, standing)) in &outcome.open {
         let word = match standing {
             Standing::Importing => "importing at the target",
-            Standing::Migrating => "migrating, with keys on both",
+            Standing::Migrating => "migrating, its keys may be on both",
             Standing::Claimed => "claimed by the target",
             Standing::Gathered => "with keys on a node that does not own them",
             Standing::InJob => "in a job of the servers, which may go on by itself",

@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::{Ends, Halt, LAG_WITHIN, Lane, REPLICAS_WITHIN, Window};
 use crate::client::NodeClient;
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::parse::{ClusterInfo, Direction, Entry, EntryPool, Info, OnlineReplica, View};
+use crate::cluster::parse::{
+    ClusterInfo, Direction, Entry, EntryPool, EntryState, Info, OnlineReplica, View,
+};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::migrate::{End, Lag, barrier_key};
 
@@ -69,8 +71,9 @@ impl Lane {
         }
         if !ClusterInfo::parse(&target.cluster_info).ok {
             return Err(Halt::Changed(format!(
-                "{} says cluster_state:fail",
-                self.target
+                "{} says cluster_state:fail{}",
+                self.target,
+                missing_owners(&target_view)
             )));
         }
         let restarted =
@@ -223,4 +226,18 @@ pub(super) fn databases(info: &Info) -> Vec<u32> {
         databases.push(0);
     }
     databases
+}
+
+/// Whose slots a node misses that serves nothing, in words that follow what it says.
+fn missing_owners(view: &View) -> String {
+    let missing: Vec<String> = view
+        .entries()
+        .filter(|entry| matches!(entry.state, EntryState::Failing | EntryState::Failed))
+        .filter(|entry| !entry.slots.is_empty())
+        .map(ToString::to_string)
+        .collect();
+    match missing.is_empty() {
+        true => String::new(),
+        false => format!(": it misses {}, which owns slots", missing.join(", ")),
+    }
 }

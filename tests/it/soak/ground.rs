@@ -18,8 +18,7 @@ const SERVERS: usize = 8;
 
 pub(super) struct Ground {
     pub(super) nodes: Nodes,
-    /// `None` where this machine lets nobody have one: then nobody is cut off.
-    pub(super) network: Option<Network>,
+    pub(super) network: Network,
 }
 
 /// Who is what, by numbers of the bench.
@@ -78,7 +77,8 @@ impl Ground {
     pub(super) fn new(version: &str) -> Self {
         let network = Network::new();
         let nodes = Nodes::each(SERVERS, |index| {
-            let spec = Spec::new()
+            let host = format!("127.0.8.{}", index + 1);
+            Spec::new()
                 .version(version)
                 .quick()
                 // What was acknowledged is in the file before the answer leaves, so kill -9 loses none of it.
@@ -86,18 +86,8 @@ impl Ground {
                 .arg("--appendfsync", "no")
                 // A link that lost its packets is given up within the time of a step.
                 .arg("--repl-timeout", 10)
-                .arg("--repl-ping-replica-period", 1);
-            match &network {
-                Some(network) => {
-                    let host = format!("127.0.8.{}", index + 1);
-                    spec.bind(&host)
-                        .arg("--bind-source-addr", &host)
-                        .arg("--cluster-announce-ip", &host)
-                        .arg("--protected-mode", "no")
-                        .inside(network)
-                }
-                None => spec,
-            }
+                .arg("--repl-ping-replica-period", 1)
+                .host_in(&network, &host)
         });
         let ground = Self { nodes, network };
         let mut create = ground.trib().args(["create", "--yes", "--replicas", "1"]);
@@ -110,18 +100,11 @@ impl Ground {
 
     /// The program under test, where the servers are.
     pub(super) fn trib(&self) -> Trib {
-        let trib = match &self.network {
-            Some(network) => {
-                let enter = network.enter();
-                Trib::new()
-                    .program(&enter[0])
-                    .args(&enter[1..])
-                    .arg(env!("CARGO_BIN_EXE_redis-trib"))
-            }
-            None => Trib::new(),
-        };
         let limits = ["--connect-timeout", "2s", "--command-timeout", "4s"];
-        trib.args(limits).timeout(Duration::from_secs(150))
+        self.network
+            .trib()
+            .args(limits)
+            .timeout(Duration::from_secs(150))
     }
 
     /// A member that serves and knows the others.

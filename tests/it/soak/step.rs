@@ -18,8 +18,6 @@ pub(super) struct Step {
 /// What can happen on a bench.
 #[derive(Clone, Copy)]
 pub(super) struct Terrain {
-    /// Whether a server can be cut off from the others.
-    pub(super) can_cut: bool,
     /// Whether the servers move slots by themselves. They don't make sure that what they move has reached
     /// a replica of the target, so masters are left alone meanwhile (README, Limits).
     pub(super) moves_in_jobs: bool,
@@ -172,7 +170,7 @@ impl Dice {
         let mut faults = Vec::new();
         if self.chance(70) && !targets.is_empty() {
             let first = self.pick(&targets);
-            faults.push(self.server_fault(first, terrain.can_cut));
+            faults.push(self.server_fault(first, true));
             // Two nodes of one shard at a time may lose what the one that was left has acknowledged.
             let others = shape.outside_shard_of(first);
             let others: Vec<usize> = others.into_iter().filter(|n| targets.contains(n)).collect();

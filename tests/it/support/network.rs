@@ -4,6 +4,8 @@
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 
+use super::command::Trib;
+
 /// Ends with this value, or with the test process.
 pub(crate) struct Network {
     /// Holds the namespaces for as long as its standard input is open.
@@ -14,8 +16,8 @@ const TABLE: &str =
     "add table ip cut; add chain ip cut lost { type filter hook input priority 0; }";
 
 impl Network {
-    /// `None` where this machine lets nobody have a network namespace with a firewall (some containers do not).
-    pub(crate) fn new() -> Option<Self> {
+    #[track_caller]
+    pub(crate) fn new() -> Self {
         let script = format!("ip link set lo up && nft '{TABLE}' && echo ready && exec cat");
         let mut holder = Command::new("unshare")
             .args(["--user", "--map-root-user", "--net", "sh", "-c", &script])
@@ -23,11 +25,16 @@ impl Network {
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
-            .ok()?;
+            .unwrap();
         let mut ready = [0; 6];
         let read = holder.stdout.as_mut().unwrap().read_exact(&mut ready);
         let network = Self { holder };
-        read.is_ok().then_some(network)
+        assert!(
+            read.is_ok(),
+            "this test needs a network namespace with a firewall (unshare --user --net, ip, nft), and can't have \
+             one here: tests/servers.sh default installs what is missing; some containers forbid it"
+        );
+        network
     }
 
     /// What stands before a command line that is to run in it.
@@ -36,6 +43,15 @@ impl Network {
         let words = ["nsenter", "--target", &target, "--user", "--net"];
         let words = words.into_iter().chain(["--preserve-credentials", "--"]);
         words.map(str::to_owned).collect()
+    }
+
+    /// The program under test, in it.
+    pub(crate) fn trib(&self) -> Trib {
+        let enter = self.enter();
+        Trib::new()
+            .program(&enter[0])
+            .args(&enter[1..])
+            .arg(env!("CARGO_BIN_EXE_redis-trib"))
     }
 
     /// Cuts a host off.

@@ -147,10 +147,14 @@ impl Spec {
         self
     }
 
-    /// In that network, where only those who are in it reach its port.
-    pub(crate) fn inside(mut self, network: &Network) -> Self {
+    /// A host of its own (127.x.y.z) in that network, where only those who are in it reach its port.
+    pub(crate) fn host_in(mut self, network: &Network, host: &str) -> Self {
         self.enter = network.enter();
-        self
+        self.bind(host)
+            .arg("--bind-source-addr", host)
+            .arg("--cluster-announce-ip", host)
+            // Local is 127.0.0.1 only.
+            .arg("--protected-mode", "no")
     }
 
     /// One option with one value, as on the server's command line: `.arg("--maxmemory", "1mb")`.
