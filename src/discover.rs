@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 
 use crate::client::{ClientError, Fault, LoginOutcome, RawLook};
 use crate::cluster::holdings::{Held, Holdings};
+use crate::cluster::merger;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::{Bystander, Observation, ObservedNode, Report, Seen};
 use crate::cluster::parse::{
@@ -86,6 +87,7 @@ pub async fn find(
     let mut survey = Survey::begin(connections, seeds).await?;
     survey.ask_the_rest().await;
     survey.observation.tell_first_syncs();
+    survey.ask_for_links().await;
     survey.count_open_keys().await;
     Ok(Found {
         observation: survey.observation,
@@ -254,6 +256,34 @@ impl<'a> Survey<'a> {
         };
         // A seed that was named twice, under two addresses, keeps the first.
         self.observation.nodes.entry(id).or_insert(node);
+    }
+
+    /// Asks those who may have come in with another cluster whom they have known how long.
+    async fn ask_for_links(&mut self) {
+        let mut asked = JoinSet::new();
+        for id in merger::newcomers(&self.observation) {
+            let node = self.observation.nodes.get(&id);
+            let Some(dial) = node.and_then(|node| node.dial.clone()) else {
+                continue;
+            };
+            let target = self.ways.target(dial);
+            let connections = Arc::clone(self.connections);
+            asked.spawn(async move {
+                let client = connections.errand(&target).await?;
+                Ok::<_, ClientError>((id, client.cluster_links().await?))
+            });
+        }
+        for told in asked.join_all().await {
+            match told {
+                Ok((id, links)) => {
+                    let node = self.observation.nodes.get_mut(&id);
+                    if let Some(Seen::Report(report)) = node.map(|node| &mut node.seen) {
+                        report.links = links.unwrap_or_default();
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "its links are not known"),
+            }
+        }
     }
 
     /// Counts the keys of open slots on every node that has them open, or is the other end.
@@ -443,6 +473,7 @@ pub fn read(pool: &mut EntryPool, look: &RawLook) -> Result<Report, ParseError> 
         info: Info::parse(&look.info),
         saves: look.save.as_ref().map(|save| !save.is_empty()),
         open_keys: BTreeMap::new(),
+        links: BTreeMap::new(),
     })
 }
 

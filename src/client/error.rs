@@ -42,6 +42,12 @@ impl ClientError {
     pub fn is_unknown_command(&self) -> bool {
         self.fault.is_unknown_command()
     }
+
+    /// Whether the server does not know the node that it was told of: `ERR Unknown node …` (all
+    /// versions).
+    pub fn is_unknown_node(&self) -> bool {
+        matches!(&self.fault, Fault::Server { message, .. } if message.starts_with("Unknown node"))
+    }
 }
 
 /// What went wrong.

@@ -1,7 +1,7 @@
 //! The commands that make nodes join, leave and take over, and what comes with that: functions and
 //! users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use redis::Value;
@@ -9,7 +9,7 @@ use redis::Value;
 use super::error::{ClientError, Fault};
 use super::reply::Reply;
 use super::{Command, Deadline, NodeClient};
-use crate::cluster::node::{Role, Takeover};
+use crate::cluster::node::{NodeId, Role, Takeover};
 
 /// How much a node forgets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,56 @@ impl NodeClient {
         let command = Command::named("CLUSTER RESET").word(how);
         self.query(Deadline::Within(FREEING), command, Reply::ok)
             .await
+    }
+
+    /// CLUSTER FORGET of several nodes at one go (Redis ≥ 3.0); those that the node does not know are
+    /// forgotten already. In a transaction, since from Redis 7.2 and Valkey 7.2 on a node tells all
+    /// that it knows of whom it was told to forget, and they do the same: one that had forgotten a few
+    /// of several would make the others of these forget them, too.
+    pub async fn cluster_forget_all(&self, ids: &BTreeSet<NodeId>) -> Result<(), ClientError> {
+        let mut commands = vec![Command::named("MULTI")];
+        commands.extend(
+            ids.iter()
+                .map(|id| Command::named("CLUSTER FORGET").word(id)),
+        );
+        commands.push(Command::named("EXEC"));
+        let at = |fault| self.at(fault);
+        let replies = self.pipeline(Deadline::Change, commands).await;
+        let mut replies = replies.map_err(at)?;
+        let malformed = Fault::Malformed { command: "EXEC" };
+        let exec = replies.pop().ok_or_else(|| at(malformed))?;
+        for queued in replies {
+            queued.value().map_err(at)?;
+        }
+        let executed = exec.replies("CLUSTER FORGET").map_err(at)?;
+        for forgotten in executed {
+            match forgotten.ok().map_err(at) {
+                Err(error) if error.is_unknown_node() => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// CLUSTER LINKS (Redis ≥ 7.0, Valkey): since when the node has had a link to or from each other
+    /// one, in ms of its own clock; `None` where it can't tell or will not.
+    pub async fn cluster_links(&self) -> Result<Option<BTreeMap<NodeId, u64>>, ClientError> {
+        let command = Command::named("CLUSTER LINKS");
+        let records = match self.query(Deadline::Read, command, Reply::records).await {
+            Ok(records) => records,
+            Err(error) if is_denied(&error) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut oldest: BTreeMap<NodeId, u64> = BTreeMap::new();
+        for record in records {
+            let node = record.get("node").and_then(|id| id.parse().ok());
+            let since = record.get("create-time").and_then(|ms| ms.parse().ok());
+            if let (Some(node), Some(since)) = (node, since) {
+                let link = oldest.entry(node).or_insert(since);
+                *link = since.min(*link);
+            }
+        }
+        Ok(Some(oldest))
     }
 
     /// SHUTDOWN (every version): the server ends, and writes its data to disk first where it is

@@ -6,6 +6,7 @@
 
 pub mod health;
 pub mod holdings;
+pub mod merger;
 pub mod naming;
 pub mod node;
 pub mod observation;

@@ -64,6 +64,9 @@ pub struct Report {
     pub saves: Option<bool>,
     /// Keys that it holds in slots that are open anywhere, in all databases; empty until counted.
     pub open_keys: BTreeMap<Slot, u64>,
+    /// Since when it has had a link to or from each other node, in ms of its own clock; asked for
+    /// only where it tells who belongs together (`cluster::merger`).
+    pub links: BTreeMap<NodeId, u64>,
 }
 
 /// A node that was named, answers, and is in no cluster.

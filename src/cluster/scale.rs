@@ -98,6 +98,7 @@ fn measure(what: &str, answers: impl Fn(usize) -> bool, view: impl Fn(usize) -> 
                 info,
                 saves: Some(true),
                 open_keys: BTreeMap::new(),
+                links: BTreeMap::new(),
             }))
         } else {
             Seen::Silent("connection refused".to_string())

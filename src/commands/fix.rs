@@ -2,14 +2,16 @@
 
 mod rejoin;
 
+use std::collections::BTreeSet;
+
 use anyhow::anyhow;
 
 use super::mending::{Asking, Job, Mended, Winner, mend};
-use super::moving::PaceArgs;
+use super::moving::{Cluster, PaceArgs};
 use super::session::{Intent, Session};
 use super::{CommandResult, Stop, node_words, slot_ranges};
 use crate::cli::GlobalArgs;
-use crate::cluster::node::Takeover;
+use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 use crate::exit_code::ExitCode;
 use crate::plan::fix::{Consent, Strays};
@@ -25,7 +27,8 @@ use crate::ui::Ui;
     redis-trib fix 10.0.0.3:6379 --dry-run\n  \
     redis-trib fix 10.0.0.3 --yes\n  \
     redis-trib fix 10.0.0.3 --assign-uncovered 5461-5470\n  \
-    redis-trib fix tasks.master tasks.slave --rejoin --yes    # after a full restart\n\n\
+    redis-trib fix tasks.master tasks.slave --rejoin --yes    # after a full restart\n  \
+    redis-trib fix 10.0.0.3 --evict-foreign 1977c4d4,a2b0c3d9 # two clusters became one\n\n\
     Exit codes: 0 all is mended, or nothing was broken; 3 nothing could be mended; 6 some was."
 )]
 pub struct Args {
@@ -36,6 +39,10 @@ pub struct Args {
     /// Nothing else is changed.
     #[arg(long)]
     rejoin: bool,
+    /// Members of another cluster, all of them (ids, or the beginning of one): they and the others forget
+    /// each other. Their keys stay with them.
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', num_args = 1.., conflicts_with = "rejoin")]
+    evict_foreign: Vec<String>,
     /// Give these slots to masters where nobody owns them and nobody has a key of them.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
     assign_uncovered: Option<SlotSet>,
@@ -84,6 +91,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("fix")).await?;
     let consent = Consent {
+        evict: foreign(&session, &args.evict_foreign).await?,
         assign: args.assign_uncovered.clone().unwrap_or_default(),
         accept_loss: args.accept_data_loss.clone().unwrap_or_default(),
         strays: match (args.purge_strays, args.collect_strays) {
@@ -118,6 +126,27 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
             Err(stop)
         }
     }
+}
+
+/// The members of another cluster, by what the user calls them.
+async fn foreign(session: &Session, names: &[String]) -> Result<BTreeSet<NodeId>, Stop> {
+    if names.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let cluster = Cluster::look(session).await?;
+    let observation = &cluster.diagnosis.observation;
+    let ids: BTreeSet<NodeId> = names
+        .iter()
+        .map(|name| observation.find(name).map_err(Stop::refused))
+        .collect::<Result<_, _>>()?;
+    if ids.contains(&observation.lead) {
+        return Err(Stop::refused(anyhow!(
+            "{} is the node that was asked for the cluster: name one that stays, and those that are to \
+             leave it with --evict-foreign",
+            cluster.name(observation.lead)
+        )));
+    }
+    Ok(ids)
 }
 
 /// What came of it, and the exit code that says so.

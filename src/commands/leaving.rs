@@ -22,7 +22,7 @@ use super::Stop;
 use super::moving::Cluster;
 use super::session::Session;
 use super::signals::Signals;
-use crate::client::{ClientError, Fault, Reset};
+use crate::client::{ClientError, Reset};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::Seen;
 use crate::cluster::parse::{EntryPool, EntryState};
@@ -197,7 +197,7 @@ async fn forget(
                 let client = connections.client(&target).await?;
                 for gone in &leaving {
                     match client.cluster_forget(*gone).await {
-                        Err(error) if is_forgotten(&error) => {}
+                        Err(error) if error.is_unknown_node() => {}
                         other => other?,
                     }
                 }
@@ -214,11 +214,6 @@ async fn forget(
     let told = telling.join_all().await.into_iter();
     told.filter_map(|(id, told)| Some((id, format!("was not told: {}", told.err()?.fault))))
         .collect()
-}
-
-/// `ERR Unknown node …` (all versions).
-fn is_forgotten(error: &ClientError) -> bool {
-    matches!(&error.fault, Fault::Server { message, .. } if message.starts_with("Unknown node"))
 }
 
 /// Resets those of the nodes that answer.
@@ -280,7 +275,7 @@ async fn reset_one(connections: &Connections, target: &Target, id: NodeId) -> Re
 
 /// Waits until no member tells of the nodes any more; why some still do, by member. Those who could
 /// not be told are not waited for.
-async fn gone(
+pub(super) async fn gone(
     connections: &Arc<Connections>,
     stayers: &BTreeMap<NodeId, Target>,
     leaving: &BTreeSet<NodeId>,

@@ -5,6 +5,7 @@
 //! case. Which step, and why, is told in `slot`.
 
 mod assign;
+mod evict;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::cluster::health::{Diagnosis, Stability};
 use crate::cluster::holdings::Holdings;
 use crate::cluster::node::{NodeId, Role, Takeover};
+use crate::cluster::observation::Seen;
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::{Member, Topology};
@@ -33,6 +35,8 @@ pub struct Consent {
     pub strays: Strays,
     /// How replicas of dead masters take over; without it they don't.
     pub failover: Option<Takeover>,
+    /// Members that belong to another cluster.
+    pub evict: BTreeSet<NodeId>,
 }
 
 /// What becomes of keys in slots that their node does not own, and that no state tells of.
@@ -122,6 +126,9 @@ impl FixPlan {
 
 /// Plans the next step.
 pub fn plan(request: &Request<'_>) -> FixPlan {
+    if let Some(plan) = evict::first(request) {
+        return plan;
+    }
     let view = Survey::of(request);
     let mut mends: BTreeMap<Mend, SlotSet> = BTreeMap::new();
     let mut refusals: BTreeMap<Why, SlotSet> = BTreeMap::new();
@@ -227,7 +234,8 @@ fn keys_of(holdings: &Holdings, mend: Mend, slots: &SlotSet) -> u64 {
         Mend::Finish { from, .. } | Mend::Gather { from, .. } | Mend::Purge { from, .. } => {
             of(from)
         }
-        Mend::Reveal { .. }
+        Mend::Evict { .. }
+        | Mend::Reveal { .. }
         | Mend::Assign { .. }
         | Mend::Bump { .. }
         | Mend::Tell { .. }
@@ -493,12 +501,17 @@ impl<'a> Survey<'a> {
                 let (replica, master) = (member.id, end.id);
                 mends.insert(Mend::Follow { replica, master }, SlotSet::new());
             }
-            // One that is known to all, and dead, may come back; one that has no address can't.
+            // One that is known to all, and dead, may come back to its address; one whose address another
+            // node has (Redis and Valkey write `fail,noaddr` then) can't.
+            let nodes = &self.request.diagnosis.observation.nodes;
+            let has_no_address = nodes
+                .get(&member.id)
+                .is_some_and(|node| matches!(node.seen, Seen::NoAddress));
             let is_ghost = standing.silent
                 && standing.is_lost()
                 && member.slots.is_empty()
                 && topology.replicas_of(member.id).next().is_none()
-                && (standing.no_address * 2 > standing.asked || standing.known < standing.asked)
+                && (has_no_address || standing.known < standing.asked)
                 && standing.handshake == 0;
             if is_ghost {
                 mends.insert(Mend::Forget { node: member.id }, SlotSet::new());

@@ -228,6 +228,7 @@ enum Line {
         remedies: Vec<Mend>,
         refused: Vec<Mend>,
         strays: Vec<Mend>,
+        warnings: Vec<Mend>,
     },
     /// A remedy was carried out.
     Mended {
@@ -726,6 +727,7 @@ pub(super) fn remedies(out: &mut impl Write, view: &MendView) -> io::Result<()> 
             remedies: lines(&view.remedies),
             refused: lines(&view.refused),
             strays: lines(&view.strays),
+            warnings: lines(&view.warnings),
         },
     )
 }

@@ -16,6 +16,8 @@ pub struct MendView {
     pub refused: Vec<MendLine>,
     /// Keys where they don't belong.
     pub strays: Vec<MendLine>,
+    /// What is not broken, and may be better.
+    pub warnings: Vec<MendLine>,
 }
 
 /// A remedy, or why there is none.
@@ -92,6 +94,11 @@ fn write(out: &mut impl Write, view: &MendView, paint: Paint) -> io::Result<()> 
         ("To be done:", &view.remedies, Tone::Strong),
         ("Not mended:", &view.refused, Tone::Bad),
         ("Left alone:", &view.strays, Tone::Warning),
+        (
+            "Not broken, but for a person to look at:",
+            &view.warnings,
+            Tone::Warning,
+        ),
     ];
     for (title, lines, tone) in lists {
         if lines.is_empty() {

@@ -107,6 +107,7 @@ impl Sample {
             info,
             saves: Some(true),
             open_keys: BTreeMap::new(),
+            links: BTreeMap::new(),
         }));
         let dial = peer.clone();
         let node = ObservedNode {

@@ -24,6 +24,8 @@ mod create_resume;
 mod del_node;
 mod failover;
 mod fix;
+mod fix_foreign;
+mod fix_rejoin;
 mod fix_states;
 mod import;
 mod info;

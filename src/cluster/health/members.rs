@@ -44,6 +44,7 @@ impl Judge<'_> {
     }
 
     pub(super) fn members(&mut self) {
+        self.intruders();
         self.down();
         self.doubted();
         self.silent();
@@ -100,16 +101,22 @@ impl Judge<'_> {
                 false => Code::NodeFailed,
             };
             self.add(code, message, &[member.id], member.slots.clone());
+            // It can't come back to an address that another node has.
+            let node = self.node(member.id);
+            if node.is_some_and(|node| matches!(node.seen, Seen::NoAddress)) {
+                self.remedy(self.forget_if_useless(member.id));
+            }
         }
     }
 
     fn doubted(&mut self) {
-        let doubted = self.ids(|m| {
+        let mut doubted = self.ids(|m| {
             let Standing {
                 failed, failing, ..
             } = m.standing;
             !m.standing.is_down() && failed + failing > 0
         });
+        doubted.retain(|id| !self.is_door(*id));
         for id in doubted {
             let doubters: Vec<NodeId> = self
                 .observation
@@ -214,12 +221,41 @@ impl Judge<'_> {
         }
     }
 
+    /// Members of another cluster that are members of this one now.
+    fn intruders(&mut self) {
+        for (door, intruders) in self.intruders.clone() {
+            let slots = intruders
+                .iter()
+                .filter_map(|id| self.topology.members.get(id))
+                .fold(SlotSet::new(), |sum, member| sum.union(&member.slots));
+            let nodes: Vec<NodeId> = intruders.into_iter().collect();
+            let message = format!(
+                "{} came in from another cluster, through the address that {} had: they knew each other \
+                 before they knew the rest",
+                self.names(&nodes),
+                self.name(door),
+            );
+            let ids: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+            self.add(Code::NodeForeign, message, &nodes, slots);
+            self.remedy(
+                self.lead_addr()
+                    .map(|lead| format!("redis-trib fix {lead} --evict-foreign {}", ids.join(","))),
+            );
+        }
+    }
+
+    /// Whether members of another cluster came in through the address that it had.
+    fn is_door(&self, id: NodeId) -> bool {
+        self.intruders.contains_key(&id)
+    }
+
     fn ghosts(&mut self) {
         let handshake = self.ids(|m| m.standing.handshake > 0 && !m.standing.is_down());
         self.add_nodes(Code::NodeHandshake, &handshake, |names| {
             format!("met, but not joined (is the bus port open?): {names}")
         });
-        let no_address = self.ids(|m| m.standing.no_address > 0 && !m.standing.is_down());
+        let mut no_address = self.ids(|m| m.standing.no_address > 0 && !m.standing.is_down());
+        no_address.retain(|id| !self.is_door(*id));
         self.add_nodes(Code::NodeNoAddress, &no_address, |names| {
             format!("known by id only, without an address: {names}")
         });
@@ -239,7 +275,7 @@ impl Judge<'_> {
     }
 
     fn forgotten(&mut self) {
-        let forgotten = self.ids(|m| {
+        let mut forgotten = self.ids(|m| {
             let Standing {
                 known,
                 asked,
@@ -249,6 +285,7 @@ impl Judge<'_> {
             } = m.standing;
             known < asked && handshake == 0 && no_address == 0
         });
+        forgotten.retain(|id| !self.is_door(*id));
         for id in forgotten {
             let ignorant: Vec<NodeId> = self
                 .observation

@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::merger::{self, Intruders};
 use super::node::{Addr, NodeId};
 use super::observation::{Observation, ObservedNode};
 use super::slot::SlotSet;
@@ -89,7 +90,8 @@ codes! {
     SlotlessUnreachable = Warning "slotless-node-unreachable",
     /// Nodes that the members reach, and we don't.
     AddressUnreachable = Error "announced-address-unreachable",
-    /// Addresses of members at which other nodes answer.
+    /// Addresses of members at which other nodes answer, and members that came in with another
+    /// cluster.
     NodeForeign = Error "foreign-node",
     /// Nodes that were met and never got to know the others.
     NodeHandshake = Warning "node-handshake",
@@ -253,6 +255,7 @@ fn judge(observation: &Observation, topology: &Topology, background: &Background
         observation,
         topology,
         stability: background.stability,
+        intruders: merger::intruders(observation),
         findings: Vec::new(),
     };
     match judge.loner() {
@@ -278,6 +281,7 @@ struct Judge<'a> {
     observation: &'a Observation,
     topology: &'a Topology,
     stability: Stability,
+    intruders: Intruders,
     findings: Vec<Finding>,
 }
 

@@ -130,6 +130,7 @@ impl World {
                 },
                 saves: Some(true),
                 open_keys: BTreeMap::new(),
+                links: BTreeMap::new(),
                 view,
             })),
         };
@@ -597,6 +598,73 @@ fn another_node_at_the_address() {
     World::six()
         .seen(5, Seen::Stranger(id(6)))
         .says("foreign-node [5 6]: at the address of 10.0.0.5:6379 (55555555) now answers another member, 66666666");
+}
+
+/// 7 is lost, and 4, 5 and 6 don't know it. Since when these have links to each other, and to the rest.
+fn with_newcomers(within: u64, across: u64) -> World {
+    let masters = SIX
+        .replace("slave 1", "master -")
+        .replace("slave 2", "master -")
+        .replace("slave 3", "master -");
+    let lost = "\n7 :0@0 slave,fail,noaddr 1 0 0 1 disconnected";
+    let mut world = World::new(&(masters + lost))
+        .seen(7, Seen::NoAddress)
+        .forgotten(&[4, 5, 6], 7);
+    for n in [4, 5, 6] {
+        let since = |peer| if peer > 3 { within } else { across };
+        world.report(n).links = (1..7)
+            .filter(|peer| *peer != n)
+            .map(|peer| (id(peer), since(peer)))
+            .collect();
+    }
+    world
+}
+
+#[test]
+fn members_that_came_in_with_another_cluster() {
+    let names = "10.0.0.4:6379 (44444444), 10.0.0.5:6379 (55555555), 10.0.0.6:6379 (66666666)";
+    let came = |names: &str| {
+        format!(
+            "{names} came in from another cluster, through the address that 77777777 (no address) had: they \
+         knew each other before they knew the rest"
+        )
+    };
+    let told = |world: World| {
+        let findings = world.judge().findings.into_iter();
+        let told = findings.filter(|f| matches!(f.code, Code::NodeForeign | Code::NodeForgotten));
+        told.map(|f| (f.code, f.message)).collect::<Vec<_>>()
+    };
+    let world = with_newcomers(1000, 60_000);
+    assert_eq!(told(world), [(Code::NodeForeign, came(names))]);
+    let remedy = with_newcomers(1000, 60_000).judge().findings[0]
+        .remedy
+        .clone()
+        .unwrap();
+    let ids = [4, 5, 6].map(|n| id(n).to_string()).join(",");
+    assert_eq!(
+        remedy,
+        format!("redis-trib fix 10.0.0.1:6379 --evict-foreign {ids}")
+    );
+    // As seen by one of them the rest is foreign.
+    let mut world = with_newcomers(1000, 60_000);
+    world.observation.lead = id(4);
+    let rest = "10.0.0.1:6379 (11111111), 10.0.0.2:6379 (22222222), 10.0.0.3:6379 (33333333)";
+    assert_eq!(told(world), [(Code::NodeForeign, came(rest))]);
+    // They joined side by side; and one that was restarted says nothing.
+    assert_eq!(told(with_newcomers(1000, 2000))[0].0, Code::NodeForgotten);
+    let mut world = with_newcomers(1000, 60_000);
+    world
+        .report(5)
+        .links
+        .values_mut()
+        .for_each(|since| *since = 90_000);
+    assert_eq!(told(world)[0].0, Code::NodeForeign);
+    // The same the other way round: nobody who came in knows the rest longer than each other.
+    let mut world = with_newcomers(1000, 60_000);
+    world.report(5).links.insert(id(2), 10);
+    world.report(5).links.insert(id(4), 5000);
+    world.report(5).links.insert(id(6), 5000);
+    assert_eq!(told(world)[0].0, Code::NodeForgotten);
 }
 
 #[test]

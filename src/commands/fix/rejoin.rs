@@ -177,7 +177,7 @@ fn view(
     MendView {
         remedies: meets.collect(),
         refused: missing.collect(),
-        strays: Vec::new(),
+        ..MendView::default()
     }
 }
 

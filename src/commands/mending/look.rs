@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::Memory;
-use crate::cluster::health::{Diagnosis, Stability};
+use crate::cluster::health::{Code, Diagnosis, Severity, Stability};
 use crate::cluster::holdings::Holdings;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{Direction, OpenSlot};
@@ -45,7 +45,7 @@ impl Ward {
                     true => Stability::Stuck,
                     false => Stability::Settling,
                 };
-                if same && still {
+                if same && still && !is_about_to_serve(&cluster.diagnosis) {
                     break;
                 }
                 if look == LOOKS && !still {
@@ -107,9 +107,20 @@ impl Ward {
 /// Whether a second look may tell more.
 fn is_unsettled(diagnosis: &Diagnosis) -> bool {
     diagnosis.may_settle()
+        || is_about_to_serve(diagnosis)
         || diagnosis.topology.opinions.len() > 1
         || !diagnosis.topology.open_set().is_empty()
         || diagnosis.slots_covered() < usize::from(crate::cluster::slot::SLOTS)
+}
+
+/// Whether nothing is wrong but that some do not serve yet: it is a matter of seconds, mostly
+/// (protocol.md section 6).
+fn is_about_to_serve(diagnosis: &Diagnosis) -> bool {
+    let errors = || {
+        let findings = diagnosis.findings.iter();
+        findings.filter(|finding| finding.severity() == Severity::Error)
+    };
+    errors().count() > 0 && errors().all(|error| error.code == Code::StateNotOk)
 }
 
 /// What members disagree about, and what they claim.

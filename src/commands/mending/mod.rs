@@ -4,6 +4,8 @@
 //! Every step leaves the cluster in a state that the next look plans for. So nothing is kept from
 //! one round to the next but what was tried without success, and being cut off is no special case.
 
+mod advice;
+mod evict;
 mod look;
 mod moves;
 mod settle;
@@ -14,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::anyhow;
 
+use self::evict::Leaving;
 use self::look::Ward;
 use super::moving::{Cluster, PaceArgs, ended};
 use super::session::{Alone, Session};
@@ -110,7 +113,12 @@ pub(super) async fn mend(job: &Job<'_>) -> Result<Mended, Stop> {
     }
     let mut ward = Ward::look(job.session).await?;
     let plan = ward.plan(job.consent, &memory);
-    job.ui.remedies(&words::view(&ward, &plan))?;
+    let mut view = words::view(&ward, &plan);
+    if !dry_run {
+        // Whoever mends wants to see what is broken.
+        view.warnings.clear();
+    }
+    job.ui.remedies(&view)?;
     let mut mended = Mended {
         planned: plan.remedies.len(),
         ..Mended::default()
@@ -169,6 +177,14 @@ async fn carry_out(
     mended: &mut Mended,
 ) -> Result<bool, Stop> {
     let mut told = false;
+    let foreign = Leaving::of(plan);
+    if !foreign.is_empty() {
+        job.ui.event(&Event::Phase(Phase::Mend));
+        told = true;
+        evict::carry_out(job, ward, &foreign)
+            .await
+            .map_err(|error| Stop::partial(anyhow!("{error:#}\n{}", words::again(ward))))?;
+    }
     for remedy in plan
         .remedies
         .iter()

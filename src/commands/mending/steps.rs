@@ -83,6 +83,8 @@ pub(super) async fn take(
             let troubles = left.await.map_err(|stop| stop.error)?.troubles;
             anyhow::ensure!(troubles.is_empty(), "{}", troubles.join("\n"));
         }
+        // All of them at once: see `evict`.
+        Mend::Evict { .. } => drop(memory.tried.insert(remedy.mend)),
         // Many commands to two nodes each, and together: see `moves`.
         Mend::Finish { .. } | Mend::Gather { .. } | Mend::Purge { .. } => {}
     }

@@ -1,7 +1,8 @@
 //! What is done, and what is not and why, in words.
 
+use super::advice;
 use super::look::Ward;
-use crate::cluster::health::{Code, Finding, Severity};
+use crate::cluster::merger;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::plan::fix::{FixPlan, Mend, Refusal, Remedy, Stray, Why};
@@ -24,8 +25,9 @@ pub(super) fn again(ward: &Ward) -> String {
 /// The plan as it is shown.
 pub(super) fn view(ward: &Ward, plan: &FixPlan) -> MendView {
     let mut refused: Vec<MendLine> = plan.refusals.iter().map(|one| refusal(ward, one)).collect();
-    refused.extend(others(ward, plan));
+    refused.extend(advice::errors(ward, plan, &refused));
     MendView {
+        warnings: advice::warnings(ward, plan),
         remedies: plan
             .remedies
             .iter()
@@ -75,6 +77,7 @@ pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
     let name = |id: NodeId| ward.name(id);
     let held = keys(remedy.keys);
     let text = match remedy.mend {
+        Mend::Evict { node, copies } => evicted(ward, remedy, node, copies),
         Mend::Fence { loser, winner } => format!(
             "{} gives up its claim, and keeps its keys ({held}) until they are brought to {}",
             name(loser),
@@ -141,6 +144,30 @@ pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
     }
 }
 
+/// How a member of another cluster leaves.
+fn evicted(ward: &Ward, remedy: &Remedy, node: NodeId, copies: Option<NodeId>) -> String {
+    let name = ward.name(node);
+    let member = ward.diagnosis().topology.members.get(&node);
+    if member.is_some_and(|member| member.standing.silent) {
+        return format!(
+            "{name} is forgotten; it can't be told to forget the others, so should it come back, do this \
+             again"
+        );
+    }
+    if let Some(master) = copies {
+        return format!(
+            "{name} leaves, empty and alone: it threw its own keys away when it became a replica of {}",
+            ward.name(master)
+        );
+    }
+    let held = ward.holdings.keys_in(node, &SlotSet::full()) + ward.holdings.hidden(node);
+    let held = keys(held);
+    match remedy.slots.is_empty() {
+        true => format!("{name} leaves, and keeps what it holds: {held}"),
+        false => format!("{name} leaves with them and with {held}; they have no owner here then"),
+    }
+}
+
 fn refusal(ward: &Ward, refusal: &Refusal) -> MendLine {
     let (nodes, text) = why(ward, refusal);
     MendLine {
@@ -190,6 +217,37 @@ fn why(ward: &Ward, refusal: &Refusal) -> (Vec<NodeId>, String) {
                 name(replica)
             ),
         ),
+        Why::Strangers { door } => strangers(ward, door),
+        Why::LeavesWithKeys { node } => (
+            vec![node],
+            format!(
+                "{} owns them, and takes its keys of them along ({}): if they are of this cluster, move \
+                 them first (redis-trib reshard {} --from {node}); if not: --accept-data-loss {slots}",
+                name(node),
+                match ward.holdings.has(node) {
+                    true => keys(ward.holdings.keys_in(node, slots)),
+                    false => "it can't be asked how many".to_string(),
+                },
+                ward.cluster.seed()
+            ),
+        ),
+        Why::FollowedBy { node, follower } => (
+            vec![node, follower],
+            format!(
+                "{} can't leave without its replica {}: name that too, or give it another master first \
+                 (CLUSTER REPLICATE)",
+                name(node),
+                name(follower)
+            ),
+        ),
+        Why::LastCopy { replica, master } => (
+            vec![replica, master],
+            format!(
+                "{} stays while its master {} can't be asked: it may have the last copy of its data",
+                name(replica),
+                name(master)
+            ),
+        ),
         Why::NoHelp(mend) => (
             mend.nodes(),
             match mend {
@@ -208,6 +266,23 @@ fn why(ward: &Ward, refusal: &Refusal) -> (Vec<NodeId>, String) {
             },
         ),
     }
+}
+
+/// Who came in, and what may be said of them.
+fn strangers(ward: &Ward, door: NodeId) -> (Vec<NodeId>, String) {
+    let intruders = merger::intruders(&ward.diagnosis().observation).remove(&door);
+    let intruders: Vec<NodeId> = intruders.into_iter().flatten().collect();
+    let names: Vec<String> = intruders.iter().map(|id| ward.name(*id)).collect();
+    let ids: Vec<String> = intruders.iter().map(|id| id.short()).collect();
+    let text = format!(
+        "{} seem to be of another cluster, and nothing is mended before it is said whether they are: if \
+         so, put them out with --evict-foreign {}; if not, have the node forgotten through whose address \
+         they seem to have come: redis-trib del-node {} {door}",
+        names.join(", "),
+        ids.join(","),
+        ward.cluster.seed()
+    );
+    (intruders, text)
 }
 
 fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
@@ -252,46 +327,5 @@ fn stray(ward: &Ward, stray: &Stray) -> MendLine {
             ward.name(stray.node),
             ward.name(stray.owner)
         ),
-    }
-}
-
-/// Errors of `check` that are about no slot of the plan: what they say is what there is to say.
-fn others(ward: &Ward, plan: &FixPlan) -> Vec<MendLine> {
-    let about_slots = |code: Code| {
-        matches!(
-            code,
-            Code::SlotsUncovered
-                | Code::SlotsContested
-                | Code::SlotsOpen
-                | Code::ViewsDiffer
-                | Code::StateNotOk
-        )
-    };
-    let told: Vec<NodeId> = plan
-        .refusals
-        .iter()
-        .flat_map(|refusal| why(ward, refusal).0)
-        .collect();
-    let findings = ward.diagnosis().findings.iter();
-    findings
-        .filter(|finding| finding.severity() == Severity::Error && !about_slots(finding.code))
-        .filter(|finding| {
-            !finding.nodes.iter().all(|id| told.contains(id)) || finding.nodes.is_empty()
-        })
-        .map(of_finding)
-        .collect()
-}
-
-fn of_finding(finding: &Finding) -> MendLine {
-    let remedy = match &finding.remedy {
-        Some(remedy) => format!(": {remedy}"),
-        None => String::new(),
-    };
-    MendLine {
-        word: finding.code.word(),
-        slots: finding.slots.clone(),
-        nodes: finding.nodes.clone(),
-        keys: 0,
-        text: format!("{}{remedy}", finding.message),
     }
 }

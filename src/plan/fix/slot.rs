@@ -92,6 +92,13 @@ pub(super) struct Slotwise<'a> {
 /// A step for one slot, or for many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Mend {
+    /// A member of another cluster and all members of this one forget each other: `--evict-foreign`.
+    Evict {
+        /// The node.
+        node: NodeId,
+        /// The master that it follows by now, where that stays: it leaves empty.
+        copies: Option<NodeId>,
+    },
     /// A node that imports slots from somebody else than their owner is set right: `IMPORTING owner`.
     Guard {
         /// The node.
@@ -198,6 +205,7 @@ impl Mend {
     /// Its word in JSON.
     pub fn word(self) -> &'static str {
         match self {
+            Self::Evict { .. } => "evict",
             Self::Fence { .. } => "fence",
             Self::Guard { .. } => "guard",
             Self::Reveal { .. } => "reveal",
@@ -221,7 +229,8 @@ impl Mend {
         match self {
             Self::Fence { loser, winner } => vec![loser, winner],
             Self::Guard { node, owner } | Self::Tell { node, owner } => vec![node, owner],
-            Self::Reveal { node, .. }
+            Self::Evict { node, .. }
+            | Self::Reveal { node, .. }
             | Self::Claim { node }
             | Self::Assign { node }
             | Self::Bump { node }
@@ -257,6 +266,30 @@ pub enum Why {
     HeldByOrphan(NodeId),
     /// A step was taken before, and made no difference.
     NoHelp(Mend),
+    /// Members came in with another cluster, and nobody said whether they are to stay.
+    Strangers {
+        /// The node through whose address they came.
+        door: NodeId,
+    },
+    /// A node that is to leave owns slots, and has keys of them or can't be asked.
+    LeavesWithKeys {
+        /// The node.
+        node: NodeId,
+    },
+    /// A node that is to leave has a replica that is not.
+    FollowedBy {
+        /// The node.
+        node: NodeId,
+        /// The replica.
+        follower: NodeId,
+    },
+    /// A node that is to leave follows a master that is not, and that can't be asked.
+    LastCopy {
+        /// The node.
+        replica: NodeId,
+        /// Its master.
+        master: NodeId,
+    },
 }
 
 impl Why {
@@ -269,6 +302,10 @@ impl Why {
             Self::TargetAway { .. } => "target-away",
             Self::HeldByOrphan(_) => "held-by-orphan",
             Self::NoHelp(_) => "no-help",
+            Self::Strangers { .. } => "foreign-node",
+            Self::LeavesWithKeys { .. } => "leaves-with-keys",
+            Self::FollowedBy { .. } => "followed",
+            Self::LastCopy { .. } => "last-copy",
         }
     }
 }

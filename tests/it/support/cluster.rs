@@ -2,7 +2,7 @@
 //! tested on clusters that our own `create` had no hand in.
 
 use std::collections::BTreeSet;
-use std::ops::Deref;
+use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -22,6 +22,12 @@ impl Deref for Nodes {
 
     fn deref(&self) -> &[Server] {
         &self.servers
+    }
+}
+
+impl DerefMut for Nodes {
+    fn deref_mut(&mut self) -> &mut [Server] {
+        &mut self.servers
     }
 }
 

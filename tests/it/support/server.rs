@@ -450,6 +450,35 @@ impl Server {
         self.restart_with(&[]);
     }
 
+    /// Ends it, and starts it on another port, with all that it had in its folder: a container that is
+    /// back elsewhere.
+    #[track_caller]
+    pub(crate) fn move_away(&mut self) {
+        self.kill();
+        self.reserved = ports::reserve();
+        self.restart();
+    }
+
+    /// Both end, and each is started on the port of the other.
+    #[track_caller]
+    pub(crate) fn trade_places(&mut self, other: &mut Self) {
+        self.kill();
+        other.kill();
+        std::mem::swap(&mut self.reserved, &mut other.reserved);
+        self.restart();
+        other.restart();
+    }
+
+    /// Ends it, and starts it with an empty folder: another node at the same address.
+    #[track_caller]
+    pub(crate) fn start_anew(&self) {
+        self.kill();
+        for name in ["nodes.conf", "dump.rdb"] {
+            let _ = fs::remove_file(self.dir().join(name));
+        }
+        self.restart();
+    }
+
     /// The same with more arguments, for this start only.
     #[track_caller]
     pub(crate) fn restart_with(&self, args: &[&str]) {

@@ -1,0 +1,107 @@
+//! Members of another cluster: they leave before anything else is planned, for what is open, claimed
+//! twice or uncovered is another matter without them.
+//!
+//! Nobody's keys are deleted. Slots that they own in both clusters' one table leave with them, with
+//! the keys in them; these may be anybody's by now, so the slots have to be named.
+
+use super::{FixPlan, Mend, Refusal, Remedy, Request, Why};
+use crate::cluster::merger;
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::slot::SlotSet;
+use crate::cluster::topology::Member;
+
+/// What is done about members of another cluster; `None` where there are none to leave.
+pub(super) fn first(request: &Request<'_>) -> Option<FixPlan> {
+    let topology = &request.diagnosis.topology;
+    let wanted = &request.consent.evict;
+    let members: Vec<&Member> = topology.members.values().collect();
+    let leaving: Vec<&Member> = members
+        .into_iter()
+        .filter(|member| wanted.contains(&member.id))
+        .collect();
+    if leaving.is_empty() {
+        let doors = merger::intruders(&request.diagnosis.observation);
+        let undecided = |door| Refusal {
+            why: Why::Strangers { door },
+            slots: SlotSet::new(),
+        };
+        return (!doors.is_empty()).then(|| FixPlan {
+            refusals: doors.into_keys().map(undecided).collect(),
+            ..FixPlan::default()
+        });
+    }
+    let refusals: Vec<Refusal> = leaving
+        .iter()
+        .filter_map(|member| refusal(request, member))
+        .collect();
+    // All or none: one that stayed would bring the others back.
+    if !refusals.is_empty() {
+        return Some(FixPlan {
+            refusals,
+            ..FixPlan::default()
+        });
+    }
+    let remedy = |member: &&Member| Remedy {
+        mend: mend(request, member),
+        slots: member.slots.clone(),
+        keys: request.holdings.keys_in(member.id, &member.slots),
+    };
+    Some(FixPlan {
+        remedies: leaving.iter().map(remedy).collect(),
+        ..FixPlan::default()
+    })
+}
+
+/// What follows a master that stays has thrown its own keys away, and has a copy of that one's.
+fn mend(request: &Request<'_>, member: &Member) -> Mend {
+    let master = member.master.filter(|_| member.role == Role::Replica);
+    Mend::Evict {
+        node: member.id,
+        copies: master.filter(|id| !request.consent.evict.contains(id)),
+    }
+}
+
+fn refusal(request: &Request<'_>, member: &Member) -> Option<Refusal> {
+    let topology = &request.diagnosis.topology;
+    let wanted = &request.consent.evict;
+    let node = member.id;
+    let whole = |why| Refusal {
+        why,
+        slots: SlotSet::new(),
+    };
+    let stays = |id: &NodeId| !wanted.contains(id);
+    let mend = mend(request, member);
+    if request.tried.contains(&mend) {
+        return Some(whole(Why::NoHelp(mend)));
+    }
+    let mut followers = topology.replicas_of(node).map(|replica| replica.id);
+    if let Some(follower) = followers.find(stays) {
+        return Some(whole(Why::FollowedBy { node, follower }));
+    }
+    if let Mend::Evict {
+        copies: Some(master),
+        ..
+    } = mend
+    {
+        let known = topology.members.get(&master);
+        let answers = known.is_some_and(|master| !master.standing.silent);
+        return (!answers).then(|| {
+            whole(Why::LastCopy {
+                replica: node,
+                master,
+            })
+        });
+    }
+    // What it imports may be on its way to it from one that stays.
+    let open = member.open.iter().map(|open| open.slot).collect();
+    let served = member.slots.union(&open);
+    let held = match request.holdings.has(node) {
+        true => request.holdings.slots(node).intersection(&served),
+        false => served,
+    };
+    let kept = held.difference(&request.consent.accept_loss);
+    (!kept.is_empty()).then_some(Refusal {
+        why: Why::LeavesWithKeys { node },
+        slots: kept,
+    })
+}

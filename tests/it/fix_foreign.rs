@@ -1,0 +1,276 @@
+//! `fix --evict-foreign`: two clusters that became one, since a node of the one got the address of a
+//! lost node of the other.
+
+use std::time::Duration;
+
+use crate::fix::{fix, three};
+use crate::reshard::quick;
+use crate::reshard_data::names;
+use crate::support::cluster::Nodes;
+use crate::support::command::Trib;
+use crate::support::server::{Server, Spec, versions};
+use crate::support::wait::{PATIENCE, until};
+
+/// Links that are so much older tell who belongs together (`cluster::merger`).
+const HEAD_START: Duration = Duration::from_millis(2500);
+
+struct Merged {
+    /// Three masters, and at the end the node whose address was taken: it is one of the others by now.
+    ours: Nodes,
+    /// Two more of the others.
+    theirs: Nodes,
+    /// The ids of the others.
+    foreign: Vec<String>,
+}
+
+/// What the others own when they come in.
+#[derive(Clone, Copy, PartialEq)]
+enum Own {
+    Nothing,
+    /// One slot that nobody of ours owns.
+    Slot,
+}
+
+const THEIRS: usize = 5;
+
+impl Merged {
+    fn new(spec: &Spec, own: Own) -> Self {
+        let ours = Nodes::with(4, spec);
+        for index in 0..3 {
+            let (from, to) = (index * 16384 / 3, (index + 1) * 16384 / 3 - 1);
+            let slots = (from..=to).filter(|slot| own == Own::Nothing || *slot != THEIRS);
+            ours.assign(index, slots);
+        }
+        for (index, node) in ours.iter().enumerate() {
+            node.cmd(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 11).to_string()]);
+        }
+        ours.join();
+        for (node, slot) in ours.iter().zip([1, 6000, 12000]) {
+            let key = &names([slot], 1)[0];
+            until("it to serve", PATIENCE, || {
+                let set = node.try_cmd(&["SET", key, "ours"]);
+                set.map_err(|error| error.to_string()).map(drop)
+            });
+        }
+        let lost = ours[3].id();
+        ours[3].kill();
+        // The others form a cluster, at that address too.
+        let theirs = Nodes::with(2, spec);
+        ours[3].start_anew();
+        let mut foreign = vec![ours[3].id()];
+        foreign.extend(theirs.iter().map(Server::id));
+        for (node, other) in [
+            (&ours[3], &theirs[0]),
+            (&ours[3], &theirs[1]),
+            (&theirs[0], &theirs[1]),
+        ] {
+            meet(node, other);
+        }
+        if own == Own::Slot {
+            theirs[0].cmd(&["CLUSTER", "ADDSLOTS", &THEIRS.to_string()]);
+        }
+        for node in ours.iter().take(3) {
+            until("the lost node's address to be struck out", PATIENCE, || {
+                let text = node.nodes_text();
+                let line = text.lines().find(|line| line.starts_with(&lost)).unwrap();
+                if line.contains("noaddr") {
+                    Ok(())
+                } else {
+                    Err(text)
+                }
+            });
+        }
+        std::thread::sleep(HEAD_START);
+        meet(&ours[0], &ours[3]);
+        for node in ours.iter().chain(theirs.iter()) {
+            until("all to know all", PATIENCE, || {
+                let text = node.nodes_text();
+                let known = text
+                    .lines()
+                    .filter(|line| !line.contains("handshake") && !line.contains("noaddr"));
+                if known.count() == 6 {
+                    Ok(())
+                } else {
+                    Err(text)
+                }
+            });
+        }
+        Self {
+            ours,
+            theirs,
+            foreign,
+        }
+    }
+
+    fn evict(&self, foreign: &[String]) -> Trib {
+        fix(&self.ours[0]).args(["--evict-foreign", &foreign.join(",")])
+    }
+
+    #[track_caller]
+    fn is_apart(&self) {
+        for node in &self.ours[..3] {
+            let text = node.nodes_text();
+            assert!(self.foreign.iter().all(|id| !text.contains(id)), "{text}");
+            assert_eq!(node.field("cluster_known_nodes").unwrap(), "3", "{text}");
+        }
+        for node in self.theirs.iter().chain([&self.ours[3]]) {
+            let text = node.nodes_text();
+            assert!(
+                self.ours[..3].iter().all(|one| !text.contains(&one.id())),
+                "{text}"
+            );
+            assert_eq!(
+                text.lines().count(),
+                3,
+                "they still know each other: {text}"
+            );
+        }
+    }
+}
+
+fn meet(node: &Server, other: &Server) {
+    let (port, bus) = (other.port().to_string(), other.bus_port().to_string());
+    node.cmd(&["CLUSTER", "MEET", other.host(), &port, &bus]);
+}
+
+#[test]
+fn two_clusters_are_parted_matrix() {
+    for version in versions() {
+        two_clusters_are_parted(&quick().version(version));
+    }
+}
+
+fn two_clusters_are_parted(spec: &Spec) {
+    let merged = Merged::new(spec, Own::Nothing);
+    let nodes = &merged.ours;
+    // Redis 6.2 can't tell how old its links are: there the user has to know.
+    if nodes[0].version() != "redis-6.2" {
+        let check = Trib::new()
+            .args(["check", &nodes[0].addr(), "-o", "json"])
+            .run();
+        let report = check.status(1).json();
+        let findings = report["findings"].as_array().unwrap();
+        let named = findings
+            .iter()
+            .find(|one| one["code"] == "foreign-node")
+            .unwrap();
+        let mut ids: Vec<&str> = named["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|id| id.as_str().unwrap())
+            .collect();
+        let mut foreign: Vec<&str> = merged.foreign.iter().map(String::as_str).collect();
+        ids.sort_unstable();
+        foreign.sort_unstable();
+        assert_eq!(ids, foreign);
+        assert!(
+            named["remedy"]
+                .as_str()
+                .unwrap()
+                .contains("--evict-foreign"),
+            "{named}"
+        );
+        fix(&nodes[0])
+            .arg("--yes")
+            .run()
+            .status(3)
+            .stderr_has("--evict-foreign");
+    }
+    merged
+        .evict(&merged.foreign[..1])
+        .arg("--dry-run")
+        .run()
+        .status(0);
+    merged
+        .evict(&merged.foreign)
+        .run()
+        .status(5)
+        .stderr_has("--yes");
+    merged
+        .evict(&[nodes[0].id()])
+        .arg("--yes")
+        .run()
+        .status(3)
+        .stderr_has("name one that stays");
+    merged.evict(&merged.foreign).arg("--yes").run().status(0);
+    merged.is_apart();
+
+    Trib::new()
+        .args(["check", &nodes[0].addr()])
+        .run()
+        .status(0);
+    for (node, slot) in nodes.iter().zip([1, 6000, 12000]) {
+        assert_eq!(node.text(&["GET", &names([slot], 1)[0]]), "ours");
+    }
+    // Who passes on whom it forgot (from 7.2 on) has done so by now.
+    std::thread::sleep(Duration::from_secs(3));
+    merged.is_apart();
+}
+
+#[test]
+fn slots_that_leave_are_named_first_matrix() {
+    for version in versions() {
+        let spec = quick().arg("--cluster-require-full-coverage", "no");
+        slots_that_leave_are_named_first(&spec.version(version));
+    }
+}
+
+fn slots_that_leave_are_named_first(spec: &Spec) {
+    let merged = Merged::new(spec, Own::Slot);
+    let nodes = &merged.ours;
+    let key = &names([THEIRS], 1)[0];
+    until("the slot to be served", PATIENCE, || {
+        let set = merged.theirs[0].try_cmd(&["SET", key, "somebody's"]);
+        set.map_err(|error| error.to_string()).map(drop)
+    });
+    merged
+        .evict(&merged.foreign)
+        .arg("--yes")
+        .run()
+        .status(3)
+        .stderr_has("slot 5: ")
+        .stderr_has("--accept-data-loss 5");
+    merged
+        .evict(&merged.foreign)
+        .args(["--yes", "--accept-data-loss", "5"])
+        .run()
+        .status(0);
+    merged.is_apart();
+    Trib::new()
+        .args(["check", &nodes[0].addr()])
+        .run()
+        .status(0);
+    let connection = &mut merged.theirs[0].connection().unwrap();
+    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(connection).unwrap();
+    assert_eq!(&keys, &[key.clone()], "its keys are its own");
+}
+
+#[test]
+fn nobody_is_put_out_half() {
+    let nodes = three(&quick());
+    let replica = Nodes::with(1, &quick());
+    meet(&nodes[0], &replica[0]);
+    until("it to follow", PATIENCE, || {
+        let told = replica[0].try_cmd(&["CLUSTER", "REPLICATE", &nodes[1].id()]);
+        told.map(drop).map_err(|error| error.to_string())
+    });
+    until("all to know the replica", PATIENCE, || {
+        let text = nodes[0].nodes_text();
+        if text.contains("slave") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    });
+    let line = |id: &str| fix(&nodes[0]).args(["--yes", "--evict-foreign", id]);
+    line(&nodes[1].id())
+        .run()
+        .status(3)
+        .stderr_has("can't leave without its replica");
+    line("abcdefabcdef")
+        .run()
+        .status(3)
+        .stderr_has("is no node of this cluster");
+    assert_eq!(nodes[0].field("cluster_known_nodes").unwrap(), "4");
+}
