@@ -230,6 +230,7 @@ fn turn(from: &Pattern, to: &Pattern, addr: &Addr) -> Option<Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use secrecy::ExposeSecret;
 
     #[test]
@@ -297,6 +298,44 @@ mod tests {
         ] {
             let error = text.parse::<Seed>().unwrap_err().to_string();
             assert!(!error.contains("hush"), "{error}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is typed: an address that reads as it is written, or an error in one line without the
+        /// password.
+        #[test]
+        fn anything_is_an_address_or_an_error(
+            text in prop_oneof![
+                ".{0,60}",
+                "(redis|rediss|http|redis\\+tls)?(://|:/|//|:)?[a-z:@/%\\[\\]0-9.?#]{0,40}",
+                "[\\[\\]:.a-f0-9]{0,30}",
+            ],
+        ) {
+            match text.parse::<Seed>() {
+                Ok(seed) => {
+                    let again: Seed = seed.addr.to_string().parse().unwrap();
+                    prop_assert_eq!(again.addr, seed.addr);
+                }
+                Err(error) => prop_assert!(!error.to_string().contains(char::is_control), "{error}"),
+            }
+            let _ = text.parse::<AddressMapping>();
+        }
+
+        #[test]
+        fn no_error_shows_a_password(
+            before in "(redis://|rediss://|http://|redis:/|)[a-z]{0,5}",
+            after in "[a-z0-9:/.?#\\[\\]%]{0,12}",
+        ) {
+            let text = format!("{before}:hunter2@{after}");
+            if let Err(error) = text.parse::<Seed>() {
+                prop_assert!(!error.to_string().contains("hunter2"), "{text}: {error}");
+            }
+            for text in [format!("{text}=h"), format!("h={text}")] {
+                if let Err(error) = text.parse::<AddressMapping>() {
+                    prop_assert!(!error.to_string().contains("hunter2"), "{text}: {error}");
+                }
+            }
         }
     }
 

@@ -150,7 +150,6 @@ impl Manifest {
 
     /// Reads the manifest of a directory.
     pub fn read(directory: &Path) -> Result<Self, ManifestError> {
-        let damaged = |what: String| ManifestError::Damaged(what);
         let file = match File::open(directory.join(NAME)) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -162,8 +161,13 @@ impl Manifest {
         file.take(LARGEST)
             .read_to_end(&mut text)
             .map_err(ManifestError::Io)?;
+        Self::parse(&text)
+    }
+
+    fn parse(text: &[u8]) -> Result<Self, ManifestError> {
+        let damaged = |what: String| ManifestError::Damaged(what);
         let value: serde_json::Value =
-            serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+            serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
         if value.get("format").and_then(|format| format.as_str()) != Some(FORMAT) {
             return Err(damaged("it is no manifest of a backup".to_string()));
         }
@@ -195,6 +199,13 @@ impl Manifest {
             }
             slots = slots.union(&file.slots);
             files.push(file);
+        }
+        let all = |of: fn(&FileFacts) -> u64| {
+            let mut numbers = files.iter().map(of);
+            numbers.try_fold(0, u64::checked_add)
+        };
+        if all(|file| file.found.keys).is_none() || all(|file| file.found.bytes).is_none() {
+            return Err("its files hold more than can be counted".to_string());
         }
         if slots.count() != usize::from(SLOTS) {
             return Err(format!("its files are of {} slots only", slots.count()));
@@ -249,6 +260,19 @@ impl FileDocument {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
         if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
             return Err(format!("{name:?} is no name of a file"));
+        }
+        // Some of them are shown.
+        let texts = [
+            &self.master_addr,
+            &self.source_addr,
+            &self.server,
+            &self.replication_id,
+            &self.sha256,
+        ];
+        let texts = texts.into_iter().chain(self.encodings.keys());
+        let steers = |text: &&String| text.contains(char::is_control);
+        if let Some(text) = texts.chain(&self.module_data).find(steers) {
+            return Err(format!("{text:?} holds control characters"));
         }
         let id = |text: &str| text.parse().map_err(|_| format!("{text:?} is no node id"));
         let range = |[start, end]: [u16; 2]| SlotRange::new(Slot::new(start)?, Slot::new(end)?);
@@ -307,3 +331,6 @@ fn time(time: SystemTime) -> String {
 fn moment(text: &str) -> Result<SystemTime, String> {
     humantime::parse_rfc3339(text).map_err(|_| format!("{text:?} is no time"))
 }
+
+#[cfg(test)]
+mod tests;

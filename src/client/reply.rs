@@ -321,6 +321,7 @@ fn steers_terminals(c: char) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn text_keeps_lines_and_nothing_that_steers() {
@@ -353,5 +354,54 @@ mod tests {
         );
         assert_eq!(reply(Value::Int(7)).count(), Ok(7));
         assert_eq!(reply(Value::Nil).bytes(), Ok(None));
+    }
+
+    /// Values of any shape and depth.
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Nil),
+            Just(Value::Okay),
+            any::<i64>().prop_map(Value::Int),
+            ".{0,12}".prop_map(Value::SimpleString),
+            prop::collection::vec(any::<u8>(), 0..20).prop_map(Value::BulkString),
+        ];
+        leaf.prop_recursive(4, 64, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::Array),
+                prop::collection::vec((inner.clone(), inner), 0..3).prop_map(Value::Map),
+            ]
+        })
+    }
+
+    proptest! {
+        /// Whoever reads it: a value, or an error that names the command; and texts are harmless.
+        #[test]
+        fn any_shape_is_read_or_malformed(value in values()) {
+            let reply = || Reply::new("INFO", value.clone());
+            let malformed = Fault::Malformed { command: "INFO" };
+            let mut faults = vec![
+                reply().ok().err(), reply().count().err(), reply().integer().err(), reply().nil().err(),
+                reply().parts().err(), reply().bytes().err(), reply().word().err(), reply().known().err(),
+                reply().byte_strings().err(), reply().scanned().err(), reply().executed_count().err(),
+                reply().status("PONG").err(),
+            ];
+            let harmless = |text: &str| text.chars().all(|c| matches!(c, '\n' | '\r') || !steers_terminals(c));
+            match reply().text() {
+                Ok(text) => prop_assert!(harmless(&text)),
+                Err(fault) => faults.push(Some(fault)),
+            }
+            match reply().texts() {
+                Ok(texts) => prop_assert!(texts.iter().all(|text| harmless(text))),
+                Err(fault) => faults.push(Some(fault)),
+            }
+            match reply().records() {
+                Ok(records) => {
+                    let mut words = records.iter().flatten().flat_map(|(name, value)| [name, value]);
+                    prop_assert!(words.all(|text| harmless(text)));
+                }
+                Err(fault) => faults.push(Some(fault)),
+            }
+            prop_assert!(faults.into_iter().flatten().all(|fault| fault == malformed));
+        }
     }
 }

@@ -514,6 +514,44 @@ async fn deep_and_wide_replies_do_no_harm() {
     }
 }
 
+/// Bits of the protocol in any order: an error each, in time.
+#[tokio::test]
+async fn bits_of_the_protocol_are_no_reply() {
+    const BITS: [&[u8]; 16] = [
+        b"*2\r\n",
+        b"$3\r\nabc\r\n",
+        b"$-1\r\n",
+        b"*-1\r\n",
+        b":9\r\n",
+        b"+x\r\n",
+        b"-ERR \x1b[2J\r\n",
+        b"%1\r\n",
+        b"$99",
+        b"\r\n",
+        b"*1000000\r\n",
+        b">2\r\n",
+        b"_\r\n",
+        b"\0\xff",
+        b"$5\r\nab",
+        b",1e999\r\n",
+    ];
+    let mut word: u64 = 0x5eed;
+    for _ in 0..200 {
+        let mut answer = Vec::new();
+        for _ in 0..6 {
+            word = word.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            answer.extend_from_slice(BITS[(word >> 33) as usize % BITS.len()]);
+        }
+        let shown = answer.escape_ascii().to_string();
+        let addr = answering(answer, Duration::ZERO).await;
+        let error = ping_error(&hasty(), &addr, &Transport::Plain).await;
+        assert!(
+            !error.to_string().contains(char::is_control),
+            "{shown}: {error}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn a_silent_node_does_not_hold_us_up() {
     let addr = listen(|stream| async move {

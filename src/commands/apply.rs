@@ -9,7 +9,7 @@ use anyhow::{Context, anyhow};
 
 use super::moving::{self, Cluster, MoveArgs};
 use super::session::{Intent, Session};
-use super::{CommandResult, Stop};
+use super::{CommandResult, Stop, text_of};
 use crate::cli::GlobalArgs;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::Direction;
@@ -81,7 +81,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult 
 
 fn read(path: &Path) -> Result<Plan, Stop> {
     let about = || format!("the plan {}", path.display());
-    let text = std::fs::read_to_string(path)
+    let text = text_of(path)
         .with_context(|| format!("{} can't be read", about()))
         .map_err(Stop::usage)?;
     file::from_json(&text)

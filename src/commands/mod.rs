@@ -32,7 +32,10 @@ mod succession;
 mod transferring;
 mod zones;
 
+use std::fs::File;
+use std::io::{self, Read};
 use std::net::Ipv6Addr;
+use std::path::Path;
 
 use crate::client::{ClientError, Fault};
 use crate::cluster::node::Addr;
@@ -42,6 +45,9 @@ use crate::exit_code::ExitCode;
 use crate::resolve::ResolveError;
 use crate::seed::{self, Seed};
 use crate::ui::{Answer, PromptError, Ui};
+
+/// More than any file holds that is named on a command line, but for backups.
+const LARGEST_FILE: u64 = 64 << 20;
 
 /// How a command ends: with a code of its own, or because something stopped it.
 pub type CommandResult = Result<ExitCode, Stop>;
@@ -146,9 +152,9 @@ impl From<ClientError> for Stop {
     }
 }
 
-impl From<std::io::Error> for Stop {
+impl From<io::Error> for Stop {
     /// Results could not be written.
-    fn from(error: std::io::Error) -> Self {
+    fn from(error: io::Error) -> Self {
         Self {
             code: ExitCode::Unhealthy,
             error: anyhow::Error::new(error).context("standard output can't be written"),
@@ -172,6 +178,18 @@ async fn consent(ui: &Ui, question: &str, about: &str) -> Result<(), Stop> {
         Err(error) => Err(Stop::not_confirmed(anyhow::anyhow!(
             "{error}: nothing was changed"
         ))),
+    }
+}
+
+/// The text of a file that was named. One without an end (a device) is refused, not read.
+fn text_of(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?
+        .take(LARGEST_FILE + 1)
+        .read_to_string(&mut text)?;
+    match u64::try_from(read) {
+        Ok(0..=LARGEST_FILE) => Ok(text),
+        _ => Err(io::Error::other("it is larger than 64 MiB")),
     }
 }
 

@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::Stop;
+use super::{Stop, text_of};
 use crate::cli::GlobalArgs;
 use crate::client::{ClientError, Connector, Login, TlsClient, TlsOptions, Transport};
 use crate::cluster::node::Addr;
@@ -252,8 +252,8 @@ fn no_password(error: PromptError) -> Stop {
 
 /// The first line of the file that a flag names.
 pub(super) fn password_of(flag: &str, file: &Path) -> anyhow::Result<SecretString> {
-    let text = std::fs::read_to_string(file)
-        .with_context(|| format!("{flag} {}: can't be read", file.display()))?;
+    let text =
+        text_of(file).with_context(|| format!("{flag} {}: can't be read", file.display()))?;
     match text.lines().next().filter(|line| !line.is_empty()) {
         Some(line) => Ok(SecretString::from(line.to_string())),
         None => anyhow::bail!("{flag} {}: its first line is empty", file.display()),

@@ -485,4 +485,30 @@ proptest! {
         let line: Vec<OsString> = line.into_iter().map(OsString::from).collect();
         let _ = read(&line, Consent::Given);
     }
+
+    /// Words of any bytes among those that mean something: read or refused, in one line.
+    #[test]
+    fn no_bytes_panic(
+        head in proptest::sample::select(vec!["redis-trib", "redis-trib.rb", "/usr/bin/redis-trib.rb", ""]),
+        line in proptest::collection::vec(
+            proptest::prop_oneof![
+                proptest::collection::vec(proptest::num::u8::ANY, 0..12),
+                proptest::sample::select(vec![
+                    "--cluster", "create", "reshard", "import", "--cluster-yes", "--cluster-replicas", "--weight",
+                    "--timeout", "--from", "--cluster-from-pass", "-h", "-p", "-u", "18446744073709551616",
+                    "redis://a:b@h:1", "-1", "=", "--=",
+                ]).prop_map(|word| word.as_bytes().to_vec()),
+            ],
+            0..8,
+        ),
+    ) {
+        use std::os::unix::ffi::OsStringExt;
+        let line: Vec<OsString> = std::iter::once(head.as_bytes().to_vec())
+            .chain(line)
+            .map(OsString::from_vec)
+            .collect();
+        if let Err(wrong) = read(&line, Consent::Open) {
+            prop_assert!(!wrong.to_string().contains(char::is_control), "{wrong}");
+        }
+    }
 }

@@ -27,6 +27,7 @@ mod fix;
 mod fix_foreign;
 mod fix_rejoin;
 mod fix_states;
+mod hostile;
 mod import;
 mod info;
 mod journal;

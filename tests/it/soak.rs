@@ -181,7 +181,7 @@ impl Soak {
     fn take(&mut self, step: &Step, before: &Shape) {
         let line = serde_json::to_string(step).unwrap();
         writeln!(self.steps, "{line}").unwrap();
-        self.tell(&format!("step {}: {line}\n{before:?}", self.tally.steps));
+        self.tell(&format!("step {}: {line}\n{before}", self.tally.steps));
         self.tally.steps += 1;
         self.tally.faults += step.faults.len();
         let ended = self.disturbed(step);

@@ -22,7 +22,7 @@ pub(super) struct Ground {
 }
 
 /// Who is what, by numbers of the bench.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Shape {
     /// With slots.
     pub(super) masters: Vec<usize>,
@@ -35,6 +35,16 @@ pub(super) struct Shape {
     pub(super) spares: Vec<usize>,
     followers: BTreeMap<usize, Vec<usize>>,
     owners: BTreeMap<u16, usize>,
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "masters {:?}, empty ones {:?}, their replicas {:?}, spares {:?}",
+            self.masters, self.empty, self.followers, self.spares
+        )
+    }
 }
 
 impl Shape {

@@ -76,6 +76,10 @@ impl Secrets {
 }
 
 fn first_line(path: &str) -> Option<String> {
+    // A device may have no end.
+    if !Path::new(path).is_file() {
+        return None;
+    }
     let text = fs::read_to_string(path).ok()?;
     text.lines().next().map(str::to_owned)
 }
