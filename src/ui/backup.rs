@@ -114,7 +114,7 @@ impl BackupView {
                     sha256: &fetched.sha256,
                 },
             };
-            json::line(out, &object)?;
+            json::write_line(out, &object)?;
         }
         Ok(())
     }

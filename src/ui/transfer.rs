@@ -167,7 +167,7 @@ impl Ui {
     pub fn transfer_plan(&self, plan: &TransferPlan) -> io::Result<()> {
         self.progress().finish();
         self.result(|out| match self.format {
-            Format::Json => json::line(out, &Line::TransferPlan(plan)),
+            Format::Json => json::write_line(out, &Line::TransferPlan(plan)),
             _ => plan.text(out),
         })
     }
@@ -176,7 +176,7 @@ impl Ui {
     pub fn transferred(&self, view: &TransferView, took: Duration) -> io::Result<()> {
         self.progress().finish();
         self.result(|out| match self.format {
-            Format::Json => json::line(out, &Line::Report(view)),
+            Format::Json => json::write_line(out, &Line::Report(view)),
             Format::Table(sheet) => {
                 let columns = [
                     (view.done, view.written),
@@ -209,7 +209,7 @@ impl Ui {
     pub fn transfer_stopped(&self, view: &TransferView, took: Duration) -> io::Result<()> {
         self.progress().abandon();
         self.result(|out| match self.format {
-            Format::Json => json::line(out, &Line::Report(view)),
+            Format::Json => json::write_line(out, &Line::Report(view)),
             _ => {
                 view.failures_as_text(out)?;
                 writeln!(out, "{}", view.summary(took))
