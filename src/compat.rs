@@ -40,7 +40,7 @@ impl Manner {
     }
 }
 
-/// What the environment says about consent (`REDISCLI_CLUSTER_YES`): it counts in redis-cli's manner.
+/// What the environment says about consent: it counts in redis-cli's manner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consent {
     /// Nothing.
@@ -50,7 +50,10 @@ pub enum Consent {
 }
 
 impl Consent {
-    /// As redis-cli has it: `1`, and nothing else, is a yes.
+    /// The variables that are asked, valkey-cli's first: the other one counts where that is not set.
+    pub const VARIABLES: [&'static str; 2] = ["VALKEYCLI_CLUSTER_YES", "REDISCLI_CLUSTER_YES"];
+
+    /// As the peers have it: `1`, and nothing else, is a yes.
     pub fn of(variable: Option<&OsStr>) -> Self {
         match variable {
             Some(value) if value == "1" => Self::Given,
@@ -270,7 +273,7 @@ fn redis_cli(program: OsString, words: &[OsString], consent: Consent) -> Result<
     ours.extend(["--tls-verify".into(), "chain".into()]);
     let rediss = |word: &OsString| {
         let text = word.to_str();
-        text.is_some_and(|text| text.starts_with("rediss://"))
+        text.is_some_and(|text| text.starts_with("rediss://") || text.starts_with("valkeys://"))
     };
     if gathered.wants_tls || words.iter().any(rediss) {
         ours.append(&mut gathered.tls);
@@ -391,6 +394,11 @@ impl Gathered {
     /// `-u redis://user:password@host:port`: where, unless a node is named, and as whom.
     fn uri(&mut self, uri: &OsStr) -> Result<(), Wrong> {
         let text = uri.to_str().ok_or(Wrong::NotText("-u"))?;
+        // Its database is for the commands that redis-cli sends otherwise.
+        let text = match text.rsplit_once('/') {
+            Some((server, database)) if !server.ends_with('/') && is_digits(database) => server,
+            _ => text,
+        };
         let seed: Seed = text.parse().map_err(Wrong::Uri)?;
         self.host = Some(seed.addr.host().into());
         self.port = Some(seed.addr.port().to_string().into());
@@ -556,15 +564,18 @@ fn shown(word: &str) -> String {
 
 /// The peers take `host:port@bus`, as CLUSTER NODES writes it, and IPv6 without brackets.
 fn address(word: &str) -> String {
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let word = match word.split_once('@') {
-        Some((addr, bus)) if digits(bus) && addr.contains(':') => addr,
+        Some((addr, bus)) if is_digits(bus) && addr.contains(':') => addr,
         _ => word,
     };
     match word.rsplit_once(':') {
-        Some((host, port)) if digits(port) && host.parse::<Ipv6Addr>().is_ok() => {
+        Some((host, port)) if is_digits(port) && host.parse::<Ipv6Addr>().is_ok() => {
             format!("[{host}]:{port}")
         }
         _ => word.to_string(),
     }
+}
+
+fn is_digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }

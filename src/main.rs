@@ -18,7 +18,8 @@ fn main() -> ProcessExitCode {
         return ui::text(&question.answer());
     }
     let line: Vec<OsString> = std::env::args_os().collect();
-    let consent = Consent::of(std::env::var_os("REDISCLI_CLUSTER_YES").as_deref());
+    let said = Consent::VARIABLES.into_iter().find_map(std::env::var_os);
+    let consent = Consent::of(said.as_deref());
     let (line, manner) = match compat::read(&line, consent) {
         Ok(Reading::Line { words, manner }) => (words, manner),
         Ok(Reading::Help(text)) => return ui::text(text.as_bytes()),

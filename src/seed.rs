@@ -1,6 +1,6 @@
 //! Addresses as people write them.
 //!
-//! `host:port`, `host`, `[v6]:port`, `redis://user:pass@host:port` and `rediss://…`. Each stands
+//! `host:port`, `host`, `[v6]:port`, `redis://user:pass@host:port` and `rediss://…` (or `valkey://`, `valkeys://`). Each stands
 //! for a *seed set*: a name may resolve to many nodes (see `discover`).
 
 use std::net::Ipv6Addr;
@@ -89,8 +89,8 @@ impl FromStr for Seed {
 
 fn from_url(text: &str, scheme: &str) -> Result<Seed, NotAnAddress> {
     let scheme = match scheme {
-        "redis" => Scheme::Redis,
-        "rediss" => Scheme::Rediss,
+        "redis" | "valkey" => Scheme::Redis,
+        "rediss" | "valkeys" => Scheme::Rediss,
         other => return Err(NotAnAddress::Scheme(other.to_string())),
     };
     let url = url::Url::parse(text).map_err(|error| NotAnAddress::Url(error.to_string()))?;
@@ -244,6 +244,8 @@ mod tests {
             ("redis://h:7000", "h:7000"),
             ("redis://h", "h:6379"),
             ("rediss://u:p@[::1]:7000/0", "[::1]:7000"),
+            ("valkey://h", "h:6379"),
+            ("valkeys://u:p@h:7000", "h:7000"),
         ] {
             let seed: Seed = text.parse().unwrap();
             assert_eq!(seed.addr.to_string(), expected, "{text}");

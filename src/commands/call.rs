@@ -3,8 +3,9 @@
 mod danger;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use crate::ui::{Called, NodeName, Ui};
     it.\nExit code 1 says that a node could not be asked, or answered with an error.\n\nExamples:\n  \
     redis-trib call 10.0.0.3 CONFIG GET maxmemory\n  \
     redis-trib call 10.0.0.3 --only-masters DBSIZE\n  \
+    redis-trib call 10.0.0.3 --only-masters --stdin FUNCTION LOAD REPLACE < library.lua\n  \
     redis-trib call 10.0.0.3 --serial --pause 5s --allow-dangerous BGREWRITEAOF"
 )]
 pub struct Args {
@@ -58,7 +60,16 @@ pub struct Args {
     /// Send commands that the servers flag as dangerous or blocking, too.
     #[arg(long)]
     allow_dangerous: bool,
+    /// The last argument is what standard input holds, byte for byte.
+    #[arg(long)]
+    stdin: bool,
+    /// The argument that is this word is what standard input holds.
+    #[arg(long, value_name = "WORD", conflicts_with = "stdin")]
+    stdin_for: Option<OsString>,
 }
+
+/// No server takes a longer argument (`proto-max-bulk-len`).
+const LONGEST: u64 = 512 << 20;
 
 /// A member that is to be asked.
 struct Callee {
@@ -77,7 +88,8 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     outcome
 }
 
-async fn call_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+async fn call_all(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult {
+    args.read_stdin().await?;
     let words: Vec<&[u8]> = args.command.iter().map(|word| word.as_bytes()).collect();
     let name = Name::of(&words);
     if name.has_no_reply() {
@@ -119,6 +131,46 @@ async fn call_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         0 => ExitCode::Done,
         _ => ExitCode::Unhealthy,
     })
+}
+
+impl Args {
+    /// Puts what standard input holds where it was asked for.
+    async fn read_stdin(&mut self) -> Result<(), Stop> {
+        let place = match &self.stdin_for {
+            _ if self.stdin => self.command.len(),
+            None => return Ok(()),
+            Some(word) => self.place_of(word)?,
+        };
+        let reading = tokio::task::spawn_blocking(|| {
+            let mut bytes = Vec::new();
+            let stdin = std::io::stdin().lock();
+            stdin.take(LONGEST + 1).read_to_end(&mut bytes)?;
+            Ok::<_, std::io::Error>(bytes)
+        });
+        let read = reading.await.map_err(|error| Stop::usage(anyhow!(error)))?;
+        let bytes =
+            read.map_err(|error| Stop::usage(anyhow!("standard input can't be read: {error}")))?;
+        if bytes.len() as u64 > LONGEST {
+            return Err(Stop::usage(anyhow!(
+                "standard input holds more than the 512 MiB that a server takes"
+            )));
+        }
+        match self.command.get_mut(place) {
+            Some(word) => *word = OsString::from_vec(bytes),
+            None => self.command.push(OsString::from_vec(bytes)),
+        }
+        Ok(())
+    }
+
+    fn place_of(&self, word: &OsStr) -> Result<usize, Stop> {
+        let place = self.command.iter().position(|one| one == word);
+        place.ok_or_else(|| {
+            Stop::usage(anyhow!(
+                "--stdin-for {}: the command has no such word",
+                word.to_string_lossy()
+            ))
+        })
+    }
 }
 
 fn refuse_without_flag(args: &Args, name: &Name, danger: Danger) -> Result<(), Stop> {

@@ -229,10 +229,13 @@ async fn login(global: &GlobalArgs, ui: &Ui) -> Result<Login, Stop> {
     } else if global.askpass {
         Some(ui.password("Password").await.map_err(no_password)?)
     } else {
-        // As redis-cli has it; empty counts as unset.
-        std::env::var("REDISCLI_AUTH")
-            .ok()
-            .filter(|password| !password.is_empty())
+        // As valkey-cli and redis-cli have it; empty counts as unset.
+        let said = |name| {
+            let password = std::env::var(name).ok();
+            password.filter(|password| !password.is_empty())
+        };
+        said("VALKEYCLI_AUTH")
+            .or_else(|| said("REDISCLI_AUTH"))
             .map(SecretString::from)
     };
     Ok(Login {

@@ -115,6 +115,10 @@ impl Kind {
                 .ok_or_else(|| wrong("milliseconds are needed, from 1 on")),
             Self::Seconds => {
                 let seconds: Option<f64> = text.parse().ok();
+                // No limit, there: here is always one.
+                if seconds == Some(0.0) {
+                    return Ok("5s".into());
+                }
                 seconds
                     .filter(|seconds| seconds.is_finite() && *seconds >= 0.001)
                     .map(|seconds| format!("{}ms", (seconds * 1000.0).round()).into())
@@ -252,8 +256,11 @@ pub(super) fn meaning(word: &str) -> Option<Meaning> {
 
         "--help" => Meaning::Help,
         "--no-auth-warning" | "--verbose" => Meaning::Idle,
-        "-c" | "-e" | "-x" | "-2" | "-3" | "--raw" | "--no-raw" | "--csv" | "--json"
-        | "--quoted-json" | "--quoted-input" => Meaning::Idle,
+        // What standard input holds is a word of the command that is sent.
+        "-x" => switch("--stdin", CALL),
+        "-X" => value("-X", "--stdin-for", CALL, Kind::Text),
+        "-c" | "-e" | "-2" | "-3" | "--raw" | "--no-raw" | "--csv" | "--json" | "--quoted-json"
+        | "--quoted-input" | "--mptcp" => Meaning::Idle,
         "-n" => Meaning::IdleValue("-n"),
         "-r" => Meaning::IdleValue("-r"),
         "-i" => Meaning::IdleValue("-i"),

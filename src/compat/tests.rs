@@ -225,6 +225,23 @@ fn who_and_where() {
             "check --tls --cacert ca h:1",
         ),
         (
+            "-u valkeys://u:p@h:7/3 --cacert ca --cluster check",
+            "check --tls --cacert ca --user u --pass p h:7",
+        ),
+        (
+            "-t 0 --mptcp --cluster check h:1",
+            "check --connect-timeout 5s h:1",
+        ),
+        (
+            "-x --cluster call h:1 function load",
+            "call --stdin --allow-dangerous h:1 function load",
+        ),
+        (
+            "-X tag --cluster call h:1 set tag x",
+            "call --stdin-for tag --allow-dangerous h:1 set tag x",
+        ),
+        ("-x --cluster check h:1", "check h:1"),
+        (
             "--cluster check h:1 --tls --cacert a --cacertdir b --cert c --key d --sni e --insecure",
             "check --tls --cacert a --cacertdir b --cert c --key d --sni e --insecure h:1",
         ),

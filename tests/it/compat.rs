@@ -283,6 +283,24 @@ fn the_environment_says_yes_in_redis_clis_manner_only() {
     .status(0)
     .stderr_empty();
     assert_eq!(slots(&nodes[0]), 5461 - 3);
+    // valkey-cli's is asked first; the other one counts where it is not set.
+    let again = || {
+        Trib::new()
+            .args(["--cluster", "reshard", &addr])
+            .args(flags("cluster-"))
+    };
+    again()
+        .env("VALKEYCLI_CLUSTER_YES", "0")
+        .env("REDISCLI_CLUSTER_YES", "1")
+        .stdin("")
+        .run()
+        .status(1);
+    again()
+        .env("VALKEYCLI_CLUSTER_YES", "1")
+        .run()
+        .status(0)
+        .stderr_empty();
+    assert_eq!(slots(&nodes[0]), 5461 - 6);
 }
 
 #[test]
@@ -489,6 +507,18 @@ fn passwords_and_places() {
     let check = || Trib::new().args(["--cluster", "check", &addr]);
     check()
         .env("REDISCLI_AUTH", "hush")
+        .run()
+        .status(0)
+        .stderr_empty();
+    check()
+        .env("VALKEYCLI_AUTH", "hush")
+        .env("REDISCLI_AUTH", "wrong")
+        .run()
+        .status(0)
+        .stderr_empty();
+    let uri = format!("valkey://default:hush@{addr}/5");
+    Trib::new()
+        .args(["-u", &uri, "--cluster", "check"])
         .run()
         .status(0)
         .stderr_empty();

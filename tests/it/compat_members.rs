@@ -141,6 +141,28 @@ fn call_and_set_timeout_as_redis_cli_does() {
             .run()
             .status(1);
     }
+    // The last word from standard input, byte for byte (-x), or one in the middle (-X).
+    for peer in [true, false] {
+        let program = || if peer { redis_cli() } else { Trib::new() };
+        program()
+            .args(["-x", "--cluster", "call", &addr, "echo"])
+            .stdin("fed\n")
+            .run()
+            .status(0)
+            .stdout_has("fed");
+        program()
+            .args(["-X", "T", "--cluster", "call", &addr])
+            .args(["object", "T", "key"])
+            .stdin("freq")
+            .run()
+            .stdout_has("MOVED");
+    }
+    Trib::new()
+        .args(["call", "--stdin-for", "T", &addr, "ECHO", "U"])
+        .stdin("fed")
+        .run()
+        .status(2)
+        .stderr_has("--stdin-for T");
     Trib::new()
         .called("redis-trib.rb")
         .args(["call", &addr, "set", "--verbose", "1"])
