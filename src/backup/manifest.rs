@@ -65,6 +65,9 @@ pub enum ManifestError {
     /// None was finished.
     #[error("there is no manifest.json: no backup was finished here")]
     Missing,
+    /// Nothing is there, or no directory.
+    #[error("there is no such directory")]
+    NoDirectory,
     /// It can't be read.
     #[error("manifest.json can't be read: {0}")]
     Io(io::Error),
@@ -152,6 +155,7 @@ impl Manifest {
     pub fn read(directory: &Path) -> Result<Self, ManifestError> {
         let file = match File::open(directory.join(NAME)) {
             Ok(file) => file,
+            Err(_) if !directory.is_dir() => return Err(ManifestError::NoDirectory),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(ManifestError::Missing);
             }

@@ -31,6 +31,8 @@ use crate::ui::{BackupView, Fetched, NodeName, ShardView, Ui};
 
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
+#[command(override_usage = "redis-trib backup [OPTIONS] <NODE> <DIR>\n       \
+    redis-trib backup --verify <DIR>")]
 #[command(after_help = "Examples:\n  \
     redis-trib backup 10.0.0.3:6379 /backup/2026-11-22\n  \
     redis-trib backup 10.0.0.3 /backup/2026-11-22 --dry-run     # which node would give what\n  \

@@ -14,7 +14,7 @@ use super::transferring::{
 };
 use super::{CommandResult, Stop, consent, node_words};
 use crate::cli::GlobalArgs;
-use crate::client::{ExpiryQuestion, Login};
+use crate::client::{ClientError, ExpiryQuestion, Fault, Login};
 use crate::cluster::parse::{Info, Product};
 use crate::connections::{Access, Connections, Target};
 use crate::exit_code::ExitCode;
@@ -187,8 +187,20 @@ fn question(info: &Info) -> ExpiryQuestion {
 /// Asks the source what it is, and whether it has that database.
 async fn look(session: &Session, from: &Target, database: u32) -> Result<Info, Stop> {
     let connections: &Connections = &session.connections;
-    let told = |error: crate::client::ClientError| {
+    let told = |error: ClientError| {
+        let addr = error.addr.clone();
+        let login =
+            "--from-pass-file, --from-askpass or --from-pass, with --from-user, give its own";
+        let said = match &error.fault {
+            // Its login is not that of the cluster.
+            Fault::PasswordNeeded => Some(format!("{addr} needs a password: {login}")),
+            Fault::WrongPassword { user } => Some(format!(
+                "{addr}: wrong password (user {user}), or that user is disabled: {login}"
+            )),
+            _ => None,
+        };
         let mut stop = Stop::from(error);
+        stop.error = said.map_or(stop.error, |said| anyhow!(said));
         stop.error = stop.error.context("the source (--from) can't be read");
         stop
     };
@@ -287,6 +299,18 @@ impl Args {
             }
             .to_string(),
         );
+        let others: Vec<String> = info
+            .keys
+            .iter()
+            .filter(|(number, keys)| *number != database && *keys > 0)
+            .map(|(number, keys)| format!("{number} ({keys})"))
+            .collect();
+        if !others.is_empty() {
+            notes.push(format!(
+                "Keys of other databases stay out, unless --from-db N names them: {}.",
+                others.join(", ")
+            ));
+        }
         let to = cluster.diagnosis.observation.lead();
         TransferPlan {
             from: format!("database {database} of {}{server}", from.addr),

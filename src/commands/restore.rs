@@ -125,11 +125,22 @@ impl Args {
         servers.sort_unstable();
         servers.dedup();
         notes.push(format!(
-            "Saved from {} masters of {}, {}.",
+            "Saved from {} master{} of {}, {}.",
             manifest.files.len(),
+            if manifest.files.len() == 1 { "" } else { "s" },
             servers.join(" and "),
             humantime::format_rfc3339_seconds(manifest.began)
         ));
+        let of_modules: u64 = manifest
+            .files
+            .iter()
+            .filter_map(|file| file.found.encodings.get(Encoding::Module2.word()))
+            .sum();
+        if of_modules > 0 {
+            notes.push(format!(
+                "{of_modules} of them have types of modules, which the masters must have loaded."
+            ));
+        }
         let to = cluster.diagnosis.observation.lead();
         TransferPlan {
             from: self.directory.display().to_string(),

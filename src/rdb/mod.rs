@@ -28,7 +28,7 @@ use std::io;
 
 pub use encoding::{Dialect, Encoding};
 pub use inside::{Sameness, same_value};
-pub use payload::{NotAPayload, Payload};
+pub use payload::{NotAPayload, Payload, module_type, portable};
 pub use reader::{Checksum, Entry, Header, Keep, Reader, Record, Value};
 
 /// Why a file can't be read on.

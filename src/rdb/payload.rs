@@ -2,6 +2,7 @@
 
 use super::encoding::{Dialect, Encoding};
 use super::input::CRC64;
+use super::reader::module_name;
 
 /// Version (2 bytes) and checksum (8) at the end.
 const FOOTER: usize = 10;
@@ -60,16 +61,39 @@ impl<'a> Payload<'a> {
         Encoding::of(*self.value.first()?, self.dialect())
     }
 
-    /// The same value for RESTORE on as many servers as can be: framed with the version that
-    /// brought its type.
+    /// The oldest version that it can be framed with: the one that brought its type.
     ///
     /// A server checks the version, and then reads the value by its type alone: so a type that an
     /// older server knows is safe there, one that it does not know is still refused by the
     /// version. Of a type that is not known here the version stays.
-    pub fn portable(&self) -> Vec<u8> {
-        let version = self.encoding().map_or(self.version, Encoding::version);
-        frame(self.value.to_vec(), version)
+    fn oldest_version(&self) -> u16 {
+        self.encoding().map_or(self.version, Encoding::version)
     }
+}
+
+/// The type that a module gave a value, where one did: its id follows the number of the type, as a
+/// length of eight bytes (rdb.c, rdbSaveObjectType and rdbSaveObject).
+pub fn module_type(payload: &[u8]) -> Option<String> {
+    let [_, 0x81, id @ ..] = payload else {
+        return None;
+    };
+    let encoding = Encoding::of(*payload.first()?, Dialect::Redis);
+    let id = id
+        .first_chunk()
+        .filter(|_| encoding == Some(Encoding::Module2))?;
+    Some(module_name(u64::from_be_bytes(*id)))
+}
+
+/// The answer to a DUMP for RESTORE on as many servers as can be, and how its value is written
+/// where that is known. What is no such answer stays as it is: the server may know better.
+pub fn portable(mut dump: Vec<u8>) -> (Vec<u8>, Option<Encoding>) {
+    let Ok(read) = Payload::read(&dump) else {
+        return (dump, None);
+    };
+    let (version, encoding) = (read.oldest_version(), read.encoding());
+    // In place: it may be as large as 512 MiB.
+    dump.truncate(read.value.len());
+    (frame(dump, version), encoding)
 }
 
 /// Puts version and checksum behind a value with its type in front.

@@ -64,18 +64,20 @@ fn payloads_of_real_servers() {
         b"\x14\x0d\x0d\x00\x00\x00\x02\x00\x81x\x02\x81y\x02\xffP\x00\xbae/\x89\xb45\x19\xf7";
     for dump in [&six[..], eight, valkey] {
         let payload = Payload::read(dump).unwrap();
-        let portable = payload.portable();
-        assert_eq!(Payload::read(&portable).unwrap().value, payload.value);
+        let (framed, encoding) = portable(dump.to_vec());
+        assert_eq!(encoding, payload.encoding());
+        assert_eq!(Payload::read(&framed).unwrap().value, payload.value);
         for other in [&six[..], eight, valkey] {
             assert_eq!(same_value(dump, other), Sameness::Same);
         }
-        assert_eq!(same_value(dump, &portable), Sameness::Same);
+        assert_eq!(same_value(dump, &framed), Sameness::Same);
     }
-    let portable = Payload::read(valkey).unwrap().portable();
-    assert_eq!(Payload::read(&portable).unwrap().version, 11);
+    let (framed, _) = portable(valkey.to_vec());
+    assert_eq!(Payload::read(&framed).unwrap().version, 11);
     let mut broken = six.to_vec();
     broken[3] ^= 1;
     assert_eq!(Payload::read(&broken), Err(NotAPayload));
+    assert_eq!(portable(broken.clone()), (broken, None));
 }
 
 #[test]

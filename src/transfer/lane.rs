@@ -8,11 +8,12 @@ use super::report::{Reason, shown};
 use super::slots::{Owner, Owners};
 use super::{AfterFailure, Halt, Item, OnConflict, Options, Outcome};
 use crate::client::{
-    Asking, ClientError, Expiry, ExpiryQuestion, Fault, Manner, NodeClient, RestoreFault, Restoring,
+    Asking, ClientError, Dumped, Expiry, ExpiryQuestion, Fault, Manner, NodeClient, RestoreFault,
+    Restoring,
 };
 use crate::cluster::node::Addr;
 use crate::connections::Target;
-use crate::rdb::{Encoding, Sameness, same_value};
+use crate::rdb::{Sameness, module_type, same_value};
 
 /// How long a slot may be without an owner that answers. A failover takes the node timeout (15 s)
 /// and a little.
@@ -270,7 +271,18 @@ impl Lane {
                 }
                 Err(error) if matches!(error.fault, Fault::TooLarge { .. }) => {
                     self.clients.remove(&group.target.addr);
-                    vec![None]
+                    match self.dump_large(group, keys[0]).await {
+                        Ok(value) => vec![value],
+                        // Larger than any that could be sent: ours is another.
+                        Err(error) if matches!(error.fault, Fault::TooLarge { .. }) => {
+                            let nothing = Vec::new();
+                            vec![Some(Dumped {
+                                payload: nothing,
+                                expires: Expiry::Never,
+                            })]
+                        }
+                        Err(error) => return batch.put_off(error),
+                    }
                 }
                 Err(error) => {
                     self.clients.remove(&group.target.addr);
@@ -279,12 +291,11 @@ impl Lane {
             };
             for (i, theirs) in some.iter().zip(theirs) {
                 let item = &batch.items[*i];
-                let sameness = match &theirs {
-                    Some(theirs) => same_value(&theirs.payload, &item.payload),
-                    // One that went meanwhile is written at the next try.
-                    None if count > 1 => continue,
-                    None => Sameness::Unknown,
+                // One that went meanwhile is written at the next try.
+                let Some(theirs) = theirs else {
+                    continue;
                 };
+                let sameness = same_value(&theirs.payload, &item.payload);
                 let outcome = match sameness {
                     Sameness::Same => Outcome::Same,
                     Sameness::Different | Sameness::Unknown
@@ -308,6 +319,21 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// A value that is larger than any reply should be; one at a time, whoever asks.
+    async fn dump_large(&self, group: &Group, key: &[u8]) -> Result<Option<Dumped>, ClientError> {
+        // Never closed.
+        let _turn = self.owners.large().acquire().await.ok();
+        let connections = self.owners.connections();
+        let client = connections.for_one_value(&group.target).await?;
+        if self.database != 0 {
+            client.select(self.database).await?;
+        }
+        let dumped = client
+            .dump_many(&[key], ExpiryQuestion::Left, group.asking)
+            .await?;
+        Ok(dumped.into_iter().next().flatten())
     }
 
     /// Our connection to a node, on our database.
@@ -366,9 +392,9 @@ impl Item {
     }
 
     fn not_understood(&self, node: &str) -> String {
-        match self.encoding {
-            Some(Encoding::Module2) => format!("the module of its type is not loaded on {node}"),
-            _ => format!("{node} can't read its type: {}", self.form()),
+        match module_type(&self.payload) {
+            Some(name) => format!("the module of its type, {name}, is not loaded on {node}"),
+            None => format!("{node} can't read its type: {}", self.form()),
         }
     }
 }

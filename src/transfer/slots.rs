@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
+use tokio::sync::Semaphore;
+
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{SLOTS, Slot};
 use crate::cluster::topology::Topology;
@@ -72,6 +74,7 @@ pub struct Owners {
     seeds: Vec<Target>,
     now: RwLock<Arc<Snapshot>>,
     reading: tokio::sync::Mutex<()>,
+    large: Semaphore,
 }
 
 impl Owners {
@@ -87,12 +90,18 @@ impl Owners {
             seeds,
             now,
             reading: tokio::sync::Mutex::default(),
+            large: Semaphore::new(1),
         })
     }
 
     /// How nodes are reached.
     pub(super) fn connections(&self) -> &Arc<Connections> {
         &self.connections
+    }
+
+    /// The turns of those who ask an owner for a value that is larger than replies should be.
+    pub(super) fn large(&self) -> &Semaphore {
+        &self.large
     }
 
     fn now(&self) -> Arc<Snapshot> {

@@ -165,7 +165,8 @@ fn man_pages() {
         .stdout_empty();
     for page in ["redis-trib.1", "redis-trib-reshard.1", "redis-trib-check.1"] {
         let text = std::fs::read_to_string(pages.join(page)).unwrap();
-        assert!(text.contains("Examples"), "{page}");
+        assert!(text.contains(".SH EXAMPLES"), "{page}");
+        assert!(!text.contains("[\\fB"), "{page}: a synopsis of all options");
     }
     Trib::new()
         .args(["man", "/dev/null/x"])

@@ -140,6 +140,45 @@ fn conflicts_are_as_the_user_says() {
         .stdout_has("101 were there already, the same");
 }
 
+/// More than a reply of 32 MiB holds: read alone, and compared alone the next time.
+#[test]
+fn values_larger_than_replies_should_be() {
+    let source = standalone("redis-7.0");
+    let nodes = cluster(&Spec::new().quick());
+    fill(&source, 600);
+    let set = |size: usize| {
+        // No two bytes alike for long: LZF would make it small.
+        let mut state = 1_u32;
+        let value: Vec<u8> = std::iter::repeat_with(|| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        })
+        .take(size)
+        .collect();
+        let mut set = redis::cmd("SET");
+        set.arg("large").arg(value);
+        set.query::<()>(&mut source.connection().unwrap()).unwrap();
+    };
+    set(40 << 20);
+    let run = || {
+        import(&source.addr(), &nodes[0].addr())
+            .args(["--on-conflict", "abort"])
+            .run()
+    };
+    run().status(0).stdout_has("601 keys copied");
+    run()
+        .status(0)
+        .stdout_has("601 were there already, the same");
+    assert_eq!(
+        difference(&digest(std::slice::from_ref(&source)), &digest(&nodes)),
+        [""; 0]
+    );
+    set((40 << 20) + 1);
+    run()
+        .status(6)
+        .stderr_has("\"large\" is in the cluster with another value");
+}
+
 #[test]
 fn databases_patterns_and_moves() {
     let source = standalone("redis-7.0");
@@ -168,6 +207,7 @@ fn databases_patterns_and_moves() {
         .run()
         .status(0)
         .stdout_has("2 keys of database 3")
+        .stdout_has("Keys of other databases stay out, unless --from-db N names them: 0 (1).")
         .stdout_has("Only keys like \"a:*\"");
     import(&format!("redis://{from}/3"), &node)
         .args(["--pattern", "a:*", "--move"])
@@ -289,10 +329,13 @@ fn source_with_its_own_password_and_tls() {
             .stderr_lacks("sour-ce")
             .stdout_lacks("sour-ce")
     };
-    run(&[]).status(4).stderr_has("needs a password");
+    run(&[])
+        .status(4)
+        .stderr_has("needs a password: --from-pass-file");
     run(&["--from-pass", "wrong"])
         .status(4)
-        .stderr_has("wrong password");
+        .stderr_has("wrong password (user default)")
+        .stderr_has("--from-user, give its own");
     run(&["--from-pass", "sour-ce"])
         .status(0)
         .stdout_has("50 keys copied");
