@@ -34,7 +34,8 @@ bench: tools servers ## measured against redis-cli in the same run
 	$(CARGO) build --release
 	benches/run.sh
 
-deb: tools ## a Debian package with completions and man pages (needs cargo-deb)
+deb: tools ## a Debian package with completions and man pages (installs cargo-deb with cargo)
+	@$(CARGO) deb --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deb
 	$(CARGO) build --release
 	mkdir -p target/dist
 	target/release/redis-trib completions bash > target/dist/redis-trib.bash

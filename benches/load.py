@@ -2,6 +2,8 @@
 """Keys and clients for the benches; nothing but Python's own library.
 
     load.py fill PORT SLOTS KEYS BYTES   every master's lowest SLOTS slots get KEYS keys of BYTES each
+    load.py plain PORT KEYS BYTES        a plain server gets KEYS keys of BYTES each
+    load.py protocol FILE KEYS BYTES     FILE.0, .1, .2 get the SETs for three masters with equal shares of the slots
     load.py migrate PORT PORT KEYS CALL  bare MIGRATE between two plain servers; prints microseconds
     load.py ping PORT...                 pings each port every millisecond until SIGTERM; prints what it saw
     load.py delay PORT TO...             carries PORT to TO 1 ms late, each way, until it is killed; PORT+1 to the next
@@ -90,11 +92,27 @@ def fill(port, slots, keys, size):
             sys.exit("the replicas did not keep up")
 
 
-def migrate(source, target, keys, call):
-    source, keys, call = Node(int(source)), int(keys), int(call)
-    source.send(b"".join(command("SET", b"key:%d" % i, b"v" * 100) for i in range(keys)))
+def plain(port, keys, size):
+    node, keys, size = Node(int(port)), int(keys), int(size)
+    node.send(b"".join(command("SET", b"key:%d" % i, b"v" * size) for i in range(keys)))
     for _ in range(keys):
-        source.reply()
+        node.reply()
+    return node
+
+
+def protocol(name, keys, size):
+    keys, size = int(keys), int(size)
+    random.seed(1)
+    files = [open(f"{name}.{i}", "wb") for i in range(3)]
+    for i in range(keys):
+        key = b"key:%d" % i
+        slot = binascii.crc_hqx(key, 0) & 16383
+        files[(slot > 5460) + (slot > 10922)].write(command("SET", key, random.randbytes(size)))
+
+
+def migrate(source, target, keys, call):
+    keys, call = int(keys), int(call)
+    source = plain(source, keys, 100)
     began = time.perf_counter()
     for first in range(0, keys, call):
         names = [b"key:%d" % i for i in range(first, min(first + call, keys))]
@@ -252,5 +270,5 @@ def client(port, slots):
 
 
 if __name__ == "__main__":
-    what = {"fill": fill, "migrate": migrate, "ping": ping, "delay": delay, "client": client}
+    what = {"fill": fill, "plain": plain, "protocol": protocol, "migrate": migrate, "ping": ping, "delay": delay, "client": client}
     what[sys.argv[1]](*sys.argv[2:])

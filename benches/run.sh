@@ -30,7 +30,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-[ $# -gt 0 ] || set -- start create check add_node
+[ $# -gt 0 ] || set -- start create check add_node import restore
 for name in "$@"; do
     [ -f "benches/$name.sh" ] || die "there is no bench benches/$name.sh"
     say "-- $name"
