@@ -37,6 +37,12 @@ const SETTLES: Duration = Duration::from_millis(400);
 /// How late an answer may be before a node counts as silent, at the deadline.
 const IN_TIME: Duration = Duration::from_secs(1);
 
+/// After so long without agreement it is looked at again what there is to agree about.
+const GOAL_LASTS: Duration = Duration::from_secs(4);
+
+/// How long that look may take.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// How long a knock at a bus port may take.
 const KNOCK: Duration = Duration::from_secs(2);
 
@@ -142,7 +148,31 @@ impl Watch {
         self.result("not all nodes agree", behind)
     }
 
-    /// The same, and until all links are up again, so that whoever needs votes next gets them: a node
+    /// The same in a cluster that lives: where somebody still sees something else after a while, it is
+    /// looked at again what there is to agree about. A replica that took over elsewhere since then has
+    /// changed that, and nobody is to wait for what was before. What they agree about.
+    pub async fn agree_as_it_is(
+        &self,
+        mut goal: Arc<Goal>,
+        look_again: impl AsyncFn() -> Option<Goal>,
+    ) -> Result<Arc<Goal>, NotInTime> {
+        loop {
+            let for_now = Self {
+                deadline: self.deadline.min(Instant::now() + GOAL_LASTS),
+                ..self.clone()
+            };
+            match for_now.agree(&goal).await {
+                Ok(()) => return Ok(goal),
+                Err(late) if for_now.deadline == self.deadline => return Err(late),
+                Err(_) => {}
+            }
+            if let Ok(Some(now)) = timeout(LOOK, look_again()).await {
+                goal = Arc::new(now);
+            }
+        }
+    }
+
+    /// The same as [`Self::agree`], and until all links are up again, so that whoever needs votes next gets them: a node
     /// that is told to meet one that it knows already calls anew, and that one hangs up the link
     /// that it had, which comes back with the next round of pings (100 ms; Redis 6.2 to 8.6).
     pub async fn agree_and_settle(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {

@@ -20,7 +20,7 @@ use super::moving::Cluster;
 use super::session::Session;
 use super::signals::Signals;
 use super::zones::ZoneArgs;
-use crate::agreement::{Goal, NotInTime, Watch};
+use crate::agreement::{NotInTime, Watch};
 use crate::client::{ClientError, NodeClient, Reset};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::EntryPool;
@@ -36,9 +36,6 @@ pub(super) use newcomers::{Allowed, Newcomer, Newcomers, judge};
 
 /// How long the cluster may take to tell how far we came.
 const TELLING: Duration = Duration::from_secs(3);
-
-/// After so long without agreement it is looked at again what there is to agree about.
-const LOOK_AGAIN: Duration = Duration::from_secs(4);
 
 /// Nodes about to join, all judged.
 pub(super) struct Joining<'a> {
@@ -168,7 +165,12 @@ impl Joining<'_> {
         execution.run(&meeting).await?;
         watch.join().await?;
         execution.run(&following).await?;
-        let goal = self.agree(&watch, &draft).await?;
+        let look_again = async || {
+            let cluster = Cluster::look(self.session).await.ok()?;
+            Some(draft::goal(&cluster, &draft.masters))
+        };
+        let goal = Arc::clone(&draft.goal);
+        let goal = watch.agree_as_it_is(goal, look_again).await?;
         if self.until == Until::Agreed {
             return Ok(());
         }
@@ -180,26 +182,6 @@ impl Joining<'_> {
         }
         watch.usable(&goal).await?;
         Ok(())
-    }
-
-    /// Until all agree, and about what. A replica may take over meanwhile; nobody waits then for what
-    /// was before.
-    async fn agree(&self, watch: &Watch, draft: &Draft) -> Result<Arc<Goal>, Cut> {
-        let mut goal = Arc::clone(&draft.goal);
-        loop {
-            let for_now = Watch {
-                deadline: watch.deadline.min(Instant::now() + LOOK_AGAIN),
-                ..watch.clone()
-            };
-            match for_now.agree(&goal).await {
-                Ok(()) => return Ok(goal),
-                Err(late) if for_now.deadline == watch.deadline => return Err(late.into()),
-                Err(_) => {}
-            }
-            if let Ok(Ok(cluster)) = timeout(TELLING, Cluster::look(self.session)).await {
-                goal = Arc::new(draft::goal(&cluster, &draft.masters));
-            }
-        }
     }
 
     /// Nodes that must forget something do, and are read again.

@@ -241,7 +241,13 @@ impl Succession {
             replica: cluster.name(self.replica),
             late,
         };
+        let look_again = async || {
+            let cluster = Cluster::look(session).await.ok()?;
+            let heir = cluster.diagnosis.topology.members.get(&self.replica)?;
+            (heir.role == Role::Master).then(|| self.goal(&cluster, self.replica))
+        };
         let goal = Arc::new(self.goal(cluster, self.replica));
+        let goal = watch.agree_as_it_is(goal, look_again).await.map_err(late)?;
         watch.agree_and_settle(&goal).await.map_err(late)?;
         watch.usable(&goal).await.map_err(late)?;
         Ok(Succeeded {
