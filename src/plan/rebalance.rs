@@ -150,7 +150,8 @@ struct Member {
 /// Plans what brings every master to its share.
 ///
 /// By slots, shares are the owned slots by weight and largest remainder; between equal remainders
-/// those who own more get the odd slot, which saves moves. Who weighs anything keeps or gets at
+/// those who own more beyond their share keep the odd slot, which saves moves, and leaves a balance
+/// alone that stands already. Who weighs anything keeps or gets at
 /// least one slot where there are enough (a master that loses its last slot becomes a replica:
 /// redis.conf, cluster-allow-replica-migration, on by default). Where one master is
 /// beyond the threshold all are brought to their exact shares, with the fewest moves that do: each
@@ -324,7 +325,13 @@ fn expected_slots(members: &[Member]) -> Vec<u128> {
     let weights: Vec<u64> = members.iter().map(|member| member.weight).collect();
     let owned: Vec<usize> = members.iter().map(|member| member.slots.count()).collect();
     let total: usize = owned.iter().sum();
-    let mut expected = apportion(total as u128, &weights, |index| Reverse(owned[index]));
+    let sum: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
+    // What it owns beyond its share rounded down; never more than it owns.
+    let beyond = |index: usize| {
+        let share = total as u128 * u128::from(weights[index]) / sum.max(1);
+        Reverse((owned[index] as u128).saturating_sub(share))
+    };
+    let mut expected = apportion(total as u128, &weights, beyond);
     let weighty = weights.iter().filter(|weight| **weight > 0).count();
     if weighty <= total {
         for index in 0..members.len() {

@@ -93,6 +93,21 @@ fn weights_share_the_slots_and_zero_empties() {
 }
 
 #[test]
+fn a_balance_with_odd_slots_stays_as_it_is() {
+    // All are owed half a slot more than they get; who weighs thrice as much owns most, and is owed no more
+    // than the others.
+    let owned = ["0-3", "4", "5-6", "7", "8", "9-11"];
+    let unbalanced = request(&owned, &[(2, 3.0)]);
+    assert_eq!(after(&unbalanced), [2, 4, 2, 1, 1, 2]);
+    let masters = applied(&unbalanced.masters, &moves(&unbalanced));
+    let balanced = Request {
+        masters,
+        ..unbalanced
+    };
+    assert_eq!(rebalance(&balanced).unwrap().verdict, Verdict::Balanced);
+}
+
+#[test]
 fn surplus_and_deficit_that_match_are_paired() {
     let owned = ["0-5095", "5096-9491", "9492-12987", "12988-16383"];
     // 5096, 4396, 3496, 3396 to 4096 each: surplus 1000 and 300, deficit 600 and 700.
