@@ -55,6 +55,13 @@ for run in $(seq "$runs"); do
         meanwhile "$who" used client "$first" $((slots / 3))
         keep "used-p999-$who" "$(saw p999)"
         for what in count error TRYAGAIN ASK MOVED; do keep "used-$what-$who" "$(saw "$what")"; done
+        case $who in
+            # "longest time a slot was open 152.0 ms (mean 61.3 ms)."
+            ours) keep open-ours "$(sed -n 's/.*(mean \([0-9.]*\) \(m*s\)).*/\1 \2/p' "$dir/out" |
+                awk '{ print $1 * ($2 == "ms" ? 1000 : 1000000) }')" ;;
+            # One slot after the other, and nothing else worth mention.
+            theirs) keep open-theirs $((took / slots)) ;;
+        esac
         stop_servers
     done
     say "   cluster client: run $run of $runs done"
@@ -63,3 +70,4 @@ compare "a cluster client meanwhile (GET, SET, MGET, Lua), 99.9th percentile" us
 for what in count error TRYAGAIN ASK MOVED; do
     row "…its ${what/count/commands}" "$(median "used-$what-ours")" "$(median "used-$what-theirs")" "" ""
 done
+compare "…mean time that a slot is open (redis-cli opens one at a time: all of its time, by slots)" open-ours open-theirs ""

@@ -8,11 +8,14 @@ by_both keys 61 100 1638
 compare "reshard, 1,638 slots with 100,000 keys of 100 B, 3 masters to 1" keys-ours keys-theirs 0.143
 
 for run in $(seq "$runs"); do
-    start_servers 2 --cluster-enabled no
-    keep migrate-bare "$(python3 "$load_py" migrate "${ports[@]}" 100000 61)"
+    four_masters
+    fill 546 61 100
+    target=$(redis-cli -p "$first" cluster nodes | awk -v id="${ids[3]}" '$1 == id { split($2, a, "[:@]"); print a[2] }')
+    keep migrate-bare "$(python3 "$load_py" migrate "$first" "$target" 546 61)"
     stop_servers
 done
-compare "…beside MIGRATE alone, one plain server to another, 61 keys a call" keys-ours migrate-bare 2.50
+compare "…beside MIGRATE alone between the same servers, a slot (61 keys) a call, three sources side by side" \
+    keys-ours migrate-bare 2.50
 
 for run in $(seq "$runs"); do
     for who in ours theirs; do

@@ -2,7 +2,8 @@
 # Measures redis-trib against redis-cli in one run, on servers of its own, and prints one table.
 #
 #   benches/run.sh [NAME...]     all benches, or these: the files benches/NAME.sh, each sourced in turn
-#   BENCH_NODES=100 BENCH_RUNS=3 how many servers, how many runs of each
+#   BENCH_NODES=100 BENCH_RUNS=3 how many servers, how many runs of each, for create, check and add_node
+#   BENCH_MOVE_RUNS=5            how many runs of each, where slots move
 #
 # Ours and redis-cli's runs alternate. Figures are medians, with the least and the most in brackets.
 set -euo pipefail
@@ -30,7 +31,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-[ $# -gt 0 ] || set -- start create check add_node import restore
+[ $# -gt 0 ] || set -- start create check add_node reshard clients links atomic rebalance memory fix import restore
 for name in "$@"; do
     [ -f "benches/$name.sh" ] || die "there is no bench benches/$name.sh"
     say "-- $name"
