@@ -125,17 +125,35 @@ pub struct Tally {
     pub longest_call: Duration,
     /// The longest that one slot was open.
     pub longest_open: Duration,
+    /// How long slots were open, each for itself.
+    pub open_time: Duration,
+    /// How many slots were open, and are not any more.
+    pub closed: u32,
     /// The longest that one job of the servers took.
     pub longest_job: Duration,
 }
 
 impl Tally {
+    /// A slot is closed that was open for so long.
+    pub fn close(&mut self, open: Duration) {
+        self.longest_open = self.longest_open.max(open);
+        self.open_time += open;
+        self.closed += 1;
+    }
+
+    /// How long a slot was open on average.
+    pub fn mean_open(&self) -> Duration {
+        self.open_time / self.closed.max(1)
+    }
+
     /// Both together.
     pub fn add(&mut self, other: Self) {
         self.keys += other.keys;
         self.bytes += other.bytes;
         self.longest_call = self.longest_call.max(other.longest_call);
         self.longest_open = self.longest_open.max(other.longest_open);
+        self.open_time += other.open_time;
+        self.closed += other.closed;
         self.longest_job = self.longest_job.max(other.longest_job);
     }
 }

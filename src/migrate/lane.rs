@@ -488,7 +488,7 @@ impl Lane {
                     self.begun.insert(*slot, (Standing::Migrating, since));
                 }
                 (SetSlot::Node(_), Some((Standing::Claimed, since))) if outcome.is_ok() => {
-                    self.tally.longest_open = self.tally.longest_open.max(since.elapsed());
+                    self.tally.close(since.elapsed());
                     self.begun.remove(slot);
                     self.moved.insert(*slot);
                 }

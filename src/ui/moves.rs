@@ -347,8 +347,9 @@ pub(super) fn summary(slots: usize, tally: &Tally, took: Duration) -> String {
     if tally.longest_open > Duration::ZERO {
         longest.push(format!("longest call {}", millis(tally.longest_call)));
         longest.push(format!(
-            "longest time a slot was open {}",
-            millis(tally.longest_open)
+            "longest time a slot was open {} (mean {})",
+            millis(tally.longest_open),
+            millis(tally.mean_open())
         ));
     }
     if tally.longest_job > Duration::ZERO {
@@ -381,6 +382,7 @@ pub(super) fn summary_table(
     ];
     if tally.longest_open > Duration::ZERO {
         cells.push(("longest call", millis(tally.longest_call)));
+        cells.push(("mean open", millis(tally.mean_open())));
         cells.push(("longest open", millis(tally.longest_open)));
     }
     if tally.longest_job > Duration::ZERO {

@@ -106,6 +106,8 @@ fn moves_look_like_this() {
         bytes: 12 << 20,
         longest_call: Duration::from_micros(18_700),
         longest_open: Duration::from_millis(1_340),
+        open_time: Duration::from_secs(819),
+        closed: 1_638,
         longest_job: Duration::ZERO,
     };
     let took = Duration::from_millis(2_500);
@@ -114,7 +116,7 @@ fn moves_look_like_this() {
     assert_eq!(
         moves::summary(1638, &tally, took),
         "[OK] 1,638 slots and 100,000 keys moved in 2.5 s (40,000 keys/s, 4.8 MiB/s); longest \
-         call 18.7 ms, longest time a slot was open 1.3 s."
+         call 18.7 ms, longest time a slot was open 1.3 s (mean 500.0 ms)."
     );
     let tally = Tally {
         longest_call: Duration::ZERO,

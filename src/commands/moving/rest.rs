@@ -30,6 +30,8 @@ pub(super) async fn agree(
     let skipped = outcome.skipped.values();
     let skipped = skipped.fold(SlotSet::new(), |all, slots| all.union(slots));
     let deadline = Instant::now() + AGREE_WITHIN;
+    // Whoever takes slots tells all others at once; where that is lost, gossip tells them later.
+    let mut pause = Duration::from_millis(5);
     ui.event(&Event::Phase(Phase::Agree));
     loop {
         let observation = discover::observe(&session.connections, &session.targets())
@@ -56,7 +58,8 @@ pub(super) async fn agree(
                 AGREE_WITHIN.as_secs()
             )));
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
 

@@ -176,7 +176,7 @@ impl Lane {
         first_error(set_slots(&ends.source, &changes).await)?;
         for slot in slots {
             if let Some((_, since)) = self.begun.remove(slot) {
-                self.tally.longest_open = self.tally.longest_open.max(since.elapsed());
+                self.tally.close(since.elapsed());
             }
             self.moved.insert(*slot);
         }
