@@ -4,8 +4,9 @@
     load.py fill PORT SLOTS KEYS BYTES   every master's lowest SLOTS slots get KEYS keys of BYTES each
     load.py plain PORT KEYS BYTES        a plain server gets KEYS keys of BYTES each
     load.py protocol FILE KEYS BYTES     FILE.0, .1, .2 get the SETs for three masters with equal shares of the slots
-    load.py migrate PORT TARGET SLOTS CALL  bare MIGRATE of every other master's lowest SLOTS slots to the one at
-                                         TARGET, a connection to each, CALL keys a call; prints microseconds
+    load.py migrate PORT PORT KEYS CALL  bare MIGRATE between two plain servers; prints microseconds
+    load.py slots PORT TARGET SLOTS CALL bare MIGRATE of every other master's lowest SLOTS slots to the one at TARGET,
+                                         a connection to each, CALL keys a call; prints microseconds
     load.py ping PORT...                 pings each port every millisecond until SIGTERM; prints what it saw
     load.py delay PORT TO...             carries PORT to TO 1 ms late, each way, until it is killed; PORT+1 to the next
     load.py client PORT SLOTS            GET, SET, MGET and a script on the filled keys until SIGTERM; prints what it saw
@@ -111,7 +112,18 @@ def protocol(name, keys, size):
         files[(slot > 5460) + (slot > 10922)].write(command("SET", key, random.randbytes(size)))
 
 
-def migrate(port, target, slots, call):
+def migrate(source, target, keys, call):
+    keys, call = int(keys), int(call)
+    source = plain(source, keys, 100)
+    began = time.perf_counter()
+    for first in range(0, keys, call):
+        names = [b"key:%d" % i for i in range(first, min(first + call, keys))]
+        if source.ask("MIGRATE", "127.0.0.1", target, "", 0, 60000, "KEYS", *names) != b"OK":
+            sys.exit("a MIGRATE failed")
+    print(round((time.perf_counter() - began) * 1e6))
+
+
+def slots(port, target, slots, call):
     """All slots are open and all keys known before it begins, and none is closed: nothing but MIGRATE is timed."""
     port, target, slots, call = int(port), int(target), int(slots), int(call)
     ids = {}
@@ -302,5 +314,6 @@ def client(port, slots):
 
 
 if __name__ == "__main__":
-    what = {"fill": fill, "plain": plain, "protocol": protocol, "migrate": migrate, "ping": ping, "delay": delay, "client": client}
+    what = {"fill": fill, "plain": plain, "protocol": protocol, "migrate": migrate, "slots": slots,
+            "ping": ping, "delay": delay, "client": client}
     what[sys.argv[1]](*sys.argv[2:])

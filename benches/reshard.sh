@@ -11,7 +11,7 @@ for run in $(seq "$runs"); do
     four_masters
     fill 546 61 100
     target=$(redis-cli -p "$first" cluster nodes | awk -v id="${ids[3]}" '$1 == id { split($2, a, "[:@]"); print a[2] }')
-    keep migrate-bare "$(python3 "$load_py" migrate "$first" "$target" 546 61)"
+    keep migrate-bare "$(python3 "$load_py" slots "$first" "$target" 546 61)"
     stop_servers
 done
 compare "…beside MIGRATE alone between the same servers, a slot (61 keys) a call, three sources side by side" \
