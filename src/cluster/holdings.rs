@@ -59,6 +59,12 @@ impl Holdings {
         slots.iter().map(|slot| self.keys(node, slot)).sum()
     }
 
+    /// Whether a node that was counted has no key at all.
+    pub fn is_empty(&self, node: NodeId) -> bool {
+        let held = self.nodes.get(&node);
+        held.is_some_and(|held| held.hidden == 0 && held.counts.iter().all(|count| *count == 0))
+    }
+
     /// Keys that the node has in slots which it does not tell.
     pub fn hidden(&self, node: NodeId) -> u64 {
         self.nodes.get(&node).map_or(0, |held| held.hidden)

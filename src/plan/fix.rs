@@ -410,6 +410,8 @@ impl<'a> Survey<'a> {
             }
         };
         let owner_away = self.away.iter().find(|member| member.slots.contains(slot));
+        // A replica that answers has a copy: it takes over first.
+        let has_copy = owner_away.is_some_and(|owner| self.may_take_over(owner.id));
         Slotwise {
             stands: self.sound.iter().map(stand).collect(),
             owner_away: owner_away.map(|member| member.id),
@@ -422,7 +424,7 @@ impl<'a> Survey<'a> {
             peers: &self.peers,
             given: Given {
                 assign: consent.assign.contains(slot),
-                accept_loss: consent.accept_loss.contains(slot),
+                accept_loss: consent.accept_loss.contains(slot) && !has_copy,
             },
         }
     }
@@ -478,14 +480,30 @@ impl<'a> Survey<'a> {
         let (Why::OwnerAway(master), Some(_)) = (why, self.request.consent.failover) else {
             return None;
         };
-        let is_silent = self.topology().members.get(&master)?.standing.silent;
-        let mut replicas = self.topology().replicas_of(master);
-        let answers = replicas.any(|replica| !replica.standing.silent);
-        let mend = Mend::TakeOver { master };
-        (is_silent && answers && !self.request.tried.contains(&mend)).then_some(mend)
+        self.may_take_over(master)
+            .then_some(Mend::TakeOver { master })
     }
 
-    /// Replicas of replicas, and nodes that are nothing but an id.
+    /// Whether a master is silent, a replica of it is not, and that has not been tried.
+    fn may_take_over(&self, master: NodeId) -> bool {
+        let member = self.topology().members.get(&master);
+        let is_silent = member.is_some_and(|member| member.standing.silent);
+        let mut replicas = self.topology().replicas_of(master);
+        let answers = replicas.any(|replica| !replica.standing.silent);
+        let tried = &self.request.tried;
+        is_silent && answers && !tried.contains(&Mend::TakeOver { master })
+    }
+
+    /// The master with slots that has fewest replicas.
+    fn least_replicated(&self) -> Option<NodeId> {
+        let owners = self.sound.iter().filter(|member| !member.slots.is_empty());
+        owners
+            .map(|member| (self.topology().replicas_of(member.id).count(), member.id))
+            .min()
+            .map(|(_, id)| id)
+    }
+
+    /// Replicas of replicas and of nobody, and nodes that are nothing but an id.
     fn members(&self) -> BTreeMap<Mend, SlotSet> {
         let topology = self.topology();
         let mut mends = BTreeMap::new();
@@ -499,6 +517,14 @@ impl<'a> Survey<'a> {
                 && !end.slots.is_empty()
             {
                 let (replica, master) = (member.id, end.id);
+                mends.insert(Mend::Follow { replica, master }, SlotSet::new());
+            }
+            // It has nothing that would be lost.
+            let is_empty_orphan = self.orphans.contains(&member.id)
+                && self.request.holdings.has(member.id)
+                && self.request.holdings.is_empty(member.id);
+            if is_empty_orphan && let Some(master) = self.least_replicated() {
+                let replica = member.id;
                 mends.insert(Mend::Follow { replica, master }, SlotSet::new());
             }
             // One that is known to all, and dead, may come back to its address; one whose address another

@@ -25,6 +25,7 @@ mod del_node;
 mod failover;
 mod fix;
 mod fix_foreign;
+mod fix_members;
 mod fix_rejoin;
 mod fix_states;
 mod hostile;

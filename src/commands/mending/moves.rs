@@ -148,7 +148,8 @@ async fn ready(
         let report = node.and_then(|node| node.report());
         if report.is_some_and(|report| !report.cluster.ok) {
             return Err(format!(
-                "{} says cluster_state:fail, and neither sends nor takes keys until that is over",
+                "{} says cluster_state:fail, and neither sends nor takes keys until that is over: where \
+                 slots have no owner, decide about these first",
                 ward.name(id)
             ));
         }

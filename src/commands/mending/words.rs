@@ -2,6 +2,7 @@
 
 use super::advice;
 use super::look::Ward;
+use crate::cluster::health::Code;
 use crate::cluster::merger;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
@@ -93,7 +94,7 @@ pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
             name(node)
         ),
         Mend::Claim { node } => format!("{} owns them, with {held}, and all are told", name(node)),
-        Mend::Assign { node } => format!("{} takes them: nobody has a key of them", name(node)),
+        Mend::Assign { node } => assigned(ward, remedy, node),
         Mend::Bump { node } => format!(
             "{} owns them, and repeats that with a new epoch, so that all hear it",
             name(node)
@@ -111,7 +112,7 @@ pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
             name(master)
         ),
         Mend::Follow { replica, master } => format!(
-            "{} follows {}, instead of a replica of it",
+            "{} follows {}, instead of a node that is no master",
             name(replica),
             name(master)
         ),
@@ -141,6 +142,29 @@ pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
         nodes: remedy.mend.nodes(),
         keys: remedy.keys,
         text,
+    }
+}
+
+/// Who takes slots without an owner, and what is given up with them.
+fn assigned(ward: &Ward, remedy: &Remedy, node: NodeId) -> String {
+    let name = ward.name(node);
+    let topology = &ward.diagnosis().topology;
+    let lost: Vec<String> = topology
+        .masters()
+        .filter(|master| master.standing.silent || master.standing.is_lost())
+        .filter_map(|master| {
+            let slots = master.slots.intersection(&remedy.slots);
+            let name = ward.name(master.id);
+            (!slots.is_empty()).then(|| format!("{name} of slots {slots}"))
+        })
+        .collect();
+    match lost.is_empty() {
+        true => format!("{name} takes them: nobody who answers has a key of them"),
+        false => format!(
+            "{name} takes them; what these had of them is lost ({}; how many keys, nobody who answers can \
+             tell)",
+            lost.join("; ")
+        ),
     }
 }
 
@@ -295,16 +319,31 @@ fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
              and its links"
         );
     }
+    let unreached = diagnosis
+        .findings
+        .iter()
+        .find(|finding| finding.code == Code::AddressUnreachable && finding.nodes.contains(&owner));
+    if let Some(finding) = unreached {
+        let remedy = finding.remedy.as_deref().unwrap_or("--address-map");
+        return format!(
+            "{name} owns them, and the members reach it, but we don't: tell how it is reached ({remedy})"
+        );
+    }
     let mut replicas = diagnosis
         .topology
         .replicas_of(owner)
         .filter(|r| !r.standing.silent);
     match replicas.next() {
         Some(replica) => {
-            let replica = ward.name(replica.id);
+            let node = diagnosis.observation.nodes.get(&replica.id);
+            let databases = node.and_then(|node| Some(&node.report()?.info.keys));
+            let count = databases.map_or(0, |all| all.iter().map(|(_, keys)| keys).sum());
             format!(
-                "{name} owns them and can't be asked: bring it back, or let its replica {replica} take \
-                 over: --failover force, or --failover takeover where too few masters are left to vote"
+                "{name} owns them and can't be asked: bring it back, or let its replica {} take over, \
+                 which has {}: --failover force, or --failover takeover where too few masters are left \
+                 to vote",
+                ward.name(replica.id),
+                keys(count)
             )
         }
         None => format!(

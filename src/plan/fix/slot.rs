@@ -174,7 +174,8 @@ pub enum Mend {
         /// The master.
         master: NodeId,
     },
-    /// A replica of a replica follows the master at the end of the chain.
+    /// A replica of a replica follows the master at the end of the chain; an empty one of a master that
+    /// nobody knows any.
     Follow {
         /// The replica.
         replica: NodeId,

@@ -1,0 +1,252 @@
+//! `fix` and members: dead masters, replicas of nobody, nodes that are nothing but an id; and being
+//! killed in the middle.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::fix::{fix, three};
+use crate::reshard::quick;
+use crate::reshard_data::{Contents, assert_closed, assert_same, contents, fill, names};
+use crate::support::cluster::Nodes;
+use crate::support::command::{Signal, Trib};
+use crate::support::proxy::{Cut, Proxy};
+use crate::support::server::{Server, Spec, fault_versions};
+use crate::support::wait::{PATIENCE, until};
+
+/// Until the others hold it for dead.
+fn is_held_for_dead(node: &Server, dead: &str) {
+    until("it to be held for dead", PATIENCE, || {
+        let text = node.nodes_text();
+        let line = text.lines().find(|line| line.starts_with(dead)).unwrap();
+        if line.contains("fail") && !line.contains("fail?") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    });
+}
+
+#[test]
+fn a_dead_master_with_a_replica() {
+    // Replicas of their own accord wait for a link that is younger than this.
+    let nodes = Nodes::with(4, &quick().arg("--cluster-replica-no-failover", "yes"));
+    nodes.form(3);
+    fill(&nodes[..3], &names(0..20, 1));
+    let before = contents(&nodes);
+    let dead = nodes[0].id();
+    until("the replica to have it all", PATIENCE, || {
+        let size = nodes[3].text(&["DBSIZE"]);
+        if size == "20" { Ok(()) } else { Err(size) }
+    });
+    nodes[0].kill();
+    is_held_for_dead(&nodes[1], &dead);
+    fix(&nodes[1])
+        .arg("--yes")
+        .run()
+        .status(3)
+        .stderr_has("can't be asked")
+        .stderr_has("which has 20 keys")
+        .stderr_has("--failover force");
+    // What a replica has is not given up, whatever the flags say.
+    fix(&nodes[1])
+        .args(["--yes", "--accept-data-loss", "0-16383"])
+        .run()
+        .status(3)
+        .stderr_has("--failover force");
+    fix(&nodes[1])
+        .args(["--yes", "--failover", "force"])
+        .run()
+        .status(0);
+    assert_same(&before, &contents(&nodes[1..]));
+}
+
+#[test]
+fn a_master_lost_for_good() {
+    let nodes = three(&quick());
+    fill(&nodes, &names(0..20, 1));
+    let dead = nodes[0].id();
+    nodes[0].kill();
+    is_held_for_dead(&nodes[1], &dead);
+    fix(&nodes[1])
+        .arg("--yes")
+        .run()
+        .status(3)
+        .stderr_has("--accept-data-loss 0-5460");
+    let line = || fix(&nodes[1]).args(["--accept-data-loss", "0-5460"]);
+    line()
+        .arg("--dry-run")
+        .run()
+        .status(0)
+        .stdout_has(&format!("{} ({})", nodes[0].addr(), &dead[..8]))
+        .stdout_has("is lost");
+    line().arg("--yes").run().status(0);
+    let covered = Trib::new().args(["check", &nodes[1].addr()]).run();
+    covered.stdout_has("[OK] All 16384 slots covered.");
+}
+
+#[test]
+fn replicas_of_replicas_and_nodes_without_an_address() {
+    let nodes = Nodes::with(5, &quick());
+    nodes.form(3);
+    // Made a replica of a replica: servers refuse that, and it happens when its master becomes one.
+    let refused = nodes[4].try_cmd(&["CLUSTER", "REPLICATE", &nodes[3].id()]);
+    assert!(refused.is_err());
+    // A node whose address another one has.
+    let lost = nodes[4].id();
+    nodes[4].kill();
+    nodes[4].start_anew();
+    until("its address to be struck out", PATIENCE, || {
+        let text = nodes[0].nodes_text();
+        let line = text.lines().find(|line| line.starts_with(&lost)).unwrap();
+        if line.contains("noaddr") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    });
+    let plan = fix(&nodes[0]).args(["--dry-run", "-o", "json"]).run();
+    let plan = plan.status(0).json_lines();
+    assert_eq!(plan[0]["remedies"][0]["code"], "forget", "{plan:?}");
+    let warnings = plan[0]["warnings"].as_array().unwrap();
+    assert!(warnings.iter().any(|one| one["code"] == "single-host"));
+    fix(&nodes[0]).arg("--yes").run().status(0);
+    for node in &nodes[..4] {
+        assert!(!node.nodes_text().contains(&lost));
+    }
+}
+
+/// Two masters behind proxies, with slots in every state that takes several steps.
+struct Broken {
+    nodes: Nodes,
+    proxies: Vec<Proxy>,
+    before: Contents,
+}
+
+impl Broken {
+    fn new(spec: &Spec) -> Self {
+        let (nodes, proxies) = Nodes::behind_proxies(2, spec);
+        nodes.form(2);
+        fill(&nodes, &names(10..16, 4));
+        let before = contents(&nodes);
+        let broken = Self {
+            nodes,
+            proxies,
+            before,
+        };
+        broken.break_it();
+        broken
+    }
+
+    /// 10 and 11 are on their way; 12 and 13 are imported, and their owner knows nothing of it; 14 and
+    /// 15 are nobody's.
+    fn break_it(&self) {
+        let has = |node: &Server, slot: &str| {
+            let keys = node.text(&["CLUSTER", "COUNTKEYSINSLOT", slot]);
+            keys != "0"
+        };
+        for slot in ["10", "11", "12", "13", "14", "15"] {
+            let from = usize::from(!has(&self.nodes[0], slot));
+            let (owner, other) = (&self.nodes[from], &self.nodes[1 - from]);
+            let set = |node: &Server, words: [&str; 2]| {
+                node.cmd(&["CLUSTER", "SETSLOT", slot, words[0], words[1]]);
+            };
+            match slot {
+                "10" | "11" => {
+                    set(other, ["IMPORTING", &owner.id()]);
+                    set(owner, ["MIGRATING", &other.id()]);
+                }
+                "12" | "13" => set(other, ["IMPORTING", &owner.id()]),
+                _ => {
+                    for node in self.nodes.iter() {
+                        let _ = node.try_cmd(&["CLUSTER", "DELSLOTS", slot]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn fix(&self) -> Trib {
+        Trib::new()
+            .args(["fix", &self.proxies[0].addr(), "--yes"])
+            .args(["--pipeline", "2", "--command-timeout", "3s"])
+    }
+
+    #[track_caller]
+    fn is_mended(&self) {
+        self.fix().run().status(0);
+        assert_closed(&self.nodes);
+        assert_same(&self.before, &contents(&self.nodes));
+    }
+}
+
+const COMMANDS: [&str; 4] = [
+    "CLUSTER SETSLOT",
+    "MIGRATE",
+    "CLUSTER BUMPEPOCH",
+    "CLUSTER GETKEYSINSLOT",
+];
+
+#[test]
+fn killed_and_cut_off_at_each_command_on_each_version() {
+    for version in fault_versions() {
+        let spec = quick().version(version);
+        thread::scope(|scope| {
+            for command in COMMANDS {
+                let spec = &spec;
+                scope.spawn(move || killed_and_cut_off_at(command, &Broken::new(spec)));
+            }
+        });
+    }
+}
+
+/// Whether it comes to that command before it has ended.
+fn stalls(proxy: &Proxy, pid: u32) -> bool {
+    let has_ended = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        stat.is_ok_and(|stat| stat.contains(") Z "))
+    };
+    until(
+        "it to come to that command, or to its end",
+        PATIENCE,
+        || match (proxy.wait_stalled(Duration::from_millis(100)), has_ended()) {
+            (true, _) => Ok(true),
+            (false, true) => Ok(false),
+            (false, false) => Err("neither".to_owned()),
+        },
+    )
+}
+
+/// On both nodes, at the first, the second and so on, until there are no more of them.
+fn killed_and_cut_off_at(command: &str, broken: &Broken) {
+    // The long form takes minutes.
+    let most = match std::env::var_os("REDIS_TRIB_FAULTS") {
+        Some(_) => 8,
+        None => 2,
+    };
+    let mut reached = 0;
+    for proxy in &broken.proxies {
+        for nth in 1..=most {
+            proxy.stall_at(command, nth);
+            let run = broken.fix().spawn();
+            let stalled = stalls(proxy, run.pid());
+            run.signal(Signal::SIGKILL);
+            run.wait();
+            // What it had sent is carried out after its death.
+            proxy.resume();
+            proxy.disarm();
+            broken.is_mended();
+            broken.break_it();
+            if !stalled {
+                break;
+            }
+            reached += 1;
+            let cut = [Cut::before, Cut::after][nth % 2];
+            proxy.cut(cut(command).nth(nth).reset());
+            broken.fix().run();
+            proxy.disarm();
+            broken.is_mended();
+            broken.break_it();
+        }
+    }
+    assert!(reached > 0, "{command} never came");
+}
