@@ -18,6 +18,8 @@ use crate::plan::fix::{self, Consent, FixPlan, Request};
 
 /// Between two looks: gossip comes each second.
 const SETTLE: Duration = Duration::from_millis(1100);
+/// The same where all agree, and slots are open: whoever moves keys takes some within that time.
+const TRANSIT: Duration = Duration::from_millis(150);
 /// Looks that may show somebody else at work.
 const LOOKS: usize = 6;
 
@@ -36,7 +38,11 @@ impl Ward {
         let mut stability = Stability::Unknown;
         if is_unsettled(&cluster.diagnosis) {
             for look in 1.. {
-                tokio::time::sleep(SETTLE).await;
+                let pause = match look > 1 || may_change(&cluster.diagnosis) {
+                    true => SETTLE,
+                    false => TRANSIT,
+                };
+                tokio::time::sleep(pause).await;
                 let next = Cluster::look(session).await?;
                 let same = signature(&cluster.diagnosis) == signature(&next.diagnosis);
                 let still = in_transit(&cluster.diagnosis) == in_transit(&next.diagnosis);
@@ -106,10 +112,14 @@ impl Ward {
 
 /// Whether a second look may tell more.
 fn is_unsettled(diagnosis: &Diagnosis) -> bool {
+    may_change(diagnosis) || !diagnosis.topology.open_set().is_empty()
+}
+
+/// Whether gossip may.
+fn may_change(diagnosis: &Diagnosis) -> bool {
     diagnosis.may_settle()
         || is_about_to_serve(diagnosis)
         || diagnosis.topology.opinions.len() > 1
-        || !diagnosis.topology.open_set().is_empty()
         || diagnosis.slots_covered() < usize::from(crate::cluster::slot::SLOTS)
 }
 

@@ -138,11 +138,13 @@ pub(super) async fn mend(job: &Job<'_>) -> Result<Mended, Stop> {
     }
     // From here on we end in order.
     let mut signals = Signals::listen()?;
-    for _ in 0..ROUNDS {
+    for round in 0..ROUNDS {
         // People take their time, and each step changes what the next one is.
-        ward = Ward::look(job.session)
-            .await
-            .map_err(|stop| begun(stop, &mended))?;
+        if round > 0 || job.asking == Asking::Ask {
+            ward = Ward::look(job.session)
+                .await
+                .map_err(|stop| begun(stop, &mended))?;
+        }
         let plan = ward.plan(job.consent, &memory);
         memory.begun.clone_from(&plan.begun);
         if plan.remedies.is_empty() {
