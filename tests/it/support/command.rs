@@ -152,7 +152,7 @@ impl Trib {
             line: self.line(),
             stdout: Captured::new(child.stdout.take().unwrap()),
             stderr: Captured::new(child.stderr.take().unwrap()),
-            _stdin: held,
+            stdin: held,
             child,
             started,
             limit: self.limit,
@@ -243,7 +243,7 @@ pub(crate) struct Running {
     child: Child,
     stdout: Captured,
     stderr: Captured,
-    _stdin: Option<std::process::ChildStdin>,
+    stdin: Option<std::process::ChildStdin>,
     started: Instant,
     limit: Duration,
     secrets: Secrets,
@@ -262,6 +262,16 @@ impl Running {
     /// Whether it has ended by itself.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    /// The end of what comes in on its pipe (`stdin_open`).
+    pub(crate) fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// What it has printed yet.
+    pub(crate) fn stdout_so_far(&self) -> String {
+        self.stdout.so_far()
     }
 
     /// Until this text stands on stdout.
