@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::parse::EntryState;
 use crate::commands::Stop;
 use crate::commands::recruit::{Recruit, refusal};
 use crate::commands::session::Session;
@@ -16,6 +17,10 @@ use crate::ui::Ui;
 
 /// Between two looks at a cluster that is on its way.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How long all must have lost all others. Nodes that have just been started remember who failed before
+/// they were stopped, and take that back with the first answer, a second later.
+const SCATTERED_FOR: Duration = Duration::from_secs(5);
 
 /// The cluster that these nodes form, once it is healthy. A cluster whose nodes have all just been
 /// started gets its time.
@@ -27,6 +32,7 @@ pub(super) async fn healthy_cluster(
 ) -> Result<Diagnosis, Stop> {
     let deadline = Instant::now() + within;
     let mut told = String::new();
+    let mut scattered_since = None;
     loop {
         let observation = discover::observe(&session.connections, &session.targets()).await?;
         let diagnosis = Diagnosis::of(observation, &Background::default());
@@ -36,6 +42,13 @@ pub(super) async fn healthy_cluster(
         }
         if diagnosis.is_healthy() {
             return Ok(diagnosis);
+        }
+        scattered_since = match is_scattered(&diagnosis) {
+            true => scattered_since.or_else(|| Some(Instant::now())),
+            false => None,
+        };
+        if scattered_since.is_some_and(|since| since.elapsed() >= SCATTERED_FOR) {
+            return Err(refusal(&[scattered(session)]));
         }
         let errors = || {
             let findings = diagnosis.findings.iter();
@@ -56,6 +69,28 @@ pub(super) async fn healthy_cluster(
         }
         sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
     }
+}
+
+/// Whether every member has lost all others. Nodes that were all restarted at new addresses know each
+/// other at the old ones, and stay so.
+fn is_scattered(diagnosis: &Diagnosis) -> bool {
+    let mut reports = diagnosis.observation.reports().peekable();
+    reports.peek().is_some()
+        && reports.all(|(node, report)| {
+            let others = report.view.entries().filter(|entry| entry.id != node.id);
+            let mut others = others.peekable();
+            others.peek().is_some() && others.all(|other| other.state != EntryState::Fine)
+        })
+}
+
+fn scattered(session: &Session) -> String {
+    let seeds = session.seeds.iter();
+    let addrs: Vec<String> = seeds.map(|set| set.seed.addr.to_string()).collect();
+    format!(
+        "the nodes are one cluster, and none of them reaches any other: were they all restarted at new \
+         addresses? Then they meet again with: redis-trib fix --rejoin {}",
+        addrs.join(" ")
+    )
 }
 
 /// What nodes that have just been started get over by themselves.

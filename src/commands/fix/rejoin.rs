@@ -19,6 +19,7 @@ use super::Args;
 use crate::agreement::Watch;
 use crate::cli::GlobalArgs;
 use crate::cluster::node::NodeId;
+use crate::cluster::parse::EntryState;
 use crate::commands::moving::Cluster;
 use crate::commands::session::{Intent, Session};
 use crate::commands::{CommandResult, Stop, consent};
@@ -130,13 +131,17 @@ async fn parties(session: &Session, cluster: &Cluster) -> Result<Parties, Stop> 
     Ok(parties)
 }
 
-/// Who has no link to whom.
+/// Who has no link to whom. One to an old address may have been taken up by somebody else who listens
+/// there now: it leads nowhere, and the node is held for failing.
 fn unlinked(cluster: &Cluster, parties: &Parties) -> BTreeMap<NodeId, usize> {
     let mut unlinked = BTreeMap::new();
     for (node, report) in cluster.diagnosis.observation.reports() {
         let others = parties.keys().filter(|id| **id != node.id);
         let missing = others
-            .filter(|id| report.view.entry(**id).is_none_or(|entry| !entry.linked))
+            .filter(|id| {
+                let entry = report.view.entry(**id);
+                entry.is_none_or(|entry| !entry.linked || entry.state != EntryState::Fine)
+            })
             .count();
         if missing > 0 {
             unlinked.insert(node.id, missing);
