@@ -4,7 +4,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-matrix test-faults soak lint bench deb image doc tools servers matrix
+.PHONY: help demo test test-matrix test-faults test-docker soak lint bench deb image doc tools servers matrix
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,11 @@ test-faults: tools matrix ## dying servers, cut connections, kill -9 at each com
 soak: tools matrix ## faults in a random order for MINUTES=10; SEED=…, VERSION=valkey-8.1, REPLAY=FILE
 	REDIS_TRIB_SOAK_MINUTES=$(or $(MINUTES),10) REDIS_TRIB_SOAK_SEED=$(SEED) REDIS_TRIB_SOAK_VERSION=$(VERSION) \
 		REDIS_TRIB_SOAK_REPLAY=$(abspath $(REPLAY)) $(CARGO) test --test it -- --nocapture soak::for_as_long
+
+test-docker: tools ## the walkthrough in Docker Swarm, on this machine (needs a Docker engine)
+	tests/servers.sh docker
+	$(MAKE) image IMAGE=redis-trib:test BASE=debian:bookworm-slim
+	$(CARGO) test --test docker
 
 lint: tools ## formatting and clippy, warnings denied (needs rustfmt and clippy)
 	$(CARGO) fmt --check

@@ -3,6 +3,7 @@
 #
 #   tests/servers.sh default    redis-server and redis-cli of the distribution (installed with apt if missing)
 #   tests/servers.sh matrix     those, and every other version that we test with
+#   tests/servers.sh docker     the image that docker/Dockerfile begins with, on the Docker engine of this machine
 #   tests/servers.sh compiler   a C compiler (`ring` needs one to build)
 #
 # The matrix is kept in target/servers (elsewhere: REDIS_TRIB_SERVERS), one folder a server, each with a
@@ -177,6 +178,24 @@ valkey_backports() {
     finish valkey-8.0 "$part"
 }
 
+# docker/Dockerfile's base, from Debian's archive where no registry of images can be reached. It stays for the next time.
+docker_base() {
+    local base=debian:bookworm-slim root said
+    command -v docker >/dev/null || die "no Docker here: install one first (docker.io, or docker-ce from docker.com)"
+    said=$(timeout 30 docker info 2>&1 >/dev/null) || die "no Docker engine answers: $said"
+    command -v jq >/dev/null || install "the recipe with jq" jq
+    docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || install "compose" docker-compose
+    [ -z "$(docker images --quiet "$base")" ] || return 0
+    timeout 60 docker pull --quiet "$base" >/dev/null 2>&1 && return
+    command -v debootstrap >/dev/null || install "the base of the image" debootstrap
+    say "making $base with debootstrap"
+    root=$(as_root mktemp -d)
+    as_root debootstrap --variant=minbase bookworm "$root" "$(debian_mirror)" >"$root.log" 2>&1 </dev/null ||
+        { tail "$root.log" >&2; as_root rm -rf "$root" "$root.log"; die "debootstrap could not make $base"; }
+    as_root tar -C "$root" -c . | docker import - "$base" >/dev/null
+    as_root rm -rf "$root" "$root.log"
+}
+
 matrix() {
     default
     mkdir -p "$cache"
@@ -204,6 +223,7 @@ matrix() {
 case ${1:-} in
     default) default ;;
     matrix) matrix ;;
+    docker) docker_base ;;
     compiler) compiler ;;
-    *) die "say which: default, matrix or compiler" ;;
+    *) die "say which: default, matrix, docker or compiler" ;;
 esac
