@@ -49,7 +49,7 @@ fn container(service: &str) -> String {
 
 /// Up, until the service `create` has ended well.
 fn up() {
-    show("auth=123456 docker compose -f docker/compose.yml up --detach");
+    show("docker compose -f docker/compose.yml up --detach");
     compose(&["up", "--detach"]).run().status(0);
     until("the service `create` to end well", SWARM_WITHIN, || {
         let create = container("create");
