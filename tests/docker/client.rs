@@ -63,7 +63,7 @@ impl Client {
             match error.redirect_node() {
                 // The other end of an open slot: for this once.
                 Some((other, _)) if error.code() == Some("ASK") => {
-                    let connection = self.connection(&other.to_owned())?;
+                    let connection = self.connection(other)?;
                     redis::cmd("ASKING").query::<()>(connection)?;
                     return ask(connection);
                 }
