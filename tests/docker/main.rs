@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 #![allow(missing_docs)]
 
+mod client;
 mod compose;
 mod engine;
 mod stack;
