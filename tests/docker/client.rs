@@ -74,8 +74,9 @@ impl Client {
                         return answer;
                     }
                 }
+                // Whatever else it owned is elsewhere too: a dead address costs its whole timeout each time.
                 None => {
-                    self.owners.remove(&slot);
+                    self.owners.retain(|_, owner| *owner != addr);
                     self.connections.remove(&addr);
                     return answer;
                 }

@@ -13,7 +13,7 @@ use crate::support::command::Running;
 use crate::support::wait::until;
 
 /// Between two writes: enough of them to hit every moment, and few enough to read them all again.
-const PACE: Duration = Duration::from_millis(15);
+const PACE: Duration = Duration::from_millis(5);
 /// How long one key may take at the end, to be written or read.
 const PATIENCE: Duration = Duration::from_secs(30);
 
