@@ -2,6 +2,8 @@
 # installed on Debian and Ubuntu (apt, without asking), and named elsewhere.
 
 CARGO ?= cargo
+# Tests wait for servers most of the time: twice as many side by side as a small machine has cores.
+export RUST_TEST_THREADS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-matrix test-faults test-docker soak lint bench deb image doc tools servers matrix
