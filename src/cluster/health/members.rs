@@ -72,6 +72,8 @@ impl Judge<'_> {
     }
 
     fn down(&mut self) {
+        // All that moved meet by one command.
+        let mut told_to_rejoin = false;
         for member in self.topology.members.values() {
             let standing = member.standing;
             if !standing.is_down() {
@@ -82,7 +84,12 @@ impl Judge<'_> {
             } else {
                 (standing.failing, "fail?")
             };
-            let for_us = if !standing.silent {
+            let for_us = if !standing.silent && standing.linked > 0 {
+                // A master that comes back is held for dead for two node timeouts more.
+                "; it answers us: where it has only just come back this passes, else look at its bus port \
+                 and its links"
+                    .to_string()
+            } else if !standing.silent {
                 "; it answers us, so look at its bus port and its links".to_string()
             } else {
                 self.silence(member.id).map_or_else(String::new, |why| {
@@ -101,12 +108,32 @@ impl Judge<'_> {
                 false => Code::NodeFailed,
             };
             self.add(code, message, &[member.id], member.slots.clone());
+            if !standing.silent && standing.linked == 0 && !told_to_rejoin {
+                let rejoin = self.rejoin_if_moved(member.id);
+                told_to_rejoin = rejoin.is_some();
+                self.remedy(rejoin);
+            }
             // It can't come back to an address that another node has.
             let node = self.node(member.id);
             if node.is_some_and(|node| matches!(node.seen, Seen::NoAddress)) {
                 self.remedy(self.forget_if_useless(member.id));
             }
         }
+    }
+
+    /// The command by which nodes meet again, where this one answers elsewhere than the others look for it.
+    fn rejoin_if_moved(&self, id: NodeId) -> Option<String> {
+        let dial = self.node(id)?.dial.as_ref()?;
+        let others = || self.observation.reports().filter(|(node, _)| node.id != id);
+        let mut known = others().filter_map(|(_, report)| report.view.entry(id)?.addr.as_ref());
+        if !known.any(|addr| addr != dial) {
+            return None;
+        }
+        let answering = self.observation.reports();
+        let addrs: Vec<String> = answering
+            .filter_map(|(node, _)| Some(shell_word(&node.dial.as_ref()?.to_string())))
+            .collect();
+        Some(format!("redis-trib fix --rejoin {}", addrs.join(" ")))
     }
 
     fn doubted(&mut self) {

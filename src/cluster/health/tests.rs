@@ -327,6 +327,48 @@ fn a_master_that_the_others_hold_for_dead_and_that_answers_us() {
     world.says("\
 slots-uncovered [2] 5461-10922: 5462 slots are not served, as 10.0.0.2:6379 (22222222) is down: 5461-10922
 node-failed [2] 5461-10922: master 10.0.0.2:6379 (22222222) is down: 5 of 5 members say fail; it answers us, so look at its bus port and its links");
+    // Links are up again before the others take it back.
+    let world = World::six().to(
+        &[1, 3, 4, 5, 6],
+        "master - 0 0 2 connected",
+        "master,fail - 0 0 2 connected",
+    );
+    let diagnosis = world.judge();
+    let down = diagnosis
+        .findings
+        .iter()
+        .find(|f| f.code == Code::NodeFailed);
+    let message = &down.unwrap().message;
+    assert!(
+        message.contains("where it has only just come back this passes"),
+        "{message}"
+    );
+}
+
+#[test]
+fn nodes_that_answer_elsewhere_than_the_others_look_for_them() {
+    let lines = SIX
+        .replace("10.0.0.2:6379@16379", "10.0.9.2:6379@16379")
+        .replace(
+            "master - 0 0 2 connected",
+            "master,fail - 0 0 2 disconnected",
+        );
+    let mut world = World::six();
+    for n in [1, 3, 4, 5, 6] {
+        world = world.sees(n, &lines);
+    }
+    let diagnosis = world.judge();
+    let down = diagnosis
+        .findings
+        .iter()
+        .find(|f| f.code == Code::NodeFailed);
+    assert_eq!(
+        down.unwrap().remedy.as_deref(),
+        Some(
+            "redis-trib fix --rejoin 10.0.0.1:6379 10.0.0.2:6379 10.0.0.3:6379 10.0.0.4:6379 \
+             10.0.0.5:6379 10.0.0.6:6379"
+        )
+    );
 }
 
 #[test]

@@ -315,8 +315,9 @@ fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
     let node = diagnosis.observation.nodes.get(&owner);
     if node.is_some_and(|node| node.report().is_some()) {
         return format!(
-            "{name} owns them and answers us, but the others hold it for dead: look at its bus port \
-             and its links"
+            "{name} owns them and answers us, but the others hold it for dead: where it has only just \
+             come back, wait (redis-trib check {} --wait 60s); else look at its bus port and its links",
+            ward.cluster.seed()
         );
     }
     let unreached = diagnosis
