@@ -1,7 +1,7 @@
 //! `redis-trib completions SHELL`, and what these scripts ask whenever TAB is pressed.
 //!
 //! The scripts call the program itself, which knows its own options, and asks the cluster for its
-//! nodes where a node of it is on the line already ([`members`]). The words reach us in the
+//! nodes where a node of it is on the line already (`members`). The words reach us in the
 //! arguments, all else in the environment.
 
 mod members;

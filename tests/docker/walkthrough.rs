@@ -509,10 +509,11 @@ fn partitions(operator: &str, client: &str) {
                     true => Err("still a master".to_owned()),
                 },
             );
-            writer.goes_on();
+            // Until then the half-moved slots send clients to a replica, which sends them back.
             inside(operator, ["redis-trib", "fix", "--yes", "127.0.0.1"])
                 .run()
                 .status(0);
+            writer.goes_on();
             whole(operator, "127.0.0.1");
             writer.stop();
         },
