@@ -19,7 +19,7 @@ use super::Args;
 use crate::agreement::Watch;
 use crate::cli::GlobalArgs;
 use crate::cluster::node::NodeId;
-use crate::cluster::parse::EntryState;
+use crate::cluster::parse::{EntryState, MasterLink};
 use crate::commands::moving::Cluster;
 use crate::commands::session::{Intent, Session};
 use crate::commands::{CommandResult, Stop, consent};
@@ -30,6 +30,12 @@ use crate::ui::{MendLine, MendView, Ui};
 
 /// How long all may take to see each other.
 const WITHIN: Duration = Duration::from_secs(60);
+/// How long replicas may take to find their masters, by themselves and when told again.
+const LINKED_WITHIN: Duration = Duration::from_secs(20);
+/// Between two looks at them.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// How long they are left to it: they try once a second.
+const BY_THEMSELVES: Duration = Duration::from_secs(3);
 
 /// Lets nodes meet again.
 pub(super) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
@@ -98,9 +104,66 @@ pub(super) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandRes
         ui.stopped(ExitCode::Partial, &error)?;
         return Err(Stop::partial(error));
     }
+    relink(&session, ui).await?;
     ui.hint(&format!("redis-trib check {} --wait 30s", cluster.seed()));
     ui.done(ExitCode::Done, "[OK] All nodes see each other again.")?;
     Ok(ExitCode::Done)
+}
+
+/// Replicas that go on calling their master at its old address are told once more whom they follow: one that
+/// hears of the new address by gossip notes it, and does not tell its replication (Redis 7.0).
+async fn relink(session: &Session, ui: &Ui) -> Result<(), Stop> {
+    let begun = Instant::now();
+    let mut told = BTreeSet::new();
+    loop {
+        let looked = Cluster::look(session).await;
+        let cluster = looked
+            .map_err(|stop| Stop::partial(stop.error.context("the nodes have met, but then")))?;
+        let observation = &cluster.diagnosis.observation;
+        let detached: Vec<(NodeId, NodeId)> = observation
+            .reports()
+            .filter(|(_, report)| matches!(report.info.master_link, Some(MasterLink::Down(_))))
+            .filter_map(|(node, report)| Some((node.id, report.view.myself().master?)))
+            .filter(|(_, master)| {
+                observation
+                    .nodes
+                    .get(master)
+                    .is_some_and(|n| n.report().is_some())
+            })
+            .collect();
+        if detached.is_empty() {
+            return Ok(());
+        }
+        if begun.elapsed() >= LINKED_WITHIN {
+            let names: Vec<String> = detached.iter().map(|(id, _)| cluster.name(*id)).collect();
+            ui.warn(&format!(
+                "still without a link to their masters: {}",
+                names.join(", ")
+            ));
+            return Ok(());
+        }
+        if begun.elapsed() >= BY_THEMSELVES {
+            for (replica, master) in detached {
+                let Some(target) = cluster.reach.get(&replica) else {
+                    continue;
+                };
+                if !told.insert(replica) {
+                    continue;
+                }
+                let tell = async {
+                    let client = session.connections.client(target).await?;
+                    client.cluster_replicate(master).await
+                };
+                if let Err(error) = tell.await {
+                    let name = cluster.name(replica);
+                    ui.warn(&format!(
+                        "{name} could not be told its master again: {error}"
+                    ));
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// The nodes that answered, at the addresses where they were reached.
