@@ -53,23 +53,9 @@ impl NodeClient {
     /// that it knows of whom it was told to forget, and they do the same: one that had forgotten a few
     /// of several would make the others of these forget them, too.
     pub async fn cluster_forget_all(&self, ids: &BTreeSet<NodeId>) -> Result<(), ClientError> {
-        let mut commands = vec![Command::named("MULTI")];
-        commands.extend(
-            ids.iter()
-                .map(|id| Command::named("CLUSTER FORGET").word(id)),
-        );
-        commands.push(Command::named("EXEC"));
-        let at = |fault| self.at(fault);
-        let replies = self.pipeline(Deadline::Change, commands).await;
-        let mut replies = replies.map_err(at)?;
-        let malformed = Fault::Malformed { command: "EXEC" };
-        let exec = replies.pop().ok_or_else(|| at(malformed))?;
-        for queued in replies {
-            queued.value().map_err(at)?;
-        }
-        let executed = exec.replies("CLUSTER FORGET").map_err(at)?;
-        for forgotten in executed {
-            match forgotten.ok().map_err(at) {
+        let forget = |id| Command::named("CLUSTER FORGET").word(id);
+        for forgotten in self.transaction(ids.iter().map(forget).collect()).await? {
+            match forgotten.ok().map_err(|fault| self.at(fault)) {
                 Err(error) if error.is_unknown_node() => {}
                 other => other?,
             }

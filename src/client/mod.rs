@@ -504,6 +504,26 @@ impl NodeClient {
         fault.at(&self.shared.addr)
     }
 
+    /// `MULTI`, changes, `EXEC`: nobody else is heard in between. Each one's reply, in order; a command that
+    /// is not taken into the queue fails the whole.
+    async fn transaction(&self, changes: Vec<Command>) -> Result<Vec<Reply>, ClientError> {
+        let at = |fault| self.at(fault);
+        let name = changes.first().map_or("EXEC", |change| change.name);
+        let mut commands = vec![Command::named("MULTI")];
+        commands.extend(changes);
+        commands.push(Command::named("EXEC"));
+        let mut replies = self
+            .pipeline(Deadline::Change, commands)
+            .await
+            .map_err(at)?;
+        let exec = replies.pop();
+        let exec = exec.ok_or_else(|| at(Fault::Malformed { command: "EXEC" }))?;
+        for queued in replies {
+            queued.value().map_err(at)?;
+        }
+        exec.replies(name).map_err(at)
+    }
+
     /// Sends commands in one go and waits for all their replies, within one deadline. A command
     /// that the server refuses does not hide the replies of the others.
     ///

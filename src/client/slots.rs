@@ -247,20 +247,14 @@ impl NodeClient {
             delete = delete.word(slot.number());
         }
         let set = |state: SetSlot| slots.iter().map(move |slot| setslot(slot, state));
-        let mut commands = vec![Command::named("MULTI"), delete];
+        let mut commands = vec![delete];
         commands.extend(set(SetSlot::Importing(winner)));
         commands.extend(set(SetSlot::Node(winner)));
-        commands.push(Command::named("EXEC"));
-        let at = |fault| self.at(fault);
-        let replies = self.pipeline(Deadline::Change, commands).await;
-        let mut replies = replies.map_err(at)?;
-        let malformed = Fault::Malformed { command: "EXEC" };
-        let exec = replies.pop().ok_or_else(|| at(malformed))?;
-        for queued in replies {
-            queued.value().map_err(at)?;
-        }
-        let executed = exec.replies("CLUSTER DELSLOTS").map_err(at)?;
-        executed.into_iter().try_for_each(Reply::ok).map_err(at)
+        let executed = self.transaction(commands).await?;
+        executed
+            .into_iter()
+            .try_for_each(Reply::ok)
+            .map_err(|fault| self.at(fault))
     }
 
     /// CLUSTER BUMPEPOCH (Redis ≥ 3.0): the node repeats its claims with the highest epoch of all. One
