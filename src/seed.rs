@@ -43,6 +43,9 @@ pub enum NotAnAddress {
     /// `user:password@host` without a scheme. What stands there is not repeated.
     #[error("an address with a user or a password begins with redis:// or rediss://")]
     Credentials,
+    /// A `/`, `?` or `#` in a password ends the host. What stands there is not repeated.
+    #[error("in a password, / ? # and @ are written %2F %3F %23 and %40")]
+    NotEncoded,
     /// Digits alone name no host.
     #[error("{0:?} is not a host: write 127.0.0.1:{0} or host:{0}")]
     Digits(String),
@@ -76,8 +79,9 @@ impl FromStr for Seed {
 
     fn from_str(text: &str) -> Result<Self, NotAnAddress> {
         match text.split_once("://") {
-            Some((scheme, _)) => from_url(text, scheme),
-            None => Ok(Self {
+            Some((scheme, _)) if is_scheme(scheme) => from_url(text, scheme),
+            // What stands before the `://` may be a password then, and is read as an address that holds one.
+            _ => Ok(Self {
                 addr: parse_addr(text)?,
                 user: None,
                 password: None,
@@ -87,6 +91,14 @@ impl FromStr for Seed {
     }
 }
 
+/// RFC 3986, section 3.1.
+fn is_scheme(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'))
+}
+
 fn from_url(text: &str, scheme: &str) -> Result<Seed, NotAnAddress> {
     let scheme = match scheme {
         "redis" | "valkey" => Scheme::Redis,
@@ -94,6 +106,12 @@ fn from_url(text: &str, scheme: &str) -> Result<Seed, NotAnAddress> {
         other => return Err(NotAnAddress::Scheme(other.to_string())),
     };
     let url = url::Url::parse(text).map_err(|error| NotAnAddress::Url(error.to_string()))?;
+    // The host ended at the first `/`, `?` or `#`: what follows an `@` behind it was meant as one, and what stands
+    // before it is the rest of a password.
+    let rest = [Some(url.path()), url.query(), url.fragment()];
+    if rest.into_iter().flatten().any(|part| part.contains('@')) {
+        return Err(NotAnAddress::NotEncoded);
+    }
     if !matches!(url.path(), "" | "/" | "/0") {
         return Err(NotAnAddress::Database(url.path().to_string()));
     }
@@ -296,6 +314,10 @@ mod tests {
             "redis://u:hush@h/9",
             "redis://u:hush@",
             "redis:/u:hush@h",
+            "redis:/:hush@://",
+            "redis://u:12/hush@h",
+            "redis://u:12?hush@h",
+            "redis://u:12#hush@h",
             "u:hush@h:7000",
         ] {
             let error = text.parse::<Seed>().unwrap_err().to_string();
@@ -327,9 +349,10 @@ mod tests {
         #[test]
         fn no_error_shows_a_password(
             before in "(redis://|rediss://|http://|redis:/|)[a-z]{0,5}",
+            start in "([0-9]{0,3}[/?#])?",
             after in "[a-z0-9:/.?#\\[\\]%]{0,12}",
         ) {
-            let text = format!("{before}:hunter2@{after}");
+            let text = format!("{before}:{start}hunter2@{after}");
             if let Err(error) = text.parse::<Seed>() {
                 prop_assert!(!error.to_string().contains("hunter2"), "{text}: {error}");
             }
