@@ -152,6 +152,13 @@ pub enum Refusal {
         /// Whom it follows.
         from: NodeId,
     },
+    /// A replica of a node that leaves has nobody to follow: no master that stays owns a slot and serves.
+    NobodyToFollow {
+        /// The replica.
+        replica: NodeId,
+        /// Whom it follows.
+        from: NodeId,
+    },
     /// A master without slots holds keys, which would be lost.
     HoldsKeys {
         /// The master.
@@ -233,12 +240,16 @@ impl<'a> Judge<'a> {
                 Role::Replica => self.against_replica(member),
             });
         }
-        for replica in self.followers() {
-            if replica.life == Life::Silent
-                && let Some(from) = replica.master
-            {
-                let replica = replica.id;
+        let nobody_serves = self.owners().is_empty() && !refusals.contains(&Refusal::LastOwner);
+        for member in self.followers() {
+            let Some(from) = member.master else {
+                continue;
+            };
+            let replica = member.id;
+            if member.life == Life::Silent {
                 refusals.push(Refusal::CantBeGiven { replica, from });
+            } else if nobody_serves {
+                refusals.push(Refusal::NobodyToFollow { replica, from });
             }
         }
         refusals

@@ -243,6 +243,12 @@ fn refusal(cluster: &Cluster, refusal: &Refusal, ids: &[String]) -> String {
             name(*replica),
             name(*from)
         ),
+        Refusal::NobodyToFollow { replica, from } => format!(
+            "{} follows {}, and there is no other master that owns slots and serves for it to follow: name \
+             it too",
+            name(*replica),
+            name(*from)
+        ),
         Refusal::HoldsKeys { master, keys } => format!(
             "{} owns no slots, but holds {keys} keys, which nobody could read any more: look at them, and \
              delete them first (FLUSHALL on that node)",

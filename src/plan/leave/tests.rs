@@ -188,6 +188,18 @@ fn a_replica_that_does_not_answer_cant_be_given_away() {
     assert_eq!(leave(&asked).unwrap_err(), [cant]);
 }
 
+/// Found by the property below: the replica would follow a node that all forget.
+#[test]
+fn where_nobody_owns_a_slot_a_replica_has_nobody_to_follow() {
+    let members = vec![master(1, ""), replica(2, 1)];
+    let refusals = leave(&request(members, &[1], OwnedSlots::Refuse)).unwrap_err();
+    let nobody = Refusal::NobodyToFollow {
+        replica: node(2),
+        from: node(1),
+    };
+    assert_eq!(refusals, [nobody]);
+}
+
 fn clusters() -> impl Strategy<Value = Request> {
     let masters = 1..8_usize;
     let member = (0..8_usize, 0..3_u8, any::<bool>());
