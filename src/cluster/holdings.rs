@@ -35,6 +35,11 @@ impl Held {
             hides: all.is_some(),
         }
     }
+
+    /// Keys that the node has in slots which it does not tell.
+    pub fn hidden(&self) -> u64 {
+        self.hidden
+    }
 }
 
 impl Holdings {

@@ -151,9 +151,7 @@ async fn foreign(session: &Session, names: &[String]) -> Result<BTreeSet<NodeId>
 
 /// What came of it, and the exit code that says so.
 fn end(ui: &Ui, asking: Asking, mended: &Mended) -> CommandResult {
-    let Mended {
-        steps, keys, left, ..
-    } = mended;
+    let Mended { steps, left, .. } = mended;
     if asking == Asking::DryRun {
         let code = match (left.is_empty(), mended.planned) {
             (false, 0) => ExitCode::Refused,
@@ -162,11 +160,13 @@ fn end(ui: &Ui, asking: Asking, mended: &Mended) -> CommandResult {
         ui.done(code, "Dry run: nothing was changed.")?;
         return Ok(code);
     }
-    let keys = match keys {
+    let count = |keys: u64, done: &str| match keys {
         0 => String::new(),
-        1 => ", 1 key brought home".to_string(),
-        keys => format!(", {keys} keys brought home"),
+        1 => format!(", 1 key {done}"),
+        keys => format!(", {keys} keys {done}"),
     };
+    let keys = count(mended.keys, "brought home")
+        + &count(mended.purged, "deleted (the owner has the same)");
     let taken = match steps {
         1 => "1 step taken".to_string(),
         steps => format!("{steps} steps taken"),

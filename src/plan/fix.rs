@@ -60,8 +60,11 @@ pub struct Request<'a> {
     pub stability: Stability,
     /// Where the keys are.
     pub holdings: &'a Holdings,
-    /// Slots of which nodes were made to tell what they hold, and held nothing.
+    /// Slots of which nodes were made to tell what they hold, and that needs no second look: they held
+    /// nothing, or it is told already.
     pub revealed: &'a BTreeMap<NodeId, SlotSet>,
+    /// Slots that nodes import since then, because they do hold something.
+    pub unveiled: &'a BTreeMap<NodeId, SlotSet>,
     /// Slots of which nodes held keys when they were open, or nobody's: what is left there of them is
     /// no stray.
     pub begun: &'a BTreeMap<NodeId, SlotSet>,
@@ -113,6 +116,8 @@ pub struct FixPlan {
     pub refusals: Vec<Refusal>,
     /// What is not broken, and not in order.
     pub strays: Vec<Stray>,
+    /// How many keys nodes have more than they show: strays, of slots that they don't tell.
+    pub hidden: BTreeMap<NodeId, u64>,
     /// For [`Request::begun`] of the next plan.
     pub begun: BTreeMap<NodeId, SlotSet>,
 }
@@ -207,6 +212,10 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
             }),
         }
     }
+    if mends.is_empty() && request.consent.strays != Strays::Leave {
+        // Last, when nothing else is open that could be taken for it.
+        mends = view.reveal_strays();
+    }
     FixPlan {
         remedies: mends
             .into_iter()
@@ -221,6 +230,7 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
             .map(|(why, slots)| Refusal { why, slots })
             .collect(),
         strays: left,
+        hidden: view.hidden(),
         begun: view.begun(),
     }
 }
@@ -373,6 +383,7 @@ impl<'a> Survey<'a> {
         let Request {
             holdings,
             revealed,
+            unveiled,
             consent,
             ..
         } = *self.request;
@@ -384,10 +395,9 @@ impl<'a> Survey<'a> {
         let stand = |member: &&Member| {
             let owns = member.slots.contains(slot);
             let importing = open(member, Direction::Importing);
-            let is_known = || {
-                revealed
-                    .get(&member.id)
-                    .is_some_and(|slots| slots.contains(slot))
+            let is_in = |known: &BTreeMap<NodeId, SlotSet>| {
+                let slots = known.get(&member.id);
+                slots.is_some_and(|slots| slots.contains(slot))
             };
             Stand {
                 id: member.id,
@@ -404,7 +414,8 @@ impl<'a> Survey<'a> {
                 veiled: holdings.hidden(member.id) > 0
                     && !owns
                     && importing.is_none()
-                    && !is_known(),
+                    && !is_in(revealed),
+                unveiled: is_in(unveiled),
                 hides: holdings.hides(member.id),
                 epoch: member.epoch,
             }
@@ -467,12 +478,37 @@ impl<'a> Survey<'a> {
         let claimed = claimed.fold(SlotSet::new(), |all, member| all.union(&member.slots));
         for member in &self.sound {
             let open: SlotSet = member.open.iter().map(|open| open.slot).collect();
+            let unveiled = self.request.unveiled.get(&member.id);
+            let open = unveiled.map_or_else(|| open.clone(), |slots| open.difference(slots));
             let held = self.request.holdings.slots(member.id);
             let free = held.difference(&claimed);
             let slots = begun.entry(member.id).or_default();
             slots.union_with(&held.intersection(&open).union(&free));
         }
         begun
+    }
+
+    /// Nodes that have keys which they don't show are made to tell of slots that others own.
+    fn reveal_strays(&self) -> BTreeMap<Mend, SlotSet> {
+        let mut reveal = BTreeMap::new();
+        for id in self.hidden().into_keys() {
+            let known = self.request.revealed.get(&id);
+            for owner in self.sound.iter().filter(|owner| owner.id != id) {
+                let slots = owner.slots.difference(&self.troubled);
+                let slots = known.map_or_else(|| slots.clone(), |known| slots.difference(known));
+                if !slots.is_empty() {
+                    let (node, from) = (id, owner.id);
+                    reveal.insert(Mend::Reveal { node, from }, slots);
+                }
+            }
+        }
+        reveal
+    }
+
+    fn hidden(&self) -> BTreeMap<NodeId, u64> {
+        let hidden = |member: &&Member| (member.id, self.request.holdings.hidden(member.id));
+        let hidden = self.sound.iter().map(hidden);
+        hidden.filter(|(_, keys)| *keys > 0).collect()
     }
 
     /// A replica of who is away takes over, where the user wants that and there is one.

@@ -52,7 +52,7 @@ fn planned(node: &Server, list: &str) -> Vec<(String, Vec<(u64, u64)>)> {
 }
 
 /// A key on a node that imports its slot, or is made to for a moment.
-fn put_asking(node: &Server, key: &str, value: &str) {
+pub(crate) fn put_asking(node: &Server, key: &str, value: &str) {
     let mut connection = node.connection().unwrap();
     cmd("ASKING").query::<()>(&mut connection).unwrap();
     cmd("SET")
@@ -62,7 +62,7 @@ fn put_asking(node: &Server, key: &str, value: &str) {
         .unwrap();
 }
 
-fn setslot(node: &Server, slot: usize, words: &[&str]) {
+pub(crate) fn setslot(node: &Server, slot: usize, words: &[&str]) {
     let slot = slot.to_string();
     let mut all = vec!["CLUSTER", "SETSLOT", &slot];
     all.extend(words);

@@ -28,6 +28,7 @@ mod fix_foreign;
 mod fix_members;
 mod fix_rejoin;
 mod fix_states;
+mod fix_strays;
 mod hostile;
 mod import;
 mod info;

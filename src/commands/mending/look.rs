@@ -97,6 +97,7 @@ impl Ward {
             stability: self.stability,
             holdings: &self.holdings,
             revealed: &memory.revealed,
+            unveiled: &memory.unveiled,
             begun: &memory.begun,
             tried: &memory.tried,
             consent,

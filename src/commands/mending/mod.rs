@@ -78,8 +78,10 @@ pub(super) struct Mended {
     pub(super) planned: usize,
     /// Steps that were carried out.
     pub(super) steps: usize,
-    /// Keys that were brought where they belong, or deleted where they don't.
+    /// Keys that were brought where they belong.
     pub(super) keys: u64,
+    /// Keys that were deleted where they don't, since their owner has the same.
+    pub(super) purged: u64,
     /// What is not mended, in words: refused, or tried in vain.
     pub(super) left: Vec<String>,
     /// Whether what is left was tried at all.
@@ -90,6 +92,7 @@ pub(super) struct Mended {
 #[derive(Default)]
 struct Memory {
     revealed: BTreeMap<NodeId, SlotSet>,
+    unveiled: BTreeMap<NodeId, SlotSet>,
     begun: BTreeMap<NodeId, SlotSet>,
     tried: BTreeSet<Mend>,
     /// Slots that stay open for what was found in them, and what that is.

@@ -39,8 +39,10 @@ pub(super) async fn carry_out(
         }
         for remedy in &remedies {
             // Once will do: what it leaves is told.
-            if let Mend::Purge { .. } = remedy.mend {
+            if let Mend::Purge { from, .. } = remedy.mend {
                 memory.tried.insert(remedy.mend);
+                let known = memory.revealed.entry(from).or_default();
+                known.union_with(&remedy.slots);
             }
         }
         run(job, ward, way, &remedies, memory, mended, signals).await?;
@@ -96,7 +98,10 @@ async fn run(
     let Worked {
         outcome, stopped, ..
     } = work(job.session, job.ui, &options, &reached, moves, signals).await;
-    mended.keys += outcome.tally.keys;
+    match way {
+        Way::Purge => mended.purged += outcome.tally.keys,
+        _ => mended.keys += outcome.tally.keys,
+    }
     for remedy in remedies {
         let done = lane(remedy.mend).and_then(|(_, pair)| outcome.moved.get(&pair));
         if done.is_some_and(|slots| !slots.is_empty()) {

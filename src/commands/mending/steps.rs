@@ -43,6 +43,12 @@ pub(super) async fn take(
         Mend::Reveal { node, from } => {
             let empty = reveal(session, ward, node, from, &slots).await?;
             memory.revealed.entry(node).or_default().union_with(&empty);
+            let members = &ward.diagnosis().topology.members;
+            // Of slots that nobody owns it is the holder; of these it is a stranger.
+            if let Some(owner) = members.get(&from) {
+                let held = remedy.slots.difference(&empty).intersection(&owner.slots);
+                memory.unveiled.entry(node).or_default().union_with(&held);
+            }
         }
         Mend::Claim { node } | Mend::Assign { node } => {
             let client = reach(session, ward, node).await?;

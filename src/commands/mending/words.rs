@@ -35,7 +35,7 @@ pub(super) fn view(ward: &Ward, plan: &FixPlan) -> MendView {
             .map(|remedy| line(ward, remedy))
             .collect(),
         refused,
-        strays: plan.strays.iter().map(|one| stray(ward, one)).collect(),
+        strays: strays(ward, plan),
     }
 }
 
@@ -352,6 +352,23 @@ fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
              its keys up, however many they were: --accept-data-loss {slots}"
         ),
     }
+}
+
+fn strays(ward: &Ward, plan: &FixPlan) -> Vec<MendLine> {
+    let told = plan.strays.iter().map(|one| stray(ward, one));
+    let hidden = plan.hidden.iter().map(|(node, count)| MendLine {
+        word: "hidden-keys",
+        slots: SlotSet::new(),
+        nodes: vec![*node],
+        keys: *count,
+        text: format!(
+            "{} has about {} of slots that it does not own, and does not show them: --collect-strays has it \
+             tell and brings them to their owners, --purge-strays deletes those that the owner has too",
+            ward.name(*node),
+            keys(*count)
+        ),
+    });
+    told.chain(hidden).collect()
 }
 
 fn stray(ward: &Ward, stray: &Stray) -> MendLine {

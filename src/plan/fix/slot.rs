@@ -34,6 +34,9 @@ pub(super) struct Stand {
     pub(super) keys: u64,
     /// It may hold more, which it does not tell.
     pub(super) veiled: bool,
+    /// It imports the slot for no other reason than that it was made to tell what it holds: no half of a
+    /// move, but strays.
+    pub(super) unveiled: bool,
     /// It tells of keys of slots that it owns or imports only (Redis ≥ 8, which does not take what it
     /// imports by itself as Valkey does).
     pub(super) hides: bool,
@@ -515,8 +518,9 @@ fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand
 
 /// Its owner keeps it.
 fn at_home(slot: &Slotwise<'_>, owner: &Stand, holders: &[&Stand]) -> Decision {
-    let (open, strays): (Vec<&Stand>, Vec<&Stand>) =
-        holders.iter().partition(|stand| stand.is_open());
+    let (open, strays): (Vec<&Stand>, Vec<&Stand>) = holders
+        .iter()
+        .partition(|stand| stand.is_open() && !stand.unveiled);
     let mut mends: Vec<Mend> = match (&open[..], &strays[..]) {
         // Half a move, whose source forgot (Redis forgets in a failover): the shorter way.
         ([target], []) if target.keys > owner.keys && target.importing.is_some() => {

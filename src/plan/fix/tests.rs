@@ -210,6 +210,7 @@ fn stands(world: &World, hides: bool) -> Vec<Stand> {
         importing: server.importing.map(id),
         keys: server.count(),
         veiled: false,
+        unveiled: false,
         hides,
         epoch: server.epoch,
     };
