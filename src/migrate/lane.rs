@@ -36,6 +36,7 @@ use super::schedule::{Way, Work};
 use super::throttle::Throttle;
 use super::{End, OnBigKey, Options, Standing, StopSignal};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
+use crate::cluster::node::NodeId;
 use crate::cluster::parse::{OnlineReplica, Product};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
@@ -84,6 +85,8 @@ pub(super) struct Report {
     pub(super) skipped: SlotSet,
     pub(super) open: BTreeMap<Slot, Standing>,
     pub(super) failure: Option<String>,
+    /// Whom the target follows since it is no master any more.
+    pub(super) successor: Option<NodeId>,
     pub(super) tally: Tally,
     pub(super) touched: bool,
 }
@@ -199,7 +202,7 @@ impl Lane {
         let Work { way, slots } = work;
         let all: SlotSet = slots.iter().copied().collect();
         self.tell(LaneEvent::Started { slots: slots.len() });
-        let failure = match self.connect().await {
+        let halt = match self.connect().await {
             Ok(mut ends) => {
                 let done = match way {
                     Way::Keys => self.move_all(&mut ends, slots).await,
@@ -207,17 +210,19 @@ impl Lane {
                     Way::Gather => self.gather_all(&mut ends, slots).await,
                     Way::Purge => self.purge_all(&mut ends, slots).await,
                 };
-                match done {
-                    Ok(()) => None,
-                    Err(halt) => {
-                        if way == Way::Keys {
-                            self.tidy(&mut ends).await;
-                        }
-                        Some(halt.to_string())
-                    }
+                if done.is_err() && way == Way::Keys {
+                    self.tidy(&mut ends).await;
                 }
+                done.err()
             }
-            Err(halt) => Some(halt.to_string()),
+            Err(halt) => Some(halt),
+        };
+        let (failure, successor) = match halt {
+            Some(halt) => {
+                let (why, successor) = self.explain(halt).await;
+                (Some(why), successor)
+            }
+            None => (None, None),
         };
         self.tell(LaneEvent::Ended {
             failure: failure.clone(),
@@ -240,6 +245,7 @@ impl Lane {
             skipped: self.skipped,
             open,
             failure,
+            successor,
             tally: self.tally,
             touched: self.touched,
         }

@@ -170,6 +170,8 @@ pub struct Outcome {
     pub touched: bool,
     /// Why lanes stopped.
     pub failures: Vec<(Pair, String)>,
+    /// Targets that are no masters any more, and whom they follow.
+    pub successors: BTreeMap<NodeId, NodeId>,
     /// What moved.
     pub tally: Tally,
 }
@@ -269,6 +271,9 @@ pub async fn run(
         outcome.skipped.insert(pair, report.skipped);
         for (slot, standing) in report.open {
             outcome.open.insert(slot, (pair, standing));
+        }
+        if let Some(successor) = report.successor {
+            outcome.successors.insert(pair.to, successor);
         }
         if let Some(why) = report.failure {
             outcome.failures.push((pair, why));

@@ -124,12 +124,14 @@ pub(super) fn rest(
         )),
         None => {
             let mut to_do: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+            // One that is no master any more takes nothing; whom it follows has what it had.
+            let now = |to: NodeId| outcome.successors.get(&to).copied().unwrap_or(to);
             for (pair, slots) in &outcome.left {
-                let rest = to_do.entry(pair.to).or_default();
+                let rest = to_do.entry(now(pair.to)).or_default();
                 *rest = rest.union(slots);
             }
             for (slot, (pair, _)) in &outcome.open {
-                to_do.entry(pair.to).or_default().insert(*slot);
+                to_do.entry(now(pair.to)).or_default().insert(*slot);
             }
             for (to, slots) in to_do {
                 if !slots.is_empty() {

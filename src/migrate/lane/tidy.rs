@@ -1,12 +1,14 @@
-//! After a failure: what can be closed is closed, what can be taken back is.
+//! After a failure: what can be closed is closed, what can be taken back is, and both ends are asked for
+//! the reason.
 
-use crate::client::SetSlot;
-use crate::cluster::parse::{Direction, Info};
+use crate::client::{MigrateFault, SetSlot};
+use crate::cluster::node::NodeId;
+use crate::cluster::parse::{ClusterInfo, Direction, Info, View};
 use crate::cluster::slot::{Slot, SlotSet};
 
-use super::watch::{databases, open_on, view_of};
-use super::{Ends, Lane, Window, set_slots};
-use crate::migrate::Standing;
+use super::watch::{databases, followed, missing_owners, open_on, view_of};
+use super::{Ends, Halt, Lane, Window, set_slots};
+use crate::migrate::{End, Standing};
 
 impl Lane {
     /// After a failure: what is empty at the source is closed, what is claimed is told to the
@@ -75,5 +77,44 @@ impl Lane {
                 self.begun.remove(slot);
             }
         }
+    }
+
+    /// Why the lane stopped, with what servers don't say when they refuse a command; and whom the
+    /// target follows, if it is no master any more.
+    pub(super) async fn explain(&self, halt: Halt) -> (String, Option<NodeId>) {
+        let mut why = halt.to_string();
+        if matches!(halt, Halt::Dropped) {
+            return (why, None);
+        }
+        let target = self.view_at(&self.target).await;
+        let successor = target.as_ref().and_then(followed);
+        let Halt::Client(error) = &halt else {
+            return (why, successor.map(|master| master.id));
+        };
+        if let Some(master) = successor {
+            why += &format!("; {} follows {master}", self.target);
+        }
+        let is_down = error.server_code() == Some("CLUSTERDOWN")
+            || MigrateFault::of(error) == MigrateFault::ClusterDown;
+        if is_down {
+            for end in [&self.source, &self.target] {
+                why += &self.what_is_down(end).await.unwrap_or_default();
+            }
+        }
+        (why, successor.map(|master| master.id))
+    }
+
+    async fn view_at(&self, end: &End) -> Option<View> {
+        let client = self.connections.client(&end.target).await.ok()?;
+        view_of(&client).await
+    }
+
+    async fn what_is_down(&self, end: &End) -> Option<String> {
+        let client = self.connections.client(&end.target).await.ok()?;
+        if ClusterInfo::parse(&client.cluster_info().await.ok()?).ok {
+            return None;
+        }
+        let missing = missing_owners(&view_of(&client).await?);
+        Some(format!("; {end} says cluster_state:fail{missing}"))
     }
 }

@@ -60,7 +60,10 @@ impl Lane {
         for (end, view) in [(&self.source, &source_view), (&self.target, &target_view)] {
             let myself = view.myself();
             if myself.id != end.id || myself.role != Some(Role::Master) {
-                return Err(Halt::Changed(format!("{end} is no master any more")));
+                return Err(Halt::Changed(match followed(view) {
+                    Some(master) => format!("{end} is no master any more, it follows {master}"),
+                    None => format!("{end} is no master any more"),
+                }));
             }
         }
         if target_view.entry(self.source.id).is_none() {
@@ -228,16 +231,29 @@ pub(super) fn databases(info: &Info) -> Vec<u32> {
     databases
 }
 
-/// Whose slots a node misses that serves nothing, in words that follow what it says.
-fn missing_owners(view: &View) -> String {
+/// The master that a node follows.
+pub(super) fn followed(view: &View) -> Option<&Entry> {
+    view.entry(view.myself().master?).map(AsRef::as_ref)
+}
+
+/// What a node misses that serves nothing, in words that follow what it says.
+pub(super) fn missing_owners(view: &View) -> String {
     let missing: Vec<String> = view
         .entries()
         .filter(|entry| matches!(entry.state, EntryState::Failing | EntryState::Failed))
         .filter(|entry| !entry.slots.is_empty())
         .map(ToString::to_string)
         .collect();
-    match missing.is_empty() {
+    if !missing.is_empty() {
+        return format!(": it misses {}, which owns slots", missing.join(", "));
+    }
+    let owned: SlotSet = view
+        .entries()
+        .flat_map(|entry| entry.slots.iter().copied())
+        .collect();
+    let unowned = SlotSet::full().difference(&owned);
+    match unowned.is_empty() {
         true => String::new(),
-        false => format!(": it misses {}, which owns slots", missing.join(", ")),
+        false => format!(": it knows no owner of slots {unowned}"),
     }
 }
