@@ -134,12 +134,7 @@ impl Cluster {
 pub(in crate::commands) async fn healthy(session: &Session) -> Result<Cluster, Stop> {
     let cluster = Cluster::settled(session).await?;
     let diagnosis = &cluster.diagnosis;
-    let errors: Vec<String> = diagnosis
-        .findings
-        .iter()
-        .filter(|finding| finding.severity() == Severity::Error)
-        .map(|finding| format!("{}: {}", finding.code, finding.message))
-        .collect();
+    let errors = errors(diagnosis, |_| true);
     if errors.is_empty() {
         return Ok(cluster);
     }
@@ -149,10 +144,24 @@ pub(in crate::commands) async fn healthy(session: &Session) -> Result<Cluster, S
     } else {
         ""
     };
-    Err(Stop::refused(anyhow!(
-        "the cluster is not healthy, and slots move between healthy nodes only:\n  {}{hint}",
+    Err(Stop::refused(anyhow!("{}{hint}", unhealthy(&errors))))
+}
+
+/// What is wrong with it, as far as that counts.
+pub(super) fn errors(diagnosis: &Diagnosis, counts: impl Fn(Code) -> bool) -> Vec<String> {
+    let findings = diagnosis.findings.iter();
+    findings
+        .filter(|finding| finding.severity() == Severity::Error && counts(finding.code))
+        .map(|finding| format!("{}: {}", finding.code, finding.message))
+        .collect()
+}
+
+/// Why nothing moves, for people.
+pub(super) fn unhealthy(errors: &[String]) -> String {
+    format!(
+        "the cluster is not healthy, and slots move between healthy nodes only:\n  {}",
         errors.join("\n  ")
-    )))
+    )
 }
 
 /// Who a node is, for what is shown.

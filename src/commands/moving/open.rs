@@ -7,10 +7,10 @@ use anyhow::anyhow;
 use tokio::time::Instant;
 
 use super::args::MoveArgs;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, errors, unhealthy};
 use super::{AGREE_WITHIN, Part, carry_out_part, consent};
 use crate::client::SetSlot;
-use crate::cluster::health::Diagnosis;
+use crate::cluster::health::{Code, Diagnosis};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{ClusterInfo, Direction, EntryPool, OpenSlot};
 use crate::cluster::slot::{Slot, SlotSet};
@@ -52,7 +52,22 @@ pub(in crate::commands) async fn finish_open(
         look += 1;
         // After a failover it takes a moment until all nodes tell the same.
         match unfinished(&cluster.diagnosis) {
-            Ok(unfinished) if settled => break unfinished,
+            Ok(unfinished) if settled => {
+                let hindrances = hindrances(&cluster.diagnosis);
+                let go_on = args.dry_run
+                    || hindrances.is_empty()
+                    || unfinished.plan.slots_moved() == 0
+                    || !unfinished.orphaned.is_empty();
+                if go_on {
+                    break unfinished;
+                }
+                // A node that has just restarted says for some seconds that it does not serve.
+                let may_pass = hindrances.iter().all(|code| *code == Code::StateNotOk);
+                if !may_pass || look == LOOKS {
+                    let errors = errors(&cluster.diagnosis, |code| hindrances.contains(&code));
+                    return Err(Stop::refused(anyhow!("{}", unhealthy(&errors))));
+                }
+            }
             Err(stop) if look == LOOKS => return Err(stop),
             _ if look == LOOKS => {
                 return Err(Stop::refused(anyhow!(
@@ -87,6 +102,22 @@ pub(in crate::commands) async fn finish_open(
     } else {
         Finished::All
     })
+}
+
+/// What keeps slots from being finished, whichever they are: no key moves between nodes that don't
+/// serve.
+fn hindrances(diagnosis: &Diagnosis) -> Vec<Code> {
+    const HINDER: [Code; 7] = [
+        Code::SlotsUncovered,
+        Code::NodeFailed,
+        Code::NodeUnreachable,
+        Code::AddressUnreachable,
+        Code::NodeForeign,
+        Code::StateNotOk,
+        Code::NodeLoading,
+    ];
+    let found = diagnosis.findings.iter().map(|finding| finding.code);
+    found.filter(|code| HINDER.contains(code)).collect()
 }
 
 /// What has become of open slots.
