@@ -44,6 +44,7 @@ mod reshard_data;
 mod reshard_faults;
 mod reshard_limits;
 mod reshard_logins;
+mod reshard_targets;
 mod restore;
 mod secrets;
 mod set_timeout;

@@ -122,6 +122,19 @@ pub(crate) fn owned(server: &Server) -> Vec<(usize, usize)> {
         .collect()
 }
 
+/// Until so many of the slots below 200 are on that node: the middle of a move.
+#[track_caller]
+pub(crate) fn until_moved(target: &Server, slots: usize) {
+    until("some slots to move", Duration::from_secs(20), || {
+        let ranges = owned(target);
+        let low = ranges.iter().filter(|(_, b)| *b < 200);
+        match low.map(|(a, b)| b - a + 1).sum::<usize>() {
+            has if has >= slots => Ok(()),
+            has => Err(has.to_string()),
+        }
+    });
+}
+
 fn value_of(connection: &mut Connection, key: &[u8]) -> Option<String> {
     let kind: String = cmd("TYPE").arg(key).query(connection).unwrap();
     let mut ask = |words: &[&str]| -> Value {

@@ -10,7 +10,7 @@ use redis::cmd;
 use crate::reshard::{quick, reshard, walkthrough};
 use crate::reshard_data::{
     Contents, Writers, assert_closed, assert_same, contents, fill, fill_all_types, names, owned,
-    slot_of,
+    slot_of, until_moved,
 };
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Signal, Trib};
@@ -221,16 +221,7 @@ fn interrupted_and_killed_while_clients_write() {
             .args(["--rate", "800", "--max-open-slots", "4"])
             .spawn()
     };
-    let begun = |slots: usize| {
-        until("some slots to move", Duration::from_secs(20), || {
-            let has: usize = owned(&nodes[3]).iter().map(|(a, b)| b - a + 1).sum();
-            if has >= slots {
-                Ok(())
-            } else {
-                Err(has.to_string())
-            }
-        });
-    };
+    let begun = |slots: usize| until_moved(&nodes[3], slots);
     let run = slow("0-199");
     begun(8);
     run.signal(Signal::SIGINT);
@@ -289,14 +280,7 @@ fn the_target_stops_answering() {
             "4",
         ])
         .spawn();
-    until(
-        "some slots to move",
-        Duration::from_secs(20),
-        || match owned(&nodes[3]).len() {
-            0 => Err("none".to_owned()),
-            _ => Ok(()),
-        },
-    );
+    until_moved(&nodes[3], 1);
     nodes[3].stop();
     let ended = run.wait_within(Duration::from_secs(30)).status(6);
     assert_all_named(&ended.stderr, 100);
@@ -385,21 +369,7 @@ fn the_source_fails_over_and_the_targets_replica_hangs(spec: &Spec) {
             .args(["--slot-ranges", slots, "--to", &to, "--yes"])
             .args(["--command-timeout", "2s", "--max-open-slots", "4"])
     };
-    let begun = |slots: usize| {
-        until("some slots to move", Duration::from_secs(20), || {
-            let ranges = owned(&nodes[1]);
-            let has: usize = ranges
-                .iter()
-                .filter(|(_, b)| *b < 200)
-                .map(|(a, b)| b - a + 1)
-                .sum();
-            if has >= slots {
-                Ok(())
-            } else {
-                Err(has.to_string())
-            }
-        });
-    };
+    let begun = |slots: usize| until_moved(&nodes[1], slots);
     // A failover by hand: nothing is lost by the servers themselves.
     let run = go("0-99").args(["--rate", "1000"]).spawn();
     begun(8);
@@ -451,14 +421,7 @@ fn either_end_restarts_empty() {
                         .args(["--max-open-slots", "4", "--command-timeout", "2s"])
                 };
                 let run = go().args(["--rate", "500"]).spawn();
-                until(
-                    "some slots to move",
-                    Duration::from_secs(20),
-                    || match owned(&nodes[3]).len() {
-                        0 => Err("none".to_owned()),
-                        _ => Ok(()),
-                    },
-                );
+                until_moved(&nodes[3], 1);
                 nodes[victim].restart();
                 let ended = run.wait_within(Duration::from_secs(30)).status(6);
                 assert_all_named(&ended.stderr, 100);
@@ -486,16 +449,8 @@ fn the_target_fails_over() {
             .args(["--slot-ranges", "0-99", "--to", to, "--yes"])
             .args(["--command-timeout", "2s", "--max-open-slots", "4"])
     };
-    let first = owned(&nodes[1]).len();
     let run = go(&nodes[1].id()).args(["--rate", "1000"]).spawn();
-    until(
-        "some slots to move",
-        Duration::from_secs(20),
-        || match owned(&nodes[1]).len() {
-            now if now > first => Ok(()),
-            now => Err(now.to_string()),
-        },
-    );
+    until_moved(&nodes[1], 1);
     nodes[4].cmd(&["CLUSTER", "FAILOVER"]);
     let ended = run.wait().status(6);
     assert!(ended.stderr.contains(&nodes[1].addr()), "{}", ended.stderr);
@@ -508,8 +463,13 @@ fn the_target_fails_over() {
     });
     // Who was named is a replica now.
     go(&nodes[1].id()).run().status(3);
-    go(&nodes[4].id()).arg("--finish-open").run().status(0);
+    // The command that was told names its successor.
+    for command in told(&ended.stderr) {
+        assert!(command.contains(&nodes[4].id()), "{}", ended.stderr);
+        Trib::new().args(command).arg("--yes").run().status(0);
+    }
     assert_closed(&nodes);
+    assert_eq!(owned(&nodes[4])[0], (0, 99));
     assert_same(&before, &contents(&nodes));
 }
 
@@ -685,18 +645,7 @@ fn interrupted_twice_and_stopped_for_a_while() {
             "3s",
         ])
     };
-    let begun = |slots: usize| {
-        until("some slots to move", Duration::from_secs(20), || {
-            let ranges = owned(&nodes[1]);
-            let low = ranges.iter().filter(|(_, b)| *b < 200);
-            let has: usize = low.map(|(a, b)| b - a + 1).sum();
-            if has >= slots {
-                Ok(())
-            } else {
-                Err(has.to_string())
-            }
-        });
-    };
+    let begun = |slots: usize| until_moved(&nodes[1], slots);
     let run = go("100", "4").spawn();
     begun(4);
     run.signal(Signal::SIGTERM);
@@ -763,14 +712,7 @@ fn either_end_dies(spec: &Spec, victim: usize) {
             "500ms",
         ])
         .spawn();
-    until(
-        "some slots to move",
-        Duration::from_secs(20),
-        || match owned(&nodes[1]).len() {
-            1 => Err("none".to_owned()),
-            _ => Ok(()),
-        },
-    );
+    until_moved(&nodes[1], 1);
     nodes[victim].kill();
     let ended = run.wait_within(Duration::from_secs(30)).status(6);
     assert!(

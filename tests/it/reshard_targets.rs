@@ -1,0 +1,223 @@
+//! `reshard` when an end of the move does not take writes for a while: it loads its data, misses a part
+//! of the cluster, follows another master, or refuses to write.
+
+use std::thread;
+use std::time::Duration;
+
+use crate::reshard::{quick, reshard, walkthrough};
+use crate::reshard_data::{
+    Contents, Writers, assert_closed, assert_same, contents, fill, names, owned, until_moved,
+};
+use crate::reshard_faults::{assert_all_named, told};
+use crate::support::cluster::Nodes;
+use crate::support::command::{Finished, Running, Trib};
+use crate::support::server::Server;
+use crate::support::wait::until;
+
+/// Slots 0-99 on their way to one node, while clients write to them.
+struct Move {
+    nodes: Nodes,
+    to: usize,
+    before: Contents,
+    writers: Writers,
+}
+
+impl Move {
+    fn new(nodes: Nodes, to: usize) -> Self {
+        fill(&nodes, &names(0..100, 20));
+        let before = contents(&nodes);
+        let keys = names((0..100).step_by(7), 1);
+        let keys = keys.iter().map(|key| format!("{key}:w")).collect();
+        let writers = Writers::start(&nodes.addrs(), vec![keys]);
+        Self {
+            nodes,
+            to,
+            before,
+            writers,
+        }
+    }
+
+    /// A node that is not an end of it leads.
+    fn go(&self) -> Trib {
+        let leads = (1..self.nodes.len()).find(|n| *n != self.to).unwrap();
+        reshard(&self.nodes[leads])
+            .args(["--slot-ranges", "0-99", "--to", &self.nodes[self.to].id()])
+            .args(["--yes", "--command-timeout", "3s", "--max-open-slots", "4"])
+    }
+
+    /// Some slots have moved, and more are on their way.
+    fn begun(&self) -> Running {
+        let run = self.go().args(["--rate", "500"]).spawn();
+        until_moved(&self.nodes[self.to], 8);
+        run
+    }
+
+    /// It goes on by the commands that were told, and all is as it was before.
+    #[track_caller]
+    fn goes_on(self, ended: &Finished) {
+        self.nodes.wait_usable();
+        let commands = told(&ended.stderr);
+        assert!(!commands.is_empty(), "{}", ended.stderr);
+        for command in commands {
+            Trib::new().args(command).arg("--yes").run().status(0);
+        }
+        assert_closed(&self.nodes);
+        let target = owned(&self.nodes[self.to]);
+        assert_eq!(target[0], (0, 99));
+        self.writers.finish(&self.nodes);
+        let mut after = contents(&self.nodes);
+        after.retain(|key, _| self.before.contains_key(key));
+        assert_same(&self.before, &after);
+    }
+}
+
+/// It stopped part-way, and says of each slot where it stands, and which node it was.
+#[track_caller]
+fn stopped(run: Running, by: &str) -> Finished {
+    let ended = run.wait_within(Duration::from_secs(40)).status(6);
+    assert_all_named(&ended.stderr, 100);
+    ended.stderr_has(by)
+}
+
+/// As messages name it: `127.0.0.1:7000 (1977c4d4)`.
+fn name(addr: &str, server: &Server) -> String {
+    format!("{addr} ({})", &server.id()[..8])
+}
+
+#[test]
+fn either_end_loads_its_data() {
+    thread::scope(|scope| {
+        for victim in [0, 1] {
+            scope.spawn(move || {
+                // What was acknowledged is on disk, so that nothing may be lost here either.
+                let disk = quick()
+                    .node_timeout(20_000)
+                    .arg("--appendonly", "yes")
+                    .arg("--appendfsync", "always");
+                let nodes = Nodes::with(3, &disk);
+                nodes.form(3);
+                fill(&nodes, &names([200, 6000], 20_000));
+                let one = Move::new(nodes, 1);
+                let go_on = one.go().arg("--finish-open");
+                let run = one.begun();
+                let node = &one.nodes[victim];
+                let name = name(&node.addr(), node);
+                // It answers once in 1024 commands, and most of them by saying that it loads.
+                node.restart_with(&["--key-load-delay", "500"]);
+                let ended = stopped(run, &name);
+                let early = go_on.run().status(3).stderr_has(&name);
+                let loading = node.field("loading").as_deref() == Some("1");
+                assert!(loading, "it has loaded too fast");
+                early.stderr_has("node-loading");
+                let limit = Duration::from_secs(60);
+                until("it to have loaded", limit, || {
+                    match node.field("loading").as_deref() {
+                        Some("0") => Ok(()),
+                        other => Err(format!("{other:?}")),
+                    }
+                });
+                one.goes_on(&ended);
+            });
+        }
+    });
+}
+
+/// With cluster-require-full-coverage no node serves anything while a part of the slots has no owner.
+#[test]
+fn a_part_of_the_cluster_goes_down() {
+    let one = Move::new(walkthrough(&quick()), 3);
+    let run = one.begun();
+    let name = name(&one.nodes[2].addr(), &one.nodes[2]);
+    one.nodes[2].kill();
+    let ended = stopped(run, &format!("it misses {name}"));
+    let early = reshard(&one.nodes[1])
+        .args(["--slot-ranges", "0-99", "--to", &one.nodes[3].id()])
+        .args(["--yes", "--finish-open"])
+        .run()
+        .status(3);
+    early.stderr_has(&name);
+    one.nodes[2].restart();
+    one.goes_on(&ended);
+}
+
+/// Only the target misses a part of the slots, and only since it was looked at.
+#[test]
+fn the_target_alone_says_clusterdown() {
+    let (nodes, proxies) = Nodes::behind_proxies(3, &quick().node_timeout(20_000));
+    nodes.form(3);
+    let one = Move::new(nodes, 1);
+    proxies[0].stall_at("MIGRATE", 30);
+    let run = one.go().spawn();
+    assert!(proxies[0].wait_stalled(Duration::from_secs(20)));
+    // Who owns it is silent, so the target does not hear of it again.
+    one.nodes[2].stop();
+    one.nodes[1].cmd(&["CLUSTER", "DELSLOTS", "16383"]);
+    proxies[0].resume();
+    let ended = run.wait_within(Duration::from_secs(40)).status(6);
+    assert_all_named(&ended.stderr, 100);
+    let ended = ended
+        .stderr_has("CLUSTERDOWN")
+        .stderr_has(&name(&proxies[1].addr(), &one.nodes[1]))
+        .stderr_has("it knows no owner of slots 16383");
+    one.nodes[2].cont();
+    one.goes_on(&ended);
+}
+
+/// A master without slots and keys may become a replica, and forgets what it imports.
+#[test]
+fn the_target_is_made_a_replica() {
+    // Before the login is tried, before either end is told of a slot, and before the first key.
+    let moments = [
+        (0, "MIGRATE", 1, 3),
+        (3, "CLUSTER SETSLOT", 1, 6),
+        (0, "CLUSTER SETSLOT", 1, 6),
+        (0, "MIGRATE", 2, 6),
+    ];
+    thread::scope(|scope| {
+        for (at, command, nth, code) in moments {
+            scope.spawn(move || becomes_a_replica(at, command, nth, code));
+        }
+    });
+}
+
+fn becomes_a_replica(at: usize, command: &str, nth: usize, code: i32) {
+    let (nodes, proxies) = Nodes::behind_proxies(4, &quick());
+    nodes.form(4);
+    // It gives its own slots away first, to a node that is no end of the move.
+    let away = format!("{}-{}", owned(&nodes[3])[0].0, owned(&nodes[3])[0].1);
+    nodes[3].cmd(&["CONFIG", "SET", "cluster-allow-replica-migration", "no"]);
+    reshard(&nodes[1])
+        .args(["--slot-ranges", &away, "--to", &nodes[2].id(), "--yes"])
+        .run()
+        .status(0);
+    let mut one = Move::new(nodes, 3);
+    let [target, master] = [3, 2].map(|n: usize| name(&proxies[n].addr(), &one.nodes[n]));
+    proxies[at].stall_at(command, nth);
+    let run = one.go().spawn();
+    let stalled = proxies[at].wait_stalled(Duration::from_secs(20));
+    assert!(stalled, "{command} number {nth}");
+    let node = &one.nodes[3];
+    let limit = Duration::from_secs(5);
+    until("it to be made a replica", limit, || {
+        node.try_cmd(&["CLUSTER", "REPLICATE", &one.nodes[2].id()])
+            .map_err(|error| error.to_string())
+    });
+    proxies[at].resume();
+    let ended = run.wait_within(Duration::from_secs(40)).status(code);
+    assert_all_named(&ended.stderr, 100);
+    let ended = ended.stderr_has(&target).stderr_has(&master);
+    // It can't take them any more: whom it follows can.
+    one.to = 2;
+    one.goes_on(&ended);
+}
+
+/// A server that wants replicas, or whose disk is full, refuses every write.
+#[test]
+fn the_target_refuses_to_write() {
+    let one = Move::new(walkthrough(&quick()), 3);
+    let run = one.begun();
+    one.nodes[3].cmd(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
+    let ended = stopped(run, &name(&one.nodes[3].addr(), &one.nodes[3])).stderr_has("NOREPLICAS");
+    one.nodes[3].cmd(&["CONFIG", "SET", "min-replicas-to-write", "0"]);
+    one.goes_on(&ended);
+}
