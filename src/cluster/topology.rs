@@ -75,6 +75,11 @@ impl Standing {
     pub fn is_lost(&self) -> bool {
         self.is_down() || self.no_address * 2 > self.asked
     }
+
+    /// Nobody who knows it at all reaches it: the others have forgotten it already.
+    pub fn is_lost_to_all_who_know_it(&self) -> bool {
+        self.known > 0 && self.failed + self.failing + self.no_address == self.known
+    }
 }
 
 /// Members that see the same owners of all slots.

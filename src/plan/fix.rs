@@ -569,9 +569,12 @@ impl<'a> Survey<'a> {
             let has_no_address = nodes
                 .get(&member.id)
                 .is_some_and(|node| matches!(node.seen, Seen::NoAddress));
+            // Who is named by an open slot may have keys of it: that is decided first.
+            let is_named = self.peers.contains_key(&member.id);
             let is_ghost = standing.silent
-                && standing.is_lost()
+                && (standing.is_lost() || standing.is_lost_to_all_who_know_it())
                 && member.slots.is_empty()
+                && !is_named
                 && topology.replicas_of(member.id).next().is_none()
                 && (has_no_address || standing.known < standing.asked)
                 && standing.handshake == 0;
