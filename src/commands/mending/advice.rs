@@ -66,7 +66,7 @@ fn line(ward: &Ward, finding: &Finding) -> MendLine {
         Some(remedy) if !remedy.starts_with("redis-trib fix") || remedy.contains(" --") => {
             remedy.clone()
         }
-        _ => way_out(finding.code, &seed),
+        _ => way_out(finding, &seed),
     };
     MendLine {
         word: finding.code.word(),
@@ -78,7 +78,14 @@ fn line(ward: &Ward, finding: &Finding) -> MendLine {
 }
 
 /// What helps where the finding itself names no command.
-fn way_out(code: Code, seed: &str) -> String {
+fn way_out(finding: &Finding, seed: &str) -> String {
+    let code = finding.code;
+    // Where there are several, the command is one for each; who stands at a member's address comes second.
+    let id = match finding.nodes[..] {
+        [only] => only.to_string(),
+        [member, _] if code == Code::NodeForeign => member.to_string(),
+        _ => "ID".to_string(),
+    };
     let wait = || format!("wait for it: redis-trib check {seed} --wait 60s");
     match code {
         Code::SlotsUncovered
@@ -93,7 +100,7 @@ fn way_out(code: Code, seed: &str) -> String {
             "bring it back, or let a replica of it take over: --failover force".to_string()
         }
         Code::SlotlessFailed | Code::SlotlessUnreachable | Code::NodeNoAddress => {
-            format!("bring it back, or take it out: redis-trib del-node {seed} ID")
+            format!("bring it back, or take it out: redis-trib del-node {seed} {id}")
         }
         Code::NodeFailing | Code::NodeHandshake => {
             "look at the bus ports, and at the links between the nodes".to_string()
@@ -101,11 +108,11 @@ fn way_out(code: Code, seed: &str) -> String {
         Code::AddressUnreachable => "tell how it is reached: --address-map PEER=ADDRESS".to_string(),
         Code::NodeForeign => format!(
             "bring the member back at another address and let it meet the others (redis-trib fix \
-             --rejoin), or take it out: redis-trib del-node {seed} ID"
+             --rejoin), or take it out: redis-trib del-node {seed} {id}"
         ),
         Code::NodeForgotten => format!(
             "let them meet again (redis-trib fix --rejoin, with all nodes), or take it out: redis-trib \
-             del-node {seed} ID"
+             del-node {seed} {id}"
         ),
         Code::SeedNotMember => {
             "take it in (redis-trib add-node), or name a node of the cluster".to_string()
@@ -133,10 +140,10 @@ fn way_out(code: Code, seed: &str) -> String {
         | Code::ReplicaSameZone
         | Code::HostQuorum
         | Code::ZoneQuorum => {
-            format!("put nodes elsewhere in their place: redis-trib replace-node {seed} ID NEW")
+            format!("put nodes elsewhere in their place: redis-trib replace-node {seed} {id} NEW")
         }
         Code::VersionsMixed => {
-            format!("restart the older ones, one by one: redis-trib ok-to-stop {seed} ID")
+            format!("restart the older ones, one by one: redis-trib ok-to-stop {seed} {id}")
         }
         Code::RestartsEmpty => {
             "switch persistence on (save, appendonly), or don't let them be restarted".to_string()

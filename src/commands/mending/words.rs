@@ -95,6 +95,10 @@ pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
         ),
         Mend::Claim { node } => format!("{} owns them, with {held}, and all are told", name(node)),
         Mend::Assign { node } => assigned(ward, remedy, node),
+        Mend::Bump { node } if remedy.slots.is_empty() => format!(
+            "{} takes a new config epoch: another master has the same",
+            name(node)
+        ),
         Mend::Bump { node } => format!(
             "{} owns them, and repeats that with a new epoch, so that all hear it",
             name(node)
@@ -275,6 +279,12 @@ fn why(ward: &Ward, refusal: &Refusal) -> (Vec<NodeId>, String) {
         Why::NoHelp(mend) => (
             mend.nodes(),
             match mend {
+                Mend::Bump { node } if slots.is_empty() => format!(
+                    "{} shares its config epoch with another master still: they settle that by \
+                     themselves as soon as they hear each other, so look at the bus ports and the \
+                     links between them",
+                    name(node)
+                ),
                 Mend::Bump { node } => format!(
                     "{} has told everybody that it owns them, and some don't hear it: look at the bus \
                      ports and the links between them",
