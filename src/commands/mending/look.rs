@@ -124,14 +124,15 @@ fn may_change(diagnosis: &Diagnosis) -> bool {
         || diagnosis.slots_covered() < usize::from(crate::cluster::slot::SLOTS)
 }
 
-/// Whether nothing is wrong but that some do not serve yet: it is a matter of seconds, mostly
-/// (protocol.md section 6).
+/// Whether some do not serve yet, and nothing that is wrong keeps them from it: it is a matter of
+/// seconds, mostly (protocol.md section 6).
 fn is_about_to_serve(diagnosis: &Diagnosis) -> bool {
     let errors = || {
         let findings = diagnosis.findings.iter();
         findings.filter(|finding| finding.severity() == Severity::Error)
     };
-    errors().count() > 0 && errors().all(|error| error.code == Code::StateNotOk)
+    errors().any(|error| error.code == Code::StateNotOk)
+        && errors().all(|error| matches!(error.code, Code::StateNotOk | Code::SlotsOpen))
 }
 
 /// What members disagree about, and what they claim.

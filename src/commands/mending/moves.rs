@@ -154,7 +154,7 @@ async fn ready(
         if report.is_some_and(|report| !report.cluster.ok) {
             return Err(format!(
                 "{} says cluster_state:fail, and neither sends nor takes keys until that is over: where \
-                 slots have no owner, decide about these first",
+                 slots have no owner, or nodes do not hear each other, see to that first",
                 ward.name(id)
             ));
         }

@@ -16,12 +16,16 @@ use crate::event::{Event, Phase};
 const WITHIN: Duration = Duration::from_secs(15);
 /// The same where it can't end well.
 const UNCOVERED: Duration = Duration::from_secs(2);
+/// The same where neither who is seen as an owner changes nor who serves: gossip comes each second, and
+/// nobody waits longer than 5 s before it serves (protocol.md section 6).
+const UNCHANGED: Duration = Duration::from_secs(6);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Waits until all agree and serve, for a while at most.
 pub(super) async fn wait(job: &Job<'_>, signals: &mut Signals) -> Result<(), Stop> {
     let started = Instant::now();
     job.ui.event(&Event::Phase(Phase::Agree));
+    let mut last = (started, None);
     loop {
         let targets = job.session.targets();
         let observation = discover::observe(&job.session.connections, &targets).await;
@@ -41,7 +45,12 @@ pub(super) async fn wait(job: &Job<'_>, signals: &mut Signals) -> Result<(), Sto
         let all_well = ok == reports && diagnosis.topology.opinions.len() <= 1;
         // Where slots are left without an owner not everybody will serve.
         let is_covered = diagnosis.slots_covered() == usize::from(SLOTS);
-        let enough = started.elapsed() >= if is_covered { WITHIN } else { UNCOVERED };
+        let now = Some((ok, diagnosis.observation.signature()));
+        if last.1 != now {
+            last = (Instant::now(), now);
+        }
+        let within = if is_covered { WITHIN } else { UNCOVERED };
+        let enough = last.0.elapsed() >= UNCHANGED || started.elapsed() >= within;
         if all_well || enough {
             return Ok(());
         }
