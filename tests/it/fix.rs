@@ -36,7 +36,7 @@ fn slots(value: &Value) -> Vec<(u64, u64)> {
 }
 
 /// The plan of a dry run: codes, with their slots.
-fn planned(node: &Server, list: &str) -> Vec<(String, Vec<(u64, u64)>)> {
+pub(crate) fn planned(node: &Server, list: &str) -> Vec<(String, Vec<(u64, u64)>)> {
     let run = fix(node).args(["--dry-run", "-o", "json"]).run();
     let lines = run.json_lines();
     let line = lines
@@ -70,7 +70,7 @@ pub(crate) fn setslot(node: &Server, slot: usize, words: &[&str]) {
 }
 
 /// Nothing else is wrong with the cluster than what is said of its nodes' hosts.
-fn is_healthy(node: &Server) {
+pub(crate) fn is_healthy(node: &Server) {
     Trib::new().args(["check", &node.addr()]).run().status(0);
 }
 

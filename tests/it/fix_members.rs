@@ -14,7 +14,7 @@ use crate::support::server::{Server, Spec, fault_versions};
 use crate::support::wait::{PATIENCE, until};
 
 /// Until the others hold it for dead.
-fn is_held_for_dead(node: &Server, dead: &str) {
+pub(crate) fn is_held_for_dead(node: &Server, dead: &str) {
     until("it to be held for dead", PATIENCE, || {
         let text = node.nodes_text();
         let line = text.lines().find(|line| line.starts_with(dead)).unwrap();

@@ -15,6 +15,9 @@ pub(crate) struct Network {
 const TABLE: &str =
     "add table ip cut; add chain ip cut lost { type filter hook input priority 0; }";
 
+/// Where the servers of the bench have their bus (see `ports`).
+const BUS_PORTS: &str = "21000-30999";
+
 impl Network {
     #[track_caller]
     pub(crate) fn new() -> Self {
@@ -60,6 +63,27 @@ impl Network {
         self.nft(&format!(
             "add rule ip cut lost ip saddr {host} drop; add rule ip cut lost ip daddr {host} drop"
         ));
+    }
+
+    /// Nodes do not hear each other any more; clients, and we, reach all of them.
+    #[track_caller]
+    pub(crate) fn cut_bus(&self) {
+        self.nft(&format!(
+            "add rule ip cut lost tcp dport {BUS_PORTS} drop; add rule ip cut lost tcp sport {BUS_PORTS} drop"
+        ));
+    }
+
+    /// The same of one node only.
+    #[track_caller]
+    pub(crate) fn cut_bus_of(&self, host: &str) {
+        let ends = ["saddr", "daddr"].map(|end| format!("ip {end} {host} tcp"));
+        let ways = ["dport", "sport"].map(|way| format!("{way} {BUS_PORTS} drop"));
+        for (end, way) in ends
+            .iter()
+            .flat_map(|end| ways.iter().map(move |way| (end, way)))
+        {
+            self.nft(&format!("add rule ip cut lost {end} {way}"));
+        }
     }
 
     /// Nobody is cut off any more.
