@@ -5,15 +5,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use crate::client::{ClientError, Fault, LoginOutcome, NodeClient, RawLook};
+use crate::client::{
+    ClientError, Fault, JobEnd, LoginOutcome, NodeClient, RawLook, Side, SlotJob,
+};
 use crate::cluster::holdings::{Held, Holdings};
 use crate::cluster::merger;
 use crate::cluster::node::{Addr, NodeId, Role};
-use crate::cluster::observation::{Bystander, Observation, ObservedNode, Report, Seen};
+use crate::cluster::observation::{Bystander, Job, Observation, ObservedNode, Report, Seen};
 use crate::cluster::parse::{
     ClusterInfo, EntryPool, EntryState, Info, MAX_NODES, ParseError, Product, Version, View,
 };
-use crate::cluster::slot::Slot;
+use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Topology;
 use crate::connections::{Access, Connections, Target};
 
@@ -88,6 +90,7 @@ pub async fn find(
     survey.ask_the_rest().await;
     survey.observation.tell_first_syncs();
     survey.ask_for_links().await;
+    survey.ask_for_jobs().await;
     survey.count_open_keys().await;
     Ok(Found {
         observation: survey.observation,
@@ -282,6 +285,42 @@ impl<'a> Survey<'a> {
                     }
                 }
                 Err(error) => tracing::warn!(%error, "its links are not known"),
+            }
+        }
+    }
+
+    /// Asks masters that can have jobs which they lead.
+    async fn ask_for_jobs(&mut self) {
+        let mut asked = JoinSet::new();
+        for (node, report) in self.observation.reports() {
+            let is_master = report.view.myself().role == Some(Role::Master);
+            let (Some(version), Some(dial), true) = (report.info.version, &node.dial, is_master)
+            else {
+                continue;
+            };
+            if !has_jobs(version) {
+                continue;
+            }
+            let target = self.ways.target(dial.clone());
+            let connections = Arc::clone(self.connections);
+            let id = node.id;
+            asked.spawn(async move {
+                let jobs = jobs_led_by(&connections, &target, version).await;
+                (id, version.product, jobs)
+            });
+        }
+        for (id, product, jobs) in asked.join_all().await {
+            let node = self.observation.nodes.get_mut(&id);
+            let Some(Seen::Report(report)) = node.map(|node| &mut node.seen) else {
+                continue;
+            };
+            match jobs {
+                Ok(jobs) => {
+                    let owned = report.view.myself().slots.iter().copied().collect();
+                    report.jobs = not_ended_well(jobs, product, &owned);
+                }
+                // The right to ask may be missing.
+                Err(error) => tracing::warn!(%error, "its jobs are not known"),
             }
         }
     }
@@ -481,6 +520,60 @@ async fn hold_hiding(client: &NodeClient, slots: &[Slot]) -> Result<Held, Client
     Ok(Held::new(counts, Some(before.min(after))))
 }
 
+fn has_jobs(version: Version) -> bool {
+    match version.product {
+        Product::Valkey => version.numbers >= [9, 0, 0],
+        Product::Redis => version.numbers >= [8, 4, 0],
+    }
+}
+
+/// The jobs that a node began, and can call off: on Valkey their source, on Redis their target. The
+/// newest is first.
+pub async fn jobs_led_by(
+    connections: &Connections,
+    target: &Target,
+    version: Version,
+) -> Result<Vec<SlotJob>, ClientError> {
+    if !has_jobs(version) {
+        return Ok(Vec::new());
+    }
+    let client = connections.errand(target).await?;
+    let (jobs, side) = match version.product {
+        Product::Valkey => (client.cluster_getslotmigrations().await?, Side::Source),
+        Product::Redis => (client.cluster_migration_status().await?, Side::Target),
+    };
+    Ok(jobs.into_iter().filter(|job| job.side == side).collect())
+}
+
+/// Those that go on, and those that failed where nobody has tried again since: `owned` are the slots of
+/// the node that leads them. (Redis tries again by itself, for as long as nobody calls it off.)
+fn not_ended_well(jobs: Vec<SlotJob>, product: Product, owned: &SlotSet) -> Vec<Job> {
+    let mut newer = SlotSet::new();
+    let mut left = Vec::new();
+    for job in jobs {
+        let is_last = newer.intersection(&job.slots).is_empty();
+        newer.union_with(&job.slots);
+        let has_failed =
+            job.end == Some(JobEnd::Failed) && is_last && job.slots.difference(owned).is_empty();
+        if job.end.is_some() && !has_failed {
+            continue;
+        }
+        left.push(Job {
+            cancel: match product {
+                Product::Valkey => "CLUSTER CANCELSLOTMIGRATIONS".to_string(),
+                Product::Redis => format!("CLUSTER MIGRATION CANCEL ID {}", job.id),
+            },
+            goes_on: job.end.is_none(),
+            slots: job.slots,
+            source: job.source,
+            target: job.target,
+            state: job.state,
+            said: job.message,
+        });
+    }
+    left
+}
+
 /// What a node said, as data.
 pub fn read(pool: &mut EntryPool, look: &RawLook) -> Result<Report, ParseError> {
     Ok(Report {
@@ -490,6 +583,7 @@ pub fn read(pool: &mut EntryPool, look: &RawLook) -> Result<Report, ParseError> 
         saves: look.save.as_ref().map(|save| !save.is_empty()),
         open_keys: BTreeMap::new(),
         links: BTreeMap::new(),
+        jobs: Vec::new(),
     })
 }
 

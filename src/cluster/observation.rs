@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::node::{Addr, NodeId};
 use super::parse::{ClusterInfo, Info, MasterLink, View};
-use super::slot::Slot;
+use super::slot::{Slot, SlotSet};
 
 /// A look at all nodes of a cluster.
 #[derive(Debug, Clone)]
@@ -67,6 +67,27 @@ pub struct Report {
     /// Since when it has had a link to or from each other node, in ms of its own clock; asked for
     /// only where it tells who belongs together (`cluster::merger`).
     pub links: BTreeMap<NodeId, u64>,
+    /// Jobs of the servers that it leads and that have not ended well (Redis ≥ 8.4, Valkey ≥ 9.0).
+    pub jobs: Vec<Job>,
+}
+
+/// Slots that the servers move by themselves, at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What moves.
+    pub slots: SlotSet,
+    /// Who gives, where the server tells.
+    pub source: Option<NodeId>,
+    /// Who takes, where the server tells.
+    pub target: Option<NodeId>,
+    /// The server's word for how far it is.
+    pub state: String,
+    /// What went wrong last, in the server's words; empty where nothing did.
+    pub said: String,
+    /// Whether it goes on; else it has failed, and nobody begins it again.
+    pub goes_on: bool,
+    /// The command by which its leader calls it off.
+    pub cancel: String,
 }
 
 /// A node that was named, answers, and is in no cluster.

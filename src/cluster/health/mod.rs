@@ -16,6 +16,7 @@ use super::observation::{Observation, ObservedNode};
 use super::slot::SlotSet;
 use super::topology::Topology;
 
+mod jobs;
 mod members;
 mod placement;
 mod replication;
@@ -131,6 +132,8 @@ codes! {
     ZoneQuorum = Warning "zone-holds-quorum",
     /// Masters that share a configuration epoch.
     EpochCollision = Warning "epoch-collision",
+    /// Slots that the servers move by themselves, and such moves that failed.
+    SlotsInJob = Warning "slots-in-job",
     /// Nodes of several versions.
     VersionsMixed = Warning "mixed-versions",
     /// Masters that keep nothing on disk and are started anew when they die.
@@ -263,6 +266,7 @@ fn judge(observation: &Observation, topology: &Topology, background: &Background
         Some(loner) => judge.in_no_cluster(loner),
         None => {
             judge.slots();
+            judge.jobs();
             judge.views();
             judge.members();
             judge.replication();

@@ -131,6 +131,7 @@ impl World {
                 saves: Some(true),
                 open_keys: BTreeMap::new(),
                 links: BTreeMap::new(),
+                jobs: Vec::new(),
                 view,
             })),
         };

@@ -142,6 +142,10 @@ fn way_out(finding: &Finding, seed: &str) -> String {
         | Code::ZoneQuorum => {
             format!("put nodes elsewhere in their place: redis-trib replace-node {seed} {id} NEW")
         }
+        Code::SlotsInJob => {
+            "nothing is lost by it, and slots that did not move can be moved again: redis-trib reshard"
+                .to_string()
+        }
         Code::VersionsMixed => {
             format!("restart the older ones, one by one: redis-trib ok-to-stop {seed} {id}")
         }

@@ -9,16 +9,18 @@ use tokio::task::JoinSet;
 
 use super::args::MoveArgs;
 use super::cluster::{Cluster, healthy};
-use crate::client::{ClientError, Side, SlotJob};
+use crate::client::SlotJob;
 use crate::cluster::node::NodeId;
-use crate::cluster::parse::{Product, Version};
+use crate::cluster::parse::Product;
 use crate::commands::Stop;
 use crate::commands::session::Session;
-use crate::connections::{Connections, Target};
+use crate::discover;
 use crate::ui::Ui;
 
 /// How long jobs may go on that somebody else began.
 const WITHIN: Duration = Duration::from_secs(60);
+/// One that its server has begun so often, and that has failed again, is not waited for.
+const HOPELESS: u64 = 10;
 /// Between two looks at them.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -84,20 +86,30 @@ pub(in crate::commands) async fn ended(
         let Some(one) = left.first() else {
             return Ok(Waited::ForThem);
         };
-        if started.elapsed() >= WITHIN {
+        let is_hopeless =
+            |one: &&UnderWay| one.job.state == "failed" && one.job.retries >= HOPELESS;
+        let hopeless = left.iter().find(is_hopeless);
+        if let Some(one) = hopeless.or((started.elapsed() >= WITHIN).then_some(one)) {
             let command = match one.product {
                 Product::Valkey => "CLUSTER CANCELSLOTMIGRATIONS".to_string(),
                 Product::Redis => format!("CLUSTER MIGRATION CANCEL ID {}", one.job.id),
             };
+            let dial = cluster.reach.get(&one.leader).map(|target| &target.addr);
+            let shell = dial.map_or_else(String::new, |addr| {
+                format!("redis-cli -h {} -p {} ", addr.host(), addr.port())
+            });
             let said = match one.job.message.as_str() {
                 "" => String::new(),
                 said => format!("; it says: {said}"),
             };
             return Err(Stop::refused(anyhow!(
-                "the job that moves slots {} does not end within {} s ({}{said}): wait longer, or \
-                 call it off on {} with {command}; nothing was changed",
+                "the job that moves slots {} {} ({}{said}): wait longer, or call it off on {}: \
+                 {shell}{command}; nothing was changed",
                 one.job.slots,
-                WITHIN.as_secs(),
+                match hopeless {
+                    Some(one) => format!("has failed {} times", one.job.retries),
+                    None => format!("does not end within {} s", WITHIN.as_secs()),
+                },
                 one.job.state,
                 cluster.name(one.leader)
             )));
@@ -119,10 +131,9 @@ async fn under_way(session: &Session, cluster: &Cluster) -> Vec<UnderWay> {
         let connections = Arc::clone(&session.connections);
         asking.spawn(async move {
             // Who does not know the command, or may not use it, has no job that we could see.
-            let jobs = jobs_of(&connections, &target, version).await;
-            let lead = leading_side(version.product);
+            let jobs = discover::jobs_led_by(&connections, &target, version).await;
             let running = jobs.unwrap_or_default().into_iter();
-            let running = running.filter(|job| job.end.is_none() && job.side == lead);
+            let running = running.filter(|job| job.end.is_none());
             let product = version.product;
             running
                 .map(|job| UnderWay {
@@ -134,31 +145,4 @@ async fn under_way(session: &Session, cluster: &Cluster) -> Vec<UnderWay> {
         });
     }
     asking.join_all().await.into_iter().flatten().collect()
-}
-
-/// Who begins a job, and calls it off.
-fn leading_side(product: Product) -> Side {
-    match product {
-        Product::Valkey => Side::Source,
-        Product::Redis => Side::Target,
-    }
-}
-
-async fn jobs_of(
-    connections: &Connections,
-    target: &Target,
-    version: Version,
-) -> Result<Vec<SlotJob>, ClientError> {
-    let first = match version.product {
-        Product::Valkey => [9, 0, 0],
-        Product::Redis => [8, 4, 0],
-    };
-    if version.numbers < first {
-        return Ok(Vec::new());
-    }
-    let client = connections.client(target).await?;
-    match version.product {
-        Product::Valkey => client.cluster_getslotmigrations().await,
-        Product::Redis => client.cluster_migration_status().await,
-    }
 }
