@@ -14,13 +14,13 @@ use crate::support::server::{Server, atomic_among, fault_versions};
 use crate::support::wait::until;
 
 /// Three masters with a replica each; slots 0-99 of the first are filled, and go to the second.
-struct Shards {
-    nodes: Nodes,
-    before: Contents,
+pub(crate) struct Shards {
+    pub(crate) nodes: Nodes,
+    pub(crate) before: Contents,
 }
 
 impl Shards {
-    fn new(version: &str) -> Self {
+    pub(crate) fn new(version: &str) -> Self {
         let nodes = Nodes::with(6, &quick().version(version));
         nodes.form(3);
         fill(&nodes[..3], &names(0..100, 20));
@@ -49,7 +49,7 @@ impl Shards {
     }
 
     #[track_caller]
-    fn failed_over(&self, victim: usize) {
+    pub(crate) fn failed_over(&self, victim: usize) {
         until("the failover", Duration::from_secs(30), || {
             match self.nodes[victim + 3].field("role").as_deref() {
                 Some("master") => Ok(()),
@@ -59,7 +59,7 @@ impl Shards {
     }
 
     #[track_caller]
-    fn back(&self, victim: usize) {
+    pub(crate) fn back(&self, victim: usize) {
         self.nodes[victim].restart();
         until("the old master to follow", Duration::from_secs(30), || {
             let link = self.nodes[victim].field("master_link_status");

@@ -7,7 +7,8 @@ use crate::fix::{fix, three};
 use crate::reshard::quick;
 use crate::reshard_data::names;
 use crate::support::cluster::Nodes;
-use crate::support::command::Trib;
+use crate::support::command::{Signal, Trib};
+use crate::support::proxy::Cut;
 use crate::support::server::{Server, Spec, versions};
 use crate::support::wait::{PATIENCE, until};
 
@@ -35,7 +36,10 @@ const THEIRS: usize = 5;
 
 impl Merged {
     fn new(spec: &Spec, own: Own) -> Self {
-        let ours = Nodes::with(4, spec);
+        Self::of(Nodes::with(4, spec), spec, own)
+    }
+
+    fn of(ours: Nodes, spec: &Spec, own: Own) -> Self {
         for index in 0..3 {
             let (from, to) = (index * 16384 / 3, (index + 1) * 16384 / 3 - 1);
             let slots = (from..=to).filter(|slot| own == Own::Nothing || *slot != THEIRS);
@@ -104,6 +108,19 @@ impl Merged {
 
     fn evict(&self, foreign: &[String]) -> Trib {
         fix(&self.ours[0]).args(["--evict-foreign", &foreign.join(",")])
+    }
+
+    #[track_caller]
+    fn is_parted_by_the_same_command(&self) {
+        self.evict(&self.foreign).arg("--yes").run().status(0);
+        self.is_apart();
+        // Who passes on whom it forgot (from 7.2 on) has done so by now.
+        std::thread::sleep(Duration::from_secs(3));
+        self.is_apart();
+        Trib::new()
+            .args(["check", &self.ours[0].addr()])
+            .run()
+            .status(0);
     }
 
     #[track_caller]
@@ -244,6 +261,42 @@ fn slots_that_leave_are_named_first(spec: &Spec) {
     let connection = &mut merged.theirs[0].connection().unwrap();
     let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(connection).unwrap();
     assert_eq!(keys, std::slice::from_ref(key), "its keys are its own");
+}
+
+#[test]
+fn killed_when_some_have_forgotten_matrix() {
+    for version in versions() {
+        killed_when_some_have_forgotten(&quick().version(version));
+    }
+}
+
+fn killed_when_some_have_forgotten(spec: &Spec) {
+    let merged = || {
+        let (ours, proxies) = Nodes::behind_proxies(4, spec);
+        (Merged::of(ours, spec, Own::Nothing), proxies)
+    };
+    // Those who leave have been told, and nobody of ours.
+    let (one, proxies) = merged();
+    proxies[3].stall_at("CLUSTER FORGET", 1);
+    let run = one.evict(&one.foreign).arg("--yes").spawn();
+    assert!(proxies[3].wait_stalled(PATIENCE), "it never came to that");
+    run.signal(Signal::SIGKILL);
+    run.wait();
+    // What it had sent is carried out after its death.
+    proxies[3].resume();
+    proxies[3].disarm();
+    one.is_parted_by_the_same_command();
+    // One of ours has forgotten one only, the others all.
+    let (one, proxies) = merged();
+    proxies[1].cut(Cut::before("CLUSTER FORGET").nth(2).reset());
+    one.evict(&one.foreign)
+        .arg("--yes")
+        .run()
+        .status(6)
+        .stderr_has(&proxies[1].addr())
+        .stderr_has("To go on: ");
+    proxies[1].disarm();
+    one.is_parted_by_the_same_command();
 }
 
 #[test]

@@ -330,11 +330,14 @@ fn views_that_do_not_settle(spec: &Spec) {
         }
     });
     a.cmd(&["CLUSTER", "DELSLOTS", "3", "4"]);
-    for state in ["IMPORTING", "NODE"] {
-        setslot(c, 7, &[state, &b.id()]);
+    // Valkey takes what it imports from a node that does not own it, and the owner loses its keys then.
+    if !c.version().starts_with("valkey") {
+        for state in ["IMPORTING", "NODE"] {
+            setslot(c, 7, &[state, &b.id()]);
+        }
+        let plan = fix(c).args(["--dry-run", "-o", "json"]).run().status(0);
+        plan.stdout_has("\"code\":\"tell\"");
     }
-    let plan = fix(c).args(["--dry-run", "-o", "json"]).run().status(0);
-    plan.stdout_has("\"code\":\"tell\"");
     fix(c).arg("--yes").run().status(0);
     assert_closed(&nodes);
     is_healthy(c);

@@ -1,9 +1,12 @@
 //! `fix --rejoin`: all nodes were restarted elsewhere, and know each other where they no longer are.
 
+use crate::create::create;
+use crate::create_names::{Hosts, services};
 use crate::reshard::quick;
 use crate::reshard_data::{assert_same, contents, fill, names};
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
+use crate::support::network::Network;
 use crate::support::server::{Server, Spec, versions};
 use crate::support::wait::{PATIENCE, until};
 
@@ -174,4 +177,86 @@ fn who_lost_its_memory_is_named() {
         .run()
         .status(0)
         .stdout_has("was not named, or does not answer");
+}
+
+/// A replica that hears of its master's new address from others notes it, and goes on calling the old one: here the
+/// two can't hear each other while they meet.
+#[test]
+fn a_replica_that_calls_its_master_where_it_was_matrix() {
+    // A host of its own needs --bind-source-addr, which 6.2 does not have.
+    for version in versions().iter().filter(|one| **one != "redis-6.2") {
+        a_replica_that_calls_its_master_where_it_was(&quick().version(version));
+    }
+}
+
+fn a_replica_that_calls_its_master_where_it_was(spec: &Spec) {
+    let network = Network::new();
+    let mut nodes = Nodes::each(4, |index| {
+        let host = format!("127.0.9.{}", index + 1);
+        spec.clone().host_in(&network, &host)
+    });
+    nodes.form(3);
+    let old = nodes[0].port().to_string();
+    scatter(&mut nodes);
+    network.cut_bus_between(nodes[0].host(), nodes[3].host());
+    let line = network.trib().args(["fix", "--rejoin", "--yes"]);
+    let run = line.args(nodes.addrs()).timeout(PATIENCE * 2).spawn();
+    let (master, replica) = (&nodes[0], &nodes[3]);
+    for (node, other) in [(replica, master), (master, replica)] {
+        until("it to have heard where the other is", PATIENCE, || {
+            let text = node.nodes_text();
+            if text.contains(&other.addr()) {
+                Ok(())
+            } else {
+                Err(text)
+            }
+        });
+    }
+    network.heal();
+    if replica.version() == "redis-7.0" {
+        assert_eq!(replica.field("master_port").unwrap(), old);
+    }
+    run.wait().status(0).stderr_lacks("without a link");
+    assert_eq!(
+        replica.field("master_port").unwrap(),
+        master.port().to_string()
+    );
+    assert_eq!(replica.field("master_link_status").unwrap(), "up");
+}
+
+/// The tasks of a service: each stands where another one was, and they are found by the service's name.
+#[test]
+fn a_name_that_stands_for_all() {
+    let addrs = ["127.0.2.2", "127.0.2.3", "127.0.2.4"];
+    let nodes = services(&addrs);
+    create(nodes.iter().map(Server::addr))
+        .arg("--yes")
+        .run()
+        .status(0);
+    let known = ids(&nodes);
+    nodes.iter().for_each(Server::kill);
+    let files: Vec<Vec<u8>> = nodes
+        .iter()
+        .map(|node| std::fs::read(node.dir().join("nodes.conf")).unwrap())
+        .collect();
+    for (node, file) in nodes.iter().zip(files.iter().cycle().skip(1)) {
+        std::fs::write(node.dir().join("nodes.conf"), file).unwrap();
+        node.restart();
+    }
+    let lines = addrs.map(|addr| (addr, "tasks.redis"));
+    let hosts = Hosts::new(&lines);
+    let name = format!("tasks.redis:{}", nodes[0].port());
+    let line = || hosts.trib().args(["fix", "--rejoin", &name]);
+    line()
+        .arg("--dry-run")
+        .run()
+        .status(0)
+        .stdout_has("meets the others at their new addresses");
+    line().arg("--yes").run().status(0);
+    is_whole(&nodes);
+    assert_eq!(known, ids(&nodes));
+    line()
+        .run()
+        .status(0)
+        .stdout_has("These nodes all see each other");
 }

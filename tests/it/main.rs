@@ -24,6 +24,7 @@ mod create_resume;
 mod del_node;
 mod failover;
 mod fix;
+mod fix_atomic;
 mod fix_foreign;
 mod fix_members;
 mod fix_owners;

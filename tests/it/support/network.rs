@@ -86,6 +86,18 @@ impl Network {
         }
     }
 
+    /// Two nodes don't hear each other.
+    #[track_caller]
+    pub(crate) fn cut_bus_between(&self, one: &str, other: &str) {
+        for (from, to) in [(one, other), (other, one)] {
+            for way in ["dport", "sport"] {
+                self.nft(&format!(
+                    "add rule ip cut lost ip saddr {from} ip daddr {to} tcp {way} {BUS_PORTS} drop"
+                ));
+            }
+        }
+    }
+
     /// Nobody is cut off any more.
     #[track_caller]
     pub(crate) fn heal(&self) {
