@@ -5,9 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use crate::client::{
-    ClientError, Fault, JobEnd, LoginOutcome, NodeClient, RawLook, Side, SlotJob,
-};
+use crate::client::{ClientError, Fault, JobEnd, LoginOutcome, NodeClient, RawLook, Side, SlotJob};
 use crate::cluster::holdings::{Held, Holdings};
 use crate::cluster::merger;
 use crate::cluster::node::{Addr, NodeId, Role};
