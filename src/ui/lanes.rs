@@ -7,6 +7,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::moves::MovesView;
 use super::paint::{bytes, counted, thousands};
+use super::screen::screen;
 use crate::cluster::node::NodeId;
 use crate::event::{LaneEvent, Pair};
 
@@ -14,8 +15,14 @@ use crate::event::{LaneEvent, Pair};
 const REDRAW: Duration = Duration::from_millis(200);
 /// Rates are those of so long a time.
 const RECENT: Duration = Duration::from_secs(5);
-/// With fewer columns the lanes show less.
-const WIDE: usize = 100;
+/// The columns of a lane's bar, its numbers and its rates.
+const LANE: usize = 80;
+/// The same without what is less needed.
+const SHORT_LANE: usize = 42;
+/// The columns of all that is said of the whole.
+const TOTAL: usize = 94;
+/// The same without what is less needed.
+const SHORT_TOTAL: usize = 64;
 
 /// What is on its way.
 #[derive(Debug, Default)]
@@ -147,6 +154,12 @@ impl Moving {
         )
     }
 
+    /// The columns of the longest label.
+    fn widest(&self) -> usize {
+        let widths = self.names.values().map(|name| name.chars().count());
+        widths.max().unwrap_or_default()
+    }
+
     fn name(&self, id: NodeId) -> String {
         self.names.get(&id).cloned().unwrap_or_else(|| id.short())
     }
@@ -158,8 +171,33 @@ pub(super) struct Bars {
     multi: MultiProgress,
     total: ProgressBar,
     lanes: BTreeMap<Pair, Lane>,
-    /// The columns of the terminal.
-    width: usize,
+    /// How much there is room for in the line of a lane.
+    room: Room,
+    /// The same in the line of all of them.
+    total_room: Room,
+}
+
+/// How much a line has room for. One that is longer than the terminal is wide becomes two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Room {
+    /// All there is to say.
+    Wide,
+    /// How far it is, and keys a second.
+    Short,
+    /// How far it is.
+    Narrow,
+}
+
+impl Room {
+    fn of(width: usize, wide: usize, short: usize) -> Self {
+        if width > wide {
+            Self::Wide
+        } else if width > short {
+            Self::Short
+        } else {
+            Self::Narrow
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -171,19 +209,23 @@ struct Lane {
 
 impl Bars {
     pub(super) fn new(width: usize, moving: &Moving, frame: Duration) -> Self {
-        let multi = MultiProgress::new();
+        let multi = MultiProgress::with_draw_target(screen());
         let total = multi.add(ProgressBar::new(moving.planned as u64));
-        total.set_style(style(match width >= WIDE {
-            true => "{bar:20} {msg} ({elapsed})",
-            false => "{bar:10} {msg}",
+        let total_room = Room::of(width, TOTAL, SHORT_TOTAL);
+        total.set_style(style(match total_room {
+            Room::Wide => "{bar:20} {msg} ({elapsed})",
+            Room::Short | Room::Narrow => "{bar:10} {msg}",
         }));
         total.set_message(format!("0 of {}", counted(moving.planned as u64, "slot")));
         total.enable_steady_tick(frame);
+        // Two names and an arrow stand before it.
+        let names = 2 * moving.widest() + 3;
         Self {
             multi,
             total,
             lanes: BTreeMap::new(),
-            width,
+            room: Room::of(width, names + LANE, names + SHORT_LANE),
+            total_room,
         }
     }
 
@@ -200,11 +242,11 @@ impl Bars {
             }
             LaneEvent::Again { .. } => {}
             LaneEvent::Keys { .. } | LaneEvent::Slots { .. } => {
-                let wide = self.width >= WIDE;
+                let room = self.room;
                 if let Some(lane) = self.lanes.get_mut(&pair) {
                     lane.flow.add(event);
                     if lane.flow.is_due(now) {
-                        lane.show(wide, now);
+                        lane.show(room, now);
                     }
                 }
             }
@@ -216,13 +258,17 @@ impl Bars {
                 None => String::new(),
             };
             self.total.set_position(moving.sum.slots as u64);
-            self.total.set_message(format!(
-                "{} of {}, {} keys/s, {}/s{left}",
+            let far = format!(
+                "{} of {}",
                 thousands(moving.sum.slots as u64),
                 counted(moving.planned as u64, "slot"),
-                thousands(keys),
-                bytes(volume),
-            ));
+            );
+            let keys = thousands(keys);
+            self.total.set_message(match self.total_room {
+                Room::Wide => format!("{far}, {keys} keys/s, {}/s{left}", bytes(volume)),
+                Room::Short => format!("{far}, {keys} keys/s{left}"),
+                Room::Narrow => format!("{far}{left}"),
+            });
         }
     }
 
@@ -231,17 +277,16 @@ impl Bars {
         let bar = ProgressBar::new(slots as u64);
         let bar = self.multi.insert_before(&self.total, bar);
         // Labels are as wide as the widest, so that the bars stand below each other.
-        let widest = moving.names.values().map(|name| name.chars().count()).max();
-        let widest = widest.unwrap_or_default();
+        let widest = moving.widest();
         let (from, to) = (moving.name(pair.from), moving.name(pair.to));
-        bar.set_style(style(match self.width >= WIDE {
-            true => "{prefix} {bar:20} {msg}",
-            false => "{prefix} {bar:10} {msg}",
+        bar.set_style(style(match self.room {
+            Room::Wide => "{prefix} {bar:20} {msg}",
+            Room::Short | Room::Narrow => "{prefix} {bar:10} {msg}",
         }));
         bar.set_prefix(format!("{from:>widest$} → {to:<widest$}"));
         let flow = Flow::default();
         let lane = Lane { bar, slots, flow };
-        lane.show(self.width >= WIDE, lane.flow.began);
+        lane.show(self.room, lane.flow.began);
         self.lanes.insert(pair, lane);
     }
 
@@ -258,23 +303,25 @@ impl Bars {
 }
 
 impl Lane {
-    fn show(&self, wide: bool, now: Instant) {
+    fn show(&self, room: Room, now: Instant) {
         let (keys, volume) = self.flow.rates(now);
         let (done, slots) = (self.flow.slots as u64, self.slots as u64);
         self.bar.set_position(done);
         let of = format!("{:>6}/{}", thousands(done), thousands(slots));
-        self.bar.set_message(if wide {
-            let left = self
-                .flow
-                .left(self.slots, now)
-                .map_or_else(String::new, about);
-            format!(
-                "{of} slots {:>8} keys/s {:>11}/s {left:>7}",
-                thousands(keys),
-                bytes(volume)
-            )
-        } else {
-            format!("{of} {:>8} keys/s", thousands(keys))
+        self.bar.set_message(match room {
+            Room::Wide => {
+                let left = self
+                    .flow
+                    .left(self.slots, now)
+                    .map_or_else(String::new, about);
+                format!(
+                    "{of} slots {:>8} keys/s {:>11}/s {left:>7}",
+                    thousands(keys),
+                    bytes(volume)
+                )
+            }
+            Room::Short => format!("{of} {:>8} keys/s", thousands(keys)),
+            Room::Narrow => of,
         });
     }
 }

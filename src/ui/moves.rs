@@ -342,7 +342,6 @@ pub(super) fn balance_table(
 
 /// What has moved, in one line.
 pub(super) fn summary(slots: usize, tally: &Tally, took: Duration) -> String {
-    let seconds = took.as_secs_f64();
     let mut longest = Vec::new();
     if tally.longest_open > Duration::ZERO {
         longest.push(format!("longest call {}", millis(tally.longest_call)));
@@ -356,9 +355,10 @@ pub(super) fn summary(slots: usize, tally: &Tally, took: Duration) -> String {
         longest.push(format!("longest job {}", millis(tally.longest_job)));
     }
     format!(
-        "[OK] {} and {} moved in {seconds:.1} s ({} keys/s, {}/s); {}.",
+        "[OK] {} and {} moved in {} ({} keys/s, {}/s); {}.",
         counted(slots as u64, "slot"),
         counted(tally.keys, "key"),
+        millis(took),
         thousands(per_second(tally.keys, took)),
         bytes(per_second(tally.bytes, took)),
         longest.join(", "),
@@ -377,7 +377,7 @@ pub(super) fn summary_table(
         ("slots", thousands(slots as u64)),
         ("keys", thousands(tally.keys)),
         ("bytes", bytes(tally.bytes)),
-        ("time", format!("{:.1} s", took.as_secs_f64())),
+        ("time", millis(took)),
         ("keys/s", thousands(per_second(tally.keys, took))),
     ];
     if tally.longest_open > Duration::ZERO {

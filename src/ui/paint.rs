@@ -65,7 +65,7 @@ pub(super) fn plain(text: &str) -> String {
 }
 
 /// A count with its noun: `1 slot`, `1,365 slots`.
-pub(super) fn counted(count: u64, noun: &str) -> String {
+pub fn counted(count: u64, noun: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", thousands(count))
 }

@@ -8,6 +8,7 @@ use super::Asides;
 use super::lanes::{Bars, Moving};
 use super::moves::{MovesView, per_second};
 use super::paint::{bytes, thousands};
+use super::screen::screen;
 use crate::event::{Amount, Event, LaneEvent, Pair, Phase, Unit};
 
 /// How progress looks.
@@ -246,7 +247,7 @@ fn so_far(amount: &Amount, took: Duration) -> String {
 }
 
 fn spinner(phase: Phase) -> Display {
-    let bar = ProgressBar::new_spinner();
+    let bar = ProgressBar::with_draw_target(None, screen());
     // The template is a constant; one that can't be read leaves indicatif's own.
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
         bar.set_style(style);

@@ -333,7 +333,8 @@ pub(in crate::ui) fn event(out: &mut impl Write, event: &Event) -> io::Result<()
 
 /// The last line.
 pub(in crate::ui) fn done(out: &mut impl Write, code: ExitCode, message: &str) -> io::Result<()> {
-    let message = plain(message);
+    let lines: Vec<String> = message.lines().map(plain).collect();
+    let message = lines.join("\n");
     let exit_code = code as u8;
     write_line(out, &Line::Done { exit_code, message })
 }
