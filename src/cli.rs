@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use crate::client::Verify;
+use crate::cluster::health::shell_word;
 use crate::commands::journal;
 use crate::commands::{
     CommandResult, add_node, apply, backup, call, check, completions, create, del_node, failover,
@@ -97,10 +99,15 @@ pub enum Command {
 impl Cli {
     /// Reads a command line.
     pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
-        let cli = grouped()
-            .try_get_matches_from(line)
-            .and_then(|matches| Self::from_arg_matches(&matches))
+        let mut command = grouped();
+        let (mut cli, again) = command
+            .try_get_matches_from_mut(line)
+            .and_then(|matches| {
+                let again = Again::of(&command, &matches);
+                Ok((Self::from_arg_matches(&matches)?, again))
+            })
             .map_err(without_passwords)?;
+        cli.global.again = again;
         let format = match (&cli.command, cli.global.output) {
             (Command::Check(_), _) => return Ok(cli),
             (_, OutputArg::Prometheus) => "prometheus",
@@ -275,6 +282,9 @@ pub struct GlobalArgs {
     /// The journal, once it is open.
     #[arg(skip)]
     pub opened: Option<Arc<Journal>>,
+    /// What was given of these options, for command lines that go on.
+    #[arg(skip)]
+    pub again: Again,
 
     /// What results look like.
     #[arg(short = 'o', long, global = true, value_name = "FORMAT", default_value = "auto", help_heading = SHOW)]
@@ -290,11 +300,59 @@ pub struct GlobalArgs {
     pub verbose: bool,
 }
 
+/// Options as they were given, for a command line that goes on where this one stopped: it reaches the same
+/// nodes, and moves in the same way. Never a password.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Again {
+    /// How nodes are reached, and what is recorded.
+    pub reach: Vec<String>,
+    /// How slots move.
+    pub moving: Vec<String>,
+}
+
+impl Again {
+    fn of(command: &clap::Command, matches: &ArgMatches) -> Self {
+        let mut again = Self::default();
+        let Some((name, matches)) = matches.subcommand() else {
+            return again;
+        };
+        let known = command.find_subcommand(name).into_iter();
+        for arg in known.flat_map(clap::Command::get_arguments) {
+            let id = arg.get_id().as_str();
+            let part = match arg.get_help_heading() {
+                // These are about names, and the command goes on with an address.
+                _ if ["expect_nodes", "resolve_timeout"].contains(&id) => continue,
+                Some(LOGIN | TLS | REACH | RECORD) => &mut again.reach,
+                Some(MOVING) => &mut again.moving,
+                _ => continue,
+            };
+            let (Some(long), Some(ValueSource::CommandLine)) =
+                (arg.get_long(), matches.value_source(id))
+            else {
+                continue;
+            };
+            if id == "pass" {
+                part.push("--askpass".to_string());
+            } else if arg.get_action().takes_values() {
+                for value in matches.get_raw(id).into_iter().flatten() {
+                    let value = shell_word(&value.to_string_lossy());
+                    part.push(format!("--{long} {value}"));
+                }
+            } else {
+                part.push(format!("--{long}"));
+            }
+        }
+        again
+    }
+}
+
 const LOGIN: &str = "Login";
 const TLS: &str = "TLS";
 const REACH: &str = "Reaching the nodes";
 const RECORD: &str = "Record";
 const SHOW: &str = "Output";
+/// How slots move: options of the commands that move some.
+pub const MOVING: &str = "Moving";
 
 /// What of a node's certificate is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -363,6 +421,28 @@ mod tests {
     #[test]
     fn the_command_line_holds_together() {
         grouped().debug_assert();
+    }
+
+    #[test]
+    fn what_goes_on_reaches_the_same_nodes_and_moves_in_the_same_way() {
+        let line = "redis-trib --tls -a secret reshard --cacert /a/the ca.pem --address-map a=b --address-map c=d \
+                    --user ann 10.0.0.3 --slots 5 --from all --to 8fab --rate 10MiB --replace --yes -o json";
+        let words: Vec<OsString> = line
+            .replace("the ca", "the\u{1}ca")
+            .split_whitespace()
+            .map(|word| word.replace('\u{1}', " ").into())
+            .collect();
+        let again = Cli::read(&words).unwrap().global.again;
+        let reach = [
+            "--askpass",
+            "--user ann",
+            "--tls",
+            "--cacert '/a/the ca.pem'",
+            "--address-map a=b",
+            "--address-map c=d",
+        ];
+        assert_eq!(again.reach, reach);
+        assert_eq!(again.moving, ["--rate 10MiB", "--replace"]);
     }
 
     #[test]

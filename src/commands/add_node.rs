@@ -283,7 +283,7 @@ impl Job {
         if self.part == Part::Masters {
             ui.hint(&format!(
                 "the new masters own no slots yet: redis-trib rebalance {} --use-empty-masters",
-                self.home.cluster.seed()
+                self.home.cluster.seed_again()
             ));
         }
         ui.done(ExitCode::Done, "")?;
@@ -313,7 +313,7 @@ async fn fill(session: &Session, ui: &Ui, args: &MoveArgs, joined: &[NodeId]) ->
             "the nodes have joined, and have no slots yet: {:#}\nTo go on:\n  redis-trib rebalance {} \
              --use-empty-masters",
             stop.error,
-            cluster.seed()
+            cluster.seed_again()
         )),
         _ => stop,
     })

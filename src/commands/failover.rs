@@ -107,7 +107,7 @@ fn ended(ui: &Ui, cluster: &Cluster, outcome: Result<Succeeded, Failed>) -> Comm
         }
         Err(failed) if failed.has_changed() => Err(Stop::partial(anyhow!(
             "{failed}\nTo see where it stands:\n  redis-trib check {} --wait 30s",
-            cluster.seed()
+            cluster.seed_again()
         ))),
         Err(failed) => Err(Stop::refused(anyhow!("{failed}; nothing was changed"))),
     }

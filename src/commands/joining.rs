@@ -263,7 +263,7 @@ impl Joining<'_> {
                 error: anyhow!("{cut}\nNothing was changed."),
             };
         }
-        let seed = self.home.cluster.seed();
+        let seed = self.home.cluster.seed_again();
         let look = timeout(TELLING, Cluster::look(self.session)).await;
         let Ok(Ok(cluster)) = look else {
             return Stop {

@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Stop, text_of};
-use crate::cli::GlobalArgs;
+use crate::cli::{Again, GlobalArgs};
 use crate::client::{ClientError, Connector, Login, TlsClient, TlsOptions, Transport};
+use crate::cluster::health::shell_word;
 use crate::cluster::node::Addr;
 use crate::connections::{Access, Connections, Target};
 use crate::journal::Journal;
@@ -28,6 +29,8 @@ pub(super) struct Session {
     pub(super) seeds: Vec<SeedSet>,
     /// What our connections are called.
     name: Option<String>,
+    /// Options for command lines that go on: how the nodes are reached.
+    pub(super) again: Again,
 }
 
 /// Whether a command changes anything, and so must be seen by other operators.
@@ -123,6 +126,7 @@ impl Session {
             within: global.resolve_timeout,
         });
         let access = |seed: &Seed| credentials.access(global, seed);
+        let again = again(global, seeds);
         let seeds = resolve::resolve(seeds, access, global.family(), expected, tell).await?;
         let connections = Connections::new(
             connector,
@@ -133,6 +137,7 @@ impl Session {
             connections: Arc::new(connections),
             seeds,
             name,
+            again,
         })
     }
 }
@@ -151,6 +156,7 @@ impl Session {
             connections: Arc::clone(&self.connections),
             seeds: resolve::resolve(seeds, access, global.family(), None, |_| {}).await?,
             name: self.name.clone(),
+            again: self.again.clone(),
         })
     }
 
@@ -218,6 +224,33 @@ impl Session {
         }
         others.pop_first()
     }
+}
+
+/// What a command line that goes on repeats, with what the address of the first seed said: command lines
+/// name nodes by host and port.
+fn again(global: &GlobalArgs, seeds: &[Seed]) -> Again {
+    let mut again = global.again.clone();
+    let Some(seed) = seeds.first() else {
+        return again;
+    };
+    let mut add = |flag: &str, value: Option<&String>| {
+        let said = |option: &String| option.split(' ').next() == Some(flag);
+        if !again.reach.iter().any(said) {
+            let value = value.map(|value| format!(" {}", shell_word(value)));
+            let value = value.unwrap_or_default();
+            again.reach.push(format!("{flag}{value}"));
+        }
+    };
+    if seed.scheme == Scheme::Rediss {
+        add("--tls", None);
+    }
+    if seed.user.is_some() {
+        add("--user", seed.user.as_ref());
+    }
+    if seed.password.is_some() {
+        add("--askpass", None);
+    }
+    again
 }
 
 /// The credentials of the command line or the environment, for seeds that bring none.

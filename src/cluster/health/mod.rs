@@ -375,9 +375,9 @@ fn redis_cli(addr: &Addr, command: &str) -> String {
 }
 
 /// A word that a shell leaves alone. Hosts are announced by nodes, and remedies get pasted.
-fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".:-_=".contains(c);
-    if text.chars().all(is_plain) {
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".:-_=/,%+@".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
         text.to_string()
     } else {
         format!("'{}'", text.replace('\'', r"'\''"))

@@ -168,7 +168,7 @@ pub(super) fn refusals(cluster: &Cluster, refusals: &[Refusal], ids: &[String]) 
 
 fn refusal(cluster: &Cluster, refusal: &Refusal, ids: &[String]) -> String {
     let name = |id: NodeId| cluster.name(id);
-    let (seed, ids) = (cluster.seed(), ids.join(" "));
+    let (seed, ids) = (cluster.seed_again(), ids.join(" "));
     match refusal {
         Refusal::LastOwner => {
             "no master that owns slots would be left: the last one can't leave".to_string()
@@ -260,12 +260,12 @@ fn refusal(cluster: &Cluster, refusal: &Refusal, ids: &[String]) -> String {
 /// The same command once more, by a node that stays.
 pub(super) fn command_again(cluster: &Cluster, leaving: &BTreeSet<NodeId>, args: &Args) -> String {
     let observation = &cluster.diagnosis.observation;
-    let mut seed = cluster.seed();
+    let mut seed = cluster.seed_again();
     if leaving.contains(&observation.lead) {
         let mut reports = observation.reports();
         let stays = reports.find(|(node, _)| !leaving.contains(&node.id));
         if let Some(addr) = stays.and_then(|(node, _)| node.addr()) {
-            seed = addr.to_string();
+            seed = cluster.again_at(addr.to_string());
         }
     }
     let ids: Vec<String> = leaving.iter().map(ToString::to_string).collect();

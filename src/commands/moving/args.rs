@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cli::duration;
+use crate::cli::{MOVING, duration};
 use crate::migrate::schedule::Limits;
 use crate::migrate::strategy::Strategy;
 use crate::migrate::{AfterFailure, Lag, OnBigKey, OnConflict, Options, Rate};
@@ -86,8 +86,6 @@ pub(in crate::commands) struct PaceArgs {
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration, help_heading = MOVING)]
     stop_deadline: Duration,
 }
-
-const MOVING: &str = "Moving";
 
 /// `10MiB`, `512KiB`, `1GiB` or `100B`.
 fn size(text: &str) -> Result<u64, String> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
+use crate::cli::Again;
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::observation::ObservedNode;
@@ -23,6 +24,8 @@ pub(in crate::commands) struct Cluster {
     pub(in crate::commands) diagnosis: Diagnosis,
     /// How its nodes are reached.
     pub(in crate::commands) reach: BTreeMap<NodeId, Target>,
+    /// Options for command lines that go on.
+    again: Again,
 }
 
 impl Cluster {
@@ -44,7 +47,12 @@ impl Cluster {
             .filter_map(|node| Some((node.id, found.target_of(node)?)))
             .collect();
         let diagnosis = Diagnosis::of(found.observation, &Background::default());
-        Ok(Self { diagnosis, reach })
+        let again = session.again.clone();
+        Ok(Self {
+            diagnosis,
+            reach,
+            again,
+        })
     }
 
     /// The same, once what another command has just changed has come round, or a second has gone by.
@@ -65,7 +73,24 @@ impl Cluster {
         self.diagnosis.observation.name(id)
     }
 
-    /// The seed, for command lines that go on.
+    /// The seed and how it is reached, for command lines that go on.
+    pub(in crate::commands) fn seed_again(&self) -> String {
+        self.again_at(self.seed())
+    }
+
+    /// The same by another node.
+    pub(in crate::commands) fn again_at(&self, seed: String) -> String {
+        [&[seed], &self.again.reach[..]].concat().join(" ")
+    }
+
+    /// The same for those that move slots: in the way in which they moved so far.
+    pub(super) fn moving_again(&self) -> String {
+        [&[self.seed_again()], &self.again.moving[..]]
+            .concat()
+            .join(" ")
+    }
+
+    /// The seed.
     pub(in crate::commands) fn seed(&self) -> String {
         let lead = self.diagnosis.observation.lead();
         let addr = lead.and_then(|node| node.addr());

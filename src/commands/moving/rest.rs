@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::args::MoveArgs;
 use super::cluster::Cluster;
 use super::{AGREE_WITHIN, Part};
-use crate::cluster::health::{Background, Code, Diagnosis};
+use crate::cluster::health::{Background, Code, Diagnosis, shell_word};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::commands::Stop;
@@ -119,8 +119,8 @@ pub(super) fn rest(
     match args.applied.as_ref().or(saved) {
         Some(file) => lines.push(format!(
             "  redis-trib apply {} {}",
-            file.display(),
-            cluster.seed()
+            shell_word(&file.to_string_lossy()),
+            cluster.moving_again()
         )),
         None => {
             let mut to_do: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
@@ -137,7 +137,7 @@ pub(super) fn rest(
                 if !slots.is_empty() {
                     lines.push(format!(
                         "  redis-trib reshard {} --finish-open --slot-ranges {slots} --to {to}",
-                        cluster.seed()
+                        cluster.moving_again()
                     ));
                 }
             }
