@@ -12,7 +12,7 @@ use crate::cluster::slot::{SLOTS, Slot, SlotSet};
 use crate::cluster::topology::Member;
 use crate::exit_code::ExitCode;
 use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
-use crate::ui::{CheckExtra, PromptError, Ui};
+use crate::ui::{CheckExtra, PromptError, Ui, counted};
 
 /// Arguments of `reshard`.
 #[derive(Debug, clap::Args)]
@@ -139,6 +139,19 @@ fn master(diagnosis: &Diagnosis, name: &str) -> anyhow::Result<NodeId> {
     }
 }
 
+/// The same for somebody who gives slots to these.
+fn giver(diagnosis: &Diagnosis, name: &str, to: &[NodeId]) -> anyhow::Result<NodeId> {
+    let id = master(diagnosis, name)?;
+    let owns = diagnosis.topology.members.get(&id);
+    if to.contains(&id) {
+        Err(anyhow!("{} receives them", diagnosis.observation.name(id)))
+    } else if owns.is_none_or(|member| member.slots.is_empty()) {
+        Err(anyhow!("{} owns no slots", diagnosis.observation.name(id)))
+    } else {
+        Ok(id)
+    }
+}
+
 async fn ask_slots(ui: &Ui) -> Result<usize, Stop> {
     let question = format!("How many slots do you want to move (from 1 to {SLOTS})? ");
     loop {
@@ -172,7 +185,8 @@ fn listed(diagnosis: &Diagnosis, pick: impl Fn(&Member) -> bool) -> (Vec<NodeId>
         .filter(|member| member.role == Role::Master && pick(member))
         .map(|master| {
             let name = diagnosis.observation.name(master.id);
-            (master.id, format!("{name}  {} slots", master.slots.count()))
+            let slots = counted(master.slots.count() as u64, "slot");
+            (master.id, format!("{name}  {slots}"))
         })
         .unzip()
 }
@@ -232,7 +246,7 @@ async fn ask_sources(ui: &Ui, diagnosis: &Diagnosis, to: &[NodeId]) -> Result<So
             "all" => return Ok(Sources::All),
             "done" if sources.is_empty() => ui.warn("name at least one source, or 'all'"),
             "done" => return Ok(Sources::Nodes(sources)),
-            name => match master(diagnosis, name) {
+            name => match giver(diagnosis, name, to) {
                 Ok(id) if sources.contains(&id) => ui.warn("that one is named already"),
                 Ok(id) => sources.push(id),
                 Err(error) => ui.warn(&error.to_string()),

@@ -218,11 +218,12 @@ impl Lane {
             Err(halt) => Some(halt),
         };
         let (failure, successor) = match halt {
+            // Whoever stopped it knows why; which slots are open is told in any case.
+            Some(Halt::Dropped) | None => (None, None),
             Some(halt) => {
                 let (why, successor) = self.explain(halt).await;
                 (Some(why), successor)
             }
-            None => (None, None),
         };
         self.tell(LaneEvent::Ended {
             failure: failure.clone(),

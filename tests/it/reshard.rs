@@ -6,9 +6,11 @@ use redis::cmd;
 
 use crate::reshard_data::{
     Writers, assert_closed, assert_same, contents, fill, fill_all_types, names, on_owner, owned,
+    until_moved,
 };
+use crate::reshard_faults::told;
 use crate::support::cluster::Nodes;
-use crate::support::command::Trib;
+use crate::support::command::{Signal, Trib};
 use crate::support::server::{Server, Spec, versions};
 use crate::support::tls::Material;
 
@@ -150,7 +152,8 @@ fn one_huge_slot_and_the_last_slots_of_a_master() {
     reshard(&nodes[1])
         .args(["--slot-ranges", "0-5460", "--to", &to, "--yes"])
         .run()
-        .status(0);
+        .status(0)
+        .stderr_has(&format!("nothing is left on {} (", nodes[0].addr()));
     assert_closed(&nodes);
     assert_eq!(owned(&nodes[3]), [(0, 5460)]);
     assert_same(&before, &contents(&nodes));
@@ -262,12 +265,21 @@ fn passwords_users_and_tls() {
             let nodes = walkthrough(&quick().tls(&material));
             fill(&nodes[..3], &names(0..20, 5));
             let before = contents(&nodes);
-            reshard(&nodes[0])
+            let run = reshard(&nodes[0])
                 .args(["--tls", "--cacert", material.ca.to_str().unwrap()])
                 .args(["--slot-ranges", "0-19", "--to", &nodes[3].id(), "--yes"])
-                .run()
-                .status(0);
+                .args(["--rate", "20", "--max-open-slots", "2"])
+                .spawn();
+            until_moved(&nodes[3], 2);
+            run.signal(Signal::SIGINT);
+            let ended = run.wait().status(130);
+            // What goes on reaches them in the same way.
+            for command in told(&ended.stderr) {
+                let quick = ["--yes", "--rate", "5000"];
+                Trib::new().args(command).args(quick).run().status(0);
+            }
             assert_closed(&nodes);
+            assert_eq!(owned(&nodes[3]), [(0, 19)]);
             assert_same(&before, &contents(&nodes));
         });
     });
@@ -310,11 +322,23 @@ fn keys_of_other_databases_move_too_in_the_matrix() {
 fn at_the_prompt() {
     let nodes = walkthrough(&quick());
     let mut terminal = reshard(&nodes[0]).terminal();
+    for wrong in ["many", "0", "-1", "16385"] {
+        terminal.expect("How many slots").send_line(wrong);
+        terminal.expect("is not a number from 1 to 16384");
+    }
     terminal.expect("How many slots").send_line("1365");
+    terminal.expect("receiving node ID").send_line("nobody");
+    terminal.expect("is no node of this cluster");
     terminal
         .expect("receiving node ID")
         .send_line(&nodes[3].id());
+    terminal.expect("Source node #1").send_line("done");
+    terminal.expect("name at least one source");
+    terminal.expect("Source node #1").send_line(&nodes[3].id());
+    terminal.expect("receives them");
     terminal.expect("Source node #1").send_line(&nodes[0].id());
+    terminal.expect("Source node #2").send_line(&nodes[0].id());
+    terminal.expect("named already");
     terminal.expect("Source node #2").send_line("done");
     terminal.expect("Do you want to proceed").send_line("yes");
     terminal.finish().status(0);
@@ -326,6 +350,50 @@ fn at_the_prompt() {
     terminal.expect("Do you want to proceed").send_line("no");
     terminal.finish().status(5);
     assert_eq!(owned(&nodes[3]), [(0, 1364)]);
+}
+
+#[test]
+fn a_prompt_that_is_left() {
+    let nodes = walkthrough(&quick());
+    let to = nodes[3].id();
+    let answers = ["10", &to, "all"];
+    let questions = [
+        "How many slots",
+        "receiving node ID",
+        "Source node #1",
+        "Do you want to proceed",
+    ];
+    for (n, last) in questions.iter().enumerate() {
+        for (key, code) in [('c', 130), ('d', if n == 3 { 5 } else { 2 })] {
+            let mut terminal = reshard(&nodes[0]).terminal();
+            for (question, answer) in questions.iter().zip(answers).take(n) {
+                terminal.expect(question).send_line(answer);
+            }
+            terminal.expect(last).control(key);
+            terminal.finish().status(code);
+        }
+    }
+    assert_eq!(count(&nodes[3]), 0);
+}
+
+#[test]
+fn ctrl_c_under_the_bars() {
+    let nodes = walkthrough(&quick());
+    fill(&nodes[..3], &names(0..100, 5));
+    let mut terminal = reshard(&nodes[0])
+        .args(["--slot-ranges", "0-99", "--to", &nodes[3].id(), "--yes"])
+        .args(["--rate", "50", "--max-open-slots", "4"])
+        .terminal();
+    terminal.expect("keys/s").control('c');
+    let ended = terminal.finish().status(130).stdout_has("not begun");
+    // The cursor goes up to the first of two bars from the beginning of a line: behind the last column
+    // the echo of ^C would begin a new line, and leave a bar behind. (This terminal does not echo.)
+    let drawn = ended.stdout.replace("\r\u{1b}[1A", "");
+    assert!(
+        drawn != ended.stdout && !drawn.contains(" \u{1b}[1A"),
+        "{drawn}"
+    );
+    assert_closed(&nodes);
 }
 
 #[test]

@@ -230,6 +230,8 @@ fn interrupted_and_killed_while_clients_write() {
     let [next] = &told(&ended.stderr)[..] else {
         panic!("{}", ended.stderr);
     };
+    // As gently as before.
+    assert!(next.join(" ").contains("--rate 800"), "{}", ended.stderr);
     assert!(ended.stderr.contains(" 0 open"), "{}", ended.stderr);
     writers.wait(50);
     // A second one at the same time goes away.
@@ -344,7 +346,10 @@ fn one_key_on_both_ends(spec: &Spec) {
     assert!(ended.stderr.contains("--on-conflict"), "{}", ended.stderr);
     assert!(ended.stderr.contains("slots 6"), "{}", ended.stderr);
     let events = go().args(["--output", "json"]).run().status(6).json_lines();
-    assert_eq!(events.last().unwrap()["event"], "done");
+    let last = events.last().unwrap();
+    assert_eq!(last["event"], "done");
+    // Lines stay lines, so that the command can be found.
+    assert_eq!(told(last["message"].as_str().unwrap()).len(), 1, "{last}");
     go().args(["--on-conflict", "source"]).run().status(0);
     assert_closed(&nodes);
     assert_same(&before, &contents(&nodes));

@@ -33,7 +33,7 @@ use crate::plan::file::inverse;
 use crate::ui::Ui;
 use choice::choices;
 use rest::{agree, rest, tell_skipped};
-use show::{refuse_full_targets, view, warn_of_valkey_9};
+use show::{refuse_full_targets, view, warn_of_emptied, warn_of_valkey_9};
 
 pub(super) use args::{MoveArgs, PaceArgs};
 pub(super) use cluster::{Cluster, healthy, name};
@@ -135,6 +135,9 @@ async fn present(
         Part::First | Part::Last => ui.moves(&view)?,
     }
     warn_of_valkey_9(ui, cluster, &choices);
+    if part != Part::Drain {
+        warn_of_emptied(session, ui, cluster, plan).await;
+    }
     if part != Part::First {
         if let Some(file) = &args.plan_out {
             save("--plan-out", file, plan)?;
@@ -267,7 +270,10 @@ async fn heed_signals(ui: &Ui, signals: &mut Signals, stop: &StopSignal, deadlin
     ));
     tokio::select! {
         _ = signals.next() => {}
-        () = tokio::time::sleep(deadline) => {}
+        () = tokio::time::sleep(deadline) => ui.warn(&format!(
+            "--stop-deadline {} is over: the slots in hand stay open",
+            humantime::format_duration(deadline)
+        )),
     }
     stop.now.cancel();
     std::future::pending().await

@@ -9,7 +9,9 @@ use super::cluster::{Cluster, name};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{Product, Version};
+use crate::cluster::slot::SlotSet;
 use crate::commands::Stop;
+use crate::commands::session::Session;
 use crate::event::Pair;
 use crate::migrate::schedule::Way;
 use crate::migrate::strategy::Choice;
@@ -43,6 +45,41 @@ pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, choices: &BTreeMap<Pa
              key, its replica may delete the keys of that one slot (seen on 9.1.2); atomic moves \
              don't have that",
             cluster.name(target)
+        ));
+    }
+}
+
+/// A master that gives its last slot away follows whom it gave it to, at once or when it hears of it
+/// (all versions; from Redis 7.0 on cluster-allow-replica-migration says whether), and drops what it has.
+/// Whoever means to use it again should know before.
+pub(super) async fn warn_of_emptied(session: &Session, ui: &Ui, cluster: &Cluster, plan: &Plan) {
+    const NAME: &str = "cluster-allow-replica-migration";
+    let mut given: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    for one in plan.moves() {
+        given.entry(one.from).or_default().union_with(one.slots);
+    }
+    let mut emptied = Vec::new();
+    for (id, slots) in given {
+        let Some(member) = cluster.diagnosis.topology.members.get(&id) else {
+            continue;
+        };
+        let keeps = !member.slots.difference(&slots).is_empty();
+        let Some(target) = cluster.reach.get(&id).filter(|_| !keeps) else {
+            continue;
+        };
+        let config = match session.connections.client(target).await {
+            Ok(client) => client.config_get(&[NAME]).await.unwrap_or_default(),
+            Err(_) => BTreeMap::new(),
+        };
+        if config.get(NAME).is_none_or(|value| value != "no") {
+            emptied.push(cluster.name(id));
+        }
+    }
+    if !emptied.is_empty() {
+        ui.warn(&format!(
+            "nothing is left on {}: who gives its last slot away becomes a replica of whom it gives it to, \
+             and so do its replicas, unless {NAME} is no there",
+            emptied.join(", ")
         ));
     }
 }

@@ -83,9 +83,6 @@ impl Lane {
     /// target follows, if it is no master any more.
     pub(super) async fn explain(&self, halt: Halt) -> (String, Option<NodeId>) {
         let mut why = halt.to_string();
-        if matches!(halt, Halt::Dropped) {
-            return (why, None);
-        }
         let target = self.view_at(&self.target).await;
         let successor = target.as_ref().and_then(followed);
         let Halt::Client(error) = &halt else {
