@@ -120,9 +120,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     match mend(&job).await {
         Ok(mended) => end(ui, asking, &mended),
         Err(stop) => {
-            if matches!(stop.code, ExitCode::Partial | ExitCode::Interrupted) {
-                ui.stopped(stop.code, &stop.error)?;
-            }
+            ui.stopped(stop.code, &stop.error)?;
             Err(stop)
         }
     }

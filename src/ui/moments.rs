@@ -179,7 +179,8 @@ impl Ui {
     pub fn stopped(&self, code: ExitCode, error: &anyhow::Error) -> io::Result<()> {
         match self.format {
             Format::Json if !self.ended.load(Ordering::Relaxed) => {
-                self.done(code, &format!("{error:#}"))
+                // What is not meant for a terminal loses its line breaks, and no more.
+                self.done(code, &format!("{error:#}").replace('\n', " "))
             }
             _ => Ok(()),
         }

@@ -158,7 +158,7 @@ pub(super) async fn mend(job: &Job<'_>) -> Result<Mended, Stop> {
             return Ok(mended);
         }
         if let Some(name) = signals.heard().await {
-            return Err(interrupted(name, &ward, &plan));
+            return Err(interrupted(job, name, &ward, &plan));
         }
         let cheap = carry_out(job, &ward, &plan, &mut memory, &mut mended).await?;
         if !cheap {
@@ -188,7 +188,7 @@ async fn carry_out(
         told = true;
         evict::carry_out(job, ward, &foreign)
             .await
-            .map_err(|error| Stop::partial(anyhow!("{error:#}\n{}", words::again(ward))))?;
+            .map_err(|error| Stop::partial(anyhow!("{error:#}\n{}", words::again(job, ward))))?;
     }
     for remedy in plan
         .remedies
@@ -205,7 +205,7 @@ async fn carry_out(
                 Stop::partial(anyhow!(
                     "{}: {error}\n{}",
                     words::doing(ward, remedy),
-                    words::again(ward)
+                    words::again(job, ward)
                 ))
             })?;
         mended.steps += 1;
@@ -225,7 +225,7 @@ fn begun(stop: Stop, mended: &Mended) -> Stop {
     }
 }
 
-fn interrupted(name: &str, ward: &Ward, plan: &FixPlan) -> Stop {
+fn interrupted(job: &Job<'_>, name: &str, ward: &Ward, plan: &FixPlan) -> Stop {
     let left: Vec<String> = plan
         .remedies
         .iter()
@@ -234,7 +234,7 @@ fn interrupted(name: &str, ward: &Ward, plan: &FixPlan) -> Stop {
     Stop::interrupted(anyhow!(
         "{name}: what was in hand is done; what is left: {}\n{}",
         left.join("; "),
-        words::again(ward)
+        words::again(job, ward)
     ))
 }
 

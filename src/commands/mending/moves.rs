@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 
 use super::look::Ward;
-use super::{Job, Memory, Mended, words};
+use super::{Job, Memory, Mended, Winner, words};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::commands::Stop;
@@ -34,6 +34,14 @@ pub(super) async fn carry_out(
             .iter()
             .filter(|remedy| lane(remedy.mend).is_some_and(|(of, _)| of == way))
             .collect();
+        let clear;
+        let remedies = match (way, job.on_conflict) {
+            (Way::Gather, Winner::Other) => {
+                clear = without_ambiguous(ward, &remedies, memory);
+                clear.iter().collect()
+            }
+            _ => remedies,
+        };
         if remedies.is_empty() {
             continue;
         }
@@ -48,6 +56,36 @@ pub(super) async fn carry_out(
         run(job, ward, way, &remedies, memory, mended, signals).await?;
     }
     Ok(())
+}
+
+/// The same without slots of which several nodes besides the owner hold keys: which of them is the other
+/// one, nobody has said.
+fn without_ambiguous(ward: &Ward, remedies: &[&Remedy], memory: &mut Memory) -> Vec<Remedy> {
+    let (mut once, mut twice) = (SlotSet::new(), SlotSet::new());
+    for remedy in remedies {
+        twice.union_with(&once.intersection(&remedy.slots));
+        once.union_with(&remedy.slots);
+    }
+    if !twice.is_empty() {
+        let holders = remedies.iter().filter_map(|one| match one.mend {
+            Mend::Gather { from, .. } if !one.slots.intersection(&twice).is_empty() => Some(from),
+            _ => None,
+        });
+        let holders: Vec<String> = holders.map(|id| ward.name(id)).collect();
+        let why = format!(
+            "besides their owner {} hold keys of them, and --on-conflict other may mean any of these: \
+             leave it out first, which brings together what does not differ; then delete the values that \
+             are not wanted",
+            holders.join(" and ")
+        );
+        memory.refused.push(words::about_slots(&twice, &why));
+        memory.stuck.union_with(&twice);
+    }
+    let clear = remedies.iter().map(|one| Remedy {
+        slots: one.slots.difference(&twice),
+        ..(*one).clone()
+    });
+    clear.filter(|one| !one.slots.is_empty()).collect()
 }
 
 fn lane(mend: Mend) -> Option<(Way, Pair)> {
@@ -102,17 +140,22 @@ async fn run(
         Way::Purge => mended.purged += outcome.tally.keys,
         _ => mended.keys += outcome.tally.keys,
     }
+    let mut left = SlotSet::new();
     for remedy in remedies {
         let done = lane(remedy.mend).and_then(|(_, pair)| outcome.moved.get(&pair));
-        if done.is_some_and(|slots| !slots.is_empty()) {
-            mended.steps += 1;
-            job.ui.mended(&words::line(ward, remedy))?;
-        }
+        left.union_with(&remedy.slots);
+        let Some(done) = done.filter(|slots| !slots.is_empty()) else {
+            continue;
+        };
+        left = left.difference(done);
+        mended.steps += 1;
+        job.ui.mended(&words::moved(ward, remedy.mend, done))?;
     }
     if stopped {
+        let left = words::about_slots(&left, "not done yet, and still open");
         return Err(Stop::interrupted(anyhow!(
-            "interrupted; what is left stays open\n{}",
-            words::again(ward)
+            "interrupted: {left}\n{}",
+            words::again(job, ward)
         )));
     }
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();

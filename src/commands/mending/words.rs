@@ -1,12 +1,12 @@
 //! What is done, and what is not and why, in words.
 
-use super::advice;
 use super::look::Ward;
+use super::{Job, Winner, advice};
 use crate::cluster::health::Code;
 use crate::cluster::merger;
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
-use crate::plan::fix::{FixPlan, Mend, Refusal, Remedy, Stray, Why};
+use crate::plan::fix::{Consent, FixPlan, Mend, Refusal, Remedy, Stray, Strays, Why};
 use crate::ui::{MendLine, MendView};
 
 /// Which cluster it is about.
@@ -18,9 +18,43 @@ pub(super) fn about(ward: &Ward) -> String {
     )
 }
 
-/// The command that goes on.
-pub(super) fn again(ward: &Ward) -> String {
-    format!("To go on: redis-trib fix {}", ward.cluster.seed())
+/// The command that goes on: with all that was given up by name.
+pub(super) fn again(job: &Job<'_>, ward: &Ward) -> String {
+    let mut line = format!("To go on: redis-trib fix {}", ward.cluster.seed());
+    let Consent {
+        assign,
+        accept_loss,
+        strays,
+        failover,
+        evict,
+    } = job.consent;
+    let mut add = |flag: &str, value: &str| line.push_str(&format!(" {flag}{value}"));
+    if !assign.is_empty() {
+        add("--assign-uncovered ", &assign.to_string());
+    }
+    if !accept_loss.is_empty() {
+        add("--accept-data-loss ", &accept_loss.to_string());
+    }
+    match strays {
+        Strays::Leave => {}
+        Strays::Purge => add("--purge-strays", ""),
+        Strays::Collect => add("--collect-strays", ""),
+    }
+    match failover {
+        None | Some(Takeover::Planned) => {}
+        Some(Takeover::Force) => add("--failover ", "force"),
+        Some(Takeover::Takeover) => add("--failover ", "takeover"),
+    }
+    match job.on_conflict {
+        Winner::Abort => {}
+        Winner::Owner => add("--on-conflict ", "owner"),
+        Winner::Other => add("--on-conflict ", "other"),
+    }
+    if !evict.is_empty() {
+        let ids: Vec<String> = evict.iter().map(ToString::to_string).collect();
+        add("--evict-foreign ", &ids.join(","));
+    }
+    line
 }
 
 /// The plan as it is shown.
@@ -147,6 +181,30 @@ pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
         keys: remedy.keys,
         text,
     }
+}
+
+/// Slots whose keys have been moved, as far as that went.
+pub(super) fn moved(ward: &Ward, mend: Mend, slots: &SlotSet) -> MendLine {
+    let remedy = |keys| Remedy {
+        mend,
+        slots: slots.clone(),
+        keys,
+    };
+    let from = match mend {
+        Mend::Finish { from, .. } | Mend::Gather { from, .. } | Mend::Purge { from, .. } => from,
+        _ => return line(ward, &remedy(0)),
+    };
+    let count = ward.holdings.keys_in(from, slots);
+    let mut line = line(ward, &remedy(count));
+    if let Mend::Finish { from, to } = mend {
+        line.text = format!(
+            "moved from {} to {}, with {}",
+            ward.name(from),
+            ward.name(to),
+            keys(count)
+        );
+    }
+    line
 }
 
 /// Who takes slots without an owner, and what is given up with them.
