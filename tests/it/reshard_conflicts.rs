@@ -22,12 +22,12 @@ fn open(nodes: &Nodes, mut fill: impl FnMut(usize, &mut Connection)) {
 }
 
 /// On either end, as clients do that were sent on.
-fn on(connection: &mut Connection, command: &Cmd) {
+pub(crate) fn on(connection: &mut Connection, command: &Cmd) {
     cmd("ASKING").query::<()>(connection).unwrap();
     command.query::<redis::Value>(connection).unwrap();
 }
 
-fn words<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Cmd {
+pub(crate) fn words<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Cmd {
     let mut command = Cmd::new();
     for word in words {
         command.arg(word.as_ref());
@@ -35,7 +35,7 @@ fn words<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> Cmd {
     command
 }
 
-fn command(line: &str) -> Cmd {
+pub(crate) fn command(line: &str) -> Cmd {
     words(line.split(' '))
 }
 
@@ -53,7 +53,7 @@ fn many(name: &str, key: &str, numbers: &[usize]) -> Cmd {
 }
 
 /// Values of every type, some of which dump differently on each server; the last one's fields expire.
-fn values(tag: &str, order: &[usize], expires: bool) -> Vec<Cmd> {
+pub(crate) fn values(tag: &str, order: &[usize], expires: bool) -> Vec<Cmd> {
     let key = |name: &str| format!("{tag}{name}");
     let stream = key("stream");
     let mut all = vec![

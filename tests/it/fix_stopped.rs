@@ -1,0 +1,96 @@
+//! `fix` that is stopped in the middle of much to do: what it says then is true, and the next one goes on.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::fix::{fix, setslot, three};
+use crate::reshard::quick;
+use crate::reshard_data::{assert_closed, assert_same, contents, fill, names, owned};
+use crate::support::cluster::Nodes;
+use crate::support::command::{Finished, Signal, Trib};
+use crate::support::server::{Spec, versions};
+use crate::support::wait::{PATIENCE, until};
+
+const OPEN: usize = 1000;
+
+/// All on their way from the first to the second, and none has begun.
+fn open(spec: &Spec) -> Nodes {
+    let nodes = three(spec);
+    fill(&nodes, &names(0..OPEN, 4));
+    for slot in 0..OPEN {
+        setslot(&nodes[1], slot, &["IMPORTING", &nodes[0].id()]);
+        setslot(&nodes[0], slot, &["MIGRATING", &nodes[1].id()]);
+    }
+    nodes
+}
+
+fn done(run: &Finished) -> Value {
+    let last = run.json_lines().pop().unwrap();
+    assert_eq!(last["event"], "done", "{last}");
+    last
+}
+
+fn moved(nodes: &Nodes) -> usize {
+    let low = owned(&nodes[1]).into_iter().filter(|(_, to)| *to < OPEN);
+    low.map(|(from, to)| to - from + 1).sum()
+}
+
+#[test]
+fn stopped_in_the_middle_of_a_thousand_slots_matrix() {
+    for version in versions() {
+        stopped_in_the_middle_of_a_thousand_slots(&quick().version(version));
+    }
+}
+
+fn stopped_in_the_middle_of_a_thousand_slots(spec: &Spec) {
+    let nodes = open(spec);
+    let before = contents(&nodes);
+    // Without a terminal nothing is done, and JSON says so, too.
+    let run = fix(&nodes[0]).args(["-o", "json"]).run().status(5);
+    assert_eq!(done(&run)["exit_code"], 5);
+    assert_eq!(moved(&nodes), 0);
+    let line = || fix(&nodes[0]).args(["--yes", "--rate", "400", "-o", "json"]);
+    let wait = |more: usize| {
+        let goal = moved(&nodes) + more;
+        until("some slots to have moved", PATIENCE, || {
+            match moved(&nodes) {
+                now if now >= goal => Ok(()),
+                now => Err(now.to_string()),
+            }
+        });
+    };
+    let run = line().spawn();
+    wait(50);
+    run.signal(Signal::SIGINT);
+    let run = run.wait_within(Duration::from_secs(20)).status(130);
+    let last = done(&run);
+    assert_eq!(last["exit_code"], 130);
+    let said = last["message"].as_str().unwrap();
+    let next = format!("To go on: redis-trib fix {}", nodes[0].addr());
+    assert!(
+        said.contains("still open") && said.contains(&next),
+        "{said}"
+    );
+    // What is told as mended is what was.
+    let lines = run.json_lines();
+    let mended = lines.iter().find(|line| line["event"] == "mended").unwrap();
+    let ranges = mended["slots"].as_array().unwrap().iter();
+    let told: u64 = ranges
+        .map(|range| range[1].as_u64().unwrap() - range[0].as_u64().unwrap() + 1)
+        .sum();
+    assert_eq!(told, moved(&nodes) as u64);
+    assert!(told < OPEN as u64);
+
+    let run = line().spawn();
+    wait(50);
+    run.signal(Signal::SIGKILL);
+    run.wait();
+    assert!(moved(&nodes) < OPEN);
+    // The command that the first one told.
+    let words = next.split(' ').skip(4);
+    Trib::new().args(words).arg("--yes").run().status(0);
+    assert_eq!(moved(&nodes), OPEN);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
