@@ -95,15 +95,17 @@ fn replicas_of_replicas_and_nodes_without_an_address() {
     let lost = nodes[4].id();
     nodes[4].kill();
     nodes[4].start_anew();
-    until("its address to be struck out", PATIENCE, || {
-        let text = nodes[0].nodes_text();
-        let line = text.lines().find(|line| line.starts_with(&lost)).unwrap();
-        if line.contains("noaddr") {
-            Ok(())
-        } else {
-            Err(text)
-        }
-    });
+    for node in &nodes[..4] {
+        until("its address to be struck out", PATIENCE, || {
+            let text = node.nodes_text();
+            let line = text.lines().find(|line| line.starts_with(&lost)).unwrap();
+            if line.contains("noaddr") {
+                Ok(())
+            } else {
+                Err(text)
+            }
+        });
+    }
     let plan = fix(&nodes[0]).args(["--dry-run", "-o", "json"]).run();
     let plan = plan.status(0).json_lines();
     assert_eq!(plan[0]["remedies"][0]["code"], "forget", "{plan:?}");
