@@ -52,8 +52,10 @@ pub(super) async fn take(
         }
         Mend::Claim { node } | Mend::Assign { node } => {
             let client = reach(session, ward, node).await?;
-            set(&client, &slots, SetSlot::Node(node)).await?;
+            // First: who claims with an epoch that is older than what a member believes is told so, and
+            // deletes its keys (Redis 6.2; from 7.0 on who does not claim it any more does not count).
             client.cluster_bumpepoch().await?;
+            set(&client, &slots, SetSlot::Node(node)).await?;
         }
         Mend::Bump { node } => {
             memory.tried.insert(remedy.mend);

@@ -136,10 +136,10 @@ fn apply(world: &mut World, mend: Mend, heard: Gossip) {
         }
         Mend::Claim { node } | Mend::Assign { node } => {
             let taker = index(node);
+            bump(world, taker);
+            hear(world);
             world[taker].sees = Some(taker);
             world[taker].importing = None;
-            hear(world);
-            bump(world, taker);
         }
         Mend::Bump { node } => bump(world, index(node)),
         Mend::Tell { node, owner } => {
