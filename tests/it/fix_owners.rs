@@ -268,8 +268,27 @@ fn an_owner_that_is_held_for_dead_is_no_loser_yet() {
         "{}",
         run.stderr
     );
+    // The danger is told, and who is in it.
+    let danger = format!(
+        "{} ({}) claims slots 1 too: as soon as they hear each other {} ({}), whose config epoch is the older \
+         one, deletes its keys of them (2 keys)",
+        a.addr(),
+        &a.id()[..8],
+        a.addr(),
+        &a.id()[..8]
+    );
+    assert!(run.stderr.contains(&danger), "{}", run.stderr);
     assert_eq!(before, apart.keys());
     assert_eq!(apart.claimants(1), [0, 1]);
+    // And so it is.
+    apart.heal();
+    until("one to have lost it", PATIENCE, || {
+        match apart.claimants(1)[..] {
+            [1] => Ok(()),
+            _ => Err(a.nodes_text()),
+        }
+    });
+    assert_eq!(apart.keys().into_iter().collect::<Vec<_>>(), [other]);
 }
 
 #[test]

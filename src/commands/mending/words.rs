@@ -6,6 +6,7 @@ use crate::cluster::health::Code;
 use crate::cluster::merger;
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
+use crate::cluster::topology::Member;
 use crate::plan::fix::{Consent, FixPlan, Mend, Refusal, Remedy, Stray, Strays, Why};
 use crate::ui::{MendLine, MendView};
 
@@ -384,8 +385,9 @@ fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
     if node.is_some_and(|node| node.report().is_some()) {
         return format!(
             "{name} owns them and answers us, but the others hold it for dead: where it has only just \
-             come back, wait (redis-trib check {} --wait 60s); else look at its bus port and its links",
-            ward.cluster.seed()
+             come back, wait (redis-trib check {} --wait 60s); else look at its bus port and its links{}",
+            ward.cluster.seed(),
+            rival(ward, owner, slots).unwrap_or_default()
         );
     }
     let unreached = diagnosis
@@ -437,6 +439,30 @@ fn strays(ward: &Ward, plan: &FixPlan) -> Vec<MendLine> {
         ),
     });
     told.chain(hidden).collect()
+}
+
+/// Who claims the same as one that is held for dead, and which of the two will lose its keys.
+fn rival(ward: &Ward, owner: NodeId, slots: &SlotSet) -> Option<String> {
+    let topology = &ward.diagnosis().topology;
+    let member = topology.members.get(&owner)?;
+    let claims = |other: &&Member| !other.slots.intersection(slots).is_empty();
+    let mut others = topology.masters().filter(|other| other.id != owner);
+    let other = others.find(claims)?;
+    let loser = match member.epoch < other.epoch {
+        true => member,
+        false => other,
+    };
+    let contested = member.slots.intersection(&other.slots).intersection(slots);
+    Some(format!(
+        ". {} claims slots {contested} too: as soon as they hear each other {}, whose config epoch is the \
+         older one, deletes its keys of them ({}): save these first",
+        ward.name(other.id),
+        ward.name(loser.id),
+        match ward.holdings.has(loser.id) {
+            true => keys(ward.holdings.keys_in(loser.id, &contested)),
+            false => "nobody can tell how many".to_string(),
+        }
+    ))
 }
 
 fn stray(ward: &Ward, stray: &Stray) -> MendLine {
