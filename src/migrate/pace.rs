@@ -3,6 +3,9 @@
 //! A call holds the source for as long as it lasts, and every client of the source waits. So
 //! batches grow while calls stay well below the longest stall that is allowed, and shrink as soon
 //! as one does not. Pure: time comes in as what was measured.
+//!
+//! Part of that time is the road between the nodes, and from us to them: fewer keys make it no shorter,
+//! only more calls. What a call takes with next to nothing in it is not held against the keys.
 
 use std::time::Duration;
 
@@ -17,11 +20,21 @@ const FIRST_BYTES: f64 = 256.0 * 1024.0;
 /// What a batch never falls below, besides one key.
 const FEWEST_BYTES: f64 = 4.0 * 1024.0;
 
+/// So many keys of so many bytes in all are next to nothing.
+const LIGHT_KEYS: usize = 2;
+const LIGHT_BYTES: u64 = 16 * 1024;
+/// After so many calls a long road is measured again.
+const KNOWN_FOR: usize = 32;
+
 /// The batch size, as it adapts.
 #[derive(Debug, Clone)]
 pub(super) struct Pace {
     batch: Batch,
     longest: Duration,
+    /// What a call takes however few keys it has, once that is known.
+    road: Duration,
+    /// Calls since that was measured.
+    since: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -41,6 +54,8 @@ impl Pace {
                 bytes: FIRST_BYTES,
             },
             longest,
+            road: Duration::ZERO,
+            since: 0,
         }
     }
 
@@ -49,6 +64,8 @@ impl Pace {
         Self {
             batch: Batch::Fixed(keys.max(1)),
             longest: Duration::MAX,
+            road: Duration::ZERO,
+            since: 0,
         }
     }
 
@@ -58,6 +75,12 @@ impl Pace {
             Batch::Fixed(keys) => return keys.min(weights.len()),
             Batch::Adaptive { keys, bytes } => (keys as usize, bytes as u64),
         };
+        let tells = weights
+            .first()
+            .is_some_and(|weight| (1..=LIGHT_BYTES).contains(weight));
+        if tells && self.road > self.longest / 4 && self.since >= KNOWN_FOR {
+            return 1;
+        }
         let mut sum = 0_u64;
         let fitting = weights.iter().take(most_keys).take_while(|weight| {
             sum = sum.saturating_add(**weight);
@@ -69,6 +92,16 @@ impl Pace {
     /// What a call took. One that was smaller than it might have been says nothing about larger
     /// ones, unless it was slow.
     pub(super) fn measured(&mut self, keys: usize, bytes: u64, took: Duration) {
+        let is_light = keys <= LIGHT_KEYS && (1..=LIGHT_BYTES).contains(&bytes);
+        (self.road, self.since) = match is_light {
+            true => (took, 0),
+            false => (self.road.min(took), self.since + 1),
+        };
+        // Where the road alone takes longer, the keys can't help it.
+        let for_keys = match self.longest.saturating_sub(self.road) {
+            Duration::ZERO => self.longest,
+            rest => rest,
+        };
         let Batch::Adaptive {
             keys: most_keys,
             bytes: most_bytes,
@@ -76,7 +109,7 @@ impl Pace {
         else {
             return;
         };
-        let full = took.as_secs_f64() / self.longest.as_secs_f64();
+        let full = (took - self.road).as_secs_f64() / for_keys.as_secs_f64();
         if full > 1.0 {
             // As many as would have fitted, and somewhat fewer.
             *most_keys = (keys as f64 / full * 0.8).max(1.0);
@@ -118,6 +151,34 @@ mod tests {
         let pace = Pace::adaptive(STALL);
         assert_eq!(pace.next(&[100 << 20, 1, 1]), 1);
         assert_eq!(pace.next(&[1, 1, 100 << 20]), 2);
+    }
+
+    /// 60 ms away, and 50 µs of work for each key.
+    #[test]
+    fn a_long_road_is_not_held_against_the_keys() {
+        let mut pace = Pace::adaptive(STALL);
+        let small = vec![100; 2_000];
+        let road = STALL * 3;
+        let mut calls = 0;
+        for _ in 0..30 {
+            let keys = pace.next(&small);
+            let work = Duration::from_micros(50) * keys as u32;
+            pace.measured(keys, keys as u64 * 100, road + work);
+            calls += usize::from(keys < 64);
+        }
+        let settled = pace.next(&small);
+        assert!((200..=400).contains(&settled), "{settled}");
+        assert!(calls < 20, "{calls} calls before it knew");
+        // It becomes short again: then calls are to be short, too.
+        for _ in 0..20 {
+            let keys = pace.next(&small);
+            pace.measured(
+                keys,
+                keys as u64 * 100,
+                Duration::from_micros(200) * keys as u32,
+            );
+        }
+        assert!(pace.next(&small) <= 100, "{}", pace.next(&small));
     }
 
     #[test]
