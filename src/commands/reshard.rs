@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges)]
     slot_ranges: Option<SlotSet>,
     /// The slot of this hash tag or key: {user1000}.
-    #[arg(long, value_name = "TAG", conflicts_with = "slot_ranges")]
+    #[arg(long, value_name = "TAG", conflicts_with = "slot_ranges", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     tag: Option<String>,
     /// First finish moves that were begun and cut off.
     #[arg(long)]
@@ -68,9 +68,18 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
             ui.done(ExitCode::Done, &error.to_string())?;
             return Ok(ExitCode::Done);
         }
-        Err(error) => return Err(Stop::refused(error)),
+        Err(error) => return Err(Stop::refused(named(&cluster.diagnosis, &error))),
     };
     moving::carry_out(&session, ui, &args.moving, &cluster, &plan).await
+}
+
+/// Plans know nodes by their ids alone; people by their addresses.
+fn named(diagnosis: &Diagnosis, error: &ReshardError) -> anyhow::Error {
+    let said = error.to_string();
+    anyhow!(match error.node() {
+        Some(id) => said.replace(&id.to_string(), &diagnosis.observation.name(id)),
+        None => said,
+    })
 }
 
 /// What the flags say shall move, and what is asked for where they don't.

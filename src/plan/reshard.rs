@@ -117,6 +117,18 @@ pub enum ReshardError {
     Contested(#[from] Contested),
 }
 
+impl ReshardError {
+    /// The node that it is about.
+    pub fn node(&self) -> Option<NodeId> {
+        match self {
+            Self::NotAMaster { id }
+            | Self::TargetIsSource { id }
+            | Self::SourceWithoutSlots { id } => Some(*id),
+            _ => None,
+        }
+    }
+}
+
 /// Plans the moves, all in one round.
 ///
 /// By count each source gives in proportion to what it owns, by largest remainder (ties: who owns

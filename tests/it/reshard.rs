@@ -481,7 +481,23 @@ fn what_cannot_be() {
         3,
         &["5462", "5461"],
     );
-    has(&["--slots", "5", "--from", a, "--to", a, "--yes"], 3, &[a]);
+    let named = format!("{} ({})", nodes[0].addr(), &a[..8]);
+    for from in [a.clone(), format!("{b},{a}")] {
+        has(
+            &["--slots", "5", "--from", &from, "--to", a, "--yes"],
+            3,
+            &[&named, "as source and as target"],
+        );
+    }
+    has(
+        &["--slots", "5", "--from", "nobody", "--to", a, "--yes"],
+        3,
+        &["nobody"],
+    );
+    // As a script has it whose variable is empty.
+    has(&["--tag", "", "--to", a, "--yes"], 2, &["--tag"]);
+    has(&["--slot-ranges", "", "--to", a], 2, &["--slot-ranges"]);
+    has(&["--slots", "5", "--from", "", "--to", a], 3, &["\"\""]);
     has(
         &["--slots", "5", "--from", a, "--to", replica, "--yes"],
         3,
