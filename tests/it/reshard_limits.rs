@@ -4,8 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::reshard::{quick, reshard, walkthrough};
 use crate::reshard_data::{assert_closed, assert_same, contents, fill, names, owned};
+use crate::reshard_faults::{assert_all_named, told};
 use crate::support::cluster::Nodes;
-use crate::support::command::Ended;
+use crate::support::command::{Ended, Trib};
 use crate::support::server::Server;
 use crate::support::wait::until;
 
@@ -64,6 +65,44 @@ fn a_big_key_is_named_before_its_slot_is_opened() {
     go().args(["--on-big-key", "move"]).run().status(0);
     assert_eq!(owned(&nodes[3]), [(2, 4)]);
     assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+#[test]
+fn one_pair_fails_and_the_others_go_on() {
+    let nodes = walkthrough(&quick());
+    let slots = || (0..20).chain(6000..6020).chain(11000..11020);
+    fill(&nodes[..3], &names(slots(), 10));
+    let big = names([2], 1)[0].replace(":0", ":big");
+    nodes[0].cmd(&["SETRANGE", &big, "3000000", "x"]);
+    let before = contents(&nodes);
+    let go = |rate: &str| {
+        reshard(&nodes[0])
+            .args(["--slot-ranges", "0-19,6000-6019,11000-11019"])
+            .args(["--to", &nodes[3].id(), "--yes", "--rate", rate])
+            .args(["--big-key", "1MiB", "--max-open-slots", "4"])
+    };
+    // One that can't begin stops the others after the slots that they have in hand.
+    let ended = go("100").run().status(6).stderr_has(&big);
+    assert_all_named(&ended.stderr, 60);
+    let stopped = slots_of(&nodes[3]);
+    assert!((1..40).contains(&stopped), "{stopped}: {}", ended.stderr);
+    assert_closed(&nodes);
+    let ended = go("100000").arg("--keep-going").run().status(6);
+    let ended = ended.stderr_has(&big).stderr_has(&nodes[0].addr());
+    assert_eq!(owned(&nodes[3]), [(6000, 6019), (11000, 11019)]);
+    assert_closed(&nodes);
+    // What is left is that pair's, and is told as such.
+    let [next] = &told(&ended.stderr)[..] else {
+        panic!("{}", ended.stderr);
+    };
+    Trib::new()
+        .args(next)
+        .args(["--on-big-key", "move", "--yes"])
+        .run()
+        .status(0);
+    assert_closed(&nodes);
+    assert_eq!(owned(&nodes[3])[0], (0, 19));
     assert_same(&before, &contents(&nodes));
 }
 

@@ -10,7 +10,7 @@ use crate::reshard_data::{
 };
 use crate::reshard_faults::{assert_all_named, told};
 use crate::support::cluster::Nodes;
-use crate::support::command::{Finished, Running, Trib};
+use crate::support::command::{Ended, Finished, Running, Trib};
 use crate::support::server::Server;
 use crate::support::wait::until;
 
@@ -56,11 +56,17 @@ impl Move {
     #[track_caller]
     fn goes_on(self, ended: &Finished) {
         self.nodes.wait_usable();
+        assert_all_named(&ended.stderr, 100);
         let commands = told(&ended.stderr);
         assert!(!commands.is_empty(), "{}", ended.stderr);
         for command in commands {
             Trib::new().args(command).arg("--yes").run().status(0);
         }
+        self.has_moved_all();
+    }
+
+    #[track_caller]
+    fn has_moved_all(self) {
         assert_closed(&self.nodes);
         let target = owned(&self.nodes[self.to]);
         assert_eq!(target[0], (0, 99));
@@ -209,6 +215,33 @@ fn becomes_a_replica(at: usize, command: &str, nth: usize, code: i32) {
     // It can't take them any more: whom it follows can.
     one.to = 2;
     one.goes_on(&ended);
+}
+
+/// Every link takes its time, and for a while the one to the target takes longer than MIGRATE waits: what
+/// it had sent arrives all the same, and is on both ends until the call is made again.
+#[test]
+fn links_that_are_slow() {
+    let (nodes, proxies) = Nodes::behind_proxies(3, &quick());
+    nodes.form(3);
+    let one = Move::new(nodes, 1);
+    let slow = |delay: u64| {
+        for proxy in &proxies {
+            proxy.delay_requests(Duration::from_millis(delay));
+            proxy.delay_replies(Duration::from_millis(delay));
+        }
+    };
+    slow(15);
+    let run = one.go().args(["--timeout", "500ms"]).spawn();
+    until_moved(&one.nodes[1], 8);
+    proxies[1].delay_requests(Duration::from_millis(900));
+    thread::sleep(Duration::from_millis(1500));
+    slow(15);
+    let ended = run.wait_within(Duration::from_secs(60));
+    slow(0);
+    match ended.status {
+        Ended::Status(0) => one.has_moved_all(),
+        _ => one.goes_on(&ended.status(6)),
+    }
 }
 
 /// A server that wants replicas, or whose disk is full, refuses every write.
