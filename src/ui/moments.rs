@@ -179,8 +179,7 @@ impl Ui {
     pub fn stopped(&self, code: ExitCode, error: &anyhow::Error) -> io::Result<()> {
         match self.format {
             Format::Json if !self.ended.load(Ordering::Relaxed) => {
-                // What is not meant for a terminal loses its line breaks, and no more.
-                self.done(code, &format!("{error:#}").replace('\n', " "))
+                self.done(code, &format!("{error:#}"))
             }
             _ => Ok(()),
         }
