@@ -92,8 +92,12 @@ impl Command {
 
     /// The command of that name, which may be two words, without arguments.
     fn named(name: &'static str) -> Self {
-        name.split(' ')
-            .fold(Self::new(name, redis::Cmd::new()), Self::word)
+        let mut command = Self::new(name, redis::Cmd::new());
+        for word in name.split(' ') {
+            command.told.push(Told::Word);
+            command.packed.arg(word);
+        }
+        command
     }
 
     /// An argument that no journal shows: a value, a password, a user's text.

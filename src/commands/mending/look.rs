@@ -19,7 +19,7 @@ use crate::plan::fix::{self, Consent, FixPlan, Request};
 /// Between two looks: gossip comes each second.
 const SETTLE: Duration = Duration::from_millis(1100);
 /// The same where all agree, and slots are open: whoever moves keys takes some within that time.
-const TRANSIT: Duration = Duration::from_millis(150);
+const TRANSIT: Duration = Duration::from_millis(100);
 /// Looks that may show somebody else at work.
 const LOOKS: usize = 6;
 
@@ -34,15 +34,27 @@ impl Ward {
     /// Looks once, and where something is wrong as often as it takes to tell what is on its way from
     /// what stays so.
     pub(super) async fn look(session: &Session) -> Result<Self, Stop> {
-        let mut cluster = Cluster::look(session).await?;
+        let cluster = Cluster::look(session).await?;
+        Self::look_on(session, cluster).await
+    }
+
+    /// The same, where the first look was just taken.
+    pub(super) async fn look_on(session: &Session, mut cluster: Cluster) -> Result<Self, Stop> {
         let mut stability = Stability::Unknown;
+        let mut holdings = None;
         if is_unsettled(&cluster.diagnosis) {
             for look in 1.. {
-                let pause = match look > 1 || may_change(&cluster.diagnosis) {
-                    true => SETTLE,
-                    false => TRANSIT,
+                // What waits for gossip is counted when that has come; what waits for keys meanwhile.
+                let counted = match look > 1 || may_change(&cluster.diagnosis) {
+                    true => {
+                        tokio::time::sleep(SETTLE).await;
+                        None
+                    }
+                    false => {
+                        let pause = tokio::time::sleep(TRANSIT);
+                        Some(tokio::join!(count(session, &cluster), pause).0)
+                    }
                 };
-                tokio::time::sleep(pause).await;
                 let next = Cluster::look(session).await?;
                 let same = signature(&cluster.diagnosis) == signature(&next.diagnosis);
                 let still = in_transit(&cluster.diagnosis) == in_transit(&next.diagnosis);
@@ -52,6 +64,7 @@ impl Ward {
                     false => Stability::Settling,
                 };
                 if same && still && !is_about_to_serve(&cluster.diagnosis) {
+                    holdings = counted;
                     break;
                 }
                 if look == LOOKS && !still {
@@ -66,9 +79,10 @@ impl Ward {
                 }
             }
         }
-        let observation = &cluster.diagnosis.observation;
-        let connections = &session.connections;
-        let holdings = discover::count_holdings(connections, observation, &cluster.reach).await;
+        let holdings = match holdings {
+            Some(holdings) => holdings,
+            None => count(session, &cluster).await,
+        };
         Ok(Self {
             cluster,
             holdings,
@@ -109,6 +123,11 @@ impl Ward {
         });
         plan
     }
+}
+
+async fn count(session: &Session, cluster: &Cluster) -> Holdings {
+    let observation = &cluster.diagnosis.observation;
+    discover::count_holdings(&session.connections, observation, &cluster.reach).await
 }
 
 /// Whether a second look may tell more.

@@ -18,7 +18,7 @@ use anyhow::anyhow;
 
 use self::evict::Leaving;
 use self::look::Ward;
-use super::moving::{Cluster, PaceArgs, ended};
+use super::moving::{Cluster, PaceArgs, Waited, ended};
 use super::session::{Alone, Session};
 use super::signals::Signals;
 use super::{Stop, consent};
@@ -107,14 +107,18 @@ pub(super) async fn mend(job: &Job<'_>) -> Result<Mended, Stop> {
     let mut memory = Memory::default();
     let dry_run = job.asking == Asking::DryRun;
     let cluster = Cluster::look(job.session).await?;
-    ended(job.session, job.ui, &cluster, dry_run).await?;
+    let waited = ended(job.session, job.ui, &cluster, dry_run).await?;
+    let mut alone = Alone::AllTheTime;
     if job.asking != Asking::DryRun {
-        // Before the first look, which waits for what is on its way.
+        // Before the looks that wait for what is on its way.
         let masters = cluster.diagnosis.topology.masters();
         let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
-        job.session.refuse_others(masters).await?;
+        alone = job.session.refuse_others(masters).await?;
     }
-    let mut ward = Ward::look(job.session).await?;
+    let mut ward = match (waited, alone) {
+        (Waited::No, Alone::AllTheTime) => Ward::look_on(job.session, cluster).await?,
+        _ => Ward::look(job.session).await?,
+    };
     let plan = ward.plan(job.consent, &memory);
     let mut view = words::view(&ward, &plan);
     if !dry_run {

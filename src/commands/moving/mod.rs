@@ -38,7 +38,7 @@ use show::{refuse_full_targets, view, warn_of_emptied, warn_of_valkey_9};
 pub(super) use args::{MoveArgs, PaceArgs};
 pub(super) use cluster::{Cluster, healthy, name};
 pub(super) use ends::{ends, node_timeout, try_logins};
-pub(super) use jobs::{at_rest, ended};
+pub(super) use jobs::{Waited, at_rest, ended};
 pub(super) use open::{Finished, finish_open, may_offer};
 pub(super) use show::save;
 
