@@ -11,7 +11,7 @@ use crate::reshard_data::{
 use crate::reshard_faults::{assert_all_named, told};
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Finished, Running, Trib};
-use crate::support::server::Server;
+use crate::support::server::{Server, Spec, fault_versions};
 use crate::support::wait::until;
 
 /// Slots 0-99 on their way to one node, while clients write to them.
@@ -43,6 +43,7 @@ impl Move {
         reshard(&self.nodes[leads])
             .args(["--slot-ranges", "0-99", "--to", &self.nodes[self.to].id()])
             .args(["--yes", "--command-timeout", "3s", "--max-open-slots", "4"])
+            .args(["--strategy", "keys"])
     }
 
     /// Some slots have moved, and more are on their way.
@@ -91,12 +92,19 @@ fn name(addr: &str, server: &Server) -> String {
 }
 
 #[test]
-fn either_end_loads_its_data() {
+fn either_end_loads_its_data_on_each_version() {
+    for version in fault_versions() {
+        either_end_loads_its_data(&quick().version(version));
+    }
+}
+
+fn either_end_loads_its_data(spec: &Spec) {
     thread::scope(|scope| {
         for victim in [0, 1] {
             scope.spawn(move || {
                 // What was acknowledged is on disk, so that nothing may be lost here either.
-                let disk = quick()
+                let disk = spec
+                    .clone()
                     .node_timeout(20_000)
                     .arg("--appendonly", "yes")
                     .arg("--appendfsync", "always");
@@ -130,8 +138,14 @@ fn either_end_loads_its_data() {
 
 /// With cluster-require-full-coverage no node serves anything while a part of the slots has no owner.
 #[test]
-fn a_part_of_the_cluster_goes_down() {
-    let one = Move::new(walkthrough(&quick()), 3);
+fn a_part_of_the_cluster_goes_down_on_each_version() {
+    for version in fault_versions() {
+        a_part_of_the_cluster_goes_down(&quick().version(version));
+    }
+}
+
+fn a_part_of_the_cluster_goes_down(spec: &Spec) {
+    let one = Move::new(walkthrough(spec), 3);
     let run = one.begun();
     let name = name(&one.nodes[2].addr(), &one.nodes[2]);
     one.nodes[2].kill();
@@ -148,8 +162,14 @@ fn a_part_of_the_cluster_goes_down() {
 
 /// Only the target misses a part of the slots, and only since it was looked at.
 #[test]
-fn the_target_alone_says_clusterdown() {
-    let (nodes, proxies) = Nodes::behind_proxies(3, &quick().node_timeout(20_000));
+fn the_target_alone_says_clusterdown_on_each_version() {
+    for version in fault_versions() {
+        the_target_alone_says_clusterdown(&quick().version(version));
+    }
+}
+
+fn the_target_alone_says_clusterdown(spec: &Spec) {
+    let (nodes, proxies) = Nodes::behind_proxies(3, &spec.clone().node_timeout(20_000));
     nodes.form(3);
     let one = Move::new(nodes, 1);
     proxies[0].stall_at("MIGRATE", 30);
@@ -171,7 +191,13 @@ fn the_target_alone_says_clusterdown() {
 
 /// A master without slots and keys may become a replica, and forgets what it imports.
 #[test]
-fn the_target_is_made_a_replica() {
+fn the_target_is_made_a_replica_on_each_version() {
+    for version in fault_versions() {
+        the_target_is_made_a_replica(&quick().version(version));
+    }
+}
+
+fn the_target_is_made_a_replica(spec: &Spec) {
     // Before the login is tried, before either end is told of a slot, and before the first key.
     let moments = [
         (0, "MIGRATE", 1, 3),
@@ -181,13 +207,13 @@ fn the_target_is_made_a_replica() {
     ];
     thread::scope(|scope| {
         for (at, command, nth, code) in moments {
-            scope.spawn(move || becomes_a_replica(at, command, nth, code));
+            scope.spawn(move || becomes_a_replica(spec, at, command, nth, code));
         }
     });
 }
 
-fn becomes_a_replica(at: usize, command: &str, nth: usize, code: i32) {
-    let (nodes, proxies) = Nodes::behind_proxies(4, &quick());
+fn becomes_a_replica(spec: &Spec, at: usize, command: &str, nth: usize, code: i32) {
+    let (nodes, proxies) = Nodes::behind_proxies(4, spec);
     nodes.form(4);
     // It gives its own slots away first, to a node that is no end of the move.
     let away = format!("{}-{}", owned(&nodes[3])[0].0, owned(&nodes[3])[0].1);
@@ -220,8 +246,14 @@ fn becomes_a_replica(at: usize, command: &str, nth: usize, code: i32) {
 /// Every link takes its time, and for a while the one to the target takes longer than MIGRATE waits: what
 /// it had sent arrives all the same, and is on both ends until the call is made again.
 #[test]
-fn links_that_are_slow() {
-    let (nodes, proxies) = Nodes::behind_proxies(3, &quick());
+fn links_that_are_slow_on_each_version() {
+    for version in fault_versions() {
+        links_that_are_slow(&quick().version(version));
+    }
+}
+
+fn links_that_are_slow(spec: &Spec) {
+    let (nodes, proxies) = Nodes::behind_proxies(3, spec);
     nodes.form(3);
     let one = Move::new(nodes, 1);
     let slow = |delay: u64| {
@@ -246,8 +278,14 @@ fn links_that_are_slow() {
 
 /// A server that wants replicas, or whose disk is full, refuses every write.
 #[test]
-fn the_target_refuses_to_write() {
-    let one = Move::new(walkthrough(&quick()), 3);
+fn the_target_refuses_to_write_on_each_version() {
+    for version in fault_versions() {
+        the_target_refuses_to_write(&quick().version(version));
+    }
+}
+
+fn the_target_refuses_to_write(spec: &Spec) {
+    let one = Move::new(walkthrough(spec), 3);
     let run = one.begun();
     one.nodes[3].cmd(&["CONFIG", "SET", "min-replicas-to-write", "1"]);
     let ended = stopped(run, &name(&one.nodes[3].addr(), &one.nodes[3])).stderr_has("NOREPLICAS");
