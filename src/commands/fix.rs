@@ -11,6 +11,7 @@ use super::moving::{Cluster, PaceArgs};
 use super::session::{Intent, Session};
 use super::{CommandResult, Stop, node_words, slot_ranges};
 use crate::cli::GlobalArgs;
+use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 use crate::exit_code::ExitCode;
@@ -91,7 +92,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("fix")).await?;
     let consent = Consent {
-        evict: foreign(&session, &args.evict_foreign).await?,
+        evict: foreign(&session, ui, &args.evict_foreign).await?,
         assign: args.assign_uncovered.clone().unwrap_or_default(),
         accept_loss: args.accept_data_loss.clone().unwrap_or_default(),
         strays: match (args.purge_strays, args.collect_strays) {
@@ -127,16 +128,24 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
 }
 
 /// The members of another cluster, by what the user calls them.
-async fn foreign(session: &Session, names: &[String]) -> Result<BTreeSet<NodeId>, Stop> {
+async fn foreign(session: &Session, ui: &Ui, names: &[String]) -> Result<BTreeSet<NodeId>, Stop> {
     if names.is_empty() {
         return Ok(BTreeSet::new());
     }
     let cluster = Cluster::look(session).await?;
     let observation = &cluster.diagnosis.observation;
-    let ids: BTreeSet<NodeId> = names
-        .iter()
-        .map(|name| observation.find(name).map_err(Stop::refused))
-        .collect::<Result<_, _>>()?;
+    let mut ids = BTreeSet::new();
+    for name in names {
+        match (observation.find(name), name.parse::<NodeId>()) {
+            (Ok(id), _) => drop(ids.insert(id)),
+            // Members pass on whom they forgot (Redis and Valkey from 7.2 on): after a run that was cut off
+            // they may be gone. The beginning of an id may be a slip as well.
+            (Err(NoSuchNode::Unknown(_)), Ok(id)) => {
+                ui.hint(&format!("{} is no member, or not any more", id.short()));
+            }
+            (Err(error), _) => return Err(Stop::refused(error)),
+        }
+    }
     if ids.contains(&observation.lead) {
         return Err(Stop::refused(anyhow!(
             "{} is the node that was asked for the cluster: name one that stays, and those that are to \

@@ -373,9 +373,32 @@ impl<'a> Survey<'a> {
                     && member.standing.is_down()
                     && member.slots.is_empty() =>
             {
-                Peer::Replaced
+                Peer::Replaced(self.successor_of_target(id))
             }
             _ => Peer::Away,
+        }
+    }
+
+    /// Who has keys of slots that were on their way to a node that is gone: its replica had them, and
+    /// took its place. `None` where that is several, or nobody.
+    fn successor_of_target(&self, gone: NodeId) -> Option<NodeId> {
+        let mut found = BTreeSet::new();
+        for owner in &self.sound {
+            let on_their_way: SlotSet = owner
+                .open
+                .iter()
+                .filter(|open| open.direction == Direction::Migrating && open.peer == gone)
+                .map(|open| open.slot)
+                .collect();
+            let holders = self.sound.iter().filter(|member| {
+                let held = self.request.holdings.slots(member.id);
+                member.id != owner.id && !held.intersection(&on_their_way).is_empty()
+            });
+            found.extend(holders.map(|member| member.id));
+        }
+        match found.len() {
+            1 => found.pop_first(),
+            _ => None,
         }
     }
 

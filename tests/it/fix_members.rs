@@ -4,13 +4,13 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::fix::{fix, three};
+use crate::fix::{fix, setslot, three};
 use crate::reshard::quick;
-use crate::reshard_data::{Contents, assert_closed, assert_same, contents, fill, names};
+use crate::reshard_data::{Contents, assert_closed, assert_same, contents, fill, names, owned};
 use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Trib};
 use crate::support::proxy::{Cut, Proxy};
-use crate::support::server::{Server, Spec, fault_versions};
+use crate::support::server::{Server, Spec, fault_versions, versions};
 use crate::support::wait::{PATIENCE, until};
 
 /// Until the others hold it for dead.
@@ -82,6 +82,69 @@ fn a_master_lost_for_good() {
     line().arg("--yes").run().status(0);
     let covered = Trib::new().args(["check", &nodes[1].addr()]).run();
     covered.stdout_has("[OK] All 16384 slots covered.");
+}
+
+#[test]
+fn a_target_that_died_and_was_replaced_matrix() {
+    for version in versions() {
+        a_target_that_died_and_was_replaced(&quick().version(version));
+    }
+}
+
+/// Of some slots nothing had moved yet, so that nothing in them tells who took the target's place.
+fn a_target_that_died_and_was_replaced(spec: &Spec) {
+    let nodes = Nodes::with(6, spec);
+    nodes.form(3);
+    fill(&nodes[..3], &names(5..15, 3));
+    let before = contents(&nodes);
+    let [a, b] = [nodes[0].id(), nodes[1].id()];
+    for slot in 5..15 {
+        setslot(&nodes[1], slot, &["IMPORTING", &a]);
+        setslot(&nodes[0], slot, &["MIGRATING", &b]);
+    }
+    let keys = names(5..8, 2);
+    let words = [
+        "MIGRATE",
+        "127.0.0.1",
+        &nodes[1].port().to_string(),
+        "",
+        "0",
+        "5000",
+        "KEYS",
+    ];
+    for pair in keys.chunks(2) {
+        let pair: Vec<&str> = pair.iter().map(String::as_str).collect();
+        nodes[0].cmd(&[&words[..], &pair].concat());
+    }
+    // Its replica has them.
+    assert_eq!(nodes[1].text(&["WAIT", "1", "5000"]), "1");
+    until("its replica to have them", PATIENCE, || {
+        let [here, there] = [1, 4].map(|node: usize| nodes[node].field("master_repl_offset"));
+        match here == there {
+            true => Ok(()),
+            false => Err(format!("{here:?} {there:?} on {}", nodes[4].version())),
+        }
+    });
+    nodes[1].kill();
+    until("its replica to take over", PATIENCE, || {
+        match nodes[4].field("role").unwrap().as_str() {
+            "master" => Ok(()),
+            other => Err(other.to_owned()),
+        }
+    });
+    fix(&nodes[0]).arg("--yes").run().status(0);
+    for node in [0, 2, 3, 4, 5] {
+        let text = nodes[node].nodes_text();
+        assert!(!text.contains("->-") && !text.contains("-<-"), "{text}");
+    }
+    assert_eq!(owned(&nodes[4])[0], (5, 14));
+    let alive: Vec<_> = nodes
+        .into_iter()
+        .enumerate()
+        .filter(|(n, _)| *n != 1)
+        .map(|(_, node)| node)
+        .collect();
+    assert_same(&before, &contents(&alive));
 }
 
 #[test]

@@ -61,8 +61,9 @@ pub(super) enum Peer {
     Sound,
     /// A replica by now, of that master.
     Follows(NodeId),
-    /// It is held for dead and owns nothing: another master took its place, or it never had any.
-    Replaced,
+    /// It is held for dead and owns nothing: another master took its place, or it never had any. Who that
+    /// is shows where one alone has keys of slots that were on their way to it.
+    Replaced(Option<NodeId>),
     /// It does not answer, or nobody knows it.
     Away,
 }
@@ -482,7 +483,7 @@ fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand
     let target = match state {
         Peer::Sound => Some(peer),
         Peer::Follows(master) => Some(master),
-        Peer::Replaced | Peer::Away => None,
+        Peer::Replaced(_) | Peer::Away => None,
     };
     let target = target.and_then(|id| slot.stands.iter().find(|stand| stand.id == id));
     match target {
@@ -500,8 +501,12 @@ fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand
         // Who took the target's place has what was moved already.
         None => {
             let veiled = match (state, holders) {
-                (Peer::Replaced, [only]) => return finish(only.id),
-                (Peer::Replaced, []) => reveal(slot),
+                (Peer::Replaced(_), [only]) => return finish(only.id),
+                (Peer::Replaced(successor), []) => match (reveal(slot), successor) {
+                    // Of this slot nothing had been moved yet.
+                    (None, Some(id)) if id != owner.id => return finish(id),
+                    (veiled, _) => veiled,
+                },
                 _ => None,
             };
             let refusal = Decision::Refuse(Why::TargetAway {
