@@ -315,7 +315,7 @@ pub(super) async fn gone(
 }
 
 /// Whom of the nodes a member knows.
-async fn known(
+pub(super) async fn known(
     connections: &Connections,
     target: &Target,
     leaving: &BTreeSet<NodeId>,
