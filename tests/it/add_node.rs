@@ -284,9 +284,15 @@ fn nodes_that_lead_nowhere() {
     .stderr_has("is not a cluster node: set cluster-enabled yes");
     refused(add([new[0].addr(), other[0].addr()], &nodes[0]), 3, &nodes)
         .stderr_has(&format!("{} (", new[0].addr()))
-        .stderr_has("is a member of this cluster already: leave it out");
+        .stderr_has(
+            "is a member of this cluster already, a master without slots: leave it out; redis-trib",
+        )
+        .stderr_has(&format!(
+            "rebalance {} --use-empty-masters",
+            nodes[0].addr()
+        ));
     refused(add([nodes[1].addr()], &nodes[0]), 3, &nodes)
-        .stderr_has("is a member of this cluster already");
+        .stderr_has("is a member of this cluster already: leave it out");
     let port = other[0].port();
     refused(
         add([other[0].addr(), format!("localhost:{port}")], &nodes[0]),

@@ -90,10 +90,17 @@ pub(in crate::commands) async fn judge(
                     judged.members.push(name);
                 }
                 Membership::Whole => problems.push(format!(
-                    "{name} is a member of this cluster already{}: leave it out",
+                    "{name} is a member of this cluster already{}",
                     match member.master {
-                        Some(master) => format!(", a replica of {}", home.cluster.name(master)),
-                        None => String::new(),
+                        Some(master) =>
+                            format!(", a replica of {}: leave it out", home.cluster.name(master)),
+                        // Perhaps the end of an add-node --fill that was cut off.
+                        None if member.slots.is_empty() => format!(
+                            ", a master without slots: leave it out; redis-trib rebalance {} \
+                             --use-empty-masters gives it its share",
+                            home.cluster.seed_again()
+                        ),
+                        None => ": leave it out".to_string(),
                     }
                 )),
                 Membership::Copied => problems.push(format!(
