@@ -260,18 +260,19 @@ fn refusal(cluster: &Cluster, refusal: &Refusal, ids: &[String]) -> String {
 /// The same command once more, by a node that stays.
 pub(super) fn command_again(cluster: &Cluster, leaving: &BTreeSet<NodeId>, args: &Args) -> String {
     let observation = &cluster.diagnosis.observation;
-    let mut seed = cluster.seed_again();
+    let mut seed = cluster.seed();
     if leaving.contains(&observation.lead) {
         let mut reports = observation.reports();
         let stays = reports.find(|(node, _)| !leaving.contains(&node.id));
         if let Some(addr) = stays.and_then(|(node, _)| node.addr()) {
-            seed = cluster.again_at(addr.to_string());
+            seed = addr.to_string();
         }
     }
     let ids: Vec<String> = leaving.iter().map(ToString::to_string).collect();
     format!(
-        "redis-trib del-node {seed} {}{}",
+        "redis-trib del-node {seed} {}{}{}",
         ids.join(" "),
-        args.again()
+        args.again(),
+        cluster.moving_again()
     )
 }

@@ -75,19 +75,14 @@ impl Cluster {
 
     /// The seed and how it is reached, for command lines that go on.
     pub(in crate::commands) fn seed_again(&self) -> String {
-        self.again_at(self.seed())
+        [&[self.seed()], &self.again.reach[..]].concat().join(" ")
     }
 
-    /// The same by another node.
-    pub(in crate::commands) fn again_at(&self, seed: String) -> String {
-        [&[seed], &self.again.reach[..]].concat().join(" ")
-    }
-
-    /// The same for those that move slots: in the way in which they moved so far.
-    pub(super) fn moving_again(&self) -> String {
-        [&[self.seed_again()], &self.again.moving[..]]
-            .concat()
-            .join(" ")
+    /// The options of command lines that move slots on: they reach the nodes in the same way, and move as
+    /// slots have moved so far.
+    pub(in crate::commands) fn moving_again(&self) -> String {
+        let options = self.again.reach.iter().chain(&self.again.moving);
+        options.map(|option| format!(" {option}")).collect()
     }
 
     /// The seed.

@@ -115,12 +115,13 @@ pub(super) fn rest(
         "{moved} slots moved, {} open, {left} not begun. To go on:",
         outcome.open.len()
     ));
+    let options = cluster.moving_again();
     let saved = args.plan_out.as_ref().filter(|_| part == Part::Last);
     match args.applied.as_ref().or(saved) {
         Some(file) => lines.push(format!(
-            "  redis-trib apply {} {}",
+            "  redis-trib apply {} {}{options}",
             shell_word(&file.to_string_lossy()),
-            cluster.moving_again()
+            cluster.seed()
         )),
         None => {
             let mut to_do: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
@@ -136,8 +137,9 @@ pub(super) fn rest(
             for (to, slots) in to_do {
                 if !slots.is_empty() {
                     lines.push(format!(
-                        "  redis-trib reshard {} --finish-open --slot-ranges {slots} --to {to}",
-                        cluster.moving_again()
+                        "  redis-trib reshard {} --finish-open --slot-ranges {slots} --to \
+                         {to}{options}",
+                        cluster.seed()
                     ));
                 }
             }
