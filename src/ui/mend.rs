@@ -38,7 +38,8 @@ pub struct MendLine {
 impl MendLine {
     /// `slots 5-8: closed on 127.0.0.1:7000 (1977c4d4): nothing is on its way there`.
     pub fn sentence(&self) -> String {
-        if self.slots.is_empty() {
+        // Findings begin with their slots themselves.
+        if self.slots.is_empty() || self.text.starts_with("slot") {
             return self.text.clone();
         }
         let plural = if self.slots.count() == 1 { "" } else { "s" };
