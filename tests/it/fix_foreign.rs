@@ -275,8 +275,8 @@ fn killed_when_some_have_forgotten(spec: &Spec) {
         let (ours, proxies) = Nodes::behind_proxies(4, spec);
         (Merged::of(ours, spec, Own::Nothing), proxies)
     };
-    // Between the first and the last that is told. From 7.2 on members pass on whom they forgot, also to those
-    // whom they forgot: who pings within that time may lose its fellows, which can't be helped.
+    // Between the first and the last that is told. On Valkey 8.1 and 9.1 who pings within that time loses its
+    // fellows, which can't be helped from outside.
     let (one, proxies) = merged();
     if ["redis-6.2", "redis-7.0"].contains(&one.ours[0].version()) {
         proxies[3].stall_at("CLUSTER FORGET", 1);

@@ -1,13 +1,12 @@
 //! Two clusters that became one part again: each member of the one forgets all of the other, at one
 //! go.
 //!
-//! At one go, since from Redis 7.2 and Valkey 7.2 on a node passes on whom it was told to forget, in all
-//! that it sends. It answers the pings of those whom it has forgotten, too: who knows it still learns from
-//! the answer to forget its own fellows. So both sides are told side by side, over connections that are
-//! there already, and who can't be told is told again at once. What is left is the time between the first
-//! and the last: who pings within it (each node does so about once a second) may lose its fellows, and is
-//! brought back by --rejoin a minute later (seen on Redis 8.2, where a tool was killed between the two
-//! sides).
+//! At one go, since from Redis 7.2 and Valkey 7.2 on a node passes on whom it was told to forget. On
+//! Valkey it does so in its answers to the pings of those whom it has forgotten, too: where one side alone
+//! was told, each member of the other loses all its own fellows within seconds (seen on 8.1 and 9.1, not
+//! on 8.0, nor on Redis 8.2 and 8.6). So both sides are told side by side, over connections that are there
+//! already, and who can't be told is told again at once. What is left is the time between the first and the
+//! last; who has lost fellows then is named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -102,7 +101,6 @@ async fn strangers_now(
     side: &Side,
 ) -> BTreeMap<NodeId, String> {
     let fellows: BTreeSet<NodeId> = side.keys().copied().collect();
-    let addrs: Vec<String> = side.values().map(|one| one.addr.to_string()).collect();
     let mut strangers = BTreeMap::new();
     for (id, target) in side {
         // Who can't be asked has been named for that.
@@ -114,11 +112,15 @@ async fn strangers_now(
             .filter(|one| *one != id && !known.contains(one));
         let missing: Vec<String> = missing.map(|id| ward.name(*id)).collect();
         if !missing.is_empty() {
+            let meet = format!(
+                "redis-cli -h {} -p {}",
+                target.addr.host(),
+                target.addr.port()
+            );
             let why = format!(
-                "has forgotten {}, which was not meant; bring them together a minute from now, and change \
-                 nothing else before: redis-trib fix --rejoin {}",
+                "has forgotten {}, which was not meant. They meet again a minute from now, by CLUSTER MEET \
+                 with the address of each ({meet} CLUSTER MEET IP PORT); change nothing else before",
                 missing.join(", "),
-                addrs.join(" ")
             );
             strangers.insert(*id, why);
         }
