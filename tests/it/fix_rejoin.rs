@@ -185,11 +185,16 @@ fn who_lost_its_memory_is_named() {
 fn a_replica_that_calls_its_master_where_it_was_matrix() {
     // A host of its own needs --bind-source-addr, which 6.2 does not have.
     for version in versions().iter().filter(|one| **one != "redis-6.2") {
-        a_replica_that_calls_its_master_where_it_was(&quick().version(version));
+        // Who hears of whom first is up to gossip; other versions than 7.0 never fail to hear of it.
+        let called = |_| a_replica_that_calls_its_master_where_it_was(&quick().version(version));
+        let tries = if *version == "redis-7.0" { 8 } else { 1 };
+        let has_called = (0..tries).any(called);
+        assert!(has_called || *version != "redis-7.0", "it never called");
     }
 }
 
-fn a_replica_that_calls_its_master_where_it_was(spec: &Spec) {
+/// Whether it did.
+fn a_replica_that_calls_its_master_where_it_was(spec: &Spec) -> bool {
     let network = Network::new();
     let mut nodes = Nodes::each(4, |index| {
         let host = format!("127.0.9.{}", index + 1);
@@ -213,15 +218,14 @@ fn a_replica_that_calls_its_master_where_it_was(spec: &Spec) {
         });
     }
     network.heal();
-    if replica.version() == "redis-7.0" {
-        assert_eq!(replica.field("master_port").unwrap(), old);
-    }
+    let has_called = replica.field("master_port").unwrap() == old;
     run.wait().status(0).stderr_lacks("without a link");
     assert_eq!(
         replica.field("master_port").unwrap(),
         master.port().to_string()
     );
     assert_eq!(replica.field("master_link_status").unwrap(), "up");
+    has_called
 }
 
 /// The tasks of a service: each stands where another one was, and they are found by the service's name.

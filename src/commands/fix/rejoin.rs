@@ -31,11 +31,14 @@ use crate::ui::{MendLine, MendView, Ui};
 /// How long all may take to see each other.
 const WITHIN: Duration = Duration::from_secs(60);
 /// How long replicas may take to find their masters, by themselves and when told again.
-const LINKED_WITHIN: Duration = Duration::from_secs(20);
+const LINKED_WITHIN: Duration = Duration::from_secs(40);
 /// Between two looks at them.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long they are left to it: they try once a second.
 const BY_THEMSELVES: Duration = Duration::from_secs(3);
+/// Between telling one and telling it again: it takes the address that it knows then, which may be the old
+/// one still. More often would keep a large master from ever sending its copy.
+const TELL_AGAIN: Duration = Duration::from_secs(8);
 
 /// Lets nodes meet again.
 pub(super) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
@@ -114,7 +117,7 @@ pub(super) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandRes
 /// hears of the new address by gossip notes it, and does not tell its replication (Redis 7.0).
 async fn relink(session: &Session, ui: &Ui) -> Result<(), Stop> {
     let begun = Instant::now();
-    let mut told = BTreeSet::new();
+    let mut told: BTreeMap<NodeId, Instant> = BTreeMap::new();
     loop {
         let looked = Cluster::look(session).await;
         let cluster = looked
@@ -147,9 +150,13 @@ async fn relink(session: &Session, ui: &Ui) -> Result<(), Stop> {
                 let Some(target) = cluster.reach.get(&replica) else {
                     continue;
                 };
-                if !told.insert(replica) {
+                if told
+                    .get(&replica)
+                    .is_some_and(|at| at.elapsed() < TELL_AGAIN)
+                {
                     continue;
                 }
+                told.insert(replica, Instant::now());
                 let tell = async {
                     let client = session.connections.client(target).await?;
                     client.cluster_replicate(master).await
