@@ -93,7 +93,7 @@ async fn fail_over(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
         signal = signals.next() => Err(Stop::interrupted(anyhow!(
             "interrupted ({signal}): {} takes over all the same, if it can; redis-trib check {} tells",
             cluster.name(succession.replica),
-            cluster.seed()
+            cluster.seed_again()
         ))),
     }
 }

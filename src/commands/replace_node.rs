@@ -250,7 +250,7 @@ impl Way {
                     "{} owns slots and does not answer: its replica must take over first \
                      (redis-trib failover {} {} --force)",
                     cluster.name(old),
-                    cluster.seed(),
+                    cluster.seed_again(),
                     old.short()
                 ));
             }
@@ -539,7 +539,7 @@ impl Job {
                 "{} can't be told: should they ever come back, redis-trib del-node {} {} makes them \
                  forget {old}",
                 dead.join(", "),
-                cluster.seed(),
+                cluster.seed_again(),
                 self.old
             ));
         }

@@ -105,7 +105,7 @@ impl Succession {
                     "{} has no replica that could take over (redis-trib add-node NEW {} --replica \
                      --master-id {})",
                     cluster.name(master),
-                    cluster.seed(),
+                    cluster.seed_again(),
                     master.short()
                 ));
             }
@@ -162,7 +162,7 @@ impl Succession {
                 "slots {} are on their way from or to {name}, which its successor would not know: \
                  finish that first (redis-trib reshard {} --finish-open, or redis-trib check)",
                 open.join(","),
-                cluster.seed()
+                cluster.seed_again()
             ));
         }
         if self.how == Takeover::Takeover {
@@ -409,7 +409,7 @@ fn unlinked(cluster: &Cluster, replica: NodeId, master: NodeId) -> String {
         Some(MasterLink::Syncing) => format!(
             "{replica_name} is receiving its first copy of {name}: wait until it has it (redis-trib \
              check {} shows that)",
-            cluster.seed()
+            cluster.seed_again()
         ),
         _ => format!(
             "{replica_name} has no link to its master {name}, so it can't have all writes: look at its \

@@ -155,7 +155,7 @@ pub(super) fn stale_owners(cluster: &Cluster, leaving: &BTreeSet<NodeId>) -> Opt
             "{node} still sees slots {slots} at {}: their new owner has to reach it first \
              (redis-trib check {} --wait 60s)",
             cluster.name(stale.id),
-            cluster.seed()
+            cluster.seed_again()
         ))
     })
 }

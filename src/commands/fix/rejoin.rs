@@ -108,7 +108,10 @@ pub(super) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandRes
         return Err(Stop::partial(error));
     }
     relink(&session, ui).await?;
-    ui.hint(&format!("redis-trib check {} --wait 30s", cluster.seed()));
+    ui.hint(&format!(
+        "redis-trib check {} --wait 30s",
+        cluster.seed_again()
+    ));
     ui.done(ExitCode::Done, "[OK] All nodes see each other again.")?;
     Ok(ExitCode::Done)
 }

@@ -60,7 +60,7 @@ fn is_about_slots(code: Code) -> bool {
 }
 
 fn line(ward: &Ward, finding: &Finding) -> MendLine {
-    let seed = ward.cluster.seed();
+    let seed = ward.cluster.seed_again();
     let way_out = match &finding.remedy {
         // Those that name `fix` are for who has not come here yet.
         Some(remedy) if !remedy.starts_with("redis-trib fix") || remedy.contains(" --") => {

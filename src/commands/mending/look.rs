@@ -18,8 +18,9 @@ use crate::plan::fix::{self, Consent, FixPlan, Request};
 
 /// Between two looks: gossip comes each second.
 const SETTLE: Duration = Duration::from_millis(1100);
-/// The same where all agree, and slots are open: whoever moves keys takes some within that time.
-const TRANSIT: Duration = Duration::from_millis(100);
+/// The same where all agree, and slots are open: whoever moves keys takes some within that time (redis-cli
+/// ten of them each millisecond or two).
+const TRANSIT: Duration = Duration::from_millis(80);
 /// Looks that may show somebody else at work.
 const LOOKS: usize = 6;
 

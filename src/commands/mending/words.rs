@@ -21,7 +21,7 @@ pub(super) fn about(ward: &Ward) -> String {
 
 /// The command that goes on: with all that was given up by name.
 pub(super) fn again(job: &Job<'_>, ward: &Ward) -> String {
-    let mut line = format!("To go on: redis-trib fix {}", ward.cluster.seed());
+    let mut line = format!("To go on: redis-trib fix {}", ward.cluster.seed_again());
     let Consent {
         assign,
         accept_loss,
@@ -315,7 +315,7 @@ fn why(ward: &Ward, refusal: &Refusal) -> (Vec<NodeId>, String) {
                     true => keys(ward.holdings.keys_in(node, slots)),
                     false => "it can't be asked how many".to_string(),
                 },
-                ward.cluster.seed()
+                ward.cluster.seed_again()
             ),
         ),
         Why::FollowedBy { node, follower } => (
@@ -373,7 +373,7 @@ fn strangers(ward: &Ward, door: NodeId) -> (Vec<NodeId>, String) {
          they seem to have come: redis-trib del-node {} {door}",
         names.join(", "),
         ids.join(","),
-        ward.cluster.seed()
+        ward.cluster.seed_again()
     );
     (intruders, text)
 }
@@ -386,7 +386,7 @@ fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
         return format!(
             "{name} owns them and answers us, but the others hold it for dead: where it has only just \
              come back, wait (redis-trib check {} --wait 60s); else look at its bus port and its links{}",
-            ward.cluster.seed(),
+            ward.cluster.seed_again(),
             rival(ward, owner, slots).unwrap_or_default()
         );
     }
