@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use super::conflict::{Comparison, Verdict};
 use super::lane::{Ends, Halt, LAG_WITHIN, WINDOW_KEYS};
 use super::pace::Pace;
@@ -22,6 +24,8 @@ const FETCHED: u64 = 4_096;
 const PER_SLOT: usize = WINDOW_KEYS as usize;
 /// How many keys are weighed in one go: a few milliseconds of the server's time.
 const WEIGHED: usize = 512;
+/// Bytes with which a call takes a millisecond and more.
+const HEAVY: u64 = 256 * 1024;
 /// How often keys that stay at the source are tried again.
 const TRIES: usize = 5;
 /// How often a call is made again after the connection between the two broke or was too slow. Each
@@ -46,6 +50,7 @@ pub(super) struct Movers {
     connections: Arc<Connections>,
     options: Arc<Options>,
     throttle: Arc<Throttle>,
+    turns: Option<Arc<Semaphore>>,
     pace: Pace,
     /// What tells equal values from differing ones, once that is needed.
     comparison: Option<Comparison>,
@@ -151,6 +156,7 @@ impl Movers {
         connections: Arc<Connections>,
         options: Arc<Options>,
         throttle: Arc<Throttle>,
+        turns: Option<Arc<Semaphore>>,
         authority: Authority,
     ) -> Self {
         let pace = match options.pipeline {
@@ -163,6 +169,7 @@ impl Movers {
             connections,
             options,
             throttle,
+            turns,
             pace,
             comparison: None,
             broken: false,
@@ -328,11 +335,18 @@ impl Movers {
                 () = stop.now.cancelled() => return Err(Halt::Dropped),
                 () = self.throttle.pass(count, bytes) => {}
             }
+            let turn = tokio::select! {
+                biased;
+                () = stop.now.cancelled() => return Err(Halt::Dropped),
+                turn = self.turn(bytes) => turn,
+            };
             let started = Instant::now();
             let migration = self.migration(batch.database, self.existing());
-            match ends.source.migrate(&migration, &keys[..count]).await {
+            let outcome = ends.source.migrate(&migration, &keys[..count]).await;
+            let took = started.elapsed();
+            drop(turn);
+            match outcome {
                 Ok(outcome) => {
-                    let took = started.elapsed();
                     self.pace.measured(count, bytes, took);
                     if outcome == Migrated::Moved {
                         moved(Moved {
@@ -365,6 +379,13 @@ impl Movers {
             weights = &weights[count..];
         }
         Ok(())
+    }
+
+    /// Whoever sends much to a target waits until others that do have: a call holds its source until the
+    /// target has taken it in, and there one after the other is taken in all the same.
+    async fn turn(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let turns = self.turns.clone().filter(|_| bytes >= HEAVY)?;
+        turns.acquire_owned().await.ok()
     }
 
     /// Lets the target's replicas follow within a window, too: what they have not read waits in its

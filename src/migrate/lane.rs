@@ -29,6 +29,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::keys::{Authority, Movers};
@@ -69,6 +70,8 @@ pub(super) struct Lane {
     stop: StopSignal,
     /// Lanes that may fill the target at the same time, this one included.
     sharing: u64,
+    /// Whose turn it is to send the target something heavy.
+    turns: Option<Arc<Semaphore>>,
     tally: Tally,
     moved: SlotSet,
     skipped: SlotSet,
@@ -171,6 +174,7 @@ impl Lane {
             events,
             stop,
             sharing: 1,
+            turns: None,
             tally: Tally::default(),
             moved: SlotSet::new(),
             skipped: SlotSet::new(),
@@ -179,9 +183,10 @@ impl Lane {
         }
     }
 
-    /// So many lanes fill the target at the same time.
-    pub(super) fn sharing(mut self, lanes: usize) -> Self {
+    /// So many lanes fill the target at the same time, and take turns with what is heavy.
+    pub(super) fn sharing(mut self, lanes: usize, turns: Option<Arc<Semaphore>>) -> Self {
         self.sharing = lanes.max(1) as u64;
+        self.turns = turns;
         self
     }
 
@@ -293,6 +298,7 @@ impl Lane {
             Arc::clone(&self.connections),
             Arc::clone(&self.options),
             Arc::clone(&self.throttle),
+            self.turns.clone(),
             authority,
         )
     }

@@ -20,6 +20,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -211,8 +212,11 @@ pub async fn run(
 ) -> Outcome {
     let throttle = Arc::new(Throttle::new(options.rate));
     let mut into_targets: BTreeMap<NodeId, usize> = BTreeMap::new();
+    let mut turns: BTreeMap<NodeId, Arc<Semaphore>> = BTreeMap::new();
     for pair in moves.keys() {
         *into_targets.entry(pair.to).or_default() += 1;
+        let one = || Arc::new(Semaphore::new(1));
+        turns.entry(pair.to).or_insert_with(one);
     }
     let mut schedule = Schedule::new(options.limits, moves);
     let mut running = JoinSet::new();
@@ -238,10 +242,11 @@ pub async fn run(
             let (events, stop) = (events.clone(), stop.clone());
             let into_target = into_targets.get(&pair.to).copied().unwrap_or(1);
             let sharing = into_target.min(options.limits.per_target);
+            let turns = turns.get(&pair.to).cloned();
             let kept = work.slots.clone();
             let task = running.spawn(async move {
                 let lane = Lane::new(source, target, connections, options, throttle, events, stop);
-                (pair, lane.sharing(sharing).run(work).await)
+                (pair, lane.sharing(sharing, turns).run(work).await)
             });
             lanes.insert(task.id(), (pair, kept));
         }
