@@ -4,7 +4,7 @@
 CARGO ?= cargo
 # Tests wait for servers most of the time: more of them side by side than a small machine has cores. Those of the matrix
 # work their servers harder: where nodes get no time to answer each other, they take each other for dead.
-TEST_THREADS ?= 4
+TEST_THREADS ?= 3
 MATRIX_THREADS ?= 3
 
 .DEFAULT_GOAL := help
