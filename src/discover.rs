@@ -557,10 +557,7 @@ fn not_ended_well(jobs: Vec<SlotJob>, product: Product, owned: &SlotSet) -> Vec<
             continue;
         }
         left.push(Job {
-            cancel: match product {
-                Product::Valkey => "CLUSTER CANCELSLOTMIGRATIONS".to_string(),
-                Product::Redis => format!("CLUSTER MIGRATION CANCEL ID {}", job.id),
-            },
+            cancel: job.cancel(product),
             goes_on: job.end.is_none(),
             slots: job.slots,
             source: job.source,

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::fix::{fix, three};
+use crate::fix_members::is_struck_out;
 use crate::reshard::quick;
 use crate::reshard_data::names;
 use crate::support::cluster::Nodes;
@@ -74,15 +75,7 @@ impl Merged {
             theirs[0].cmd(&["CLUSTER", "ADDSLOTS", &THEIRS.to_string()]);
         }
         for node in ours.iter().take(3) {
-            until("the lost node's address to be struck out", PATIENCE, || {
-                let text = node.nodes_text();
-                let line = text.lines().find(|line| line.starts_with(&lost)).unwrap();
-                if line.contains("noaddr") {
-                    Ok(())
-                } else {
-                    Err(text)
-                }
-            });
+            is_struck_out(node, &lost);
         }
         std::thread::sleep(HEAD_START);
         meet(&ours[0], &ours[3]);

@@ -13,6 +13,19 @@ use crate::support::proxy::{Cut, Proxy};
 use crate::support::server::{Server, Spec, fault_versions, versions};
 use crate::support::wait::{PATIENCE, until};
 
+/// Another node has the address of that one, and this node knows.
+pub(crate) fn is_struck_out(node: &Server, lost: &str) {
+    until("the lost node's address to be struck out", PATIENCE, || {
+        let text = node.nodes_text();
+        let line = text.lines().find(|line| line.starts_with(lost)).unwrap();
+        if line.contains("noaddr") {
+            Ok(())
+        } else {
+            Err(text)
+        }
+    });
+}
+
 /// Until the others hold it for dead.
 pub(crate) fn is_held_for_dead(node: &Server, dead: &str) {
     until("it to be held for dead", PATIENCE, || {
@@ -159,15 +172,7 @@ fn replicas_of_replicas_and_nodes_without_an_address() {
     nodes[4].kill();
     nodes[4].start_anew();
     for node in &nodes[..4] {
-        until("its address to be struck out", PATIENCE, || {
-            let text = node.nodes_text();
-            let line = text.lines().find(|line| line.starts_with(&lost)).unwrap();
-            if line.contains("noaddr") {
-                Ok(())
-            } else {
-                Err(text)
-            }
-        });
+        is_struck_out(node, &lost);
     }
     let plan = fix(&nodes[0]).args(["--dry-run", "-o", "json"]).run();
     let plan = plan.status(0).json_lines();

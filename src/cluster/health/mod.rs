@@ -369,7 +369,8 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn redis_cli(addr: &Addr, command: &str) -> String {
+/// A command for the node at that address, as redis-cli sends it.
+pub fn redis_cli(addr: &Addr, command: &str) -> String {
     let (host, port) = (shell_word(addr.host()), addr.port());
     format!("redis-cli -h {host} -p {port} {command}")
 }

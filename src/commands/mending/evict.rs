@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::Job;
 use super::look::Ward;
+use crate::cluster::health::redis_cli;
 use crate::cluster::node::NodeId;
 use crate::commands::leaving::{Afterwards, gone, known, leave};
 use crate::connections::{Connections, Target};
@@ -112,14 +113,10 @@ async fn strangers_now(
             .filter(|one| *one != id && !known.contains(one));
         let missing: Vec<String> = missing.map(|id| ward.name(*id)).collect();
         if !missing.is_empty() {
-            let meet = format!(
-                "redis-cli -h {} -p {}",
-                target.addr.host(),
-                target.addr.port()
-            );
+            let meet = redis_cli(&target.addr, "CLUSTER MEET IP PORT");
             let why = format!(
                 "has forgotten {}, which was not meant. They meet again a minute from now, by CLUSTER MEET \
-                 with the address of each ({meet} CLUSTER MEET IP PORT); change nothing else before",
+                 with the address of each ({meet}); change nothing else before",
                 missing.join(", "),
             );
             strangers.insert(*id, why);

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::args::MoveArgs;
 use super::cluster::{Cluster, healthy};
 use crate::client::SlotJob;
+use crate::cluster::health::redis_cli;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::Product;
 use crate::commands::Stop;
@@ -90,21 +91,18 @@ pub(in crate::commands) async fn ended(
             |one: &&UnderWay| one.job.state == "failed" && one.job.retries >= HOPELESS;
         let hopeless = left.iter().find(is_hopeless);
         if let Some(one) = hopeless.or((started.elapsed() >= WITHIN).then_some(one)) {
-            let command = match one.product {
-                Product::Valkey => "CLUSTER CANCELSLOTMIGRATIONS".to_string(),
-                Product::Redis => format!("CLUSTER MIGRATION CANCEL ID {}", one.job.id),
+            let cancel = one.job.cancel(one.product);
+            let command = match cluster.reach.get(&one.leader) {
+                Some(target) => redis_cli(&target.addr, &cancel),
+                None => cancel,
             };
-            let dial = cluster.reach.get(&one.leader).map(|target| &target.addr);
-            let shell = dial.map_or_else(String::new, |addr| {
-                format!("redis-cli -h {} -p {} ", addr.host(), addr.port())
-            });
             let said = match one.job.message.as_str() {
                 "" => String::new(),
                 said => format!("; it says: {said}"),
             };
             return Err(Stop::refused(anyhow!(
                 "the job that moves slots {} {} ({}{said}): wait longer, or call it off on {}: \
-                 {shell}{command}; nothing was changed",
+                 {command}; nothing was changed",
                 one.job.slots,
                 match hopeless {
                     Some(one) => format!("has failed {} times", one.job.retries),
