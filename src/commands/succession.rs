@@ -27,6 +27,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(2);
 /// default), and the votes come before that.
 const CLAIMED_WITHIN: Duration = Duration::from_secs(8);
 
+/// How long a forced takeover waits for the masters to hear who follows whom.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
+
 /// How often a replica may say that its master is down, which we see alive.
 const REFUSALS: usize = 20;
 
@@ -226,14 +229,7 @@ impl Succession {
             within,
             nudged: Arc::default(),
         };
-        if self.how == Takeover::Planned {
-            // What was changed a moment ago may not be known to all who have a say.
-            let now = Arc::new(self.goal(cluster, self.master));
-            watch
-                .agree_and_settle(&now)
-                .await
-                .map_err(Failed::NotReady)?;
-        }
+        self.heard_of(&watch, cluster).await?;
         self.outlast_old_votes(session, target, ui).await?;
         let _ = events.send(Event::Phase(Phase::TakeOver));
         let held = self.claim(session, cluster, target).await?;
@@ -257,6 +253,32 @@ impl Succession {
             held,
             how: self.how,
         })
+    }
+
+    /// What was changed a moment ago may not be known to all who have a say: a master that takes the
+    /// replica for a master gives it no vote, and with a long node timeout it asks once in minutes.
+    async fn heard_of(&self, watch: &Watch, cluster: &Cluster) -> Result<(), Failed> {
+        let now = Arc::new(self.goal(cluster, self.master));
+        match self.how {
+            Takeover::Planned => {
+                let agreed = watch.agree_and_settle(&now).await;
+                agreed.map_err(Failed::NotReady)
+            }
+            // What is broken may keep some from ever agreeing, and it is to be mended by this.
+            Takeover::Force => {
+                let within = HEARD_WITHIN.min(watch.within);
+                let for_now = Watch {
+                    deadline: Instant::now() + within,
+                    within,
+                    ..watch.clone()
+                };
+                if let Err(late) = for_now.agree_and_settle(&now).await {
+                    tracing::debug!(%late, "votes are asked for all the same");
+                }
+                Ok(())
+            }
+            Takeover::Takeover => Ok(()),
+        }
     }
 
     /// A node that was elected keeps the votes for some time, and where it becomes a replica meanwhile
