@@ -20,6 +20,15 @@ fn six(spec: &Spec) -> Nodes {
     let nodes = Nodes::with(6, spec);
     nodes.form(3);
     fill(&nodes[..3], &names(0..60, 2));
+    // A replica says its master's epoch, as soon as it has heard of it.
+    for (master, replica) in nodes[..3].iter().zip(&nodes[3..]) {
+        until("a replica to know its master's epoch", PATIENCE, || {
+            let (known, own) = (standing(replica), standing(master));
+            (known[3] == own[3])
+                .then_some(())
+                .ok_or_else(|| format!("{known:?}, and {own:?}"))
+        });
+    }
     nodes.iter().for_each(save);
     nodes
 }

@@ -46,9 +46,10 @@ impl Move {
             .args(["--strategy", "keys"])
     }
 
-    /// Some slots have moved, and more are on their way.
+    /// Some slots have moved, and more are on their way: for ten seconds, as nodes that are busy need
+    /// some of them to find out that one has died.
     fn begun(&self) -> Running {
-        let run = self.go().args(["--rate", "500"]).spawn();
+        let run = self.go().args(["--rate", "200"]).spawn();
         until_moved(&self.nodes[self.to], 8);
         run
     }

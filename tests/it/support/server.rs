@@ -37,6 +37,9 @@ pub(crate) const ALL_VERSIONS: [&str; 7] = [
 /// No command of the bench itself takes longer, unless the server hangs.
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 
+/// Of a server's log a failed test shows so many.
+const LOG_LINES: usize = 40;
+
 /// The versions that a test of the matrix (its name contains `matrix`) goes through: the default one, or all
 /// of them under `REDIS_TRIB_MATRIX=1` (`make test-matrix`).
 pub(crate) fn versions() -> &'static [&'static str] {
@@ -493,7 +496,19 @@ impl Server {
 }
 
 impl Drop for Server {
+    #[expect(clippy::print_stderr, reason = "libtest shows it with the failed test")]
     fn drop(&mut self) {
+        // What the servers saw tells more of a rare failure than what the test saw, and is gone with them.
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(LOG_LINES)..];
+            eprintln!(
+                "--- the log of {} ends with\n{}",
+                self.addr(),
+                last.join("\n")
+            );
+        }
         if let Ok(child) = self.child.get_mut() {
             let _ = child.kill();
             let _ = child.wait();
