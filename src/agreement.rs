@@ -119,6 +119,13 @@ enum Lack {
     Claims(BTreeSet<NodeId>),
     /// It has not heard yet whom these follow.
     Followers(BTreeSet<NodeId>),
+    /// It follows a replica of the master that it is to follow.
+    Between {
+        /// That replica.
+        replica: NodeId,
+        /// Its master.
+        master: NodeId,
+    },
     /// Something else, in words that follow the node's name.
     Other(String),
     /// It does not say; the whole of what is to be told about it.
@@ -279,6 +286,12 @@ impl Watch {
                 self.name(*id),
                 self.names(replicas)
             ),
+            Lack::Between { replica, master } => format!(
+                "{} follows {}, which is a replica of {}",
+                self.name(*id),
+                self.name(*replica),
+                self.name(*master)
+            ),
             Lack::Silent(why) => why.clone(),
         });
         Err(self.not_in_time(waited_for, lines.collect()))
@@ -371,7 +384,7 @@ impl Watch {
                 }
                 Lack::Peers(peers) => pairs.extend(peers.into_iter().map(|peer| (id, peer))),
                 // It knew too few nodes: which?
-                Lack::Claims(_) | Lack::Followers(_) | Lack::Other(_) => {
+                Lack::Claims(_) | Lack::Followers(_) | Lack::Between { .. } | Lack::Other(_) => {
                     let Some(party) = self.parties.get(&id).cloned() else {
                         continue;
                     };
@@ -455,6 +468,10 @@ async fn nudge(
             let owners = owners.iter().filter_map(|id| parties.get(id));
             owners.map(|owner| (owner, party)).collect()
         }
+        Lack::Between { master, .. } => {
+            lead(connections, party, *master).await;
+            return 0;
+        }
         Lack::Peers(_) | Lack::Other(_) | Lack::Silent(_) => return 0,
     };
     let sent = meetings.len();
@@ -476,6 +493,25 @@ async fn nudge(
         }
     }
     sent
+}
+
+/// Has a replica's replica follow the master of both. A node that hears of a takeover from the old
+/// master, now a replica, before it hears of it from the new one, counts the slots as the new one's at
+/// once, and never asks itself again whom it should follow itself: its guard against such replicas runs
+/// only where slots change hands (Redis 8.2.3, 8.6.2; not Valkey 8.0 to 9.1).
+async fn lead(connections: &Connections, party: &Party, master: NodeId) {
+    let led = async {
+        let client = connections.client(&party.target).await?;
+        // As before every such command: an address may by now be another node's.
+        match read(&client.cluster_nodes().await?) {
+            Ok(view) if view.myself().id == party.id => client.cluster_replicate(master).await,
+            _ => Ok(()),
+        }
+    };
+    if let Err(error) = led.await {
+        let error: ClientError = error;
+        tracing::debug!(%error, "not led");
+    }
 }
 
 fn mute(party: &Party) -> String {
@@ -625,8 +661,16 @@ fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<Lack> {
         return Some(Lack::Followers(unheard));
     }
     let master = *goal.masters.get(&id)?;
-    (!follows(view.myself(), master)).then(|| {
-        let master = master.short();
-        Lack::Other(format!("does not follow {master} yet"))
+    let myself = view.myself();
+    if follows(myself, master) {
+        return None;
+    }
+    let between = myself.master.and_then(|replica| view.entry(replica));
+    Some(match between.filter(|replica| follows(replica, master)) {
+        Some(replica) => Lack::Between {
+            replica: replica.id,
+            master,
+        },
+        None => Lack::Other(format!("does not follow {} yet", master.short())),
     })
 }

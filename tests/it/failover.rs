@@ -304,3 +304,32 @@ fn interrupted() {
         .stderr_has("takes over all the same, if it can");
     proxies[3].resume();
 }
+
+/// Who hears first from the old master that it is a replica now, follows it on: its server never asks
+/// itself again (Redis 8.2, 8.6).
+#[test]
+fn matrix_a_sibling_that_hears_from_the_old_master_first() {
+    for version in versions() {
+        // These know no shards, or no DEBUG CLUSTERLINK.
+        if ["redis-6.2", "redis-7.0"].contains(version) {
+            continue;
+        }
+        let spec = Spec::new().quick().version(version);
+        let spec = spec.arg("--enable-debug-command", "yes");
+        let (nodes, proxies) = Nodes::behind_proxies(5, &spec);
+        nodes.form(3);
+        nodes.replicate(4, 0);
+        nodes.wait_usable();
+        proxies[3].stall_at("CLUSTER FAILOVER", 1);
+        let run = Trib::new()
+            .args(["failover", "--yes", &proxies[0].addr(), &nodes[3].id()])
+            .spawn();
+        assert!(proxies[3].wait_stalled(PATIENCE));
+        // It comes back with the next tick of the new master's clock: up to 100 ms.
+        nodes[3].cmd(&["DEBUG", "CLUSTERLINK", "KILL", "TO", &nodes[4].id()]);
+        proxies[3].resume();
+        run.wait().status(0);
+        assert_eq!(myself(&nodes[4])[3], nodes[3].id());
+        assert_eq!(nodes[4].field("master_link_status").unwrap(), "up");
+    }
+}
