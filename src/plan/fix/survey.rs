@@ -1,0 +1,400 @@
+//! What was seen, as far as slots are concerned, and which steps follow from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Request;
+use super::slot::{Given, Mend, Peer, Slotwise, Stand, Why};
+use crate::cluster::health::Stability;
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::observation::Seen;
+use crate::cluster::parse::Direction;
+use crate::cluster::slot::{Slot, SlotSet};
+use crate::cluster::topology::{Member, Topology};
+
+/// What was seen, as far as slots are concerned.
+pub(super) struct Survey<'a> {
+    request: &'a Request<'a>,
+    /// Masters that answer, were counted, and are not held for dead by the others, by id.
+    sound: Vec<&'a Member>,
+    /// Masters that are not.
+    away: Vec<&'a Member>,
+    /// Replicas whose master nobody knows.
+    orphans: Vec<NodeId>,
+    /// Slots that need a closer look.
+    pub(super) troubled: SlotSet,
+    /// Whom sound masters see as the owner of these, where it is not they.
+    sees: BTreeMap<NodeId, BTreeMap<Slot, NodeId>>,
+    peers: BTreeMap<NodeId, Peer>,
+}
+
+impl<'a> Survey<'a> {
+    pub(super) fn of(request: &'a Request<'a>) -> Self {
+        let topology = &request.diagnosis.topology;
+        let (sound, away): (Vec<&Member>, Vec<&Member>) = topology
+            .masters()
+            // Passing ids of nodes that were met.
+            .filter(|member| member.standing.handshake == 0)
+            .partition(|member| is_sound(request, member));
+        let orphans = topology
+            .members
+            .values()
+            .filter(|member| member.role == Role::Replica && !member.standing.silent)
+            .filter(|member| {
+                !member
+                    .master
+                    .is_some_and(|id| topology.members.contains_key(&id))
+            })
+            .map(|member| member.id)
+            .collect();
+        let mut survey = Self {
+            request,
+            sound,
+            away,
+            orphans,
+            troubled: SlotSet::new(),
+            sees: BTreeMap::new(),
+            peers: BTreeMap::new(),
+        };
+        survey.troubled = survey.look_for_trouble();
+        survey.sees = survey.look_at_owners();
+        survey.peers = survey.look_at_peers();
+        survey
+    }
+
+    fn topology(&self) -> &'a Topology {
+        &self.request.diagnosis.topology
+    }
+
+    pub(super) fn masters(&self) -> Vec<(NodeId, &'a SlotSet)> {
+        self.sound.iter().map(|m| (m.id, &m.slots)).collect()
+    }
+
+    /// Open, not owned by exactly one, owned by one that is away, held by one that does not own it.
+    fn look_for_trouble(&self) -> SlotSet {
+        let mut troubled = SlotSet::new();
+        let mut owned = SlotSet::new();
+        for member in &self.sound {
+            troubled.union_with(&owned.intersection(&member.slots));
+            owned.union_with(&member.slots);
+            troubled.union_with(&member.open.iter().map(|open| open.slot).collect());
+            let held = self.request.holdings.slots(member.id);
+            troubled.union_with(&held.difference(&member.slots));
+        }
+        for member in &self.away {
+            troubled.union_with(&member.slots);
+        }
+        troubled.union(&SlotSet::full().difference(&owned))
+    }
+
+    fn look_at_owners(&self) -> BTreeMap<NodeId, BTreeMap<Slot, NodeId>> {
+        if self.troubled.is_empty() {
+            return BTreeMap::new();
+        }
+        let nodes = &self.request.diagnosis.observation.nodes;
+        let seen = |member: &&Member| {
+            let report = nodes.get(&member.id)?.report()?;
+            let mut owners = BTreeMap::new();
+            for entry in report.view.entries().filter(|e| !e.slots.is_empty()) {
+                let slots: SlotSet = entry.slots.iter().copied().collect();
+                owners.extend(
+                    slots
+                        .intersection(&self.troubled)
+                        .iter()
+                        .map(|s| (s, entry.id)),
+                );
+            }
+            Some((member.id, owners))
+        };
+        self.sound.iter().filter_map(seen).collect()
+    }
+
+    fn look_at_peers(&self) -> BTreeMap<NodeId, Peer> {
+        let open = self.sound.iter().flat_map(|member| &member.open);
+        let named: BTreeSet<NodeId> = open.map(|open| open.peer).collect();
+        named.into_iter().map(|id| (id, self.peer(id))).collect()
+    }
+
+    fn peer(&self, id: NodeId) -> Peer {
+        let is_sound = |id| self.sound.iter().any(|member| member.id == id);
+        let Some(member) = self.topology().members.get(&id) else {
+            return Peer::Away;
+        };
+        match (member.role, member.master) {
+            (Role::Master, _) if is_sound(id) => Peer::Sound,
+            (Role::Replica, Some(master)) if is_sound(master) => Peer::Follows(master),
+            (Role::Master, _)
+                if member.standing.silent
+                    && member.standing.is_down()
+                    && member.slots.is_empty() =>
+            {
+                Peer::Replaced(self.successor_of_target(id))
+            }
+            _ => Peer::Away,
+        }
+    }
+
+    /// Who has keys of slots that were on their way to a node that is gone: its replica had them, and
+    /// took its place. `None` where that is several, or nobody.
+    fn successor_of_target(&self, gone: NodeId) -> Option<NodeId> {
+        let mut found = BTreeSet::new();
+        for owner in &self.sound {
+            let on_their_way: SlotSet = owner
+                .open
+                .iter()
+                .filter(|open| open.direction == Direction::Migrating && open.peer == gone)
+                .map(|open| open.slot)
+                .collect();
+            let holders = self.sound.iter().filter(|member| {
+                let held = self.request.holdings.slots(member.id);
+                member.id != owner.id && !held.intersection(&on_their_way).is_empty()
+            });
+            found.extend(holders.map(|member| member.id));
+        }
+        match found.len() {
+            1 => found.pop_first(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn slotwise(&self, slot: Slot) -> Slotwise<'_> {
+        let Request {
+            holdings,
+            revealed,
+            unveiled,
+            consent,
+            ..
+        } = *self.request;
+        let open = |member: &Member, direction| {
+            let mut open = member.open.iter().filter(|open| open.slot == slot);
+            open.find(|open| open.direction == direction)
+                .map(|open| open.peer)
+        };
+        let stand = |member: &&Member| {
+            let owns = member.slots.contains(slot);
+            let importing = open(member, Direction::Importing);
+            let is_in = |known: &BTreeMap<NodeId, SlotSet>| {
+                let slots = known.get(&member.id);
+                slots.is_some_and(|slots| slots.contains(slot))
+            };
+            Stand {
+                id: member.id,
+                sees: match owns {
+                    true => Some(member.id),
+                    false => self
+                        .sees
+                        .get(&member.id)
+                        .and_then(|seen| seen.get(&slot).copied()),
+                },
+                migrating: open(member, Direction::Migrating),
+                importing,
+                keys: holdings.keys(member.id, slot),
+                veiled: holdings.hidden(member.id) > 0
+                    && !owns
+                    && importing.is_none()
+                    && !is_in(revealed),
+                unveiled: is_in(unveiled),
+                hides: holdings.hides(member.id),
+                epoch: member.epoch,
+            }
+        };
+        let owner_away = self.away.iter().find(|member| member.slots.contains(slot));
+        // A replica that answers has a copy: it takes over first.
+        let has_copy = owner_away.is_some_and(|owner| self.may_take_over(owner.id));
+        Slotwise {
+            stands: self.sound.iter().map(stand).collect(),
+            owner_away: owner_away.map(|member| member.id),
+            somebody_away: self.away.first().map(|member| member.id),
+            orphan: self
+                .orphans
+                .iter()
+                .copied()
+                .find(|id| holdings.keys(*id, slot) > 0),
+            peers: &self.peers,
+            given: Given {
+                assign: consent.assign.contains(slot),
+                accept_loss: consent.accept_loss.contains(slot) && !has_copy,
+            },
+        }
+    }
+
+    /// Owners whose claims some members do not hear, or hear from several: two looks saw the same.
+    pub(super) fn unheard(&self, unsettled: &SlotSet) -> BTreeMap<Mend, SlotSet> {
+        let mut bumps: BTreeMap<Mend, SlotSet> = BTreeMap::new();
+        if self.request.stability != Stability::Stuck {
+            return bumps;
+        }
+        let topology = self.topology();
+        let mut differing = SlotSet::new();
+        if let Some((most, others)) = topology.opinions.split_first() {
+            for other in others {
+                for slots in other.difference(most).into_values() {
+                    differing.union_with(&slots);
+                }
+            }
+        }
+        let differing = differing.difference(unsettled);
+        for member in &self.sound {
+            let unheard = member.slots.intersection(&differing);
+            if !unheard.is_empty() {
+                bumps.insert(Mend::Bump { node: member.id }, unheard);
+            }
+        }
+        let mut epochs: BTreeMap<u64, NodeId> = BTreeMap::new();
+        for member in self.sound.iter().filter(|member| !member.slots.is_empty()) {
+            if epochs.insert(member.epoch, member.id).is_some() {
+                bumps.entry(Mend::Bump { node: member.id }).or_default();
+            }
+        }
+        bumps
+    }
+
+    /// Of which slots nodes hold keys that they have open, or that nobody owns.
+    pub(super) fn begun(&self) -> BTreeMap<NodeId, SlotSet> {
+        let mut begun = self.request.begun.clone();
+        let claimed = self.sound.iter().chain(&self.away);
+        let claimed = claimed.fold(SlotSet::new(), |all, member| all.union(&member.slots));
+        for member in &self.sound {
+            let open: SlotSet = member.open.iter().map(|open| open.slot).collect();
+            let unveiled = self.request.unveiled.get(&member.id);
+            let open = unveiled.map_or_else(|| open.clone(), |slots| open.difference(slots));
+            let held = self.request.holdings.slots(member.id);
+            let free = held.difference(&claimed);
+            let slots = begun.entry(member.id).or_default();
+            slots.union_with(&held.intersection(&open).union(&free));
+        }
+        begun
+    }
+
+    /// Nodes that have keys which they don't show are made to tell of slots that others own.
+    pub(super) fn reveal_strays(&self) -> BTreeMap<Mend, SlotSet> {
+        let mut reveal = BTreeMap::new();
+        for id in self.hidden().into_keys() {
+            let known = self.request.revealed.get(&id);
+            for owner in self.sound.iter().filter(|owner| owner.id != id) {
+                let slots = owner.slots.difference(&self.troubled);
+                let slots = known.map_or_else(|| slots.clone(), |known| slots.difference(known));
+                if !slots.is_empty() {
+                    let (node, from) = (id, owner.id);
+                    reveal.insert(Mend::Reveal { node, from }, slots);
+                }
+            }
+        }
+        reveal
+    }
+
+    pub(super) fn hidden(&self) -> BTreeMap<NodeId, u64> {
+        let hidden = |member: &&Member| (member.id, self.request.holdings.hidden(member.id));
+        let hidden = self.sound.iter().map(hidden);
+        hidden.filter(|(_, keys)| *keys > 0).collect()
+    }
+
+    /// A replica of who is away takes over, where the user wants that and there is one.
+    pub(super) fn successor(&self, why: Why) -> Option<Mend> {
+        let (Why::OwnerAway(master), Some(_)) = (why, self.request.consent.failover) else {
+            return None;
+        };
+        self.may_take_over(master)
+            .then_some(Mend::TakeOver { master })
+    }
+
+    /// Whether a master is silent, a replica of it is not, and that has not been tried.
+    fn may_take_over(&self, master: NodeId) -> bool {
+        let member = self.topology().members.get(&master);
+        let is_silent = member.is_some_and(|member| member.standing.silent);
+        let mut replicas = self.topology().replicas_of(master);
+        let answers = replicas.any(|replica| !replica.standing.silent);
+        let tried = &self.request.tried;
+        is_silent && answers && !tried.contains(&Mend::TakeOver { master })
+    }
+
+    /// The master with slots that has fewest replicas.
+    fn least_replicated(&self) -> Option<NodeId> {
+        let owners = self.sound.iter().filter(|member| !member.slots.is_empty());
+        owners
+            .map(|member| (self.topology().replicas_of(member.id).count(), member.id))
+            .min()
+            .map(|(_, id)| id)
+    }
+
+    /// Replicas of replicas and of nobody, and nodes that are nothing but an id.
+    pub(super) fn members(&self) -> BTreeMap<Mend, SlotSet> {
+        let topology = self.topology();
+        let mut mends = BTreeMap::new();
+        for member in topology.members.values() {
+            let standing = member.standing;
+            let master = member.master.and_then(|id| topology.members.get(&id));
+            let end = master
+                .filter(|master| master.role == Role::Replica)
+                .and_then(|master| self.sound.iter().find(|m| Some(m.id) == master.master));
+            if let (Role::Replica, false, Some(end)) = (member.role, standing.silent, end)
+                && !end.slots.is_empty()
+            {
+                let (replica, master) = (member.id, end.id);
+                mends.insert(Mend::Follow { replica, master }, SlotSet::new());
+            }
+            // It has nothing that would be lost.
+            let is_empty_orphan = self.orphans.contains(&member.id)
+                && self.request.holdings.has(member.id)
+                && self.request.holdings.is_empty(member.id);
+            if is_empty_orphan && let Some(master) = self.least_replicated() {
+                let replica = member.id;
+                mends.insert(Mend::Follow { replica, master }, SlotSet::new());
+            }
+            // One that is known to all, and dead, may come back to its address; one whose address another
+            // node has (Redis and Valkey write `fail,noaddr` then) can't.
+            let nodes = &self.request.diagnosis.observation.nodes;
+            let has_no_address = nodes
+                .get(&member.id)
+                .is_some_and(|node| matches!(node.seen, Seen::NoAddress));
+            // Who is named by an open slot may have keys of it: that is decided first.
+            let is_named = self.peers.contains_key(&member.id);
+            let is_ghost = standing.silent
+                && (standing.is_lost() || standing.is_lost_to_all_who_know_it())
+                && member.slots.is_empty()
+                && !is_named
+                && topology.replicas_of(member.id).next().is_none()
+                && (has_no_address || standing.known < standing.asked)
+                && standing.handshake == 0;
+            if is_ghost {
+                mends.insert(Mend::Forget { node: member.id }, SlotSet::new());
+            }
+        }
+        mends
+    }
+
+    /// Open slots that replicas know of and their masters don't (Valkey ≥ 8 tells replicas, and one
+    /// that hung may have missed the end).
+    pub(super) fn stale(&self, unsettled: &SlotSet) -> BTreeMap<Mend, SlotSet> {
+        let topology = self.topology();
+        let mut refresh: BTreeMap<Mend, SlotSet> = BTreeMap::new();
+        for master in &self.sound {
+            for replica in topology
+                .replicas_of(master.id)
+                .filter(|r| !r.standing.silent)
+            {
+                let stale = replica
+                    .open
+                    .iter()
+                    .filter(|open| !master.open.contains(open));
+                let stale: SlotSet = stale.map(|open| open.slot).collect();
+                let stale = stale.difference(unsettled);
+                if !stale.is_empty() {
+                    let slots = refresh
+                        .entry(Mend::Refresh { node: master.id })
+                        .or_default();
+                    slots.union_with(&stale);
+                }
+            }
+        }
+        refresh
+    }
+}
+
+/// It answers for itself, all of it is in memory and counted, and the others hear it.
+fn is_sound(request: &Request<'_>, member: &Member) -> bool {
+    let node = request.diagnosis.observation.nodes.get(&member.id);
+    let report = node.and_then(|node| node.report());
+    report.is_some_and(|report| !report.info.loading)
+        && request.holdings.has(member.id)
+        && !member.standing.is_lost()
+}
