@@ -16,7 +16,7 @@ use crate::support::server::Spec;
 
 const SECRET: &str = "hunter2-hunter2";
 
-fn lines(path: &Path) -> Vec<Value> {
+pub(crate) fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap();
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
@@ -24,7 +24,7 @@ fn lines(path: &Path) -> Vec<Value> {
 }
 
 /// The first two words of a line's command.
-fn words(line: &Value) -> String {
+pub(crate) fn words(line: &Value) -> String {
     let command = line["command"].as_str().unwrap();
     let words: Vec<&str> = command.split(' ').take(2).collect();
     match words[0] {

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use crate::journal::{lines, words};
 use crate::reshard::{quick, reshard, walkthrough};
 use crate::reshard_data::{assert_closed, assert_same, contents, fill, names, owned};
 use crate::reshard_faults::{assert_all_named, told};
@@ -104,6 +107,66 @@ fn one_pair_fails_and_the_others_go_on() {
     assert_closed(&nodes);
     assert_eq!(owned(&nodes[3])[0], (0, 19));
     assert_same(&before, &contents(&nodes));
+}
+
+/// What was done, as the journal has it.
+fn journal(nodes: &[Server], ranges: &str, more: &[&str]) -> Vec<Value> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal.jsonl");
+    reshard(&nodes[0])
+        .args(["--slot-ranges", ranges, "--to", &nodes[3].id(), "--yes"])
+        .args(["--journal", &path.display().to_string()])
+        .args(more)
+        .run()
+        .status(0);
+    lines(&path)
+}
+
+#[test]
+fn no_more_lanes_at_once_than_allowed() {
+    let nodes = walkthrough(&quick());
+    fill(
+        &nodes[..3],
+        &names((0..12).chain(6000..6012).chain(11000..11012), 20),
+    );
+    let ranges = "0-11,6000-6011,11000-11011";
+    let all = journal(&nodes, ranges, &["--lanes", "1", "--max-open-slots", "3"]);
+    // Whose keys moved, in this order: nobody comes again after another one.
+    let mut sources: Vec<&str> = all
+        .iter()
+        .filter(|line| {
+            let command = line["command"].as_str().unwrap();
+            // Not the trial of the login, which is made for all before.
+            command.starts_with("MIGRATE ") && !command.contains(" COPY ")
+        })
+        .map(|line| line["node"]["addr"].as_str().unwrap())
+        .collect();
+    assert!(sources.len() > 12, "{all:#?}");
+    sources.dedup();
+    assert_eq!(sources.len(), 3, "{sources:?}");
+    assert_eq!(slots_of(&nodes[3]), 36);
+    assert_closed(&nodes);
+}
+
+#[test]
+fn calls_take_fewer_keys_where_they_may_take_less_time() {
+    let nodes = walkthrough(&quick());
+    for slot in [3, 4] {
+        for key in names([slot], 200) {
+            nodes[0].cmd(&["SETRANGE", &key, "65535", "x"]);
+        }
+    }
+    let most = |ranges: &str, stall: &str| {
+        let all = journal(&nodes, ranges, &["--max-stall", stall]);
+        let calls = all.iter().filter(|line| words(line) == "MIGRATE");
+        calls
+            .filter_map(|line| line["keys"].as_u64())
+            .max()
+            .unwrap()
+    };
+    let (short, long) = (most("3", "1ms"), most("4", "10s"));
+    assert!(short < long, "{short} and {long}");
+    assert_eq!(owned(&nodes[3]), [(3, 4)]);
 }
 
 #[test]
