@@ -22,6 +22,7 @@
 mod atomic;
 mod gather;
 mod rank;
+mod size;
 mod tidy;
 mod watch;
 

@@ -1,0 +1,158 @@
+//! How much moves in one job: a few seconds' worth, by what the slots weigh and the last job took.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::{Ends, Halt, Lane};
+use crate::cluster::slot::Slot;
+
+/// What a job should take: less than anybody waits for after Ctrl-C.
+const JOB_TAKES: Duration = Duration::from_secs(4);
+/// What a job brings before anything was measured, in bytes.
+const FIRST_JOB: u64 = 64 << 20;
+/// What a job brings at most, in bytes, unless a single slot has more.
+const LARGEST_JOB: u64 = 2 << 30;
+/// What a key is taken to weigh at least: servers may not tell, and a key costs time in any case.
+const LIGHTEST: u64 = 64;
+/// How many keys are weighed to know the rest.
+const WEIGHED: usize = 256;
+
+/// A slot, the keys that its source has of it, and about what they weigh together.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Weighed {
+    pub(super) slot: Slot,
+    pub(super) keys: u64,
+    pub(super) bytes: u64,
+}
+
+/// How much goes in one job; adapts to what the last one took.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    bytes: u64,
+}
+
+impl Size {
+    pub(super) fn first() -> Self {
+        Self { bytes: FIRST_JOB }
+    }
+
+    /// The next slots: as many as fit, at least 1 of them.
+    pub(super) fn take(self, queue: &mut VecDeque<Weighed>) -> Vec<Weighed> {
+        let mut sum = 0_u64;
+        let fitting = queue
+            .iter()
+            .take_while(|weighed| {
+                sum = sum.saturating_add(weighed.bytes);
+                sum <= self.bytes
+            })
+            .count();
+        let count = fitting.max(1).min(queue.len());
+        queue.drain(..count).collect()
+    }
+
+    /// What a job took that brought so much. Small ones say nothing: they take a tenth of a second
+    /// whatever they bring.
+    pub(super) fn measured(&mut self, bytes: u64, took: Duration) {
+        if bytes >= FIRST_JOB / 4 {
+            let fits = bytes as f64 / took.as_secs_f64().max(0.1) * JOB_TAKES.as_secs_f64();
+            let grown = self.bytes.saturating_mul(4);
+            self.bytes = (fits as u64).min(grown).clamp(FIRST_JOB / 4, LARGEST_JOB);
+        }
+    }
+}
+
+impl Lane {
+    /// Counts the keys of all slots, and weighs some.
+    pub(super) async fn weigh(
+        &self,
+        ends: &Ends,
+        slots: Vec<Slot>,
+    ) -> Result<VecDeque<Weighed>, Halt> {
+        let counts = self.count(&ends.source, &ends.databases, &slots).await?;
+        let filled: Vec<Slot> = slots
+            .iter()
+            .zip(&counts)
+            .filter(|(_, keys)| **keys > 0)
+            .map(|(slot, _)| *slot)
+            .collect();
+        let step = filled.len().div_ceil(WEIGHED).max(1);
+        let some: Vec<Slot> = filled.into_iter().step_by(step).collect();
+        let mut weights = Vec::new();
+        for database in &ends.databases {
+            // Without the right to look at keys their number has to do.
+            let keys = ends.source.cluster_getkeysinslot(*database, &some, 1).await;
+            let keys: Vec<Vec<u8>> = keys.unwrap_or_default().into_iter().flatten().collect();
+            let named: Vec<&Vec<u8>> = keys.iter().collect();
+            let told = ends.source.memory_usage(*database, &named).await;
+            weights.extend(told.unwrap_or_default().into_iter().flatten());
+        }
+        let mean = weights.iter().sum::<u64>() / (weights.len() as u64).max(1);
+        let weighed = |(slot, keys): (Slot, u64)| Weighed {
+            slot,
+            keys,
+            bytes: keys.saturating_mul(mean.max(LIGHTEST)),
+        };
+        Ok(slots.into_iter().zip(counts).map(weighed).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn queue(weights: &[u64]) -> VecDeque<Weighed> {
+        let weighed = |(slot, bytes): (Slot, &u64)| Weighed {
+            slot,
+            keys: 1,
+            bytes: *bytes,
+        };
+        Slot::all().zip(weights).map(weighed).collect()
+    }
+
+    #[test]
+    fn jobs_grow_while_they_are_short_and_shrink_when_they_are_not() {
+        let mut size = Size::first();
+        size.measured(100, Duration::from_millis(100));
+        assert_eq!(size.bytes, FIRST_JOB);
+        size.measured(FIRST_JOB, Duration::from_millis(500));
+        assert_eq!(size.bytes, FIRST_JOB * 4);
+        size.measured(FIRST_JOB * 4, Duration::from_secs(8));
+        assert_eq!(size.bytes, FIRST_JOB * 2);
+        size.measured(FIRST_JOB, Duration::from_secs(600));
+        assert_eq!(size.bytes, FIRST_JOB / 4);
+    }
+
+    #[test]
+    fn a_slot_that_is_too_large_goes_alone() {
+        let mut slots = queue(&[LARGEST_JOB * 2, 1, 1]);
+        assert_eq!(Size::first().take(&mut slots).len(), 1);
+        assert_eq!(Size::first().take(&mut slots).len(), 2);
+        assert!(slots.is_empty());
+    }
+
+    proptest! {
+        /// Every slot goes once, and no job is larger than it may be unless it is one slot.
+        #[test]
+        fn jobs_take_every_slot_once(
+            weights in proptest::collection::vec(0..FIRST_JOB * 2, 1..200),
+            took in proptest::collection::vec(1_u64..20_000, 200),
+        ) {
+            let mut slots = queue(&weights);
+            let mut size = Size::first();
+            let mut gone = Vec::new();
+            for millis in took {
+                if slots.is_empty() {
+                    break;
+                }
+                let job = size.take(&mut slots);
+                let bytes: u64 = job.iter().map(|weighed| weighed.bytes).sum();
+                prop_assert!(job.len() == 1 || bytes <= size.bytes);
+                gone.extend(job.iter().map(|weighed| weighed.slot));
+                size.measured(bytes, Duration::from_millis(millis));
+                prop_assert!((FIRST_JOB / 4..=LARGEST_JOB).contains(&size.bytes));
+            }
+            prop_assert_eq!(gone, Slot::all().take(weights.len()).collect::<Vec<_>>());
+        }
+    }
+}
