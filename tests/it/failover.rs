@@ -221,6 +221,23 @@ fn voters_hear_first_whom_the_replica_follows() {
 }
 
 #[test]
+fn who_can_not_agree_holds_no_forced_takeover_up() {
+    let nodes = Nodes::with(4, &Spec::new().quick().node_timeout(60_000));
+    nodes.form(3);
+    nodes[0].stop();
+    // Who owns it is silent, so this one does not hear of it again.
+    nodes[2].cmd(&["CLUSTER", "DELSLOTS", "7"]);
+    let run = failover(&nodes[1..], &nodes[3].id())
+        .args(["--command-timeout", "500ms", "--force"])
+        .run();
+    nodes[0].cont();
+    run.status(0)
+        .within(Duration::from_secs(20))
+        .stdout_has(" took over 5,461 slots from ");
+    assert_eq!(counts(&nodes)[3], 5461);
+}
+
+#[test]
 fn without_a_majority_only_a_takeover_helps() {
     let nodes = Nodes::quick(6);
     nodes.form(3);
