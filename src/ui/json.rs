@@ -17,7 +17,7 @@ use crate::cluster::slot::{SlotRange, SlotSet};
 
 pub(super) use document::{alive, check, info, stopping};
 pub(super) use stream::{
-    added, balance, called, done, event, joining, layout, leaving, mended, moves, remedies,
+    added, balance, called, done, event, joining, layout, leaving, mended, moved, moves, remedies,
     replacing, succeeded, succession, timeout_set, timeouts,
 };
 

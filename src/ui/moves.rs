@@ -448,16 +448,22 @@ impl Ui {
 
     /// What has moved.
     pub fn moved(&self, slots: usize, tally: &Tally, took: Duration) -> io::Result<()> {
-        let Format::Table(sheet) = self.format else {
-            return self.done(ExitCode::Done, &summary(slots, tally, took));
-        };
         self.progress().finish();
-        self.result(|out| {
-            summary_table(out, slots, tally, took, sheet.paint)?;
-            writeln!(out)
-        })?;
-        let slots = counted(slots as u64, "slot");
-        self.done(ExitCode::Done, &format!("[OK] {slots} moved."))
+        let message = match self.format {
+            Format::Table(sheet) => {
+                self.result(|out| {
+                    summary_table(out, slots, tally, took, sheet.paint)?;
+                    writeln!(out)
+                })?;
+                format!("[OK] {} moved.", counted(slots as u64, "slot"))
+            }
+            Format::Json => {
+                self.result(|out| super::json::moved(out, slots, tally, took))?;
+                summary(slots, tally, took)
+            }
+            Format::Classic(_) | Format::Prometheus | Format::Nagios => summary(slots, tally, took),
+        };
+        self.done(ExitCode::Done, &message)
     }
 
     /// Whether there is somebody to ask: natively, a terminal.

@@ -126,6 +126,12 @@ fn moves_look_like_this() {
     };
     let shown = text(|out| moves::summary_table(out, 1638, &tally, took, Paint::Plain));
     assert_snapshot("moved_table_atomic".to_string(), shown);
+    assert_eq!(
+        text(|out| json::moved(out, 1638, &tally, took)),
+        "{\"event\":\"moved\",\"slots\":1638,\"keys\":100000,\"bytes\":12582912,\"took_ms\":2500.0,\
+         \"longest_call_ms\":null,\"longest_open_ms\":null,\"mean_open_ms\":null,\
+         \"longest_job_ms\":180.0}\n"
+    );
 }
 
 #[test]

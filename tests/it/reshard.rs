@@ -211,7 +211,13 @@ fn tags_several_targets_rates_and_streams() {
         .filter(|event| event["event"] == "done")
         .count();
     assert_eq!(done, 1, "{}", run.stdout);
-    assert_eq!(events.last().unwrap()["event"], "done");
+    let [.., moved, done] = &events[..] else {
+        panic!("{}", run.stdout);
+    };
+    assert_eq!(done["event"], "done");
+    assert_eq!(moved["event"], "moved");
+    assert_eq!(moved["slots"], 30);
+    assert!(moved["took_ms"].as_f64().unwrap() > 0.0, "{moved}");
     assert!(std::fs::read_to_string(plan).unwrap().contains("moves"));
     assert_closed(&nodes);
     assert_eq!(count(&nodes[3]), 16);

@@ -121,6 +121,18 @@ pub(super) enum Line {
         to: String,
         failure: Option<String>,
     },
+    /// All slots that were to move have moved. Times in milliseconds; null where no slot went key by
+    /// key, or none in a job.
+    Moved {
+        slots: usize,
+        keys: u64,
+        bytes: u64,
+        took_ms: f64,
+        longest_call_ms: Option<f64>,
+        longest_open_ms: Option<f64>,
+        mean_open_ms: Option<f64>,
+        longest_job_ms: Option<f64>,
+    },
     /// What cluster-node-timeout shall be, and is.
     Timeouts {
         timeout_ms: u64,

@@ -9,7 +9,7 @@ use super::line::{
 };
 use super::{name, range, ranges, write_line};
 use crate::cluster::node::Takeover;
-use crate::event::{Event, LaneEvent, Unit};
+use crate::event::{Event, LaneEvent, Tally, Unit};
 use crate::exit_code::ExitCode;
 use crate::ui::calls::Called;
 use crate::ui::joining::JoiningView;
@@ -61,6 +61,35 @@ pub(in crate::ui) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result
             targets: targets.collect(),
         },
     )
+}
+
+/// What has moved.
+pub(in crate::ui) fn moved(
+    out: &mut impl Write,
+    slots: usize,
+    tally: &Tally,
+    took: Duration,
+) -> io::Result<()> {
+    let by_key = tally.longest_open > Duration::ZERO;
+    let in_jobs = tally.longest_job > Duration::ZERO;
+    write_line(
+        out,
+        &Line::Moved {
+            slots,
+            keys: tally.keys,
+            bytes: tally.bytes,
+            took_ms: milliseconds(took),
+            longest_call_ms: by_key.then(|| milliseconds(tally.longest_call)),
+            longest_open_ms: by_key.then(|| milliseconds(tally.longest_open)),
+            mean_open_ms: by_key.then(|| milliseconds(tally.mean_open())),
+            longest_job_ms: in_jobs.then(|| milliseconds(tally.longest_job)),
+        },
+    )
+}
+
+/// To the microsecond.
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1_000.0
 }
 
 /// The shares of `rebalance`.
