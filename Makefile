@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Tests wait for servers most of the time, those of the matrix even more: more of them side by side than a small machine
 # has cores. Not many more: where nodes get no time to answer each other, they take each other for dead.
 TEST_THREADS ?= 3
-MATRIX_THREADS ?= 4
+MATRIX_THREADS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-matrix test-faults test-docker soak lint bench deb image doc tools servers matrix

@@ -8,7 +8,7 @@ use super::Memory;
 use crate::cluster::health::{Code, Diagnosis, Severity, Stability};
 use crate::cluster::holdings::Holdings;
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::parse::{Direction, OpenSlot};
+use crate::cluster::parse::{Direction, MasterLink, OpenSlot};
 use crate::commands::Stop;
 use crate::commands::moving::Cluster;
 use crate::commands::session::Session;
@@ -21,6 +21,9 @@ const SETTLE: Duration = Duration::from_millis(1100);
 /// The same where all agree, and slots are open: whoever moves keys takes some within that time (redis-cli
 /// ten of them each millisecond or two).
 const TRANSIT: Duration = Duration::from_millis(80);
+/// How many seconds ago a replica lost the link that it is about to get again: one that is told whom to
+/// follow calls that one within a second, and has its copy soon where there is little to copy.
+const JUST_NOW: u64 = 5;
 /// Looks that may show somebody else at work.
 const LOOKS: usize = 6;
 
@@ -64,7 +67,7 @@ impl Ward {
                     true => Stability::Stuck,
                     false => Stability::Settling,
                 };
-                if same && still && !is_about_to_serve(&cluster.diagnosis) {
+                if same && still && !is_about_to(&cluster.diagnosis) {
                     holdings = counted;
                     break;
                 }
@@ -139,9 +142,25 @@ fn is_unsettled(diagnosis: &Diagnosis) -> bool {
 /// Whether gossip may.
 fn may_change(diagnosis: &Diagnosis) -> bool {
     diagnosis.may_settle()
-        || is_about_to_serve(diagnosis)
+        || is_about_to(diagnosis)
         || diagnosis.topology.opinions.len() > 1
         || diagnosis.slots_covered() < usize::from(crate::cluster::slot::SLOTS)
+}
+
+/// Whether something is on its way that no two views differ about.
+fn is_about_to(diagnosis: &Diagnosis) -> bool {
+    is_about_to_serve(diagnosis) || is_about_to_link(diagnosis)
+}
+
+/// Whether a replica lost its master a moment ago, and that one answers.
+fn is_about_to_link(diagnosis: &Diagnosis) -> bool {
+    let nodes = &diagnosis.observation.nodes;
+    let answers = |id: NodeId| nodes.get(&id).is_some_and(|node| node.report().is_some());
+    diagnosis.observation.reports().any(|(_, report)| {
+        let link = report.info.master_link;
+        matches!(link, Some(MasterLink::Down(Some(since))) if since < JUST_NOW)
+            && report.view.myself().master.is_some_and(answers)
+    })
 }
 
 /// Whether some do not serve yet, and nothing that is wrong keeps them from it: it is a matter of
