@@ -141,14 +141,17 @@ impl Watch {
     /// that it had, which comes back with the next round of pings (100 ms; Redis 6.2 to 8.6).
     pub async fn agree_and_settle(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
         self.agree(goal).await?;
+        self.settle().await;
+        self.join().await?;
+        self.settle().await;
+        Ok(())
+    }
+
+    /// Until the links are up again that help has cost.
+    pub async fn settle(&self) {
         if self.nudged.swap(false, Ordering::Relaxed) {
             sleep(SETTLES).await;
         }
-        self.join().await?;
-        if self.nudged.load(Ordering::Relaxed) {
-            sleep(SETTLES).await;
-        }
-        Ok(())
     }
 
     /// Until every node serves, and every replica has a copy.

@@ -274,6 +274,7 @@ impl Succession {
                 };
                 if let Err(late) = for_now.agree_and_settle(&now).await {
                     tracing::debug!(%late, "votes are asked for all the same");
+                    for_now.settle().await;
                 }
                 Ok(())
             }
