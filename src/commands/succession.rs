@@ -307,13 +307,20 @@ impl Succession {
         let timeout = config.get(NODE_TIMEOUT).and_then(|ms| ms.parse().ok());
         let timeout = timeout.map_or(Duration::from_secs(15), Duration::from_millis);
         let stale_for = (timeout * 4).max(Duration::from_secs(4));
+        let began = Instant::now();
         loop {
+            // Where its master is dead it may have been elected without us by now.
+            if client.role().await? == Role::Master {
+                return Ok(());
+            }
             // Where nobody may look, the age is not known, and it is left at that.
             let Ok(list) = client.client_list().await else {
                 return Ok(());
             };
-            // In whole seconds, rounded down.
+            // In whole seconds, rounded down; none where its master is dead, but we have seen it a
+            // replica all the time.
             let age = master_connection_age(&list).unwrap_or_default();
+            let age = age.max(began.elapsed());
             let Some(left) = stale_for.checked_sub(age) else {
                 return Ok(());
             };
@@ -335,6 +342,10 @@ impl Succession {
         target: &Target,
     ) -> Result<Duration, Failed> {
         let client = session.connections.client(target).await?;
+        // Elected without us while we waited.
+        if client.role().await? == Role::Master {
+            return Ok(Duration::ZERO);
+        }
         let mut refused = 0;
         let sent = loop {
             let sent = Instant::now();

@@ -155,6 +155,15 @@ fn what_can_not_be() {
     refused(&nodes[3].id()).stderr_has("slots 7 are on their way");
     nodes[0].cmd(&["CLUSTER", "SETSLOT", "7", "STABLE"]);
     let hung = nodes[4].id();
+    // Who does not answer is what the others take it for.
+    until("the others to hear that it is a replica", PATIENCE, || {
+        let text = nodes[0].nodes_text();
+        let line = text.lines().find(|line| line.starts_with(&hung));
+        match line.is_some_and(|line| line.contains("slave")) {
+            true => Ok(()),
+            false => Err(text),
+        }
+    });
     nodes[4].stop();
     failover(&nodes, &hung)
         .args(["--command-timeout", "500ms"])
