@@ -82,12 +82,13 @@ fn a_cluster_forms_and_is_reaped() {
 
 #[test]
 fn a_server_dies_with_the_process_that_started_it() {
-    // The same wrapper as the servers', under a parent that is killed as a test process might be.
+    // The same wrapper as the servers', under a parent that is killed as a test process might be; who tells
+    // its number has been wrapped.
     let parent = Trib::new()
         .program("sh")
         .args([
             "-c",
-            "setpriv --pdeathsig KILL -- sleep 600 & echo $!; wait",
+            "setpriv --pdeathsig KILL -- sh -c 'echo $$; exec sleep 600' & wait",
         ])
         .spawn();
     parent.wait_stdout("\n");
