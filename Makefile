@@ -18,10 +18,10 @@ demo: tools servers ## a cluster of six local servers, made, checked and torn do
 	tests/demo.sh
 
 test: tools servers ## unit, property and integration tests on the distribution's redis-server
-	RUST_TEST_THREADS=$(TEST_THREADS) $(CARGO) test
+	RUST_TEST_THREADS=$(TEST_THREADS) CARGO=$(CARGO) tests/run.sh
 
 test-matrix: tools matrix ## the tests of the matrix on every server version
-	RUST_TEST_THREADS=$(MATRIX_THREADS) REDIS_TRIB_MATRIX=1 $(CARGO) test matrix
+	RUST_TEST_THREADS=$(MATRIX_THREADS) REDIS_TRIB_MATRIX=1 CARGO=$(CARGO) tests/run.sh matrix
 
 test-faults: tools matrix ## dying servers, cut connections, kill -9 at each command, on every server version
 	REDIS_TRIB_FAULTS=1 $(CARGO) test --test it -- reshard_faults del_node
