@@ -16,6 +16,8 @@ use crate::cluster::parse::{
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Topology;
 use crate::connections::{Access, Connections, Target};
+use crate::exit_code::ExitCode;
+use crate::stop::Stop;
 
 /// Why seeds don't lead to one cluster.
 #[derive(Debug, thiserror::Error)]
@@ -589,4 +591,25 @@ fn is_alone(view: &View) -> bool {
 
 fn share_a_member(one: &View, other: &View) -> bool {
     one.entries().any(|entry| other.entry(entry.id).is_some())
+}
+
+impl From<DiscoverError> for Stop {
+    fn from(error: DiscoverError) -> Self {
+        let code = match &error {
+            // They were reached, and they answered.
+            DiscoverError::NobodyAnswers(errors)
+                if errors.iter().all(|e| e.fault == Fault::ClusterDisabled) =>
+            {
+                ExitCode::Refused
+            }
+            DiscoverError::NobodyAnswers(_) | DiscoverError::Unreadable { .. } => {
+                ExitCode::Unreachable
+            }
+            DiscoverError::TwoClusters(..) => ExitCode::Refused,
+        };
+        Self {
+            code,
+            error: error.into(),
+        }
+    }
 }

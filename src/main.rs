@@ -4,8 +4,8 @@ use std::ffi::OsString;
 use std::process::ExitCode as ProcessExitCode;
 
 use redis_trib::cli::Cli;
-use redis_trib::commands::completions::Question;
-use redis_trib::compat::{self, Consent, Reading};
+use redis_trib::cli::compat::{self, Consent, Reading};
+use redis_trib::cli::completions::Question;
 use redis_trib::exit_code::ExitCode;
 use redis_trib::ui::{self, Ui};
 use tracing::Level;
@@ -23,7 +23,7 @@ fn main() -> ProcessExitCode {
     let (line, manner) = match compat::read(&line, consent) {
         Ok(Reading::Line { words, manner }) => (words, manner),
         Ok(Reading::Help(text)) => return ui::text(text.as_bytes()),
-        Err(wrong) => return ui::wrong_line(wrong),
+        Err(wrong) => return ui::wrong_line(wrong.into()),
     };
     let cli = match Cli::read(&line) {
         Ok(cli) => cli,

@@ -9,7 +9,9 @@ use tokio::time::{Instant, timeout};
 
 use crate::cluster::node::Addr;
 use crate::connections::{Access, Target};
+use crate::exit_code::ExitCode;
 use crate::seed::Seed;
+use crate::stop::Stop;
 
 /// How often a name is looked up again while it fills up.
 const RESOLVE_AGAIN: Duration = Duration::from_millis(500);
@@ -224,4 +226,19 @@ async fn addresses(addr: &Addr, family: Family) -> Result<Vec<Addr>, ResolveErro
         .into_iter()
         .map(|ip| Addr::new(&ip.to_string(), addr.port()))
         .collect())
+}
+
+impl From<ResolveError> for Stop {
+    fn from(error: ResolveError) -> Self {
+        let code = match &error {
+            ResolveError::NotResolved { .. } => ExitCode::Unreachable,
+            ResolveError::WrongNumber { .. } | ResolveError::MiscountedAddresses { .. } => {
+                ExitCode::Refused
+            }
+        };
+        Self {
+            code,
+            error: error.into(),
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use redis::Value;
 
 use super::error::{ClientError, Fault};
-use super::noted::Told;
+use super::journaling::Told;
 use super::reply::Reply;
 use super::{Command, Deadline, NodeClient};
 use crate::resp::Resp;

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::reply::{clean_line, clean_message};
 use super::tls::TlsFault;
 use crate::cluster::node::Addr;
+use crate::exit_code::ExitCode;
+use crate::stop::Stop;
 
 /// The longest address that an error prints, in characters: DNS names end at 253.
 const ADDR_LIMIT: usize = 270;
@@ -305,6 +307,19 @@ impl Fault {
             ]
             .iter()
             .any(|beginning| message.starts_with(beginning))
+    }
+}
+
+impl From<ClientError> for Stop {
+    fn from(error: ClientError) -> Self {
+        let code = match error.fault {
+            Fault::ClusterDisabled => ExitCode::Refused,
+            _ => ExitCode::Unreachable,
+        };
+        Self {
+            code,
+            error: error.into(),
+        }
     }
 }
 

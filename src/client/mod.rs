@@ -16,8 +16,8 @@ mod atomic;
 mod call;
 mod connect;
 mod error;
+mod journaling;
 mod membership;
-mod noted;
 mod replication;
 mod reply;
 mod slots;
@@ -54,7 +54,7 @@ pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::journal::Journal;
-use noted::{Noted, Told};
+use journaling::{Noted, Told};
 use reply::{Reply, clean_line};
 use stream::{End, Wire};
 

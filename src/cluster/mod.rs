@@ -10,9 +10,9 @@ pub mod merger;
 pub mod naming;
 pub mod node;
 pub mod observation;
+pub mod ok_to_stop;
 pub mod parse;
 pub mod slot;
-pub mod stopping;
 pub mod topology;
 
 #[cfg(test)]

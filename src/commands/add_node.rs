@@ -5,21 +5,25 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::joining::{
-    Allowed, Draft, GoOn, Home, Joining, Newcomer, Newcomers, Part, Until, fair_shares, judge,
-};
-use super::moving::{self, Cluster, MoveArgs};
-use super::recruit::{Recruit, recruit};
-use super::session::{Alone, Credentials, Intent, Session};
-use super::signals::Signals;
-use super::zones::ZoneArgs;
-use super::{CommandResult, Stop, completions, node_words};
-use crate::cli::{GlobalArgs, duration};
+use crate::args::global::GlobalArgs;
+use crate::args::moves::MoveArgs;
+use crate::args::values::duration;
+use crate::args::values::node_words;
+use crate::change::signals::Signals;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SLOTS;
 use crate::exit_code::ExitCode;
+use crate::ops::join::inspect::{Recruit, recruit};
+use crate::ops::join::zones::ZoneArgs;
+use crate::ops::join::{
+    Allowed, Draft, GoOn, Home, Joining, Newcomer, Newcomers, Part, Until, fair_shares, judge,
+};
+use crate::ops::move_slots::{self};
 use crate::plan::reshard::{self, Request, Sources, What};
 use crate::seed::Seed;
+use crate::session::{Alone, Credentials, Intent, Session};
+use crate::state::Cluster;
+use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
 /// Arguments of `add-node`.
@@ -40,7 +44,7 @@ pub struct Args {
     #[arg(long, alias = "slave")]
     replica: bool,
     /// They become replicas of this master, by id or address.
-    #[arg(long, value_name = "ID", requires = "replica", add = completions::master())]
+    #[arg(long, value_name = "ID", requires = "replica")]
     master_id: Option<String>,
     /// Nodes that hold no keys, and whose old cluster is gone, forget that cluster.
     #[arg(long, conflicts_with = "reset_hard_and_flush")]
@@ -254,7 +258,7 @@ async fn consent(ui: &Ui, home: &Home, nodes: usize) -> Result<(), Stop> {
         1 => "Add this node?".to_string(),
         many => format!("Add these {many} nodes?"),
     };
-    super::consent(ui, &question, &about).await
+    crate::change::consent::consent(ui, &question, &about).await
 }
 
 impl Job {
@@ -305,7 +309,7 @@ async fn fill(session: &Session, ui: &Ui, args: &MoveArgs, joined: &[NodeId]) ->
     };
     let filled = async {
         let plan = reshard::reshard(&request).map_err(Stop::refused)?;
-        moving::carry_out(session, ui, args, &cluster, &plan).await
+        move_slots::carry_out(session, ui, args, &cluster, &plan).await
     };
     filled.await.map_err(|stop| match stop.code {
         // That the nodes have joined is a change.

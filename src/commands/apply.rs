@@ -7,16 +7,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
-use super::moving::{self, Cluster, MoveArgs};
-use super::session::{Intent, Session};
-use super::{CommandResult, Stop, text_of};
-use crate::cli::GlobalArgs;
+use crate::state::Cluster;
+
+use crate::args::moves::MoveArgs;
+
+use crate::args::global::GlobalArgs;
+use crate::args::values::text_of;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::Slot;
 use crate::exit_code::ExitCode;
+use crate::ops::move_slots::{self};
 use crate::plan::{Plan, file};
 use crate::seed::Seed;
+use crate::session::{Intent, Session};
+use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
 /// Arguments of `apply`.
@@ -48,17 +53,17 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult 
     members(&plan, &cluster)?;
     // What takes back the whole plan, not only what is left of it.
     if let Some(undo) = args.moving.undo_out.take() {
-        moving::save("--undo-out", &undo, &file::inverse(&plan))?;
+        move_slots::save("--undo-out", &undo, &file::inverse(&plan))?;
     }
     args.moving.applied = Some(args.file);
     let begun = begun(&plan, &cluster);
     if begun == Begun::ByThisPlan && !args.moving.dry_run {
-        moving::finish_open(&session, ui, &args.moving).await?;
+        move_slots::finish_open(&session, ui, &args.moving).await?;
     }
     // A plan that is shown only may be one that was begun.
     if begun == Begun::No || !args.moving.dry_run {
-        cluster = moving::healthy(&session).await?;
-        cluster = moving::at_rest(&session, ui, &args.moving, cluster).await?;
+        cluster = crate::state::healthy(&session).await?;
+        cluster = move_slots::at_rest(&session, ui, &args.moving, cluster).await?;
     }
     let left = outstanding(&plan, &cluster)?;
     if left.is_empty() {
@@ -76,7 +81,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult 
             plan.slots_moved()
         ));
     }
-    moving::carry_out(&session, ui, &args.moving, &cluster, &left).await
+    move_slots::carry_out(&session, ui, &args.moving, &cluster, &left).await
 }
 
 fn read(path: &Path) -> Result<Plan, Stop> {

@@ -10,15 +10,13 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::moving::{Cluster, name};
-use super::session::{Intent, Session};
-use super::signals::Signals;
-use super::{CommandResult, Stop};
+use crate::args::global::GlobalArgs;
+use crate::args::values::duration;
 use crate::backup::{
     self, BackupError, Directory, Failure, FileFacts, Job, Manifest, ManifestError, Meter, Options,
     Source, StoreError,
 };
-use crate::cli::{GlobalArgs, duration};
+use crate::change::signals::Signals;
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::parse::MasterLink;
@@ -27,6 +25,9 @@ use crate::cluster::topology::Member;
 use crate::event::{Event, Phase, Unit};
 use crate::exit_code::ExitCode;
 use crate::seed::{Seed, parse_addr};
+use crate::session::{Intent, Session};
+use crate::state::{Cluster, name};
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{BackupView, Fetched, NodeName, ShardView, Ui};
 
 /// Arguments of `backup`.

@@ -1,7 +1,5 @@
 //! `redis-trib call NODE CMD ARG…`: one command to all nodes.
 
-mod danger;
-
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
@@ -12,11 +10,9 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::task::JoinSet;
 
-use self::danger::{Danger, Name};
-use super::session::{Credentials, Intent, Session};
-use super::signals::Signals;
-use super::{CommandResult, Stop};
-use crate::cli::{GlobalArgs, duration};
+use crate::args::global::GlobalArgs;
+use crate::args::values::duration;
+use crate::change::signals::Signals;
 use crate::client::Fault;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::Seen;
@@ -24,8 +20,11 @@ use crate::cluster::topology::Topology;
 use crate::connections::{Connections, Target};
 use crate::discover;
 use crate::exit_code::ExitCode;
+use crate::ops::call::danger::{Danger, Name};
 use crate::resp::Resp;
 use crate::seed::Seed;
+use crate::session::{Credentials, Intent, Session};
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{Called, NodeName, Ui};
 
 /// Arguments of `call`.

@@ -8,10 +8,9 @@ use anyhow::anyhow;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use super::session::{Credentials, Intent, Session};
-use super::zones::ZoneArgs;
-use super::{CommandResult, Stop, node_words};
-use crate::cli::{GlobalArgs, duration};
+use crate::args::global::GlobalArgs;
+use crate::args::values::duration;
+use crate::args::values::node_words;
 use crate::client::{ClientError, Fault};
 use crate::cluster::health::{Background, Diagnosis, Stability};
 use crate::cluster::node::{Addr, NodeId};
@@ -19,8 +18,11 @@ use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
 use crate::discover::{self, DiscoverError, Found};
 use crate::exit_code::ExitCode;
+use crate::ops::join::zones::ZoneArgs;
 use crate::resolve::ResolveError;
 use crate::seed::Seed;
+use crate::session::{Credentials, Intent, Session};
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{CheckExtra, Strictness, Ui};
 
 /// Arguments of `check`.

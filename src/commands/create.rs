@@ -1,9 +1,5 @@
 //! `redis-trib create NODE…`: a cluster of empty nodes.
 
-mod draft;
-mod existing;
-mod misfits;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,25 +8,26 @@ use anyhow::anyhow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::draft::Draft;
-use self::existing::healthy_cluster;
-use self::misfits::misfits;
-use super::recruit::{Recruit, counted, recruit, refusal};
-use super::session::{Alone, Intent, Session};
-use super::signals::Signals;
-use super::zones::ZoneArgs;
-use super::{CommandResult, Stop};
-use crate::agreement::{NotInTime, Watch};
-use crate::cli::{GlobalArgs, duration};
+use crate::args::global::GlobalArgs;
+use crate::args::values::duration;
+use crate::change::signals::Signals;
 use crate::client::Transport;
 use crate::cluster::health::{Background, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::SlotSet;
+use crate::converge::{NotInTime, Watch};
 use crate::discover::{self, DiscoverError};
 use crate::event::Event;
-use crate::execute::{Execution, Halt, Tally};
 use crate::exit_code::ExitCode;
+use crate::ops::create::existing::healthy_cluster;
+use crate::ops::create::plan::Draft;
+use crate::ops::create::unfit::misfits;
+use crate::ops::join::execute::{Execution, Halt, Tally};
+use crate::ops::join::inspect::{Recruit, counted, recruit, refusal};
+use crate::ops::join::zones::ZoneArgs;
 use crate::seed::{Seed, parse_addr};
+use crate::session::{Alone, Intent, Session};
+use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
 /// Arguments of `create`.
@@ -42,36 +39,36 @@ pub struct Args {
     /// The nodes. With names that stand for several nodes, those of the first names become masters
     /// where their number fits.
     #[arg(required = true, value_name = "NODE")]
-    nodes: Vec<Seed>,
+    pub(crate) nodes: Vec<Seed>,
     /// Replicas for each master.
     #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(u16).range(..1000))]
-    replicas: u16,
+    pub(crate) replicas: u16,
     /// This node becomes a master (repeatable).
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
-    pin_master: Vec<Addr>,
+    pub(crate) pin_master: Vec<Addr>,
     /// This node becomes a replica (repeatable).
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
-    pin_replica: Vec<Addr>,
+    pub(crate) pin_replica: Vec<Addr>,
     /// Make a cluster of one or two masters, which can't fail over by itself.
     #[arg(long)]
-    allow_few_masters: bool,
+    pub(crate) allow_few_masters: bool,
     #[command(flatten)]
-    zones: ZoneArgs,
+    pub(crate) zones: ZoneArgs,
     /// Succeed, and change nothing, where the nodes form one healthy cluster already.
     #[arg(long)]
-    if_needed: bool,
+    pub(crate) if_needed: bool,
     /// Don't ask.
     #[arg(short, long)]
-    yes: bool,
+    pub(crate) yes: bool,
     /// Show what would be done, and stop.
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Return when all nodes agree about slots and roles, before they serve and replicas have a copy.
     #[arg(long)]
-    no_wait: bool,
+    pub(crate) no_wait: bool,
     /// How long the nodes may take to join, agree and serve.
     #[arg(long, value_name = "TIME", default_value = "60s", allow_hyphen_values = true, value_parser = duration)]
-    join_timeout: Duration,
+    pub(crate) join_timeout: Duration,
 }
 
 /// Makes a cluster of empty nodes.
@@ -224,7 +221,7 @@ fn already_one_cluster(recruits: &[Recruit]) -> Option<Stop> {
 
 async fn consent(ui: &Ui, nodes: usize) -> Result<(), Stop> {
     let about = format!("A new cluster of {nodes} nodes.");
-    super::consent(ui, "Can I set the above configuration?", &about).await
+    crate::change::consent::consent(ui, "Can I set the above configuration?", &about).await
 }
 
 /// A cluster about to be made.

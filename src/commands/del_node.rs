@@ -1,29 +1,28 @@
 //! `redis-trib del-node NODE ID…`: nodes leave a cluster.
 
-mod drain;
-mod request;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::time::Instant;
 
-use self::drain::{Hold, give};
-use self::request::{command_again, named, refusals, request, stale_owners};
-use super::leaving::{Afterwards, leave, refuse_unwilling, silent_members};
-use super::moving::{self, Cluster, Finished, MoveArgs};
-use super::session::{Alone, Intent, Session};
-use super::signals::Signals;
-use super::{CommandResult, Stop, completions};
-use crate::cli::GlobalArgs;
+use crate::args::global::GlobalArgs;
+use crate::args::moves::MoveArgs;
+use crate::change::signals::Signals;
 use crate::cluster::health::Severity;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::MasterLink;
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
+use crate::ops::leave::drain::{Hold, give};
+use crate::ops::leave::request::{command_again, named, refusals, request, stale_owners};
+use crate::ops::leave::{Afterwards, leave, refuse_unwilling, silent_members};
+use crate::ops::move_slots::{self, Finished};
 use crate::plan::leave::{self as planner, Leave, OwnedSlots, Refusal, Request};
 use crate::seed::Seed;
+use crate::session::{Alone, Intent, Session};
+use crate::state::Cluster;
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{Leaver, LeavingView, Ui};
 
 /// Arguments of `del-node`.
@@ -39,24 +38,24 @@ use crate::ui::{Leaver, LeavingView, Ui};
 pub struct Args {
     /// A node of the cluster; it may be one of those that leave.
     #[arg(value_name = "NODE")]
-    node: Seed,
+    pub(crate) node: Seed,
     /// The nodes that leave: ids, beginnings of ids, or addresses.
-    #[arg(required = true, num_args = 1.., value_name = "ID", add = completions::node())]
-    ids: Vec<String>,
+    #[arg(required = true, num_args = 1.., value_name = "ID")]
+    pub(crate) ids: Vec<String>,
     /// Move the slots of masters to the masters that stay, evenly, before they leave.
     #[arg(long)]
-    drain: bool,
+    pub(crate) drain: bool,
     /// This replica may leave though it is its master's last copy in sync (repeatable).
     #[arg(long, value_name = "ID")]
-    leave_unprotected: Vec<String>,
+    pub(crate) leave_unprotected: Vec<String>,
     /// Shut the servers down when they have left.
     #[arg(long)]
-    shutdown: bool,
+    pub(crate) shutdown: bool,
     /// Wait until nodes may be taken in again (60 s), and see that nobody does.
     #[arg(long)]
-    verify_after_ban: bool,
+    pub(crate) verify_after_ban: bool,
     #[command(flatten)]
-    moving: MoveArgs,
+    pub(crate) moving: MoveArgs,
 }
 
 /// For how long members don't take a forgotten node back (all versions), and a little more.
@@ -89,13 +88,13 @@ async fn delete(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
         (leaving, _) = named(&session, &cluster, &args.ids).await?;
     }
     if args.drain && is_open(&cluster, &leaving) {
-        let finished = moving::finish_open(&session, ui, &args.moving).await?;
+        let finished = move_slots::finish_open(&session, ui, &args.moving).await?;
         if finished == Finished::OnlyShown {
             return Ok(ExitCode::Done);
         }
         cluster = Cluster::settled(&session).await?;
     }
-    let cluster = moving::at_rest(&session, ui, &args.moving, cluster).await?;
+    let cluster = move_slots::at_rest(&session, ui, &args.moving, cluster).await?;
     let job = Job {
         session: &session,
         ui,
@@ -175,7 +174,7 @@ impl Job<'_> {
         {
             self.ui.warn(&refusals(cluster, found, &args.ids));
             let question = "Shall these slots be moved to the other masters first?";
-            super::consent(self.ui, question, &self.about(cluster)).await?;
+            crate::change::consent::consent(self.ui, question, &self.about(cluster)).await?;
             request.slots = OwnedSlots::Drain;
             planned = planner::leave(&request);
         }
@@ -243,7 +242,7 @@ impl Job<'_> {
     async fn show(&self, cluster: &Cluster, plan: &Leave) -> Result<(), Stop> {
         let moves = plan.moves();
         if !moves.is_empty() {
-            moving::present_drain(self.session, self.ui, &self.args.moving, cluster, &moves)
+            move_slots::present_drain(self.session, self.ui, &self.args.moving, cluster, &moves)
                 .await?;
         }
         let diagnosis = &cluster.diagnosis;
@@ -251,15 +250,15 @@ impl Job<'_> {
         let leavers = members.filter(|member| self.leaving.contains(&member.id));
         let given = plan.given.iter().map(|one| {
             (
-                moving::name(diagnosis, one.replica),
-                moving::name(diagnosis, one.to),
+                crate::state::name(diagnosis, one.replica),
+                crate::state::name(diagnosis, one.to),
             )
         });
         self.ui.leaving(&LeavingView {
             lead: cluster.seed(),
             leavers: leavers
                 .map(|member| Leaver {
-                    node: moving::name(diagnosis, member.id),
+                    node: crate::state::name(diagnosis, member.id),
                     role: member.role,
                     slots: member.slots.count(),
                     answers: !member.standing.silent,
@@ -284,7 +283,7 @@ impl Job<'_> {
                 1 => "Remove it from the cluster?".to_string(),
                 many => format!("Remove these {many} nodes from the cluster?"),
             };
-            super::consent(self.ui, &question, &self.about(cluster)).await?;
+            crate::change::consent::consent(self.ui, &question, &self.about(cluster)).await?;
         }
         let masters = cluster.diagnosis.topology.masters();
         let answering = masters.filter(|master| !master.standing.silent);
@@ -307,14 +306,14 @@ impl Job<'_> {
         let hold = Hold::of(session, cluster, self.leaving).await;
         let work = async {
             if !plan.drain.is_empty() {
-                moving::drain(session, ui, moving, cluster, &plan.drain).await?;
+                move_slots::drain(session, ui, moving, cluster, &plan.drain).await?;
             }
             if !plan.given.is_empty() {
                 give(session, ui, cluster, &plan.given).await?;
             }
             if !plan.last.is_empty() {
                 let now = Cluster::look(session).await?;
-                let drained = moving::drain(session, ui, moving, &now, &plan.last).await;
+                let drained = move_slots::drain(session, ui, moving, &now, &plan.last).await;
                 drained.map_err(|stop| match stop.code {
                     // The others have moved already.
                     ExitCode::Refused => Stop::partial(stop.error),
@@ -360,7 +359,7 @@ impl Job<'_> {
             let now = Cluster::look_from(self.session, &targets).await;
             let now = now.map_err(|stop| partial(stop.error.to_string()))?;
             let again = Request {
-                members: request::members(&now),
+                members: crate::ops::leave::request::members(&now),
                 ..request.clone()
             };
             let rest = planner::leave(&again)
@@ -533,7 +532,7 @@ impl Job<'_> {
 
 impl Args {
     /// The options that another run needs, too.
-    fn again(&self) -> String {
+    pub(crate) fn again(&self) -> String {
         let mut text = String::new();
         if self.drain {
             text += " --drain";
@@ -549,7 +548,7 @@ impl Args {
 }
 
 /// Whether a member is a master.
-fn is_master(cluster: &Cluster, id: NodeId) -> bool {
+pub(crate) fn is_master(cluster: &Cluster, id: NodeId) -> bool {
     let member = cluster.diagnosis.topology.members.get(&id);
     member.is_some_and(|member| member.role == Role::Master)
 }

@@ -5,14 +5,16 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::sync::mpsc;
 
-use super::moving::Cluster;
-use super::session::{Alone, Intent, Session};
-use super::signals::Signals;
-use super::succession::{Failed, Succession};
-use super::{CommandResult, Stop, completions, node_words};
-use crate::cli::{GlobalArgs, duration};
+use crate::args::global::GlobalArgs;
+use crate::args::values::duration;
+use crate::args::values::node_words;
+use crate::change::signals::Signals;
 use crate::cluster::node::Takeover;
 use crate::exit_code::ExitCode;
+use crate::ops::failover::{Failed, Succession};
+use crate::session::{Alone, Intent, Session};
+use crate::state::Cluster;
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{Succeeded, Ui};
 
 /// Arguments of `failover`.
@@ -27,7 +29,7 @@ pub struct Args {
     node: String,
     /// The replica that takes over, or the master that hands over to its best one; by id, the
     /// beginning of one, or address.
-    #[arg(value_name = "ID", add = completions::node())]
+    #[arg(value_name = "ID")]
     id: String,
     /// Without the master's help, where it is dead: writes that it has not sent ARE LOST. A majority
     /// of masters must agree.
@@ -146,7 +148,7 @@ async fn prepare(
             Takeover::Planned => "Let it take over?",
             Takeover::Force | Takeover::Takeover => "Let it take over, and lose such writes?",
         };
-        super::consent(ui, question, &about).await?;
+        crate::change::consent::consent(ui, question, &about).await?;
         // People take their time.
         if alone(&session, &cluster, &succession).await? == Alone::ByNow {
             return Err(Stop::refused(anyhow!(

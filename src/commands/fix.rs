@@ -1,21 +1,21 @@
 //! `redis-trib fix NODE`: what is broken is mended, or refused by name.
 
-mod rejoin;
-
 use std::collections::BTreeSet;
 
 use anyhow::anyhow;
 
-use super::mending::{Asking, Job, Mended, Winner, mend};
-use super::moving::{Cluster, PaceArgs};
-use super::session::{Intent, Session};
-use super::{CommandResult, Stop, node_words, slot_ranges};
-use crate::cli::GlobalArgs;
+use crate::args::global::GlobalArgs;
+use crate::args::moves::PaceArgs;
+use crate::args::values::{node_words, slot_ranges};
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 use crate::exit_code::ExitCode;
+use crate::ops::fix::{Asking, Job, Mended, Winner, mend};
 use crate::plan::fix::{Consent, Strays};
+use crate::session::{Intent, Session};
+use crate::state::Cluster;
+use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
 /// Arguments of `fix`.
@@ -35,47 +35,47 @@ use crate::ui::Ui;
 pub struct Args {
     /// A node of the cluster (`host port` as two words is understood too); with --rejoin all of them.
     #[arg(required = true, num_args = 1.., value_name = "NODE")]
-    node: Vec<String>,
+    pub(crate) node: Vec<String>,
     /// All nodes were restarted at new addresses, and know each other at the old ones: let them meet.
     /// Nothing else is changed.
     #[arg(long)]
-    rejoin: bool,
+    pub(crate) rejoin: bool,
     /// Members of another cluster, all of them (ids, or the beginning of one): they and the others forget
     /// each other. Their keys stay with them.
     #[arg(long, value_name = "ID,…", value_delimiter = ',', num_args = 1.., conflicts_with = "rejoin")]
-    evict_foreign: Vec<String>,
+    pub(crate) evict_foreign: Vec<String>,
     /// Give these slots to masters where nobody owns them and nobody has a key of them.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
-    assign_uncovered: Option<SlotSet>,
+    pub(crate) assign_uncovered: Option<SlotSet>,
     /// Give these slots to other masters though a node that can't be asked may hold keys of them:
     /// those keys are lost.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
-    accept_data_loss: Option<SlotSet>,
+    pub(crate) accept_data_loss: Option<SlotSet>,
     /// Let a replica take over where a master is dead: what that had not sent is lost.
     #[arg(long, value_name = "HOW", help_heading = GIVEN_UP)]
-    failover: Option<HowArg>,
+    pub(crate) failover: Option<HowArg>,
     /// Whose value stays of a key that differs between the owner of its slot and another node.
     #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = GIVEN_UP)]
-    on_conflict: Winner,
+    pub(crate) on_conflict: Winner,
     /// Delete keys on nodes that don't own their slot, where the owner has the same.
     #[arg(long, help_heading = GIVEN_UP)]
-    purge_strays: bool,
+    pub(crate) purge_strays: bool,
     /// Bring keys of nodes that don't own their slot to the owner, where it lacks them.
     #[arg(long, help_heading = GIVEN_UP, conflicts_with = "purge_strays")]
-    collect_strays: bool,
+    pub(crate) collect_strays: bool,
     /// Don't ask; consents to remedies that lose no key.
     #[arg(short, long)]
-    yes: bool,
+    pub(crate) yes: bool,
     /// Show what would be done, and stop.
     #[arg(long)]
-    dry_run: bool,
+    pub(crate) dry_run: bool,
     #[command(flatten)]
-    pace: PaceArgs,
+    pub(crate) pace: PaceArgs,
 }
 
 /// How a replica of a dead master takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum HowArg {
+pub(crate) enum HowArg {
     /// A majority of masters must agree.
     Force,
     /// Without anybody's vote.
@@ -87,7 +87,7 @@ const GIVEN_UP: &str = "What may be given up";
 /// Mends a cluster.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     if args.rejoin {
-        return rejoin::run(global, ui, &args).await;
+        return crate::ops::fix::rejoin::run(global, ui, &args).await;
     }
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("fix")).await?;

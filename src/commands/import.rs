@@ -6,19 +6,21 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use secrecy::SecretString;
 
-use super::moving::Cluster;
-use super::session::{Credentials, Intent, Session, password_of};
-use super::signals::Signals;
-use super::transferring::{
-    TransferArgs, alone, flow, infos, notes, owners, taker, tell, warn_of_evictions,
-};
-use super::{CommandResult, Stop, consent, node_words};
-use crate::cli::GlobalArgs;
+use crate::args::global::GlobalArgs;
+use crate::args::values::node_words;
+use crate::change::consent::consent;
+use crate::change::signals::Signals;
 use crate::client::{ClientError, ExpiryQuestion, Fault, Login};
 use crate::cluster::parse::{Info, Product};
 use crate::connections::{Access, Connections, Target};
 use crate::exit_code::ExitCode;
+use crate::ops::data::{
+    TransferArgs, alone, flow, infos, notes, owners, taker, tell, warn_of_evictions,
+};
 use crate::seed::Seed;
+use crate::session::{Credentials, Intent, Session, password_of};
+use crate::state::Cluster;
+use crate::stop::{CommandResult, Stop};
 use crate::transfer::{self, ImportOptions, OnConflict, Taking};
 use crate::ui::{TransferPlan, Ui};
 

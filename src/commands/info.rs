@@ -1,11 +1,12 @@
 //! `redis-trib info NODE`.
 
-use super::session::{Intent, Session};
-use super::{CommandResult, node_words};
-use crate::cli::GlobalArgs;
+use crate::args::global::GlobalArgs;
+use crate::args::values::node_words;
 use crate::cluster::health::{Background, Diagnosis};
 use crate::discover;
 use crate::exit_code::ExitCode;
+use crate::session::{Intent, Session};
+use crate::stop::CommandResult;
 use crate::ui::Ui;
 
 /// Arguments of `info`.

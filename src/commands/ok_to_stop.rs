@@ -5,17 +5,17 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::moving::Cluster;
-use super::session::{Intent, Session};
-use super::{CommandResult, Stop, completions};
-use crate::cli::GlobalArgs;
+use crate::args::global::GlobalArgs;
 use crate::cluster::health::Code;
 use crate::cluster::node::{NodeId, Role};
+use crate::cluster::ok_to_stop::{Member, Reason, reasons};
 use crate::cluster::parse::MasterLink;
 use crate::cluster::slot::SlotSet;
-use crate::cluster::stopping::{Member, Reason, reasons};
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
+use crate::session::{Intent, Session};
+use crate::state::Cluster;
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{Objection, StoppingView, Ui};
 
 /// Arguments of `ok-to-stop`.
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(value_name = "NODE")]
     node: Seed,
     /// The nodes that would be stopped, all together: ids, beginnings of ids, or addresses.
-    #[arg(required = true, num_args = 1.., value_name = "ID", add = completions::node())]
+    #[arg(required = true, num_args = 1.., value_name = "ID")]
     ids: Vec<String>,
 }
 
@@ -66,7 +66,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let view = StoppingView {
         stopping: stopping
             .iter()
-            .map(|id| super::moving::name(&cluster.diagnosis, *id))
+            .map(|id| crate::state::name(&cluster.diagnosis, *id))
             .collect(),
         objections,
     };

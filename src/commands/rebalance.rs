@@ -5,18 +5,23 @@ use std::collections::BTreeMap;
 use anyhow::anyhow;
 use tokio::task::JoinSet;
 
-use super::moving::{self, Cluster, Finished, MoveArgs};
-use super::session::{Intent, Session};
-use super::{CommandResult, Stop, completions, node_words};
-use crate::cli::GlobalArgs;
+use crate::state::Cluster;
+
+use crate::args::moves::MoveArgs;
+
+use crate::args::global::GlobalArgs;
+use crate::args::values::node_words;
 use crate::client::ClientError;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{SLOTS, Slot};
 use crate::discover;
 use crate::exit_code::ExitCode;
+use crate::ops::move_slots::{self, Finished};
 use crate::plan::rebalance::{
     self, Balance, By, RebalanceError, Request, Share, UseEmpty, Verdict, weights_by_memory,
 };
+use crate::session::{Intent, Session};
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{BalanceView, MasterShare, Measure, Ui};
 
 /// Arguments of `rebalance`.
@@ -31,7 +36,7 @@ pub struct Args {
     node: Vec<String>,
     /// How much a master, by id or address, shall get in proportion to the others, which weigh 1
     /// (repeatable). 0: it gives everything away.
-    #[arg(long, value_name = "ID=W", value_parser = weight, value_delimiter = ',', add = completions::weight())]
+    #[arg(long, value_name = "ID=W", value_parser = weight, value_delimiter = ',')]
     weight: Vec<(String, f64)>,
     /// Masters weigh what their maxmemory is.
     #[arg(long, conflicts_with = "weight")]
@@ -90,14 +95,14 @@ fn percent(text: &str) -> Result<f64, String> {
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("rebalance")).await?;
-    if args.finish_open || moving::may_offer(ui, &args.moving) {
-        let finished = moving::finish_open(&session, ui, &args.moving).await?;
+    if args.finish_open || move_slots::may_offer(ui, &args.moving) {
+        let finished = move_slots::finish_open(&session, ui, &args.moving).await?;
         if finished == Finished::OnlyShown {
             return Ok(ExitCode::Done);
         }
     }
-    let cluster = moving::healthy(&session).await?;
-    let cluster = moving::at_rest(&session, ui, &args.moving, cluster).await?;
+    let cluster = crate::state::healthy(&session).await?;
+    let cluster = move_slots::at_rest(&session, ui, &args.moving, cluster).await?;
     let request = Request {
         masters: cluster.owners(),
         weights: weights(&args, &cluster)?,
@@ -140,7 +145,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         }
         Verdict::Moves(plan) => {
             ui.balance(&view(&args, &request, &balance, &cluster))?;
-            moving::carry_out(&session, ui, &args.moving, &cluster, plan).await
+            move_slots::carry_out(&session, ui, &args.moving, &cluster, plan).await
         }
     }
 }
@@ -243,7 +248,7 @@ fn view(args: &Args, request: &Request, balance: &Balance, cluster: &Cluster) ->
         given.map_or(1.0, |(_, weight)| *weight)
     };
     let master = |share: &Share| MasterShare {
-        node: moving::name(&cluster.diagnosis, share.id),
+        node: crate::state::name(&cluster.diagnosis, share.id),
         weight: weight_of(share.id),
         before: share.before,
         expected: share.expected,

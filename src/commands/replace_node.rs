@@ -10,22 +10,24 @@ use anyhow::anyhow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::joining::{Allowed, Draft, GoOn, Home, Joining, Newcomer, Part, Until, judge};
-use super::leaving::{Afterwards, leave, silent_members};
-use super::moving::{Cluster, name};
-use super::recruit::{Recruit, recruit};
-use super::session::{Alone, Credentials, Intent, Session};
-use super::signals::Signals;
-use super::succession::Succession;
-use super::zones::ZoneArgs;
-use super::{CommandResult, Stop, completions, node_words};
-use crate::agreement::{Goal, Heard, Watch};
-use crate::cli::{GlobalArgs, duration};
+use crate::args::global::GlobalArgs;
+use crate::args::values::duration;
+use crate::args::values::node_words;
+use crate::change::signals::Signals;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::topology::Member;
+use crate::converge::{Goal, Heard, Watch};
 use crate::exit_code::ExitCode;
+use crate::ops::failover::Succession;
+use crate::ops::join::inspect::{Recruit, recruit};
+use crate::ops::join::zones::ZoneArgs;
+use crate::ops::join::{Allowed, Draft, GoOn, Home, Joining, Newcomer, Part, Until, judge};
+use crate::ops::leave::{Afterwards, leave, silent_members};
 use crate::seed::Seed;
+use crate::session::{Alone, Credentials, Intent, Session};
+use crate::state::{Cluster, name};
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{Before, NodeName, ReplacingStep, ReplacingView, Ui, standing_words};
 
 /// Arguments of `replace-node`.
@@ -38,7 +40,7 @@ pub struct Args {
     #[arg(value_name = "NODE")]
     node: String,
     /// The node that goes, by id, the beginning of one, or address.
-    #[arg(value_name = "OLD-ID", add = completions::node())]
+    #[arg(value_name = "OLD-ID")]
     old: String,
     /// The node that comes, empty and in no cluster.
     #[arg(value_name = "NEW")]
@@ -156,7 +158,7 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
             job.home.cluster.diagnosis.topology.members.len(),
             job.home.cluster.seed()
         );
-        super::consent(ui, "Replace it?", &about).await?;
+        crate::change::consent::consent(ui, "Replace it?", &about).await?;
         // People take their time.
         if job.session.refuse_others(everybody.iter()).await? == Alone::ByNow {
             return Err(Stop::refused(anyhow!(

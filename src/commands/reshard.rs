@@ -2,16 +2,19 @@
 
 use anyhow::anyhow;
 
-use super::moving::{self, Finished, MoveArgs};
-use super::session::{Intent, Session};
-use super::{CommandResult, Stop, completions, node_words, slot_ranges};
-use crate::cli::GlobalArgs;
+use crate::args::moves::MoveArgs;
+
+use crate::args::global::GlobalArgs;
+use crate::args::values::{node_words, slot_ranges};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot, SlotSet};
 use crate::cluster::topology::Member;
 use crate::exit_code::ExitCode;
+use crate::ops::move_slots::{self, Finished};
 use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
+use crate::session::{Intent, Session};
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{CheckExtra, PromptError, Ui, counted};
 
 /// Arguments of `reshard`.
@@ -28,10 +31,10 @@ pub struct Args {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=16384), conflicts_with_all = ["slot_ranges", "tag"])]
     slots: Option<u16>,
     /// The masters that give them, by id or address; `all` stands for all others.
-    #[arg(long, value_name = "ID,…|all", value_delimiter = ',', conflicts_with_all = ["slot_ranges", "tag"], add = completions::master())]
+    #[arg(long, value_name = "ID,…|all", value_delimiter = ',', conflicts_with_all = ["slot_ranges", "tag"])]
     from: Vec<String>,
     /// The masters that take them, by id or address.
-    #[arg(long, value_name = "ID,…", value_delimiter = ',', add = completions::master())]
+    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
     to: Vec<String>,
     /// These slots, whoever owns them: 0-100,200.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges)]
@@ -50,14 +53,14 @@ pub struct Args {
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let session = Session::open(global, ui, &[seed], Intent::Change("reshard")).await?;
-    if args.finish_open || moving::may_offer(ui, &args.moving) {
-        let finished = moving::finish_open(&session, ui, &args.moving).await?;
+    if args.finish_open || move_slots::may_offer(ui, &args.moving) {
+        let finished = move_slots::finish_open(&session, ui, &args.moving).await?;
         if finished == Finished::OnlyShown {
             return Ok(ExitCode::Done);
         }
     }
-    let cluster = moving::healthy(&session).await?;
-    let cluster = moving::at_rest(&session, ui, &args.moving, cluster).await?;
+    let cluster = crate::state::healthy(&session).await?;
+    let cluster = move_slots::at_rest(&session, ui, &args.moving, cluster).await?;
     let request = Request {
         masters: cluster.owners(),
         what: what(ui, &args, &cluster.diagnosis).await?,
@@ -70,7 +73,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         }
         Err(error) => return Err(Stop::refused(named(&cluster.diagnosis, &error))),
     };
-    moving::carry_out(&session, ui, &args.moving, &cluster, &plan).await
+    move_slots::carry_out(&session, ui, &args.moving, &cluster, &plan).await
 }
 
 /// Plans know nodes by their ids alone; people by their addresses.

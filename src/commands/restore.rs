@@ -6,18 +6,20 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use super::backup::{no_backup, read_back};
-use super::moving::Cluster;
-use super::session::{Intent, Session};
-use super::signals::Signals;
-use super::transferring::{
-    TransferArgs, alone, flow, infos, notes, owners, rdb_version, taker, tell, warn_of_evictions,
-};
-use super::{CommandResult, Stop, consent, node_words};
+use crate::args::global::GlobalArgs;
+use crate::args::values::node_words;
 use crate::backup::Manifest;
-use crate::cli::GlobalArgs;
+use crate::change::consent::consent;
+use crate::change::signals::Signals;
 use crate::cluster::parse::Info;
 use crate::exit_code::ExitCode;
+use crate::ops::data::{
+    TransferArgs, alone, flow, infos, notes, owners, rdb_version, taker, tell, warn_of_evictions,
+};
 use crate::rdb::Encoding;
+use crate::session::{Intent, Session};
+use crate::state::Cluster;
+use crate::stop::{CommandResult, Stop};
 use crate::transfer::{self, OnConflict, Part};
 use crate::ui::{TransferPlan, Ui};
 

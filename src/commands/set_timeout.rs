@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::task::JoinSet;
 
-use super::session::{Alone, Intent, Session};
-use super::{CommandResult, Stop};
-use crate::cli::{GlobalArgs, duration};
+use crate::args::global::GlobalArgs;
+use crate::args::values::duration;
 use crate::client::{ClientError, Fault};
 use crate::cluster::node::Addr;
 use crate::cluster::observation::Seen;
@@ -17,6 +16,8 @@ use crate::connections::{Connections, Target};
 use crate::discover;
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
+use crate::session::{Alone, Intent, Session};
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{NodeName, Timeout, TimeoutSet, TimeoutsView, Ui};
 
 /// Arguments of `set-timeout`.
@@ -94,7 +95,7 @@ async fn set_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     }
     if !args.yes {
         let about = format!("A cluster of {} nodes.", members.len());
-        super::consent(ui, "Set the timeout on all of them?", &about).await?;
+        crate::change::consent::consent(ui, "Set the timeout on all of them?", &about).await?;
     }
     let reachable = members
         .iter()

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::affinity::{self, Mastership, Place};
-use super::{Plan, Step, crossing, joining};
+use super::{Plan, Step, anti_affinity_search, joining};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot, SlotRange};
 
@@ -212,7 +212,7 @@ pub fn create(request: &Request) -> Result<Layout, CreateError> {
     let order = affinity::interleave(&places, &masterships, masters);
     let mut dealt = affinity::deal(&places, &order, masters);
     if affinity::crosses(&places) {
-        dealt = crossing::improve(dealt, &order, &places, &masterships);
+        dealt = anti_affinity_search::improve(dealt, &order, &places, &masterships);
     }
 
     let shards: Vec<Shard> = dealt

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Plan;
-use super::membership::{Follower, Place, Shard, follow};
-use super::pairing::{Giver, Taker, pair};
+use super::assignment::{Giver, Taker, pair};
+use super::join::{Follower, Place, Shard, follow};
 use super::reshard::level;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SlotSet;

@@ -5,21 +5,21 @@
 //! done; the same input always gives the same plan.
 
 pub mod create;
+pub mod failover;
 pub mod file;
 pub mod fix;
+pub mod join;
 pub mod leave;
-pub mod membership;
 pub mod rebalance;
 pub mod reshard;
-pub mod succession;
 
 mod affinity;
-mod apportion;
-mod crossing;
-mod pairing;
+mod anti_affinity_search;
+mod assignment;
 mod progress;
 #[cfg(test)]
 mod samples;
+mod shares;
 
 use std::collections::BTreeMap;
 

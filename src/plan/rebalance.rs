@@ -3,8 +3,8 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use super::apportion::apportion;
-use super::pairing::{Giver, Taker, pair};
+use super::assignment::{Giver, Taker, pair};
+use super::shares::apportion;
 use super::{Contested, Owner, Plan, holdings};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;

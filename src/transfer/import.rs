@@ -5,10 +5,10 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::crew::{Inbox, Queues, Sorter, Tally, finish, next};
 use super::lane::Lane;
 use super::report::{Reason, Report, Shared};
 use super::slots::Owners;
+use super::workers::{Inbox, Queues, Sorter, Tally, finish, next};
 use super::{Halt, Item, Options, Outcome, Stopper};
 use crate::backup::Meter;
 use crate::client::{Asking, ClientError, Dumped, ExpiryQuestion, Fault, NodeClient};

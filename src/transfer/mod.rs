@@ -10,12 +10,12 @@
 //! nothing of single keys, and works only where the source reaches the targets and speaks as they
 //! do: so it is not used.
 
-mod crew;
 mod import;
 mod lane;
 mod report;
 mod restore;
 mod slots;
+mod workers;
 
 use tokio_util::sync::CancellationToken;
 

@@ -9,10 +9,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::crew::{Inbox, Queues, Sorter, Tally, finish, next};
 use super::lane::Lane;
 use super::report::{Reason, Report, Shared};
 use super::slots::Owners;
+use super::workers::{Inbox, Queues, Sorter, Tally, finish, next};
 use super::{AfterFailure, Halt, Item, OnConflict, Options, Stopper};
 use crate::backup::Meter;
 use crate::client::{ClientError, Expiry, Fault, Manner};

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::grid::{Align, Column, Text, draw, push, total_width};
-use super::layout::NodeName;
-use super::moves::per_second;
+use super::columns::{Align, Column, Text, draw, push, total_width};
+use super::create::NodeName;
+use super::move_slots::per_second;
 use super::node_table::shown_ranges;
-use super::paint::{bytes, counted, thousands};
+use super::style::{bytes, counted, thousands};
 use super::table::Sheet;
 use super::{Format, Ui, json};
 use crate::cluster::node::Role;

@@ -5,10 +5,10 @@
 
 use std::io::{self, Write};
 
-use super::condition::{Condition, Row};
-use super::layout::{LayoutView, NodeName};
-use super::paint::{Paint, Tone, plain};
-use super::verdict::{self, Mark, Totals, Verdict};
+use super::create::{LayoutView, NodeName};
+use super::node_state::{Condition, Row};
+use super::style::{Paint, Tone, plain};
+use super::summary::{self, Mark, Totals, Verdict};
 use crate::cluster::health::{Code, Diagnosis, Finding, Severity};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::{SlotRange, SlotSet};
@@ -26,20 +26,20 @@ pub(super) fn check(
     let lead = lead.map(ToString::to_string).unwrap_or_default();
     let heading = format!(">>> Performing Cluster Check (using node {lead})");
     writeln!(out, "{}", paint.tone(Tone::Strong, &heading))?;
-    let replicas = verdict::replica_counts(&rows);
+    let replicas = summary::replica_counts(&rows);
     for row in &rows {
         let replicas = replicas.get(&row.member.id).copied().unwrap_or_default();
         member(out, row, replicas, paint)?;
     }
-    verdict::agreement(diagnosis).write(out, paint)?;
+    summary::agreement(diagnosis).write(out, paint)?;
     details(out, diagnosis, Code::ViewsDiffer)?;
     heading_line(out, "Check for open slots...", paint)?;
-    for line in verdict::open_slots(diagnosis) {
+    for line in summary::open_slots(diagnosis) {
         line.write(out, paint)?;
     }
     details(out, diagnosis, Code::SlotsOpen)?;
     heading_line(out, "Check slots coverage...", paint)?;
-    verdict::coverage(diagnosis).write(out, paint)?;
+    summary::coverage(diagnosis).write(out, paint)?;
     details(out, diagnosis, Code::SlotsUncovered)?;
     for finding in &diagnosis.findings {
         if matches!(
@@ -63,7 +63,7 @@ pub(super) fn check(
 /// `info`: one line for each master, then the sums.
 pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis, paint: Paint) -> io::Result<()> {
     let rows = Row::all(diagnosis);
-    let replicas = verdict::replica_counts(&rows);
+    let replicas = summary::replica_counts(&rows);
     for row in rows.iter().filter(|row| row.is_master()) {
         // redis-cli leaves out masters that it could not ask, here and in the sum below.
         if let Some(keys) = row.keys() {
@@ -168,7 +168,7 @@ fn slots_line(out: &mut impl Write, ranges: &[SlotRange], flags: &str) -> io::Re
 
 /// Who and where, below a line that says only that.
 fn details(out: &mut impl Write, diagnosis: &Diagnosis, code: Code) -> io::Result<()> {
-    for finding in verdict::findings_about(diagnosis, code) {
+    for finding in summary::findings_about(diagnosis, code) {
         writeln!(out, "    {}", plain(&finding.message))?;
         remedy(out, finding)?;
     }

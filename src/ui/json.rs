@@ -11,8 +11,8 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-use super::layout::NodeName;
-use super::paint::plain;
+use super::create::NodeName;
+use super::style::plain;
 use crate::cluster::slot::{SlotRange, SlotSet};
 
 pub(super) use document::{alive, check, info, stopping};

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::moves::MovesView;
-use super::paint::{bytes, counted, thousands};
+use super::move_slots::MovesView;
 use super::screen::screen;
+use super::style::{bytes, counted, thousands};
 use crate::cluster::node::NodeId;
 use crate::event::{LaneEvent, Pair};
 

@@ -8,34 +8,35 @@
 //! dropped, the work goes on, and the exit code is the work's.
 
 mod backup;
-mod calls;
+mod call;
 mod classic;
-mod condition;
-mod grid;
-mod joining;
+mod columns;
+mod create;
+mod failover;
+mod fix;
+mod join;
 mod json;
-mod keyed;
 mod lanes;
-mod layout;
-mod leaving;
-mod mend;
-mod moments;
-mod moves;
+mod leave;
+mod messages;
+mod mode;
+mod move_slots;
 mod nagios;
+mod node_state;
 mod node_table;
-mod paint;
+mod ok_to_stop;
 mod password;
 mod progress;
 mod prometheus;
 mod prompt;
-mod replacing;
+mod replace;
 mod screen;
-mod stopping;
-mod succession;
+mod select;
+mod set_timeout;
+mod style;
+mod summary;
 mod table;
-mod timeouts;
 mod transfer;
-mod verdict;
 
 #[cfg(test)]
 mod samples;
@@ -49,31 +50,33 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
-use crate::compat::Manner;
 use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
 
 pub use backup::{BackupView, Fetched, ShardView};
-pub use calls::Called;
-pub use joining::{Before, JoiningNode, JoiningView};
-pub use layout::{LayoutView, NodeName, PlannedShard};
-pub use leaving::{Leaver, LeavingView};
-pub use mend::{MendLine, MendView};
-pub use moments::{text, usage_error, wrong_line};
-pub use moves::{BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory};
+pub use call::Called;
+pub use create::{LayoutView, NodeName, PlannedShard};
+pub use failover::{Succeeded, SuccessionView};
+pub use fix::{MendLine, MendView};
+pub use join::{Before, JoiningNode, JoiningView};
+pub use leave::{Leaver, LeavingView};
+pub use messages::{text, usage_error, wrong_line};
+pub use mode::Manner;
+pub use move_slots::{
+    BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory,
+};
 pub use nagios::Status;
-pub use paint::counted;
+pub use ok_to_stop::{Objection, StoppingView};
 pub use prompt::{Answer, PromptError};
-pub use replacing::{ReplacingStep, ReplacingView, standing_words};
-pub use stopping::{Objection, StoppingView};
-pub use succession::{Succeeded, SuccessionView};
-pub use timeouts::{Timeout, TimeoutSet, TimeoutsView};
+pub use replace::{ReplacingStep, ReplacingView, standing_words};
+pub use set_timeout::{Timeout, TimeoutSet, TimeoutsView};
+pub use style::counted;
 pub use transfer::{FailedKey, FailedKeys, TransferPlan, TransferView};
 
-use moments::Waiting;
-use paint::{Paint, Tone, plain};
+use messages::Waiting;
 use progress::{Look, Progress};
 use prompt::Asked;
+use style::{Paint, Tone, plain};
 use table::Sheet;
 
 /// How results look.

@@ -3,9 +3,9 @@
 use std::io::{self, Write};
 
 use super::Strictness;
-use super::condition::Row;
-use super::paint::{counted, plain};
-use super::verdict::{self, Totals};
+use super::node_state::Row;
+use super::style::{counted, plain};
+use super::summary::{self, Totals};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::Addr;
 use crate::exit_code::ExitCode;
@@ -85,7 +85,7 @@ pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis, status: Status)
             counted(others.len() as u64, "finding"),
         ),
     };
-    let (errors, warnings) = verdict::counts(diagnosis);
+    let (errors, warnings) = summary::counts(diagnosis);
     writeln!(
         out,
         "CLUSTER {} - {}|slots_covered={covered} nodes={} masters={} keys={} errors={errors} warnings={warnings}",

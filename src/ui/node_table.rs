@@ -6,9 +6,9 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use super::condition::Row;
-use super::grid::{Align, Column, GAP, Text, branch, cut, draw, push, total_width};
-use super::paint::{Tone, bytes, plain, thousands};
+use super::columns::{Align, Column, GAP, Text, branch, cut, draw, push, total_width};
+use super::node_state::Row;
+use super::style::{Tone, bytes, plain, thousands};
 use super::table::Sheet;
 use crate::cluster::node::Role;
 use crate::cluster::parse::{Direction, Version};

@@ -5,8 +5,8 @@ use std::io::{self, IsTerminal};
 use dialoguer::Password;
 use secrecy::SecretString;
 
-use super::keyed;
 use super::prompt::{Asked, PromptError};
+use super::select;
 
 /// Asks for a password, which does not show.
 pub(super) async fn ask(question: &str, asked: Asked) -> Result<SecretString, PromptError> {
@@ -20,7 +20,7 @@ pub(super) async fn ask(question: &str, asked: Asked) -> Result<SecretString, Pr
         _ => {}
     }
     let question = question.to_string();
-    let password = keyed::ask(move || {
+    let password = select::ask(move || {
         Password::new()
             .with_prompt(question)
             .allow_empty_password(true)

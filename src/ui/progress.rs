@@ -6,9 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::Asides;
 use super::lanes::{Bars, Moving};
-use super::moves::{MovesView, per_second};
-use super::paint::{bytes, thousands};
+use super::move_slots::{MovesView, per_second};
 use super::screen::screen;
+use super::style::{bytes, thousands};
 use crate::event::{Amount, Event, LaneEvent, Pair, Phase, Unit};
 
 /// How progress looks.

@@ -4,9 +4,9 @@
 
 use std::io::{self, Write};
 
-use super::condition::{Condition, Row};
-use super::paint::plain;
-use super::verdict::{self, Totals};
+use super::node_state::{Condition, Row};
+use super::style::plain;
+use super::summary::{self, Totals};
 use crate::cluster::health::{Code, Diagnosis};
 use crate::cluster::node::Addr;
 use crate::cluster::parse::MasterLink;
@@ -62,7 +62,7 @@ pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<(
     let name = "redis_trib_findings";
     head(out, name, "Findings by code and severity.")?;
     for code in Code::ALL {
-        let count = verdict::findings_about(diagnosis, *code).count();
+        let count = summary::findings_about(diagnosis, *code).count();
         let severity = code.severity().word();
         writeln!(
             out,

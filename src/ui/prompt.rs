@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal};
 use tokio::sync::oneshot;
 
 use super::Asides;
-use super::paint::plain;
+use super::style::plain;
 
 /// Who is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

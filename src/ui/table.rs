@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::io::{self, Write};
 
-use super::condition::Row;
-use super::grid::{Align, Column, Text, branch, draw, push, total_width};
-use super::layout::{LayoutView, NodeName};
+use super::columns::{Align, Column, Text, branch, draw, push, total_width};
+use super::create::{LayoutView, NodeName};
+use super::node_state::Row;
 use super::node_table::{self, keys, memory};
-use super::paint::{Paint, Tone, counted, plain, thousands};
-use super::verdict::{self, Mark, Totals, Verdict};
+use super::style::{Paint, Tone, counted, plain, thousands};
+use super::summary::{self, Mark, Totals, Verdict};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::Role;
 use crate::cluster::parse::Version;
@@ -38,11 +38,11 @@ pub(super) fn check(
     writeln!(out)?;
     findings(out, diagnosis, sheet)?;
     sum(Totals::of(&rows)).write(out, sheet.paint)?;
-    verdict::agreement(diagnosis).write(out, sheet.paint)?;
-    for line in verdict::open_slots(diagnosis) {
+    summary::agreement(diagnosis).write(out, sheet.paint)?;
+    for line in summary::open_slots(diagnosis) {
         line.write(out, sheet.paint)?;
     }
-    verdict::coverage(diagnosis).write(out, sheet.paint)?;
+    summary::coverage(diagnosis).write(out, sheet.paint)?;
     if let Some(count) = count_findings(diagnosis) {
         count.write(out, sheet.paint)?;
     }
@@ -60,7 +60,7 @@ pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis, sheet: Sheet) ->
         "{}\n",
         summary(diagnosis, &rows, &versions, sheet.paint)
     )?;
-    let replicas = verdict::replica_counts(&rows);
+    let replicas = summary::replica_counts(&rows);
     let mut columns = vec![
         Column::new("node", Align::Left),
         Column::new("id", Align::Left),
@@ -99,7 +99,7 @@ pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis, sheet: Sheet) ->
     )
 }
 
-/// The keys of the cluster. A sum over some of its masters is no verdict, and is not marked as one.
+/// The keys of the cluster. A sum over some of its masters is no summary, and is not marked as one.
 fn sum(totals: Totals) -> Verdict {
     let (keys, heard, all) = (totals.keys, totals.masters_heard, totals.masters);
     if heard == all {
@@ -246,7 +246,7 @@ fn findings(out: &mut impl Write, diagnosis: &Diagnosis, sheet: Sheet) -> io::Re
 }
 
 fn count_findings(diagnosis: &Diagnosis) -> Option<Verdict> {
-    let (errors, warnings) = verdict::counts(diagnosis);
+    let (errors, warnings) = summary::counts(diagnosis);
     let mut parts = Vec::new();
     if errors > 0 {
         parts.push(counted(errors as u64, "error"));

@@ -88,16 +88,16 @@ fn a_plan_looks_like_this() {
 fn moves_look_like_this() {
     let view = samples::moves();
     for width in [80, 120] {
-        let shown = text(|out| moves::table(out, &view, sheet(width)));
+        let shown = text(|out| move_slots::table(out, &view, sheet(width)));
         assert!(shown.lines().all(|line| line.chars().count() <= width));
         assert_snapshot(format!("moves_table_{width}"), shown);
     }
-    let shown = text(|out| moves::classic(out, &view));
+    let shown = text(|out| move_slots::classic(out, &view));
     assert_snapshot("moves_classic".to_string(), shown);
     let shown = text(|out| json::moves(out, &view));
     assert_snapshot("moves_json".to_string(), pretty(&shown));
     let balance = samples::balance();
-    let shown = text(|out| moves::balance_table(out, &balance, sheet(80)));
+    let shown = text(|out| move_slots::balance_table(out, &balance, sheet(80)));
     assert_snapshot("balance_table".to_string(), shown);
     let shown = text(|out| json::balance(out, &balance));
     assert_snapshot("balance_json".to_string(), pretty(&shown));
@@ -111,10 +111,10 @@ fn moves_look_like_this() {
         longest_job: Duration::ZERO,
     };
     let took = Duration::from_millis(2_500);
-    let shown = text(|out| moves::summary_table(out, 1638, &tally, took, Paint::Plain));
+    let shown = text(|out| move_slots::summary_table(out, 1638, &tally, took, Paint::Plain));
     assert_snapshot("moved_table".to_string(), shown);
     assert_eq!(
-        moves::summary(1638, &tally, took),
+        move_slots::summary(1638, &tally, took),
         "[OK] 1,638 slots and 100,000 keys moved in 2.5 s (40,000 keys/s, 4.8 MiB/s); longest \
          call 18.7 ms, longest time a slot was open 1.3 s (mean 500.0 ms)."
     );
@@ -124,7 +124,7 @@ fn moves_look_like_this() {
         longest_job: Duration::from_millis(180),
         ..tally
     };
-    let shown = text(|out| moves::summary_table(out, 1638, &tally, took, Paint::Plain));
+    let shown = text(|out| move_slots::summary_table(out, 1638, &tally, took, Paint::Plain));
     assert_snapshot("moved_table_atomic".to_string(), shown);
     assert_eq!(
         text(|out| json::moved(out, 1638, &tally, took)),

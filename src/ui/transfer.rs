@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::grid::{Align, Column, Text, draw};
-use super::moves::per_second;
-use super::paint::{bytes, counted, plain, thousands};
+use super::columns::{Align, Column, Text, draw};
+use super::move_slots::per_second;
+use super::style::{bytes, counted, plain, thousands};
 use super::{Format, Ui, json};
 use crate::exit_code::ExitCode;
 

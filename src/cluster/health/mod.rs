@@ -16,7 +16,7 @@ use super::observation::{Observation, ObservedNode};
 use super::slot::SlotSet;
 use super::topology::Topology;
 
-mod jobs;
+mod asm_tasks;
 mod members;
 mod placement;
 mod replication;

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Member, Share, Verdict, is_beyond};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::plan::Plan;
-use crate::plan::apportion::apportion;
+use crate::plan::shares::apportion;
 
 /// A member, as it becomes.
 struct Carrier {

@@ -10,10 +10,10 @@ use crate::cluster::health::{Diagnosis, Finding};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::{MasterLink, OpenSlot, Product};
 use crate::cluster::topology::Standing;
-use crate::ui::condition::Row;
-use crate::ui::paint::plain;
-use crate::ui::stopping::StoppingView;
-use crate::ui::verdict::{self, Totals};
+use crate::ui::node_state::Row;
+use crate::ui::ok_to_stop::StoppingView;
+use crate::ui::style::plain;
+use crate::ui::summary::{self, Totals};
 
 /// What `check` writes.
 #[derive(Debug, Serialize)]
@@ -215,7 +215,7 @@ pub(in crate::ui) fn stopping(out: &mut impl Write, view: &StoppingView) -> io::
 pub(in crate::ui) fn info(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
     let rows = Row::all(diagnosis);
     let totals = Totals::of(&rows);
-    let replicas = verdict::replica_counts(&rows);
+    let replicas = summary::replica_counts(&rows);
     let masters = rows.iter().filter(|row| row.is_master());
     let document = Info {
         keys: totals.keys,

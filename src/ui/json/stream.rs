@@ -11,16 +11,16 @@ use super::{name, range, ranges, write_line};
 use crate::cluster::node::Takeover;
 use crate::event::{Event, LaneEvent, Tally, Unit};
 use crate::exit_code::ExitCode;
-use crate::ui::calls::Called;
-use crate::ui::joining::JoiningView;
-use crate::ui::layout::{LayoutView, NodeName};
-use crate::ui::leaving::LeavingView;
-use crate::ui::mend::{MendLine, MendView};
-use crate::ui::moves::{BalanceView, MovesView};
-use crate::ui::paint::plain;
-use crate::ui::replacing::{ReplacingStep, ReplacingView};
-use crate::ui::succession::{Succeeded, SuccessionView};
-use crate::ui::timeouts::{TimeoutSet, TimeoutsView};
+use crate::ui::call::Called;
+use crate::ui::create::{LayoutView, NodeName};
+use crate::ui::failover::{Succeeded, SuccessionView};
+use crate::ui::fix::{MendLine, MendView};
+use crate::ui::join::JoiningView;
+use crate::ui::leave::LeavingView;
+use crate::ui::move_slots::{BalanceView, MovesView};
+use crate::ui::replace::{ReplacingStep, ReplacingView};
+use crate::ui::set_timeout::{TimeoutSet, TimeoutsView};
+use crate::ui::style::plain;
 
 /// The plan of `create`.
 pub(in crate::ui) fn layout(out: &mut impl Write, layout: &LayoutView) -> io::Result<()> {

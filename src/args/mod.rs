@@ -1,0 +1,5 @@
+//! Option groups and value parsers that commands share.
+
+pub mod global;
+pub(crate) mod moves;
+pub(crate) mod values;

@@ -1,0 +1,181 @@
+//! The options that every command has which moves slots.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::args::global::MOVING;
+use crate::args::values::duration;
+use crate::migrate::schedule::Limits;
+use crate::migrate::strategy::Strategy;
+use crate::migrate::{AfterFailure, Lag, OnBigKey, OnConflict, Options, Rate};
+
+/// How slots are moved.
+#[derive(Debug, clap::Args)]
+pub(crate) struct MoveArgs {
+    /// Whether the servers move slots by themselves, at once (atomic), or we move them key by key.
+    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = MOVING)]
+    pub(crate) strategy: Strategy,
+    /// How long the servers may take for one job, before it is called off [default: 60 s, and 1 s
+    /// for each 4 MiB].
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
+    pub(crate) job_deadline: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) pace: PaceArgs,
+    /// What becomes of a key that has different values on both ends.
+    #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = MOVING)]
+    pub(crate) on_conflict: OnConflict,
+    /// The source's value wins (--on-conflict source).
+    #[arg(long, help_heading = MOVING, conflicts_with = "on_conflict")]
+    pub(crate) replace: bool,
+    /// When one pair of nodes fails, the others go on.
+    #[arg(long, help_heading = MOVING)]
+    pub(crate) keep_going: bool,
+    /// Refuse when a target's memory would rise above this share of its maxmemory.
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100), help_heading = MOVING)]
+    pub(crate) max_target_memory: u8,
+    /// Don't ask.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Show what would be moved, and stop.
+    #[arg(long, alias = "simulate")]
+    pub(crate) dry_run: bool,
+    /// Write the plan to this file, for `redis-trib apply`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) plan_out: Option<PathBuf>,
+    /// Write the plan that takes it all back to this file, for `redis-trib apply`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) undo_out: Option<PathBuf>,
+    /// The file that the plan came from: applying it again goes on.
+    #[arg(skip)]
+    pub(crate) applied: Option<PathBuf>,
+}
+
+/// How fast keys move, and how much at a time.
+#[derive(Debug, clap::Args)]
+pub(crate) struct PaceArgs {
+    /// The servers' deadline for each read and write of a MIGRATE [default: half of
+    /// cluster-node-timeout].
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
+    pub(crate) timeout: Option<Duration>,
+    /// So many keys in each MIGRATE [default: adapts to --max-stall].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000), help_heading = MOVING)]
+    pub(crate) pipeline: Option<u16>,
+    /// How long one MIGRATE may hold its servers, where the keys allow it.
+    #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = duration, help_heading = MOVING)]
+    pub(crate) max_stall: Duration,
+    /// How many pairs of nodes move slots side by side.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = MOVING)]
+    pub(crate) lanes: u16,
+    /// How many slots a pair of nodes has open at a time.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = MOVING)]
+    pub(crate) max_open_slots: u16,
+    /// No more than so many keys (5000) or bytes (10MiB) in a second, in all: key by key only.
+    #[arg(long, value_name = "N|SIZE", value_parser = rate, help_heading = MOVING)]
+    pub(crate) rate: Option<Rate>,
+    /// Keys above this size are big, and so are those that would hold their servers for more than half
+    /// of cluster-node-timeout (at 24 MiB/s).
+    #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = MOVING)]
+    pub(crate) big_key: u64,
+    /// What becomes of slots with big keys.
+    #[arg(long, value_name = "WHAT", default_value = "refuse", help_heading = MOVING)]
+    pub(crate) on_big_key: OnBigKey,
+    /// How far replicas of either end may stay behind, in bytes (64MiB) or since they were last heard of
+    /// (5s); the move waits for them, for a minute at most.
+    #[arg(long, value_name = "SIZE|TIME", default_value = "64MiB", value_parser = lag, help_heading = MOVING)]
+    pub(crate) max_replica_lag: Lag,
+    /// How long the slots in hand may take after Ctrl-C.
+    #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration, help_heading = MOVING)]
+    pub(crate) stop_deadline: Duration,
+}
+
+/// `10MiB`, `512KiB`, `1GiB` or `100B`.
+fn size(text: &str) -> Result<u64, String> {
+    let units = [
+        ("KiB", 1_u64 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("B", 1),
+    ];
+    let wrong =
+        || format!("{text:?} is not a size: write it with its unit, as 512KiB, 64MiB or 1GiB");
+    let (number, unit) = units
+        .iter()
+        .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)))
+        .ok_or_else(wrong)?;
+    let number: u64 = number.trim().parse().map_err(|_| wrong())?;
+    number
+        .checked_mul(*unit)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(wrong)
+}
+
+/// Keys or bytes in a second.
+fn rate(text: &str) -> Result<Rate, String> {
+    match text.parse::<u64>() {
+        Ok(0) => Err("a rate of 0 would never move anything".to_string()),
+        Ok(keys) => Ok(Rate::Keys(keys)),
+        Err(_) => size(text)
+            .map(Rate::Bytes)
+            .map_err(|_| format!("{text:?} is not a rate: write keys as 5000, or bytes as 10MiB")),
+    }
+}
+
+/// `64MiB` or `5s`.
+fn lag(text: &str) -> Result<Lag, String> {
+    match (size(text), duration(text)) {
+        (Ok(bytes), _) => Ok(Lag::Bytes(bytes)),
+        (_, Ok(time)) => Ok(Lag::Time(time)),
+        _ => Err(format!(
+            "{text:?} is neither a size nor a time: write it with its unit, as 64MiB or 5s"
+        )),
+    }
+}
+
+impl MoveArgs {
+    /// How `migrate` is to go about it.
+    pub(crate) fn options(&self, node_timeout: Duration) -> Options {
+        Options {
+            on_conflict: if self.replace {
+                OnConflict::Source
+            } else {
+                self.on_conflict
+            },
+            after_failure: if self.keep_going {
+                AfterFailure::KeepGoing
+            } else {
+                AfterFailure::Stop
+            },
+            job_deadline: self.job_deadline,
+            ..self.pace.options(node_timeout)
+        }
+    }
+}
+
+impl PaceArgs {
+    /// The same; a conflict stops its slot, and a failure the other lanes.
+    pub(crate) fn options(&self, node_timeout: Duration) -> Options {
+        Options {
+            timeout: self.timeout.unwrap_or(node_timeout / 2),
+            pipeline: self.pipeline.map(usize::from),
+            max_stall: self.max_stall,
+            max_open_slots: usize::from(self.max_open_slots),
+            limits: Limits {
+                lanes: usize::from(self.lanes),
+                per_target: PER_TARGET,
+            },
+            rate: self.rate,
+            on_conflict: OnConflict::Abort,
+            conflict_flag: "--on-conflict source|target",
+            big_key: self.big_key,
+            on_big_key: self.on_big_key,
+            node_timeout,
+            max_replica_lag: self.max_replica_lag,
+            after_failure: AfterFailure::Stop,
+            stop_deadline: self.stop_deadline,
+            job_deadline: None,
+        }
+    }
+}
+
+/// How many sources one target takes from at a time: restoring keys is work for it, too.
+const PER_TARGET: usize = 4;

@@ -1,0 +1,5 @@
+//! The pipeline of every command.
+
+pub(crate) mod consent;
+pub(crate) mod journal;
+pub(crate) mod signals;

@@ -1,0 +1,251 @@
+//! The command line: global options, the subcommands, one match.
+
+pub mod compat;
+pub mod completions;
+pub mod man;
+
+use std::ffi::OsString;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::args::global::{Again, GlobalArgs};
+use crate::change::journal;
+use crate::commands::{
+    add_node, apply, backup, call, check, create, del_node, failover, fix, import, info,
+    ok_to_stop, rebalance, replace_node, reshard, restore, set_timeout,
+};
+use crate::stop::CommandResult;
+use crate::ui::{OutputArg, Ui};
+
+/// Make, check and mend Redis and Valkey clusters.
+///
+/// NODE is host:port, host, [ipv6]:port, redis://user:password@host:port or rediss://…; a name
+/// that resolves to several addresses stands for all of these nodes.
+// The doc comment is the help: `[ipv6]` is no link, and an escape would be printed.
+#[allow(rustdoc::broken_intra_doc_links)]
+#[derive(Debug, Parser)]
+#[command(
+    name = "redis-trib",
+    version,
+    max_term_width = 100,
+    // The last one counts, so that a script can add to what it was given.
+    args_override_self = true,
+    after_help = "Examples:\n  \
+                  redis-trib create --replicas 1 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.7 10.0.0.8 10.0.0.9\n  \
+                  redis-trib check 10.0.0.3\n  \
+                  redis-trib reshard 10.0.0.3 --slots 4096 --from all --to 8fabdaed --dry-run\n  \
+                  redis-trib --cluster check 10.0.0.3:6379      # as redis-cli spells it\n\n\
+                  redis-trib COMMAND --help tells more, with examples.\n\n\
+                  Exit codes: 0 done or healthy, 1 unhealthy, 2 wrong usage, 3 refused, nothing changed,\n\
+                  4 no node reached, 5 not confirmed, 6 stopped part-way, 130 interrupted."
+)]
+pub struct Cli {
+    /// Options that every command takes.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make a cluster of empty nodes.
+    Create(create::Args),
+    /// Judge the health of a cluster.
+    Check(check::Args),
+    /// Show the masters with their keys, slots and replicas.
+    Info(info::Args),
+    /// Move slots from masters to masters.
+    Reshard(reshard::Args),
+    /// Give every master its share of the slots, the keys or the memory.
+    Rebalance(rebalance::Args),
+    /// Carry out a saved plan, or the rest of one that was cut off.
+    Apply(apply::Args),
+    /// Mend what is broken, without losing a key.
+    Fix(fix::Args),
+    /// Save the data of every master to a directory, or check such a directory.
+    Backup(backup::Args),
+    /// Write the keys of a backup into a cluster.
+    Restore(restore::Args),
+    /// Copy or move the keys of a standalone server into a cluster.
+    Import(import::Args),
+    /// Add nodes to a cluster, as masters or as replicas.
+    AddNode(add_node::Args),
+    /// Remove nodes from a cluster: replicas, masters, dead ones, ghosts.
+    DelNode(del_node::Args),
+    /// Judge whether nodes can be stopped now, for rolling restarts.
+    OkToStop(ok_to_stop::Args),
+    /// Let a replica take over from its master.
+    Failover(failover::Args),
+    /// Put a new node in the place of another, dead or alive.
+    ReplaceNode(replace_node::Args),
+    /// Send one command to all nodes.
+    Call(call::Args),
+    /// Set cluster-node-timeout on all nodes.
+    SetTimeout(set_timeout::Args),
+    /// Print what makes a shell complete our command lines.
+    Completions(completions::Args),
+    /// Print the man page, or write those of all commands.
+    Man(man::Args),
+}
+
+impl Cli {
+    /// Reads a command line.
+    pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
+        let mut command = grouped();
+        let (mut cli, again) = command
+            .try_get_matches_from_mut(line)
+            .and_then(|matches| {
+                let again = Again::of(&command, &matches);
+                Ok((Self::from_arg_matches(&matches)?, again))
+            })
+            .map_err(without_passwords)?;
+        cli.global.again = again;
+        let format = match (&cli.command, cli.global.output) {
+            (Command::Check(_), _) => return Ok(cli),
+            (_, OutputArg::Prometheus) => "prometheus",
+            (_, OutputArg::Nagios) => "nagios",
+            _ => return Ok(cli),
+        };
+        let message = format!("--output {format} is for check only: take table, classic or json");
+        Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+    }
+
+    /// Runs the command.
+    pub async fn run(mut self, ui: &Ui) -> CommandResult {
+        self.global.opened = journal::open(&self.global)?;
+        let opened = self.global.opened.clone();
+        journal::closed(opened.as_deref(), self.dispatch(ui).await)
+    }
+
+    async fn dispatch(self, ui: &Ui) -> CommandResult {
+        match self.command {
+            Command::Create(args) => create::run(&self.global, ui, args).await,
+            Command::Check(args) => check::run(&self.global, ui, args).await,
+            Command::Info(args) => info::run(&self.global, ui, args).await,
+            Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
+            Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
+            Command::Apply(args) => apply::run(&self.global, ui, args).await,
+            Command::Fix(args) => fix::run(&self.global, ui, args).await,
+            Command::Failover(args) => failover::run(&self.global, ui, args).await,
+            Command::ReplaceNode(args) => replace_node::run(&self.global, ui, args).await,
+            Command::Backup(args) => backup::run(&self.global, ui, args).await,
+            Command::Restore(args) => restore::run(&self.global, ui, args).await,
+            Command::Import(args) => import::run(&self.global, ui, args).await,
+            Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
+            Command::DelNode(args) => del_node::run(&self.global, ui, args).await,
+            Command::OkToStop(args) => ok_to_stop::run(&self.global, ui, args).await,
+            Command::Call(args) => call::run(&self.global, ui, args).await,
+            Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
+            Command::Completions(args) => completions::run(ui, args),
+            Command::Man(args) => man::run(ui, args),
+        }
+    }
+}
+
+/// The commands by what they are for. clap has no headings for subcommands: the list is ours.
+const GROUPS: [(&str, &[&str]); 6] = [
+    ("Looking", &["check", "info", "ok-to-stop"]),
+    (
+        "Nodes",
+        &["create", "add-node", "del-node", "replace-node", "failover"],
+    ),
+    ("Slots", &["reshard", "rebalance", "apply", "fix"]),
+    ("Data", &["import", "backup", "restore"]),
+    ("All nodes at once", &["call", "set-timeout"]),
+    ("This program", &["completions", "man", "help"]),
+];
+
+/// The command line, with a help that shows the commands by group.
+fn grouped() -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    let head = *command.get_styles().get_header();
+    let literal = *command.get_styles().get_literal();
+    let mut list = String::new();
+    for (group, names) in GROUPS {
+        let lines: String = names
+            .iter()
+            .filter_map(|name| command.find_subcommand(name))
+            .map(|one| {
+                let about = one.get_about().map(ToString::to_string).unwrap_or_default();
+                format!("  {literal}{:<13}{literal:#} {about}\n", one.get_name())
+            })
+            .collect();
+        // What this program does not have is not there.
+        if !lines.is_empty() {
+            list += &format!("{head}{group}:{head:#}\n{lines}\n");
+        }
+    }
+    command
+        .override_usage("redis-trib [OPTIONS] <COMMAND>")
+        // Listed above the options, and not once more below them.
+        .mut_subcommands(|one| one.hide(true))
+        .help_template(format!(
+            "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}{{all-args}}{{after-help}}"
+        ))
+}
+
+/// clap repeats what it could not read; an address among that may hold a password.
+fn without_passwords(mut error: clap::Error) -> clap::Error {
+    for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
+        if let Some(ContextValue::String(said)) = error.get(kind)
+            && let Some((before, host)) = said.rsplit_once('@')
+        {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            let shown = ContextValue::String(format!("{scheme}://***@{host}"));
+            error.insert(kind, shown);
+        }
+    }
+    error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        grouped().debug_assert();
+    }
+
+    #[test]
+    fn what_goes_on_reaches_the_same_nodes_and_moves_in_the_same_way() {
+        let line = "redis-trib --tls -a secret reshard --cacert /a/the ca.pem --address-map a=b --address-map c=d \
+                    --user ann 10.0.0.3 --slots 5 --from all --to 8fab --rate 10MiB --replace --yes -o json";
+        let words: Vec<OsString> = line
+            .replace("the ca", "the\u{1}ca")
+            .split_whitespace()
+            .map(|word| word.replace('\u{1}', " ").into())
+            .collect();
+        let again = Cli::read(&words).unwrap().global.again;
+        let reach = [
+            "--askpass",
+            "--user ann",
+            "--tls",
+            "--cacert '/a/the ca.pem'",
+            "--address-map a=b",
+            "--address-map c=d",
+        ];
+        assert_eq!(again.reach, reach);
+        assert_eq!(again.moving, ["--rate 10MiB", "--replace"]);
+    }
+
+    #[test]
+    fn every_command_stands_in_a_group() {
+        for one in Cli::command().get_subcommands() {
+            let name = one.get_name();
+            let grouped = GROUPS.iter().any(|(_, names)| names.contains(&name));
+            assert!(grouped || one.is_hide_set(), "{name}");
+            assert!(one.get_about().is_some(), "{name}");
+            assert!(
+                one.get_after_help()
+                    .is_some_and(|text| text.to_string().contains("Example")),
+                "{name} has no examples"
+            );
+        }
+    }
+}

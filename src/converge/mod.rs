@@ -1,0 +1,231 @@
+//! Waiting until nodes know each other, agree, and serve.
+//!
+//! Every wait has a deadline, tells how far it is, and on failure names who is behind, and why as
+//! far as that can be found out from here.
+
+mod nudge;
+mod probe;
+mod report;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use nudge::nudge;
+use probe::{Lack, Until};
+pub use report::NotInTime;
+use report::mute;
+
+use crate::cluster::node::NodeId;
+use crate::cluster::slot::SlotRange;
+use crate::connections::Connections;
+use crate::event::{Event, Phase};
+use crate::state::Parties;
+
+/// Between two looks at a node that is not there yet. Gossip needs 100 ms at the least.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Between two times that gossip is helped.
+const NUDGE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How many nodes may be missing for that.
+const FEW: usize = 8;
+
+/// How long links may be down after gossip was helped.
+const SETTLES: Duration = Duration::from_millis(400);
+
+/// How late an answer may be before a node counts as silent, at the deadline.
+const IN_TIME: Duration = Duration::from_secs(1);
+
+/// After so long without agreement it is looked at again what there is to agree about.
+const GOAL_LASTS: Duration = Duration::from_secs(4);
+
+/// How long that look may take.
+const LOOK: Duration = Duration::from_secs(3);
+
+/// What the nodes shall agree about.
+#[derive(Debug, Clone)]
+pub struct Goal {
+    /// The slots of every master.
+    pub slots: BTreeMap<NodeId, Vec<SlotRange>>,
+    /// The master of every replica.
+    pub masters: BTreeMap<NodeId, NodeId>,
+    /// Who must have heard of that, besides the replicas themselves.
+    pub heard: Heard,
+}
+
+/// Who must have heard who follows whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// The masters that are followed. A master passes over what a node asks of it as its replica
+    /// (CLUSTER FAILOVER) until it has.
+    ByTheirMasters,
+    /// All. A master that has not heard yet that another has become a replica gives it no vote
+    /// (Redis 6.2, 7.0), and in a large cluster it may take half a node timeout until all have.
+    ByAll,
+}
+
+/// The nodes that are waited for.
+#[derive(Clone)]
+pub struct Watch {
+    /// Kept connections.
+    pub connections: Arc<Connections>,
+    /// The nodes.
+    pub parties: Arc<Parties>,
+    /// Members that the others know and that do not answer: nobody waits for them.
+    pub absent: Arc<BTreeSet<NodeId>>,
+    /// Who is told.
+    pub events: UnboundedSender<Event>,
+    /// The same for all waits of a command.
+    pub deadline: Instant,
+    /// How long that is from the start, for the error.
+    pub within: Duration,
+    /// Whether gossip was helped.
+    pub nudged: Arc<AtomicBool>,
+}
+
+/// A node that is behind.
+type Behind = (NodeId, Lack);
+
+impl Watch {
+    /// Until every node knows every other, and has a link to it.
+    pub async fn join(&self) -> Result<(), NotInTime> {
+        let behind = self.until(Until::Joined).await;
+        if behind.is_empty() {
+            return Ok(());
+        }
+        Err(self.not_in_time(
+            "the nodes have not all joined",
+            self.not_joined(behind).await,
+        ))
+    }
+
+    /// Until all nodes agree with the goal: about slots as each sees them, about roles as each has
+    /// its own.
+    pub async fn agree(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
+        let behind = self.until(Until::Agreed(Arc::clone(goal))).await;
+        self.result("not all nodes agree", behind)
+    }
+
+    /// The same in a cluster that lives: where somebody still sees something else after a while, it is
+    /// looked at again what there is to agree about. A replica that took over elsewhere since then has
+    /// changed that, and nobody is to wait for what was before. What they agree about.
+    pub async fn agree_as_it_is(
+        &self,
+        mut goal: Arc<Goal>,
+        look_again: impl AsyncFn() -> Option<Goal>,
+    ) -> Result<Arc<Goal>, NotInTime> {
+        loop {
+            let for_now = Self {
+                deadline: self.deadline.min(Instant::now() + GOAL_LASTS),
+                ..self.clone()
+            };
+            match for_now.agree(&goal).await {
+                Ok(()) => return Ok(goal),
+                Err(late) if for_now.deadline == self.deadline => return Err(late),
+                Err(_) => {}
+            }
+            if let Ok(Some(now)) = timeout(LOOK, look_again()).await {
+                goal = Arc::new(now);
+            }
+        }
+    }
+
+    /// The same as [`Self::agree`], and until all links are up again, so that whoever needs votes next gets them: a node
+    /// that is told to meet one that it knows already calls anew, and that one hangs up the link
+    /// that it had, which comes back with the next round of pings (100 ms; Redis 6.2 to 8.6).
+    pub async fn agree_and_settle(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
+        self.agree(goal).await?;
+        self.settle().await;
+        self.join().await?;
+        self.settle().await;
+        Ok(())
+    }
+
+    /// Until the links are up again that help has cost.
+    pub async fn settle(&self) {
+        if self.nudged.swap(false, Ordering::Relaxed) {
+            sleep(SETTLES).await;
+        }
+    }
+
+    /// Until every node serves, and every replica has a copy.
+    pub async fn usable(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
+        let behind = self.until(Until::Usable(Arc::clone(goal))).await;
+        self.result("the nodes agree, but not all are usable", behind)
+    }
+
+    /// Polls all nodes side by side until each lacks nothing, or the deadline; then who lacks what.
+    async fn until(&self, until: Until) -> Vec<Behind> {
+        let phase = until.phase();
+        // A thousand nodes are not asked ten times a second.
+        let pause = LOOK_AGAIN + Duration::from_millis(self.parties.len() as u64);
+        let mut polling = JoinSet::new();
+        for party in self.parties.values().cloned() {
+            let deadline = self.deadline;
+            let connections = Arc::clone(&self.connections);
+            let parties = Arc::clone(&self.parties);
+            let absent = Arc::clone(&self.absent);
+            let until = until.clone();
+            let nudged = Arc::clone(&self.nudged);
+            polling.spawn(async move {
+                let mut nudge_at = Instant::now() + until.gossip_time();
+                let mut last = None;
+                loop {
+                    let began = Instant::now();
+                    let look = until.look(&party, &connections, &parties);
+                    let lack = match timeout_at(deadline, look).await {
+                        Ok(lack) => lack?,
+                        // A stopped server would hold us for as long as a command may take; one
+                        // that had no time to answer lacks what it lacked before.
+                        Err(_) => {
+                            let lack = last.filter(|_| began.elapsed() < IN_TIME);
+                            let silent = || Lack::Silent(mute(&party));
+                            return Some((party.id, lack.unwrap_or_else(silent)));
+                        }
+                    };
+                    let now = Instant::now();
+                    if now + pause >= deadline {
+                        return Some((party.id, lack));
+                    }
+                    if now >= nudge_at {
+                        nudge_at = now + NUDGE_AGAIN;
+                        let nudge = nudge(&connections, &parties, &absent, &party, &lack);
+                        // It would only be faster.
+                        let sent = timeout_at(deadline, nudge).await;
+                        nudged.fetch_or(sent != Ok(0), Ordering::Relaxed);
+                    }
+                    last = Some(lack);
+                    sleep(pause).await;
+                }
+            });
+        }
+        let total = self.parties.len();
+        let mut ready = 0;
+        let mut behind = Vec::new();
+        self.tell(phase, ready, total);
+        while let Some(Ok(outcome)) = polling.join_next().await {
+            match outcome {
+                None => ready += 1,
+                Some(lack) => behind.push(lack),
+            }
+            self.tell(phase, ready, total);
+        }
+        behind.sort_unstable_by_key(|(id, _)| *id);
+        behind
+    }
+
+    fn tell(&self, phase: Phase, ready: usize, total: usize) {
+        // Nobody listens any more when we were interrupted.
+        let _ = self.events.send(Event::Waiting {
+            phase,
+            ready,
+            total,
+        });
+    }
+}

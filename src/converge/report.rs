@@ -1,0 +1,229 @@
+//! Who is behind when the time is over, and why, as far as that can be found out from here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::probe::{Lack, unlinked};
+use super::{Behind, Watch};
+use crate::client::ClientError;
+use crate::cluster::node::{Addr, NodeId};
+use crate::state::Party;
+
+/// How long a knock at a bus port may take.
+const KNOCK: Duration = Duration::from_secs(2);
+
+/// From a node's port to its bus port, unless it says otherwise.
+const BUS_OFFSET: u16 = 10_000;
+
+/// How many of those who are behind are named.
+const NAMED: usize = 8;
+
+/// A wait that ran out, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{waited_for} after {}:{}", humantime::format_duration(*.after), .behind.iter().map(|b| format!("\n  {b}")).collect::<String>())]
+pub struct NotInTime {
+    waited_for: &'static str,
+    after: Duration,
+    behind: Vec<String>,
+}
+
+impl Watch {
+    pub(super) fn result(
+        &self,
+        waited_for: &'static str,
+        behind: Vec<Behind>,
+    ) -> Result<(), NotInTime> {
+        if behind.is_empty() {
+            return Ok(());
+        }
+        let lines = behind.iter().map(|(id, lack)| match lack {
+            Lack::Other(why) => format!("{} {why}", self.name(*id)),
+            Lack::Peers(peers) => format!("{} can't see {}", self.name(*id), self.names(peers)),
+            Lack::Claims(owners) => format!(
+                "{} does not see the right slots at {}",
+                self.name(*id),
+                self.names(owners)
+            ),
+            Lack::Followers(replicas) => format!(
+                "{} has not heard yet whom these follow: {}",
+                self.name(*id),
+                self.names(replicas)
+            ),
+            Lack::Between { replica, master } => format!(
+                "{} follows {}, which is a replica of {}",
+                self.name(*id),
+                self.name(*replica),
+                self.name(*master)
+            ),
+            Lack::Silent(why) => why.clone(),
+        });
+        Err(self.not_in_time(waited_for, lines.collect()))
+    }
+
+    pub(super) fn not_in_time(
+        &self,
+        waited_for: &'static str,
+        mut behind: Vec<String>,
+    ) -> NotInTime {
+        let more = behind.len().saturating_sub(NAMED);
+        if more > 0 {
+            behind.truncate(NAMED);
+            behind.push(format!("and {more} more"));
+        }
+        NotInTime {
+            waited_for,
+            after: self.within,
+            behind,
+        }
+    }
+
+    fn name(&self, id: NodeId) -> String {
+        match self.parties.get(&id) {
+            Some(party) => format!("{} ({})", party.target.addr, id.short()),
+            None => id.short(),
+        }
+    }
+
+    fn names<'a>(&self, ids: impl IntoIterator<Item = &'a NodeId>) -> String {
+        let mut names: Vec<String> = ids.into_iter().map(|id| self.name(*id)).collect();
+        let more = names.len().saturating_sub(NAMED);
+        if more > 0 {
+            names.truncate(NAMED);
+            names.push(format!("{more} more"));
+        }
+        names.join(", ")
+    }
+
+    /// Who can't see whom, the node with most such pairs first, and what a knock at its bus port
+    /// tells.
+    pub(super) async fn not_joined(&self, behind: Vec<Behind>) -> Vec<String> {
+        let (mut pairs, silent) = self.unlinked_pairs(behind).await;
+        let mut lines: Vec<String> = silent.values().cloned().collect();
+        let mut knocked = 0;
+        while let Some(worst) = most_frequent(&pairs) {
+            let (its, rest): (BTreeSet<_>, BTreeSet<_>) = pairs
+                .into_iter()
+                .partition(|(one, other)| *one == worst || *other == worst);
+            pairs = rest;
+            let blind = its.iter().filter(|(_, other)| *other == worst);
+            let blind: BTreeSet<NodeId> = blind.map(|(one, _)| *one).collect();
+            let unseen = its.iter().filter(|(one, _)| *one == worst);
+            let unseen: BTreeSet<NodeId> = unseen.map(|(_, other)| *other).collect();
+            lines.push(match (blind.is_empty(), unseen.is_empty()) {
+                (false, false) if blind == unseen => format!(
+                    "{} and these can't see each other: {}",
+                    self.name(worst),
+                    self.names(&blind)
+                ),
+                (false, true) => {
+                    format!("{} is not seen by {}", self.name(worst), self.names(&blind))
+                }
+                (true, _) => format!("{} can't see {}", self.name(worst), self.names(&unseen)),
+                (false, false) => format!(
+                    "{} is not seen by {}, and can't see {}",
+                    self.name(worst),
+                    self.names(&blind),
+                    self.names(&unseen)
+                ),
+            });
+            // The first two tell enough.
+            if knocked < 2 && !silent.contains_key(&worst) {
+                lines.extend(self.at_bus_port(worst).await);
+                knocked += 1;
+            }
+        }
+        lines
+    }
+
+    /// Looks once more at those who are behind, side by side: each pair of who can't see whom, and
+    /// those who do not answer.
+    async fn unlinked_pairs(
+        &self,
+        behind: Vec<Behind>,
+    ) -> (BTreeSet<(NodeId, NodeId)>, BTreeMap<NodeId, String>) {
+        let mut looking = JoinSet::new();
+        let mut pairs = BTreeSet::new();
+        let mut silent = BTreeMap::new();
+        for (id, lack) in behind {
+            match lack {
+                Lack::Silent(why) => {
+                    silent.insert(id, why);
+                }
+                Lack::Peers(peers) => pairs.extend(peers.into_iter().map(|peer| (id, peer))),
+                // It knew too few nodes: which?
+                Lack::Claims(_) | Lack::Followers(_) | Lack::Between { .. } | Lack::Other(_) => {
+                    let Some(party) = self.parties.get(&id).cloned() else {
+                        continue;
+                    };
+                    let connections = Arc::clone(&self.connections);
+                    let parties = Arc::clone(&self.parties);
+                    looking.spawn(async move {
+                        let look = async {
+                            let client = connections.client(&party.target).await?;
+                            Ok(unlinked(&client.cluster_nodes().await?, &parties))
+                        };
+                        let lack = timeout(KNOCK, look).await.unwrap_or(Ok(None));
+                        (id, lack)
+                    });
+                }
+            }
+        }
+        for (id, lack) in looking.join_all().await {
+            match lack {
+                Ok(Some(Lack::Peers(peers))) => {
+                    pairs.extend(peers.into_iter().map(|peer| (id, peer)));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    let error: ClientError = error;
+                    silent.insert(id, error.to_string());
+                }
+            }
+        }
+        (pairs, silent)
+    }
+
+    /// What a knock at a node's bus port tells.
+    async fn at_bus_port(&self, id: NodeId) -> Option<String> {
+        let party = self.parties.get(&id)?;
+        let bus = party
+            .bus_port
+            .or_else(|| party.port.checked_add(BUS_OFFSET))?;
+        let addr = Addr::new(&party.ip.to_string(), bus);
+        Some(match self.connections.knock(&addr, KNOCK).await {
+            Ok(()) => format!(
+                "  its bus port {addr} can be reached from here: look at firewalls between the \
+                 nodes, and at cluster-announce-ip and cluster-announce-bus-port"
+            ),
+            Err(why) => format!(
+                "  its bus port {addr} can't be reached from here either ({why}): the nodes must \
+                 reach it; look at firewalls, cluster-port and cluster-announce-bus-port"
+            ),
+        })
+    }
+}
+
+/// The node that most of these pairs have in common.
+fn most_frequent(pairs: &BTreeSet<(NodeId, NodeId)>) -> Option<NodeId> {
+    let mut counts: BTreeMap<NodeId, usize> = BTreeMap::new();
+    for id in pairs.iter().flat_map(|(one, other)| [one, other]) {
+        *counts.entry(*id).or_default() += 1;
+    }
+    let most = counts
+        .into_iter()
+        .max_by_key(|(id, count)| (*count, std::cmp::Reverse(*id)));
+    most.map(|(id, _)| id)
+}
+
+pub(super) fn mute(party: &Party) -> String {
+    let Party { id, target, .. } = party;
+    format!(
+        "{} ({}) does not answer: its server is stopped or busy",
+        target.addr,
+        id.short()
+    )
+}

@@ -1,0 +1,3 @@
+//! Which commands `call` sends to all nodes.
+
+pub(crate) mod danger;

@@ -1,0 +1,482 @@
+//! What is done, and what is not and why, in words.
+
+use super::state::Ward;
+use super::{Job, Winner, advice};
+use crate::cluster::health::Code;
+use crate::cluster::merger;
+use crate::cluster::node::{NodeId, Takeover};
+use crate::cluster::slot::SlotSet;
+use crate::cluster::topology::Member;
+use crate::plan::fix::{Consent, FixPlan, Mend, Refusal, Remedy, Stray, Strays, Why};
+use crate::ui::{MendLine, MendView};
+
+/// Which cluster it is about.
+pub(super) fn about(ward: &Ward) -> String {
+    format!(
+        "The cluster of {} nodes that {} belongs to.",
+        ward.diagnosis().topology.members.len(),
+        ward.name(ward.diagnosis().observation.lead)
+    )
+}
+
+/// The command that goes on: with all that was given up by name.
+pub(super) fn again(job: &Job<'_>, ward: &Ward) -> String {
+    let mut line = format!("To go on: redis-trib fix {}", ward.cluster.seed_again());
+    let Consent {
+        assign,
+        accept_loss,
+        strays,
+        failover,
+        evict,
+    } = job.consent;
+    let mut add = |flag: &str, value: &str| line.push_str(&format!(" {flag}{value}"));
+    if !assign.is_empty() {
+        add("--assign-uncovered ", &assign.to_string());
+    }
+    if !accept_loss.is_empty() {
+        add("--accept-data-loss ", &accept_loss.to_string());
+    }
+    match strays {
+        Strays::Leave => {}
+        Strays::Purge => add("--purge-strays", ""),
+        Strays::Collect => add("--collect-strays", ""),
+    }
+    match failover {
+        None | Some(Takeover::Planned) => {}
+        Some(Takeover::Force) => add("--failover ", "force"),
+        Some(Takeover::Takeover) => add("--failover ", "takeover"),
+    }
+    match job.on_conflict {
+        Winner::Abort => {}
+        Winner::Owner => add("--on-conflict ", "owner"),
+        Winner::Other => add("--on-conflict ", "other"),
+    }
+    if !evict.is_empty() {
+        let ids: Vec<String> = evict.iter().map(ToString::to_string).collect();
+        add("--evict-foreign ", &ids.join(","));
+    }
+    line
+}
+
+/// The plan as it is shown.
+pub(super) fn view(ward: &Ward, plan: &FixPlan) -> MendView {
+    let mut refused: Vec<MendLine> = plan.refusals.iter().map(|one| refusal(ward, one)).collect();
+    refused.extend(advice::errors(ward, plan, &refused));
+    MendView {
+        warnings: advice::warnings(ward, plan),
+        remedies: plan
+            .remedies
+            .iter()
+            .map(|remedy| line(ward, remedy))
+            .collect(),
+        refused,
+        strays: strays(ward, plan),
+    }
+}
+
+/// What is refused, as sentences.
+pub(super) fn left(ward: &Ward, plan: &FixPlan) -> Vec<String> {
+    view(ward, plan)
+        .refused
+        .into_iter()
+        .map(|line| line.sentence())
+        .collect()
+}
+
+/// A remedy in a few messages, for errors.
+pub(super) fn doing(ward: &Ward, remedy: &Remedy) -> String {
+    line(ward, remedy).sentence()
+}
+
+/// `slots 5-8: …`
+pub(super) fn about_slots(slots: &SlotSet, text: &str) -> String {
+    let line = MendLine {
+        word: "",
+        slots: slots.clone(),
+        nodes: Vec::new(),
+        keys: 0,
+        text: text.to_string(),
+    };
+    line.sentence()
+}
+
+fn keys(count: u64) -> String {
+    match count {
+        0 => "no key".to_string(),
+        1 => "1 key".to_string(),
+        many => format!("{many} keys"),
+    }
+}
+
+/// A remedy as it is shown.
+pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
+    let name = |id: NodeId| ward.name(id);
+    let held = keys(remedy.keys);
+    let text = match remedy.mend {
+        Mend::Evict { node, copies } => evicted(ward, remedy, node, copies),
+        Mend::Fence { loser, winner } => format!(
+            "{} gives up its claim, and keeps its keys ({held}) until they are brought to {}",
+            name(loser),
+            name(winner)
+        ),
+        Mend::Guard { node, owner } => format!(
+            "{} is told to import them from {}, which owns them",
+            name(node),
+            name(owner)
+        ),
+        Mend::Reveal { node, .. } => format!(
+            "{} is made to tell what it holds of slots that are not its own",
+            name(node)
+        ),
+        Mend::Claim { node } => format!("{} owns them, with {held}, and all are told", name(node)),
+        Mend::Assign { node } => assigned(ward, remedy, node),
+        Mend::Bump { node } if remedy.slots.is_empty() => format!(
+            "{} takes a new config epoch: another master has the same",
+            name(node)
+        ),
+        Mend::Bump { node } => format!(
+            "{} owns them, and repeats that with a new epoch, so that all hear it",
+            name(node)
+        ),
+        Mend::Tell { node, owner } => {
+            format!("{} is told that {} owns them", name(node), name(owner))
+        }
+        Mend::Close { node } => format!("closed on {}: nothing is on its way there", name(node)),
+        Mend::Refresh { node } => format!(
+            "replicas of {} hear again that nothing is on its way",
+            name(node)
+        ),
+        Mend::TakeOver { master } => format!(
+            "a replica of {}, which can't be asked, takes over: what that had not sent to it is lost",
+            name(master)
+        ),
+        Mend::Follow { replica, master } => format!(
+            "{} follows {}, instead of a node that is no master",
+            name(replica),
+            name(master)
+        ),
+        Mend::Forget { node } => format!(
+            "{} is forgotten: nobody can reach it, it owns nothing, and nobody follows it",
+            name(node)
+        ),
+        Mend::Finish { from, to } => format!(
+            "the move from {} to {} is finished: {held} left to move",
+            name(from),
+            name(to)
+        ),
+        Mend::Gather { from, to } => format!(
+            "{held} on {}, which does not own them, brought to {}, which does",
+            name(from),
+            name(to)
+        ),
+        Mend::Purge { from, to } => format!(
+            "{held} on {}, which does not own them: deleted where {} has the same",
+            name(from),
+            name(to)
+        ),
+    };
+    MendLine {
+        word: remedy.mend.word(),
+        slots: remedy.slots.clone(),
+        nodes: remedy.mend.nodes(),
+        keys: remedy.keys,
+        text,
+    }
+}
+
+/// Slots whose keys have been moved, as far as that went.
+pub(super) fn moved(ward: &Ward, mend: Mend, slots: &SlotSet) -> MendLine {
+    let remedy = |keys| Remedy {
+        mend,
+        slots: slots.clone(),
+        keys,
+    };
+    let from = match mend {
+        Mend::Finish { from, .. } | Mend::Gather { from, .. } | Mend::Purge { from, .. } => from,
+        _ => return line(ward, &remedy(0)),
+    };
+    let count = ward.holdings.keys_in(from, slots);
+    let mut line = line(ward, &remedy(count));
+    if let Mend::Finish { from, to } = mend {
+        line.text = format!(
+            "moved from {} to {}, with {}",
+            ward.name(from),
+            ward.name(to),
+            keys(count)
+        );
+    }
+    line
+}
+
+/// Who takes slots without an owner, and what is given up with them.
+fn assigned(ward: &Ward, remedy: &Remedy, node: NodeId) -> String {
+    let name = ward.name(node);
+    let topology = &ward.diagnosis().topology;
+    let lost: Vec<String> = topology
+        .masters()
+        .filter(|master| master.standing.silent || master.standing.is_lost())
+        .filter_map(|master| {
+            let slots = master.slots.intersection(&remedy.slots);
+            let name = ward.name(master.id);
+            (!slots.is_empty()).then(|| format!("{name} of slots {slots}"))
+        })
+        .collect();
+    match lost.is_empty() {
+        true => format!("{name} takes them: nobody who answers has a key of them"),
+        false => format!(
+            "{name} takes them; what these had of them is lost ({}; how many keys, nobody who answers can \
+             tell)",
+            lost.join("; ")
+        ),
+    }
+}
+
+/// How a member of another cluster leaves.
+fn evicted(ward: &Ward, remedy: &Remedy, node: NodeId, copies: Option<NodeId>) -> String {
+    let name = ward.name(node);
+    let member = ward.diagnosis().topology.members.get(&node);
+    if member.is_some_and(|member| member.standing.silent) {
+        return format!(
+            "{name} is forgotten; it can't be told to forget the others, so should it come back, do this \
+             again"
+        );
+    }
+    if let Some(master) = copies {
+        return format!(
+            "{name} leaves, empty and alone: it threw its own keys away when it became a replica of {}",
+            ward.name(master)
+        );
+    }
+    let held = ward.holdings.keys_in(node, &SlotSet::full()) + ward.holdings.hidden(node);
+    let held = keys(held);
+    match remedy.slots.is_empty() {
+        true => format!("{name} leaves, and keeps what it holds: {held}"),
+        false => format!("{name} leaves with them and with {held}; they have no owner here then"),
+    }
+}
+
+fn refusal(ward: &Ward, refusal: &Refusal) -> MendLine {
+    let (nodes, text) = why(ward, refusal);
+    MendLine {
+        word: refusal.why.word(),
+        slots: refusal.slots.clone(),
+        nodes,
+        keys: 0,
+        text,
+    }
+}
+
+/// Why, and what a person can do.
+fn why(ward: &Ward, refusal: &Refusal) -> (Vec<NodeId>, String) {
+    let name = |id: NodeId| ward.name(id);
+    let slots = &refusal.slots;
+    match refusal.why {
+        Why::OwnerAway(owner) => (vec![owner], owner_away(ward, owner, slots)),
+        Why::HolderAway(away) => (
+            vec![away],
+            format!(
+                "nobody owns them, and {} can't be asked for their keys: bring it back, or forget it; \
+                 or give up what it may hold: --accept-data-loss {slots}",
+                name(away)
+            ),
+        ),
+        Why::NobodyHolds => (
+            Vec::new(),
+            format!(
+                "nobody owns them, and nobody has a key of them: --assign-uncovered {slots} gives \
+                 them to masters"
+            ),
+        ),
+        Why::TargetAway { owner, target } => (
+            vec![owner, target],
+            format!(
+                "on their way from {} to {}, which can't be asked and may have some of their keys: \
+                 bring it back; or give up what it may hold: --accept-data-loss {slots}",
+                name(owner),
+                name(target)
+            ),
+        ),
+        Why::HeldByOrphan(replica) => (
+            vec![replica],
+            format!(
+                "nobody owns them, and {}, a replica whose master nobody knows, has keys of them: \
+                 read them from it first; or give them up: --accept-data-loss {slots}",
+                name(replica)
+            ),
+        ),
+        Why::Strangers { door } => strangers(ward, door),
+        Why::LeavesWithKeys { node } => (
+            vec![node],
+            format!(
+                "{} owns them, and takes its keys of them along ({}): if they are of this cluster, move \
+                 them first (redis-trib reshard {} --from {node}); if not: --accept-data-loss {slots}",
+                name(node),
+                match ward.holdings.has(node) {
+                    true => keys(ward.holdings.keys_in(node, slots)),
+                    false => "it can't be asked how many".to_string(),
+                },
+                ward.cluster.seed_again()
+            ),
+        ),
+        Why::FollowedBy { node, follower } => (
+            vec![node, follower],
+            format!(
+                "{} can't leave without its replica {}: name that too, or give it another master first \
+                 (CLUSTER REPLICATE)",
+                name(node),
+                name(follower)
+            ),
+        ),
+        Why::LastCopy { replica, master } => (
+            vec![replica, master],
+            format!(
+                "{} stays while its master {} can't be asked: it may have the last copy of its data",
+                name(replica),
+                name(master)
+            ),
+        ),
+        Why::NoHelp(mend) => (
+            mend.nodes(),
+            match mend {
+                Mend::Bump { node } if slots.is_empty() => format!(
+                    "{} shares its config epoch with another master still: they settle that by \
+                     themselves as soon as they hear each other, so look at the bus ports and the \
+                     links between them",
+                    name(node)
+                ),
+                Mend::Bump { node } => format!(
+                    "{} has told everybody that it owns them, and some don't hear it: look at the bus \
+                     ports and the links between them",
+                    name(node)
+                ),
+                _ => format!(
+                    "{} was tried, and made no difference: look at the log of {}",
+                    mend.word(),
+                    mend.nodes()
+                        .first()
+                        .map_or_else(String::new, |id| name(*id))
+                ),
+            },
+        ),
+    }
+}
+
+/// Who came in, and what may be said of them.
+fn strangers(ward: &Ward, door: NodeId) -> (Vec<NodeId>, String) {
+    let intruders = merger::intruders(&ward.diagnosis().observation).remove(&door);
+    let intruders: Vec<NodeId> = intruders.into_iter().flatten().collect();
+    let names: Vec<String> = intruders.iter().map(|id| ward.name(*id)).collect();
+    let ids: Vec<String> = intruders.iter().map(|id| id.short()).collect();
+    let text = format!(
+        "{} seem to be of another cluster, and nothing is mended before it is said whether they are: if \
+         so, put them out with --evict-foreign {}; if not, have the node forgotten through whose address \
+         they seem to have come: redis-trib del-node {} {door}",
+        names.join(", "),
+        ids.join(","),
+        ward.cluster.seed_again()
+    );
+    (intruders, text)
+}
+
+fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
+    let name = ward.name(owner);
+    let diagnosis = ward.diagnosis();
+    let node = diagnosis.observation.nodes.get(&owner);
+    if node.is_some_and(|node| node.report().is_some()) {
+        return format!(
+            "{name} owns them and answers us, but the others hold it for dead: where it has only just \
+             come back, wait (redis-trib check {} --wait 60s); else look at its bus port and its links{}",
+            ward.cluster.seed_again(),
+            rival(ward, owner, slots).unwrap_or_default()
+        );
+    }
+    let unreached = diagnosis
+        .findings
+        .iter()
+        .find(|finding| finding.code == Code::AddressUnreachable && finding.nodes.contains(&owner));
+    if let Some(finding) = unreached {
+        let remedy = finding.remedy.as_deref().unwrap_or("--address-map");
+        return format!(
+            "{name} owns them, and the members reach it, but we don't: tell how it is reached ({remedy})"
+        );
+    }
+    let mut replicas = diagnosis
+        .topology
+        .replicas_of(owner)
+        .filter(|r| !r.standing.silent);
+    match replicas.next() {
+        Some(replica) => {
+            let node = diagnosis.observation.nodes.get(&replica.id);
+            let databases = node.and_then(|node| Some(&node.report()?.info.keys));
+            let count = databases.map_or(0, |all| all.iter().map(|(_, keys)| keys).sum());
+            format!(
+                "{name} owns them and can't be asked: bring it back, or let its replica {} take over, \
+                 which has {}: --failover force, or --failover takeover where too few masters are left \
+                 to vote",
+                ward.name(replica.id),
+                keys(count)
+            )
+        }
+        None => format!(
+            "{name} owns them and can't be asked, and no replica of it answers: bring it back; or give \
+             its keys up, however many they were: --accept-data-loss {slots}"
+        ),
+    }
+}
+
+fn strays(ward: &Ward, plan: &FixPlan) -> Vec<MendLine> {
+    let told = plan.strays.iter().map(|one| stray(ward, one));
+    let hidden = plan.hidden.iter().map(|(node, count)| MendLine {
+        word: "hidden-keys",
+        slots: SlotSet::new(),
+        nodes: vec![*node],
+        keys: *count,
+        text: format!(
+            "{} has about {} of slots that it does not own, and does not show them: --collect-strays has it \
+             tell and brings them to their owners, --purge-strays deletes those that the owner has too",
+            ward.name(*node),
+            keys(*count)
+        ),
+    });
+    told.chain(hidden).collect()
+}
+
+/// Who claims the same as one that is held for dead, and which of the two will lose its keys.
+fn rival(ward: &Ward, owner: NodeId, slots: &SlotSet) -> Option<String> {
+    let topology = &ward.diagnosis().topology;
+    let member = topology.members.get(&owner)?;
+    let claims = |other: &&Member| !other.slots.intersection(slots).is_empty();
+    let mut others = topology.masters().filter(|other| other.id != owner);
+    let other = others.find(claims)?;
+    let loser = match member.epoch < other.epoch {
+        true => member,
+        false => other,
+    };
+    let contested = member.slots.intersection(&other.slots).intersection(slots);
+    Some(format!(
+        ". {} claims slots {contested} too: as soon as they hear each other {}, whose config epoch is the \
+         older one, deletes its keys of them ({}): save these first",
+        ward.name(other.id),
+        ward.name(loser.id),
+        match ward.holdings.has(loser.id) {
+            true => keys(ward.holdings.keys_in(loser.id, &contested)),
+            false => "nobody can tell how many".to_string(),
+        }
+    ))
+}
+
+fn stray(ward: &Ward, stray: &Stray) -> MendLine {
+    MendLine {
+        word: "stray-keys",
+        slots: stray.slots.clone(),
+        nodes: vec![stray.node, stray.owner],
+        keys: stray.keys,
+        text: format!(
+            "{} on {}, which does not own them ({} does): --purge-strays deletes those that the owner \
+             has too, --collect-strays brings it what it lacks",
+            keys(stray.keys),
+            ward.name(stray.node),
+            ward.name(stray.owner)
+        ),
+    }
+}

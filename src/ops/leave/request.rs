@@ -1,0 +1,278 @@
+//! What was asked, and of whom: names to nodes, nodes to what the planner looks at, refusals to
+//! words.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::anyhow;
+
+use crate::cluster::naming::NoSuchNode;
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::parse::{EntryPool, MasterLink};
+use crate::cluster::slot::SlotSet;
+use crate::commands::del_node::Args;
+use crate::connections::Target;
+use crate::plan::join::Place;
+use crate::plan::leave::{Life, Member, OwnedSlots, Refusal, Request};
+use crate::seed::parse_addr;
+use crate::session::Session;
+use crate::state::Cluster;
+use crate::stop::Stop;
+
+/// Whom the names mean. A name that is the address of no member may be that of a node that all others
+/// have forgotten, and that knows them still: such nodes are to be looked at, too.
+pub(crate) async fn named(
+    session: &Session,
+    cluster: &Cluster,
+    names: &[String],
+) -> Result<(BTreeSet<NodeId>, Vec<Target>), Stop> {
+    let mut ids = BTreeSet::new();
+    let mut apart = Vec::new();
+    for name in names {
+        match cluster.diagnosis.observation.find(name) {
+            Ok(id) => {
+                ids.insert(id);
+            }
+            Err(error @ NoSuchNode::Unknown(_)) => match half_out(session, cluster, name).await {
+                Some(target) => apart.push(target),
+                None => {
+                    return Err(Stop::refused(anyhow!(
+                        "{error}\nWhere a del-node of it was cut off, name it by its address; nothing \
+                         was changed"
+                    )));
+                }
+            },
+            Err(error) => return Err(Stop::refused(error)),
+        }
+    }
+    Ok((ids, apart))
+}
+
+/// A node at that address that knows members, though none of them knows it.
+async fn half_out(session: &Session, cluster: &Cluster, name: &str) -> Option<Target> {
+    if !name.contains(':') {
+        return None;
+    }
+    let addr = parse_addr(name).ok()?;
+    let known = &cluster.diagnosis.observation.nodes;
+    let lead = cluster.reach.get(&cluster.diagnosis.observation.lead)?;
+    let target = Target {
+        addr,
+        access: lead.access.clone(),
+    };
+    let look = async {
+        session
+            .connections
+            .errand(&target)
+            .await?
+            .cluster_nodes()
+            .await
+    };
+    let text = look.await.ok()?;
+    let view = EntryPool::default().view(&text).ok()?;
+    let knows = view.entries().any(|entry| known.contains_key(&entry.id));
+    knows.then_some(target)
+}
+
+pub(crate) fn request(
+    cluster: &Cluster,
+    leaving: &BTreeSet<NodeId>,
+    slots: OwnedSlots,
+    unprotected: &[String],
+) -> Result<Request, Stop> {
+    let find = |name: &String| {
+        let found = cluster.diagnosis.observation.find(name);
+        found.map_err(|error| Stop::refused(anyhow!("--leave-unprotected: {error}")))
+    };
+    Ok(Request {
+        members: members(cluster),
+        leaving: leaving.clone(),
+        slots,
+        unprotected: unprotected.iter().map(find).collect::<Result<_, _>>()?,
+    })
+}
+
+/// All members as the planner looks at them.
+pub(crate) fn members(cluster: &Cluster) -> Vec<Member> {
+    let topology = &cluster.diagnosis.topology;
+    let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    for (member, slot) in topology.open_slots() {
+        // From Valkey 8 on replicas repeat what is open at their master.
+        if member.role == Role::Master {
+            open.entry(member.id).or_default().insert(slot.slot);
+            open.entry(slot.peer).or_default().insert(slot.slot);
+        }
+    }
+    topology
+        .members
+        .values()
+        .map(|member| {
+            let node = cluster.diagnosis.observation.nodes.get(&member.id);
+            let info = node.and_then(|node| Some(&node.report()?.info));
+            let life = match info {
+                None => Life::Silent,
+                Some(info) if info.loading || member.standing.is_lost() => Life::Doubted,
+                Some(_) => Life::Well,
+            };
+            let link = info.and_then(|info| info.master_link);
+            let keys = info.map_or(0, |info| info.keys.iter().map(|(_, keys)| keys).sum());
+            let host = node.and_then(|node| node.host()).unwrap_or_default();
+            Member {
+                id: member.id,
+                role: member.role,
+                master: member.master,
+                slots: member.slots.clone(),
+                open: open.remove(&member.id).unwrap_or_default(),
+                life,
+                in_sync: link == Some(MasterLink::Up) && life == Life::Well,
+                keys,
+                place: Place {
+                    host: host.to_string(),
+                    zone: info
+                        .and_then(|info| Some(info.availability_zone.as_deref()?.to_string())),
+                },
+            }
+        })
+        .collect()
+}
+
+/// A member that stays and that sees one of the nodes own slots, though it owns none itself.
+pub(crate) fn stale_owners(cluster: &Cluster, leaving: &BTreeSet<NodeId>) -> Option<String> {
+    let members = &cluster.diagnosis.topology.members;
+    let mut reports = cluster.diagnosis.observation.reports();
+    reports.find_map(|(node, report)| {
+        if leaving.contains(&node.id) {
+            return None;
+        }
+        let stale = leaving.iter().find_map(|id| {
+            let owns_none = members
+                .get(id)
+                .is_some_and(|member| member.slots.is_empty());
+            let entry = report.view.entry(*id)?;
+            (owns_none && !entry.slots.is_empty()).then_some(entry)
+        })?;
+        let slots: SlotSet = stale.slots.iter().copied().collect();
+        Some(format!(
+            "{node} still sees slots {slots} at {}: their new owner has to reach it first \
+             (redis-trib check {} --wait 60s)",
+            cluster.name(stale.id),
+            cluster.seed_again()
+        ))
+    })
+}
+
+/// All refusals in words, with the way out of each.
+pub(crate) fn refusals(cluster: &Cluster, refusals: &[Refusal], ids: &[String]) -> String {
+    let lines = refusals.iter().map(|one| refusal(cluster, one, ids));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn refusal(cluster: &Cluster, refusal: &Refusal, ids: &[String]) -> String {
+    let name = |id: NodeId| cluster.name(id);
+    let (seed, ids) = (cluster.seed_again(), ids.join(" "));
+    match refusal {
+        Refusal::LastOwner => {
+            "no master that owns slots would be left: the last one can't leave".to_string()
+        }
+        Refusal::OwnsSlots { master, slots } => {
+            let (slots, them) = match slots.count() {
+                1 => (format!("slot {slots}"), "it"),
+                many => (format!("{many} slots ({slots})"), "them"),
+            };
+            format!(
+                "{} still owns {slots}: --drain moves {them} to the other masters first\n  \
+                 redis-trib del-node {seed} {ids} --drain",
+                name(*master)
+            )
+        }
+        Refusal::CantGive {
+            master,
+            slots,
+            successor,
+        } => {
+            let way_out = match successor {
+                Some(replica) => format!(
+                    "let its replica take over first\n  redis-trib failover {seed} {replica} --force"
+                ),
+                None => {
+                    "no replica of it could take over; start it again, or mend that first with \
+                         redis-trib fix"
+                        .to_string()
+                }
+            };
+            format!(
+                "{} owns slots {slots}, and can't be reached to give them: {way_out}",
+                name(*master)
+            )
+        }
+        Refusal::Open { node, slots } => format!(
+            "slots {slots} are on their way from or to {}: that has to be finished first\n  \
+             redis-trib del-node {seed} {ids} --drain\n  redis-trib fix {seed}",
+            name(*node)
+        ),
+        Refusal::LastCopy { replica, master } => format!(
+            "{} is the last copy in sync of {}: add another replica first, or allow it with \
+             --leave-unprotected {}",
+            name(*replica),
+            name(*master),
+            replica.short()
+        ),
+        Refusal::MasterNotWell {
+            replica,
+            master,
+            can_be_allowed,
+        } => {
+            let master = match master {
+                Some(master) => format!("its master {} is not well", name(*master)),
+                None => "its master is not known".to_string(),
+            };
+            let way_out = match can_be_allowed {
+                true => format!("allow it with --leave-unprotected {}", replica.short()),
+                false => format!(
+                    "let it take over first, or bring its master back\n  redis-trib failover {seed} \
+                     {replica} --force"
+                ),
+            };
+            format!(
+                "{} may hold the only copy of its data, since {master}: {way_out}",
+                name(*replica)
+            )
+        }
+        Refusal::CantBeGiven { replica, from } => format!(
+            "{} follows {}, and does not answer, so it can't be given another master: name it too, or \
+             bring it back",
+            name(*replica),
+            name(*from)
+        ),
+        Refusal::NobodyToFollow { replica, from } => format!(
+            "{} follows {}, and there is no other master that owns slots and serves for it to follow: name \
+             it too",
+            name(*replica),
+            name(*from)
+        ),
+        Refusal::HoldsKeys { master, keys } => format!(
+            "{} owns no slots, but holds {keys} keys, which nobody could read any more: look at them, and \
+             delete them first (FLUSHALL on that node)",
+            name(*master)
+        ),
+    }
+}
+
+/// The same command once more, by a node that stays.
+pub(crate) fn command_again(cluster: &Cluster, leaving: &BTreeSet<NodeId>, args: &Args) -> String {
+    let observation = &cluster.diagnosis.observation;
+    let mut seed = cluster.seed();
+    if leaving.contains(&observation.lead) {
+        let mut reports = observation.reports();
+        let stays = reports.find(|(node, _)| !leaving.contains(&node.id));
+        if let Some(addr) = stays.and_then(|(node, _)| node.addr()) {
+            seed = addr.to_string();
+        }
+    }
+    let ids: Vec<String> = leaving.iter().map(ToString::to_string).collect();
+    format!(
+        "redis-trib del-node {seed} {}{}{}",
+        ids.join(" "),
+        args.again(),
+        cluster.moving_again()
+    )
+}

@@ -1,0 +1,161 @@
+//! The nodes of a plan, as they reach each other and log in to each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use anyhow::anyhow;
+
+use crate::client::{ClientError, Login, LoginOutcome, MigrateFault, NodeClient, Transport};
+use crate::cluster::health::Diagnosis;
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::slot::SlotSet;
+use crate::event::Pair;
+use crate::migrate::schedule::Way;
+use crate::migrate::strategy::Choice;
+use crate::migrate::{self, End, Options, Trial};
+use crate::plan::Plan;
+use crate::session::Session;
+use crate::state::Cluster;
+use crate::stop::Stop;
+use crate::ui::Ui;
+
+/// cluster-node-timeout where CONFIG is denied: the servers' default.
+const NODE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// After how long nodes take each other for dead.
+pub(crate) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
+    const NAME: &str = "cluster-node-timeout";
+    let lead = cluster.reach.get(&cluster.diagnosis.observation.lead);
+    let config = match lead {
+        Some(lead) => match session.connections.client(lead).await {
+            Ok(client) => client.config_get(&[NAME]).await.unwrap_or_default(),
+            Err(_) => BTreeMap::new(),
+        },
+        None => BTreeMap::new(),
+    };
+    let millis = config.get(NAME).and_then(|value| value.parse().ok());
+    millis.map_or(NODE_TIMEOUT, Duration::from_millis)
+}
+
+/// The nodes of the plan, and how they reach each other.
+pub(crate) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
+    let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
+    ids.into_iter()
+        .map(|id| {
+            let node = cluster.diagnosis.observation.nodes.get(&id);
+            let answers = node.is_some_and(|node| node.report().is_some());
+            let target = cluster.reach.get(&id).cloned();
+            let (Some(node), true, Some(target)) = (node, answers, target) else {
+                let name = cluster.name(id);
+                return Err(Stop::refused(anyhow!("{name} can't be reached")));
+            };
+            let peer = node.peer.clone().unwrap_or_else(|| target.addr.clone());
+            let login = target.access.login.clone();
+            let end = End {
+                id,
+                target,
+                peer,
+                login,
+            };
+            Ok((id, end))
+        })
+        .collect()
+}
+
+/// Tries the login that MIGRATE will use, through the very path: a key of a slot that the target
+/// neither owns nor imports is answered with MOVED by one that took the login. (NOKEY proves
+/// nothing, since MIGRATE looks for the keys before it connects.) Pairs that move slots in jobs of
+/// the servers need none.
+pub(crate) async fn try_logins(
+    session: &Session,
+    ui: &Ui,
+    diagnosis: &Diagnosis,
+    choices: &BTreeMap<Pair, Choice>,
+    ends: &mut BTreeMap<NodeId, End>,
+    options: &Options,
+) -> Result<(), Stop> {
+    for end in ends.values_mut() {
+        let client = session.connections.client(&end.target).await;
+        let client = client.map_err(Stop::refused)?;
+        end.peer = peer_for_servers(&client, end).await;
+        if client.login_outcome() == LoginOutcome::NoPasswordNeeded {
+            // AUTH would be an error there, though the keys arrive.
+            end.login = Login::default();
+        }
+    }
+    let open = diagnosis.topology.open_set();
+    let is_job = |way| matches!(way, Way::Atomic(_));
+    let by_key = choices.iter().filter(|(_, choice)| !is_job(choice.way));
+    for (pair, _) in by_key {
+        let (Some(source), Some(target)) = (ends.get(&pair.from), ends.get(&pair.to)) else {
+            continue;
+        };
+        // Any key of the source will do, but for those of open slots: the target takes these.
+        let owned = diagnosis.topology.members.get(&pair.from);
+        let slots = owned.map_or_else(SlotSet::new, |member| member.slots.difference(&open));
+        // Nor will one that both claim.
+        let taker = diagnosis.topology.members.get(&pair.to);
+        let slots = taker.map_or(slots.clone(), |member| slots.difference(&member.slots));
+        let tried = migrate::try_login(
+            session.connections.as_ref(),
+            source,
+            target,
+            &slots,
+            options,
+        );
+        match tried.await {
+            Ok(Trial::Passed) => {}
+            Ok(Trial::Impossible(why)) => ui.warn(&format!(
+                "whether {target} takes the login that {source} sends keys with could not be tried: {why}"
+            )),
+            Err(error) => return Err(Stop::refused(explain_login(source, target, &error))),
+        }
+    }
+    Ok(())
+}
+
+/// Where other servers reach this one with MIGRATE. CLUSTER NODES gives whoever asks over TLS the port
+/// for TLS, and others the plain one; servers among themselves go by `tls-cluster`.
+async fn peer_for_servers(client: &NodeClient, end: &End) -> Addr {
+    const NAMES: [&str; 5] = [
+        "tls-cluster",
+        "port",
+        "tls-port",
+        "cluster-announce-port",
+        "cluster-announce-tls-port",
+    ];
+    // Where CONFIG is denied, the trial tells whether the port fits.
+    let config = client.config_get(&NAMES).await.unwrap_or_default();
+    let port = |name: &str| -> Option<u16> {
+        let port = config.get(name)?.parse().ok()?;
+        (port != 0).then_some(port)
+    };
+    let ours_is_tls = matches!(end.target.access.transport, Transport::Tls(_));
+    let theirs = match (config.get("tls-cluster").map(String::as_str), ours_is_tls) {
+        (Some("yes"), false) => port("cluster-announce-tls-port").or_else(|| port("tls-port")),
+        (Some("no"), true) => port("cluster-announce-port").or_else(|| port("port")),
+        _ => None,
+    };
+    match theirs {
+        Some(port) => Addr::new(end.peer.host(), port),
+        None => end.peer.clone(),
+    }
+}
+
+fn explain_login(source: &End, target: &End, error: &ClientError) -> anyhow::Error {
+    match MigrateFault::of(error) {
+        MigrateFault::Login => anyhow!(
+            "{target} does not take the login that {source} would send keys with: {}; nothing was changed",
+            error.fault
+        ),
+        MigrateFault::Io => anyhow!(
+            "{source} can't reach {target} at {}: {}; nothing was changed",
+            target.peer,
+            error.fault
+        ),
+        _ => anyhow!(
+            "a trial MIGRATE from {source} to {target} fails: {}; nothing was changed",
+            error.fault
+        ),
+    }
+}

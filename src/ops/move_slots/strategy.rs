@@ -1,0 +1,283 @@
+//! How the slots of each pair move: what the servers can do is asked before the plan is shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use anyhow::anyhow;
+use secrecy::SecretString;
+use tokio::task::JoinSet;
+
+use super::Part;
+use crate::args::moves::MoveArgs;
+use crate::client::{ClientError, Fault, Login, NodeClient, Transport};
+use crate::cluster::node::NodeId;
+use crate::cluster::parse::{Product, Version};
+use crate::cluster::slot::SlotSet;
+use crate::connections::{Access, Connections, Target};
+use crate::event::Pair;
+use crate::migrate::schedule::Way;
+use crate::migrate::strategy::{Choice, NodeFacts, PairFacts, Strategy, choose};
+use crate::migrate::strays;
+use crate::plan::Plan;
+use crate::session::Session;
+use crate::state::Cluster;
+use crate::stop::Stop;
+
+/// Options of a source and its target that matter to jobs.
+const OPTIONS: [&str; 7] = [
+    "io-threads",
+    "port",
+    "tls-replication",
+    "primaryuser",
+    "primaryauth",
+    "masteruser",
+    "masterauth",
+];
+
+/// What was found out about a node.
+struct Asked {
+    facts: NodeFacts,
+    options: BTreeMap<String, String>,
+}
+
+/// How each pair of a plan moves its slots. Refuses where that can't be as `--strategy` wants.
+pub(super) async fn choices(
+    session: &Session,
+    args: &MoveArgs,
+    cluster: &Cluster,
+    plan: &Plan,
+    part: Part,
+) -> Result<BTreeMap<Pair, Choice>, Stop> {
+    let throttled = args.pace.rate.is_some();
+    if args.strategy == Strategy::Atomic && throttled {
+        return Err(Stop::usage(anyhow!(
+            "--rate holds for moves key by key only: leave it out, or let --strategy auto choose"
+        )));
+    }
+    let pairs = plan.moves().map(|one| {
+        let (from, to) = (one.from, one.to);
+        (Pair { from, to }, one.slots)
+    });
+    let keys = |reason: &str| Choice {
+        way: Way::Keys,
+        reason: reason.to_string(),
+    };
+    if part == Part::First {
+        let begun = keys("they were begun so");
+        return Ok(pairs.map(|(pair, _)| (pair, begun.clone())).collect());
+    }
+    let asked = match args.strategy {
+        Strategy::Keys => BTreeMap::new(),
+        Strategy::Auto | Strategy::Atomic => ask_all(session, cluster, plan).await,
+    };
+    let mut choices = BTreeMap::new();
+    let mut impossible = Vec::new();
+    for (pair, slots) in pairs {
+        let (Some(source), Some(target)) = (asked.get(&pair.from), asked.get(&pair.to)) else {
+            choices.insert(pair, keys("--strategy keys says so"));
+            continue;
+        };
+        let facts = PairFacts {
+            source: &source.facts,
+            target: &target.facts,
+            hindrance: hindrance(session, cluster, pair, slots, source, target).await?,
+        };
+        match choose(args.strategy, throttled, &facts) {
+            Ok(choice) => {
+                choices.insert(pair, choice);
+            }
+            Err(why) => impossible.push(format!(
+                "  {} to {}: {why}",
+                cluster.name(pair.from),
+                cluster.name(pair.to)
+            )),
+        }
+    }
+    if impossible.is_empty() {
+        return Ok(choices);
+    }
+    Err(Stop::refused(anyhow!(
+        "--strategy atomic is not possible, and nothing was changed (--strategy auto moves these \
+         key by key):\n{}",
+        impossible.join("\n")
+    )))
+}
+
+/// All nodes of a plan, side by side.
+async fn ask_all(session: &Session, cluster: &Cluster, plan: &Plan) -> BTreeMap<NodeId, Asked> {
+    let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
+    let mut asking = JoinSet::new();
+    for id in ids {
+        let node = cluster.diagnosis.observation.nodes.get(&id);
+        let version = node.and_then(|node| node.report()?.info.version);
+        let name = cluster.name(id);
+        let target = cluster.reach.get(&id).cloned();
+        let connections = Arc::clone(&session.connections);
+        asking.spawn(async move { (id, ask(&connections, target, name, version).await) });
+    }
+    asking.join_all().await.into_iter().collect()
+}
+
+/// A node that does not answer can do nothing; that it does not is told where it is needed.
+async fn ask(
+    connections: &Connections,
+    target: Option<Target>,
+    name: String,
+    version: Option<Version>,
+) -> Asked {
+    let mut asked = Asked {
+        facts: NodeFacts {
+            name,
+            version,
+            offers: None,
+            hindrance: None,
+            io_threads: None,
+        },
+        options: BTreeMap::new(),
+    };
+    let Some(target) = target else {
+        return asked;
+    };
+    let Ok(client) = connections.client(&target).await else {
+        return asked;
+    };
+    asked.facts.offers = offers(&client, version).await;
+    if let Some(product) = asked.facts.offers {
+        asked.facts.hindrance = rights(&client, product, &asked.facts.name).await;
+        asked.options = client.config_get(&OPTIONS).await.unwrap_or_default();
+        let threads = asked.options.get("io-threads");
+        asked.facts.io_threads = threads.and_then(|threads| threads.parse().ok());
+    }
+    asked
+}
+
+/// Whose commands for jobs a node has; by its version where COMMAND is denied.
+async fn offers(client: &NodeClient, version: Option<Version>) -> Option<Product> {
+    match client.atomic_commands().await {
+        Ok(commands) if commands.migrateslots => Some(Product::Valkey),
+        Ok(commands) if commands.migration => Some(Product::Redis),
+        Ok(_) => None,
+        Err(_) => version
+            .filter(|version| match version.product {
+                Product::Valkey => version.numbers >= [9, 0, 0],
+                Product::Redis => version.numbers >= [8, 4, 0],
+            })
+            .map(|version| version.product),
+    }
+}
+
+/// Why this user can't have jobs there.
+async fn rights(client: &NodeClient, product: Product, name: &str) -> Option<String> {
+    let answer = match product {
+        Product::Valkey => match client.may_migrateslots().await {
+            Ok(()) => client.cluster_getslotmigrations().await,
+            Err(error) => Err(error),
+        },
+        Product::Redis => client.cluster_migration_status().await,
+    };
+    match answer {
+        Ok(_) => None,
+        Err(ClientError {
+            fault: Fault::NoPermission { command },
+            ..
+        }) => Some(format!("the user may not run {command} on {name}")),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// What stands in the way of jobs between two nodes.
+async fn hindrance(
+    session: &Session,
+    cluster: &Cluster,
+    pair: Pair,
+    slots: &SlotSet,
+    source: &Asked,
+    target: &Asked,
+) -> Result<Option<String>, Stop> {
+    let Some(product) = target
+        .facts
+        .offers
+        .filter(|_| source.facts.offers.is_some())
+    else {
+        return Ok(None);
+    };
+    let mut open = cluster.diagnosis.topology.open_slots();
+    if let Some((member, _)) = open.find(|(member, _)| [pair.from, pair.to].contains(&member.id)) {
+        let name = cluster.name(member.id);
+        return Ok(Some(format!("slots are open on {name}")));
+    }
+    let Some(reach) = cluster.reach.get(&pair.to) else {
+        return Ok(None);
+    };
+    let is = |node: &Asked, name: &str, value: &str| {
+        node.options.get(name).map(String::as_str) == Some(value)
+    };
+    let tls = matches!(reach.access.transport, Transport::Tls(_));
+    for (node, other) in [(source, target), (target, source)] {
+        // They go over plain TCP then, where MIGRATE takes the cluster's way (tls-cluster).
+        if tls && is(node, "tls-replication", "no") && is(other, "port", "0") {
+            return Ok(Some(format!(
+                "{} has tls-replication no, and {} takes nothing but TLS",
+                node.facts.name, other.facts.name
+            )));
+        }
+    }
+    if product == Product::Valkey
+        && let Some(error) = login_fails(&session.connections, source, reach).await
+    {
+        return Ok(Some(format!(
+            "{} can't log in to {} (primaryuser and primaryauth): {}",
+            source.facts.name, target.facts.name, error.fault
+        )));
+    }
+    let client = session.connections.client(reach).await?;
+    let strays = strays(&client, product, slots).await?;
+    if strays.is_some() && product == Product::Valkey {
+        // What a job has brought so far is counted, too: one of somebody who was killed may have
+        // begun after we looked for such.
+        let jobs = client.cluster_getslotmigrations().await?;
+        if let Some(job) = jobs.iter().find(|job| job.end.is_none()) {
+            return Err(Stop::refused(anyhow!(
+                "a job of the servers that moves slots {} to {} has just begun: try again when it \
+                 is over; nothing was changed",
+                job.slots,
+                target.facts.name
+            )));
+        }
+    }
+    Ok(strays.map(|strays| format!("{} holds {strays}", target.facts.name)))
+}
+
+/// Logs in to the target as the source would (Valkey: as a replica logs in to its primary).
+async fn login_fails(
+    connections: &Connections,
+    source: &Asked,
+    target: &Target,
+) -> Option<ClientError> {
+    let option = |names: [&str; 2]| {
+        let mut values = names
+            .into_iter()
+            .filter_map(|name| source.options.get(name));
+        values.find(|value| !value.is_empty()).cloned()
+    };
+    if source.options.is_empty() {
+        return None;
+    }
+    let login = Login {
+        user: option(["primaryuser", "masteruser"]),
+        password: option(["primaryauth", "masterauth"]).map(SecretString::from),
+    };
+    let access = Access {
+        login,
+        transport: target.access.transport.clone(),
+    };
+    let target = Target {
+        addr: target.addr.clone(),
+        access: Arc::new(access),
+    };
+    let answer = match connections.own(&target).await {
+        Ok(client) => client.ping().await,
+        Err(error) => Err(error),
+    };
+    answer.err()
+}

@@ -1,0 +1,79 @@
+//! Prompts that read key by key: passwords and lists.
+//!
+//! `dialoguer` (0.12) switches the terminal's echo off, hides the cursor, and on Ctrl-C leaves both so:
+//! that is seen to here.
+
+use std::io;
+
+use console::Term;
+use dialoguer::{MultiSelect, Select};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use tokio::sync::oneshot;
+
+use super::prompt::PromptError;
+use super::style::plain;
+
+/// Asks on a thread of its own, for the reason given in `prompt`, and leaves the terminal as it was.
+pub(super) async fn ask<T: Send + 'static>(
+    prompt: impl FnOnce() -> dialoguer::Result<T> + Send + 'static,
+) -> Result<T, PromptError> {
+    let settings = tcgetattr(io::stdin()).map_err(io::Error::from)?;
+    let (sender, receiver) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("prompt".to_string())
+        .spawn(move || {
+            // Nobody listens any more after Ctrl-C.
+            let _ = sender.send(prompt());
+        })?;
+    tokio::select! {
+        biased;
+        signal = tokio::signal::ctrl_c() => {
+            let restored = tcsetattr(io::stdin(), OptionalActions::Now, &settings);
+            Term::stderr().show_cursor()?;
+            Term::stderr().write_line("")?;
+            restored.map_err(io::Error::from)?;
+            signal?;
+            Err(PromptError::Interrupted)
+        }
+        answer = receiver => match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            // Ctrl-C as a key: the signal is on its way.
+            Ok(Err(dialoguer::Error::IO(error))) if error.kind() == io::ErrorKind::Interrupted => {
+                Term::stderr().show_cursor()?;
+                Err(PromptError::Interrupted)
+            }
+            Ok(Err(dialoguer::Error::IO(error))) => Err(error.into()),
+            // The end of input.
+            Err(_) => Err(PromptError::Closed),
+        },
+    }
+}
+
+/// One of a list, by its place; `None` where none was taken (Esc).
+pub(super) async fn one_of(title: &str, items: &[String]) -> Result<Option<usize>, PromptError> {
+    let (title, items) = (plain(title), cleaned(items));
+    let keys = format!("{title} (arrows, Enter takes it, Esc goes back)");
+    ask(move || {
+        let list = Select::new().with_prompt(keys).items(&items).default(0);
+        list.interact_on_opt(&Term::stderr())
+    })
+    .await
+}
+
+/// Some of a list, by their places; `None` where none were taken (Esc).
+pub(super) async fn some_of(
+    title: &str,
+    items: &[String],
+) -> Result<Option<Vec<usize>>, PromptError> {
+    let (title, items) = (plain(title), cleaned(items));
+    let keys = format!("{title} (arrows, Space marks, Enter takes them, Esc goes back)");
+    let chosen = ask(move || {
+        let list = MultiSelect::new().with_prompt(keys).items(&items);
+        list.interact_on_opt(&Term::stderr())
+    });
+    Ok(chosen.await?.filter(|chosen| !chosen.is_empty()))
+}
+
+fn cleaned(items: &[String]) -> Vec<String> {
+    items.iter().map(|item| plain(item)).collect()
+}
