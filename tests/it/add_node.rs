@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use crate::create::{assert_bare, assert_usable, lines, myself};
-use crate::create_names::{Hosts, services};
-use crate::rebalance::{Keys, counts};
 use crate::support::cluster::Nodes;
 use crate::support::command::{Finished, Signal, Trib};
+use crate::support::hosts::{Hosts, services};
+use crate::support::keys::Keys;
 use crate::support::ports;
 use crate::support::server::{Server, Spec, versions};
 use crate::support::tls::Material;
+use crate::support::views::{assert_bare, assert_usable, counts, lines, myself};
 use crate::support::wait::{PATIENCE, until};
 
 /// `add-node --yes` of these.

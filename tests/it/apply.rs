@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::rebalance::{Keys, counts, owned};
 use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Trib};
+use crate::support::keys::Keys;
 use crate::support::server::{Server, Spec, versions};
+use crate::support::views::{counts, owned_slots};
 use crate::support::wait::until;
 
 fn apply(file: &Path, nodes: &[Server]) -> Trib {
@@ -249,5 +250,5 @@ fn a_plan_that_can_not_be_kept_is_not_carried_out() {
             .stderr_has("/dev/full");
     }
     assert_eq!(counts(&nodes), [8192, 8192]);
-    assert_eq!(owned(&nodes[0]).first(), Some(&0));
+    assert_eq!(owned_slots(&nodes[0]).first(), Some(&0));
 }

@@ -6,97 +6,15 @@ use std::time::Duration;
 
 use redis::cmd;
 
-use crate::reshard::{quick, reshard, walkthrough};
-use crate::reshard_data::{
-    Contents, Writers, assert_closed, assert_same, contents, fill, fill_all_types, names, owned,
-};
-use crate::support::cluster::Nodes;
-use crate::support::command::{Finished, Running, Signal, Trib};
-use crate::support::server::{Server, atomic_among, versions};
-use crate::support::wait::until;
-
-/// So many microseconds for every key of a job: jobs last as long as a test needs.
-pub(crate) fn slow(server: &Server, micros: u32) {
-    server.cmd(&["CONFIG", "SET", "rdb-key-save-delay", &micros.to_string()]);
-}
-
-/// Until a job is under way at this node; its state is told.
-#[track_caller]
-pub(crate) fn wait_for_job(server: &Server) {
-    let valkey = server.version().starts_with("valkey");
-    until("a job to be under way", Duration::from_secs(20), || {
-        let log = match valkey {
-            true => server.cmd(&["CLUSTER", "GETSLOTMIGRATIONS"]),
-            false => server.cmd(&["CLUSTER", "MIGRATION", "STATUS", "ALL"]),
-        };
-        let log = format!("{log:?}");
-        match log.contains("snapshotting") || log.contains("send-bulk-and-stream") {
-            true => Ok(()),
-            false => Err(log),
-        }
-    });
-}
-
-/// The command that a stopped run tells to go on with.
-#[track_caller]
-pub(crate) fn told(ended: &Finished) -> Trib {
-    let line = ended.stderr.lines().map(str::trim);
-    let line = line.clone().find(|line| line.starts_with("redis-trib "));
-    let line = line.unwrap_or_else(|| panic!("{}", ended.stderr));
-    Trib::new().args(line.split(' ').skip(1)).arg("--yes")
-}
-
-/// Nodes of one version, slots 0-99 of the first filled, and a fourth master without slots.
-pub(crate) struct Setting {
-    pub(crate) nodes: Nodes,
-    pub(crate) before: Contents,
-}
-
-impl Setting {
-    pub(crate) fn new(version: &str) -> Self {
-        let nodes = walkthrough(&quick().version(version));
-        fill(&nodes[..3], &names(0..100, 20));
-        let before = contents(&nodes);
-        Self { nodes, before }
-    }
-
-    /// All of them go to the fourth.
-    pub(crate) fn go(&self) -> Trib {
-        reshard(&self.nodes[0]).args([
-            "--slot-ranges",
-            "0-99",
-            "--to",
-            &self.nodes[3].id(),
-            "--yes",
-            "--strategy",
-            "atomic",
-        ])
-    }
-
-    /// In a job that lasts some seconds.
-    pub(crate) fn start(&self, more: &[&str]) -> Running {
-        slow(&self.nodes[0], 2000);
-        let run = self.go().args(more).spawn();
-        // A job that was called off may be in the servers' logs still.
-        run.wait_stderr("Moving slots");
-        wait_for_job(&self.nodes[0]);
-        run
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_moved(&self) {
-        assert_closed(&self.nodes);
-        assert_eq!(owned(&self.nodes[3]), [(0, 99)]);
-        assert_same(&self.before, &contents(&self.nodes));
-    }
-
-    #[track_caller]
-    pub(crate) fn assert_stayed(&self) {
-        assert_closed(&self.nodes);
-        assert_eq!(owned(&self.nodes[3]), []);
-        assert_same(&self.before, &contents(&self.nodes));
-    }
-}
+use crate::support::atomic_moves::{Setting, slow};
+use crate::support::cluster::{Nodes, walkthrough};
+use crate::support::command::{Signal, Trib};
+use crate::support::counting_writers::Writers;
+use crate::support::keys::{assert_same, contents, fill, fill_all_types};
+use crate::support::server::{atomic_among, quick, versions};
+use crate::support::slots::{assert_closed, names, owned};
+use crate::support::stopped_run::resume;
+use crate::support::subcommands::reshard;
 
 #[test]
 fn slots_move_at_once_while_clients_write_matrix() {
@@ -306,7 +224,7 @@ fn a_job_that_takes_too_long_after_ctrl_c_is_called_off_matrix() {
         let ended = run.wait_within(Duration::from_secs(5)).status(130);
         setting.assert_stayed();
         slow(&setting.nodes[0], 0);
-        told(&ended).run().status(0);
+        resume(&ended).run().status(0);
         setting.assert_moved();
     }
 }
@@ -330,7 +248,7 @@ fn a_job_beyond_its_deadline_is_called_off_matrix() {
         assert!(ended.stderr.contains("--job-deadline"), "{}", ended.stderr);
         setting.assert_stayed();
         slow(&setting.nodes[0], 0);
-        told(&ended).run().status(0);
+        resume(&ended).run().status(0);
         setting.assert_moved();
     }
 }

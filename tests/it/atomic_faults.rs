@@ -3,73 +3,17 @@
 
 use std::time::Duration;
 
-use crate::atomic::{Setting, slow, told, wait_for_job};
-use crate::reshard::{quick, reshard};
-use crate::reshard_data::{Contents, assert_closed, assert_same, contents, fill, names, owned};
-use crate::reshard_faults::{Two, assert_all_named};
+use crate::support::atomic_moves::{Setting, Shards, slow};
 use crate::support::cluster::Nodes;
-use crate::support::command::{Ended, Running, Signal, Trib};
+use crate::support::command::{Ended, Signal};
+use crate::support::keys::{assert_same, contents, fill};
+use crate::support::proxied_masters::Two;
 use crate::support::proxy::Cut;
-use crate::support::server::{Server, atomic_among, fault_versions};
+use crate::support::server::{atomic_among, fault_versions, quick};
+use crate::support::slots::{assert_closed, names, owned};
+use crate::support::stopped_run::{assert_all_named, resume};
+use crate::support::subcommands::reshard;
 use crate::support::wait::until;
-
-/// Three masters with a replica each; slots 0-99 of the first are filled, and go to the second.
-pub(crate) struct Shards {
-    pub(crate) nodes: Nodes,
-    pub(crate) before: Contents,
-}
-
-impl Shards {
-    pub(crate) fn new(version: &str) -> Self {
-        let nodes = Nodes::with(6, &quick().version(version));
-        nodes.form(3);
-        fill(&nodes[..3], &names(0..100, 20));
-        let before = contents(&nodes);
-        Self { nodes, before }
-    }
-
-    fn go(&self, to: &Server) -> Trib {
-        reshard(&self.nodes[2]).args([
-            "--slot-ranges",
-            "0-99",
-            "--to",
-            &to.id(),
-            "--yes",
-            "--command-timeout",
-            "2s",
-        ])
-    }
-
-    fn start(&self) -> Running {
-        slow(&self.nodes[0], 2000);
-        let run = self.go(&self.nodes[1]).spawn();
-        run.wait_stderr("Moving slots");
-        wait_for_job(&self.nodes[0]);
-        run
-    }
-
-    #[track_caller]
-    pub(crate) fn failed_over(&self, victim: usize) {
-        until("the failover", Duration::from_secs(30), || {
-            match self.nodes[victim + 3].field("role").as_deref() {
-                Some("master") => Ok(()),
-                other => Err(format!("{other:?}")),
-            }
-        });
-    }
-
-    #[track_caller]
-    pub(crate) fn back(&self, victim: usize) {
-        self.nodes[victim].restart();
-        until("the old master to follow", Duration::from_secs(30), || {
-            let link = self.nodes[victim].field("master_link_status");
-            match link.as_deref() {
-                Some("up") => Ok(()),
-                other => Err(format!("{other:?}\n{}", self.nodes[victim].nodes_text())),
-            }
-        });
-    }
-}
 
 #[test]
 fn either_end_of_a_job_dies_and_its_replica_takes_over_on_each_version() {
@@ -148,7 +92,7 @@ fn a_target_that_sleeps_beyond_the_pause_on_each_version() {
         setting.nodes[3].cont();
         slow(&setting.nodes[0], 0);
         setting.nodes.wait_usable();
-        told(&ended).run().status(0);
+        resume(&ended).run().status(0);
         setting.assert_moved();
     }
 }
@@ -172,7 +116,7 @@ fn a_full_target_takes_no_job_on_each_version() {
         assert!(ended.stderr.contains("maxmemory"), "{}", ended.stderr);
         setting.assert_stayed();
         setting.nodes[3].cmd(&["CONFIG", "SET", "maxmemory", "0"]);
-        told(&ended).run().status(0);
+        resume(&ended).run().status(0);
         setting.assert_moved();
     }
 }

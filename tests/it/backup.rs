@@ -9,12 +9,13 @@ use redis::Value as Reply;
 use redis_trib::rdb::{Keep, Payload, Reader, Record, Value};
 use tempfile::TempDir;
 
-use crate::reshard_data::{fill, names};
 use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Trib};
 use crate::support::dataset;
+use crate::support::keys::fill;
 use crate::support::proxy::Cut;
 use crate::support::server::{Spec, versions};
+use crate::support::slots::names;
 use crate::support::tls::Material;
 use crate::support::wait::PATIENCE;
 

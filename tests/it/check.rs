@@ -5,78 +5,14 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::support::cluster::Nodes;
-use crate::support::command::{Finished, Trib};
+use crate::support::command::Trib;
+use crate::support::findings::{codes, finding, node};
+use crate::support::hosts::{apart, where_names_are};
 use crate::support::scripted::{Reply, Script};
 use crate::support::server::{Server, Spec, has_ipv6, versions};
+use crate::support::subcommands::{check, check_json};
 use crate::support::tls::Material;
 use crate::support::wait::{PATIENCE, until};
-
-pub(crate) fn check(addr: &str) -> Trib {
-    Trib::new().args(["check", addr])
-}
-
-/// `check --output json`, with deadlines short enough for nodes that hang.
-pub(crate) fn check_json(addr: &str) -> Trib {
-    check(addr).args(["--output", "json", "--command-timeout", "1s"])
-}
-
-/// The codes of all findings.
-pub(crate) fn codes(json: &Value) -> Vec<&str> {
-    let findings = json["findings"].as_array().unwrap();
-    findings
-        .iter()
-        .map(|finding| finding["code"].as_str().unwrap())
-        .collect()
-}
-
-/// The first finding of that code.
-#[track_caller]
-pub(crate) fn finding<'a>(json: &'a Value, code: &str) -> &'a Value {
-    let findings = json["findings"].as_array().unwrap();
-    findings
-        .iter()
-        .find(|finding| finding["code"] == code)
-        .unwrap_or_else(|| panic!("no {code} in {:#}", json["findings"]))
-}
-
-/// What is told of that node.
-#[track_caller]
-pub(crate) fn node<'a>(json: &'a Value, server: &Server) -> &'a Value {
-    let id = server.id();
-    let nodes = json["nodes"].as_array().unwrap();
-    nodes
-        .iter()
-        .find(|node| node["id"] == id)
-        .unwrap_or_else(|| panic!("no {id} in {:#}", json["nodes"]))
-}
-
-/// A host for each node: nothing to warn of.
-pub(crate) fn apart(index: usize) -> Spec {
-    on_host(&format!("127.0.0.{}", index + 1))
-}
-
-/// A node that looks as if it stood on that host, one of 127.0.0.0/8. It has to announce its address:
-/// from connections that it opens the others would take it for 127.0.0.1.
-pub(crate) fn on_host(ip: &str) -> Spec {
-    Spec::new()
-        .quick()
-        .bind(ip)
-        .arg("--cluster-announce-ip", ip)
-}
-
-/// Looks until all that is found are these codes.
-#[track_caller]
-pub(crate) fn settles_to(addr: &str, expected: &[&str]) -> Finished {
-    until(&format!("check to find {expected:?}"), PATIENCE, || {
-        let finished = check_json(addr).run();
-        let json = finished.json();
-        if codes(&json) == expected {
-            Ok(finished)
-        } else {
-            Err(format!("{:#}", json["findings"]))
-        }
-    })
-}
 
 #[test]
 fn a_healthy_cluster_in_every_format() {
@@ -537,27 +473,6 @@ fn addresses_are_mapped_to_proxies() {
         .status(0)
         .json();
     assert_eq!(node(&json, &nodes[1])["addr"], nodes[1].addr());
-}
-
-/// Runs `redis-trib` where these names have these addresses: in a mount namespace with its own /etc/hosts.
-pub(crate) fn where_names_are(names: &[(&str, &str)], args: &[&str]) -> Trib {
-    let mut hosts = String::from("127.0.0.1 localhost\n");
-    for (name, ip) in names {
-        hosts.push_str(&format!("{ip} {name}\n"));
-    }
-    let script = "cat > \"$HOME/hosts\" && mount --bind \"$HOME/hosts\" /etc/hosts && exec \"$@\" < /dev/null";
-    Trib::new()
-        .program("unshare")
-        .args([
-            "-rm",
-            "sh",
-            "-c",
-            script,
-            "sh",
-            env!("CARGO_BIN_EXE_redis-trib"),
-        ])
-        .args(args)
-        .stdin(&hosts)
 }
 
 #[test]

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::check::{apart, check, check_json, codes, finding, node, on_host, settles_to};
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
+use crate::support::findings::{codes, finding, node, settles_to};
+use crate::support::hosts::{apart, on_host};
 use crate::support::proxy::Proxy;
 use crate::support::scripted::{Reply, Script, Scripted};
 use crate::support::server::{Server, Spec};
+use crate::support::subcommands::{check, check_json};
 use crate::support::wait::{PATIENCE, until};
 
 /// Looks until this holds of what is found.

@@ -4,11 +4,13 @@ use std::fs::File;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::check::{check, check_json, codes, where_names_are};
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
+use crate::support::findings::codes;
+use crate::support::hosts::where_names_are;
 use crate::support::scripted::{Reply, Script, Scripted};
 use crate::support::server::Spec;
+use crate::support::subcommands::{check, check_json};
 
 /// 4, with this on stderr, and nothing on stdout.
 #[track_caller]

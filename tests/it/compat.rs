@@ -1,12 +1,11 @@
 //! The old spellings: the same command line on redis-cli and on us, on equal clusters.
 
-use std::process::Command;
-use std::sync::OnceLock;
-
-use crate::reshard_data::{assert_closed, fill, owned};
 use crate::support::cluster::Nodes;
 use crate::support::command::{Finished, Trib};
+use crate::support::keys::fill;
 use crate::support::server::{Server, Spec};
+use crate::support::slots::{assert_closed, owned};
+use crate::support::subcommands::{has_redis_cli, redis_cli};
 use crate::support::tls::Material;
 
 /// Lines that scripts look for (design.md, section 4), as far as both sides must have them.
@@ -21,16 +20,6 @@ const SCRIPTS_LOOK_FOR: [&str; 9] = [
     "keys |",
     "*** No rebalancing needed!",
 ];
-
-pub(crate) fn redis_cli() -> Trib {
-    Trib::new().program("redis-cli")
-}
-
-/// Whether there is one to compare with.
-pub(crate) fn has_redis_cli() -> bool {
-    static HAS: OnceLock<bool> = OnceLock::new();
-    *HAS.get_or_init(|| Command::new("redis-cli").arg("--version").output().is_ok())
-}
 
 /// Those lines, with addresses and ids by their place in the cluster.
 fn lines(finished: &Finished, nodes: &Nodes) -> Vec<String> {

@@ -1,9 +1,9 @@
 //! The old spellings of what is done to members: the same command line on redis-cli and on us.
 
-use crate::compat::{has_redis_cli, redis_cli};
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Trib};
 use crate::support::server::Spec;
+use crate::support::subcommands::{has_redis_cli, redis_cli};
 use crate::support::wait::{PATIENCE, until};
 
 /// Three masters, and two nodes that are in no cluster.

@@ -7,64 +7,9 @@ use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Trib};
 use crate::support::ports;
 use crate::support::server::{Server, Spec, has_ipv6, versions};
+use crate::support::subcommands::create;
 use crate::support::tls::Material;
-
-/// `create --yes` of these nodes.
-pub(crate) fn create<S: AsRef<str>>(addrs: impl IntoIterator<Item = S>) -> Trib {
-    Trib::new().args(["create", "--yes"]).args(addrs)
-}
-
-/// The lines of one node's CLUSTER NODES, as fields.
-pub(crate) fn lines(server: &Server) -> Vec<Vec<String>> {
-    let text = server.nodes_text();
-    text.lines()
-        .map(|line| line.split(' ').map(str::to_owned).collect())
-        .collect()
-}
-
-/// What a node says of itself in CLUSTER NODES.
-pub(crate) fn myself(server: &Server) -> Vec<String> {
-    let mut lines = lines(server).into_iter();
-    lines.find(|line| line[2].contains("myself")).unwrap()
-}
-
-/// Knows nobody, owns nothing: nothing was done to it.
-#[track_caller]
-pub(crate) fn assert_bare(nodes: &[Server]) {
-    for server in nodes {
-        let lines = lines(server);
-        assert_eq!(lines.len(), 1, "{lines:?}");
-        assert_eq!(lines[0].len(), 8, "it owns slots: {lines:?}");
-        assert_eq!(lines[0][6], "0", "it has a config epoch: {lines:?}");
-    }
-}
-
-/// All say ok, all agree, every replica is in sync; and so many masters there are.
-#[track_caller]
-pub(crate) fn assert_usable(nodes: &[Server], masters: usize) {
-    let mut epochs = BTreeSet::new();
-    let mut found = 0;
-    for server in nodes {
-        let addr = server.addr();
-        let field = |name: &str| server.field(name).unwrap_or_default();
-        assert_eq!(field("cluster_state"), "ok", "{addr}");
-        assert_eq!(field("cluster_slots_ok"), "16384", "{addr}");
-        assert_eq!(
-            field("cluster_known_nodes"),
-            nodes.len().to_string(),
-            "{addr}"
-        );
-        assert_eq!(field("cluster_size"), masters.to_string(), "{addr}");
-        if field("role") == "master" {
-            found += 1;
-            let epoch = myself(server)[6].clone();
-            assert!(epochs.insert(epoch), "two masters share an epoch");
-        } else {
-            assert_eq!(field("master_link_status"), "up", "{addr}");
-        }
-    }
-    assert_eq!(found, masters);
-}
+use crate::support::views::{assert_bare, assert_usable, myself};
 
 /// Which master each replica follows, by index.
 fn followed(nodes: &[Server]) -> Vec<Option<usize>> {

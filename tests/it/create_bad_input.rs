@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use crate::create::{assert_bare, create};
 use crate::support::cluster::Nodes;
 use crate::support::command::{Finished, Trib};
 use crate::support::scripted::{Reply, Script};
 use crate::support::server::Spec;
+use crate::support::subcommands::create;
 use crate::support::tls::Material;
+use crate::support::views::assert_bare;
 
 /// Runs it, and looks at what every error has in common.
 #[track_caller]

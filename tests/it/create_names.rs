@@ -2,80 +2,11 @@
 //!
 //! Names are made by a hosts file of the program's own, in a mount namespace of its own.
 
-use std::path::Path;
 use std::time::Duration;
 
-use tempfile::TempDir;
-
-use crate::create::{assert_bare, assert_usable, myself};
-use crate::support::command::Trib;
+use crate::support::hosts::{Hosts, services};
 use crate::support::server::{Server, Spec, has_ipv6};
-
-/// A hosts file that only the programs see that are started with it.
-pub(crate) struct Hosts(TempDir);
-
-impl Hosts {
-    #[track_caller]
-    pub(crate) fn new(lines: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let hosts = Self(dir);
-        hosts.write(lines);
-        let works = std::process::Command::new("unshare")
-            .args(Self::NAMESPACE)
-            .args(["mount", "--bind"])
-            .args([&hosts.file(), Path::new("/etc/hosts")])
-            .status()
-            .is_ok_and(|status| status.success());
-        assert!(
-            works,
-            "this test needs a mount namespace (unshare --user --mount), and may not have one here"
-        );
-        hosts
-    }
-
-    const NAMESPACE: [&str; 3] = ["--user", "--map-root-user", "--mount"];
-
-    fn file(&self) -> std::path::PathBuf {
-        self.0.path().join("hosts")
-    }
-
-    /// In place: the file is mounted, not its name.
-    pub(crate) fn write(&self, lines: &[(&str, &str)]) {
-        let text: String = lines
-            .iter()
-            .map(|(ip, name)| format!("{ip} {name}\n"))
-            .collect();
-        std::fs::write(self.file(), text).unwrap();
-    }
-
-    /// `redis-trib` with these names.
-    pub(crate) fn trib(&self) -> Trib {
-        let mount = format!(
-            "mount --bind {} /etc/hosts && exec \"$0\" \"$@\"",
-            self.file().display()
-        );
-        Trib::new().program("unshare").args(Self::NAMESPACE).args([
-            "sh",
-            "-c",
-            &mount,
-            env!("CARGO_BIN_EXE_redis-trib"),
-        ])
-    }
-}
-
-/// Servers on one port of several hosts.
-pub(crate) fn services(hosts: &[&str]) -> Vec<Server> {
-    // They would call each other from 127.0.0.1, and take that for where the caller is.
-    let spec = |host: &str| {
-        let spec = Spec::new().quick().bind(host);
-        spec.arg("--cluster-announce-ip", host)
-    };
-    let mut servers = vec![spec(hosts[0]).start()];
-    for host in &hosts[1..] {
-        servers.push(spec(host).start_beside(&servers[0]));
-    }
-    servers
-}
+use crate::support::views::{assert_bare, assert_usable, myself};
 
 const SIX: [&str; 6] = [
     "127.0.1.2",

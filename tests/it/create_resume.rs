@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use crate::create::{assert_bare, assert_usable, create, lines, myself};
 use crate::support::cluster::Nodes;
 use crate::support::command::{Finished, Signal, Trib};
 use crate::support::ports;
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::scripted::Script;
 use crate::support::server::{Server, Spec};
+use crate::support::subcommands::create;
+use crate::support::views::{assert_bare, assert_usable, lines, myself};
 use crate::support::wait::until;
 
 /// Six nodes behind proxies, and the command that makes a cluster of them.

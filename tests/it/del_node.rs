@@ -5,11 +5,13 @@ use std::time::Duration;
 use redis_trib::cluster::slot::Slot;
 use serde_json::json;
 
-use crate::rebalance::{Keys, counts, owned};
-use crate::reshard_data::{Writers, assert_same, contents, fill, fill_all_types, names};
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Finished, Signal, Trib};
+use crate::support::counting_writers::Writers;
+use crate::support::keys::{Keys, assert_same, contents, fill, fill_all_types};
 use crate::support::server::{Server, Spec, fault_versions, versions};
+use crate::support::slots::names;
+use crate::support::views::{counts, owned_slots};
 use crate::support::wait::until;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -135,7 +137,7 @@ fn slots_are_named_and_the_way_out_is() {
         .expect("moved to the other masters first? (type 'yes' to accept): ")
         .send_line("no");
     terminal.finish().status(5);
-    assert_eq!(owned(&nodes[3]), [16383]);
+    assert_eq!(owned_slots(&nodes[3]), [16383]);
     let mut terminal = del(&nodes, &[3]).terminal();
     terminal
         .expect("first? (type 'yes' to accept): ")
@@ -287,7 +289,9 @@ fn dead_ones_leave_by_id() {
         failed(&master);
         failed(&replica);
         until("a replica to take over", PATIENCE, || {
-            let owns = [3, 6].iter().any(|index| !owned(&nodes[*index]).is_empty());
+            let owns = [3, 6]
+                .iter()
+                .any(|index| !owned_slots(&nodes[*index]).is_empty());
             match owns {
                 true => Ok(()),
                 false => Err(nodes[1].nodes_text()),
@@ -450,12 +454,14 @@ fn what_was_cut_off_is_finished_by_the_same_command() {
         let id = nodes[2].id();
         let keys = Keys::fill(&nodes, 3000, |slot: Slot| slot.number() > 10922);
         let begun = |fewer: usize| {
-            until("some slots to have moved", PATIENCE, || {
-                match owned(&nodes[2]).len() {
+            until(
+                "some slots to have moved",
+                PATIENCE,
+                || match owned_slots(&nodes[2]).len() {
                     left if left < 5461 - fewer => Ok(()),
                     left => Err(format!("{left} are there")),
-                }
-            });
+                },
+            );
         };
         let run = slow_drain(&nodes).spawn();
         begun(100);
@@ -484,12 +490,14 @@ fn a_member_that_stops_during_the_drain_is_named() {
     Keys::fill(&nodes, 2000, |slot: Slot| slot.number() > 10922);
     let before = contents(&nodes);
     let run = slow_drain(&nodes).args(["--command-timeout", "2s"]).spawn();
-    until("some slots to have moved", PATIENCE, || {
-        match owned(&nodes[2]).len() {
+    until(
+        "some slots to have moved",
+        PATIENCE,
+        || match owned_slots(&nodes[2]).len() {
             left if left < 5300 => Ok(()),
             left => Err(format!("{left} are there")),
-        }
-    });
+        },
+    );
     // A target of the moves.
     nodes[0].stop();
     let ended = run.wait();

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use crate::create::myself;
-use crate::rebalance::counts;
 use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Trib};
 use crate::support::server::{Server, Spec, versions};
+use crate::support::views::{counts, myself};
 use crate::support::wait::{PATIENCE, until};
 use crate::support::writers::Writers;
 

@@ -3,26 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use redis::cmd;
 use serde_json::Value;
 
-use crate::reshard::{quick, reshard, walkthrough};
-use crate::reshard_data::{Contents, assert_closed, assert_same, contents, fill, names, owned};
-use crate::support::cluster::Nodes;
-use crate::support::command::{Signal, Trib};
-use crate::support::server::{Server, Spec, fault_versions, versions};
+use crate::support::cluster::{Nodes, three, walkthrough};
+use crate::support::command::Signal;
+use crate::support::findings::is_healthy;
+use crate::support::keys::{Contents, assert_same, contents, fill, put_asking};
+use crate::support::server::{Server, Spec, fault_versions, quick, versions};
+use crate::support::slots::{assert_closed, names, owned, setslot};
+use crate::support::subcommands::{fix, reshard};
 use crate::support::wait::until;
-
-pub(crate) fn fix(node: &Server) -> Trib {
-    Trib::new().args(["fix", &node.addr()])
-}
-
-/// Three masters that share the slots.
-pub(crate) fn three(spec: &Spec) -> Nodes {
-    let nodes = Nodes::with(3, spec);
-    nodes.form(3);
-    nodes
-}
 
 /// `[slot, …]` of what a line of JSON is about.
 fn slots(value: &Value) -> Vec<(u64, u64)> {
@@ -49,29 +39,6 @@ pub(crate) fn planned(node: &Server, list: &str) -> Vec<(String, Vec<(u64, u64)>
         .iter()
         .map(|one| (one["code"].as_str().unwrap().to_owned(), slots(one)))
         .collect()
-}
-
-/// A key on a node that imports its slot, or is made to for a moment.
-pub(crate) fn put_asking(node: &Server, key: &str, value: &str) {
-    let mut connection = node.connection().unwrap();
-    cmd("ASKING").query::<()>(&mut connection).unwrap();
-    cmd("SET")
-        .arg(key)
-        .arg(value)
-        .query::<()>(&mut connection)
-        .unwrap();
-}
-
-pub(crate) fn setslot(node: &Server, slot: usize, words: &[&str]) {
-    let slot = slot.to_string();
-    let mut all = vec!["CLUSTER", "SETSLOT", &slot];
-    all.extend(words);
-    node.cmd(&all);
-}
-
-/// Nothing else is wrong with the cluster than what is said of its nodes' hosts.
-pub(crate) fn is_healthy(node: &Server) {
-    Trib::new().args(["check", &node.addr()]).run().status(0);
 }
 
 #[test]

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::atomic::{Setting, slow, wait_for_job};
-use crate::atomic_faults::Shards;
-use crate::check::{check_json, codes, finding};
-use crate::fix::fix;
-use crate::fix_members::is_held_for_dead;
-use crate::reshard::{quick, walkthrough_of};
-use crate::reshard_data::{assert_closed, assert_same, contents, fill, names};
+use crate::support::atomic_moves::{Setting, Shards, slow, wait_for_job};
+use crate::support::cluster::walkthrough_of;
 use crate::support::command::Trib;
-use crate::support::server::{Server, atomic_among, versions};
+use crate::support::findings::{codes, finding};
+use crate::support::keys::{assert_same, contents, fill};
+use crate::support::server::{Server, atomic_among, quick, versions};
+use crate::support::slots::{assert_closed, names};
+use crate::support::subcommands::{check_json, fix};
+use crate::support::views::is_held_for_dead;
 use crate::support::wait::{PATIENCE, until};
 
 /// Slots 0-99, by hand.

@@ -4,11 +4,13 @@ use std::collections::BTreeSet;
 
 use redis::{Connection, cmd};
 
-use crate::fix::{fix, is_healthy, setslot, three};
-use crate::reshard::quick;
-use crate::reshard_conflicts::{command, on, values, words};
-use crate::reshard_data::{assert_closed, assert_same, contents, names};
-use crate::support::server::{Server, Spec, versions};
+use crate::support::cluster::three;
+use crate::support::findings::is_healthy;
+use crate::support::keys::{assert_same, contents};
+use crate::support::server::{Server, Spec, quick, versions};
+use crate::support::slots::{assert_closed, names, setslot};
+use crate::support::subcommands::fix;
+use crate::support::values::{command, on, values, words};
 
 const SLOT: usize = 7;
 

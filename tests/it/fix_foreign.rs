@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use crate::fix::{fix, three};
-use crate::fix_members::is_struck_out;
-use crate::reshard::quick;
-use crate::reshard_data::names;
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, three};
 use crate::support::command::{Signal, Trib};
 use crate::support::proxy::Cut;
-use crate::support::server::{Server, Spec, versions};
+use crate::support::server::{Server, Spec, quick, versions};
+use crate::support::slots::names;
+use crate::support::subcommands::fix;
+use crate::support::views::is_struck_out;
 use crate::support::wait::{PATIENCE, until};
 
 /// Links that are so much older tell who belongs together (`cluster::merger`).

@@ -4,40 +4,15 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::fix::{fix, setslot, three};
-use crate::reshard::quick;
-use crate::reshard_data::{Contents, assert_closed, assert_same, contents, fill, names, owned};
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, three};
 use crate::support::command::{Signal, Trib};
+use crate::support::keys::{Contents, assert_same, contents, fill};
 use crate::support::proxy::{Cut, Proxy};
-use crate::support::server::{Server, Spec, fault_versions, versions};
+use crate::support::server::{Server, Spec, fault_versions, quick, versions};
+use crate::support::slots::{assert_closed, names, owned, setslot};
+use crate::support::subcommands::fix;
+use crate::support::views::{is_held_for_dead, is_struck_out};
 use crate::support::wait::{PATIENCE, until};
-
-/// Another node has the address of that one, and this node knows.
-pub(crate) fn is_struck_out(node: &Server, lost: &str) {
-    until("the lost node's address to be struck out", PATIENCE, || {
-        let text = node.nodes_text();
-        let line = text.lines().find(|line| line.starts_with(lost)).unwrap();
-        if line.contains("noaddr") {
-            Ok(())
-        } else {
-            Err(text)
-        }
-    });
-}
-
-/// Until the others hold it for dead.
-pub(crate) fn is_held_for_dead(node: &Server, dead: &str) {
-    until("it to be held for dead", PATIENCE, || {
-        let text = node.nodes_text();
-        let line = text.lines().find(|line| line.starts_with(dead)).unwrap();
-        if line.contains("fail") && !line.contains("fail?") {
-            Ok(())
-        } else {
-            Err(text)
-        }
-    });
-}
 
 #[test]
 fn a_dead_master_with_a_replica() {

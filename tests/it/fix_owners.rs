@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 
 use redis::cmd;
 
-use crate::fix::{fix, is_healthy, setslot, three};
-use crate::reshard::quick;
-use crate::reshard_data::{assert_closed, assert_same, contents, fill, names, owned};
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, three};
 use crate::support::command::Trib;
+use crate::support::findings::is_healthy;
+use crate::support::keys::{assert_same, contents, fill};
 use crate::support::network::Network;
-use crate::support::server::{Server, Spec, versions};
+use crate::support::server::{Server, Spec, quick, versions};
+use crate::support::slots::{assert_closed, names, owned, setslot};
+use crate::support::subcommands::fix;
 use crate::support::wait::{PATIENCE, until};
 
 /// Three masters, each on a host of its own, whose bus can be cut while clients reach them. They do not hold

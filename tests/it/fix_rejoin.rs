@@ -1,13 +1,13 @@
 //! `fix --rejoin`: all nodes were restarted elsewhere, and know each other where they no longer are.
 
-use crate::create::create;
-use crate::create_names::{Hosts, services};
-use crate::reshard::quick;
-use crate::reshard_data::{assert_same, contents, fill, names};
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
+use crate::support::hosts::{Hosts, services};
+use crate::support::keys::{assert_same, contents, fill};
 use crate::support::network::Network;
-use crate::support::server::{Server, Spec, versions};
+use crate::support::server::{Server, Spec, quick, versions};
+use crate::support::slots::names;
+use crate::support::subcommands::create;
 use crate::support::wait::{PATIENCE, until};
 
 fn rejoin<'a>(nodes: impl IntoIterator<Item = &'a Server>) -> Trib {

@@ -4,13 +4,14 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::fix::{fix, is_healthy, put_asking, setslot, three};
-use crate::fix_members::is_held_for_dead;
-use crate::reshard::{quick, walkthrough};
-use crate::reshard_data::{assert_closed, assert_same, contents, fill, names};
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, three, walkthrough};
 use crate::support::command::Trib;
-use crate::support::server::{Server, Spec, versions};
+use crate::support::findings::is_healthy;
+use crate::support::keys::{assert_same, contents, fill, put_asking};
+use crate::support::server::{Server, Spec, quick, versions};
+use crate::support::slots::{assert_closed, names, setslot};
+use crate::support::subcommands::fix;
+use crate::support::views::is_held_for_dead;
 use crate::support::wait::{PATIENCE, until};
 
 /// Valkey tells replicas of open slots, and waits for them: one that sleeps meanwhile hears of it when the

@@ -7,12 +7,11 @@ use std::time::Duration;
 
 use redis::cmd;
 
-use crate::fix::{fix, three};
-use crate::reshard::quick;
-use crate::reshard_data::{assert_closed, names, owned};
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, three};
 use crate::support::command::Trib;
-use crate::support::server::{Server, Spec, versions};
+use crate::support::server::{Server, Spec, quick, versions};
+use crate::support::slots::{assert_closed, names, owned};
+use crate::support::subcommands::fix;
 use crate::support::wait::{PATIENCE, until};
 
 /// What a node that does not own the slot says of it.
@@ -223,7 +222,7 @@ fn every_state_of_a_slot(spec: &Spec, cases: &[Case]) {
         let [only] = nodes[..] else {
             panic!("{key} is on {nodes:?}");
         };
-        let slot = crate::reshard_data::slot_of(key.as_bytes());
+        let slot = crate::support::slots::slot_of(key.as_bytes());
         let is_owned = owners[only].iter().any(|(a, b)| (*a..=*b).contains(&slot));
         assert!(
             is_owned,

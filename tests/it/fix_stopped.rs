@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fix::{fix, setslot, three};
-use crate::reshard::quick;
-use crate::reshard_data::{assert_closed, assert_same, contents, fill, names, owned};
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, three};
 use crate::support::command::{Finished, Signal, Trib};
-use crate::support::server::{Spec, versions};
+use crate::support::keys::{assert_same, contents, fill};
+use crate::support::server::{Spec, quick, versions};
+use crate::support::slots::{assert_closed, names, owned, setslot};
+use crate::support::subcommands::fix;
 use crate::support::wait::{PATIENCE, until};
 
 const OPEN: usize = 1000;

@@ -2,11 +2,11 @@
 
 use redis::cmd;
 
-use crate::fix::{fix, put_asking, setslot, three};
-use crate::reshard::quick;
-use crate::reshard_data::{assert_closed, names, on_owner};
-use crate::support::cluster::Nodes;
-use crate::support::server::{Server, Spec, versions};
+use crate::support::cluster::{Nodes, three};
+use crate::support::keys::{on_owner, put_asking};
+use crate::support::server::{Server, Spec, quick, versions};
+use crate::support::slots::{assert_closed, names, setslot};
+use crate::support::subcommands::fix;
 
 /// How many keys a node has, shown or not.
 fn size(node: &Server) -> u64 {

@@ -4,10 +4,11 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::check::{check_json, codes};
 use crate::support::command::{Ended, Finished, Trib};
+use crate::support::findings::codes;
 use crate::support::proxy::Proxy;
 use crate::support::scripted::{FakeCluster, Reply, Script, Scripted, fake_cluster_where};
+use crate::support::subcommands::check_json;
 
 const EVIL: &str = "\u{1b}]0;title\u{7}\u{1b}[31m\rINJECTED\u{9b}2J\u{202e}rtl\u{0}\u{8}";
 

@@ -356,11 +356,11 @@ fn slots_that_move_and_nodes_that_stumble_are_followed() {
     nodes.form(3);
     fill(&source, 3000);
     // A slot is open, another moves while keys are on their way, a connection breaks.
-    let slot = crate::reshard_data::slot_of(b"key:7").to_string();
+    let slot = crate::support::slots::slot_of(b"key:7").to_string();
     let owner = nodes
         .iter()
         .position(|node| {
-            crate::reshard_data::owned(node)
+            crate::support::slots::owned(node)
                 .iter()
                 .any(|(a, b)| (*a..=*b).contains(&slot.parse().unwrap()))
         })
@@ -368,7 +368,7 @@ fn slots_that_move_and_nodes_that_stumble_are_followed() {
     let other = (owner + 1) % 3;
     nodes[other].cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &nodes[owner].id()]);
     nodes[owner].cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &nodes[other].id()]);
-    let moving = crate::reshard_data::slot_of(b"key:8").to_string();
+    let moving = crate::support::slots::slot_of(b"key:8").to_string();
     proxies[0].stall_at("RESTORE", 40);
     proxies[1].cut(Cut::after("RESTORE").nth(30));
     let running = import(&source.addr(), &proxies[0].addr()).spawn();

@@ -1,8 +1,8 @@
 //! `info`.
 
-use crate::check::apart;
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
+use crate::support::hosts::apart;
 use crate::support::server::Spec;
 
 #[test]

@@ -2,36 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use serde_json::Value;
-
-use crate::reshard::{quick, reshard, walkthrough};
-use crate::reshard_data::{assert_closed, assert_same, contents, fill, names, owned};
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, walkthrough};
 use crate::support::command::Trib;
-use crate::support::server::Spec;
+use crate::support::journal::{lines, words};
+use crate::support::keys::{assert_same, contents, fill};
+use crate::support::server::{Spec, quick};
+use crate::support::slots::{assert_closed, names, owned};
+use crate::support::subcommands::reshard;
 
 const SECRET: &str = "hunter2-hunter2";
-
-pub(crate) fn lines(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap();
-    text.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
-        .collect()
-}
-
-/// The first two words of a line's command.
-pub(crate) fn words(line: &Value) -> String {
-    let command = line["command"].as_str().unwrap();
-    let words: Vec<&str> = command.split(' ').take(2).collect();
-    match words[0] {
-        "CLUSTER" => words.join(" "),
-        name => name.to_owned(),
-    }
-}
 
 #[test]
 fn every_change_is_a_line_and_none_holds_a_secret() {

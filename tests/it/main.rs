@@ -45,7 +45,6 @@ mod replace_node;
 mod reshard;
 mod reshard_clients;
 mod reshard_conflicts;
-mod reshard_data;
 mod reshard_faults;
 mod reshard_limits;
 mod reshard_logins;

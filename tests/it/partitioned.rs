@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use crate::create::myself;
-use crate::rebalance::owned;
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
 use crate::support::network::Network;
 use crate::support::server::{Server, Spec};
+use crate::support::views::{myself, owned_slots};
 use crate::support::wait::{PATIENCE, until};
 
 /// `count` servers on hosts of their own: 127.0.9.1 and on.
@@ -148,12 +147,14 @@ fn while_a_node_leaves() {
     };
     // Of the three that take its slots one is cut off in the middle.
     let run = line().args(["--max-open-slots", "1"]).spawn();
-    until("some slots to have moved", PATIENCE, || {
-        match owned(&nodes[3]).len() {
+    until(
+        "some slots to have moved",
+        PATIENCE,
+        || match owned_slots(&nodes[3]).len() {
             left if left < 4090 => Ok(()),
             left => Err(format!("{left} are there")),
-        }
-    });
+        },
+    );
     network.cut(nodes[2].host());
     let ended = run.wait().status(6).stderr_has(&nodes[2].addr());
     network.heal();
@@ -167,7 +168,7 @@ fn while_a_node_leaves() {
     });
     assert_whole(&nodes[..3], 3);
     assert_eq!(nodes[3].nodes_text().lines().count(), 1);
-    let kept: usize = nodes[..3].iter().map(|node| owned(node).len()).sum();
+    let kept: usize = nodes[..3].iter().map(|node| owned_slots(node).len()).sum();
     assert_eq!(kept, 16_384);
 }
 

@@ -1,111 +1,12 @@
 //! `rebalance`: shares by slots, keys and memory, and what becomes of the keys.
 
-use std::collections::BTreeMap;
-
 use redis_trib::cluster::slot::Slot;
 
-use crate::create::myself;
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
+use crate::support::keys::Keys;
 use crate::support::server::{Server, Spec, versions};
-
-/// Keys in a cluster, spread over the slots that they are told to be in.
-pub(crate) struct Keys {
-    values: BTreeMap<String, String>,
-}
-
-impl Keys {
-    /// `count` keys, of the slots that `wanted` lets through.
-    #[track_caller]
-    pub(crate) fn fill(nodes: &[Server], count: usize, wanted: impl Fn(Slot) -> bool) -> Self {
-        let values: BTreeMap<String, String> = (0..)
-            .map(|n| format!("key:{n}"))
-            .filter(|key| wanted(Slot::of_key(key.as_bytes())))
-            .take(count)
-            .map(|key| (key.clone(), format!("value of {key}")))
-            .collect();
-        let keys = Self { values };
-        let set = |pipe: &mut redis::Pipeline, key: &str, value: &str| {
-            pipe.set(key, value).ignore();
-        };
-        keys.ask::<()>(nodes, set);
-        keys
-    }
-
-    /// Every key is where its slot is, with its value, and there is no other.
-    #[track_caller]
-    pub(crate) fn assert_kept(&self, nodes: &[Server]) {
-        let get = |pipe: &mut redis::Pipeline, key: &str, _: &str| {
-            pipe.get(key);
-        };
-        for (keys, values) in self.ask::<Vec<Option<String>>>(nodes, get) {
-            for (key, value) in keys.iter().zip(values) {
-                assert_eq!(value.as_ref(), self.values.get(key), "{key}");
-            }
-        }
-        let sizes = nodes.iter().filter(|server| is_master(server)).map(size);
-        assert_eq!(sizes.sum::<usize>(), self.values.len());
-    }
-
-    /// One pipeline to each owner.
-    #[track_caller]
-    fn ask<T: redis::FromRedisValue>(
-        &self,
-        nodes: &[Server],
-        add: impl Fn(&mut redis::Pipeline, &str, &str),
-    ) -> Vec<(Vec<String>, T)> {
-        let owners = owners(nodes);
-        let mut pipes: BTreeMap<usize, (Vec<String>, redis::Pipeline)> = BTreeMap::new();
-        for (key, value) in &self.values {
-            let slot = Slot::of_key(key.as_bytes());
-            let (keys, pipe) = pipes.entry(owners[&slot.number()]).or_default();
-            add(pipe, key, value);
-            keys.push(key.clone());
-        }
-        pipes
-            .into_iter()
-            .map(|(index, (keys, pipe))| {
-                let client = redis::Client::open(format!("redis://{}", nodes[index].addr()));
-                let mut connection = client.unwrap().get_connection().unwrap();
-                (keys, pipe.query(&mut connection).unwrap())
-            })
-            .collect()
-    }
-}
-
-fn is_master(server: &Server) -> bool {
-    server.field("role").as_deref() == Some("master")
-}
-
-pub(crate) fn size(server: &Server) -> usize {
-    server.text(&["DBSIZE"]).parse().unwrap()
-}
-
-/// The slots that a node says it owns.
-pub(crate) fn owned(server: &Server) -> Vec<u16> {
-    myself(server)[8..]
-        .iter()
-        .filter(|field| !field.starts_with('['))
-        .flat_map(|field| {
-            let (start, end) = field.split_once('-').unwrap_or((field, field));
-            start.parse::<u16>().unwrap()..=end.parse().unwrap()
-        })
-        .collect()
-}
-
-/// How many slots each node owns.
-pub(crate) fn counts(nodes: &[Server]) -> Vec<usize> {
-    nodes.iter().map(|server| owned(server).len()).collect()
-}
-
-/// The index of the node that owns each slot.
-fn owners(nodes: &[Server]) -> BTreeMap<u16, usize> {
-    let of = |(index, server): (usize, &Server)| {
-        let owned = owned(server);
-        owned.into_iter().map(move |slot| (slot, index))
-    };
-    nodes.iter().enumerate().flat_map(of).collect()
-}
+use crate::support::views::{counts, size};
 
 fn rebalance(nodes: &[Server]) -> Trib {
     Trib::new().args(["rebalance", &nodes[0].addr()])

@@ -2,11 +2,10 @@
 
 use std::time::Duration;
 
-use crate::create::{assert_bare, lines, myself};
-use crate::rebalance::owned;
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Signal, Trib};
 use crate::support::server::{Server, Spec, versions};
+use crate::support::views::{assert_bare, lines, myself, owned_slots};
 use crate::support::wait::{PATIENCE, until};
 use crate::support::writers::Writers;
 
@@ -52,7 +51,7 @@ fn matrix_a_replica_and_a_master_under_writes() {
         assert_bare_again(&nodes[4]);
         writers.wait_for_more(50);
         // The second itself.
-        let slots = owned(&nodes[1]);
+        let slots = owned_slots(&nodes[1]);
         replace(&nodes, &nodes[1].id(), &new[1])
             .run()
             .status(0)
@@ -60,7 +59,7 @@ fn matrix_a_replica_and_a_master_under_writes() {
             .stdout_has("2. ")
             .stdout_has("writes were held for ")
             .stdout_has(" has taken the place of ");
-        assert_eq!(owned(&new[1]), slots, "no slot moves");
+        assert_eq!(owned_slots(&new[1]), slots, "no slot moves");
         assert_bare_again(&nodes[1]);
         writers.wait_for_more(50);
         writers.stop();
@@ -152,7 +151,7 @@ fn killed_at_each_step_and_run_again() {
                 assert_whole(now);
                 writers.assert_kept(&now);
                 assert_eq!(new.field("role").unwrap(), "master");
-                assert_eq!(owned(&new).len(), 5461);
+                assert_eq!(owned_slots(&new).len(), 5461);
                 // And once more: there is nothing left to do.
                 replace(&nodes, &old, &new)
                     .run()

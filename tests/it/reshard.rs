@@ -4,46 +4,15 @@ use std::time::Duration;
 
 use redis::cmd;
 
-use crate::reshard_data::{
-    Writers, assert_closed, assert_same, contents, fill, fill_all_types, names, on_owner, owned,
-    until_moved,
-};
-use crate::reshard_faults::told;
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, walkthrough};
 use crate::support::command::{Signal, Trib};
-use crate::support::server::{Server, Spec, versions};
+use crate::support::counting_writers::Writers;
+use crate::support::keys::{assert_same, contents, fill, fill_all_types, on_owner};
+use crate::support::server::{Server, quick, versions};
+use crate::support::slots::{assert_closed, names, owned, until_moved};
+use crate::support::stopped_run::told;
+use crate::support::subcommands::reshard;
 use crate::support::tls::Material;
-
-/// The walkthrough's three masters, and a fourth one without slots.
-pub(crate) fn walkthrough(spec: &Spec) -> Nodes {
-    walkthrough_of(|_| spec.clone())
-}
-
-/// The same with nodes that differ.
-pub(crate) fn walkthrough_of(spec: impl Fn(usize) -> Spec + Sync) -> Nodes {
-    let nodes = Nodes::each(4, spec);
-    for (index, slots) in [0..=5460, 5461..=10922, 10923..=16383]
-        .into_iter()
-        .enumerate()
-    {
-        nodes.assign(index, slots);
-    }
-    for index in 0..4 {
-        nodes[index].cmd(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
-    }
-    nodes.join();
-    nodes.wait_usable();
-    nodes
-}
-
-pub(crate) fn quick() -> Spec {
-    Spec::new().quick()
-}
-
-/// `reshard` of that cluster.
-pub(crate) fn reshard(node: &Server) -> Trib {
-    Trib::new().args(["reshard", &node.addr()])
-}
 
 fn count(server: &Server) -> usize {
     owned(server).iter().map(|(a, b)| b - a + 1).sum()

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use redis::{Connection, cmd};
 
-use crate::reshard::{quick, reshard, walkthrough};
-use crate::reshard_data::{assert_closed, contents, fill, names, owned};
-use crate::support::server::Server;
+use crate::support::cluster::walkthrough;
+use crate::support::keys::{contents, fill};
+use crate::support::server::{Server, quick};
+use crate::support::slots::{assert_closed, names, owned};
+use crate::support::subcommands::reshard;
 use crate::support::wait::until;
 
 /// As clients do: where the key's slot is, and on where they are sent.

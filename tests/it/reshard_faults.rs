@@ -7,96 +7,17 @@ use std::time::{Duration, Instant};
 
 use redis::cmd;
 
-use crate::reshard::{quick, reshard, walkthrough};
-use crate::reshard_data::{
-    Contents, Writers, assert_closed, assert_same, contents, fill, fill_all_types, names, owned,
-    slot_of, until_moved,
-};
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, walkthrough};
 use crate::support::command::{Ended, Signal, Trib};
-use crate::support::proxy::{Cut, Proxy};
-use crate::support::server::{Spec, fault_versions};
+use crate::support::counting_writers::Writers;
+use crate::support::keys::{assert_same, contents, fill};
+use crate::support::proxied_masters::Two;
+use crate::support::proxy::Cut;
+use crate::support::server::{Spec, fault_versions, quick};
+use crate::support::slots::{assert_closed, names, owned, slot_of, until_moved};
+use crate::support::stopped_run::{assert_all_named, told};
+use crate::support::subcommands::reshard;
 use crate::support::wait::until;
-
-/// Two masters behind proxies; three slots with keys go to and fro.
-pub(crate) struct Two {
-    pub(crate) nodes: Nodes,
-    pub(crate) proxies: Vec<Proxy>,
-    pub(crate) before: Contents,
-    /// `keys` or `atomic`.
-    strategy: &'static str,
-}
-
-const SLOTS: &str = "10-12";
-
-impl Two {
-    pub(crate) fn new(spec: &Spec, strategy: &'static str) -> Self {
-        let (nodes, proxies) = Nodes::behind_proxies(2, spec);
-        nodes.form(2);
-        fill(&nodes, &names(10..13, 5));
-        fill_all_types(&nodes, &names([10], 1)[0]);
-        let before = contents(&nodes);
-        Self {
-            nodes,
-            proxies,
-            before,
-            strategy,
-        }
-    }
-
-    /// The one that has the slots, and the other one.
-    pub(crate) fn ends(&self) -> (usize, usize) {
-        let has = |index: usize| {
-            owned(&self.nodes[index])
-                .iter()
-                .any(|(a, b)| (*a..=*b).contains(&10))
-        };
-        if has(0) { (0, 1) } else { (1, 0) }
-    }
-
-    pub(crate) fn reshard(&self, to: usize) -> Trib {
-        Trib::new()
-            .args(["reshard", &self.proxies[to].addr(), "--yes"])
-            .args([
-                "--strategy",
-                self.strategy,
-                "--slot-ranges",
-                SLOTS,
-                "--to",
-                &self.nodes[to].id(),
-                "--pipeline",
-                "4",
-                "--max-open-slots",
-                "2",
-                "--command-timeout",
-                "3s",
-            ])
-    }
-
-    /// What was begun is finished by the obvious command.
-    #[track_caller]
-    pub(crate) fn finish(&self, to: usize) {
-        self.reshard(to).arg("--finish-open").run().status(0);
-        assert_closed(&self.nodes);
-        self.keeps_all();
-        assert_eq!(self.ends().0, to);
-    }
-
-    /// What was there is there; whoever writes meanwhile has keys of their own.
-    #[track_caller]
-    fn keeps_all(&self) {
-        let mut after = contents(&self.nodes);
-        after.retain(|key, _| self.before.contains_key(key));
-        assert_same(&self.before, &after);
-    }
-
-    /// Clients that write to the slots that move.
-    fn writers(&self) -> Writers {
-        let keys = names(10..13, 2);
-        let keys = keys.iter().map(|key| format!("{key}:w")).collect();
-        Writers::start(&self.nodes.addrs(), vec![keys])
-    }
-}
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum End {
@@ -142,28 +63,6 @@ fn killed_at_each_command(spec: &Spec) {
             });
         }
     });
-}
-
-/// The commands that a failed run tells to go on with.
-pub(crate) fn told(said: &str) -> Vec<Vec<String>> {
-    said.lines()
-        .map(str::trim)
-        .filter(|line| line.starts_with("redis-trib "))
-        .map(|line| line.split(' ').skip(1).map(str::to_owned).collect())
-        .collect()
-}
-
-/// Each of so many slots is in one of the three numbers that the end tells: moved, open, not begun.
-#[track_caller]
-pub(crate) fn assert_all_named(said: &str, total: usize) {
-    let line = said.lines().find(|line| line.contains(" not begun"));
-    let numbers: Vec<usize> = line
-        .unwrap_or_else(|| panic!("{said}"))
-        .split(|c: char| !c.is_ascii_digit())
-        .filter_map(|number| number.parse().ok())
-        .collect();
-    assert_eq!(numbers.len(), 3, "{said}");
-    assert_eq!(numbers.iter().sum::<usize>(), total, "{said}");
 }
 
 #[test]
@@ -320,7 +219,7 @@ fn the_target_stops_answering() {
 /// A slot as a broken move leaves it: open, and one key on both ends.
 fn key_on_both(nodes: &Nodes, key: &str, there: &str) {
     let (from, to) = (nodes[0].id(), nodes[3].id());
-    let slot = crate::reshard_data::slot_of(key.as_bytes()).to_string();
+    let slot = crate::support::slots::slot_of(key.as_bytes()).to_string();
     nodes[3].cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &from]);
     nodes[0].cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to]);
     let mut connection = nodes[3].connection().unwrap();

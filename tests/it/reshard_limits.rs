@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::journal::{lines, words};
-use crate::reshard::{quick, reshard, walkthrough};
-use crate::reshard_data::{assert_closed, assert_same, contents, fill, names, owned};
-use crate::reshard_faults::{assert_all_named, told};
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, walkthrough};
 use crate::support::command::{Ended, Trib};
-use crate::support::server::Server;
+use crate::support::journal::{lines, words};
+use crate::support::keys::{assert_same, contents, fill};
+use crate::support::server::{Server, quick};
+use crate::support::slots::{assert_closed, names, owned};
+use crate::support::stopped_run::{assert_all_named, told};
+use crate::support::subcommands::reshard;
 use crate::support::wait::until;
 
 fn slots_of(server: &Server) -> usize {

@@ -1,10 +1,11 @@
 //! How `reshard` and the servers reach each other and log in: rights, passwords, ports, names.
 
-use crate::reshard::{quick, reshard, walkthrough, walkthrough_of};
-use crate::reshard_data::{assert_closed, assert_same, contents, fill, names, owned};
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, walkthrough, walkthrough_of};
 use crate::support::command::Trib;
-use crate::support::server::Server;
+use crate::support::keys::{assert_same, contents, fill};
+use crate::support::server::{Server, quick};
+use crate::support::slots::{assert_closed, names, owned};
+use crate::support::subcommands::reshard;
 use crate::support::tls::Material;
 
 /// The rules of README.md for commands that move slots key by key.

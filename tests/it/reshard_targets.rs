@@ -4,14 +4,14 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::reshard::{quick, reshard, walkthrough};
-use crate::reshard_data::{
-    Contents, Writers, assert_closed, assert_same, contents, fill, names, owned, until_moved,
-};
-use crate::reshard_faults::{assert_all_named, told};
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, walkthrough};
 use crate::support::command::{Ended, Finished, Running, Trib};
-use crate::support::server::{Server, Spec, fault_versions};
+use crate::support::counting_writers::Writers;
+use crate::support::keys::{Contents, assert_same, contents, fill};
+use crate::support::server::{Server, Spec, fault_versions, quick};
+use crate::support::slots::{assert_closed, names, owned, until_moved};
+use crate::support::stopped_run::{assert_all_named, told};
+use crate::support::subcommands::reshard;
 use crate::support::wait::until;
 
 /// Slots 0-99 on their way to one node, while clients write to them.

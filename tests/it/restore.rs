@@ -224,7 +224,7 @@ fn left_overs_of_moved_slots_are_passed_over() {
     let nodes = cluster(2, "redis-7.0");
     dataset::send(&nodes, &[b"SET", b"mine", b"1"]);
     // A key of the other node's slot, as an unlucky move leaves it.
-    let slot = crate::reshard_data::slot_of(b"mine");
+    let slot = crate::support::slots::slot_of(b"mine");
     let other = usize::from(slot < 8192);
     let other = &nodes[other];
     other.cmd(&[
@@ -257,7 +257,7 @@ fn left_overs_of_moved_slots_are_passed_over() {
 fn what_was_cut_off_goes_on() {
     let nodes = cluster(2, "redis-7.0");
     let names: Vec<String> = (0..5000).map(|n| format!("key:{n}")).collect();
-    crate::reshard_data::fill(&nodes, &names);
+    crate::support::keys::fill(&nodes, &names);
     let was = digest(&nodes);
     let (_home, path) = backup(&nodes);
     let (target, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::ground::{Ground, Shape};
 use self::step::{Blow, Dice, Fault, Operation, Step, Terrain};
-use crate::reshard_data::fill;
 use crate::support::command::{Ended, Finished, Running, Signal};
+use crate::support::keys::fill;
 use crate::support::server::{ALL_VERSIONS, DEFAULT_VERSION, atomic_among};
 use crate::support::writers::{Manner, Writers};
 

@@ -1,11 +1,10 @@
 //! The walkthrough's chapters 模拟故障转移, 节点增加, 重新分片 and 节点删除, as a person goes through them: each
 //! command typed at a terminal, each question answered there.
 
-use crate::create::{lines, myself};
-use crate::rebalance::counts;
 use crate::support::cluster::Nodes;
 use crate::support::command::{Terminal, Trib};
 use crate::support::server::{Server, Spec};
+use crate::support::views::{counts, lines, myself};
 use crate::support::wait::{PATIENCE, until};
 
 const PASSWORD: &str = "123456";

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use redis::cmd;
 
-use crate::reshard_data::slot_of;
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
 use crate::support::network::Network;
 use crate::support::server::{Server, Spec};
+use crate::support::slots::slot_of;
 use crate::support::wait::until;
 
 /// Six are a cluster; the others join and leave.

@@ -225,3 +225,32 @@ fn ownership(server: &Server) -> BTreeSet<(String, String)> {
         })
         .collect()
 }
+
+/// Three masters that share the slots.
+pub(crate) fn three(spec: &Spec) -> Nodes {
+    let nodes = Nodes::with(3, spec);
+    nodes.form(3);
+    nodes
+}
+
+/// The walkthrough's three masters, and a fourth one without slots.
+pub(crate) fn walkthrough(spec: &Spec) -> Nodes {
+    walkthrough_of(|_| spec.clone())
+}
+
+/// The same with nodes that differ.
+pub(crate) fn walkthrough_of(spec: impl Fn(usize) -> Spec + Sync) -> Nodes {
+    let nodes = Nodes::each(4, spec);
+    for (index, slots) in [0..=5460, 5461..=10922, 10923..=16383]
+        .into_iter()
+        .enumerate()
+    {
+        nodes.assign(index, slots);
+    }
+    for index in 0..4 {
+        nodes[index].cmd(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+    }
+    nodes.join();
+    nodes.wait_usable();
+    nodes
+}

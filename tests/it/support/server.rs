@@ -593,3 +593,7 @@ fn spawn(command: Command) -> std::io::Result<Child> {
     spawner.send((command, reply)).unwrap();
     answer.recv().unwrap()
 }
+
+pub(crate) fn quick() -> Spec {
+    Spec::new().quick()
+}
