@@ -18,7 +18,7 @@ use crate::seed::AddressMapping;
 
 /// How a node is logged in to, and whether over TLS.
 #[derive(Debug, Clone)]
-pub struct Access {
+pub struct DialOptions {
     /// User and password.
     pub login: Login,
     /// Plain or TLS.
@@ -31,7 +31,7 @@ pub struct Target {
     /// Where.
     pub addr: Addr,
     /// How.
-    pub access: Arc<Access>,
+    pub access: Arc<DialOptions>,
 }
 
 /// Opens and keeps connections.
@@ -62,12 +62,12 @@ impl Connections {
             .unwrap_or_else(|| peer.clone())
     }
 
-    /// Opens a connection for one errand. It waits its turn, and the turn lasts until the errand
+    /// Opens a connection for one temporary. It waits its turn, and the turn lasts until the temporary
     /// is dropped: looking at a thousand nodes, no more than a few replies are in memory at once.
-    pub async fn errand(&self, target: &Target) -> Result<Errand, ClientError> {
+    pub async fn temporary(&self, target: &Target) -> Result<TemporaryClient, ClientError> {
         let turn = self.turn().await;
         let client = self.dial(target).await?;
-        Ok(Errand {
+        Ok(TemporaryClient {
             client,
             _turn: turn,
         })
@@ -101,7 +101,7 @@ impl Connections {
 
     /// A connection of the caller's own for a value of any size.
     pub async fn for_one_value(&self, target: &Target) -> Result<NodeClient, ClientError> {
-        let Access { login, transport } = &*target.access;
+        let DialOptions { login, transport } = &*target.access;
         self.connector
             .connect_for_one_value(&target.addr, login, transport)
             .await
@@ -113,14 +113,14 @@ impl Connections {
         target: &Target,
         silence: Duration,
     ) -> Result<Snapshot, ClientError> {
-        let Access { login, transport } = &*target.access;
+        let DialOptions { login, transport } = &*target.access;
         self.connector
             .snapshot(&target.addr, login, transport, silence)
             .await
     }
 
     async fn dial(&self, target: &Target) -> Result<NodeClient, ClientError> {
-        let Access { login, transport } = &*target.access;
+        let DialOptions { login, transport } = &*target.access;
         self.connector.connect(&target.addr, login, transport).await
     }
 
@@ -151,12 +151,12 @@ impl Connections {
 
 /// A connection of its own, for as long as it is held.
 #[derive(Debug)]
-pub struct Errand {
+pub struct TemporaryClient {
     client: NodeClient,
     _turn: Option<OwnedSemaphorePermit>,
 }
 
-impl Deref for Errand {
+impl Deref for TemporaryClient {
     type Target = NodeClient;
 
     fn deref(&self) -> &NodeClient {

@@ -5,17 +5,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use crate::client::{ClientError, Fault, JobEnd, LoginOutcome, NodeClient, RawLook, Side, SlotJob};
+use crate::client::{AsmTask, ClientError, Fault, JobEnd, LoginOutcome, NodeClient, RawLook, Side};
 use crate::cluster::holdings::{Held, Holdings};
 use crate::cluster::merger;
 use crate::cluster::node::{Addr, NodeId, Role};
-use crate::cluster::observation::{Bystander, Job, Observation, ObservedNode, Report, Seen};
+use crate::cluster::observation::{
+    Bystander, Observation, ObservedNode, ObservedTask, Report, Seen,
+};
 use crate::cluster::parse::{
     ClusterInfo, EntryPool, EntryState, Info, MAX_NODES, ParseError, Product, Version, View,
 };
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Topology;
-use crate::connections::{Access, Connections, Target};
+use crate::connections::{Connections, DialOptions, Target};
 use crate::exit_code::ExitCode;
 use crate::stop::Stop;
 
@@ -59,8 +61,8 @@ impl Found {
 /// How nodes are logged in to: those that were named as their seed says, all others as the lead.
 #[derive(Debug)]
 struct Ways {
-    lead: Arc<Access>,
-    named: HashMap<Addr, Arc<Access>>,
+    lead: Arc<DialOptions>,
+    named: HashMap<Addr, Arc<DialOptions>>,
 }
 
 impl Ways {
@@ -131,8 +133,8 @@ impl<'a> Survey<'a> {
         for (_, seed, heard) in heard {
             match heard {
                 Ok(report) => answers.push((seed, report)),
-                Err(Deaf::Silent(error)) => silent_seeds.push(error),
-                Err(Deaf::Unreadable(error)) => {
+                Err(ProbeError::Silent(error)) => silent_seeds.push(error),
+                Err(ProbeError::Unreadable(error)) => {
                     unreadable.get_or_insert((seed.addr, error));
                 }
             }
@@ -203,9 +205,11 @@ impl<'a> Survey<'a> {
             }
             while let Some(Ok((id, dial, heard))) = asked.join_next().await {
                 let seen = match heard {
-                    Err(Deaf::Silent(error)) if error.fault == Fault::Loading => Seen::Loading,
-                    Err(Deaf::Silent(error)) => Seen::Silent(error.fault.to_string()),
-                    Err(Deaf::Unreadable(error)) => Seen::Silent(error.to_string()),
+                    Err(ProbeError::Silent(error)) if error.fault == Fault::Loading => {
+                        Seen::Loading
+                    }
+                    Err(ProbeError::Silent(error)) => Seen::Silent(error.fault.to_string()),
+                    Err(ProbeError::Unreadable(error)) => Seen::Silent(error.to_string()),
                     Ok(report) if report.view.myself().id != id => {
                         Seen::Stranger(report.view.myself().id)
                     }
@@ -272,7 +276,7 @@ impl<'a> Survey<'a> {
             let target = self.ways.target(dial);
             let connections = Arc::clone(self.connections);
             asked.spawn(async move {
-                let client = connections.errand(&target).await?;
+                let client = connections.temporary(&target).await?;
                 Ok::<_, ClientError>((id, client.cluster_links().await?))
             });
         }
@@ -371,7 +375,7 @@ impl<'a> Survey<'a> {
 }
 
 /// Why there is no report of a node.
-enum Deaf {
+enum ProbeError {
     Silent(ClientError),
     Unreadable(ParseError),
 }
@@ -382,12 +386,15 @@ async fn hear(
     connections: &Connections,
     target: &Target,
     pool: &Mutex<EntryPool>,
-) -> Result<Report, Deaf> {
-    let client = connections.errand(target).await.map_err(Deaf::Silent)?;
-    let raw = client.look().await.map_err(Deaf::Silent)?;
+) -> Result<Report, ProbeError> {
+    let client = connections
+        .temporary(target)
+        .await
+        .map_err(ProbeError::Silent)?;
+    let raw = client.look().await.map_err(ProbeError::Silent)?;
     // What a thread that died left behind is whole lines.
     let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
-    read(&mut pool, &raw).map_err(Deaf::Unreadable)
+    read(&mut pool, &raw).map_err(ProbeError::Unreadable)
 }
 
 /// What one look at one node brings.
@@ -421,7 +428,7 @@ pub async fn look_at_all(
 }
 
 async fn look(connections: &Connections, target: &Target) -> Result<Looked, ClientError> {
-    let client = connections.errand(target).await?;
+    let client = connections.temporary(target).await?;
     Ok(Looked {
         raw: client.look().await?,
         login: client.login_outcome(),
@@ -435,7 +442,7 @@ pub async fn count_keys(
     databases: &[u32],
     slots: &[Slot],
 ) -> Result<Vec<u64>, ClientError> {
-    let client = connections.errand(target).await?;
+    let client = connections.temporary(target).await?;
     let mut sums = vec![0; slots.len()];
     for database in databases {
         let counts = client.cluster_countkeysinslot(*database, slots).await?;
@@ -499,7 +506,7 @@ async fn hold(
     /// Clients write while it is counted, so that the sum is off by some keys each time: what is hidden
     /// is missing each time.
     const COUNTS: usize = 3;
-    let client = connections.errand(target).await?;
+    let client = connections.temporary(target).await?;
     let mut held = hold_hiding(&client, &slots).await?;
     for _ in 1..COUNTS {
         if held.hidden() == 0 {
@@ -533,11 +540,11 @@ pub async fn jobs_led_by(
     connections: &Connections,
     target: &Target,
     version: Version,
-) -> Result<Vec<SlotJob>, ClientError> {
+) -> Result<Vec<AsmTask>, ClientError> {
     if !has_jobs(version) {
         return Ok(Vec::new());
     }
-    let client = connections.errand(target).await?;
+    let client = connections.temporary(target).await?;
     let (jobs, side) = match version.product {
         Product::Valkey => (client.cluster_getslotmigrations().await?, Side::Source),
         Product::Redis => (client.cluster_migration_status().await?, Side::Target),
@@ -547,7 +554,7 @@ pub async fn jobs_led_by(
 
 /// Those that go on, and those that failed where nobody has tried again since: `owned` are the slots of
 /// the node that leads them. (Redis tries again by itself, for as long as nobody calls it off.)
-fn not_ended_well(jobs: Vec<SlotJob>, product: Product, owned: &SlotSet) -> Vec<Job> {
+fn not_ended_well(jobs: Vec<AsmTask>, product: Product, owned: &SlotSet) -> Vec<ObservedTask> {
     let mut newer = SlotSet::new();
     let mut left = Vec::new();
     for job in jobs {
@@ -558,7 +565,7 @@ fn not_ended_well(jobs: Vec<SlotJob>, product: Product, owned: &SlotSet) -> Vec<
         if job.end.is_some() && !has_failed {
             continue;
         }
-        left.push(Job {
+        left.push(ObservedTask {
             cancel: job.cancel(product),
             goes_on: job.end.is_none(),
             slots: job.slots,

@@ -116,7 +116,7 @@ pub enum LaneEvent {
 
 /// Sums of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Tally {
+pub struct MoveStats {
     /// Keys that moved.
     pub keys: u64,
     /// Their bytes, as far as the servers told.
@@ -133,7 +133,7 @@ pub struct Tally {
     pub longest_job: Duration,
 }
 
-impl Tally {
+impl MoveStats {
     /// A slot is closed that was open for so long.
     pub fn close(&mut self, open: Duration) {
         self.longest_open = self.longest_open.max(open);
@@ -180,7 +180,7 @@ pub enum Phase {
     /// Slots move from node to node.
     Move,
     /// What nodes say of slots and of each other is put right.
-    Mend,
+    Fix,
     /// Nodes are forgotten by the others, and forget them.
     Leave,
     /// Nodes send all of their data, which are kept.
@@ -208,7 +208,7 @@ impl Phase {
             Self::Replicate => "replicate",
             Self::TakeOver => "take-over",
             Self::Move => "move",
-            Self::Mend => "mend",
+            Self::Fix => "fix",
             Self::Leave => "leave",
             Self::Fetch => "fetch",
             Self::Verify => "verify",

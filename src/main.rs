@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::process::ExitCode as ProcessExitCode;
 
 use redis_trib::cli::Cli;
-use redis_trib::cli::compat::{self, Consent, Reading};
+use redis_trib::cli::compat::{self, Consent, ParsedLine};
 use redis_trib::cli::completions::Question;
 use redis_trib::exit_code::ExitCode;
 use redis_trib::ui::{self, Ui};
@@ -20,16 +20,16 @@ fn main() -> ProcessExitCode {
     let line: Vec<OsString> = std::env::args_os().collect();
     let said = Consent::VARIABLES.into_iter().find_map(std::env::var_os);
     let consent = Consent::of(said.as_deref());
-    let (line, manner) = match compat::read(&line, consent) {
-        Ok(Reading::Line { words, manner }) => (words, manner),
-        Ok(Reading::Help(text)) => return ui::text(text.as_bytes()),
+    let (line, mode) = match compat::read(&line, consent) {
+        Ok(ParsedLine::Line { words, mode }) => (words, mode),
+        Ok(ParsedLine::Help(text)) => return ui::text(text.as_bytes()),
         Err(wrong) => return ui::wrong_line(wrong.into()),
     };
     let cli = match Cli::read(&line) {
         Ok(cli) => cli,
-        Err(error) => return ui::usage_error(&error, &line, manner),
+        Err(error) => return ui::usage_error(&error, &line, mode),
     };
-    let ui = Ui::new(cli.global.ui_options(manner));
+    let ui = Ui::new(cli.global.ui_options(mode));
     if cli.global.verbose {
         tracing_subscriber::fmt()
             .with_max_level(Level::DEBUG)

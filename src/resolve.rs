@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::node::Addr;
-use crate::connections::{Access, Target};
+use crate::connections::{DialOptions, Target};
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
 use crate::stop::Stop;
@@ -105,7 +105,7 @@ pub enum Family {
 /// so, beside what is wrong with the others.
 pub async fn resolve(
     seeds: &[Seed],
-    access: impl Fn(&Seed) -> Access,
+    access: impl Fn(&Seed) -> DialOptions,
     family: Family,
     expected: Option<Expected>,
     tell: impl Fn(&str),
@@ -163,7 +163,7 @@ enum Unknown {
 
 async fn resolve_once(
     seeds: &[Seed],
-    access: &impl Fn(&Seed) -> Access,
+    access: &impl Fn(&Seed) -> DialOptions,
     family: Family,
     unknown: Unknown,
 ) -> Result<Vec<SeedSet>, ResolveError> {

@@ -10,12 +10,12 @@ use secrecy::SecretString;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::args::global::{Again, GlobalArgs};
+use crate::args::global::{GlobalArgs, ResumeFlags};
 use crate::args::values::text_of;
 use crate::client::{ClientError, Connector, Login, TlsClient, TlsOptions, Transport};
 use crate::cluster::health::shell_word;
 use crate::cluster::node::Addr;
-use crate::connections::{Access, Connections, Target};
+use crate::connections::{Connections, DialOptions, Target};
 use crate::journal::Journal;
 use crate::resolve::{self, Expected, SeedSet};
 use crate::seed::{Scheme, Seed};
@@ -31,12 +31,12 @@ pub(crate) struct Session {
     /// What our connections are called.
     name: Option<String>,
     /// Options for command lines that go on: how the nodes are reached.
-    pub(crate) again: Again,
+    pub(crate) again: ResumeFlags,
 }
 
 /// Whether a command changes anything, and so must be seen by other operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Intent {
+pub(crate) enum Access {
     /// It reads.
     Read,
     /// It changes; the command's word is in the name of its connections.
@@ -60,9 +60,9 @@ impl Credentials {
     }
 
     /// What an address says counts before what the command line says.
-    fn access(&self, global: &GlobalArgs, seed: &Seed) -> Access {
+    fn access(&self, global: &GlobalArgs, seed: &Seed) -> DialOptions {
         let Login { user, password } = self.login.clone();
-        Access {
+        DialOptions {
             login: match (&seed.user, &seed.password) {
                 (None, None) => Login { user, password },
                 // `redis://ann@host`: who, and the password comes from elsewhere.
@@ -95,7 +95,7 @@ impl Session {
         global: &GlobalArgs,
         ui: &Ui,
         seeds: &[Seed],
-        intent: Intent,
+        intent: Access,
     ) -> Result<Self, Stop> {
         let credentials = Credentials::read(global, ui, seeds).await?;
         Self::with(&credentials, global, seeds, intent, |what| ui.waiting(what)).await
@@ -106,14 +106,14 @@ impl Session {
         credentials: &Credentials,
         global: &GlobalArgs,
         seeds: &[Seed],
-        intent: Intent,
+        intent: Access,
         tell: impl Fn(&str),
     ) -> Result<Self, Stop> {
         let name = match intent {
-            Intent::Read => None,
-            Intent::Change(command) => Some(connection_name(command, global.opened.as_deref())),
+            Access::Read => None,
+            Access::Change(command) => Some(connection_name(command, global.opened.as_deref())),
         };
-        if let (Some(journal), Intent::Change(command)) = (&global.opened, intent) {
+        if let (Some(journal), Access::Change(command)) = (&global.opened, intent) {
             journal.doing(command);
         }
         let connector = Connector {
@@ -146,7 +146,7 @@ impl Session {
 impl Session {
     /// The same connections, and the same name for other operators, for other seeds: a command may
     /// be about a cluster, and about nodes besides.
-    pub(crate) async fn beside(
+    pub(crate) async fn with_seeds(
         &self,
         credentials: &Credentials,
         global: &GlobalArgs,
@@ -174,7 +174,7 @@ impl Session {
     pub(crate) async fn refuse_others(
         &self,
         targets: impl Iterator<Item = &Target>,
-    ) -> Result<Alone, Stop> {
+    ) -> Result<LockHeld, Stop> {
         let targets: Vec<Target> = targets.cloned().collect();
         let mut naming = JoinSet::new();
         for target in targets.clone() {
@@ -184,12 +184,12 @@ impl Session {
         }
         naming.join_all().await;
         let deadline = Instant::now() + YIELDING;
-        let mut alone = Alone::AllTheTime;
+        let mut alone = LockHeld::AllTheTime;
         loop {
             let Some((other, addr)) = self.other_operator(&targets).await else {
                 return Ok(alone);
             };
-            alone = Alone::ByNow;
+            alone = LockHeld::ByNow;
             // Who started together with us and sorts after us goes away by itself.
             if self.name.as_ref() > Some(&other) || Instant::now() >= deadline {
                 return Err(Stop::refused(anyhow::anyhow!(
@@ -229,7 +229,7 @@ impl Session {
 
 /// What a command line that goes on repeats, with what the address of the first seed said: command lines
 /// name nodes by host and port.
-fn again(global: &GlobalArgs, seeds: &[Seed]) -> Again {
+fn again(global: &GlobalArgs, seeds: &[Seed]) -> ResumeFlags {
     let mut again = global.again.clone();
     let Some(seed) = seeds.first() else {
         return again;
@@ -348,7 +348,7 @@ fn names(list: &str) -> impl Iterator<Item = &str> {
 
 /// Nobody else is at work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Alone {
+pub(crate) enum LockHeld {
     /// Nor was anybody when we looked first.
     AllTheTime,
     /// Somebody went away meanwhile: what was read before may no longer be so.

@@ -6,21 +6,21 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::args::global::Again;
+use crate::args::global::ResumeFlags;
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::observation::ObservedNode;
 use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::discover;
-use crate::plan::Owner;
+use crate::plan::SlotOwner;
 use crate::session::Session;
 use crate::stop::Stop;
 use crate::ui::NodeName;
 
 /// A node that a plan names.
 #[derive(Debug, Clone)]
-pub struct Party {
+pub struct Participant {
     /// Its id.
     pub id: NodeId,
     /// Where we reach it.
@@ -34,7 +34,7 @@ pub struct Party {
 }
 
 /// The nodes that a plan names, by id.
-pub type Parties = BTreeMap<NodeId, Party>;
+pub type Participants = BTreeMap<NodeId, Participant>;
 
 /// A cluster, judged, and how its nodes are reached.
 pub(crate) struct Cluster {
@@ -43,7 +43,7 @@ pub(crate) struct Cluster {
     /// How its nodes are reached.
     pub(crate) reach: BTreeMap<NodeId, Target>,
     /// Options for command lines that go on.
-    again: Again,
+    again: ResumeFlags,
 }
 
 impl Cluster {
@@ -108,22 +108,26 @@ impl Cluster {
     }
 
     /// Who the members that answer are for each other, and the ids of those that don't.
-    pub(crate) async fn parties(
+    pub(crate) async fn participants(
         &self,
         session: &Session,
-    ) -> Result<(Parties, BTreeSet<NodeId>), Stop> {
-        let mut parties = Parties::new();
+    ) -> Result<(Participants, BTreeSet<NodeId>), Stop> {
+        let mut participants = Participants::new();
         let mut absent = BTreeSet::new();
         for node in self.diagnosis.observation.nodes.values() {
-            match self.party(session, node).await? {
-                Some(party) => drop(parties.insert(party.id, party)),
+            match self.participant(session, node).await? {
+                Some(participant) => drop(participants.insert(participant.id, participant)),
                 None => drop(absent.insert(node.id)),
             }
         }
-        Ok((parties, absent))
+        Ok((participants, absent))
     }
 
-    async fn party(&self, session: &Session, node: &ObservedNode) -> Result<Option<Party>, Stop> {
+    async fn participant(
+        &self,
+        session: &Session,
+        node: &ObservedNode,
+    ) -> Result<Option<Participant>, Stop> {
         let (Some(report), Some(target)) = (node.report(), self.reach.get(&node.id)) else {
             return Ok(None);
         };
@@ -144,7 +148,7 @@ impl Cluster {
             None if myself.port > 0 => myself.port,
             None => target.addr.port(),
         };
-        Ok(Some(Party {
+        Ok(Some(Participant {
             id: node.id,
             target: target.clone(),
             ip,
@@ -156,8 +160,8 @@ impl Cluster {
     }
 
     /// All masters with what they own.
-    pub(crate) fn owners(&self) -> Vec<Owner> {
-        let owner = |member: &Member| Owner {
+    pub(crate) fn owners(&self) -> Vec<SlotOwner> {
+        let owner = |member: &Member| SlotOwner {
             id: member.id,
             slots: member.slots.clone(),
         };

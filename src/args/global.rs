@@ -1,4 +1,4 @@
-//! Options that every command takes.
+//! MoveOptions that every command takes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::cluster::health::shell_word;
 use crate::journal::Journal;
 use crate::resolve::Family;
 use crate::seed::AddressMapping;
-use crate::ui::{ColorArg, Manner, OutputArg, UiOptions, Verbosity};
+use crate::ui::{ColorArg, Mode, OutputArg, UiOptions, Verbosity};
 
-/// Options that every command takes.
+/// MoveOptions that every command takes.
 #[derive(Debug, clap::Args)]
 pub struct GlobalArgs {
     /// The password. Others on this machine can see it here: prefer REDISCLI_AUTH or --pass-file.
@@ -92,7 +92,7 @@ pub struct GlobalArgs {
     pub opened: Option<Arc<Journal>>,
     /// What was given of these options, for command lines that go on.
     #[arg(skip)]
-    pub again: Again,
+    pub again: ResumeFlags,
 
     /// What results look like.
     #[arg(short = 'o', long, global = true, value_name = "FORMAT", default_value = "auto", help_heading = SHOW)]
@@ -108,17 +108,17 @@ pub struct GlobalArgs {
     pub verbose: bool,
 }
 
-/// Options as they were given, for a command line that goes on where this one stopped: it reaches the same
+/// MoveOptions as they were given, for a command line that goes on where this one stopped: it reaches the same
 /// nodes, and moves in the same way. Never a password.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Again {
+pub struct ResumeFlags {
     /// How nodes are reached, and what is recorded.
     pub reach: Vec<String>,
     /// How slots move.
     pub moving: Vec<String>,
 }
 
-impl Again {
+impl ResumeFlags {
     pub(crate) fn of(command: &clap::Command, matches: &ArgMatches) -> Self {
         let mut again = Self::default();
         let Some((name, matches)) = matches.subcommand() else {
@@ -175,9 +175,9 @@ pub enum VerifyArg {
 
 impl GlobalArgs {
     /// What the user wants to see.
-    pub fn ui_options(&self, manner: Manner) -> UiOptions {
+    pub fn ui_options(&self, mode: Mode) -> UiOptions {
         UiOptions {
-            manner,
+            mode,
             output: self.output,
             color: self.color,
             quiet: if self.quiet {

@@ -7,7 +7,7 @@ use crate::args::global::MOVING;
 use crate::args::values::duration;
 use crate::migrate::schedule::Limits;
 use crate::migrate::strategy::Strategy;
-use crate::migrate::{AfterFailure, Lag, OnBigKey, OnConflict, Options, Rate};
+use crate::migrate::{AfterFailure, Lag, MoveOptions, OnBigKey, OnConflict, Rate};
 
 /// How slots are moved.
 #[derive(Debug, clap::Args)]
@@ -133,8 +133,8 @@ fn lag(text: &str) -> Result<Lag, String> {
 
 impl MoveArgs {
     /// How `migrate` is to go about it.
-    pub(crate) fn options(&self, node_timeout: Duration) -> Options {
-        Options {
+    pub(crate) fn options(&self, node_timeout: Duration) -> MoveOptions {
+        MoveOptions {
             on_conflict: if self.replace {
                 OnConflict::Source
             } else {
@@ -153,8 +153,8 @@ impl MoveArgs {
 
 impl PaceArgs {
     /// The same; a conflict stops its slot, and a failure the other lanes.
-    pub(crate) fn options(&self, node_timeout: Duration) -> Options {
-        Options {
+    pub(crate) fn options(&self, node_timeout: Duration) -> MoveOptions {
+        MoveOptions {
             timeout: self.timeout.unwrap_or(node_timeout / 2),
             pipeline: self.pipeline.map(usize::from),
             max_stall: self.max_stall,

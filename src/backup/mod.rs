@@ -62,7 +62,7 @@ pub struct Source {
 
 /// How data are fetched.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct BackupOptions {
     /// How many nodes of one host fork at a time, at least 1.
     pub per_host: usize,
     /// How long a node may send nothing.
@@ -99,7 +99,7 @@ pub struct Failure {
 struct Work {
     connections: Arc<Connections>,
     directory: Arc<Directory>,
-    options: Options,
+    options: BackupOptions,
     hosts: HashMap<String, Arc<Semaphore>>,
     received: Meter,
 }
@@ -109,7 +109,7 @@ pub async fn run(
     jobs: Vec<Job>,
     directory: Arc<Directory>,
     connections: Arc<Connections>,
-    options: Options,
+    options: BackupOptions,
     events: &mpsc::UnboundedSender<Event>,
     stop: &CancellationToken,
 ) -> Result<Vec<FileFacts>, Failure> {
@@ -241,7 +241,7 @@ impl Work {
 
     /// How far a node is in the history of writes.
     async fn offset(&self, target: &Target) -> Result<Option<u64>, ClientError> {
-        let client = self.connections.errand(target).await?;
+        let client = self.connections.temporary(target).await?;
         Ok(Info::parse(&client.info().await?).replication_offset)
     }
 

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::args::global::{Again, GlobalArgs};
+use crate::args::global::{GlobalArgs, ResumeFlags};
 use crate::change::journal;
 use crate::commands::{
     add_node, apply, backup, call, check, create, del_node, failover, fix, import, info,
@@ -64,7 +64,7 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Carry out a saved plan, or the rest of one that was cut off.
     Apply(apply::Args),
-    /// Mend what is broken, without losing a key.
+    /// FixStep what is broken, without losing a key.
     Fix(fix::Args),
     /// Save the data of every master to a directory, or check such a directory.
     Backup(backup::Args),
@@ -99,7 +99,7 @@ impl Cli {
         let (mut cli, again) = command
             .try_get_matches_from_mut(line)
             .and_then(|matches| {
-                let again = Again::of(&command, &matches);
+                let again = ResumeFlags::of(&command, &matches);
                 Ok((Self::from_arg_matches(&matches)?, again))
             })
             .map_err(without_passwords)?;

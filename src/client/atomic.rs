@@ -24,7 +24,7 @@ const STATE_LIMIT: usize = 40;
 
 /// A job, as one of its two servers tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SlotJob {
+pub struct AsmTask {
     /// Its name: the same on both servers.
     pub id: String,
     /// What the server that tells is in it.
@@ -46,7 +46,7 @@ pub struct SlotJob {
     pub retries: u64,
 }
 
-impl SlotJob {
+impl AsmTask {
     /// The command by which the node that leads it calls it off.
     pub fn cancel(&self, product: Product) -> String {
         match product {
@@ -106,7 +106,7 @@ impl NodeClient {
         &self,
         slots: &SlotSet,
         to: NodeId,
-    ) -> Result<Vec<SlotJob>, ClientError> {
+    ) -> Result<Vec<AsmTask>, ClientError> {
         let mut start = Command::named(MIGRATESLOTS).word("SLOTSRANGE");
         for range in slots.ranges() {
             start = start
@@ -148,7 +148,7 @@ impl NodeClient {
 
     /// CLUSTER GETSLOTMIGRATIONS (Valkey ≥ 9.0): the newest first. A node that became a replica, or
     /// restarted, has forgotten.
-    pub async fn cluster_getslotmigrations(&self) -> Result<Vec<SlotJob>, ClientError> {
+    pub async fn cluster_getslotmigrations(&self) -> Result<Vec<AsmTask>, ClientError> {
         let command = Command::named(GETSLOTMIGRATIONS);
         self.query(Deadline::Read, command, valkey_jobs).await
     }
@@ -178,7 +178,7 @@ impl NodeClient {
     }
 
     /// CLUSTER MIGRATION STATUS ALL (Redis ≥ 8.4), ended jobs included.
-    pub async fn cluster_migration_status(&self) -> Result<Vec<SlotJob>, ClientError> {
+    pub async fn cluster_migration_status(&self) -> Result<Vec<AsmTask>, ClientError> {
         let command = Command::named(MIGRATION).word("STATUS").word("ALL");
         self.query(Deadline::Read, command, redis_jobs).await
     }
@@ -213,7 +213,7 @@ impl NodeClient {
 }
 
 /// The reply of CLUSTER GETSLOTMIGRATIONS.
-fn valkey_jobs(reply: Reply) -> Result<Vec<SlotJob>, Fault> {
+fn valkey_jobs(reply: Reply) -> Result<Vec<AsmTask>, Fault> {
     let malformed = Fault::Malformed {
         command: GETSLOTMIGRATIONS,
     };
@@ -237,7 +237,7 @@ fn valkey_jobs(reply: Reply) -> Result<Vec<SlotJob>, Fault> {
 }
 
 /// The reply of CLUSTER MIGRATION STATUS.
-fn redis_jobs(reply: Reply) -> Result<Vec<SlotJob>, Fault> {
+fn redis_jobs(reply: Reply) -> Result<Vec<AsmTask>, Fault> {
     let malformed = Fault::Malformed { command: MIGRATION };
     let job = |fields: BTreeMap<String, String>| {
         let end = |state: &str| match state {
@@ -271,11 +271,11 @@ fn read_job(
     fields: &BTreeMap<String, String>,
     words: &Words,
     end: impl Fn(&str) -> Option<JobEnd>,
-) -> Option<SlotJob> {
+) -> Option<AsmTask> {
     let field = |name: &str| fields.get(name).map(String::as_str);
     let node = |name: &str| field(name).and_then(|id| id.parse().ok());
     let state = field("state")?;
-    Some(SlotJob {
+    Some(AsmTask {
         id: clean_line(field(words.id)?, STATE_LIMIT),
         side: match field("operation")?.to_ascii_lowercase().as_str() {
             "import" => Side::Target,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use redis::Value;
 
 use super::error::{ClientError, Fault};
-use super::journaling::Told;
+use super::journaling::ArgKind;
 use super::reply::Reply;
 use super::{Command, Deadline, NodeClient};
 use crate::resp::Resp;
@@ -35,7 +35,7 @@ impl NodeClient {
             name: NAME,
             packed,
             // A journal says which command it was, and nothing of what went with it.
-            told: vec![Told::Word],
+            told: vec![ArgKind::Word],
         };
         let replies = self.pipeline(Deadline::Change, vec![command]).await;
         let malformed = Fault::Malformed { command: NAME };

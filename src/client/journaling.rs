@@ -12,7 +12,7 @@ use crate::journal::{Change, Journal, Outcome};
 
 /// What an argument is to somebody who reads the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Told {
+pub(super) enum ArgKind {
     /// A word that may be read.
     Word,
     /// A key, which is counted.
@@ -36,7 +36,7 @@ const NO_CHANGES: [&str; 9] = [
 
 /// Changes on their way to a node. Who gives up waiting for their answers has them written down as
 /// unknown.
-pub(super) struct Noted {
+pub(super) struct JournaledChanges {
     journal: Arc<Journal>,
     addr: Addr,
     /// For each command of the pipeline what it is, if it changes anything.
@@ -45,7 +45,7 @@ pub(super) struct Noted {
     exec: Option<usize>,
 }
 
-impl Noted {
+impl JournaledChanges {
     /// `None` where there is nothing to tell; a fault where nothing could be told any more.
     pub(super) fn begin(
         journal: Option<&Arc<Journal>>,
@@ -107,7 +107,7 @@ impl Noted {
     }
 }
 
-impl Drop for Noted {
+impl Drop for JournaledChanges {
     fn drop(&mut self) {
         let changes = std::mem::take(&mut self.changes).into_iter().flatten();
         let unknown = Outcome::Unknown("nobody waited for the answer".to_owned());
@@ -125,14 +125,14 @@ fn change(command: &Command) -> Option<Change> {
     if NO_CHANGES.contains(&command.name) {
         return None;
     }
-    let told = command.told.iter().copied().chain(repeat(Told::Hidden));
+    let told = command.told.iter().copied().chain(repeat(ArgKind::Hidden));
     let mut words = Vec::new();
     let mut keys = 0;
     for (arg, told) in command.packed.args_iter().zip(told) {
         match (told, arg) {
-            (Told::Key, _) => keys += 1,
-            (Told::Word, Arg::Simple([])) => words.push("\"\"".to_owned()),
-            (Told::Word, Arg::Simple(word)) => {
+            (ArgKind::Key, _) => keys += 1,
+            (ArgKind::Word, Arg::Simple([])) => words.push("\"\"".to_owned()),
+            (ArgKind::Word, Arg::Simple(word)) => {
                 words.push(clean_line(&String::from_utf8_lossy(word), LONGEST));
             }
             _ => words.push("***".to_owned()),

@@ -40,7 +40,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-pub use atomic::{AtomicCommands, JobEnd, Side, SlotJob};
+pub use atomic::{AsmTask, AtomicCommands, JobEnd, Side};
 pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
@@ -48,13 +48,13 @@ pub use membership::{Libraries, Library, Reset};
 pub use replication::Snapshot;
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
-pub use transfer::{Asking, Dumped, Expiry, ExpiryQuestion, Manner, RestoreFault, Restoring};
+pub use transfer::{Asking, Dumped, Expiry, ExpiryQuestion, RestoreFault, RestoreMode, Restoring};
 pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::journal::Journal;
-use journaling::{Noted, Told};
+use journaling::{ArgKind, JournaledChanges};
 use reply::{Reply, clean_line};
 use stream::{End, Wire};
 
@@ -78,7 +78,7 @@ struct Command {
     name: &'static str,
     packed: redis::Cmd,
     /// What the journal may say of each word; those for which nothing stands here are hidden.
-    told: Vec<Told>,
+    told: Vec<ArgKind>,
 }
 
 impl Command {
@@ -94,7 +94,7 @@ impl Command {
     fn named(name: &'static str) -> Self {
         let mut command = Self::new(name, redis::Cmd::new());
         for word in name.split(' ') {
-            command.told.push(Told::Word);
+            command.told.push(ArgKind::Word);
             command.packed.arg(word);
         }
         command
@@ -103,21 +103,21 @@ impl Command {
     /// An argument that no journal shows: a value, a password, a user's text.
     fn arg(mut self, arg: impl redis::ToRedisArgs) -> Self {
         self.told
-            .resize(self.told.len() + arg.num_of_args(), Told::Hidden);
+            .resize(self.told.len() + arg.num_of_args(), ArgKind::Hidden);
         self.packed.arg(arg);
         self
     }
 
     /// An argument that anybody may read: a number, an id, an address, a keyword.
     fn word(mut self, word: impl fmt::Display) -> Self {
-        self.told.push(Told::Word);
+        self.told.push(ArgKind::Word);
         self.packed.arg(word.to_string());
         self
     }
 
     /// The name of a key that is written or moved; the journal counts it.
     fn key(mut self, key: &[u8]) -> Self {
-        self.told.push(Told::Key);
+        self.told.push(ArgKind::Key);
         self.packed.arg(key);
         self
     }
@@ -538,7 +538,7 @@ impl NodeClient {
             return Ok(Vec::new());
         };
         let journal = self.shared.journal.as_ref();
-        let noted = Noted::begin(journal, &self.shared.addr, class, &commands)?;
+        let noted = JournaledChanges::begin(journal, &self.shared.addr, class, &commands)?;
         let count = commands.len();
         let mut names = Vec::with_capacity(count);
         let mut pipe = redis::Pipeline::with_capacity(count);

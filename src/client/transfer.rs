@@ -60,7 +60,7 @@ pub struct Restoring<'a> {
 
 /// How RESTORE is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Manner {
+pub enum RestoreMode {
     /// To the owner of the slot; a key that is there is refused.
     Keep,
     /// To the owner; a key that is there is overwritten.
@@ -172,7 +172,7 @@ impl NodeClient {
     pub async fn restore_many(
         &self,
         keys: &[Restoring<'_>],
-        manner: Manner,
+        mode: RestoreMode,
         asking: Asking,
     ) -> Result<Vec<Result<(), RestoreFault>>, ClientError> {
         let mut commands = Vec::with_capacity(keys.len());
@@ -180,7 +180,7 @@ impl NodeClient {
             if asking == Asking::Yes {
                 commands.push(Command::named("ASKING"));
             }
-            commands.push(restore(key, manner));
+            commands.push(restore(key, mode));
         }
         let bytes: usize = keys.iter().map(|key| key.payload.len()).sum();
         let more = Duration::from_secs(bytes as u64 / BYTES_PER_SECOND);
@@ -254,9 +254,9 @@ impl NodeClient {
     }
 
     /// FUNCTION LOAD (Redis ≥ 7.0, Valkey): a library, of the engine that its first line names.
-    pub async fn function_load(&self, code: &[u8], manner: Manner) -> Result<(), ClientError> {
+    pub async fn function_load(&self, code: &[u8], mode: RestoreMode) -> Result<(), ClientError> {
         let mut command = Command::named("FUNCTION LOAD");
-        if manner == Manner::Replace {
+        if mode == RestoreMode::Replace {
             command = command.word("REPLACE");
         }
         self.query(Deadline::Change, command.arg(code), |reply| {
@@ -266,7 +266,7 @@ impl NodeClient {
     }
 }
 
-fn restore(key: &Restoring<'_>, manner: Manner) -> Command {
+fn restore(key: &Restoring<'_>, mode: RestoreMode) -> Command {
     let (ttl, is_time) = match key.expires {
         Expiry::Never => (0, false),
         // 0 would stand for never.
@@ -277,7 +277,7 @@ fn restore(key: &Restoring<'_>, manner: Manner) -> Command {
         .key(key.key)
         .word(ttl)
         .arg(key.payload);
-    if manner == Manner::Replace {
+    if mode == RestoreMode::Replace {
         command = command.word("REPLACE");
     }
     if is_time {

@@ -68,12 +68,12 @@ pub struct Report {
     /// only where it tells who belongs together (`cluster::merger`).
     pub links: BTreeMap<NodeId, u64>,
     /// Jobs of the servers that it leads and that have not ended well (Redis ≥ 8.4, Valkey ≥ 9.0).
-    pub jobs: Vec<Job>,
+    pub jobs: Vec<ObservedTask>,
 }
 
 /// Slots that the servers move by themselves, at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Job {
+pub struct ObservedTask {
     /// What moves.
     pub slots: SlotSet,
     /// Who gives, where the server tells.

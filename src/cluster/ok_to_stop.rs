@@ -8,7 +8,7 @@ use super::slot::SlotSet;
 
 /// A member, as far as it matters who is stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
+pub struct StopCandidate {
     /// Its id.
     pub id: NodeId,
     /// What it does.
@@ -87,10 +87,11 @@ impl Reason {
 
 /// All that speaks against stopping these nodes, all of them together, now. Nothing does where the
 /// list is empty.
-pub fn reasons(members: &[Member], stopping: &BTreeSet<NodeId>) -> Vec<Reason> {
-    let stays = |member: &Member| member.is_up && !stopping.contains(&member.id);
-    let is_owner = |member: &&Member| member.role == Role::Master && !member.slots.is_empty();
-    let owners: Vec<&Member> = members.iter().filter(is_owner).collect();
+pub fn reasons(members: &[StopCandidate], stopping: &BTreeSet<NodeId>) -> Vec<Reason> {
+    let stays = |member: &StopCandidate| member.is_up && !stopping.contains(&member.id);
+    let is_owner =
+        |member: &&StopCandidate| member.role == Role::Master && !member.slots.is_empty();
+    let owners: Vec<&StopCandidate> = members.iter().filter(is_owner).collect();
 
     let mut reasons = Vec::new();
     let served = owners.iter().filter(|owner| owner.is_up);
@@ -100,7 +101,7 @@ pub fn reasons(members: &[Member], stopping: &BTreeSet<NodeId>) -> Vec<Reason> {
         reasons.push(Reason::Unserved(unserved));
     }
     for owner in &owners {
-        let copies: Vec<&Member> = members
+        let copies: Vec<&StopCandidate> = members
             .iter()
             .filter(|member| member.role == Role::Replica && member.master == Some(owner.id))
             .filter(|member| member.is_up && member.in_sync)
@@ -144,8 +145,8 @@ mod tests {
         format!("{number:040x}").parse().unwrap()
     }
 
-    fn master(number: usize, from: u16, to: u16) -> Member {
-        Member {
+    fn master(number: usize, from: u16, to: u16) -> StopCandidate {
+        StopCandidate {
             id: id(number),
             role: Role::Master,
             master: None,
@@ -157,8 +158,8 @@ mod tests {
         }
     }
 
-    fn replica(number: usize, of: usize) -> Member {
-        Member {
+    fn replica(number: usize, of: usize) -> StopCandidate {
+        StopCandidate {
             role: Role::Replica,
             master: Some(id(of)),
             in_sync: true,
@@ -168,7 +169,7 @@ mod tests {
     }
 
     /// Masters 1 to 3, and 4 to 6 that follow them.
-    fn six() -> Vec<Member> {
+    fn six() -> Vec<StopCandidate> {
         vec![
             master(1, 0, 5461),
             master(2, 5461, 10923),
@@ -179,7 +180,7 @@ mod tests {
         ]
     }
 
-    fn words(members: &[Member], stopping: &[usize]) -> Vec<&'static str> {
+    fn words(members: &[StopCandidate], stopping: &[usize]) -> Vec<&'static str> {
         let stopping = stopping.iter().map(|number| id(*number)).collect();
         let reasons = reasons(members, &stopping);
         reasons.iter().map(Reason::word).collect()
@@ -224,7 +225,7 @@ mod tests {
         assert_eq!(words(&members, &[1]), ["no-majority"]);
     }
 
-    fn clusters() -> impl Strategy<Value = (Vec<Member>, Vec<bool>)> {
+    fn clusters() -> impl Strategy<Value = (Vec<StopCandidate>, Vec<bool>)> {
         let flags = || proptest::collection::vec(any::<bool>(), 20);
         let mostly = || proptest::collection::vec(proptest::bool::weighted(0.9), 20);
         (
@@ -237,7 +238,7 @@ mod tests {
         )
             .prop_map(|(masters, replicas, up, in_sync, takes_over, stopping)| {
                 let bound = |number: usize| (16384 * number / masters) as u16;
-                let mut members: Vec<Member> = (0..masters)
+                let mut members: Vec<StopCandidate> = (0..masters)
                     .map(|number| master(number + 1, bound(number), bound(number + 1)))
                     .collect();
                 for (number, of) in (masters + 1..).zip(replicas) {
@@ -263,7 +264,7 @@ mod tests {
             if !reasons(&members, &set).is_empty() {
                 return Ok(());
             }
-            let lives = |member: &Member| member.is_up && !set.contains(&member.id);
+            let lives = |member: &StopCandidate| member.is_up && !set.contains(&member.id);
             for slot in Slot::all().step_by(61) {
                 // Whoever owns it lives, or somebody who has all of it and takes over.
                 let owner = members.iter().find(|member| member.slots.contains(slot)).unwrap();

@@ -37,12 +37,12 @@ pub struct Member {
     /// Its configuration epoch.
     pub epoch: u64,
     /// How the others see it.
-    pub standing: Standing,
+    pub peer_status: PeerStatus,
 }
 
 /// How the other members that answered see a node: numbers of members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Standing {
+pub struct PeerStatus {
     /// Members that answered, the node itself left out.
     pub asked: usize,
     /// Those that have it in their list.
@@ -61,7 +61,7 @@ pub struct Standing {
     pub silent: bool,
 }
 
-impl Standing {
+impl PeerStatus {
     /// More than half of the members that answered hold it for dead: they say `fail`, which takes
     /// a majority of masters; or `fail?`, and it does not answer us either. Of two masters the one
     /// that is left can never say more than `fail?` (Redis Cluster specification, "Failure
@@ -120,7 +120,7 @@ impl Opinion {
 impl Topology {
     /// Makes the picture.
     pub fn of(observation: &Observation) -> Self {
-        let mut standings: HashMap<NodeId, Standing> = HashMap::new();
+        let mut standings: HashMap<NodeId, PeerStatus> = HashMap::new();
         for (node, report) in observation.reports() {
             for entry in report.view.entries() {
                 if entry.id != node.id {
@@ -133,14 +133,14 @@ impl Topology {
             .nodes
             .values()
             .map(|node| {
-                let mut standing = standings.remove(&node.id).unwrap_or_default();
-                standing.silent = node.report().is_none();
-                standing.asked = answered - usize::from(!standing.silent);
+                let mut peer_status = standings.remove(&node.id).unwrap_or_default();
+                peer_status.silent = node.report().is_none();
+                peer_status.asked = answered - usize::from(!peer_status.silent);
                 let member = match &node.seen {
-                    Seen::Report(report) => Member::from_entry(report.view.myself(), standing),
+                    Seen::Report(report) => Member::from_entry(report.view.myself(), peer_status),
                     _ => match prevailing_entry(observation, node.id) {
-                        Some(entry) => Member::from_entry(&entry, standing),
-                        None => Member::unknown(node.id, standing),
+                        Some(entry) => Member::from_entry(&entry, peer_status),
+                        None => Member::unknown(node.id, peer_status),
                     },
                 };
                 (node.id, member)
@@ -168,7 +168,8 @@ impl Topology {
 
     /// Masters that clients can be sent to.
     fn serving(&self) -> impl Iterator<Item = &Member> {
-        self.masters().filter(|member| !member.standing.is_lost())
+        self.masters()
+            .filter(|member| !member.peer_status.is_lost())
     }
 
     /// Slots that a master claims which is not lost.
@@ -246,7 +247,7 @@ impl Topology {
 }
 
 impl Member {
-    fn from_entry(entry: &Entry, standing: Standing) -> Self {
+    fn from_entry(entry: &Entry, peer_status: PeerStatus) -> Self {
         Self {
             id: entry.id,
             role: entry.role.unwrap_or(Role::Master),
@@ -254,11 +255,11 @@ impl Member {
             slots: entry.slots.iter().copied().collect(),
             open: entry.open.clone(),
             epoch: entry.epoch,
-            standing,
+            peer_status,
         }
     }
 
-    fn unknown(id: NodeId, standing: Standing) -> Self {
+    fn unknown(id: NodeId, peer_status: PeerStatus) -> Self {
         Self {
             id,
             role: Role::Master,
@@ -266,12 +267,12 @@ impl Member {
             slots: SlotSet::new(),
             open: Vec::new(),
             epoch: 0,
-            standing,
+            peer_status,
         }
     }
 }
 
-impl Standing {
+impl PeerStatus {
     fn count(&mut self, entry: &Entry) {
         self.known += 1;
         self.linked += usize::from(entry.linked);

@@ -13,15 +13,16 @@ use crate::change::signals::Signals;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SLOTS;
 use crate::exit_code::ExitCode;
-use crate::ops::join::inspect::{Recruit, recruit};
+use crate::ops::join::inspect::{NewNode, recruit};
 use crate::ops::join::zones::ZoneArgs;
 use crate::ops::join::{
-    Allowed, Draft, GoOn, Home, Joining, Newcomer, Newcomers, Part, Until, fair_shares, judge,
+    Allowed, GoOn, JoinCandidate, JoinCandidates, JoinPlan, JoinTarget, Joining, Part, Until,
+    fair_shares, judge,
 };
 use crate::ops::move_slots::{self};
 use crate::plan::reshard::{self, Request, Sources, What};
 use crate::seed::Seed;
-use crate::session::{Alone, Credentials, Intent, Session};
+use crate::session::{Access, Credentials, LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
@@ -96,8 +97,8 @@ async fn add(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
 struct Job {
     /// The cluster's.
     session: Session,
-    home: Home,
-    newcomers: Vec<Newcomer>,
+    home: JoinTarget,
+    candidates: Vec<JoinCandidate>,
     part: Part,
 }
 
@@ -105,50 +106,50 @@ struct Job {
 async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
     let (new, existing) = args.seeds()?;
     let intent = match args.moving.dry_run {
-        true => Intent::Read,
-        false => Intent::Change("add-node"),
+        true => Access::Read,
+        false => Access::Change("add-node"),
     };
     let all: Vec<Seed> = new.iter().chain([&existing]).cloned().collect();
     let credentials = Credentials::read(global, ui, &all).await?;
     let newly = Session::with(&credentials, global, &new, intent, |what| ui.waiting(what)).await?;
-    let session = newly.beside(&credentials, global, &[existing]).await?;
-    let mut home = Home::visit(&session, ui).await?;
+    let session = newly.with_seeds(&credentials, global, &[existing]).await?;
+    let mut home = JoinTarget::visit(&session, ui).await?;
     let mut recruits = reach(global, ui, &newly).await?;
     let everybody = [home.targets(), newly.targets()].concat();
-    if !args.moving.dry_run && session.refuse_others(everybody.iter()).await? == Alone::ByNow {
-        home = Home::visit(&session, ui).await?;
+    if !args.moving.dry_run && session.refuse_others(everybody.iter()).await? == LockHeld::ByNow {
+        home = JoinTarget::visit(&session, ui).await?;
         recruits = reach(global, ui, &newly).await?;
     }
     let part = args.part(&home)?;
-    let Newcomers {
-        nodes: newcomers,
+    let JoinCandidates {
+        nodes: candidates,
         warnings,
         members,
     } = judge(&newly, &home, recruits, part.role(), args.allowed()).await?;
     for member in &members {
         ui.hint(&format!("{member} is a member already, and left alone"));
     }
-    if newcomers.is_empty() {
+    if candidates.is_empty() {
         let message = "All of these nodes are members already: nothing to do.";
         ui.done(ExitCode::Done, message)?;
         return Ok(None);
     }
-    let draft = Draft::of(&session, &home, &newcomers, part, &args.zones).await?;
-    let ids: Vec<NodeId> = newcomers.iter().map(|new| new.recruit.id()).collect();
+    let draft = JoinPlan::of(&session, &home, &candidates, part, &args.zones).await?;
+    let ids: Vec<NodeId> = candidates.iter().map(|new| new.recruit.id()).collect();
     let owners = owners(&home.cluster);
     let shares = match args.fill {
         true => fair_shares(owners, &ids, usize::from(SLOTS)),
         false => Default::default(),
     };
-    ui.joining(&draft.view(&home, &newcomers, &warnings, &shares))?;
+    ui.joining(&draft.view(&home, &candidates, &warnings, &shares))?;
     if args.moving.dry_run {
         ui.done(ExitCode::Done, "Dry run: nothing was changed.")?;
         return Ok(None);
     }
     if !args.moving.yes {
-        consent(ui, &home, newcomers.len()).await?;
+        consent(ui, &home, candidates.len()).await?;
         // People take their time.
-        if session.refuse_others(everybody.iter()).await? == Alone::ByNow {
+        if session.refuse_others(everybody.iter()).await? == LockHeld::ByNow {
             return Err(Stop::refused(anyhow!(
                 "another redis-trib was at work on these nodes meanwhile: look at the plan again; \
                  nothing was changed"
@@ -158,7 +159,7 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
     Ok(Some(Job {
         session,
         home,
-        newcomers,
+        candidates,
         part,
     }))
 }
@@ -200,7 +201,7 @@ impl Args {
         }
     }
 
-    fn part(&self, home: &Home) -> Result<Part, Stop> {
+    fn part(&self, home: &JoinTarget) -> Result<Part, Stop> {
         let Some(name) = &self.master_id else {
             return Ok(match self.replica {
                 true => Part::Replicas,
@@ -220,7 +221,7 @@ impl Args {
                     home.cluster.name(id)
                 )))
             }
-            Some(member) if member.standing.silent => Err(Stop::refused(anyhow!(
+            Some(member) if member.peer_status.silent => Err(Stop::refused(anyhow!(
                 "--master-id: {} does not answer, so nobody can get a copy from it; nothing was \
                  changed",
                 home.cluster.name(id)
@@ -231,7 +232,7 @@ impl Args {
 }
 
 /// The new nodes. The cluster was reached, so that none of them was is a refusal.
-async fn reach(global: &GlobalArgs, ui: &Ui, newly: &Session) -> Result<Vec<Recruit>, Stop> {
+async fn reach(global: &GlobalArgs, ui: &Ui, newly: &Session) -> Result<Vec<NewNode>, Stop> {
     recruit(global, ui, newly)
         .await
         .map_err(|stop| match stop.code {
@@ -248,7 +249,7 @@ fn owners(cluster: &Cluster) -> usize {
         .count()
 }
 
-async fn consent(ui: &Ui, home: &Home, nodes: usize) -> Result<(), Stop> {
+async fn consent(ui: &Ui, home: &JoinTarget, nodes: usize) -> Result<(), Stop> {
     let about = format!(
         "The cluster of {} nodes that {} belongs to.",
         home.cluster.diagnosis.topology.members.len(),
@@ -266,7 +267,7 @@ impl Job {
         let joining = Joining {
             session: &self.session,
             home: &self.home,
-            newcomers: self.newcomers,
+            candidates: self.candidates,
             part: self.part,
             zones: &args.zones,
             within: args.join_timeout,

@@ -20,7 +20,7 @@ use crate::exit_code::ExitCode;
 use crate::ops::move_slots::{self};
 use crate::plan::{Plan, file};
 use crate::seed::Seed;
-use crate::session::{Intent, Session};
+use crate::session::{Access, Session};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -48,7 +48,7 @@ pub struct Args {
 pub async fn run(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult {
     let plan = read(&args.file)?;
     let seed: Seed = args.node.parse().map_err(Stop::usage)?;
-    let session = Session::open(global, ui, &[seed], Intent::Change("apply")).await?;
+    let session = Session::open(global, ui, &[seed], Access::Change("apply")).await?;
     let mut cluster = Cluster::look(&session).await?;
     members(&plan, &cluster)?;
     // What takes back the whole plan, not only what is left of it.

@@ -13,8 +13,8 @@ use tokio_util::sync::CancellationToken;
 use crate::args::global::GlobalArgs;
 use crate::args::values::duration;
 use crate::backup::{
-    self, BackupError, Directory, Failure, FileFacts, Job, Manifest, ManifestError, Meter, Options,
-    Source, StoreError,
+    self, BackupError, BackupOptions, Directory, Failure, FileFacts, Job, Manifest, ManifestError,
+    Meter, Source, StoreError,
 };
 use crate::change::signals::Signals;
 use crate::cluster::health::Diagnosis;
@@ -25,7 +25,7 @@ use crate::cluster::topology::Member;
 use crate::event::{Event, Phase, Unit};
 use crate::exit_code::ExitCode;
 use crate::seed::{Seed, parse_addr};
-use crate::session::{Intent, Session};
+use crate::session::{Access, Session};
 use crate::state::{Cluster, name};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{BackupView, Fetched, NodeName, ShardView, Ui};
@@ -85,7 +85,7 @@ async fn save(global: &GlobalArgs, ui: &Ui, args: &Args, seed: Seed, path: &Path
     let mut signals = Signals::listen()?;
     // Before anything is asked for: who names the wrong directory learns so at once.
     Directory::refuse_full(path).map_err(unfit)?;
-    let session = Session::open(global, ui, &[seed], Intent::Read).await?;
+    let session = Session::open(global, ui, &[seed], Access::Read).await?;
     let cluster = Cluster::look(&session).await?;
     let jobs = jobs(&cluster, args.from_masters)?;
     let view = planned(&cluster.diagnosis, &jobs, path);
@@ -96,7 +96,7 @@ async fn save(global: &GlobalArgs, ui: &Ui, args: &Args, seed: Seed, path: &Path
     }
     let directory = Arc::new(Directory::prepare(path).map_err(unfit)?);
     let (began, started) = (SystemTime::now(), Instant::now());
-    let options = Options {
+    let options = BackupOptions {
         per_host: usize::from(args.per_host),
         silence: args.stall_timeout,
     };

@@ -23,7 +23,7 @@ use crate::exit_code::ExitCode;
 use crate::ops::call::danger::{Danger, Name};
 use crate::resp::Resp;
 use crate::seed::Seed;
-use crate::session::{Credentials, Intent, Session};
+use crate::session::{Access, Credentials, Session};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{Called, NodeName, Ui};
 
@@ -104,7 +104,7 @@ async fn call_all(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult
             ui.waiting(what)
         })
     };
-    let mut session = open(Intent::Read).await?;
+    let mut session = open(Access::Read).await?;
     let callees = callees(&session, &args, ui).await?;
     let danger = match name.only_tells() {
         true => Danger::None,
@@ -115,7 +115,7 @@ async fn call_all(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult
     }
     if danger == Danger::Dangerous {
         // Now we change something, and others shall see us.
-        session = open(Intent::Change("call")).await?;
+        session = open(Access::Change("call")).await?;
         let masters = callees.iter().filter(|callee| callee.role == Role::Master);
         let masters = masters.filter_map(|callee| callee.reach.as_ref().ok());
         session.refuse_others(masters).await?;
@@ -198,7 +198,7 @@ async fn callees(session: &Session, args: &Args, ui: &Ui) -> Result<Vec<Callee>,
         };
         let reach = match &node.seen {
             Seen::Report(_) => found.target_of(node).ok_or("no address".to_string()),
-            Seen::Silent(_) if member.standing.handshake > 0 => {
+            Seen::Silent(_) if member.peer_status.handshake > 0 => {
                 ghosts.push(member.id);
                 continue;
             }
@@ -259,7 +259,7 @@ async fn danger(
             let connections = Arc::clone(&session.connections);
             let names = name.both();
             asking.spawn(async move {
-                let client = connections.errand(&target).await?;
+                let client = connections.temporary(&target).await?;
                 client.command_flags(&names).await
             });
         }
@@ -352,7 +352,7 @@ async fn call(
 ) -> Result<Resp, String> {
     let target = reach?;
     let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
-    let reply = async { connections.errand(&target).await?.call(&words).await };
+    let reply = async { connections.temporary(&target).await?.call(&words).await };
     match reply.await {
         // It ends instead of an answer.
         Err(error) if is_shutdown(&words) && matches!(error.fault, Fault::Closed { .. }) => {

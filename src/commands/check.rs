@@ -21,7 +21,7 @@ use crate::exit_code::ExitCode;
 use crate::ops::join::zones::ZoneArgs;
 use crate::resolve::ResolveError;
 use crate::seed::Seed;
-use crate::session::{Credentials, Intent, Session};
+use crate::session::{Access, Credentials, Session};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{CheckExtra, Strictness, Ui};
 
@@ -170,7 +170,7 @@ impl Patient<'_> {
         let seeds = std::slice::from_ref(&self.seed);
         // The wait is check's own, and told there.
         let tell = |_: &str| {};
-        Session::with(&self.credentials, self.global, seeds, Intent::Read, tell).await
+        Session::with(&self.credentials, self.global, seeds, Access::Read, tell).await
     }
 
     /// Looks once, and a second time where that may make a difference.
@@ -277,7 +277,7 @@ async fn probe(
     /// If we are killed before we delete it.
     const GONE_AFTER: Duration = Duration::from_secs(60);
     const VALUE: &[u8] = b"redis-trib";
-    let client = connections.errand(target).await?;
+    let client = connections.temporary(target).await?;
     client.set(key, VALUE, GONE_AFTER).await?;
     let read = client.get(key).await;
     // Whatever came of reading it, it is not left behind.
@@ -325,7 +325,7 @@ async fn alive(patient: &Patient<'_>) -> Result<Addr, Stop> {
             targets.len()
         )));
     };
-    let client = session.connections.errand(target).await?;
+    let client = session.connections.temporary(target).await?;
     match client.look().await {
         Err(error) if !matches!(error.fault, Fault::Loading) => Err(error.into()),
         _ => Ok(target.addr.clone()),

@@ -20,13 +20,13 @@ use crate::discover::{self, DiscoverError};
 use crate::event::Event;
 use crate::exit_code::ExitCode;
 use crate::ops::create::existing::healthy_cluster;
-use crate::ops::create::plan::Draft;
+use crate::ops::create::plan::CreatePlan;
 use crate::ops::create::unfit::misfits;
-use crate::ops::join::execute::{Execution, Halt, Tally};
-use crate::ops::join::inspect::{Recruit, counted, recruit, refusal};
+use crate::ops::join::execute::{ExecuteError, Execution, StepCounts};
+use crate::ops::join::inspect::{NewNode, counted, recruit, refusal};
 use crate::ops::join::zones::ZoneArgs;
 use crate::seed::{Seed, parse_addr};
-use crate::session::{Alone, Intent, Session};
+use crate::session::{Access, LockHeld, Session};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -100,22 +100,22 @@ async fn create(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
 async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
     args.refuse_contradictions()?;
     let intent = match args.dry_run {
-        true => Intent::Read,
-        false => Intent::Change("create"),
+        true => Access::Read,
+        false => Access::Change("create"),
     };
     let session = Session::open(global, ui, &args.nodes, intent).await?;
     let mut recruits = recruit(global, ui, &session).await?;
     let targets = session.targets();
-    if !args.dry_run && session.refuse_others(targets.iter()).await? == Alone::ByNow {
+    if !args.dry_run && session.refuse_others(targets.iter()).await? == LockHeld::ByNow {
         recruits = recruit(global, ui, &session).await?;
     }
-    let drafted = Draft::of(&session, args, &recruits).await;
+    let drafted = CreatePlan::of(&session, args, &recruits).await;
     let misfits = match &drafted {
         Ok(draft) => misfits(&recruits, &draft.plan, &draft.progress),
         Err(_) => Vec::new(),
     };
     let fits = drafted.is_ok() && misfits.is_empty();
-    if args.if_needed && !fits && !recruits.iter().all(Recruit::is_bare) && has_no_twins(&recruits)
+    if args.if_needed && !fits && !recruits.iter().all(NewNode::is_bare) && has_no_twins(&recruits)
     {
         let diagnosis = healthy_cluster(ui, &session, &recruits, args.join_timeout).await?;
         ui.already(&diagnosis)?;
@@ -145,7 +145,7 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
     if left > 0 && !args.yes {
         consent(ui, recruits.len()).await?;
         // People take their time.
-        if session.refuse_others(targets.iter()).await? == Alone::ByNow {
+        if session.refuse_others(targets.iter()).await? == LockHeld::ByNow {
             return Err(Stop::refused(anyhow!(
                 "another redis-trib was at work on these nodes meanwhile: look at the plan again; \
                  nothing was changed"
@@ -185,14 +185,14 @@ impl Args {
 }
 
 /// Whether no node was named by two of its addresses; the planner tells which.
-fn has_no_twins(recruits: &[Recruit]) -> bool {
-    let ids: BTreeSet<NodeId> = recruits.iter().map(Recruit::id).collect();
+fn has_no_twins(recruits: &[NewNode]) -> bool {
+    let ids: BTreeSet<NodeId> = recruits.iter().map(NewNode::id).collect();
     ids.len() == recruits.len()
 }
 
 /// Refuses nodes that are one whole cluster, in one sentence instead of one for each.
-fn already_one_cluster(recruits: &[Recruit]) -> Option<Stop> {
-    let named: BTreeSet<NodeId> = recruits.iter().map(Recruit::id).collect();
+fn already_one_cluster(recruits: &[NewNode]) -> Option<Stop> {
+    let named: BTreeSet<NodeId> = recruits.iter().map(NewNode::id).collect();
     let mut slots = SlotSet::new();
     let mut keys = 0;
     for recruit in recruits {
@@ -227,8 +227,8 @@ async fn consent(ui: &Ui, nodes: usize) -> Result<(), Stop> {
 /// A cluster about to be made.
 struct Job {
     session: Session,
-    recruits: Vec<Recruit>,
-    draft: Draft,
+    recruits: Vec<NewNode>,
+    draft: CreatePlan,
 }
 
 /// How far it was made.
@@ -243,7 +243,7 @@ enum Made {
 #[derive(Debug, thiserror::Error)]
 enum Cut {
     #[error(transparent)]
-    Halt(#[from] Halt),
+    ExecuteError(#[from] ExecuteError),
     #[error(transparent)]
     Late(#[from] NotInTime),
     #[error(transparent)]
@@ -255,7 +255,7 @@ enum Cut {
 impl Job {
     async fn run(self, ui: &Ui, args: &Args, mut signals: Signals) -> CommandResult {
         let (events, mut told) = mpsc::unbounded_channel();
-        let tally = Arc::new(Tally::default());
+        let tally = Arc::new(StepCounts::default());
         let show = async {
             while let Some(event) = told.recv().await {
                 ui.event(&event);
@@ -287,16 +287,20 @@ impl Job {
         &self,
         args: &Args,
         events: mpsc::UnboundedSender<Event>,
-        tally: Arc<Tally>,
+        tally: Arc<StepCounts>,
     ) -> Result<Made, Cut> {
         let connections = Arc::clone(&self.session.connections);
         // Those that nobody can be told about are left out; `misfits` has refused them.
-        let parties = self.recruits.iter().filter_map(Recruit::party);
-        let parties = Arc::new(parties.map(|party| (party.id, party)).collect());
+        let participants = self.recruits.iter().filter_map(NewNode::participant);
+        let participants = Arc::new(
+            participants
+                .map(|participant| (participant.id, participant))
+                .collect(),
+        );
         let goal = Arc::new(self.draft.goal());
         let watch = Watch {
             connections: Arc::clone(&connections),
-            parties: Arc::clone(&parties),
+            participants: Arc::clone(&participants),
             events: events.clone(),
             deadline: Instant::now() + args.join_timeout,
             within: args.join_timeout,
@@ -305,7 +309,7 @@ impl Job {
         };
         let execution = Execution {
             connections,
-            parties,
+            participants,
             absent: Arc::default(),
             events,
             tally,
@@ -326,7 +330,7 @@ impl Job {
     }
 
     /// What is done, and how to go on or back.
-    fn with_way_out(&self, cut: &Cut, tally: &Tally) -> Stop {
+    fn with_way_out(&self, cut: &Cut, tally: &StepCounts) -> Stop {
         let before = self.draft.progress.done;
         let left = self.draft.progress.rest.len();
         let code = match cut {
@@ -361,8 +365,8 @@ impl Job {
     }
 
     fn undo(&self) -> Vec<String> {
-        let reset = |recruit: &Recruit| {
-            let Recruit { target, .. } = recruit;
+        let reset = |recruit: &NewNode| {
+            let NewNode { target, .. } = recruit;
             let (host, port) = (target.addr.host(), target.addr.port());
             let tls = match target.access.transport {
                 Transport::Plain => "",

@@ -14,16 +14,16 @@ use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::MasterLink;
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::leave::drain::{Hold, give};
+use crate::ops::leave::drain::{ReplicaMigrationGuard, give};
 use crate::ops::leave::request::{command_again, named, refusals, request, stale_owners};
 use crate::ops::leave::{Afterwards, leave, refuse_unwilling, silent_members};
 use crate::ops::move_slots::{self, Finished};
 use crate::plan::leave::{self as planner, Leave, OwnedSlots, Refusal, Request};
 use crate::seed::Seed;
-use crate::session::{Alone, Intent, Session};
+use crate::session::{Access, LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{Leaver, LeavingView, Ui};
+use crate::ui::{LeaveView, LeavingNode, Ui};
 
 /// Arguments of `del-node`.
 #[derive(Debug, clap::Args)]
@@ -75,8 +75,8 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
 
 async fn delete(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
     let intent = match args.moving.dry_run {
-        true => Intent::Read,
-        false => Intent::Change("del-node"),
+        true => Access::Read,
+        false => Access::Change("del-node"),
     };
     let session = Session::open(global, ui, std::slice::from_ref(&args.node), intent).await?;
     let mut cluster = Cluster::settled(&session).await?;
@@ -254,14 +254,14 @@ impl Job<'_> {
                 crate::state::name(diagnosis, one.to),
             )
         });
-        self.ui.leaving(&LeavingView {
+        self.ui.leaving(&LeaveView {
             lead: cluster.seed(),
             leavers: leavers
-                .map(|member| Leaver {
+                .map(|member| LeavingNode {
                     node: crate::state::name(diagnosis, member.id),
                     role: member.role,
                     slots: member.slots.count(),
-                    answers: !member.standing.silent,
+                    answers: !member.peer_status.silent,
                 })
                 .collect(),
             given: given.collect(),
@@ -286,9 +286,9 @@ impl Job<'_> {
             crate::change::consent::consent(self.ui, &question, &self.about(cluster)).await?;
         }
         let masters = cluster.diagnosis.topology.masters();
-        let answering = masters.filter(|master| !master.standing.silent);
+        let answering = masters.filter(|master| !master.peer_status.silent);
         let targets = answering.filter_map(|master| cluster.reach.get(&master.id));
-        if self.session.refuse_others(targets).await? == Alone::ByNow {
+        if self.session.refuse_others(targets).await? == LockHeld::ByNow {
             return Err(Stop::refused(anyhow!(
                 "another redis-trib was at work until now: the plan may not fit any more; try again"
             )));
@@ -303,7 +303,7 @@ impl Job<'_> {
         if plan.drain.is_empty() && plan.last.is_empty() {
             return Ok(());
         }
-        let hold = Hold::of(session, cluster, self.leaving).await;
+        let hold = ReplicaMigrationGuard::of(session, cluster, self.leaving).await;
         let work = async {
             if !plan.drain.is_empty() {
                 move_slots::drain(session, ui, moving, cluster, &plan.drain).await?;

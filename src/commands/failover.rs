@@ -11,11 +11,11 @@ use crate::args::values::node_words;
 use crate::change::signals::Signals;
 use crate::cluster::node::Takeover;
 use crate::exit_code::ExitCode;
-use crate::ops::failover::{Failed, Succession};
-use crate::session::{Alone, Intent, Session};
+use crate::ops::failover::{Failed, FailoverPlan};
+use crate::session::{Access, LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{Succeeded, Ui};
+use crate::ui::{FailoverReport, Ui};
 
 /// Arguments of `failover`.
 #[derive(Debug, clap::Args)]
@@ -100,7 +100,7 @@ async fn fail_over(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
     }
 }
 
-fn ended(ui: &Ui, cluster: &Cluster, outcome: Result<Succeeded, Failed>) -> CommandResult {
+fn ended(ui: &Ui, cluster: &Cluster, outcome: Result<FailoverReport, Failed>) -> CommandResult {
     match outcome {
         Ok(succeeded) => {
             ui.succeeded(&succeeded)?;
@@ -120,16 +120,16 @@ async fn prepare(
     global: &GlobalArgs,
     ui: &Ui,
     args: &Args,
-) -> Result<Option<(Session, Cluster, Succession)>, Stop> {
+) -> Result<Option<(Session, Cluster, FailoverPlan)>, Stop> {
     let seed = node_words(std::slice::from_ref(&args.node))?;
     let intent = match args.dry_run {
-        true => Intent::Read,
-        false => Intent::Change("failover"),
+        true => Access::Read,
+        false => Access::Change("failover"),
     };
     let session = Session::open(global, ui, &[seed], intent).await?;
     let mut cluster = Cluster::settled(&session).await?;
     let mut succession = succession(&cluster, args)?;
-    if !args.dry_run && alone(&session, &cluster, &succession).await? == Alone::ByNow {
+    if !args.dry_run && alone(&session, &cluster, &succession).await? == LockHeld::ByNow {
         cluster = Cluster::settled(&session).await?;
         succession = self::succession(&cluster, args)?;
     }
@@ -150,7 +150,7 @@ async fn prepare(
         };
         crate::change::consent::consent(ui, question, &about).await?;
         // People take their time.
-        if alone(&session, &cluster, &succession).await? == Alone::ByNow {
+        if alone(&session, &cluster, &succession).await? == LockHeld::ByNow {
             return Err(Stop::refused(anyhow!(
                 "another redis-trib was at work on this cluster meanwhile: look again; nothing was \
                  changed"
@@ -167,17 +167,17 @@ async fn prepare(
     Ok(Some((session, cluster, succession)))
 }
 
-fn succession(cluster: &Cluster, args: &Args) -> Result<Succession, Stop> {
+fn succession(cluster: &Cluster, args: &Args) -> Result<FailoverPlan, Stop> {
     let found = cluster.diagnosis.observation.find(&args.id);
-    Succession::of(cluster, found.map_err(Stop::refused)?, args.how())
+    FailoverPlan::of(cluster, found.map_err(Stop::refused)?, args.how())
 }
 
 /// Nobody else is at work on the masters, or on the replica.
 async fn alone(
     session: &Session,
     cluster: &Cluster,
-    succession: &Succession,
-) -> Result<Alone, Stop> {
+    succession: &FailoverPlan,
+) -> Result<LockHeld, Stop> {
     let reports = cluster.diagnosis.observation.reports();
     let answer: Vec<_> = reports.map(|(node, _)| node.id).collect();
     let masters = cluster.diagnosis.topology.masters().map(|m| m.id);

@@ -11,9 +11,9 @@ use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 use crate::exit_code::ExitCode;
-use crate::ops::fix::{Asking, Job, Mended, Winner, mend};
+use crate::ops::fix::{Approval, ConflictWinner, FixSummary, Job};
 use crate::plan::fix::{Consent, Strays};
-use crate::session::{Intent, Session};
+use crate::session::{Access, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
@@ -56,7 +56,7 @@ pub struct Args {
     pub(crate) failover: Option<HowArg>,
     /// Whose value stays of a key that differs between the owner of its slot and another node.
     #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = GIVEN_UP)]
-    pub(crate) on_conflict: Winner,
+    pub(crate) on_conflict: ConflictWinner,
     /// Delete keys on nodes that don't own their slot, where the owner has the same.
     #[arg(long, help_heading = GIVEN_UP)]
     pub(crate) purge_strays: bool,
@@ -90,7 +90,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         return crate::ops::fix::rejoin::run(global, ui, &args).await;
     }
     let seed = node_words(&args.node)?;
-    let session = Session::open(global, ui, &[seed], Intent::Change("fix")).await?;
+    let session = Session::open(global, ui, &[seed], Access::Change("fix")).await?;
     let consent = Consent {
         evict: foreign(&session, ui, &args.evict_foreign).await?,
         assign: args.assign_uncovered.clone().unwrap_or_default(),
@@ -106,9 +106,9 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         }),
     };
     let asking = match (args.dry_run, args.yes) {
-        (true, _) => Asking::DryRun,
-        (_, true) => Asking::Yes,
-        _ => Asking::Ask,
+        (true, _) => Approval::DryRun,
+        (_, true) => Approval::Yes,
+        _ => Approval::Ask,
     };
     let job = Job {
         session: &session,
@@ -118,7 +118,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         consent: &consent,
         asking,
     };
-    match mend(&job).await {
+    match crate::ops::fix::fix(&job).await {
         Ok(mended) => end(ui, asking, &mended),
         Err(stop) => {
             ui.stopped(stop.code, &stop.error)?;
@@ -157,9 +157,9 @@ async fn foreign(session: &Session, ui: &Ui, names: &[String]) -> Result<BTreeSe
 }
 
 /// What came of it, and the exit code that says so.
-fn end(ui: &Ui, asking: Asking, mended: &Mended) -> CommandResult {
-    let Mended { steps, left, .. } = mended;
-    if asking == Asking::DryRun {
+fn end(ui: &Ui, asking: Approval, mended: &FixSummary) -> CommandResult {
+    let FixSummary { steps, left, .. } = mended;
+    if asking == Approval::DryRun {
         let code = match (left.is_empty(), mended.planned) {
             (false, 0) => ExitCode::Refused,
             _ => ExitCode::Done,

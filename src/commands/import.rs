@@ -12,13 +12,13 @@ use crate::change::consent::consent;
 use crate::change::signals::Signals;
 use crate::client::{ClientError, ExpiryQuestion, Fault, Login};
 use crate::cluster::parse::{Info, Product};
-use crate::connections::{Access, Connections, Target};
+use crate::connections::{Connections, DialOptions, Target};
 use crate::exit_code::ExitCode;
 use crate::ops::data::{
     TransferArgs, alone, flow, infos, notes, owners, taker, tell, warn_of_evictions,
 };
 use crate::seed::Seed;
-use crate::session::{Credentials, Intent, Session, password_of};
+use crate::session::{Access, Credentials, Session, password_of};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::transfer::{self, ImportOptions, OnConflict, Taking};
@@ -127,8 +127,8 @@ async fn import(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
     let credentials = Credentials::read(global, ui, &seeds).await?;
     let from = args.source(&credentials, global, ui).await?;
     let intent = match args.transfer.dry_run {
-        true => Intent::Read,
-        false => Intent::Change("import"),
+        true => Access::Read,
+        false => Access::Change("import"),
     };
     let waiting = |what: &str| ui.waiting(what);
     let session = Session::with(&credentials, global, &[seed], intent, waiting).await?;
@@ -246,7 +246,7 @@ impl Args {
         let transport = credentials.transport(global, seed);
         Ok(Target {
             addr: seed.addr.clone(),
-            access: Arc::new(Access { login, transport }),
+            access: Arc::new(DialOptions { login, transport }),
         })
     }
 

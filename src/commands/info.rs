@@ -5,7 +5,7 @@ use crate::args::values::node_words;
 use crate::cluster::health::{Background, Diagnosis};
 use crate::discover;
 use crate::exit_code::ExitCode;
-use crate::session::{Intent, Session};
+use crate::session::{Access, Session};
 use crate::stop::CommandResult;
 use crate::ui::Ui;
 
@@ -26,7 +26,7 @@ pub struct Args {
 /// Shows the masters with their keys, slots and replicas.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
-    let session = Session::open(global, ui, &[seed], Intent::Read).await?;
+    let session = Session::open(global, ui, &[seed], Access::Read).await?;
     let observation = discover::observe(&session.connections, &session.targets()).await?;
     ui.info(&Diagnosis::of(observation, &Background::default()))?;
     Ok(ExitCode::Done)

@@ -8,15 +8,15 @@ use tokio::task::JoinSet;
 use crate::args::global::GlobalArgs;
 use crate::cluster::health::Code;
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::ok_to_stop::{Member, Reason, reasons};
+use crate::cluster::ok_to_stop::{Reason, StopCandidate, reasons};
 use crate::cluster::parse::MasterLink;
 use crate::cluster::slot::SlotSet;
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
-use crate::session::{Intent, Session};
+use crate::session::{Access, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{Objection, StoppingView, Ui};
+use crate::ui::{Objection, OkToStopView, Ui};
 
 /// Arguments of `ok-to-stop`.
 #[derive(Debug, clap::Args)]
@@ -39,7 +39,7 @@ pub struct Args {
 /// Judges whether nodes can be stopped.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = std::slice::from_ref(&args.node);
-    let session = Session::open(global, ui, seed, Intent::Read).await?;
+    let session = Session::open(global, ui, seed, Access::Read).await?;
     let cluster = Cluster::settled(&session).await?;
     let observation = &cluster.diagnosis.observation;
     let stopping: BTreeSet<NodeId> = args
@@ -63,7 +63,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
                 slots: finding.slots.clone(),
             }),
     );
-    let view = StoppingView {
+    let view = OkToStopView {
         stopping: stopping
             .iter()
             .map(|id| crate::state::name(&cluster.diagnosis, *id))
@@ -77,7 +77,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     })
 }
 
-fn members(cluster: &Cluster, stubborn: &BTreeSet<NodeId>) -> Vec<Member> {
+fn members(cluster: &Cluster, stubborn: &BTreeSet<NodeId>) -> Vec<StopCandidate> {
     let topology = &cluster.diagnosis.topology;
     let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for (member, slot) in topology.open_slots() {
@@ -94,13 +94,13 @@ fn members(cluster: &Cluster, stubborn: &BTreeSet<NodeId>) -> Vec<Member> {
             let report = node.and_then(|node| node.report());
             let serves = report.is_some_and(|report| report.cluster.ok && !report.info.loading);
             let link = report.and_then(|report| report.info.master_link);
-            Member {
+            StopCandidate {
                 id: member.id,
                 role: member.role,
                 master: member.master,
                 slots: member.slots.clone(),
                 open: open.remove(&member.id).unwrap_or_default(),
-                is_up: serves && !member.standing.is_lost(),
+                is_up: serves && !member.peer_status.is_lost(),
                 in_sync: link == Some(MasterLink::Up),
                 takes_over: !stubborn.contains(&member.id),
             }
@@ -127,7 +127,13 @@ async fn stubborn(
             let connections = Arc::clone(&session.connections);
             let id = node.id;
             asking.spawn(async move {
-                let values = async { connections.errand(&target).await?.config_get(&NAMES).await };
+                let values = async {
+                    connections
+                        .temporary(&target)
+                        .await?
+                        .config_get(&NAMES)
+                        .await
+                };
                 let values = values.await.unwrap_or_default();
                 (id, values.values().any(|value| value == "yes"))
             });

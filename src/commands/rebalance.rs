@@ -20,7 +20,7 @@ use crate::ops::move_slots::{self, Finished};
 use crate::plan::rebalance::{
     self, Balance, By, RebalanceError, Request, Share, UseEmpty, Verdict, weights_by_memory,
 };
-use crate::session::{Intent, Session};
+use crate::session::{Access, Session};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{BalanceView, MasterShare, Measure, Ui};
 
@@ -94,7 +94,7 @@ fn percent(text: &str) -> Result<f64, String> {
 /// Plans the balance, and moves slots to it.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
-    let session = Session::open(global, ui, &[seed], Intent::Change("rebalance")).await?;
+    let session = Session::open(global, ui, &[seed], Access::Change("rebalance")).await?;
     if args.finish_open || move_slots::may_offer(ui, &args.moving) {
         let finished = move_slots::finish_open(&session, ui, &args.moving).await?;
         if finished == Finished::OnlyShown {

@@ -19,16 +19,18 @@ use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::topology::Member;
 use crate::converge::{Goal, Heard, Watch};
 use crate::exit_code::ExitCode;
-use crate::ops::failover::Succession;
-use crate::ops::join::inspect::{Recruit, recruit};
+use crate::ops::failover::FailoverPlan;
+use crate::ops::join::inspect::{NewNode, recruit};
 use crate::ops::join::zones::ZoneArgs;
-use crate::ops::join::{Allowed, Draft, GoOn, Home, Joining, Newcomer, Part, Until, judge};
+use crate::ops::join::{
+    Allowed, GoOn, JoinCandidate, JoinPlan, JoinTarget, Joining, Part, Until, judge,
+};
 use crate::ops::leave::{Afterwards, leave, silent_members};
 use crate::seed::Seed;
-use crate::session::{Alone, Credentials, Intent, Session};
+use crate::session::{Access, Credentials, LockHeld, Session};
 use crate::state::{Cluster, name};
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{Before, NodeName, ReplacingStep, ReplacingView, Ui, standing_words};
+use crate::ui::{Before, NodeName, ReplaceStep, ReplaceView, Ui, standing_words};
 
 /// Arguments of `replace-node`.
 #[derive(Debug, clap::Args)]
@@ -94,7 +96,7 @@ async fn replace(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
 
 /// What is left to do, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Way {
+struct ReplaceRoute {
     /// How the new node joins; `None` where it has.
     joins: Option<Part>,
     /// Whose copy it gets.
@@ -105,21 +107,21 @@ struct Way {
 /// A replacement about to be made.
 struct Job {
     session: Session,
-    home: Home,
+    home: JoinTarget,
     old: NodeId,
-    new: Recruit,
+    new: NewNode,
     before: Before,
     /// What `judge` made of the new node, where it is still to join.
-    newcomer: Option<Newcomer>,
-    way: Way,
+    candidate: Option<JoinCandidate>,
+    way: ReplaceRoute,
 }
 
 /// Everything up to the first change; `None` where there is nothing to do.
 async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
     let existing = node_words(std::slice::from_ref(&args.node))?;
     let intent = match args.dry_run {
-        true => Intent::Read,
-        false => Intent::Change("replace-node"),
+        true => Access::Read,
+        false => Access::Change("replace-node"),
     };
     let all = [args.new.clone(), existing.clone()];
     let credentials = Credentials::read(global, ui, &all).await?;
@@ -131,11 +133,11 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
             args.new.addr
         )));
     }
-    let session = newly.beside(&credentials, global, &[existing]).await?;
-    let mut home = Home::visit(&session, ui).await?;
+    let session = newly.with_seeds(&credentials, global, &[existing]).await?;
+    let mut home = JoinTarget::visit(&session, ui).await?;
     let everybody = [home.targets(), newly.targets()].concat();
-    if !args.dry_run && session.refuse_others(everybody.iter()).await? == Alone::ByNow {
-        home = Home::visit(&session, ui).await?;
+    if !args.dry_run && session.refuse_others(everybody.iter()).await? == LockHeld::ByNow {
+        home = JoinTarget::visit(&session, ui).await?;
     }
     let recruits = recruit(global, ui, &newly)
         .await
@@ -160,15 +162,15 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
         );
         crate::change::consent::consent(ui, "Replace it?", &about).await?;
         // People take their time.
-        if job.session.refuse_others(everybody.iter()).await? == Alone::ByNow {
+        if job.session.refuse_others(everybody.iter()).await? == LockHeld::ByNow {
             return Err(Stop::refused(anyhow!(
                 "another redis-trib was at work on this cluster meanwhile: look again; nothing was \
                  changed"
             )));
         }
         let way = job.way;
-        job.home = Home::visit(&job.session, ui).await?;
-        job.way = Way::of(&job.home, job.old, &job.new)?;
+        job.home = JoinTarget::visit(&job.session, ui).await?;
+        job.way = ReplaceRoute::of(&job.home, job.old, &job.new)?;
         if job.way != way {
             return Err(Stop::refused(anyhow!(
                 "the cluster is another than it was when the plan was shown: look again; nothing was \
@@ -182,9 +184,9 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
 /// The old node; `None` where it is gone already, and the new one is there.
 fn find_old(
     ui: &Ui,
-    home: &Home,
+    home: &JoinTarget,
     args: &Args,
-    recruits: &[Recruit],
+    recruits: &[NewNode],
 ) -> Result<Option<NodeId>, Stop> {
     let observation = &home.cluster.diagnosis.observation;
     match observation.find(&args.old) {
@@ -210,9 +212,9 @@ fn find_old(
     }
 }
 
-impl Way {
+impl ReplaceRoute {
     /// What is left to do, by what the cluster shows.
-    fn of(home: &Home, old: NodeId, new: &Recruit) -> Result<Self, Stop> {
+    fn of(home: &JoinTarget, old: NodeId, new: &NewNode) -> Result<Self, Stop> {
         let refuse = |why: String| Err(Stop::refused(anyhow!("{why}; nothing was changed")));
         let cluster = &home.cluster;
         let topology = &cluster.diagnosis.topology;
@@ -222,12 +224,12 @@ impl Way {
         if new.id() == old {
             return refuse(format!("{} can't replace itself", cluster.name(old)));
         }
-        let is_dead = |member: &Member| member.standing.silent;
+        let is_dead = |member: &Member| member.peer_status.silent;
         let joined = home.member(new.id());
         // Forgotten by some members and not by others: it has handed over, and was on its way out.
         let half_out = is_dead(member)
             && member.slots.is_empty()
-            && member.standing.known < member.standing.asked;
+            && member.peer_status.known < member.peer_status.asked;
         if half_out && joined.is_some_and(|joined| !joined.slots.is_empty()) {
             return Ok(Self {
                 joins: None,
@@ -307,14 +309,14 @@ impl Job {
     async fn of(
         session: Session,
         newly: &Session,
-        home: Home,
+        home: JoinTarget,
         old: NodeId,
-        recruits: Vec<Recruit>,
+        recruits: Vec<NewNode>,
         args: &Args,
     ) -> Result<Self, Stop> {
         let none = || Stop::refused(anyhow!("{} stands for no node", args.new.addr));
         let new = recruits.first().cloned().ok_or_else(none)?;
-        let mut way = Way::of(&home, old, &new)?;
+        let mut way = ReplaceRoute::of(&home, old, &new)?;
         let Some(part) = way.joins else {
             return Ok(Self {
                 session,
@@ -322,7 +324,7 @@ impl Job {
                 old,
                 new,
                 before: Before::Nothing,
-                newcomer: None,
+                candidate: None,
                 way,
             });
         };
@@ -332,40 +334,40 @@ impl Job {
             (false, false) => Allowed::Nothing,
         };
         let judged = judge(newly, &home, recruits, part.role(), allowed).await?;
-        let newcomer = judged.nodes.into_iter().next().ok_or_else(none)?;
-        let newcomers = std::slice::from_ref(&newcomer);
-        let draft = Draft::of(&session, &home, newcomers, part, &args.zones).await?;
+        let candidate = judged.nodes.into_iter().next().ok_or_else(none)?;
+        let candidates = std::slice::from_ref(&candidate);
+        let draft = JoinPlan::of(&session, &home, candidates, part, &args.zones).await?;
         way.follows = draft.masters.get(&new.id()).copied();
         Ok(Self {
             session,
             home,
             old,
             new,
-            before: newcomer.before,
-            newcomer: Some(newcomer),
+            before: candidate.before,
+            candidate: Some(candidate),
             way,
         })
     }
 
-    fn view(&self) -> ReplacingView {
+    fn view(&self) -> ReplaceView {
         let diagnosis = &self.home.cluster.diagnosis;
         let member = self.home.member(self.old);
-        let answers = member.is_some_and(|member| !member.standing.silent);
+        let answers = member.is_some_and(|member| !member.peer_status.silent);
         let master = member.and_then(|member| member.master);
         let master = master.map(|id| name(diagnosis, id));
         let mut steps = Vec::new();
         match (self.way.joins, self.way.follows) {
             (Some(_), Some(master)) => {
-                steps.push(ReplacingStep::Follows(name(diagnosis, master)));
+                steps.push(ReplaceStep::Follows(name(diagnosis, master)));
             }
-            (Some(_), None) => steps.push(ReplacingStep::Joins),
+            (Some(_), None) => steps.push(ReplaceStep::Joins),
             (None, _) => {}
         }
         if self.way.takes_over {
-            steps.push(ReplacingStep::TakesOver);
+            steps.push(ReplaceStep::TakesOver);
         }
-        steps.push(ReplacingStep::Leaves);
-        ReplacingView {
+        steps.push(ReplaceStep::Leaves);
+        ReplaceView {
             old: name(diagnosis, self.old),
             what: standing_words(
                 member.map_or(0, |member| member.slots.count()),
@@ -385,11 +387,11 @@ impl Job {
 
     async fn run(mut self, ui: &Ui, args: &Args, mut signals: Signals) -> CommandResult {
         let mut new = self.new.id();
-        if let (Some(part), Some(newcomer)) = (self.way.joins, self.newcomer.take()) {
+        if let (Some(part), Some(candidate)) = (self.way.joins, self.candidate.take()) {
             let joining = Joining {
                 session: &self.session,
                 home: &self.home,
-                newcomers: vec![newcomer],
+                candidates: vec![candidate],
                 part,
                 zones: &args.zones,
                 within: args.join_timeout,
@@ -398,7 +400,7 @@ impl Job {
                     Some(_) => Until::Agreed,
                     None => Until::Usable,
                 },
-                afterwards: GoOn::Again,
+                afterwards: GoOn::ResumeFlags,
             };
             let joined = joining.run(ui, &mut signals).await?;
             new = joined.first().copied().unwrap_or(new);
@@ -445,8 +447,8 @@ impl Job {
                 cluster.name(new)
             )));
         };
-        let (mut parties, absent) = cluster.parties(&self.session).await?;
-        parties.retain(|id, _| *id == new);
+        let (mut participants, absent) = cluster.participants(&self.session).await?;
+        participants.retain(|id, _| *id == new);
         let (events, mut told) = mpsc::unbounded_channel();
         let goal = Arc::new(Goal {
             slots: Default::default(),
@@ -455,7 +457,7 @@ impl Job {
         });
         let watch = Watch {
             connections: Arc::clone(&self.session.connections),
-            parties: Arc::new(parties),
+            participants: Arc::new(participants),
             absent: Arc::new(absent),
             events,
             deadline: Instant::now() + within,
@@ -482,7 +484,7 @@ impl Job {
     /// The new node takes over from the old one.
     async fn take_over(&self, ui: &Ui, new: NodeId, within: Duration) -> Result<(), Stop> {
         let cluster = again(Cluster::settled(&self.session).await)?;
-        let succession = again(Succession::of(&cluster, new, Takeover::Planned))?;
+        let succession = again(FailoverPlan::of(&cluster, new, Takeover::Planned))?;
         if succession.master != self.old {
             // Somebody was elected meanwhile, and that one need not be replaced.
             return Err(Stop::partial(anyhow!(

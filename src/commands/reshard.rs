@@ -13,7 +13,7 @@ use crate::cluster::topology::Member;
 use crate::exit_code::ExitCode;
 use crate::ops::move_slots::{self, Finished};
 use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
-use crate::session::{Intent, Session};
+use crate::session::{Access, Session};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{CheckExtra, PromptError, Ui, counted};
 
@@ -52,7 +52,7 @@ pub struct Args {
 /// Moves slots.
 pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
-    let session = Session::open(global, ui, &[seed], Intent::Change("reshard")).await?;
+    let session = Session::open(global, ui, &[seed], Access::Change("reshard")).await?;
     if args.finish_open || move_slots::may_offer(ui, &args.moving) {
         let finished = move_slots::finish_open(&session, ui, &args.moving).await?;
         if finished == Finished::OnlyShown {

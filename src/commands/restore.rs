@@ -17,7 +17,7 @@ use crate::ops::data::{
     TransferArgs, alone, flow, infos, notes, owners, rdb_version, taker, tell, warn_of_evictions,
 };
 use crate::rdb::Encoding;
-use crate::session::{Intent, Session};
+use crate::session::{Access, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::transfer::{self, OnConflict, Part};
@@ -60,8 +60,8 @@ async fn restore(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
         ..no_backup(path, &error)
     })?;
     let intent = match args.transfer.dry_run {
-        true => Intent::Read,
-        false => Intent::Change("restore"),
+        true => Access::Read,
+        false => Access::Change("restore"),
     };
     let session = Session::open(global, ui, &[seed], intent).await?;
     let cluster = taker(&session).await?;

@@ -16,9 +16,9 @@ use crate::connections::{Connections, Target};
 use crate::discover;
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
-use crate::session::{Alone, Intent, Session};
+use crate::session::{Access, LockHeld, Session};
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{NodeName, Timeout, TimeoutSet, TimeoutsView, Ui};
+use crate::ui::{NodeName, SetTimeoutView, Timeout, TimeoutSet, Ui};
 
 /// Arguments of `set-timeout`.
 #[derive(Debug, clap::Args)]
@@ -83,8 +83,8 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
 
 async fn set_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let intent = match args.dry_run {
-        true => Intent::Read,
-        false => Intent::Change("set-timeout"),
+        true => Access::Read,
+        false => Access::Change("set-timeout"),
     };
     let session = Session::open(global, ui, std::slice::from_ref(&args.node), intent).await?;
     let members = members(&session).await?;
@@ -100,7 +100,7 @@ async fn set_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     let reachable = members
         .iter()
         .filter_map(|member| member.reach.as_ref().ok());
-    if session.refuse_others(reachable).await? == Alone::ByNow {
+    if session.refuse_others(reachable).await? == LockHeld::ByNow {
         return Err(Stop::refused(anyhow!(
             "another redis-trib was at work until now: look again; nothing was changed"
         )));
@@ -162,7 +162,7 @@ async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
         };
         let reach = match &node.seen {
             Seen::Report(_) => found.target_of(node).ok_or("no address".to_string()),
-            Seen::Silent(_) | Seen::NoAddress if member.standing.handshake > 0 => continue,
+            Seen::Silent(_) | Seen::NoAddress if member.peer_status.handshake > 0 => continue,
             Seen::NoAddress => continue,
             Seen::Silent(why) => Err(why.clone()),
             Seen::Loading => Err(Fault::Loading.to_string()),
@@ -181,7 +181,7 @@ async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
 }
 
 /// What all have now.
-async fn view(session: &Session, args: &Args, members: &[Member]) -> TimeoutsView {
+async fn view(session: &Session, args: &Args, members: &[Member]) -> SetTimeoutView {
     let mut asking = JoinSet::new();
     for (i, member) in members.iter().enumerate() {
         let (connections, reach) = (Arc::clone(&session.connections), member.reach.clone());
@@ -201,7 +201,7 @@ async fn view(session: &Session, args: &Args, members: &[Member]) -> TimeoutsVie
         node: member.name.clone(),
         now,
     });
-    TimeoutsView {
+    SetTimeoutView {
         wanted: args.timeout,
         nodes: nodes.collect(),
     }
@@ -210,7 +210,7 @@ async fn view(session: &Session, args: &Args, members: &[Member]) -> TimeoutsVie
 /// What a node says that its timeout is; `None` where it does not tell.
 async fn read(connections: &Connections, target: &Target) -> Result<Option<Duration>, ClientError> {
     let values = connections
-        .errand(target)
+        .temporary(target)
         .await?
         .config_get(&[CONFIG])
         .await?;
@@ -229,7 +229,7 @@ async fn set(
         Err(why) => return TimeoutSet::Failed(why),
     };
     let change = async {
-        let client = connections.errand(&target).await?;
+        let client = connections.temporary(&target).await?;
         let millis = timeout.as_millis().to_string();
         client.config_set(CONFIG, &millis).await?;
         Ok::<_, ClientError>(client.config_rewrite().await)

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use nudge::nudge;
-use probe::{Lack, Until};
+use probe::{NotReady, Until};
 pub use report::NotInTime;
 use report::mute;
 
@@ -25,7 +25,7 @@ use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotRange;
 use crate::connections::Connections;
 use crate::event::{Event, Phase};
-use crate::state::Parties;
+use crate::state::Participants;
 
 /// Between two looks at a node that is not there yet. Gossip needs 100 ms at the least.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
@@ -76,7 +76,7 @@ pub struct Watch {
     /// Kept connections.
     pub connections: Arc<Connections>,
     /// The nodes.
-    pub parties: Arc<Parties>,
+    pub participants: Arc<Participants>,
     /// Members that the others know and that do not answer: nobody waits for them.
     pub absent: Arc<BTreeSet<NodeId>>,
     /// Who is told.
@@ -90,7 +90,7 @@ pub struct Watch {
 }
 
 /// A node that is behind.
-type Behind = (NodeId, Lack);
+type Unready = (NodeId, NotReady);
 
 impl Watch {
     /// Until every node knows every other, and has a link to it.
@@ -161,15 +161,15 @@ impl Watch {
     }
 
     /// Polls all nodes side by side until each lacks nothing, or the deadline; then who lacks what.
-    async fn until(&self, until: Until) -> Vec<Behind> {
+    async fn until(&self, until: Until) -> Vec<Unready> {
         let phase = until.phase();
         // A thousand nodes are not asked ten times a second.
-        let pause = LOOK_AGAIN + Duration::from_millis(self.parties.len() as u64);
+        let pause = LOOK_AGAIN + Duration::from_millis(self.participants.len() as u64);
         let mut polling = JoinSet::new();
-        for party in self.parties.values().cloned() {
+        for participant in self.participants.values().cloned() {
             let deadline = self.deadline;
             let connections = Arc::clone(&self.connections);
-            let parties = Arc::clone(&self.parties);
+            let participants = Arc::clone(&self.participants);
             let absent = Arc::clone(&self.absent);
             let until = until.clone();
             let nudged = Arc::clone(&self.nudged);
@@ -178,41 +178,47 @@ impl Watch {
                 let mut last = None;
                 loop {
                     let began = Instant::now();
-                    let look = until.look(&party, &connections, &parties);
-                    let lack = match timeout_at(deadline, look).await {
-                        Ok(lack) => lack?,
+                    let look = until.look(&participant, &connections, &participants);
+                    let not_ready = match timeout_at(deadline, look).await {
+                        Ok(not_ready) => not_ready?,
                         // A stopped server would hold us for as long as a command may take; one
                         // that had no time to answer lacks what it lacked before.
                         Err(_) => {
-                            let lack = last.filter(|_| began.elapsed() < IN_TIME);
-                            let silent = || Lack::Silent(mute(&party));
-                            return Some((party.id, lack.unwrap_or_else(silent)));
+                            let not_ready = last.filter(|_| began.elapsed() < IN_TIME);
+                            let silent = || NotReady::Silent(mute(&participant));
+                            return Some((participant.id, not_ready.unwrap_or_else(silent)));
                         }
                     };
                     let now = Instant::now();
                     if now + pause >= deadline {
-                        return Some((party.id, lack));
+                        return Some((participant.id, not_ready));
                     }
                     if now >= nudge_at {
                         nudge_at = now + NUDGE_AGAIN;
-                        let nudge = nudge(&connections, &parties, &absent, &party, &lack);
+                        let nudge = nudge(
+                            &connections,
+                            &participants,
+                            &absent,
+                            &participant,
+                            &not_ready,
+                        );
                         // It would only be faster.
                         let sent = timeout_at(deadline, nudge).await;
                         nudged.fetch_or(sent != Ok(0), Ordering::Relaxed);
                     }
-                    last = Some(lack);
+                    last = Some(not_ready);
                     sleep(pause).await;
                 }
             });
         }
-        let total = self.parties.len();
+        let total = self.participants.len();
         let mut ready = 0;
         let mut behind = Vec::new();
         self.tell(phase, ready, total);
         while let Some(Ok(outcome)) = polling.join_next().await {
             match outcome {
                 None => ready += 1,
-                Some(lack) => behind.push(lack),
+                Some(not_ready) => behind.push(not_ready),
             }
             self.tell(phase, ready, total);
         }

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use super::FEW;
-use super::probe::{Lack, read};
+use super::probe::{NotReady, read};
 use crate::client::ClientError;
 use crate::cluster::node::NodeId;
 use crate::connections::Connections;
 use crate::ops::join::execute::stranger_to;
-use crate::state::{Parties, Party};
+use crate::state::{Participant, Participants};
 
 /// Helps out where only little is missing, which gossip may take long to bring: nodes talk to each
 /// other at random, and are sure to do so only once in half a node timeout, 7.5 s by default. A node
@@ -16,33 +16,38 @@ use crate::state::{Parties, Party};
 /// to 8.6, Valkey 8 to 9.1), and with it the slots that it owns.
 pub(super) async fn nudge(
     connections: &Connections,
-    parties: &Parties,
+    participants: &Participants,
     absent: &BTreeSet<NodeId>,
-    party: &Party,
-    lack: &Lack,
+    participant: &Participant,
+    not_ready: &NotReady,
 ) -> usize {
-    let meetings: Vec<(&Party, &Party)> = match lack {
-        Lack::Peers(peers) if peers.len() <= FEW => {
-            let peers = peers.iter().filter_map(|id| parties.get(id));
-            peers.map(|peer| (party, peer)).collect()
+    let meetings: Vec<(&Participant, &Participant)> = match not_ready {
+        NotReady::Peers(peers) if peers.len() <= FEW => {
+            let peers = peers.iter().filter_map(|id| participants.get(id));
+            peers.map(|peer| (participant, peer)).collect()
         }
-        Lack::Claims(owners) | Lack::Followers(owners) => {
-            let owners = owners.iter().filter_map(|id| parties.get(id));
-            owners.map(|owner| (owner, party)).collect()
+        NotReady::Claims(owners) | NotReady::Followers(owners) => {
+            let owners = owners.iter().filter_map(|id| participants.get(id));
+            owners.map(|owner| (owner, participant)).collect()
         }
-        Lack::Between { master, .. } => {
-            lead(connections, party, *master).await;
+        NotReady::Between { master, .. } => {
+            lead(connections, participant, *master).await;
             return 0;
         }
-        Lack::Peers(_) | Lack::Other(_) | Lack::Silent(_) => return 0,
+        NotReady::Peers(_) | NotReady::Other(_) | NotReady::Silent(_) => return 0,
     };
     let sent = meetings.len();
     for (node, with) in meetings {
         let meet = async {
             // As before every MEET: an address may by now be another cluster's.
-            for party in [node, with] {
-                let client = connections.client(&party.target).await?;
-                if is_other(&client.cluster_nodes().await?, party, parties, absent) {
+            for participant in [node, with] {
+                let client = connections.client(&participant.target).await?;
+                if is_other(
+                    &client.cluster_nodes().await?,
+                    participant,
+                    participants,
+                    absent,
+                ) {
                     return Ok(());
                 }
             }
@@ -61,12 +66,14 @@ pub(super) async fn nudge(
 /// master, now a replica, before it hears of it from the new one, counts the slots as the new one's at
 /// once, and never asks itself again whom it should follow itself: its guard against such replicas runs
 /// only where slots change hands (Redis 8.2.3, 8.6.2; not Valkey 8.0 to 9.1).
-async fn lead(connections: &Connections, party: &Party, master: NodeId) {
+async fn lead(connections: &Connections, participant: &Participant, master: NodeId) {
     let led = async {
-        let client = connections.client(&party.target).await?;
+        let client = connections.client(&participant.target).await?;
         // As before every such command: an address may by now be another node's.
         match read(&client.cluster_nodes().await?) {
-            Ok(view) if view.myself().id == party.id => client.cluster_replicate(master).await,
+            Ok(view) if view.myself().id == participant.id => {
+                client.cluster_replicate(master).await
+            }
             _ => Ok(()),
         }
     };
@@ -77,8 +84,13 @@ async fn lead(connections: &Connections, party: &Party, master: NodeId) {
 }
 
 /// Whether that is another node's view, or one that got to know somebody who is not in the plan.
-fn is_other(text: &str, party: &Party, parties: &Parties, absent: &BTreeSet<NodeId>) -> bool {
+fn is_other(
+    text: &str,
+    participant: &Participant,
+    participants: &Participants,
+    absent: &BTreeSet<NodeId>,
+) -> bool {
     read(text).map_or(true, |view| {
-        view.myself().id != party.id || stranger_to(parties, absent, &view).is_some()
+        view.myself().id != participant.id || stranger_to(participants, absent, &view).is_some()
     })
 }

@@ -13,7 +13,7 @@ use crate::cluster::parse::{
 use crate::cluster::slot::SlotRange;
 use crate::connections::Connections;
 use crate::event::Phase;
-use crate::state::{Parties, Party};
+use crate::state::{Participant, Participants};
 
 /// What is waited for.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub(super) enum Until {
 
 /// What a node lacks.
 #[derive(Debug, Clone)]
-pub(super) enum Lack {
+pub(super) enum NotReady {
     /// It has no live link to these.
     Peers(BTreeSet<NodeId>),
     /// It has not heard yet which slots these own.
@@ -68,41 +68,41 @@ impl Until {
     /// One look at one node: what it lacks, if anything.
     pub(super) async fn look(
         &self,
-        party: &Party,
+        participant: &Participant,
         connections: &Connections,
-        parties: &Parties,
-    ) -> Option<Lack> {
+        participants: &Participants,
+    ) -> Option<NotReady> {
         let looked = async {
-            let client = connections.client(&party.target).await?;
-            self.lack(party.id, &client, parties).await
+            let client = connections.client(&participant.target).await?;
+            self.not_ready(participant.id, &client, participants).await
         };
         looked.await.unwrap_or_else(|error| {
             // The next look opens a new connection.
-            connections.drop_client(&party.target.addr);
-            Some(Lack::Silent(error.to_string()))
+            connections.drop_client(&participant.target.addr);
+            Some(NotReady::Silent(error.to_string()))
         })
     }
 
-    async fn lack(
+    async fn not_ready(
         &self,
         id: NodeId,
         client: &NodeClient,
-        parties: &Parties,
-    ) -> Result<Option<Lack>, ClientError> {
+        participants: &Participants,
+    ) -> Result<Option<NotReady>, ClientError> {
         match self {
             Self::Joined => {
                 // Short where CLUSTER NODES is long, and polled often.
                 let info = ClusterInfo::parse(&client.cluster_info().await?);
-                if info.known_nodes + FEW < parties.len() {
+                if info.known_nodes + FEW < participants.len() {
                     let known = info.known_nodes;
-                    return Ok(Some(Lack::Other(format!("knows {known} nodes"))));
+                    return Ok(Some(NotReady::Other(format!("knows {known} nodes"))));
                 }
-                Ok(unlinked(&client.cluster_nodes().await?, parties))
+                Ok(unlinked(&client.cluster_nodes().await?, participants))
             }
             Self::Agreed(goal) => Ok(differs(&client.cluster_nodes().await?, id, goal)),
             Self::Usable(goal) => {
                 if !ClusterInfo::parse(&client.cluster_info().await?).ok {
-                    return Ok(Some(Lack::Other("says cluster_state:fail".to_string())));
+                    return Ok(Some(NotReady::Other("says cluster_state:fail".to_string())));
                 }
                 if !goal.masters.contains_key(&id) {
                     return Ok(None);
@@ -114,7 +114,7 @@ impl Until {
                         "has no link to its master: look at its log, its masterauth and firewalls"
                     }
                 };
-                Ok(Some(Lack::Other(why.to_string())))
+                Ok(Some(NotReady::Other(why.to_string())))
             }
         }
     }
@@ -124,13 +124,13 @@ pub(super) fn read(text: &str) -> Result<View, ParseError> {
     EntryPool::default().view(text)
 }
 
-/// The parties that a node has no live link to.
-pub(super) fn unlinked(text: &str, parties: &Parties) -> Option<Lack> {
+/// The participants that a node has no live link to.
+pub(super) fn unlinked(text: &str, participants: &Participants) -> Option<NotReady> {
     let view = match read(text) {
         Ok(view) => view,
-        Err(error) => return Some(Lack::Other(error.to_string())),
+        Err(error) => return Some(NotReady::Other(error.to_string())),
     };
-    let peers: BTreeSet<NodeId> = parties
+    let peers: BTreeSet<NodeId> = participants
         .keys()
         .filter(|id| {
             view.entry(**id)
@@ -138,14 +138,14 @@ pub(super) fn unlinked(text: &str, parties: &Parties) -> Option<Lack> {
         })
         .copied()
         .collect();
-    (!peers.is_empty()).then_some(Lack::Peers(peers))
+    (!peers.is_empty()).then_some(NotReady::Peers(peers))
 }
 
 /// What a node sees differently from the goal.
-fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<Lack> {
+fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<NotReady> {
     let view = match read(text) {
         Ok(view) => view,
-        Err(error) => return Some(Lack::Other(error.to_string())),
+        Err(error) => return Some(NotReady::Other(error.to_string())),
     };
     let planned = |id| goal.slots.get(&id).map_or(&[][..], Vec::as_slice);
     let entries = view.entries().map(|entry| (entry.id, &entry.slots[..]));
@@ -156,7 +156,7 @@ fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<Lack> {
         .filter(|id| seen.get(id).copied().unwrap_or_default() != planned(*id))
         .collect();
     if !wrong.is_empty() {
-        return Some(Lack::Claims(wrong));
+        return Some(NotReady::Claims(wrong));
     }
     let follows = |entry: &Entry, master: NodeId| {
         entry.role == Some(Role::Replica) && entry.master == Some(master)
@@ -173,7 +173,7 @@ fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<Lack> {
         .map(|(replica, _)| *replica)
         .collect();
     if !unheard.is_empty() {
-        return Some(Lack::Followers(unheard));
+        return Some(NotReady::Followers(unheard));
     }
     let master = *goal.masters.get(&id)?;
     let myself = view.myself();
@@ -182,10 +182,10 @@ fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<Lack> {
     }
     let between = myself.master.and_then(|replica| view.entry(replica));
     Some(match between.filter(|replica| follows(replica, master)) {
-        Some(replica) => Lack::Between {
+        Some(replica) => NotReady::Between {
             replica: replica.id,
             master,
         },
-        None => Lack::Other(format!("does not follow {} yet", master.short())),
+        None => NotReady::Other(format!("does not follow {} yet", master.short())),
     })
 }

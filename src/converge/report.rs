@@ -7,11 +7,11 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use super::probe::{Lack, unlinked};
-use super::{Behind, Watch};
+use super::probe::{NotReady, unlinked};
+use super::{Unready, Watch};
 use crate::client::ClientError;
 use crate::cluster::node::{Addr, NodeId};
-use crate::state::Party;
+use crate::state::Participant;
 
 /// How long a knock at a bus port may take.
 const KNOCK: Duration = Duration::from_secs(2);
@@ -35,31 +35,31 @@ impl Watch {
     pub(super) fn result(
         &self,
         waited_for: &'static str,
-        behind: Vec<Behind>,
+        behind: Vec<Unready>,
     ) -> Result<(), NotInTime> {
         if behind.is_empty() {
             return Ok(());
         }
-        let lines = behind.iter().map(|(id, lack)| match lack {
-            Lack::Other(why) => format!("{} {why}", self.name(*id)),
-            Lack::Peers(peers) => format!("{} can't see {}", self.name(*id), self.names(peers)),
-            Lack::Claims(owners) => format!(
+        let lines = behind.iter().map(|(id, not_ready)| match not_ready {
+            NotReady::Other(why) => format!("{} {why}", self.name(*id)),
+            NotReady::Peers(peers) => format!("{} can't see {}", self.name(*id), self.names(peers)),
+            NotReady::Claims(owners) => format!(
                 "{} does not see the right slots at {}",
                 self.name(*id),
                 self.names(owners)
             ),
-            Lack::Followers(replicas) => format!(
+            NotReady::Followers(replicas) => format!(
                 "{} has not heard yet whom these follow: {}",
                 self.name(*id),
                 self.names(replicas)
             ),
-            Lack::Between { replica, master } => format!(
+            NotReady::Between { replica, master } => format!(
                 "{} follows {}, which is a replica of {}",
                 self.name(*id),
                 self.name(*replica),
                 self.name(*master)
             ),
-            Lack::Silent(why) => why.clone(),
+            NotReady::Silent(why) => why.clone(),
         });
         Err(self.not_in_time(waited_for, lines.collect()))
     }
@@ -82,8 +82,8 @@ impl Watch {
     }
 
     fn name(&self, id: NodeId) -> String {
-        match self.parties.get(&id) {
-            Some(party) => format!("{} ({})", party.target.addr, id.short()),
+        match self.participants.get(&id) {
+            Some(participant) => format!("{} ({})", participant.target.addr, id.short()),
             None => id.short(),
         }
     }
@@ -100,7 +100,7 @@ impl Watch {
 
     /// Who can't see whom, the node with most such pairs first, and what a knock at its bus port
     /// tells.
-    pub(super) async fn not_joined(&self, behind: Vec<Behind>) -> Vec<String> {
+    pub(super) async fn not_joined(&self, behind: Vec<Unready>) -> Vec<String> {
         let (mut pairs, silent) = self.unlinked_pairs(behind).await;
         let mut lines: Vec<String> = silent.values().cloned().collect();
         let mut knocked = 0;
@@ -143,38 +143,41 @@ impl Watch {
     /// those who do not answer.
     async fn unlinked_pairs(
         &self,
-        behind: Vec<Behind>,
+        behind: Vec<Unready>,
     ) -> (BTreeSet<(NodeId, NodeId)>, BTreeMap<NodeId, String>) {
         let mut looking = JoinSet::new();
         let mut pairs = BTreeSet::new();
         let mut silent = BTreeMap::new();
-        for (id, lack) in behind {
-            match lack {
-                Lack::Silent(why) => {
+        for (id, not_ready) in behind {
+            match not_ready {
+                NotReady::Silent(why) => {
                     silent.insert(id, why);
                 }
-                Lack::Peers(peers) => pairs.extend(peers.into_iter().map(|peer| (id, peer))),
+                NotReady::Peers(peers) => pairs.extend(peers.into_iter().map(|peer| (id, peer))),
                 // It knew too few nodes: which?
-                Lack::Claims(_) | Lack::Followers(_) | Lack::Between { .. } | Lack::Other(_) => {
-                    let Some(party) = self.parties.get(&id).cloned() else {
+                NotReady::Claims(_)
+                | NotReady::Followers(_)
+                | NotReady::Between { .. }
+                | NotReady::Other(_) => {
+                    let Some(participant) = self.participants.get(&id).cloned() else {
                         continue;
                     };
                     let connections = Arc::clone(&self.connections);
-                    let parties = Arc::clone(&self.parties);
+                    let participants = Arc::clone(&self.participants);
                     looking.spawn(async move {
                         let look = async {
-                            let client = connections.client(&party.target).await?;
-                            Ok(unlinked(&client.cluster_nodes().await?, &parties))
+                            let client = connections.client(&participant.target).await?;
+                            Ok(unlinked(&client.cluster_nodes().await?, &participants))
                         };
-                        let lack = timeout(KNOCK, look).await.unwrap_or(Ok(None));
-                        (id, lack)
+                        let not_ready = timeout(KNOCK, look).await.unwrap_or(Ok(None));
+                        (id, not_ready)
                     });
                 }
             }
         }
-        for (id, lack) in looking.join_all().await {
-            match lack {
-                Ok(Some(Lack::Peers(peers))) => {
+        for (id, not_ready) in looking.join_all().await {
+            match not_ready {
+                Ok(Some(NotReady::Peers(peers))) => {
                     pairs.extend(peers.into_iter().map(|peer| (id, peer)));
                 }
                 Ok(_) => {}
@@ -189,11 +192,11 @@ impl Watch {
 
     /// What a knock at a node's bus port tells.
     async fn at_bus_port(&self, id: NodeId) -> Option<String> {
-        let party = self.parties.get(&id)?;
-        let bus = party
+        let participant = self.participants.get(&id)?;
+        let bus = participant
             .bus_port
-            .or_else(|| party.port.checked_add(BUS_OFFSET))?;
-        let addr = Addr::new(&party.ip.to_string(), bus);
+            .or_else(|| participant.port.checked_add(BUS_OFFSET))?;
+        let addr = Addr::new(&participant.ip.to_string(), bus);
         Some(match self.connections.knock(&addr, KNOCK).await {
             Ok(()) => format!(
                 "  its bus port {addr} can be reached from here: look at firewalls between the \
@@ -219,8 +222,8 @@ fn most_frequent(pairs: &BTreeSet<(NodeId, NodeId)>) -> Option<NodeId> {
     most.map(|(id, _)| id)
 }
 
-pub(super) fn mute(party: &Party) -> String {
-    let Party { id, target, .. } = party;
+pub(super) fn mute(participant: &Participant) -> String {
+    let Participant { id, target, .. } = participant;
     format!(
         "{} ({}) does not answer: its server is stopped or busy",
         target.addr,

@@ -34,7 +34,7 @@ pub(super) enum Verdict {
     /// The source has no such key any more.
     Gone,
     /// Only the source has it.
-    Alone,
+    LockHeld,
     /// Both have the same.
     Equal,
     /// They differ, or it can't be told that they don't: how, in words, without any value.
@@ -129,7 +129,7 @@ impl Comparison {
         let glances = tokio::try_join!(here.glance(), there.glance())?;
         let (mine, other) = match glances {
             (None, _) => return Ok(Verdict::Gone),
-            (Some(_), None) => return Ok(Verdict::Alone),
+            (Some(_), None) => return Ok(Verdict::LockHeld),
             (Some(mine), Some(other)) => (mine, other),
         };
         if mine.kind != other.kind {

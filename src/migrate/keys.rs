@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::conflict::{Comparison, Verdict};
-use super::lane::{Ends, Halt, LAG_WITHIN, WINDOW_KEYS};
+use super::lane::{Ends, LAG_WITHIN, LaneError, WINDOW_KEYS};
 use super::pace::Pace;
 use super::throttle::Throttle;
-use super::{BYTES_PER_SECOND, End, Lag, OnBigKey, OnConflict, Options, StopSignal, barrier_key};
+use super::{
+    BYTES_PER_SECOND, End, Lag, MoveOptions, OnBigKey, OnConflict, StopSignal, barrier_key,
+};
 use crate::client::{ClientError, Existing, Keep, MigrateFault, Migrated, Migration};
 use crate::cluster::parse::clean;
 use crate::cluster::slot::{Slot, SlotSet};
@@ -48,7 +50,7 @@ pub(super) struct Movers {
     source: End,
     target: End,
     connections: Arc<Connections>,
-    options: Arc<Options>,
+    options: Arc<MoveOptions>,
     throttle: Arc<Throttle>,
     turns: Option<Arc<Semaphore>>,
     pace: Pace,
@@ -154,7 +156,7 @@ impl Movers {
         source: End,
         target: End,
         connections: Arc<Connections>,
-        options: Arc<Options>,
+        options: Arc<MoveOptions>,
         throttle: Arc<Throttle>,
         turns: Option<Arc<Semaphore>>,
         authority: Authority,
@@ -184,7 +186,7 @@ impl Movers {
         &self,
         ends: &Ends,
         window: &[(Slot, u64)],
-    ) -> Result<Prepared, Halt> {
+    ) -> Result<Prepared, LaneError> {
         let mut batches = Vec::new();
         for database in &ends.databases {
             let mut group: Vec<Slot> = Vec::new();
@@ -250,7 +252,7 @@ impl Movers {
         bare: &SlotSet,
         stop: &StopSignal,
         mut moved: impl FnMut(Moved),
-    ) -> Result<(), Halt> {
+    ) -> Result<(), LaneError> {
         let mut batches = prepared.batches;
         let slots: Vec<Slot> = window.iter().map(|(slot, _)| *slot).collect();
         let mut fewest = u64::MAX;
@@ -279,7 +281,7 @@ impl Movers {
             tries = if sum < fewest { 0 } else { tries + 1 };
             fewest = fewest.min(sum);
             if tries == TRIES {
-                return Err(Halt::Key(format!(
+                return Err(LaneError::Key(format!(
                     "{sum} keys do not leave {}, though MIGRATE says that they do",
                     self.source
                 )));
@@ -291,7 +293,7 @@ impl Movers {
                 OnBigKey::Refuse | OnBigKey::Skip => {
                     let (prepared, big) = prepared.without_big_keys(self.options.big());
                     if let Some(big) = big {
-                        return Err(Halt::Key(format!(
+                        return Err(LaneError::Key(format!(
                             "{big}; it was met when its slot was open already, and \
                              --on-big-key move finishes that"
                         )));
@@ -303,7 +305,7 @@ impl Movers {
     }
 
     /// What stopped slots of this window, now that all the others are through.
-    fn conflict(&self) -> Result<(), Halt> {
+    fn conflict(&self) -> Result<(), LaneError> {
         let Some(first) = self.conflicts.values().next() else {
             return Ok(());
         };
@@ -312,7 +314,7 @@ impl Movers {
             1 => "; and so has another slot".to_string(),
             more => format!("; and so have {more} other slots"),
         };
-        Err(Halt::Key(format!("{first}{more}")))
+        Err(LaneError::Key(format!("{first}{more}")))
     }
 
     /// One slot's keys, call by call.
@@ -323,7 +325,7 @@ impl Movers {
         bare: &SlotSet,
         stop: &StopSignal,
         moved: &mut impl FnMut(Moved),
-    ) -> Result<(), Halt> {
+    ) -> Result<(), LaneError> {
         let mut keys = batch.keys.as_slice();
         let mut weights = batch.weights.as_slice();
         let mut tries = 0;
@@ -332,12 +334,12 @@ impl Movers {
             let bytes: u64 = weights[..count].iter().sum();
             tokio::select! {
                 biased;
-                () = stop.now.cancelled() => return Err(Halt::Dropped),
+                () = stop.now.cancelled() => return Err(LaneError::Dropped),
                 () = self.throttle.pass(count, bytes) => {}
             }
             let turn = tokio::select! {
                 biased;
-                () = stop.now.cancelled() => return Err(Halt::Dropped),
+                () = stop.now.cancelled() => return Err(LaneError::Dropped),
                 turn = self.turn(bytes) => turn,
             };
             let started = Instant::now();
@@ -390,7 +392,12 @@ impl Movers {
 
     /// Lets the target's replicas follow within a window, too: what they have not read waits in its
     /// memory, and beyond client-output-buffer-limit they are cut off, and begin anew.
-    async fn wait_for_replicas(&mut self, ends: &Ends, slot: Slot, more: u64) -> Result<(), Halt> {
+    async fn wait_for_replicas(
+        &mut self,
+        ends: &Ends,
+        slot: Slot,
+        more: u64,
+    ) -> Result<(), LaneError> {
         let Lag::Bytes(most) = self.options.max_replica_lag else {
             return Ok(());
         };
@@ -406,7 +413,7 @@ impl Movers {
         let target = &ends.target;
         let confirmed = target.wait_after_write(&key, replicas, LAG_WITHIN).await?;
         if confirmed < replicas as u64 {
-            return Err(Halt::Changed(format!(
+            return Err(LaneError::Changed(format!(
                 "{confirmed} of the {replicas} replicas of {} have followed, within {} s: look at the \
                  others, and go on when they have caught up (--max-replica-lag)",
                 self.target,
@@ -446,11 +453,11 @@ impl Movers {
         batch: &Batch,
         bare: &SlotSet,
         key: &[u8],
-    ) -> Result<(), Halt> {
+    ) -> Result<(), LaneError> {
         let (slot, database) = (batch.slot, batch.database);
         let existing = match self.compare(database, key).await? {
             Verdict::Gone => return Ok(()),
-            Verdict::Alone => Existing::Refuse,
+            Verdict::LockHeld => Existing::Refuse,
             // The source's may be newer by now; where clients use the target's, it is the other way
             // round.
             Verdict::Equal if self.authority == Authority::Source => Existing::Replace,
@@ -489,7 +496,7 @@ impl Movers {
         &mut self,
         ends: &Ends,
         window: &[(Slot, u64)],
-    ) -> Result<Purged, Halt> {
+    ) -> Result<Purged, LaneError> {
         let mut purged = Purged::default();
         for database in &ends.databases {
             for (slot, _) in window.iter().filter(|(_, keys)| *keys > 0) {
@@ -505,7 +512,7 @@ impl Movers {
                                 purged.deleted += 1;
                             }
                             Verdict::Gone => {}
-                            Verdict::Alone | Verdict::Differ(_) => purged.kept += 1,
+                            Verdict::LockHeld | Verdict::Differ(_) => purged.kept += 1,
                         }
                     }
                     // Those that stay would be asked for again.
@@ -528,7 +535,10 @@ impl Movers {
         };
         let verdict = comparison.of(database, key).await;
         // Its connections may have ended with what could not be compared.
-        if matches!(verdict, Ok(Verdict::Equal | Verdict::Alone | Verdict::Gone)) {
+        if matches!(
+            verdict,
+            Ok(Verdict::Equal | Verdict::LockHeld | Verdict::Gone)
+        ) {
             self.comparison = Some(comparison);
         }
         verdict

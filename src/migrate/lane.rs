@@ -34,15 +34,15 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::keys::{Authority, Movers};
-use super::schedule::{Way, Work};
+use super::schedule::{MoveMethod, Work};
 use super::throttle::Throttle;
-use super::{End, OnBigKey, Options, Standing, StopSignal};
+use super::{End, MoveOptions, OnBigKey, SlotProgress, StopSignal};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{OnlineReplica, Product};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
-use crate::event::{Event, LaneEvent, Pair, Tally};
+use crate::event::{Event, LaneEvent, MoveStats, Pair};
 
 /// How long replicas of the target may take to have what was moved, before it claims the slots.
 const REPLICAS_WITHIN: Duration = Duration::from_secs(10);
@@ -65,7 +65,7 @@ pub(super) struct Lane {
     source: End,
     target: End,
     connections: Arc<Connections>,
-    options: Arc<Options>,
+    options: Arc<MoveOptions>,
     throttle: Arc<Throttle>,
     events: UnboundedSender<Event>,
     stop: StopSignal,
@@ -73,11 +73,11 @@ pub(super) struct Lane {
     sharing: u64,
     /// Whose turn it is to send the target something heavy.
     turns: Option<Arc<Semaphore>>,
-    tally: Tally,
+    tally: MoveStats,
     moved: SlotSet,
     skipped: SlotSet,
     /// Slots that are begun, with when they were.
-    begun: BTreeMap<Slot, (Standing, Instant)>,
+    begun: BTreeMap<Slot, (SlotProgress, Instant)>,
     /// Whether anything was sent that changes something.
     touched: bool,
 }
@@ -87,17 +87,17 @@ pub(super) struct Report {
     pub(super) moved: SlotSet,
     pub(super) left: SlotSet,
     pub(super) skipped: SlotSet,
-    pub(super) open: BTreeMap<Slot, Standing>,
+    pub(super) open: BTreeMap<Slot, SlotProgress>,
     pub(super) failure: Option<String>,
     /// Whom the target follows since it is no master any more.
     pub(super) successor: Option<NodeId>,
-    pub(super) tally: Tally,
+    pub(super) tally: MoveStats,
     pub(super) touched: bool,
 }
 
 /// Why a lane does not go on.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Halt {
+pub(super) enum LaneError {
     /// A command failed.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -161,7 +161,7 @@ impl Lane {
         source: End,
         target: End,
         connections: Arc<Connections>,
-        options: Arc<Options>,
+        options: Arc<MoveOptions>,
         throttle: Arc<Throttle>,
         events: UnboundedSender<Event>,
         stop: StopSignal,
@@ -176,7 +176,7 @@ impl Lane {
             stop,
             sharing: 1,
             turns: None,
-            tally: Tally::default(),
+            tally: MoveStats::default(),
             moved: SlotSet::new(),
             skipped: SlotSet::new(),
             begun: BTreeMap::new(),
@@ -211,12 +211,14 @@ impl Lane {
         let halt = match self.connect().await {
             Ok(mut ends) => {
                 let done = match way {
-                    Way::Keys => self.move_all(&mut ends, slots).await,
-                    Way::Atomic(product) => self.move_in_jobs(&mut ends, product, slots).await,
-                    Way::Gather => self.gather_all(&mut ends, slots).await,
-                    Way::Purge => self.purge_all(&mut ends, slots).await,
+                    MoveMethod::Keys => self.move_all(&mut ends, slots).await,
+                    MoveMethod::Atomic(product) => {
+                        self.move_in_jobs(&mut ends, product, slots).await
+                    }
+                    MoveMethod::Gather => self.gather_all(&mut ends, slots).await,
+                    MoveMethod::Purge => self.purge_all(&mut ends, slots).await,
                 };
-                if done.is_err() && way == Way::Keys {
+                if done.is_err() && way == MoveMethod::Keys {
                     self.tidy(&mut ends).await;
                 }
                 done.err()
@@ -225,7 +227,7 @@ impl Lane {
         };
         let (failure, successor) = match halt {
             // Whoever stopped it knows why; which slots are open is told in any case.
-            Some(Halt::Dropped) | None => (None, None),
+            Some(LaneError::Dropped) | None => (None, None),
             Some(halt) => {
                 let (why, successor) = self.explain(halt).await;
                 (Some(why), successor)
@@ -234,7 +236,7 @@ impl Lane {
         self.tell(LaneEvent::Ended {
             failure: failure.clone(),
         });
-        let open: BTreeMap<Slot, Standing> = self
+        let open: BTreeMap<Slot, SlotProgress> = self
             .begun
             .iter()
             .map(|(slot, (standing, _))| (*slot, *standing))
@@ -258,7 +260,7 @@ impl Lane {
         }
     }
 
-    async fn connect(&self) -> Result<Ends, Halt> {
+    async fn connect(&self) -> Result<Ends, LaneError> {
         let (source, target) = tokio::try_join!(
             self.connections.own(&self.source.target),
             self.connections.own(&self.target.target),
@@ -305,7 +307,7 @@ impl Lane {
     }
 
     /// All slots, window by window.
-    async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), Halt> {
+    async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), LaneError> {
         self.outrank(ends).await?;
         let mut movers = self.movers(Authority::Source);
         let mut ahead = slots.into_iter();
@@ -339,7 +341,7 @@ impl Lane {
                     OnBigKey::Move => {}
                     OnBigKey::Refuse => {
                         self.turn(ends, &closing, &Window::new()).await?;
-                        return Err(Halt::Key(format!("{big} (--on-big-key skip|move)")));
+                        return Err(LaneError::Key(format!("{big} (--on-big-key skip|move)")));
                     }
                     OnBigKey::Skip => {
                         for slot in big.slots.iter() {
@@ -354,7 +356,7 @@ impl Lane {
                 && needed(coming.saturating_mul(self.sharing)) > room
             {
                 self.turn(ends, &closing, &Window::new()).await?;
-                return Err(Halt::Changed(format!(
+                return Err(LaneError::Changed(format!(
                     "{} has {} KiB left below its maxmemory, and the next {} slots need about {}: \
                      raise its maxmemory, or move fewer slots at a time (--max-open-slots)",
                     self.target,
@@ -394,7 +396,7 @@ impl Lane {
         source: &NodeClient,
         databases: &[u32],
         slots: &[Slot],
-    ) -> Result<Vec<u64>, Halt> {
+    ) -> Result<Vec<u64>, LaneError> {
         let mut sums = vec![0; slots.len()];
         for database in databases {
             let counts = source.cluster_countkeysinslot(*database, slots).await?;
@@ -411,7 +413,7 @@ impl Lane {
         ends: &mut Ends,
         closing: &Window,
         opening: &Window,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), LaneError> {
         let closed: Vec<Slot> = closing.iter().map(|(slot, _)| *slot).collect();
         let owned: SlotSet = closing
             .iter()
@@ -424,7 +426,7 @@ impl Lane {
             self.look(ends, &owned, &open).await?;
             let counts = self.count(&ends.source, &ends.databases, &closed).await?;
             if let Some((slot, count)) = closed.iter().zip(counts).find(|(_, count)| *count > 0) {
-                return Err(Halt::Key(format!(
+                return Err(LaneError::Key(format!(
                     "{count} keys of slot {slot} are still on {}, though all were moved",
                     self.source
                 )));
@@ -433,7 +435,7 @@ impl Lane {
                 break;
             }
             if look == LOOKS {
-                return Err(Halt::Changed(format!(
+                return Err(LaneError::Changed(format!(
                     "{} takes more than {} s to be looked at",
                     self.source,
                     LOOK_HOLDS.as_secs()
@@ -496,18 +498,18 @@ impl Lane {
             match (state, self.begun.get(slot).copied()) {
                 (SetSlot::Importing(_), _) => {
                     self.begun
-                        .insert(*slot, (Standing::Importing, Instant::now()));
+                        .insert(*slot, (SlotProgress::Importing, Instant::now()));
                 }
                 (SetSlot::Migrating(_), Some((_, since))) => {
-                    self.begun.insert(*slot, (Standing::Migrating, since));
+                    self.begun.insert(*slot, (SlotProgress::Migrating, since));
                 }
-                (SetSlot::Node(_), Some((Standing::Claimed, since))) if outcome.is_ok() => {
+                (SetSlot::Node(_), Some((SlotProgress::Claimed, since))) if outcome.is_ok() => {
                     self.tally.close(since.elapsed());
                     self.begun.remove(slot);
                     self.moved.insert(*slot);
                 }
                 (SetSlot::Node(_), Some((_, since))) => {
-                    self.begun.insert(*slot, (Standing::Claimed, since));
+                    self.begun.insert(*slot, (SlotProgress::Claimed, since));
                 }
                 _ => {}
             }
@@ -532,7 +534,7 @@ impl Lane {
             .collect()
     }
 
-    fn standing_at(&self, wanted: Standing) -> Vec<Slot> {
+    fn standing_at(&self, wanted: SlotProgress) -> Vec<Slot> {
         self.begun
             .iter()
             .filter(|(_, (standing, _))| *standing == wanted)
@@ -576,7 +578,7 @@ fn each(slots: &[Slot], state: SetSlot) -> Vec<(Slot, SetSlot)> {
     slots.iter().map(|slot| (*slot, state)).collect()
 }
 
-fn first_error(outcomes: Vec<Result<(), ClientError>>) -> Result<(), Halt> {
+fn first_error(outcomes: Vec<Result<(), ClientError>>) -> Result<(), LaneError> {
     outcomes.into_iter().collect::<Result<(), _>>()?;
     Ok(())
 }

@@ -29,7 +29,7 @@ use crate::client::{ClientError, Existing, Keep, Login, MigrateFault, Migration}
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
-use crate::event::{Event, Pair, Tally};
+use crate::event::{Event, MoveStats, Pair};
 use lane::Lane;
 pub use lane::set_slots;
 use schedule::{Limits, Schedule, Work};
@@ -39,7 +39,7 @@ pub use stray::{Strays, strays};
 
 /// How slots are moved.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct MoveOptions {
     /// The servers' own deadline for each read and write of a MIGRATE.
     pub timeout: Duration,
     /// So many keys in each MIGRATE; without it the number adapts.
@@ -76,7 +76,7 @@ pub struct Options {
 /// went at 26 MiB/s, sorted sets at 80, lists at 150, strings at 180 (Redis 7.0.15, loopback).
 const BYTES_PER_SECOND: u64 = 24 << 20;
 
-impl Options {
+impl MoveOptions {
     /// The weight above which a key is big: what was asked for, and in any case what takes so long that
     /// other nodes may take its servers for dead (half of cluster-node-timeout).
     fn big(&self) -> u64 {
@@ -166,7 +166,7 @@ pub struct Outcome {
     /// Slots that stayed because of their big keys, by lane.
     pub skipped: BTreeMap<Pair, SlotSet>,
     /// Slots that are open still, and why.
-    pub open: BTreeMap<Slot, (Pair, Standing)>,
+    pub open: BTreeMap<Slot, (Pair, SlotProgress)>,
     /// Whether any slot was touched, be it that all is as it was again.
     pub touched: bool,
     /// Why lanes stopped.
@@ -174,12 +174,12 @@ pub struct Outcome {
     /// Targets that are no masters any more, and whom they follow.
     pub successors: BTreeMap<NodeId, NodeId>,
     /// What moved.
-    pub tally: Tally,
+    pub tally: MoveStats,
 }
 
 /// Where a slot stands that was begun and not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum SlotProgress {
     /// The target imports it; the source owns it and does not know.
     Importing,
     /// Both know; keys may be on both ends.
@@ -206,7 +206,7 @@ pub async fn run(
     moves: BTreeMap<Pair, Work>,
     ends: &BTreeMap<NodeId, End>,
     connections: &Arc<Connections>,
-    options: &Arc<Options>,
+    options: &Arc<MoveOptions>,
     events: &UnboundedSender<Event>,
     stop: &StopSignal,
 ) -> Outcome {
@@ -299,7 +299,7 @@ pub async fn try_login(
     source: &End,
     target: &End,
     slots: &SlotSet,
-    options: &Options,
+    options: &MoveOptions,
 ) -> Result<Trial, ClientError> {
     /// Slots that are looked through for a key in one go.
     const LOOKED_AT: usize = 1024;

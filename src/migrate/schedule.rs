@@ -21,7 +21,7 @@ use crate::event::Pair;
 
 /// How the slots of a pair move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Way {
+pub enum MoveMethod {
     /// MIGRATE, key by key (every version).
     Keys,
     /// Jobs of the servers: atomic slot migration.
@@ -36,7 +36,7 @@ pub enum Way {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Work {
     /// How.
-    pub way: Way,
+    pub way: MoveMethod,
     /// Which slots, in the order in which they go.
     pub slots: Vec<Slot>,
 }
@@ -55,7 +55,7 @@ pub struct Limits {
 pub struct Schedule {
     limits: Limits,
     waiting: BTreeMap<Pair, Work>,
-    running: Vec<(Pair, Way)>,
+    running: Vec<(Pair, MoveMethod)>,
 }
 
 impl Schedule {
@@ -92,7 +92,7 @@ impl Schedule {
         std::mem::take(&mut self.waiting)
     }
 
-    fn may_run(&self, pair: Pair, way: Way) -> bool {
+    fn may_run(&self, pair: Pair, way: MoveMethod) -> bool {
         let into_target = self.running.iter().filter(|(other, _)| other.to == pair.to);
         self.running.len() < self.limits.lanes.max(1)
             && into_target.count() < self.limits.per_target.max(1)
@@ -100,7 +100,8 @@ impl Schedule {
                 let apart =
                     other.from != pair.from && other.from != pair.to && other.to != pair.from;
                 let into_one = other.to == pair.to;
-                let may_share_target = *other_way == way && way != Way::Atomic(Product::Redis);
+                let may_share_target =
+                    *other_way == way && way != MoveMethod::Atomic(Product::Redis);
                 apart && (!into_one || may_share_target)
             })
     }
@@ -116,11 +117,11 @@ mod tests {
         format!("{n:040x}").parse().unwrap()
     }
 
-    fn way() -> impl Strategy<Value = Way> {
+    fn way() -> impl Strategy<Value = MoveMethod> {
         prop_oneof![
-            Just(Way::Keys),
-            Just(Way::Atomic(Product::Valkey)),
-            Just(Way::Atomic(Product::Redis)),
+            Just(MoveMethod::Keys),
+            Just(MoveMethod::Atomic(Product::Valkey)),
+            Just(MoveMethod::Atomic(Product::Redis)),
         ]
     }
 
@@ -149,7 +150,7 @@ mod tests {
                 })
                 .collect();
             let mut schedule = Schedule::new(Limits { lanes, per_target }, pairs.clone());
-            let mut running: Vec<(Pair, Way)> = Vec::new();
+            let mut running: Vec<(Pair, MoveMethod)> = Vec::new();
             let mut done = Vec::new();
             let mut order = order.into_iter();
             loop {
@@ -167,7 +168,7 @@ mod tests {
                     for (other, other_way) in running.iter().filter(|(other, _)| other != pair) {
                         if touches(*other, pair.from) || touches(*other, pair.to) {
                             prop_assert_eq!(way, other_way);
-                            prop_assert_ne!(*way, Way::Atomic(Product::Redis));
+                            prop_assert_ne!(*way, MoveMethod::Atomic(Product::Redis));
                         }
                     }
                 }

@@ -4,7 +4,7 @@
 
 use crate::cluster::parse::{Product, Version};
 
-use super::schedule::Way;
+use super::schedule::MoveMethod;
 
 /// What the user wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -19,9 +19,9 @@ pub enum Strategy {
 
 /// How the slots of a pair move, and why so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Choice {
+pub struct MethodChoice {
     /// How.
-    pub way: Way,
+    pub way: MoveMethod,
     /// Why, in words that complete "key by key, since" or "atomic, since".
     pub reason: String,
 }
@@ -58,9 +58,13 @@ const FAULTY_WITH_THREADS: [u16; 3] = [9, 1, 1];
 
 /// Chooses. `Err` says why it can't be as it should: `--strategy atomic` where a pair can't.
 /// `throttled` is whether there is a --rate, which the servers don't know.
-pub fn choose(wanted: Strategy, throttled: bool, facts: &PairFacts<'_>) -> Result<Choice, String> {
-    let keys = |reason: String| Choice {
-        way: Way::Keys,
+pub fn choose(
+    wanted: Strategy,
+    throttled: bool,
+    facts: &PairFacts<'_>,
+) -> Result<MethodChoice, String> {
+    let keys = |reason: String| MethodChoice {
+        way: MoveMethod::Keys,
         reason,
     };
     if wanted == Strategy::Keys {
@@ -70,8 +74,8 @@ pub fn choose(wanted: Strategy, throttled: bool, facts: &PairFacts<'_>) -> Resul
         (Ok(_), Strategy::Auto) if throttled => Ok(keys(
             "--rate holds for that only; the servers' own jobs know no limit".to_string(),
         )),
-        (Ok(product), _) => Ok(Choice {
-            way: Way::Atomic(product),
+        (Ok(product), _) => Ok(MethodChoice {
+            way: MoveMethod::Atomic(product),
             reason: match (facts.source.version, facts.target.version) {
                 (Some(one), Some(other)) if one == other => format!("both ends can ({one})"),
                 (Some(one), Some(other)) => format!("both ends can ({one} and {other})"),
@@ -165,14 +169,20 @@ mod tests {
         );
         let old = node(Product::Valkey, [8, 1, 8]);
         let way = |facts| choose(Strategy::Auto, false, &facts).unwrap().way;
-        assert_eq!(way(pair(&valkey, &valkey)), Way::Atomic(Product::Valkey));
-        assert_eq!(way(pair(&redis, &redis)), Way::Atomic(Product::Redis));
+        assert_eq!(
+            way(pair(&valkey, &valkey)),
+            MoveMethod::Atomic(Product::Valkey)
+        );
+        assert_eq!(
+            way(pair(&redis, &redis)),
+            MoveMethod::Atomic(Product::Redis)
+        );
         for facts in [
             pair(&valkey, &redis),
             pair(&old, &valkey),
             pair(&valkey, &old),
         ] {
-            assert_eq!(way(facts.clone()), Way::Keys);
+            assert_eq!(way(facts.clone()), MoveMethod::Keys);
             let why = choose(Strategy::Atomic, false, &facts).unwrap_err();
             assert!(why.contains("10.0.0.3:6379"), "{why}");
         }
@@ -183,10 +193,10 @@ mod tests {
         let redis = node(Product::Redis, [8, 6, 2]);
         let facts = pair(&redis, &redis);
         let choice = choose(Strategy::Auto, true, &facts).unwrap();
-        assert_eq!(choice.way, Way::Keys);
+        assert_eq!(choice.way, MoveMethod::Keys);
         assert!(choice.reason.contains("--rate"), "{}", choice.reason);
         let choice = choose(Strategy::Keys, false, &facts).unwrap();
-        assert_eq!(choice.way, Way::Keys);
+        assert_eq!(choice.way, MoveMethod::Keys);
     }
 
     #[test]
@@ -194,13 +204,16 @@ mod tests {
         let older = node(Product::Valkey, [9, 1, 1]);
         let sound = node(Product::Valkey, [9, 1, 2]);
         let way = |facts| choose(Strategy::Auto, false, &facts).unwrap().way;
-        assert_eq!(way(pair(&older, &sound)), Way::Atomic(Product::Valkey));
+        assert_eq!(
+            way(pair(&older, &sound)),
+            MoveMethod::Atomic(Product::Valkey)
+        );
         let threaded = NodeFacts {
             io_threads: Some(4),
             ..older.clone()
         };
-        assert_eq!(way(pair(&threaded, &sound)), Way::Keys);
-        assert_eq!(way(pair(&sound, &threaded)), Way::Keys);
+        assert_eq!(way(pair(&threaded, &sound)), MoveMethod::Keys);
+        assert_eq!(way(pair(&sound, &threaded)), MoveMethod::Keys);
         let mut facts = pair(&sound, &sound);
         facts.hindrance = Some("slot 3 is open".to_string());
         assert_eq!(

@@ -14,11 +14,11 @@ use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::converge::{Goal, Heard, NotInTime, Watch};
 use crate::event::{Event, Phase};
-use crate::plan::failover::{Heir, NoHeir, choose};
+use crate::plan::failover::{FailoverCandidate, NoCandidate, choose};
 use crate::session::Session;
 use crate::state::{Cluster, name};
 use crate::stop::Stop;
-use crate::ui::{Succeeded, SuccessionView, Ui};
+use crate::ui::{FailoverReport, FailoverView, Ui};
 
 /// Between two looks at a replica that takes over. The time that writes were held is told to that.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -38,7 +38,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Who takes over from whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Succession {
+pub(crate) struct FailoverPlan {
     pub(crate) replica: NodeId,
     pub(crate) master: NodeId,
     pub(crate) how: Takeover,
@@ -78,7 +78,7 @@ impl Failed {
     }
 }
 
-impl Succession {
+impl FailoverPlan {
     /// Who takes over where this node is named: the replica itself, or the best one of a master.
     /// Refuses what can't come about, or would lose what its manner promises to keep.
     pub(crate) fn of(cluster: &Cluster, id: NodeId, how: Takeover) -> Result<Self, Stop> {
@@ -87,23 +87,23 @@ impl Succession {
         let Some(member) = topology.members.get(&id) else {
             return refuse(format!("{} is no member", cluster.name(id)));
         };
-        let (master, heirs, chosen_of) = match (member.role, member.master) {
-            (Role::Replica, Some(master)) => (master, vec![heir(cluster, member)], 1),
+        let (master, candidates, chosen_of) = match (member.role, member.master) {
+            (Role::Replica, Some(master)) => (master, vec![candidate(cluster, member)], 1),
             (Role::Replica, None) => {
                 return refuse(format!("{} follows nobody", cluster.name(id)));
             }
             (Role::Master, _) => {
-                let heirs: Vec<Heir> = topology
+                let candidates: Vec<FailoverCandidate> = topology
                     .replicas_of(id)
-                    .map(|replica| heir(cluster, replica))
+                    .map(|replica| candidate(cluster, replica))
                     .collect();
-                let count = heirs.len();
-                (id, heirs, count)
+                let count = candidates.len();
+                (id, candidates, count)
             }
         };
-        let replica = match choose(&heirs, how) {
+        let replica = match choose(&candidates, how) {
             Ok(replica) => replica,
-            Err(NoHeir::None) => {
+            Err(NoCandidate::None) => {
                 return refuse(format!(
                     "{} has no replica that could take over (redis-trib add-node NEW {} --replica \
                      --master-id {})",
@@ -112,16 +112,19 @@ impl Succession {
                     master.short()
                 ));
             }
-            Err(NoHeir::Silent) if chosen_of == 1 => {
-                return refuse(format!("{} does not answer", cluster.name(heirs[0].id)));
+            Err(NoCandidate::Silent) if chosen_of == 1 => {
+                return refuse(format!(
+                    "{} does not answer",
+                    cluster.name(candidates[0].id)
+                ));
             }
-            Err(NoHeir::Silent) => {
+            Err(NoCandidate::Silent) => {
                 return refuse(format!(
                     "none of the {chosen_of} replicas of {} answers",
                     cluster.name(master)
                 ));
             }
-            Err(NoHeir::Unlinked(replica)) => {
+            Err(NoCandidate::Unlinked(replica)) => {
                 return refuse(unlinked(cluster, replica, master));
             }
         };
@@ -148,7 +151,9 @@ impl Succession {
                 cluster.name(self.replica)
             ));
         }
-        if self.how == Takeover::Planned && (master.standing.silent || master.standing.is_down()) {
+        if self.how == Takeover::Planned
+            && (master.peer_status.silent || master.peer_status.is_down())
+        {
             return refuse(format!(
                 "the master {name} does not answer, so it can't hand over: --force takes over without \
                  it, and loses what it had not sent yet"
@@ -172,7 +177,7 @@ impl Succession {
             return Ok(());
         }
         let voters: Vec<&Member> = topology.masters().filter(|m| !m.slots.is_empty()).collect();
-        let there = |member: &&&Member| !member.standing.silent && !member.standing.is_down();
+        let there = |member: &&&Member| !member.peer_status.silent && !member.peer_status.is_down();
         let votes = voters.iter().filter(there).count();
         if votes * 2 <= voters.len() {
             return refuse(format!(
@@ -185,7 +190,7 @@ impl Succession {
     }
 
     /// For people.
-    pub(crate) fn view(&self, cluster: &Cluster) -> SuccessionView {
+    pub(crate) fn view(&self, cluster: &Cluster) -> FailoverView {
         let diagnosis = &cluster.diagnosis;
         let offset = |id: NodeId| {
             let node = diagnosis.observation.nodes.get(&id)?;
@@ -195,7 +200,7 @@ impl Succession {
             .zip(offset(self.replica))
             .map(|(master, replica)| master.saturating_sub(replica));
         let member = diagnosis.topology.members.get(&self.master);
-        SuccessionView {
+        FailoverView {
             replica: name(diagnosis, self.replica),
             master: name(diagnosis, self.master),
             slots: member.map(|m| m.slots.clone()).unwrap_or_default(),
@@ -213,16 +218,16 @@ impl Succession {
         ui: &Ui,
         events: UnboundedSender<Event>,
         within: Duration,
-    ) -> Result<Succeeded, Failed> {
+    ) -> Result<FailoverReport, Failed> {
         let view = self.view(cluster);
         let Some(target) = cluster.reach.get(&self.replica) else {
             return Err(self.not_claimed(cluster));
         };
         // Everybody has an address: the look that this began with saw to it.
-        let (parties, absent) = cluster.parties(session).await.unwrap_or_default();
+        let (participants, absent) = cluster.participants(session).await.unwrap_or_default();
         let watch = Watch {
             connections: Arc::clone(&session.connections),
-            parties: Arc::new(parties),
+            participants: Arc::new(participants),
             absent: Arc::new(absent),
             events: events.clone(),
             deadline: Instant::now() + within,
@@ -239,14 +244,14 @@ impl Succession {
         };
         let look_again = async || {
             let cluster = Cluster::look(session).await.ok()?;
-            let heir = cluster.diagnosis.topology.members.get(&self.replica)?;
-            (heir.role == Role::Master).then(|| self.goal(&cluster, self.replica))
+            let candidate = cluster.diagnosis.topology.members.get(&self.replica)?;
+            (candidate.role == Role::Master).then(|| self.goal(&cluster, self.replica))
         };
         let goal = Arc::new(self.goal(cluster, self.replica));
         let goal = watch.agree_as_it_is(goal, look_again).await.map_err(late)?;
         watch.agree_and_settle(&goal).await.map_err(late)?;
         watch.usable(&goal).await.map_err(late)?;
-        Ok(Succeeded {
+        Ok(FailoverReport {
             replica: view.replica,
             master: view.master,
             slots: view.slots,
@@ -385,7 +390,7 @@ impl Succession {
         });
         let replicas = topology.replicas_of(self.master);
         let shard = replicas.chain(topology.members.get(&self.master));
-        let followers = shard.filter(|member| member.id != owner && !member.standing.silent);
+        let followers = shard.filter(|member| member.id != owner && !member.peer_status.silent);
         Goal {
             slots: slots.collect(),
             masters: followers.map(|member| (member.id, owner)).collect(),
@@ -411,12 +416,12 @@ fn is_unlinked(error: &ClientError) -> bool {
     matches!(&error.fault, Fault::Server { message, .. } if message.contains("is down or failed"))
 }
 
-fn heir(cluster: &Cluster, member: &Member) -> Heir {
+fn candidate(cluster: &Cluster, member: &Member) -> FailoverCandidate {
     let node = cluster.diagnosis.observation.nodes.get(&member.id);
     let info = node
         .and_then(|node| node.report())
         .map(|report| &report.info);
-    Heir {
+    FailoverCandidate {
         id: member.id,
         link: info.map(|info| info.master_link.unwrap_or(MasterLink::Down(None))),
         offset: info.and_then(|info| info.replication_offset),
@@ -429,7 +434,7 @@ fn unlinked(cluster: &Cluster, replica: NodeId, master: NodeId) -> String {
     let is_gone = topology
         .members
         .get(&master)
-        .is_some_and(|member| member.standing.silent || member.standing.is_down());
+        .is_some_and(|member| member.peer_status.silent || member.peer_status.is_down());
     let (replica_name, name) = (cluster.name(replica), cluster.name(master));
     if is_gone {
         return format!(

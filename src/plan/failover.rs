@@ -5,7 +5,7 @@ use crate::cluster::parse::MasterLink;
 
 /// A replica that might take over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Heir {
+pub struct FailoverCandidate {
     /// Its id.
     pub id: NodeId,
     /// Its link to its master; `None` where it does not answer us.
@@ -16,7 +16,7 @@ pub struct Heir {
 
 /// Why nobody can.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoHeir {
+pub enum NoCandidate {
     /// The master has no replica.
     None,
     /// It has some, and none answers.
@@ -28,28 +28,28 @@ pub enum NoHeir {
 /// The replica with the most of the data. A planned takeover needs one whose link to the master is
 /// up; the others take any that answers. Between equals the one of the lowest id, so that the same
 /// question has the same answer.
-pub fn choose(heirs: &[Heir], how: Takeover) -> Result<NodeId, NoHeir> {
-    if heirs.is_empty() {
-        return Err(NoHeir::None);
+pub fn choose(candidates: &[FailoverCandidate], how: Takeover) -> Result<NodeId, NoCandidate> {
+    if candidates.is_empty() {
+        return Err(NoCandidate::None);
     }
-    let best = |fits: fn(&Heir) -> bool| {
-        let heirs = heirs.iter().filter(|heir| fits(heir));
-        heirs
-            .max_by_key(|heir| {
-                let up = heir.link == Some(MasterLink::Up);
+    let best = |fits: fn(&FailoverCandidate) -> bool| {
+        let candidates = candidates.iter().filter(|candidate| fits(candidate));
+        candidates
+            .max_by_key(|candidate| {
+                let up = candidate.link == Some(MasterLink::Up);
                 // One in the middle of its first copy has nothing whole.
-                let whole = heir.link != Some(MasterLink::Syncing);
-                (up, whole, heir.offset, std::cmp::Reverse(heir.id))
+                let whole = candidate.link != Some(MasterLink::Syncing);
+                (up, whole, candidate.offset, std::cmp::Reverse(candidate.id))
             })
-            .map(|heir| heir.id)
+            .map(|candidate| candidate.id)
     };
-    let linked = best(|heir| heir.link == Some(MasterLink::Up));
-    let answering = best(|heir| heir.link.is_some());
+    let linked = best(|candidate| candidate.link == Some(MasterLink::Up));
+    let answering = best(|candidate| candidate.link.is_some());
     match (how, linked, answering) {
         (_, Some(id), _) => Ok(id),
         (Takeover::Force | Takeover::Takeover, None, Some(id)) => Ok(id),
-        (Takeover::Planned, None, Some(id)) => Err(NoHeir::Unlinked(id)),
-        (_, None, None) => Err(NoHeir::Silent),
+        (Takeover::Planned, None, Some(id)) => Err(NoCandidate::Unlinked(id)),
+        (_, None, None) => Err(NoCandidate::Silent),
     }
 }
 
@@ -57,8 +57,8 @@ pub fn choose(heirs: &[Heir], how: Takeover) -> Result<NodeId, NoHeir> {
 mod tests {
     use super::*;
 
-    fn heir(number: usize, link: Option<MasterLink>, offset: u64) -> Heir {
-        Heir {
+    fn candidate(number: usize, link: Option<MasterLink>, offset: u64) -> FailoverCandidate {
+        FailoverCandidate {
             id: id(number),
             link,
             offset: Some(offset),
@@ -74,28 +74,35 @@ mod tests {
 
     #[test]
     fn the_most_data_wins() {
-        let heirs = [heir(1, UP, 10), heir(2, UP, 12), heir(3, None, 99)];
-        assert_eq!(choose(&heirs, Takeover::Planned), Ok(id(2)));
-        let equal = [heir(2, UP, 10), heir(1, UP, 10)];
+        let candidates = [
+            candidate(1, UP, 10),
+            candidate(2, UP, 12),
+            candidate(3, None, 99),
+        ];
+        assert_eq!(choose(&candidates, Takeover::Planned), Ok(id(2)));
+        let equal = [candidate(2, UP, 10), candidate(1, UP, 10)];
         assert_eq!(choose(&equal, Takeover::Planned), Ok(id(1)));
     }
 
     #[test]
     fn only_a_forced_one_goes_without_the_link() {
-        let heirs = [heir(1, DOWN, 10), heir(2, DOWN, 12)];
+        let candidates = [candidate(1, DOWN, 10), candidate(2, DOWN, 12)];
         assert_eq!(
-            choose(&heirs, Takeover::Planned),
-            Err(NoHeir::Unlinked(id(2)))
+            choose(&candidates, Takeover::Planned),
+            Err(NoCandidate::Unlinked(id(2)))
         );
-        assert_eq!(choose(&heirs, Takeover::Force), Ok(id(2)));
-        let syncing = [heir(1, Some(MasterLink::Syncing), 99), heir(2, DOWN, 1)];
+        assert_eq!(choose(&candidates, Takeover::Force), Ok(id(2)));
+        let syncing = [
+            candidate(1, Some(MasterLink::Syncing), 99),
+            candidate(2, DOWN, 1),
+        ];
         assert_eq!(choose(&syncing, Takeover::Takeover), Ok(id(2)));
     }
 
     #[test]
     fn nobody() {
-        assert_eq!(choose(&[], Takeover::Force), Err(NoHeir::None));
-        let silent = [heir(1, None, 1)];
-        assert_eq!(choose(&silent, Takeover::Force), Err(NoHeir::Silent));
+        assert_eq!(choose(&[], Takeover::Force), Err(NoCandidate::None));
+        let silent = [candidate(1, None, 1)];
+        assert_eq!(choose(&silent, Takeover::Force), Err(NoCandidate::Silent));
     }
 }

@@ -1,4 +1,4 @@
-//! What mends a cluster: from what was seen to remedies and refusals.
+//! What steps a cluster: from what was seen to remedies and refusals.
 //!
 //! A plan is the next step for everything that is broken, not the whole way: after it the cluster
 //! is looked at again, and planned for anew. That is what makes a fix that was cut off no special
@@ -20,7 +20,7 @@ use crate::cluster::slot::SlotSet;
 
 use assign::share_out;
 use slot::{Decision, decide};
-pub use slot::{Mend, Why};
+pub use slot::{FixStep, Why};
 use survey::Survey;
 
 /// What the user gives up, by name.
@@ -68,7 +68,7 @@ pub struct Request<'a> {
     /// no stray.
     pub begun: &'a BTreeMap<NodeId, SlotSet>,
     /// Steps that were taken before and help once or not at all.
-    pub tried: &'a BTreeSet<Mend>,
+    pub tried: &'a BTreeSet<FixStep>,
     /// What the user gives up.
     pub consent: &'a Consent,
 }
@@ -77,7 +77,7 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remedy {
     /// What is done.
-    pub mend: Mend,
+    pub step: FixStep,
     /// The slots; empty where it is about a node as a whole.
     pub slots: SlotSet,
     /// The keys that it is about: those that move, or that a claimant holds.
@@ -134,7 +134,7 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
         return plan;
     }
     let view = Survey::of(request);
-    let mut mends: BTreeMap<Mend, SlotSet> = BTreeMap::new();
+    let mut steps: BTreeMap<FixStep, SlotSet> = BTreeMap::new();
     let mut refusals: BTreeMap<Why, SlotSet> = BTreeMap::new();
     let mut strays: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
     let mut free = SlotSet::new();
@@ -142,10 +142,10 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
     for slot in view.troubled.iter() {
         match decide(&view.slotwise(slot)) {
             Decision::Fine => {}
-            Decision::Mend(steps) => {
+            Decision::Steps(of_slot) => {
                 settled.remove(slot);
-                for step in steps {
-                    mends.entry(step).or_default().insert(slot);
+                for step in of_slot {
+                    steps.entry(step).or_default().insert(slot);
                 }
             }
             Decision::Assign => {
@@ -155,7 +155,7 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
             Decision::Refuse(why) => {
                 settled.remove(slot);
                 match view.successor(why) {
-                    Some(mend) => mends.entry(mend).or_default().insert(slot),
+                    Some(step) => steps.entry(step).or_default().insert(slot),
                     None => refusals.entry(why).or_default().insert(slot),
                 }
             }
@@ -164,8 +164,8 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
                     let begun = request.begun.get(&node);
                     if begun.is_some_and(|slots| slots.contains(slot)) {
                         // So that whoever comes after us knows it, too.
-                        mends
-                            .entry(Mend::Guard { node, owner })
+                        steps
+                            .entry(FixStep::Guard { node, owner })
                             .or_default()
                             .insert(slot);
                     } else {
@@ -177,32 +177,32 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
     }
     let unsettled = view.troubled.difference(&settled);
     for (node, slots) in share_out(&view.masters(), &free) {
-        mends.insert(Mend::Assign { node }, slots);
+        steps.insert(FixStep::Assign { node }, slots);
     }
-    for (mend, slots) in view
+    for (step, slots) in view
         .unheard(&unsettled)
         .into_iter()
         .chain(view.stale(&unsettled))
         .chain(view.members())
     {
-        if request.tried.contains(&mend) {
+        if request.tried.contains(&step) {
             refusals
-                .entry(Why::NoHelp(mend))
+                .entry(Why::NoHelp(step))
                 .or_default()
                 .union_with(&slots);
         } else {
-            mends.entry(mend).or_default().union_with(&slots);
+            steps.entry(step).or_default().union_with(&slots);
         }
     }
     let step = |from, to| match request.consent.strays {
         Strays::Leave => None,
-        Strays::Purge => Some(Mend::Purge { from, to }),
-        Strays::Collect => Some(Mend::Gather { from, to }),
+        Strays::Purge => Some(FixStep::Purge { from, to }),
+        Strays::Collect => Some(FixStep::Gather { from, to }),
     };
     let mut left = Vec::new();
     for ((node, owner), slots) in strays {
-        match step(node, owner).filter(|mend| !request.tried.contains(mend)) {
-            Some(mend) => mends.entry(mend).or_default().union_with(&slots),
+        match step(node, owner).filter(|step| !request.tried.contains(step)) {
+            Some(step) => steps.entry(step).or_default().union_with(&slots),
             None => left.push(Stray {
                 node,
                 owner,
@@ -211,16 +211,16 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
             }),
         }
     }
-    if mends.is_empty() && request.consent.strays != Strays::Leave {
+    if steps.is_empty() && request.consent.strays != Strays::Leave {
         // Last, when nothing else is open that could be taken for it.
-        mends = view.reveal_strays();
+        steps = view.reveal_strays();
     }
     FixPlan {
-        remedies: mends
+        remedies: steps
             .into_iter()
-            .map(|(mend, slots)| Remedy {
-                keys: keys_of(request.holdings, mend, &slots),
-                mend,
+            .map(|(step, slots)| Remedy {
+                keys: keys_of(request.holdings, step, &slots),
+                step,
                 slots,
             })
             .collect(),
@@ -234,24 +234,24 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
     }
 }
 
-fn keys_of(holdings: &Holdings, mend: Mend, slots: &SlotSet) -> u64 {
+fn keys_of(holdings: &Holdings, step: FixStep, slots: &SlotSet) -> u64 {
     let of = |node| holdings.keys_in(node, slots);
-    match mend {
-        Mend::Fence { loser: node, .. } | Mend::Guard { node, .. } | Mend::Claim { node } => {
-            of(node)
-        }
-        Mend::Finish { from, .. } | Mend::Gather { from, .. } | Mend::Purge { from, .. } => {
-            of(from)
-        }
-        Mend::Evict { .. }
-        | Mend::Reveal { .. }
-        | Mend::Assign { .. }
-        | Mend::Bump { .. }
-        | Mend::Tell { .. }
-        | Mend::Close { .. }
-        | Mend::Refresh { .. }
-        | Mend::TakeOver { .. }
-        | Mend::Follow { .. }
-        | Mend::Forget { .. } => 0,
+    match step {
+        FixStep::Fence { loser: node, .. }
+        | FixStep::Guard { node, .. }
+        | FixStep::Claim { node } => of(node),
+        FixStep::Finish { from, .. }
+        | FixStep::Gather { from, .. }
+        | FixStep::Purge { from, .. } => of(from),
+        FixStep::Evict { .. }
+        | FixStep::Reveal { .. }
+        | FixStep::Assign { .. }
+        | FixStep::Bump { .. }
+        | FixStep::Tell { .. }
+        | FixStep::Close { .. }
+        | FixStep::Refresh { .. }
+        | FixStep::TakeOver { .. }
+        | FixStep::Follow { .. }
+        | FixStep::Forget { .. } => 0,
     }
 }

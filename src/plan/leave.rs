@@ -13,7 +13,7 @@ use crate::cluster::slot::SlotSet;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// All members, ghosts too.
-    pub members: Vec<Member>,
+    pub members: Vec<LeaveMember>,
     /// Those that shall leave.
     pub leaving: BTreeSet<NodeId>,
     /// What becomes of the slots that they own.
@@ -34,7 +34,7 @@ pub enum OwnedSlots {
 
 /// A member, as far as it matters who leaves.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Member {
+pub struct LeaveMember {
     /// Its id.
     pub id: NodeId,
     /// What it does.
@@ -188,7 +188,7 @@ pub fn leave(request: &Request) -> Result<Leave, Vec<Refusal>> {
 
 struct Judge<'a> {
     request: &'a Request,
-    by_id: BTreeMap<NodeId, &'a Member>,
+    by_id: BTreeMap<NodeId, &'a LeaveMember>,
 }
 
 impl<'a> Judge<'a> {
@@ -200,19 +200,19 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn leavers(&self) -> impl Iterator<Item = &'a Member> {
+    fn leavers(&self) -> impl Iterator<Item = &'a LeaveMember> {
         let leaving = self.request.leaving.iter();
         leaving.filter_map(|id| self.by_id.get(id).copied())
     }
 
-    fn stayers(&self) -> impl Iterator<Item = &'a Member> {
+    fn stayers(&self) -> impl Iterator<Item = &'a LeaveMember> {
         let members = self.request.members.iter();
         members.filter(|member| !self.request.leaving.contains(&member.id))
     }
 
     /// Masters that stay, own slots and serve, those of the lowest slots first.
-    fn owners(&self) -> Vec<&'a Member> {
-        let mut owners: Vec<&Member> = self
+    fn owners(&self) -> Vec<&'a LeaveMember> {
+        let mut owners: Vec<&LeaveMember> = self
             .stayers()
             .filter(|member| member.role == Role::Master && member.life == Life::Well)
             .filter(|member| !member.slots.is_empty())
@@ -223,7 +223,7 @@ impl<'a> Judge<'a> {
 
     fn refusals(&self) -> Vec<Refusal> {
         let mut refusals = Vec::new();
-        let owns = |member: &Member| member.role == Role::Master && !member.slots.is_empty();
+        let owns = |member: &LeaveMember| member.role == Role::Master && !member.slots.is_empty();
         let nobody_stays = self.stayers().next().is_none();
         if nobody_stays || self.leavers().any(owns) && !self.stayers().any(owns) {
             refusals.push(Refusal::LastOwner);
@@ -255,7 +255,7 @@ impl<'a> Judge<'a> {
         refusals
     }
 
-    fn against_master(&self, master: &Member) -> Option<Refusal> {
+    fn against_master(&self, master: &LeaveMember) -> Option<Refusal> {
         let id = master.id;
         if master.slots.is_empty() {
             let holds = master.keys > 0 && master.life != Life::Silent;
@@ -282,7 +282,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn against_replica(&self, replica: &Member) -> Option<Refusal> {
+    fn against_replica(&self, replica: &LeaveMember) -> Option<Refusal> {
         let is_allowed = |master: Option<NodeId>| {
             let unprotected = &self.request.unprotected;
             unprotected.contains(&replica.id) || master.is_some_and(|id| unprotected.contains(&id))
@@ -313,7 +313,7 @@ impl<'a> Judge<'a> {
                 can_be_allowed,
             });
         }
-        let copies = |member: &&Member| member.master == Some(master.id) && member.in_sync;
+        let copies = |member: &&LeaveMember| member.master == Some(master.id) && member.in_sync;
         let is_last = replica.in_sync && !self.stayers().any(|member| copies(&member));
         (is_last && !is_allowed(Some(master.id))).then_some(Refusal::LastCopy {
             replica: replica.id,
@@ -322,7 +322,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Replicas that stay, of nodes that leave.
-    fn followers(&self) -> impl Iterator<Item = &'a Member> {
+    fn followers(&self) -> impl Iterator<Item = &'a LeaveMember> {
         let leaving = &self.request.leaving;
         self.stayers().filter(move |member| {
             member.role == Role::Replica && member.master.is_some_and(|id| leaving.contains(&id))

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 
-pub use progress::Progress;
+pub use progress::CreateProgress;
 
 /// What is to be changed, in order.
 #[derive(Debug, Clone, PartialEq)]
@@ -122,7 +122,7 @@ pub struct Move<'a> {
 
 /// A master, with the slots that it owns.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Owner {
+pub struct SlotOwner {
     /// Its id.
     pub id: NodeId,
     /// Its slots; may be empty.
@@ -142,9 +142,9 @@ pub struct Contested {
 }
 
 /// What every master owns, by id. A master that is listed twice owns what both entries say.
-fn holdings(masters: &[Owner]) -> Result<BTreeMap<NodeId, SlotSet>, Contested> {
+fn holdings(masters: &[SlotOwner]) -> Result<BTreeMap<NodeId, SlotSet>, Contested> {
     let mut holdings: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
-    for Owner { id, slots } in masters {
+    for SlotOwner { id, slots } in masters {
         let held = holdings.entry(*id).or_default();
         *held = held.union(slots);
     }

@@ -9,7 +9,7 @@ use crate::cluster::slot::SlotSet;
 
 /// How far a plan has come.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Progress {
+pub struct CreateProgress {
     /// Steps that have taken effect.
     pub done: usize,
     /// Steps that have not.
@@ -20,7 +20,7 @@ pub struct Progress {
 
 impl Plan {
     /// Compares the plan with what its nodes say of themselves.
-    pub fn progress<'a>(&self, view: impl Fn(NodeId) -> Option<&'a View>) -> Progress {
+    pub fn progress<'a>(&self, view: impl Fn(NodeId) -> Option<&'a View>) -> CreateProgress {
         let mut rest = Plan { rounds: Vec::new() };
         let mut done = 0;
         for round in &self.rounds {
@@ -38,7 +38,7 @@ impl Plan {
             .iter()
             .filter_map(|(id, role)| Some((*id, role.contradicted_by(view(*id)?.myself())?)))
             .collect();
-        Progress {
+        CreateProgress {
             done,
             rest,
             contradictions,
@@ -51,7 +51,7 @@ impl Plan {
         for step in self.rounds.iter().flatten() {
             match step {
                 Step::AddSlots { node, slots } => {
-                    roles.insert(*node, PlannedRole::Owner(slots.clone()));
+                    roles.insert(*node, PlannedRole::SlotOwner(slots.clone()));
                 }
                 Step::Replicate { replica, master } => {
                     roles.insert(*replica, PlannedRole::Replica(*master));
@@ -65,7 +65,7 @@ impl Plan {
 }
 
 enum PlannedRole {
-    Owner(SlotSet),
+    SlotOwner(SlotSet),
     Replica(NodeId),
 }
 
@@ -76,12 +76,12 @@ impl PlannedRole {
             return Some("has open slots".to_string());
         }
         match (self, myself.role, myself.master) {
-            (Self::Owner(_), Some(Role::Replica), Some(master)) => {
+            (Self::SlotOwner(_), Some(Role::Replica), Some(master)) => {
                 Some(format!("is a replica of {}", master.short()))
             }
-            (Self::Owner(slots), ..) if owned.is_empty() || owned == *slots => None,
+            (Self::SlotOwner(slots), ..) if owned.is_empty() || owned == *slots => None,
             (Self::Replica(_), ..) if !owned.is_empty() => Some(format!("owns slots {owned}")),
-            (Self::Owner(_), ..) => Some(format!("owns slots {owned}")),
+            (Self::SlotOwner(_), ..) => Some(format!("owns slots {owned}")),
             (Self::Replica(planned), Some(Role::Replica), Some(master)) if master != *planned => {
                 Some(format!("is a replica of {}", master.short()))
             }
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    fn progress(a: &str, b: &str) -> Progress {
+    fn progress(a: &str, b: &str) -> CreateProgress {
         let mut pool = EntryPool::default();
         let (a, b) = (pool.view(a).unwrap(), pool.view(b).unwrap());
         plan().progress(|of| Some(if of == id(A) { &a } else { &b }))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::assignment::{Giver, Taker, pair};
 use super::shares::apportion;
-use super::{Contested, Owner, Plan, holdings};
+use super::{Contested, Plan, SlotOwner, holdings};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 
@@ -19,7 +19,7 @@ const WEIGHT_STEPS: f64 = 4_294_967_295.0;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// All masters, those without slots too, in any order.
-    pub masters: Vec<Owner>,
+    pub masters: Vec<SlotOwner>,
     /// How much masters shall get in proportion to each other, from 0 on; who isn't named weighs
     /// 1. A master of weight 0 gives everything away.
     pub weights: Vec<(NodeId, f64)>,
@@ -140,7 +140,7 @@ pub enum RebalanceError {
 }
 
 /// A master that takes part.
-struct Member {
+struct WeightedMaster {
     id: NodeId,
     slots: SlotSet,
     /// In [`WEIGHT_STEPS`] of the largest weight; 0 only for weight 0.
@@ -190,9 +190,9 @@ pub fn rebalance(request: &Request) -> Result<Balance, RebalanceError> {
     if largest <= 0.0 {
         return Err(RebalanceError::AllZero);
     }
-    let members: Vec<Member> = inside
+    let members: Vec<WeightedMaster> = inside
         .into_iter()
-        .map(|(id, slots)| Member {
+        .map(|(id, slots)| WeightedMaster {
             id,
             slots,
             weight: in_steps(weight_of(&id), largest),
@@ -285,9 +285,9 @@ fn is_beyond(has: u128, expected: u128, threshold: f64) -> bool {
     off > 0 && off as f64 * 100.0 > threshold * expected as f64
 }
 
-fn by_slots(members: &[Member], threshold: f64) -> (Vec<Share>, Verdict) {
+fn by_slots(members: &[WeightedMaster], threshold: f64) -> (Vec<Share>, Verdict) {
     let expected = expected_slots(members);
-    let share = |(member, expected): (&Member, &u128)| Share {
+    let share = |(member, expected): (&WeightedMaster, &u128)| Share {
         id: member.id,
         before: member.slots.count() as u128,
         expected: *expected,
@@ -321,7 +321,7 @@ fn by_slots(members: &[Member], threshold: f64) -> (Vec<Share>, Verdict) {
 }
 
 /// How many slots each shall have.
-fn expected_slots(members: &[Member]) -> Vec<u128> {
+fn expected_slots(members: &[WeightedMaster]) -> Vec<u128> {
     let weights: Vec<u64> = members.iter().map(|member| member.weight).collect();
     let owned: Vec<usize> = members.iter().map(|member| member.slots.count()).collect();
     let total: usize = owned.iter().sum();

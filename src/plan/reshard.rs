@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::assignment::{Giver, Taker, pair};
 use super::shares::apportion;
-use super::{Contested, Owner, Plan, holdings};
+use super::{Contested, Plan, SlotOwner, holdings};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 
@@ -13,7 +13,7 @@ use crate::cluster::slot::SlotSet;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// All masters, those without slots too, in any order.
-    pub masters: Vec<Owner>,
+    pub masters: Vec<SlotOwner>,
     /// What shall move.
     pub what: What,
 }
@@ -245,7 +245,7 @@ fn sources(
     masters: &BTreeMap<NodeId, SlotSet>,
     from: &Sources,
     targets: &[NodeId],
-) -> Result<Vec<Owner>, ReshardError> {
+) -> Result<Vec<SlotOwner>, ReshardError> {
     let ids: Vec<NodeId> = match from {
         Sources::All => {
             let gives = |id: &NodeId| !masters[id].is_empty() && !targets.contains(id);
@@ -269,9 +269,9 @@ fn sources(
             ids
         }
     };
-    let mut sources: Vec<Owner> = ids
+    let mut sources: Vec<SlotOwner> = ids
         .into_iter()
-        .map(|id| Owner {
+        .map(|id| SlotOwner {
             id,
             slots: masters[&id].clone(),
         })

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Owner, Plan};
+use super::{Plan, SlotOwner};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
 
@@ -23,10 +23,10 @@ pub(super) fn slots(text: &str) -> SlotSet {
         .collect()
 }
 
-pub(super) fn masters(owned: &[&str]) -> Vec<Owner> {
+pub(super) fn masters(owned: &[&str]) -> Vec<SlotOwner> {
     (1..)
         .zip(owned)
-        .map(|(number, text)| Owner {
+        .map(|(number, text)| SlotOwner {
             id: node(number),
             slots: slots(text),
         })
@@ -43,7 +43,7 @@ pub(super) fn shown(plan: &Plan) -> Vec<String> {
 }
 
 /// Masters that own random slots, some of which nobody owns.
-pub(super) fn clusters() -> impl Strategy<Value = Vec<Owner>> {
+pub(super) fn clusters() -> impl Strategy<Value = Vec<SlotOwner>> {
     (
         2..9_usize,
         proptest::collection::vec((0..SLOTS, 0..12_usize), 0..40),
@@ -58,7 +58,7 @@ pub(super) fn clusters() -> impl Strategy<Value = Vec<Owner>> {
                     slots.insert(slot);
                 }
             }
-            let owner = |(number, slots)| Owner {
+            let owner = |(number, slots)| SlotOwner {
                 id: node(number),
                 slots,
             };
@@ -67,7 +67,7 @@ pub(super) fn clusters() -> impl Strategy<Value = Vec<Owner>> {
 }
 
 /// Each slot is in one move at most, and its owner gives it; each pair once.
-pub(super) fn check_moves(masters: &[Owner], plan: &Plan) -> Result<(), TestCaseError> {
+pub(super) fn check_moves(masters: &[SlotOwner], plan: &Plan) -> Result<(), TestCaseError> {
     let mut moved = SlotSet::new();
     let mut pairs = BTreeSet::new();
     for one in plan.moves() {

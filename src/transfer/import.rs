@@ -8,8 +8,8 @@ use tokio::task::JoinSet;
 use super::lane::Lane;
 use super::report::{Reason, Report, Shared};
 use super::slots::Owners;
-use super::workers::{Inbox, Queues, Sorter, Tally, finish, next};
-use super::{Halt, Item, Options, Outcome, Stopper};
+use super::workers::{Inbox, Queues, Sorter, WriteCounts, finish, next};
+use super::{Item, Outcome, Stopper, TransferError, TransferOptions};
 use crate::backup::Meter;
 use crate::client::{Asking, ClientError, Dumped, ExpiryQuestion, Fault, NodeClient};
 use crate::cluster::node::NodeId;
@@ -57,8 +57,8 @@ struct Import {
     /// How the source is reached: not the way in which the cluster is.
     reach: Arc<Connections>,
     wanted: ImportOptions,
-    options: Options,
-    tally: Tally,
+    options: TransferOptions,
+    tally: WriteCounts,
     stopper: Stopper,
     /// Large values come one at a time.
     large: Semaphore,
@@ -70,10 +70,10 @@ pub async fn import(
     source: Target,
     reach: Arc<Connections>,
     wanted: ImportOptions,
-    options: Options,
+    options: TransferOptions,
     meter: Meter,
     stopper: &Stopper,
-) -> (Report, Option<Halt>) {
+) -> (Report, Option<TransferError>) {
     let (queues, inboxes) = Queues::new(&owners, options.lanes);
     let import = Arc::new(Import {
         owners,
@@ -81,7 +81,7 @@ pub async fn import(
         reach,
         wanted,
         options,
-        tally: Tally {
+        tally: WriteCounts {
             report: Shared::default(),
             meter,
         },
@@ -101,7 +101,7 @@ pub async fn import(
 
 impl Import {
     /// Names all keys, and hands them out by owner. The queues end with it.
-    async fn scan(&self, queues: Queues<Vec<Vec<u8>>>) -> Result<(), Halt> {
+    async fn scan(&self, queues: Queues<Vec<Vec<u8>>>) -> Result<(), TransferError> {
         let client = self.connect().await?;
         let mut sorter = Sorter::new(BATCH, usize::MAX);
         let pattern = self.wanted.pattern.as_deref();
@@ -153,7 +153,7 @@ impl Import {
     }
 
     /// One lane.
-    async fn carry(&self, inbox: Inbox<Vec<Vec<u8>>>) -> Result<(), Halt> {
+    async fn carry(&self, inbox: Inbox<Vec<Vec<u8>>>) -> Result<(), TransferError> {
         let mut source = None;
         let mut lane = Lane::new(Arc::clone(&self.owners), self.options, 0);
         let most = match self.wanted.taking {
@@ -182,14 +182,16 @@ impl Import {
                 let bytes = match self.transfer(client, &mut lane, &some).await {
                     Ok(bytes) => bytes,
                     // Far larger than those before: again, one at a time.
-                    Err(Halt::Client(error))
+                    Err(TransferError::Client(error))
                         if matches!(error.fault, Fault::TooLarge { .. }) && some.len() > 1 =>
                     {
                         source = None;
                         alone = some.len();
                         continue;
                     }
-                    Err(Halt::Client(error)) if matches!(error.fault, Fault::TooLarge { .. }) => {
+                    Err(TransferError::Client(error))
+                        if matches!(error.fault, Fault::TooLarge { .. }) =>
+                    {
                         source = None;
                         self.transfer_large(&mut lane, some[0]).await?;
                         0
@@ -211,7 +213,7 @@ impl Import {
         source: &NodeClient,
         lane: &mut Lane,
         keys: &[&[u8]],
-    ) -> Result<u64, Halt> {
+    ) -> Result<u64, TransferError> {
         let mut report = Report::default();
         let mut bytes = 0;
         let mut left = keys.to_vec();
@@ -273,7 +275,7 @@ impl Import {
     }
 
     /// A value that is larger than any reply should be.
-    async fn transfer_large(&self, lane: &mut Lane, key: &[u8]) -> Result<(), Halt> {
+    async fn transfer_large(&self, lane: &mut Lane, key: &[u8]) -> Result<(), TransferError> {
         // Never closed.
         let _turn = self.large.acquire().await.ok();
         let client = self.reach.for_one_value(&self.source).await?;
@@ -281,7 +283,7 @@ impl Import {
             client.select(self.wanted.database).await?;
         }
         match self.transfer(&client, lane, &[key]).await {
-            Err(Halt::Client(error)) if matches!(error.fault, Fault::TooLarge { .. }) => {
+            Err(TransferError::Client(error)) if matches!(error.fault, Fault::TooLarge { .. }) => {
                 let mut report = Report::default();
                 let why = "larger than the 512 MiB that a server takes in one piece";
                 report.fail(Reason::TooLarge, key, why);

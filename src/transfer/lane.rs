@@ -6,10 +6,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::report::{Reason, shown};
 use super::slots::{Owner, Owners};
-use super::{AfterFailure, Halt, Item, OnConflict, Options, Outcome};
+use super::{AfterFailure, Item, OnConflict, Outcome, TransferError, TransferOptions};
 use crate::client::{
-    Asking, ClientError, Dumped, Expiry, ExpiryQuestion, Fault, Manner, NodeClient, RestoreFault,
-    Restoring,
+    Asking, ClientError, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient, RestoreFault,
+    RestoreMode, Restoring,
 };
 use crate::cluster::node::Addr;
 use crate::connections::Target;
@@ -26,7 +26,7 @@ const COMPARED: usize = 4 << 20;
 /// Writes batches, one after the other.
 pub(super) struct Lane {
     owners: Arc<Owners>,
-    options: Options,
+    options: TransferOptions,
     database: u32,
     clients: HashMap<Addr, NodeClient>,
 }
@@ -50,7 +50,7 @@ struct Batch {
 }
 
 impl Lane {
-    pub(super) fn new(owners: Arc<Owners>, options: Options, database: u32) -> Self {
+    pub(super) fn new(owners: Arc<Owners>, options: TransferOptions, database: u32) -> Self {
         Self {
             owners,
             options,
@@ -60,7 +60,10 @@ impl Lane {
     }
 
     /// Writes them, and tells what became of each.
-    pub(super) async fn write(&mut self, items: Vec<Item>) -> Result<Vec<(Item, Outcome)>, Halt> {
+    pub(super) async fn write(
+        &mut self,
+        items: Vec<Item>,
+    ) -> Result<Vec<(Item, Outcome)>, TransferError> {
         let now = milliseconds();
         let outcome = |item: &Item| match item.expires {
             Expiry::At(time) if time <= now => Some(Outcome::Expired),
@@ -115,7 +118,7 @@ impl Lane {
                 _ => None,
             })
         {
-            return Err(Halt::Key { key, why });
+            return Err(TransferError::Key { key, why });
         }
         Ok(done)
     }
@@ -124,7 +127,7 @@ impl Lane {
     pub(super) async fn overwrite(
         &mut self,
         items: Vec<Item>,
-    ) -> Result<Vec<(Item, Outcome)>, Halt> {
+    ) -> Result<Vec<(Item, Outcome)>, TransferError> {
         let usual = self.options.on_conflict;
         self.options.on_conflict = OnConflict::Replace;
         let written = self.write(items).await;
@@ -166,10 +169,10 @@ impl Lane {
     }
 
     /// One pipeline to one node, and what follows from its answers.
-    async fn send(&mut self, batch: &mut Batch, group: Group) -> Result<(), Halt> {
+    async fn send(&mut self, batch: &mut Batch, group: Group) -> Result<(), TransferError> {
         let manner = match self.options.on_conflict {
-            OnConflict::Replace => Manner::Replace,
-            OnConflict::Skip | OnConflict::Abort => Manner::Keep,
+            OnConflict::Replace => RestoreMode::Replace,
+            OnConflict::Skip | OnConflict::Abort => RestoreMode::Keep,
         };
         let client = match self.client(&group.target).await {
             Ok(client) => client,
@@ -207,7 +210,9 @@ impl Lane {
                     there.push(*i);
                     None
                 }
-                Err(RestoreFault::OutOfMemory) => return Err(Halt::OutOfMemory(group.name)),
+                Err(RestoreFault::OutOfMemory) => {
+                    return Err(TransferError::OutOfMemory(group.name));
+                }
                 Err(RestoreFault::Moved) => None,
                 Err(RestoreFault::Ask(addr)) => {
                     batch.asked.insert(*i, addr);
@@ -237,7 +242,7 @@ impl Lane {
         batch: &mut Batch,
         group: &Group,
         there: &[usize],
-    ) -> Result<(), Halt> {
+    ) -> Result<(), TransferError> {
         let mut rest = there;
         while !rest.is_empty() {
             // As many as may be expected to fit; a value that is far larger than ours differs anyway.
@@ -301,7 +306,7 @@ impl Lane {
                     Sameness::Different | Sameness::Unknown
                         if self.options.on_conflict == OnConflict::Abort =>
                     {
-                        return Err(Halt::Conflict {
+                        return Err(TransferError::Conflict {
                             key: shown(&item.key),
                             node: group.name.clone(),
                         });
@@ -360,7 +365,7 @@ impl Batch {
     }
 
     /// What may pass is tried again; what a password or a right causes stays.
-    fn put_off(&mut self, error: ClientError) -> Result<(), Halt> {
+    fn put_off(&mut self, error: ClientError) -> Result<(), TransferError> {
         if !error.fault.may_pass() || matches!(error.fault, Fault::Server { .. }) {
             return Err(error.into());
         }

@@ -49,7 +49,7 @@ pub enum AfterFailure {
 
 /// How keys are written.
 #[derive(Debug, Clone, Copy)]
-pub struct Options {
+pub struct TransferOptions {
     /// What becomes of keys that are there.
     pub on_conflict: OnConflict,
     /// What a failing key means to the others.
@@ -84,7 +84,7 @@ pub(crate) enum Outcome {
 
 /// Why everything stops.
 #[derive(Debug, thiserror::Error)]
-pub enum Halt {
+pub enum TransferError {
     /// A key is there with another value, and nobody said which one counts.
     #[error(
         "{key} is in the cluster with another value ({node}): --on-conflict skip leaves such keys, \
@@ -130,12 +130,12 @@ pub enum Halt {
 #[derive(Debug, Clone, Default)]
 pub struct Stopper {
     token: CancellationToken,
-    first: std::sync::Arc<std::sync::Mutex<Option<Halt>>>,
+    first: std::sync::Arc<std::sync::Mutex<Option<TransferError>>>,
 }
 
 impl Stopper {
     /// Stops everything; the first reason counts.
-    pub fn halt(&self, why: Halt) {
+    pub fn halt(&self, why: TransferError) {
         let mut first = self
             .first
             .lock()
@@ -155,7 +155,7 @@ impl Stopper {
     }
 
     /// Why.
-    fn why(&self) -> Option<Halt> {
+    fn why(&self) -> Option<TransferError> {
         self.first
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)

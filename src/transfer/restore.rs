@@ -12,10 +12,10 @@ use tokio::task::{JoinSet, spawn_blocking};
 use super::lane::Lane;
 use super::report::{Reason, Report, Shared};
 use super::slots::Owners;
-use super::workers::{Inbox, Queues, Sorter, Tally, finish, next};
-use super::{AfterFailure, Halt, Item, OnConflict, Options, Stopper};
+use super::workers::{Inbox, Queues, Sorter, WriteCounts, finish, next};
+use super::{AfterFailure, Item, OnConflict, Stopper, TransferError, TransferOptions};
 use crate::backup::Meter;
-use crate::client::{ClientError, Expiry, Fault, Manner};
+use crate::client::{ClientError, Expiry, Fault, RestoreMode};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::rdb::{Entry, Keep, Reader, Record, Value};
@@ -53,8 +53,8 @@ struct Batch {
 /// All that readers and lanes need.
 struct Restore {
     owners: Arc<Owners>,
-    options: Options,
-    tally: Arc<Tally>,
+    options: TransferOptions,
+    tally: Arc<WriteCounts>,
     stopper: Stopper,
     room: Arc<Semaphore>,
     queues: Queues<Batch>,
@@ -66,12 +66,12 @@ struct Restore {
 pub async fn restore(
     owners: Arc<Owners>,
     parts: Vec<Part>,
-    options: Options,
+    options: TransferOptions,
     meter: Meter,
     stopper: &Stopper,
-) -> (Report, Option<Halt>) {
+) -> (Report, Option<TransferError>) {
     let (queues, inboxes) = Queues::new(&owners, options.lanes);
-    let tally = Arc::new(Tally {
+    let tally = Arc::new(WriteCounts {
         report: Shared::default(),
         meter,
     });
@@ -98,7 +98,7 @@ pub async fn restore(
             let _turn = readers.acquire_owned().await.ok();
             let runtime = Handle::current();
             let reading = spawn_blocking(move || restore.read(&part, &runtime));
-            reading.await.unwrap_or(Err(Halt::Interrupted))
+            reading.await.unwrap_or(Err(TransferError::Interrupted))
         });
     }
     // The queues end with the last reader.
@@ -111,10 +111,10 @@ pub async fn restore(
 async fn carry(
     inbox: Inbox<Batch>,
     owners: Arc<Owners>,
-    options: Options,
-    tally: Arc<Tally>,
+    options: TransferOptions,
+    tally: Arc<WriteCounts>,
     stopper: Stopper,
-) -> Result<(), Halt> {
+) -> Result<(), TransferError> {
     let mut lanes: HashMap<u32, Lane> = HashMap::new();
     while let Some(batch) = next(&inbox, &stopper).await {
         let database = batch.database;
@@ -130,8 +130,8 @@ async fn carry(
 
 impl Restore {
     /// Reads one file, on a thread of its own.
-    fn read(&self, part: &Part, runtime: &Handle) -> Result<(), Halt> {
-        let unreadable = |error: String| Halt::File {
+    fn read(&self, part: &Part, runtime: &Handle) -> Result<(), TransferError> {
+        let unreadable = |error: String| TransferError::File {
             file: part.name.clone(),
             error,
         };
@@ -177,14 +177,18 @@ impl Restore {
     }
 
     /// A key as it is sent; `None` for one that can't be.
-    fn item(&self, entry: Entry, report: &mut Report) -> Result<Option<(u32, Item)>, Halt> {
+    fn item(
+        &self,
+        entry: Entry,
+        report: &mut Report,
+    ) -> Result<Option<(u32, Item)>, TransferError> {
         let payload = match entry.value {
             Value::Payload(payload) => payload,
             Value::TooLarge(bytes) => {
                 let why = format!("{bytes} bytes: larger than the 512 MiB that a server takes");
                 if self.options.after_failure == AfterFailure::Stop {
                     let key = super::report::shown(&entry.key);
-                    return Err(Halt::Key { key, why });
+                    return Err(TransferError::Key { key, why });
                 }
                 report.fail(Reason::TooLarge, &entry.key, &why);
                 return Ok(None);
@@ -224,7 +228,7 @@ impl Restore {
     }
 
     /// Gives a library of functions to every master.
-    async fn load(&self, code: &[u8], report: &mut Report) -> Result<(), Halt> {
+    async fn load(&self, code: &[u8], report: &mut Report) -> Result<(), TransferError> {
         let is_new = {
             let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
             loaded.insert(code.to_vec())
@@ -236,8 +240,8 @@ impl Restore {
         for owner in self.owners.all() {
             let client = self.owners.connections().client(&owner.target).await?;
             let manner = match self.options.on_conflict {
-                OnConflict::Replace => Manner::Replace,
-                OnConflict::Skip | OnConflict::Abort => Manner::Keep,
+                OnConflict::Replace => RestoreMode::Replace,
+                OnConflict::Skip | OnConflict::Abort => RestoreMode::Keep,
             };
             let error = match client.function_load(code, manner).await {
                 Ok(()) => continue,
@@ -249,7 +253,7 @@ impl Restore {
             }
             everywhere = false;
             if already_exists(&error) && self.options.on_conflict == OnConflict::Abort {
-                return Err(Halt::Conflict {
+                return Err(TransferError::Conflict {
                     key: name_of(code),
                     node: owner.name,
                 });

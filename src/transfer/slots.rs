@@ -44,7 +44,7 @@ impl Snapshot {
         let topology = Topology::of(&found.observation);
         let mut owners = BTreeMap::new();
         let mut by_slot = vec![None; usize::from(SLOTS)];
-        for member in topology.masters().filter(|m| !m.standing.is_lost()) {
+        for member in topology.masters().filter(|m| !m.peer_status.is_lost()) {
             let node = found.observation.nodes.get(&member.id);
             let Some(target) = node.and_then(|node| found.target_of(node)) else {
                 continue;

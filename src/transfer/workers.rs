@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::report::{Report, Shared};
 use super::slots::Owners;
-use super::{Halt, Item, Outcome, Stopper};
+use super::{Item, Outcome, Stopper, TransferError};
 use crate::backup::Meter;
 use crate::cluster::node::NodeId;
 
@@ -100,12 +100,12 @@ pub(super) async fn next<B>(inbox: &Inbox<B>, stopper: &Stopper) -> Option<B> {
 }
 
 /// What all lanes tell.
-pub(super) struct Tally {
+pub(super) struct WriteCounts {
     pub(super) report: Shared,
     pub(super) meter: Meter,
 }
 
-impl Tally {
+impl WriteCounts {
     /// Counts a batch.
     pub(super) fn count(&self, done: &[(Item, Outcome)]) -> Report {
         let mut report = Report::default();
@@ -118,13 +118,13 @@ impl Tally {
 }
 
 /// Waits for all lanes; what went wrong in one stops the others.
-pub(super) async fn finish(mut lanes: JoinSet<Result<(), Halt>>, stopper: &Stopper) {
+pub(super) async fn finish(mut lanes: JoinSet<Result<(), TransferError>>, stopper: &Stopper) {
     while let Some(ended) = lanes.join_next().await {
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(why)) => stopper.halt(why),
             // A lane that fell over has told why on standard error.
-            Err(_) => stopper.halt(Halt::Interrupted),
+            Err(_) => stopper.halt(TransferError::Interrupted),
         }
     }
 }

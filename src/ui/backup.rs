@@ -179,7 +179,7 @@ impl BackupView {
                 .collect();
             columns.push(slots);
         }
-        draw(out, &columns, sheet.paint)?;
+        draw(out, &columns, sheet.style)?;
         writeln!(out)
     }
 }

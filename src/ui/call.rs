@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 use serde_json::{Value, json};
 
 use super::create::NodeName;
-use super::style::{Paint, Tone, plain};
+use super::style::{Style, Tone, plain};
 use super::{Format, Ui, json as objects};
 use crate::cluster::node::Role;
 use crate::exit_code::ExitCode;
@@ -27,9 +27,9 @@ impl Ui {
     /// The command begins; `name` is without its arguments.
     pub fn calling(&self, name: &str) -> io::Result<()> {
         self.result(|out| match self.format {
-            Format::Table(sheet) => heading(out, name, sheet.paint),
-            Format::Classic(paint) => heading(out, name, paint),
-            Format::Prometheus | Format::Nagios => heading(out, name, Paint::Plain),
+            Format::Table(sheet) => heading(out, name, sheet.style),
+            Format::Classic(style) => heading(out, name, style),
+            Format::Prometheus | Format::Nagios => heading(out, name, Style::Plain),
             Format::Json => Ok(()),
         })
     }
@@ -37,7 +37,7 @@ impl Ui {
     /// A node has answered, or has not.
     pub fn called(&self, called: &Called<'_>) -> io::Result<()> {
         self.result(|out| match self.format {
-            Format::Table(sheet) => block(out, called, sheet.paint),
+            Format::Table(sheet) => block(out, called, sheet.style),
             Format::Json => objects::called(out, called, called.reply.as_ref().ok().map(value)),
             // As redis-cli has it, bytes as they are; a terminal would act on some of them.
             Format::Classic(_) | Format::Prometheus | Format::Nagios
@@ -46,7 +46,7 @@ impl Ui {
                 raw(out, called)
             }
             Format::Classic(_) | Format::Prometheus | Format::Nagios => {
-                block(out, called, Paint::Plain)
+                block(out, called, Style::Plain)
             }
         })
     }
@@ -72,9 +72,9 @@ impl Ui {
     }
 }
 
-fn heading(out: &mut impl Write, name: &str, paint: Paint) -> io::Result<()> {
+fn heading(out: &mut impl Write, name: &str, style: Style) -> io::Result<()> {
     let heading = format!(">>> Calling {}", plain(name));
-    writeln!(out, "{}", paint.tone(Tone::Strong, &heading))
+    writeln!(out, "{}", style.tone(Tone::Strong, &heading))
 }
 
 /// `127.0.0.1:7000: OK`.
@@ -120,15 +120,15 @@ fn raw_reply(out: &mut impl Write, reply: &Resp) -> io::Result<()> {
 }
 
 /// The node, and what it says, on the same line where it is one line only.
-fn block(out: &mut impl Write, called: &Called<'_>, paint: Paint) -> io::Result<()> {
+fn block(out: &mut impl Write, called: &Called<'_>, style: Style) -> io::Result<()> {
     let node = format!("{} {}", called.node, called.role.word());
-    let node = paint.tone(Tone::Strong, &node);
+    let node = style.tone(Tone::Strong, &node);
     let (lines, is_bad) = match called.reply {
         Ok(reply) => (lines(reply), reply.error().is_some()),
         Err(why) => (vec![format!("(no reply) {}", plain(why))], true),
     };
     let toned = |line: &str| match is_bad {
-        true => paint.tone(Tone::Bad, line),
+        true => style.tone(Tone::Bad, line),
         false => line.to_string(),
     };
     match &lines[..] {

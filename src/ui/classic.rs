@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use super::create::{LayoutView, NodeName};
 use super::node_state::{Condition, Row};
-use super::style::{Paint, Tone, plain};
+use super::style::{Style, Tone, plain};
 use super::summary::{self, Mark, Totals, Verdict};
 use crate::cluster::health::{Code, Diagnosis, Finding, Severity};
 use crate::cluster::node::{NodeId, Role};
@@ -18,28 +18,28 @@ pub(super) fn check(
     out: &mut impl Write,
     diagnosis: &Diagnosis,
     notes: &[String],
-    paint: Paint,
+    style: Style,
 ) -> io::Result<()> {
-    info(out, diagnosis, paint)?;
+    info(out, diagnosis, style)?;
     let rows = Row::all(diagnosis);
     let lead = diagnosis.observation.lead().and_then(|node| node.addr());
     let lead = lead.map(ToString::to_string).unwrap_or_default();
     let heading = format!(">>> Performing Cluster Check (using node {lead})");
-    writeln!(out, "{}", paint.tone(Tone::Strong, &heading))?;
+    writeln!(out, "{}", style.tone(Tone::Strong, &heading))?;
     let replicas = summary::replica_counts(&rows);
     for row in &rows {
         let replicas = replicas.get(&row.member.id).copied().unwrap_or_default();
-        member(out, row, replicas, paint)?;
+        member(out, row, replicas, style)?;
     }
-    summary::agreement(diagnosis).write(out, paint)?;
+    summary::agreement(diagnosis).write(out, style)?;
     details(out, diagnosis, Code::ViewsDiffer)?;
-    heading_line(out, "Check for open slots...", paint)?;
+    heading_line(out, "Check for open slots...", style)?;
     for line in summary::open_slots(diagnosis) {
-        line.write(out, paint)?;
+        line.write(out, style)?;
     }
     details(out, diagnosis, Code::SlotsOpen)?;
-    heading_line(out, "Check slots coverage...", paint)?;
-    summary::coverage(diagnosis).write(out, paint)?;
+    heading_line(out, "Check slots coverage...", style)?;
+    summary::coverage(diagnosis).write(out, style)?;
     details(out, diagnosis, Code::SlotsUncovered)?;
     for finding in &diagnosis.findings {
         if matches!(
@@ -52,7 +52,7 @@ pub(super) fn check(
             Severity::Error => Mark::Err,
             Severity::Warning => Mark::Warning,
         };
-        Verdict::new(mark, &finding.message).write(out, paint)?;
+        Verdict::new(mark, &finding.message).write(out, style)?;
         remedy(out, finding)?;
     }
     notes
@@ -61,7 +61,7 @@ pub(super) fn check(
 }
 
 /// `info`: one line for each master, then the sums.
-pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis, paint: Paint) -> io::Result<()> {
+pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis, style: Style) -> io::Result<()> {
     let rows = Row::all(diagnosis);
     let replicas = summary::replica_counts(&rows);
     for row in rows.iter().filter(|row| row.is_master()) {
@@ -78,7 +78,7 @@ pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis, paint: Paint) ->
         }
     }
     let totals = Totals::of(&rows);
-    totals.verdict().write(out, paint)?;
+    totals.verdict().write(out, style)?;
     writeln!(
         out,
         "{:.2} keys per slot on average.",
@@ -87,11 +87,11 @@ pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis, paint: Paint) ->
 }
 
 /// The plan of `create`.
-pub(super) fn layout(out: &mut impl Write, layout: &LayoutView, paint: Paint) -> io::Result<()> {
-    heading_line(out, "Creating cluster", paint)?;
+pub(super) fn layout(out: &mut impl Write, layout: &LayoutView, style: Style) -> io::Result<()> {
+    heading_line(out, "Creating cluster", style)?;
     let nodes = layout.nodes();
     let heading = format!("Performing hash slots allocation on {nodes} nodes...");
-    heading_line(out, &heading, paint)?;
+    heading_line(out, &heading, style)?;
     writeln!(out, "Using {} masters:", layout.masters.len())?;
     for shard in &layout.masters {
         writeln!(out, "{}", shard.master.addr)?;
@@ -108,7 +108,7 @@ pub(super) fn layout(out: &mut impl Write, layout: &LayoutView, paint: Paint) ->
     }
     for shard in &layout.masters {
         let NodeName { id, addr, .. } = &shard.master;
-        head(out, Role::Master, *id, &addr.to_string(), paint)?;
+        head(out, Role::Master, *id, &addr.to_string(), style)?;
         slots_line(out, &[shard.slots], "master")?;
     }
     for (shard, replica) in replicas() {
@@ -117,23 +117,23 @@ pub(super) fn layout(out: &mut impl Write, layout: &LayoutView, paint: Paint) ->
             Role::Replica,
             replica.id,
             &replica.addr.to_string(),
-            paint,
+            style,
         )?;
         writeln!(out, "   replicates {}", shard.master.id)?;
     }
     for warning in &layout.warnings {
-        Verdict::new(Mark::Warning, warning).write(out, paint)?;
+        Verdict::new(Mark::Warning, warning).write(out, style)?;
     }
     Ok(())
 }
 
-fn heading_line(out: &mut impl Write, text: &str, paint: Paint) -> io::Result<()> {
-    writeln!(out, "{}", paint.tone(Tone::Strong, &format!(">>> {text}")))
+fn heading_line(out: &mut impl Write, text: &str, style: Style) -> io::Result<()> {
+    writeln!(out, "{}", style.tone(Tone::Strong, &format!(">>> {text}")))
 }
 
-fn member(out: &mut impl Write, row: &Row<'_>, replicas: usize, paint: Paint) -> io::Result<()> {
+fn member(out: &mut impl Write, row: &Row<'_>, replicas: usize, style: Style) -> io::Result<()> {
     let member = row.member;
-    head(out, member.role, member.id, &row.addr(), paint)?;
+    head(out, member.role, member.id, &row.addr(), style)?;
     let role = match member.role {
         Role::Master => "master",
         Role::Replica => "slave",
@@ -153,12 +153,12 @@ fn member(out: &mut impl Write, row: &Row<'_>, replicas: usize, paint: Paint) ->
     }
 }
 
-fn head(out: &mut impl Write, role: Role, id: NodeId, addr: &str, paint: Paint) -> io::Result<()> {
+fn head(out: &mut impl Write, role: Role, id: NodeId, addr: &str, style: Style) -> io::Result<()> {
     let letter = match role {
         Role::Master => "M:",
         Role::Replica => "S:",
     };
-    writeln!(out, "{} {id} {addr}", paint.tone(Tone::Strong, letter))
+    writeln!(out, "{} {id} {addr}", style.tone(Tone::Strong, letter))
 }
 
 fn slots_line(out: &mut impl Write, ranges: &[SlotRange], flags: &str) -> io::Result<()> {

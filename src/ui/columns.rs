@@ -6,7 +6,7 @@ use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ContentArrangement, LineStyle, Table, TableStyle,
 };
 
-use super::style::{Paint, Tone};
+use super::style::{Style, Tone};
 
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Align {
@@ -78,15 +78,15 @@ pub(super) fn total_width(columns: &[Column]) -> usize {
     columns.iter().map(Column::width).sum::<usize>() + gaps
 }
 
-pub(super) fn draw(out: &mut impl Write, columns: &[Column], paint: Paint) -> io::Result<()> {
+pub(super) fn draw(out: &mut impl Write, columns: &[Column], style: Style) -> io::Result<()> {
     let mut table = Table::new();
     table
         .load_style(TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─')))
         .set_content_arrangement(ContentArrangement::Disabled)
         .set_header(columns.iter().map(|column| Cell::new(column.title)));
-    match paint {
-        Paint::Plain => table.force_no_tty(),
-        Paint::Ansi => table.enforce_styling(),
+    match style {
+        Style::Plain => table.force_no_tty(),
+        Style::Ansi => table.enforce_styling(),
     };
     table.style_text_only();
     let rows = columns.first().map_or(0, |column| column.cells.len());

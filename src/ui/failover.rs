@@ -13,7 +13,7 @@ use crate::cluster::slot::SlotSet;
 
 /// The plan of `failover`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SuccessionView {
+pub struct FailoverView {
     /// Who takes over.
     pub replica: NodeName,
     /// From whom.
@@ -31,7 +31,7 @@ pub struct SuccessionView {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Succeeded {
+pub struct FailoverReport {
     /// Who took over.
     pub replica: NodeName,
     /// From whom.
@@ -44,7 +44,7 @@ pub struct Succeeded {
     pub how: Takeover,
 }
 
-impl SuccessionView {
+impl FailoverView {
     fn write(&self, out: &mut impl Write, strong: impl Fn(&str) -> String) -> io::Result<()> {
         let Self {
             replica,
@@ -88,11 +88,11 @@ impl SuccessionView {
 
 impl Ui {
     /// Who is about to take over.
-    pub fn succession(&self, view: &SuccessionView) -> io::Result<()> {
+    pub fn succession(&self, view: &FailoverView) -> io::Result<()> {
         self.progress().abandon();
         self.result(|out| match self.format {
             Format::Table(sheet) => {
-                view.write(out, |text| sheet.paint.tone(Tone::Strong, text))?;
+                view.write(out, |text| sheet.style.tone(Tone::Strong, text))?;
                 writeln!(out)
             }
             Format::Json => super::json::succession(out, view),
@@ -103,13 +103,13 @@ impl Ui {
     }
 
     /// It has taken over.
-    pub fn succeeded(&self, succeeded: &Succeeded) -> io::Result<()> {
+    pub fn succeeded(&self, succeeded: &FailoverReport) -> io::Result<()> {
         self.progress().finish();
-        let paint = self.stdout_paint();
+        let style = self.stdout_paint();
         self.result(|out| match self.format {
             Format::Json => super::json::succeeded(out, succeeded),
             _ => {
-                let Succeeded {
+                let FailoverReport {
                     replica,
                     master,
                     slots,
@@ -122,7 +122,7 @@ impl Ui {
                     Takeover::Force | Takeover::Takeover => format!("it took {}", millis(*held)),
                 };
                 let text = format!("{replica} took over {slots} from {master}; {time}.");
-                Verdict::new(Mark::Ok, text).write(out, paint)
+                Verdict::new(Mark::Ok, text).write(out, style)
             }
         })
     }

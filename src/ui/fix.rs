@@ -2,27 +2,27 @@
 
 use std::io::{self, Write};
 
-use super::style::{Paint, Tone, counted, plain};
+use super::style::{Style, Tone, counted, plain};
 use super::{Format, Ui, json};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 
 /// A plan of remedies, as far as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MendView {
+pub struct FixView {
     /// What is done next, in order.
-    pub remedies: Vec<MendLine>,
+    pub remedies: Vec<FixLine>,
     /// What is not done, and why.
-    pub refused: Vec<MendLine>,
+    pub refused: Vec<FixLine>,
     /// Keys where they don't belong.
-    pub strays: Vec<MendLine>,
+    pub strays: Vec<FixLine>,
     /// What is not broken, and may be better.
-    pub warnings: Vec<MendLine>,
+    pub warnings: Vec<FixLine>,
 }
 
 /// A remedy, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MendLine {
+pub struct FixLine {
     /// Its word, for programs.
     pub word: &'static str,
     /// The slots that it is about, if any.
@@ -35,7 +35,7 @@ pub struct MendLine {
     pub text: String,
 }
 
-impl MendLine {
+impl FixLine {
     /// `slots 5-8: closed on 127.0.0.1:7000 (1977c4d4): nothing is on its way there`.
     pub fn sentence(&self) -> String {
         // Findings begin with their slots themselves.
@@ -64,33 +64,33 @@ fn shown(slots: &SlotSet) -> String {
 
 impl Ui {
     /// The plan of `fix`.
-    pub fn remedies(&self, view: &MendView) -> io::Result<()> {
+    pub fn remedies(&self, view: &FixView) -> io::Result<()> {
         self.progress().abandon();
         self.result(|out| match self.format {
             Format::Json => json::remedies(out, view),
-            Format::Table(sheet) => write(out, view, sheet.paint),
-            Format::Classic(paint) => write(out, view, paint),
-            Format::Prometheus | Format::Nagios => write(out, view, Paint::Plain),
+            Format::Table(sheet) => write(out, view, sheet.style),
+            Format::Classic(style) => write(out, view, style),
+            Format::Prometheus | Format::Nagios => write(out, view, Style::Plain),
         })
     }
 
     /// A remedy that was carried out.
-    pub fn mended(&self, line: &MendLine) -> io::Result<()> {
+    pub fn mended(&self, line: &FixLine) -> io::Result<()> {
         self.result(|out| match self.format {
             Format::Json => json::mended(out, line),
-            Format::Table(sheet) => done(out, line, sheet.paint),
-            Format::Classic(paint) => done(out, line, paint),
-            Format::Prometheus | Format::Nagios => done(out, line, Paint::Plain),
+            Format::Table(sheet) => done(out, line, sheet.style),
+            Format::Classic(style) => done(out, line, style),
+            Format::Prometheus | Format::Nagios => done(out, line, Style::Plain),
         })
     }
 }
 
-fn done(out: &mut impl Write, line: &MendLine, paint: Paint) -> io::Result<()> {
-    let mark = paint.tone(Tone::Good, "[OK]");
+fn done(out: &mut impl Write, line: &FixLine, style: Style) -> io::Result<()> {
+    let mark = style.tone(Tone::Good, "[OK]");
     writeln!(out, "{mark} {}", plain(&line.sentence()))
 }
 
-fn write(out: &mut impl Write, view: &MendView, paint: Paint) -> io::Result<()> {
+fn write(out: &mut impl Write, view: &FixView, style: Style) -> io::Result<()> {
     let lists = [
         ("To be done:", &view.remedies, Tone::Strong),
         ("Not mended:", &view.refused, Tone::Bad),
@@ -105,7 +105,7 @@ fn write(out: &mut impl Write, view: &MendView, paint: Paint) -> io::Result<()> 
         if lines.is_empty() {
             continue;
         }
-        writeln!(out, "{}", paint.tone(tone, title))?;
+        writeln!(out, "{}", style.tone(tone, title))?;
         for line in lines {
             writeln!(out, "  {}", plain(&line.sentence()))?;
         }

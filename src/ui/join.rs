@@ -12,7 +12,7 @@ use crate::cluster::node::{Addr, Role};
 
 /// The plan of `add-node`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct JoiningView {
+pub struct JoinView {
     /// The member that was named, or led to the others.
     pub lead: Addr,
     /// How many members there are.
@@ -88,7 +88,7 @@ impl Before {
 }
 
 /// As redis-trib.rb and redis-cli begin it.
-fn classic(out: &mut impl Write, view: &JoiningView) -> io::Result<()> {
+fn classic(out: &mut impl Write, view: &JoinView) -> io::Result<()> {
     for joining in &view.nodes {
         let addr = &joining.node.addr;
         writeln!(out, ">>> Adding node {addr} to cluster {}", view.lead)?;
@@ -113,14 +113,14 @@ fn libraries(count: usize) -> String {
     format!("New masters get {count} {noun} of functions.")
 }
 
-fn table(out: &mut impl Write, view: &JoiningView, sheet: Sheet) -> io::Result<()> {
+fn table(out: &mut impl Write, view: &JoinView, sheet: Sheet) -> io::Result<()> {
     let new = counted(view.nodes.len() as u64, "new node");
     let heading = format!(
         "{new} for the cluster of {} that {} belongs to",
         counted(view.members as u64, "node"),
         view.lead
     );
-    writeln!(out, "{}\n", sheet.paint.tone(Tone::Strong, &heading))?;
+    writeln!(out, "{}\n", sheet.style.tone(Tone::Strong, &heading))?;
     let mut columns = vec![
         Column::new("node", Align::Left),
         Column::new("id", Align::Left),
@@ -164,7 +164,7 @@ fn table(out: &mut impl Write, view: &JoiningView, sheet: Sheet) -> io::Result<(
         }
     };
     columns.retain(|column| is_told(column.title));
-    draw(out, &columns, sheet.paint)?;
+    draw(out, &columns, sheet.style)?;
     writeln!(out)?;
     if view.libraries > 0 {
         writeln!(out, "{}", libraries(view.libraries))?;
@@ -174,7 +174,7 @@ fn table(out: &mut impl Write, view: &JoiningView, sheet: Sheet) -> io::Result<(
 
 impl Ui {
     /// Who is about to join.
-    pub fn joining(&self, view: &JoiningView) -> io::Result<()> {
+    pub fn joining(&self, view: &JoinView) -> io::Result<()> {
         self.progress().abandon();
         self.result(|out| {
             match self.format {
@@ -182,17 +182,17 @@ impl Ui {
                 Format::Json => return super::json::joining(out, view),
                 Format::Classic(_) | Format::Prometheus | Format::Nagios => classic(out, view)?,
             }
-            let paint = self.stdout_paint();
+            let style = self.stdout_paint();
             view.warnings
                 .iter()
-                .try_for_each(|warning| Verdict::new(Mark::Warning, warning).write(out, paint))
+                .try_for_each(|warning| Verdict::new(Mark::Warning, warning).write(out, style))
         })
     }
 
     /// They have joined: the line that scripts look for.
     pub fn added(&self, nodes: usize) -> io::Result<()> {
         self.progress().finish();
-        let paint = self.stdout_paint();
+        let style = self.stdout_paint();
         self.result(|out| match self.format {
             Format::Json => super::json::added(out, nodes),
             _ => {
@@ -200,7 +200,7 @@ impl Ui {
                     1 => "New node added correctly.".to_string(),
                     many => format!("{many} new nodes added correctly."),
                 };
-                Verdict::new(Mark::Ok, text).write(out, paint)
+                Verdict::new(Mark::Ok, text).write(out, style)
             }
         })
     }

@@ -10,18 +10,18 @@ use crate::cluster::node::Role;
 
 /// Who leaves, and what that means for others.
 #[derive(Debug, Clone, PartialEq)]
-pub struct LeavingView {
+pub struct LeaveView {
     /// The node by which the cluster was found.
     pub lead: String,
     /// Who leaves.
-    pub leavers: Vec<Leaver>,
+    pub leavers: Vec<LeavingNode>,
     /// Replicas that get another master, each with that one.
     pub given: Vec<(NodeName, NodeName)>,
 }
 
 /// A node that leaves.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Leaver {
+pub struct LeavingNode {
     /// The node.
     pub node: NodeName,
     /// What it does now.
@@ -32,7 +32,7 @@ pub struct Leaver {
     pub answers: bool,
 }
 
-impl Leaver {
+impl LeavingNode {
     fn what(&self) -> &'static str {
         match (self.answers, self.role) {
             (false, _) => "does not answer: the others forget it",
@@ -45,12 +45,12 @@ impl Leaver {
 
 impl Ui {
     /// The plan.
-    pub fn leaving(&self, view: &LeavingView) -> io::Result<()> {
+    pub fn leaving(&self, view: &LeaveView) -> io::Result<()> {
         self.result(|out| match self.format {
             Format::Json => json::leaving(out, view),
             Format::Table(sheet) => {
                 let title = format!("{} to leave", counted(view.leavers.len() as u64, "node"));
-                writeln!(out, "{}\n", sheet.paint.tone(Tone::Strong, &title))?;
+                writeln!(out, "{}\n", sheet.style.tone(Tone::Strong, &title))?;
                 let mut columns = vec![
                     Column::new("node", Align::Left),
                     Column::new("id", Align::Left),
@@ -82,7 +82,7 @@ impl Ui {
                         ],
                     );
                 }
-                draw(out, &columns, sheet.paint)?;
+                draw(out, &columns, sheet.style)?;
                 writeln!(out)
             }
             Format::Classic(_) | Format::Prometheus | Format::Nagios => {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use secrecy::SecretString;
 
-use super::mode::Manner;
+use super::mode::Mode;
 use super::{
     CheckExtra, Format, OutputArg, PromptError, Status, Ui, UiOptions, Verbosity, json, nagios,
     password, prometheus, summary,
@@ -37,7 +37,7 @@ impl Waiting {
 
 /// Says what is wrong with a command line. `error` is the help itself where that was asked for.
 /// Nagios, where the line names it, gets its own exit code and its answer on standard output.
-pub fn usage_error(error: &clap::Error, line: &[OsString], manner: Manner) -> ProcessExitCode {
+pub fn usage_error(error: &clap::Error, line: &[OsString], mode: Mode) -> ProcessExitCode {
     if !error.use_stderr() {
         // Help and version; nobody is left to tell when they can't be written.
         let _ = error.print();
@@ -60,13 +60,13 @@ pub fn usage_error(error: &clap::Error, line: &[OsString], manner: Manner) -> Pr
         return ui.exit_code(code);
     }
     let _ = error.print();
-    of_manner(code, manner).into()
+    of_manner(code, mode).into()
 }
 
 /// Says what is wrong with a command line in an old spelling.
 pub fn wrong_line(wrong: anyhow::Error) -> ProcessExitCode {
     let ui = Ui::new(UiOptions {
-        manner: Manner::RedisCli,
+        mode: Mode::RedisCli,
         ..UiOptions::default()
     });
     ui.error(&wrong, ExitCode::Usage);
@@ -81,10 +81,10 @@ pub fn text(text: &[u8]) -> ProcessExitCode {
 }
 
 /// Scripts of old know 0 and 1.
-fn of_manner(code: ExitCode, manner: Manner) -> ExitCode {
+fn of_manner(code: ExitCode, mode: Mode) -> ExitCode {
     match code {
         ExitCode::Done => code,
-        _ if manner.is_old() => ExitCode::Unhealthy,
+        _ if mode.is_old() => ExitCode::Unhealthy,
         _ => code,
     }
 }
@@ -97,7 +97,7 @@ impl Ui {
                 let told = self.told_nagios.get().copied();
                 told.unwrap_or_else(|| Status::of_exit(code)).into()
             }
-            _ => of_manner(code, self.manner).into(),
+            _ => of_manner(code, self.mode).into(),
         }
     }
 
@@ -126,8 +126,8 @@ impl Ui {
     pub fn alive(&self, addr: &Addr) -> io::Result<()> {
         self.progress().abandon();
         self.result(|out| match self.format {
-            Format::Table(sheet) => summary::alive(addr).write(out, sheet.paint),
-            Format::Classic(paint) => summary::alive(addr).write(out, paint),
+            Format::Table(sheet) => summary::alive(addr).write(out, sheet.style),
+            Format::Classic(style) => summary::alive(addr).write(out, style),
             Format::Json => json::alive(out, addr),
             Format::Prometheus => prometheus::alive(out, addr),
             Format::Nagios => nagios::alive(out, addr),

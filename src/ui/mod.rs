@@ -56,27 +56,27 @@ use crate::exit_code::ExitCode;
 pub use backup::{BackupView, Fetched, ShardView};
 pub use call::Called;
 pub use create::{LayoutView, NodeName, PlannedShard};
-pub use failover::{Succeeded, SuccessionView};
-pub use fix::{MendLine, MendView};
-pub use join::{Before, JoiningNode, JoiningView};
-pub use leave::{Leaver, LeavingView};
+pub use failover::{FailoverReport, FailoverView};
+pub use fix::{FixLine, FixView};
+pub use join::{Before, JoinView, JoiningNode};
+pub use leave::{LeaveView, LeavingNode};
 pub use messages::{text, usage_error, wrong_line};
-pub use mode::Manner;
+pub use mode::Mode;
 pub use move_slots::{
     BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory,
 };
 pub use nagios::Status;
-pub use ok_to_stop::{Objection, StoppingView};
+pub use ok_to_stop::{Objection, OkToStopView};
 pub use prompt::{Answer, PromptError};
-pub use replace::{ReplacingStep, ReplacingView, standing_words};
-pub use set_timeout::{Timeout, TimeoutSet, TimeoutsView};
+pub use replace::{ReplaceStep, ReplaceView, standing_words};
+pub use set_timeout::{SetTimeoutView, Timeout, TimeoutSet};
 pub use style::counted;
 pub use transfer::{FailedKey, FailedKeys, TransferPlan, TransferView};
 
 use messages::Waiting;
 use progress::{Look, Progress};
 use prompt::Asked;
-use style::{Paint, Tone, plain};
+use style::{Style, Tone, plain};
 use table::Sheet;
 
 /// How results look.
@@ -130,7 +130,7 @@ pub struct UiOptions {
     pub quiet: Verbosity,
     /// Whose habits are kept: the old ones have prompts and progress on standard output, answers
     /// from a pipe, and 0 and 1 as exit codes.
-    pub manner: Manner,
+    pub mode: Mode,
 }
 
 /// What counts against a cluster.
@@ -168,11 +168,11 @@ pub struct CheckExtra {
 #[derive(Debug)]
 pub struct Ui {
     format: Format,
-    manner: Manner,
+    mode: Mode,
     /// Where all goes that is neither a result nor an error.
     asides: Asides,
     /// Colours of what is neither a result nor an error.
-    paint: Paint,
+    style: Style,
     verbosity: Verbosity,
     /// Locked for as long as anything is written: two threads never share a line.
     progress: Mutex<Progress>,
@@ -188,7 +188,7 @@ pub struct Ui {
 #[derive(Debug, Clone, Copy)]
 enum Format {
     Table(Sheet),
-    Classic(Paint),
+    Classic(Style),
     Json,
     Prometheus,
     Nagios,
@@ -212,9 +212,9 @@ enum Asides {
 }
 
 impl Asides {
-    fn of(manner: Manner, format: Format) -> Self {
+    fn of(mode: Mode, format: Format) -> Self {
         match format {
-            Format::Table(_) | Format::Classic(_) if manner.is_old() => Self::Stdout,
+            Format::Table(_) | Format::Classic(_) if mode.is_old() => Self::Stdout,
             _ => Self::Stderr,
         }
     }
@@ -274,23 +274,23 @@ impl Surroundings {
         }
     }
 
-    fn paint(self, color: ColorArg, stream: Stream) -> Paint {
+    fn style(self, color: ColorArg, stream: Stream) -> Style {
         match (color, stream, self.colors) {
-            (ColorArg::Always, _, _) => Paint::Ansi,
-            (ColorArg::Auto, Stream::Terminal, Colors::Wanted) => Paint::Ansi,
-            _ => Paint::Plain,
+            (ColorArg::Always, _, _) => Style::Ansi,
+            (ColorArg::Auto, Stream::Terminal, Colors::Wanted) => Style::Ansi,
+            _ => Style::Plain,
         }
     }
 
     fn format(self, options: UiOptions) -> Format {
-        let paint = self.paint(options.color, self.stdout);
+        let style = self.style(options.color, self.stdout);
         let width = self.width;
         match (options.output, self.stdout) {
-            (OutputArg::Auto, _) if options.manner.is_old() => Format::Classic(paint),
+            (OutputArg::Auto, _) if options.mode.is_old() => Format::Classic(style),
             (OutputArg::Table, _) | (OutputArg::Auto, Stream::Terminal) => {
-                Format::Table(Sheet { width, paint })
+                Format::Table(Sheet { width, style })
             }
-            (OutputArg::Classic, _) | (OutputArg::Auto, Stream::Pipe) => Format::Classic(paint),
+            (OutputArg::Classic, _) | (OutputArg::Auto, Stream::Pipe) => Format::Classic(style),
             (OutputArg::Json, _) => Format::Json,
             (OutputArg::Prometheus, _) => Format::Prometheus,
             (OutputArg::Nagios, _) => Format::Nagios,
@@ -319,16 +319,16 @@ impl Ui {
     fn within(surroundings: Surroundings, options: UiOptions) -> Self {
         let format = surroundings.format(options);
         let look = surroundings.look(format, options.quiet);
-        let asides = Asides::of(options.manner, format);
+        let asides = Asides::of(options.mode, format);
         let stream = match asides {
             Asides::Stderr => surroundings.stderr,
             Asides::Stdout => surroundings.stdout,
         };
         Self {
             format,
-            manner: options.manner,
+            mode: options.mode,
             asides,
-            paint: surroundings.paint(options.color, stream),
+            style: surroundings.style(options.color, stream),
             verbosity: options.quiet,
             progress: Mutex::new(Progress::new(look, asides)),
             told_nagios: OnceLock::new(),
@@ -345,7 +345,7 @@ impl Ui {
         let notes = &extra.notes;
         self.result(|out| match self.format {
             Format::Table(sheet) => table::check(out, diagnosis, notes, sheet),
-            Format::Classic(paint) => classic::check(out, diagnosis, notes, paint),
+            Format::Classic(style) => classic::check(out, diagnosis, notes, style),
             Format::Json => json::check(out, diagnosis, &extra.zones, notes),
             Format::Prometheus => prometheus::check(out, diagnosis),
             Format::Nagios => nagios::check(out, diagnosis, status),
@@ -357,9 +357,9 @@ impl Ui {
         self.progress().abandon();
         self.result(|out| match self.format {
             Format::Table(sheet) => table::info(out, diagnosis, sheet),
-            Format::Classic(paint) => classic::info(out, diagnosis, paint),
+            Format::Classic(style) => classic::info(out, diagnosis, style),
             Format::Json => json::info(out, diagnosis),
-            Format::Prometheus | Format::Nagios => classic::info(out, diagnosis, Paint::Plain),
+            Format::Prometheus | Format::Nagios => classic::info(out, diagnosis, Style::Plain),
         })
     }
 
@@ -368,9 +368,9 @@ impl Ui {
         self.progress().abandon();
         self.result(|out| match self.format {
             Format::Table(sheet) => table::layout(out, layout, sheet),
-            Format::Classic(paint) => classic::layout(out, layout, paint),
+            Format::Classic(style) => classic::layout(out, layout, style),
             Format::Json => json::layout(out, layout),
-            Format::Prometheus | Format::Nagios => classic::layout(out, layout, Paint::Plain),
+            Format::Prometheus | Format::Nagios => classic::layout(out, layout, Style::Plain),
         })
     }
 
@@ -407,13 +407,13 @@ impl Ui {
     /// What the user may do next.
     pub fn hint(&self, text: &str) {
         if self.verbosity == Verbosity::Normal {
-            self.aside(self.asides, &self.paint.tone(Tone::Strong, "hint:"), text);
+            self.aside(self.asides, &self.style.tone(Tone::Strong, "hint:"), text);
         }
     }
 
     /// What the user should know, though the work goes on.
     pub fn warn(&self, text: &str) {
-        let label = self.paint.tone(Tone::Warning, "warning:");
+        let label = self.style.tone(Tone::Warning, "warning:");
         self.aside(self.asides, &label, text);
     }
 
@@ -425,7 +425,7 @@ impl Ui {
             let _ = self.result(|out| nagios::error(out, code, &format!("{error:#}")));
             return;
         }
-        let label = self.paint.tone(Tone::Bad, "error:");
+        let label = self.style.tone(Tone::Bad, "error:");
         self.aside(Asides::Stderr, &label, &error.to_string());
         for cause in error.chain().skip(1) {
             self.aside(Asides::Stderr, "  because:", &cause.to_string());
@@ -441,11 +441,11 @@ impl Ui {
     }
 
     /// Colours on standard output.
-    fn stdout_paint(&self) -> Paint {
+    fn stdout_paint(&self) -> Style {
         match self.format {
-            Format::Table(sheet) => sheet.paint,
-            Format::Classic(paint) => paint,
-            Format::Json | Format::Prometheus | Format::Nagios => Paint::Plain,
+            Format::Table(sheet) => sheet.style,
+            Format::Classic(style) => style,
+            Format::Json | Format::Prometheus | Format::Nagios => Style::Plain,
         }
     }
 
@@ -471,7 +471,7 @@ impl Ui {
 
     /// Who is asked, and where.
     fn asked(&self) -> Asked {
-        match (self.manner.is_old(), self.asides) {
+        match (self.mode.is_old(), self.asides) {
             (true, asides) => Asked::Anybody(asides),
             (false, _) => Asked::Terminal,
         }

@@ -2,7 +2,7 @@
 
 /// How the program behaves; the command line alone decides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Manner {
+pub enum Mode {
     /// Its own.
     #[default]
     Native,
@@ -12,7 +12,7 @@ pub enum Manner {
     RedisTribRb,
 }
 
-impl Manner {
+impl Mode {
     /// One of the two that scripts know from before: prompts and progress on standard output,
     /// answers from a pipe, exit codes 0 and 1.
     pub fn is_old(self) -> bool {

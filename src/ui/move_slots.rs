@@ -8,11 +8,11 @@ use std::time::Duration;
 use super::columns::{Align, Column, Text, draw, push, total_width};
 use super::create::NodeName;
 use super::node_table::shown_ranges;
-use super::style::{Paint, Tone, bytes, counted, plain, thousands};
+use super::style::{Style, Tone, bytes, counted, plain, thousands};
 use super::table::Sheet;
 use super::{Format, PromptError, Ui, select};
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::event::Tally;
+use crate::event::MoveStats;
 use crate::exit_code::ExitCode;
 
 /// A plan of moves, as far as it is shown.
@@ -233,7 +233,7 @@ impl TargetMemory {
 /// The plan for a person: pairs, then what they make of the targets' memory.
 pub(super) fn table(out: &mut impl Write, view: &MovesView, sheet: Sheet) -> io::Result<()> {
     let title = format!("{} to move", counted(view.slots() as u64, "slot"));
-    writeln!(out, "{}", sheet.paint.tone(Tone::Strong, &title))?;
+    writeln!(out, "{}", sheet.style.tone(Tone::Strong, &title))?;
     for how in view.ways() {
         writeln!(out, "{how}")?;
     }
@@ -267,7 +267,7 @@ pub(super) fn table(out: &mut impl Write, view: &MovesView, sheet: Sheet) -> io:
         .map(|one| shown_ranges(&one.slots.ranges(), room).into())
         .collect();
     columns.push(ranges);
-    draw(out, &columns, sheet.paint)?;
+    draw(out, &columns, sheet.style)?;
     writeln!(out)?;
     let mut columns = vec![
         Column::new("memory of", Align::Left),
@@ -293,7 +293,7 @@ pub(super) fn table(out: &mut impl Write, view: &MovesView, sheet: Sheet) -> io:
             ],
         );
     }
-    draw(out, &columns, sheet.paint)?;
+    draw(out, &columns, sheet.style)?;
     // A question or bars come next.
     writeln!(out)
 }
@@ -336,12 +336,12 @@ pub(super) fn balance_table(
             ],
         );
     }
-    draw(out, &columns, sheet.paint)?;
+    draw(out, &columns, sheet.style)?;
     writeln!(out)
 }
 
 /// What has moved, in one line.
-pub(super) fn summary(slots: usize, tally: &Tally, took: Duration) -> String {
+pub(super) fn summary(slots: usize, tally: &MoveStats, took: Duration) -> String {
     let mut longest = Vec::new();
     if tally.longest_open > Duration::ZERO {
         longest.push(format!("longest call {}", millis(tally.longest_call)));
@@ -369,9 +369,9 @@ pub(super) fn summary(slots: usize, tally: &Tally, took: Duration) -> String {
 pub(super) fn summary_table(
     out: &mut impl Write,
     slots: usize,
-    tally: &Tally,
+    tally: &MoveStats,
     took: Duration,
-    paint: Paint,
+    style: Style,
 ) -> io::Result<()> {
     let mut cells = vec![
         ("slots", thousands(slots as u64)),
@@ -393,7 +393,7 @@ pub(super) fn summary_table(
         column.cells.push(Text::from(value));
         column
     });
-    draw(out, &columns.collect::<Vec<_>>(), paint)
+    draw(out, &columns.collect::<Vec<_>>(), style)
 }
 
 pub(super) fn per_second(count: u64, took: Duration) -> u64 {
@@ -447,12 +447,12 @@ impl Ui {
     }
 
     /// What has moved.
-    pub fn moved(&self, slots: usize, tally: &Tally, took: Duration) -> io::Result<()> {
+    pub fn moved(&self, slots: usize, tally: &MoveStats, took: Duration) -> io::Result<()> {
         self.progress().finish();
         let message = match self.format {
             Format::Table(sheet) => {
                 self.result(|out| {
-                    summary_table(out, slots, tally, took, sheet.paint)?;
+                    summary_table(out, slots, tally, took, sheet.style)?;
                     writeln!(out)
                 })?;
                 format!("[OK] {} moved.", counted(slots as u64, "slot"))

@@ -36,11 +36,11 @@ pub(super) enum Condition {
 
 impl Condition {
     pub(super) fn of(member: &Member, node: Option<&ObservedNode>) -> Self {
-        let standing = member.standing;
-        if standing.is_down() {
+        let peer_status = member.peer_status;
+        if peer_status.is_down() {
             return Self::Fail;
         }
-        if standing.handshake > 0 {
+        if peer_status.handshake > 0 {
             return Self::Handshake;
         }
         let report = match node.map(|node| &node.seen) {
@@ -60,9 +60,9 @@ impl Condition {
             Some(MasterLink::Syncing) if member.role == Role::Replica => return Self::Syncing,
             _ => {}
         }
-        if standing.no_address > 0 {
+        if peer_status.no_address > 0 {
             Self::NoAddress
-        } else if standing.failed + standing.failing > 0 {
+        } else if peer_status.failed + peer_status.failing > 0 {
             Self::Failing
         } else {
             Self::Ok

@@ -28,7 +28,7 @@ pub(super) fn draw_nodes(
         let last = rows.get(i + 1).is_none_or(Row::is_master);
         push(&mut columns, fit.cells(row, &slots[i], last));
     }
-    draw(out, &columns, sheet.paint)
+    draw(out, &columns, sheet.style)
 }
 
 /// What of a node has room in the width that there is. Address, id, role, number of slots, keys and

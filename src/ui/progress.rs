@@ -261,7 +261,7 @@ fn spinner(phase: Phase) -> Display {
 fn classic(phase: Phase, asides: Asides) -> Display {
     let say = |text| asides.write(text);
     match phase {
-        Phase::AddSlots | Phase::Replicate | Phase::Mend => Display::Complete,
+        Phase::AddSlots | Phase::Replicate | Phase::Fix => Display::Complete,
         Phase::TakeOver => {
             say(">>> Sending CLUSTER FAILOVER\n");
             Display::Complete
@@ -321,7 +321,7 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Replicate => "telling the replicas their masters",
         Phase::TakeOver => "the replica takes over",
         Phase::Move => "moving slots",
-        Phase::Mend => "putting right what nodes say",
+        Phase::Fix => "putting right what nodes say",
         Phase::Leave => "the nodes leave: FORGET on all others, RESET on them",
         Phase::Fetch => "fetching the masters' data",
         Phase::Verify => "reading the files of the backup",
@@ -342,7 +342,7 @@ fn done(phase: Phase) -> &'static str {
         Phase::Replicate => "the replicas know their masters",
         Phase::TakeOver => "the replica has taken over",
         Phase::Move => "the slots have moved",
-        Phase::Mend => "what nodes say is put right",
+        Phase::Fix => "what nodes say is put right",
         Phase::Leave => "the nodes have left",
         Phase::Fetch => "the masters' data are here",
         Phase::Verify => "the files of the backup were read",

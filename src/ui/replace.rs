@@ -10,7 +10,7 @@ use super::{Format, json};
 
 /// The plan of `replace-node`.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReplacingView {
+pub struct ReplaceView {
     /// Who goes.
     pub old: NodeName,
     /// What it is, in words: `a master with 5,462 slots`.
@@ -22,12 +22,12 @@ pub struct ReplacingView {
     /// What is done to that one before.
     pub before: Before,
     /// What is left to do, in order.
-    pub steps: Vec<ReplacingStep>,
+    pub steps: Vec<ReplaceStep>,
 }
 
 /// A step of a replacement.
 #[derive(Debug, Clone, PartialEq)]
-pub enum ReplacingStep {
+pub enum ReplaceStep {
     /// The new node joins as a master without slots.
     Joins,
     /// It joins as a replica of that one, and gets its copy.
@@ -38,7 +38,7 @@ pub enum ReplacingStep {
     Leaves,
 }
 
-impl ReplacingStep {
+impl ReplaceStep {
     /// Its word in JSON.
     pub(super) fn word(&self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ impl ReplacingStep {
     }
 }
 
-impl ReplacingView {
+impl ReplaceView {
     fn write(&self, out: &mut impl Write, strong: impl Fn(&str) -> String) -> io::Result<()> {
         let Self { old, what, new, .. } = self;
         let heading = format!("Replacing {old}, {what}, by {new}");
@@ -60,20 +60,20 @@ impl ReplacingView {
         }
         for (number, step) in (1..).zip(&self.steps) {
             let text = match step {
-                ReplacingStep::Joins => format!("{} joins as a master without slots", new.addr),
-                ReplacingStep::Follows(master) => format!(
+                ReplaceStep::Joins => format!("{} joins as a master without slots", new.addr),
+                ReplaceStep::Follows(master) => format!(
                     "{} joins as a replica of {}, and gets its copy",
                     new.addr, master.addr
                 ),
-                ReplacingStep::TakesOver => format!(
+                ReplaceStep::TakesOver => format!(
                     "{} takes over: writes are held for a moment and none is lost, no slot moves",
                     new.addr
                 ),
-                ReplacingStep::Leaves if self.answers => format!(
+                ReplaceStep::Leaves if self.answers => format!(
                     "{} is forgotten by all members, and reset: its copy and its id go",
                     old.addr
                 ),
-                ReplacingStep::Leaves => format!("{} is forgotten by all members", old.addr),
+                ReplaceStep::Leaves => format!("{} is forgotten by all members", old.addr),
             };
             writeln!(out, "   {number}. {text}")?;
         }
@@ -83,11 +83,11 @@ impl ReplacingView {
 
 impl Ui {
     /// Who is about to be replaced by whom.
-    pub fn replacing(&self, view: &ReplacingView) -> io::Result<()> {
+    pub fn replacing(&self, view: &ReplaceView) -> io::Result<()> {
         self.progress().abandon();
         self.result(|out| match self.format {
             Format::Table(sheet) => {
-                view.write(out, |text| sheet.paint.tone(Tone::Strong, text))?;
+                view.write(out, |text| sheet.style.tone(Tone::Strong, text))?;
                 writeln!(out)
             }
             Format::Json => json::replacing(out, view),

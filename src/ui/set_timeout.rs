@@ -11,7 +11,7 @@ use crate::exit_code::ExitCode;
 
 /// What all nodes have now, and shall have.
 #[derive(Debug, Clone, PartialEq)]
-pub struct TimeoutsView {
+pub struct SetTimeoutView {
     /// What they shall have, in whole milliseconds.
     pub wanted: Duration,
     /// What they have.
@@ -40,7 +40,7 @@ pub enum TimeoutSet {
 
 impl Ui {
     /// The plan.
-    pub fn timeouts(&self, view: &TimeoutsView) -> io::Result<()> {
+    pub fn timeouts(&self, view: &SetTimeoutView) -> io::Result<()> {
         self.result(|out| match self.format {
             Format::Json => json::timeouts(out, view),
             Format::Table(sheet) => {
@@ -68,7 +68,7 @@ impl Ui {
                         ],
                     );
                 }
-                draw(out, &columns, sheet.paint)?;
+                draw(out, &columns, sheet.style)?;
                 writeln!(out)
             }
             Format::Classic(_) | Format::Prometheus | Format::Nagios => {

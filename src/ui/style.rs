@@ -2,14 +2,14 @@
 //!
 //! Colour only ever repeats what a word says already: output reads the same without it.
 
-use console::Style;
+use console::Style as Ansi;
 
 use crate::cluster::health::Severity;
 use crate::cluster::parse::clean;
 
 /// Whether a stream gets colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Paint {
+pub(super) enum Style {
     /// Words alone.
     Plain,
     /// ANSI escapes around them.
@@ -38,23 +38,23 @@ impl Tone {
     }
 }
 
-impl Paint {
+impl Style {
     /// The text in that tone.
     pub(super) fn tone(self, tone: Tone, text: &str) -> String {
         match self {
             Self::Plain => text.to_string(),
             // `console` looks at the streams of the whole process; the decision is ours.
-            Self::Ansi => style(tone).force_styling(true).apply_to(text).to_string(),
+            Self::Ansi => ansi(tone).force_styling(true).apply_to(text).to_string(),
         }
     }
 }
 
-fn style(tone: Tone) -> Style {
+fn ansi(tone: Tone) -> Ansi {
     match tone {
-        Tone::Good => Style::new().green(),
-        Tone::Warning => Style::new().yellow(),
-        Tone::Bad => Style::new().red(),
-        Tone::Strong => Style::new().bold(),
+        Tone::Good => Ansi::new().green(),
+        Tone::Warning => Ansi::new().yellow(),
+        Tone::Bad => Ansi::new().red(),
+        Tone::Strong => Ansi::new().bold(),
     }
 }
 

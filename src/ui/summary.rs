@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
 
 use super::node_state::Row;
-use super::style::{Paint, Tone, plain};
+use super::style::{Style, Tone, plain};
 use crate::cluster::health::{Code, Diagnosis, Finding, Severity};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::parse::Direction;
@@ -35,13 +35,13 @@ impl Verdict {
         }
     }
 
-    pub(super) fn write(&self, out: &mut impl Write, paint: Paint) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
         let (tone, word) = match self.mark {
             Mark::Ok => (Tone::Good, "[OK]"),
             Mark::Err => (Tone::Bad, "[ERR]"),
             Mark::Warning => (Tone::Warning, "[WARNING]"),
         };
-        writeln!(out, "{} {}", paint.tone(tone, word), plain(&self.text))
+        writeln!(out, "{} {}", style.tone(tone, word), plain(&self.text))
     }
 }
 

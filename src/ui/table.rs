@@ -7,7 +7,7 @@ use super::columns::{Align, Column, Text, branch, draw, push, total_width};
 use super::create::{LayoutView, NodeName};
 use super::node_state::Row;
 use super::node_table::{self, keys, memory};
-use super::style::{Paint, Tone, counted, plain, thousands};
+use super::style::{Style, Tone, counted, plain, thousands};
 use super::summary::{self, Mark, Totals, Verdict};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::Role;
@@ -17,7 +17,7 @@ use crate::cluster::parse::Version;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sheet {
     pub(super) width: usize,
-    pub(super) paint: Paint,
+    pub(super) style: Style,
 }
 
 /// `check`: the nodes, what is wrong, the verdicts.
@@ -32,19 +32,19 @@ pub(super) fn check(
     writeln!(
         out,
         "{}\n",
-        summary(diagnosis, &rows, &versions, sheet.paint)
+        summary(diagnosis, &rows, &versions, sheet.style)
     )?;
     node_table::draw_nodes(out, &rows, &versions, sheet)?;
     writeln!(out)?;
     findings(out, diagnosis, sheet)?;
-    sum(Totals::of(&rows)).write(out, sheet.paint)?;
-    summary::agreement(diagnosis).write(out, sheet.paint)?;
+    sum(Totals::of(&rows)).write(out, sheet.style)?;
+    summary::agreement(diagnosis).write(out, sheet.style)?;
     for line in summary::open_slots(diagnosis) {
-        line.write(out, sheet.paint)?;
+        line.write(out, sheet.style)?;
     }
-    summary::coverage(diagnosis).write(out, sheet.paint)?;
+    summary::coverage(diagnosis).write(out, sheet.style)?;
     if let Some(count) = count_findings(diagnosis) {
-        count.write(out, sheet.paint)?;
+        count.write(out, sheet.style)?;
     }
     notes
         .iter()
@@ -58,7 +58,7 @@ pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis, sheet: Sheet) ->
     writeln!(
         out,
         "{}\n",
-        summary(diagnosis, &rows, &versions, sheet.paint)
+        summary(diagnosis, &rows, &versions, sheet.style)
     )?;
     let replicas = summary::replica_counts(&rows);
     let mut columns = vec![
@@ -88,10 +88,10 @@ pub(super) fn info(out: &mut impl Write, diagnosis: &Diagnosis, sheet: Sheet) ->
     if total_width(&columns) > sheet.width {
         columns.retain(|column| column.title != "memory");
     }
-    draw(out, &columns, sheet.paint)?;
+    draw(out, &columns, sheet.style)?;
     let totals = Totals::of(&rows);
     writeln!(out)?;
-    sum(totals).write(out, sheet.paint)?;
+    sum(totals).write(out, sheet.style)?;
     writeln!(
         out,
         "{:.2} keys per slot on average.",
@@ -119,7 +119,7 @@ pub(super) fn layout(out: &mut impl Write, layout: &LayoutView, sheet: Sheet) ->
     writeln!(
         out,
         "{}\n",
-        sheet.paint.tone(
+        sheet.style.tone(
             Tone::Strong,
             &format!(
                 "A new cluster of {}: {}, {}",
@@ -171,12 +171,12 @@ pub(super) fn layout(out: &mut impl Write, layout: &LayoutView, sheet: Sheet) ->
     if zoned {
         columns.push(zones);
     }
-    draw(out, &columns, sheet.paint)?;
+    draw(out, &columns, sheet.style)?;
     if !layout.warnings.is_empty() {
         writeln!(out)?;
     }
     for warning in &layout.warnings {
-        Verdict::new(Mark::Warning, warning).write(out, sheet.paint)?;
+        Verdict::new(Mark::Warning, warning).write(out, sheet.style)?;
     }
     Ok(())
 }
@@ -185,7 +185,7 @@ fn summary(
     diagnosis: &Diagnosis,
     rows: &[Row<'_>],
     versions: &BTreeSet<Version>,
-    paint: Paint,
+    style: Style,
 ) -> String {
     let totals = Totals::of(rows);
     let mut parts = vec![
@@ -202,7 +202,7 @@ fn summary(
         parts.push(format!("seen from {lead}"));
     }
     let nodes = counted(totals.nodes as u64, "node");
-    format!("{}: {}", paint.tone(Tone::Strong, &nodes), parts.join(", "))
+    format!("{}: {}", style.tone(Tone::Strong, &nodes), parts.join(", "))
 }
 
 fn versions(diagnosis: &Diagnosis) -> BTreeSet<Version> {
@@ -213,13 +213,13 @@ fn versions(diagnosis: &Diagnosis) -> BTreeSet<Version> {
 }
 
 fn findings(out: &mut impl Write, diagnosis: &Diagnosis, sheet: Sheet) -> io::Result<()> {
-    let paint = sheet.paint;
+    let style = sheet.style;
     for finding in &diagnosis.findings {
         let tone = Tone::of(finding.severity());
         let head = format!("{} {}", finding.severity().word(), finding.code);
         let message = plain(&finding.message);
         let mut room = sheet.width.saturating_sub(head.chars().count() + 2);
-        write!(out, "{}:", paint.tone(tone, &head))?;
+        write!(out, "{}:", style.tone(tone, &head))?;
         // Lines are broken between words, though never between an address and its `(id)`.
         let mut used = 0;
         for word in message.replace(" (", "\u{a0}(").split(' ') {
@@ -235,7 +235,7 @@ fn findings(out: &mut impl Write, diagnosis: &Diagnosis, sheet: Sheet) -> io::Re
         writeln!(out)?;
         // Never broken: it is there to be copied.
         if let Some(remedy) = &finding.remedy {
-            writeln!(out, "  → {}", paint.tone(Tone::Strong, &plain(remedy)))?;
+            writeln!(out, "  → {}", style.tone(Tone::Strong, &plain(remedy)))?;
         }
     }
     if diagnosis.findings.is_empty() {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::cluster::health::Stability;
 use crate::cluster::observation::Seen;
-use crate::event::{Phase, Tally};
+use crate::event::{MoveStats, Phase};
 use crate::ui::samples::*;
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ fn text(render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
 }
 
 fn sheet(width: usize) -> Sheet {
-    let paint = Paint::Plain;
-    Sheet { width, paint }
+    let style = Style::Plain;
+    Sheet { width, style }
 }
 
 fn clusters() -> [(&'static str, Diagnosis); 5] {
@@ -46,7 +46,7 @@ fn check_looks_like_this() {
             let shown = text(|out| table::check(out, &diagnosis, &[], sheet(width)));
             assert_snapshot(format!("table_{width}_{name}"), shown);
         }
-        let shown = text(|out| classic::check(out, &diagnosis, &[], Paint::Plain));
+        let shown = text(|out| classic::check(out, &diagnosis, &[], Style::Plain));
         assert_snapshot(format!("classic_{name}"), shown);
         let zones = BTreeMap::from([(id("1977"), "eu-1a".to_string())]);
         let shown = text(|out| json::check(out, &diagnosis, &zones, &[]));
@@ -66,7 +66,7 @@ fn info_looks_like_this() {
     let diagnosis = failed_master();
     let shown = text(|out| table::info(out, &diagnosis, sheet(80)));
     assert_snapshot("info_table".to_string(), shown);
-    let shown = text(|out| classic::info(out, &diagnosis, Paint::Plain));
+    let shown = text(|out| classic::info(out, &diagnosis, Style::Plain));
     assert_snapshot("info_classic".to_string(), shown);
     let shown = text(|out| json::info(out, &diagnosis));
     assert_snapshot("info_json".to_string(), pretty(&shown));
@@ -77,7 +77,7 @@ fn a_plan_looks_like_this() {
     let plan = planned();
     let shown = text(|out| table::layout(out, &plan, sheet(80)));
     assert_snapshot("plan_table".to_string(), shown);
-    let shown = text(|out| classic::layout(out, &plan, Paint::Plain));
+    let shown = text(|out| classic::layout(out, &plan, Style::Plain));
     assert_snapshot("plan_classic".to_string(), shown);
     let shown = text(|out| json::layout(out, &plan));
     assert_eq!(shown.lines().count(), 1);
@@ -101,7 +101,7 @@ fn moves_look_like_this() {
     assert_snapshot("balance_table".to_string(), shown);
     let shown = text(|out| json::balance(out, &balance));
     assert_snapshot("balance_json".to_string(), pretty(&shown));
-    let tally = Tally {
+    let tally = MoveStats {
         keys: 100_000,
         bytes: 12 << 20,
         longest_call: Duration::from_micros(18_700),
@@ -111,20 +111,20 @@ fn moves_look_like_this() {
         longest_job: Duration::ZERO,
     };
     let took = Duration::from_millis(2_500);
-    let shown = text(|out| move_slots::summary_table(out, 1638, &tally, took, Paint::Plain));
+    let shown = text(|out| move_slots::summary_table(out, 1638, &tally, took, Style::Plain));
     assert_snapshot("moved_table".to_string(), shown);
     assert_eq!(
         move_slots::summary(1638, &tally, took),
         "[OK] 1,638 slots and 100,000 keys moved in 2.5 s (40,000 keys/s, 4.8 MiB/s); longest \
          call 18.7 ms, longest time a slot was open 1.3 s (mean 500.0 ms)."
     );
-    let tally = Tally {
+    let tally = MoveStats {
         longest_call: Duration::ZERO,
         longest_open: Duration::ZERO,
         longest_job: Duration::from_millis(180),
         ..tally
     };
-    let shown = text(|out| move_slots::summary_table(out, 1638, &tally, took, Paint::Plain));
+    let shown = text(|out| move_slots::summary_table(out, 1638, &tally, took, Style::Plain));
     assert_snapshot("moved_table_atomic".to_string(), shown);
     assert_eq!(
         text(|out| json::moved(out, 1638, &tally, took)),
@@ -172,7 +172,7 @@ fn events_are_one_object_a_line() {
 #[test]
 fn a_healthy_check_says_ok_three_times() {
     for shown in [
-        text(|out| classic::check(out, &healthy(), &[], Paint::Plain)),
+        text(|out| classic::check(out, &healthy(), &[], Style::Plain)),
         text(|out| table::check(out, &healthy(), &[], sheet(80))),
     ] {
         assert_eq!(shown.matches("[OK]").count(), 3, "{shown}");
@@ -183,7 +183,7 @@ fn a_healthy_check_says_ok_three_times() {
 #[test]
 fn every_finding_is_said_in_every_text() {
     for (name, diagnosis) in clusters() {
-        let classic = text(|out| classic::check(out, &diagnosis, &[], Paint::Plain));
+        let classic = text(|out| classic::check(out, &diagnosis, &[], Style::Plain));
         let table = text(|out| table::check(out, &diagnosis, &[], sheet(usize::MAX)));
         for finding in &diagnosis.findings {
             assert_eq!(
@@ -248,14 +248,14 @@ fn control_characters_never_get_out() {
     let mut plan = planned();
     plan.warnings.push(evil.to_string());
     plan.masters[0].master.zone = Some(evil.to_string());
-    let paint = Paint::Plain;
+    let style = Style::Plain;
     for shown in [
         text(|out| table::check(out, &diagnosis, &notes, sheet(200))),
         text(|out| table::info(out, &diagnosis, sheet(200))),
         text(|out| table::layout(out, &plan, sheet(200))),
-        text(|out| classic::check(out, &diagnosis, &notes, paint)),
-        text(|out| classic::info(out, &diagnosis, paint)),
-        text(|out| classic::layout(out, &plan, paint)),
+        text(|out| classic::check(out, &diagnosis, &notes, style)),
+        text(|out| classic::info(out, &diagnosis, style)),
+        text(|out| classic::layout(out, &plan, style)),
         text(|out| json::check(out, &diagnosis, &zones, &notes)),
         text(|out| json::info(out, &diagnosis)),
         text(|out| json::layout(out, &plan)),
@@ -273,16 +273,16 @@ fn control_characters_never_get_out() {
 #[test]
 fn colour_repeats_what_words_say() {
     let diagnosis = failed_master();
-    let paint = Paint::Ansi;
+    let style = Style::Ansi;
     let width = 100;
     for (coloured, plain) in [
         (
-            text(|out| table::check(out, &diagnosis, &[], Sheet { width, paint })),
+            text(|out| table::check(out, &diagnosis, &[], Sheet { width, style })),
             text(|out| table::check(out, &diagnosis, &[], sheet(width))),
         ),
         (
-            text(|out| classic::check(out, &diagnosis, &[], paint)),
-            text(|out| classic::check(out, &diagnosis, &[], Paint::Plain)),
+            text(|out| classic::check(out, &diagnosis, &[], style)),
+            text(|out| classic::check(out, &diagnosis, &[], Style::Plain)),
         ),
     ] {
         assert!(coloured.contains('\u{1b}'));
@@ -317,8 +317,8 @@ fn the_streams_decide_what_auto_means() {
         let format = surroundings.format(options);
         let look = surroundings.look(format, options.quiet);
         match format {
-            Format::Table(sheet) => format!("table {:?} {look:?}", sheet.paint),
-            Format::Classic(paint) => format!("classic {paint:?} {look:?}"),
+            Format::Table(sheet) => format!("table {:?} {look:?}", sheet.style),
+            Format::Classic(style) => format!("classic {style:?} {look:?}"),
             other => format!("{other:?} {look:?}"),
         }
     };
@@ -331,7 +331,7 @@ fn the_streams_decide_what_auto_means() {
         ..auto
     };
     let old = UiOptions {
-        manner: Manner::RedisCli,
+        mode: Mode::RedisCli,
         ..auto
     };
     for (surroundings, options, expected) in [

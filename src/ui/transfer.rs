@@ -189,7 +189,7 @@ impl Ui {
                     column.cells.push(Text::from(thousands(count)));
                     column
                 });
-                draw(out, &columns, sheet.paint)?;
+                draw(out, &columns, sheet.style)?;
                 writeln!(out)?;
                 view.failures_as_text(out)
             }

@@ -19,9 +19,9 @@ use secrecy::ExposeSecret;
 
 use crate::cluster::node::{Addr, DEFAULT_PORT};
 use crate::seed::{NotAnAddress, Scheme, Seed};
-use crate::ui::Manner;
+use crate::ui::Mode;
 
-/// What the environment says about consent: it counts in redis-cli's manner.
+/// What the environment says about consent: it counts in redis-cli's mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consent {
     /// Nothing.
@@ -45,21 +45,21 @@ impl Consent {
 
 /// What a command line asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reading {
+pub enum ParsedLine {
     /// A command, in our words.
     Line {
         /// The program's name first, as in `argv`.
         words: Vec<OsString>,
         /// How it behaves.
-        manner: Manner,
+        mode: Mode,
     },
-    /// The list of commands as that manner spells them.
+    /// The list of commands as that mode spells them.
     Help(&'static str),
 }
 
 /// A line in an old spelling that can't be meant.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Wrong {
+pub enum CompatError {
     /// `--cluster` without a command, or with one that does not exist.
     #[error("{0:?} is no cluster command: --cluster help lists them")]
     Command(String),
@@ -168,7 +168,7 @@ impl Command {
 }
 
 /// Reads a command line; the first word is the program's name.
-pub fn read(line: &[OsString], consent: Consent) -> Result<Reading, Wrong> {
+pub fn read(line: &[OsString], consent: Consent) -> Result<ParsedLine, CompatError> {
     let (program, words) = match line.split_first() {
         Some((program, words)) => (program.clone(), words),
         None => (OsString::from("redis-trib"), line),
@@ -180,9 +180,9 @@ pub fn read(line: &[OsString], consent: Consent) -> Result<Reading, Wrong> {
     if called.is_some_and(|name| name == "redis-trib.rb") {
         return redis_trib_rb(program, words);
     }
-    Ok(Reading::Line {
+    Ok(ParsedLine::Line {
         words: line.to_vec(),
-        manner: Manner::Native,
+        mode: Mode::Native,
     })
 }
 
@@ -220,10 +220,14 @@ struct Gathered {
     rest: Vec<OsString>,
 }
 
-fn redis_cli(program: OsString, words: &[OsString], consent: Consent) -> Result<Reading, Wrong> {
+fn redis_cli(
+    program: OsString,
+    words: &[OsString],
+    consent: Consent,
+) -> Result<ParsedLine, CompatError> {
     let command = match command_of(words)? {
         Some(command) => command,
-        None => return Ok(Reading::Help(options::REDIS_CLI_HELP)),
+        None => return Ok(ParsedLine::Help(options::REDIS_CLI_HELP)),
     };
     let mut gathered = Gathered::default();
     let mut left = words.iter();
@@ -233,17 +237,17 @@ fn redis_cli(program: OsString, words: &[OsString], consent: Consent) -> Result<
             continue;
         }
         match word.to_str().and_then(options::meaning) {
-            Some(Meaning::Help) => return Ok(Reading::Help(options::REDIS_CLI_HELP)),
+            Some(Meaning::Help) => return Ok(ParsedLine::Help(options::REDIS_CLI_HELP)),
             // `-h` at the end, without a host.
             Some(Meaning::Host) if left.len() == 0 => {
-                return Ok(Reading::Help(options::REDIS_CLI_HELP));
+                return Ok(ParsedLine::Help(options::REDIS_CLI_HELP));
             }
             Some(meaning) => gathered.take(command, meaning, &mut left)?,
             None => match word.to_str() {
                 Some(text) if text.starts_with("--cluster-") => {
                     // What stands behind `=` may be a password.
                     let name = text.split('=').next().unwrap_or_default();
-                    return Err(Wrong::Option(name.to_string()));
+                    return Err(CompatError::Option(name.to_string()));
                 }
                 _ => gathered.rest.push(word.clone()),
             },
@@ -269,26 +273,26 @@ fn redis_cli(program: OsString, words: &[OsString], consent: Consent) -> Result<
     }
     ours.extend(named_to_leave(command, &gathered.rest));
     ours.extend(in_our_words(command, gathered.rest)?);
-    Ok(Reading::Line {
+    Ok(ParsedLine::Line {
         words: ours,
-        manner: Manner::RedisCli,
+        mode: Mode::RedisCli,
     })
 }
 
 /// The command after `--cluster`; `None` for `help`.
-fn command_of(words: &[OsString]) -> Result<Option<Command>, Wrong> {
+fn command_of(words: &[OsString]) -> Result<Option<Command>, CompatError> {
     let mut command = None;
     let mut left = words.iter();
     while let Some(word) = left.next() {
         if word == "--cluster" {
-            let named = left.next().ok_or(Wrong::NoValue("--cluster"))?;
+            let named = left.next().ok_or(CompatError::NoValue("--cluster"))?;
             if command.is_some() {
-                return Err(Wrong::Twice);
+                return Err(CompatError::Twice);
             }
             command = Some(match Command::of(named) {
                 Some(command) => Some(command),
                 None if named.eq_ignore_ascii_case("help") => None,
-                None => return Err(Wrong::Command(shown(&named.to_string_lossy()))),
+                None => return Err(CompatError::Command(shown(&named.to_string_lossy()))),
             });
         } else if let Some(meaning) = word.to_str().and_then(options::meaning)
             && meaning.takes_value()
@@ -307,8 +311,8 @@ impl Gathered {
         command: Command,
         meaning: Meaning,
         left: &mut (impl Iterator<Item = &'a OsString> + Clone),
-    ) -> Result<(), Wrong> {
-        let mut value = |option| left.next().ok_or(Wrong::NoValue(option)).cloned();
+    ) -> Result<(), CompatError> {
+        let mut value = |option| left.next().ok_or(CompatError::NoValue(option)).cloned();
         match meaning {
             Meaning::Idle | Meaning::Help => {}
             Meaning::IdleValue(option) => drop(value(option)?),
@@ -360,7 +364,7 @@ impl Gathered {
                     left.next();
                 }
                 if weights.is_empty() {
-                    return Err(Wrong::Weight);
+                    return Err(CompatError::Weight);
                 }
                 if command == Command::Rebalance {
                     for weight in weights {
@@ -373,14 +377,14 @@ impl Gathered {
     }
 
     /// `-u redis://user:password@host:port`: where, unless a node is named, and as whom.
-    fn uri(&mut self, uri: &OsStr) -> Result<(), Wrong> {
-        let text = uri.to_str().ok_or(Wrong::NotText("-u"))?;
+    fn uri(&mut self, uri: &OsStr) -> Result<(), CompatError> {
+        let text = uri.to_str().ok_or(CompatError::NotText("-u"))?;
         // Its database is for the commands that redis-cli sends otherwise.
         let text = match text.rsplit_once('/') {
             Some((server, database)) if !server.ends_with('/') && is_digits(database) => server,
             _ => text,
         };
-        let seed: Seed = text.parse().map_err(Wrong::Uri)?;
+        let seed: Seed = text.parse().map_err(CompatError::Uri)?;
         self.host = Some(seed.addr.host().into());
         self.port = Some(seed.addr.port().to_string().into());
         if let Some(user) = seed.user {
@@ -422,22 +426,19 @@ impl Gathered {
 }
 
 /// redis-trib.rb: the command first, its options in front of its arguments. We take them anywhere.
-fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<Reading, Wrong> {
-    let manner = Manner::RedisTribRb;
+fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<ParsedLine, CompatError> {
+    let mode = Mode::RedisTribRb;
     let Some((first, words)) = words.split_first() else {
-        return Ok(Reading::Help(options::REDIS_TRIB_RB_HELP));
+        return Ok(ParsedLine::Help(options::REDIS_TRIB_RB_HELP));
     };
     if first.eq_ignore_ascii_case("help") && words.is_empty() {
-        return Ok(Reading::Help(options::REDIS_TRIB_RB_HELP));
+        return Ok(ParsedLine::Help(options::REDIS_TRIB_RB_HELP));
     }
     let Some(command) = Command::of(first) else {
         // One of ours, or what `cli` refuses.
         let mut ours = vec![program, first.clone()];
         ours.extend_from_slice(words);
-        return Ok(Reading::Line {
-            words: ours,
-            manner,
-        });
+        return Ok(ParsedLine::Line { words: ours, mode });
     };
     let mut ours = vec![program, command.word().into()];
     let mut rest = Vec::new();
@@ -462,7 +463,7 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<Reading, Wrong
             }) => {
                 let value = match value {
                     Some(value) => value.into(),
-                    None => left.next().ok_or(Wrong::NoValue(theirs))?.clone(),
+                    None => left.next().ok_or(CompatError::NoValue(theirs))?.clone(),
                 };
                 ours.extend([option.into(), kind.check(theirs, &value)?]);
             }
@@ -481,10 +482,7 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<Reading, Wrong
     }
     ours.extend(named_to_leave(command, &rest));
     ours.extend(in_our_words(command, rest)?);
-    Ok(Reading::Line {
-        words: ours,
-        manner,
-    })
+    Ok(ParsedLine::Line { words: ours, mode })
 }
 
 /// The peers' import deletes what it has copied, and stops at a key that is there already.
@@ -514,7 +512,7 @@ fn named_to_leave(command: Command, words: &[OsString]) -> Vec<OsString> {
 }
 
 /// Addresses and times among the words that are no options of the peers.
-fn in_our_words(command: Command, words: Vec<OsString>) -> Result<Vec<OsString>, Wrong> {
+fn in_our_words(command: Command, words: Vec<OsString>) -> Result<Vec<OsString>, CompatError> {
     let is_number = |word: &OsString| {
         let text = word.to_str();
         text.is_some_and(|text| text.parse::<i64>().is_ok())

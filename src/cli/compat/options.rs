@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use super::{Command, Wrong};
+use super::{Command, CompatError};
 
 /// What an option of the peers means.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,12 +86,16 @@ pub(super) enum Kind {
 
 impl Kind {
     /// The value in our words.
-    pub(super) fn check(self, option: &'static str, value: &OsStr) -> Result<OsString, Wrong> {
+    pub(super) fn check(
+        self,
+        option: &'static str,
+        value: &OsStr,
+    ) -> Result<OsString, CompatError> {
         if self == Self::Text {
             return Ok(value.to_owned());
         }
-        let text = value.to_str().ok_or(Wrong::NotText(option))?;
-        let wrong = |needed| Wrong::Number {
+        let text = value.to_str().ok_or(CompatError::NotText(option))?;
+        let wrong = |needed| CompatError::Number {
             option,
             value: super::shown(text),
             needed,

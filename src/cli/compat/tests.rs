@@ -2,7 +2,7 @@ use std::ffi::{OsStr, OsString};
 
 use proptest::prelude::*;
 
-use super::{Command, Consent, Manner, Reading, Wrong, read};
+use super::{Command, CompatError, Consent, Mode, ParsedLine, read};
 
 fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
@@ -12,7 +12,7 @@ fn words(line: &str) -> Vec<OsString> {
 #[track_caller]
 fn ours(line: &str, consent: Consent) -> String {
     match read(&words(line), consent) {
-        Ok(Reading::Line { words, .. }) => {
+        Ok(ParsedLine::Line { words, .. }) => {
             let words: Vec<String> = words
                 .into_iter()
                 .map(|word| word.into_string().unwrap())
@@ -50,8 +50,8 @@ fn wrong(line: &str) -> String {
 
 #[test]
 fn the_line_alone_says_which_manner() {
-    let manner = |line: &str| match read(&words(line), Consent::Open) {
-        Ok(Reading::Line { manner, .. }) => manner,
+    let mode = |line: &str| match read(&words(line), Consent::Open) {
+        Ok(ParsedLine::Line { mode, .. }) => mode,
         other => panic!("{line}: {other:?}"),
     };
     for native in [
@@ -63,7 +63,7 @@ fn the_line_alone_says_which_manner() {
         "redis-trib -a --cluster check h:1",
         "./redis-trib.sh check h:1",
     ] {
-        assert_eq!(manner(native), Manner::Native, "{native}");
+        assert_eq!(mode(native), Mode::Native, "{native}");
         assert_eq!(ours(native, Consent::Open), native);
     }
     for redis_cli in [
@@ -73,10 +73,10 @@ fn the_line_alone_says_which_manner() {
         "redis-trib.rb --cluster check h:1",
         "redis-trib --cluster call h:1 ping",
     ] {
-        assert_eq!(manner(redis_cli), Manner::RedisCli, "{redis_cli}");
+        assert_eq!(mode(redis_cli), Mode::RedisCli, "{redis_cli}");
     }
     for ruby in ["redis-trib.rb check h:1", "/opt/redis-trib.rb fix h:1"] {
-        assert_eq!(manner(ruby), Manner::RedisTribRb, "{ruby}");
+        assert_eq!(mode(ruby), Mode::RedisTribRb, "{ruby}");
     }
 }
 
@@ -274,7 +274,7 @@ fn who_and_where() {
 #[test]
 fn certificates_need_no_names() {
     let read = read(&words("redis-trib --cluster check h:1"), Consent::Open);
-    let Ok(Reading::Line { words, .. }) = read else {
+    let Ok(ParsedLine::Line { words, .. }) = read else {
         panic!("{read:?}");
     };
     assert_eq!(words[1..4], ["check", "--tls-verify", "chain"]);
@@ -430,13 +430,13 @@ fn lists_of_commands() {
         "redis-trib --cluster check h:1 --help",
         "redis-trib --cluster check -h",
     ] {
-        let Ok(Reading::Help(text)) = read(&words(line), Consent::Open) else {
+        let Ok(ParsedLine::Help(text)) = read(&words(line), Consent::Open) else {
             panic!("{line}");
         };
         assert!(text.contains("--cluster-replicas"), "{line}");
     }
     for line in ["redis-trib.rb", "redis-trib.rb help"] {
-        let Ok(Reading::Help(text)) = read(&words(line), Consent::Open) else {
+        let Ok(ParsedLine::Help(text)) = read(&words(line), Consent::Open) else {
             panic!("{line}");
         };
         assert!(text.contains("--slave"), "{line}");
@@ -455,7 +455,7 @@ fn passwords_may_hold_anything() {
     let secret = OsString::from_vec(vec![b'p', 0xff, b'-']);
     let mut line = words("redis-trib --cluster check h:1 -a");
     line.push(secret.clone());
-    let Ok(Reading::Line { words, .. }) = read(&line, Consent::Open) else {
+    let Ok(ParsedLine::Line { words, .. }) = read(&line, Consent::Open) else {
         panic!();
     };
     assert!(words.contains(&secret));
@@ -476,8 +476,8 @@ proptest! {
             line.push("--cluster-yes".into());
         }
         match read(&line, Consent::Open) {
-            Ok(Reading::Line { words, manner }) => {
-                prop_assert_eq!(manner, Manner::RedisCli);
+            Ok(ParsedLine::Line { words, mode }) => {
+                prop_assert_eq!(mode, Mode::RedisCli);
                 let tail = &words[words.len() - rest.len()..];
                 let kept: Vec<OsString> = rest.iter().map(OsString::from).collect();
                 // A time is written with its unit.
@@ -486,7 +486,7 @@ proptest! {
                 }
             }
             // 0 is no time.
-            Err(Wrong::Number { .. }) => prop_assert_eq!(command, "set-timeout"),
+            Err(CompatError::Number { .. }) => prop_assert_eq!(command, "set-timeout"),
             other => prop_assert!(false, "{:?}", other),
         }
     }

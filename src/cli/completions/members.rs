@@ -15,7 +15,7 @@ use crate::cluster::node::Role;
 use crate::cluster::parse::{EntryPool, View};
 use crate::cluster::slot::SlotSet;
 use crate::seed::{Seed, parse_addr};
-use crate::session::{Credentials, Intent, Session};
+use crate::session::{Access, Credentials, Session};
 use crate::ui::{Ui, UiOptions};
 
 /// Nobody waits longer for a TAB.
@@ -81,10 +81,10 @@ async fn look(global: &GlobalArgs, seed: Seed) -> Option<View> {
     let ui = Ui::new(UiOptions::default());
     let seeds = [seed];
     let credentials = Credentials::read(global, &ui, &seeds).await.ok()?;
-    let session = Session::with(&credentials, global, &seeds, Intent::Read, |_| {}).await;
+    let session = Session::with(&credentials, global, &seeds, Access::Read, |_| {}).await;
     let session = session.ok()?;
     for target in session.targets() {
-        let Ok(client) = session.connections.errand(&target).await else {
+        let Ok(client) = session.connections.temporary(&target).await else {
             continue;
         };
         let Ok(text) = client.cluster_nodes().await else {

@@ -2,11 +2,11 @@
 
 use super::{Code, Judge, slots_are};
 use crate::cluster::node::NodeId;
-use crate::cluster::observation::Job;
+use crate::cluster::observation::ObservedTask;
 
 impl Judge<'_> {
     pub(super) fn jobs(&mut self) {
-        let jobs: Vec<(NodeId, Job)> = self
+        let jobs: Vec<(NodeId, ObservedTask)> = self
             .observation
             .reports()
             .flat_map(|(node, report)| report.jobs.iter().map(|job| (node.id, job.clone())))

@@ -7,7 +7,7 @@ use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::{ObservedNode, Seen};
 use crate::cluster::parse::{EntryState, Version};
 use crate::cluster::slot::SlotSet;
-use crate::cluster::topology::{Member, Standing};
+use crate::cluster::topology::{Member, PeerStatus};
 
 impl Judge<'_> {
     /// The only node there is, if it owns nothing: a node that has just been started.
@@ -16,7 +16,7 @@ impl Judge<'_> {
         let (member, None) = (members.next()?, members.next()) else {
             return None;
         };
-        (member.slots.is_empty() && !member.standing.silent).then_some(member.id)
+        (member.slots.is_empty() && !member.peer_status.silent).then_some(member.id)
     }
 
     pub(super) fn in_no_cluster(&mut self, loner: NodeId) {
@@ -75,21 +75,21 @@ impl Judge<'_> {
         // All that moved meet by one command.
         let mut told_to_rejoin = false;
         for member in self.topology.members.values() {
-            let standing = member.standing;
-            if !standing.is_down() {
+            let peer_status = member.peer_status;
+            if !peer_status.is_down() {
                 continue;
             }
-            let (doubts, word) = if standing.failed > 0 {
-                (standing.failed, "fail")
+            let (doubts, word) = if peer_status.failed > 0 {
+                (peer_status.failed, "fail")
             } else {
-                (standing.failing, "fail?")
+                (peer_status.failing, "fail?")
             };
-            let for_us = if !standing.silent && standing.linked > 0 {
+            let for_us = if !peer_status.silent && peer_status.linked > 0 {
                 // A master that comes back is held for dead for two node timeouts more.
                 "; it answers us: where it has only just come back this passes, else look at its bus port \
                  and its links"
                     .to_string()
-            } else if !standing.silent {
+            } else if !peer_status.silent {
                 "; it answers us, so look at its bus port and its links".to_string()
             } else {
                 self.silence(member.id).map_or_else(String::new, |why| {
@@ -100,7 +100,7 @@ impl Judge<'_> {
                 "{} {} is down: {doubts} of {} {} {word}{for_us}",
                 member.role.word(),
                 self.name(member.id),
-                count(standing.asked, "member", "members"),
+                count(peer_status.asked, "member", "members"),
                 if doubts == 1 { "says" } else { "say" },
             );
             let code = match member.slots.is_empty() {
@@ -108,7 +108,7 @@ impl Judge<'_> {
                 false => Code::NodeFailed,
             };
             self.add(code, message, &[member.id], member.slots.clone());
-            if !standing.silent && standing.linked == 0 && !told_to_rejoin {
+            if !peer_status.silent && peer_status.linked == 0 && !told_to_rejoin {
                 let rejoin = self.rejoin_if_moved(member.id);
                 told_to_rejoin = rejoin.is_some();
                 self.remedy(rejoin);
@@ -138,10 +138,10 @@ impl Judge<'_> {
 
     fn doubted(&mut self) {
         let mut doubted = self.ids(|m| {
-            let Standing {
+            let PeerStatus {
                 failed, failing, ..
-            } = m.standing;
-            !m.standing.is_down() && failed + failing > 0
+            } = m.peer_status;
+            !m.peer_status.is_down() && failed + failing > 0
         });
         doubted.retain(|id| !self.is_door(*id));
         for id in doubted {
@@ -159,7 +159,7 @@ impl Judge<'_> {
                 .topology
                 .members
                 .get(&id)
-                .map_or(0, |m| m.standing.asked);
+                .map_or(0, |m| m.peer_status.asked);
             let message = format!(
                 "{} is not heard by {} of {}: {}",
                 self.name(id),
@@ -182,11 +182,11 @@ impl Judge<'_> {
             let Some(member) = self.topology.members.get(&node.id) else {
                 continue;
             };
-            let standing = member.standing;
-            if standing.is_down() || standing.handshake > 0 {
+            let peer_status = member.peer_status;
+            if peer_status.is_down() || peer_status.handshake > 0 {
                 continue;
             }
-            let code = if standing.linked > 0 && standing.failed + standing.failing == 0 {
+            let code = if peer_status.linked > 0 && peer_status.failed + peer_status.failing == 0 {
                 Code::AddressUnreachable
             } else if member.slots.is_empty() {
                 Code::SlotlessUnreachable
@@ -277,11 +277,11 @@ impl Judge<'_> {
     }
 
     fn ghosts(&mut self) {
-        let handshake = self.ids(|m| m.standing.handshake > 0 && !m.standing.is_down());
+        let handshake = self.ids(|m| m.peer_status.handshake > 0 && !m.peer_status.is_down());
         self.add_nodes(Code::NodeHandshake, &handshake, |names| {
             format!("met, but not joined (is the bus port open?): {names}")
         });
-        let mut no_address = self.ids(|m| m.standing.no_address > 0 && !m.standing.is_down());
+        let mut no_address = self.ids(|m| m.peer_status.no_address > 0 && !m.peer_status.is_down());
         no_address.retain(|id| !self.is_door(*id));
         self.add_nodes(Code::NodeNoAddress, &no_address, |names| {
             format!("known by id only, without an address: {names}")
@@ -294,8 +294,8 @@ impl Judge<'_> {
     /// `del-node` for a node that nobody can reach, that owns nothing, and whom nobody follows.
     fn forget_if_useless(&self, id: NodeId) -> Option<String> {
         let member = self.topology.members.get(&id)?;
-        let is_useless = member.standing.silent
-            && member.standing.is_lost()
+        let is_useless = member.peer_status.silent
+            && member.peer_status.is_lost()
             && member.slots.is_empty()
             && self.topology.replicas_of(id).next().is_none();
         is_useless.then(|| self.forget(id)).flatten()
@@ -303,13 +303,13 @@ impl Judge<'_> {
 
     fn forgotten(&mut self) {
         let mut forgotten = self.ids(|m| {
-            let Standing {
+            let PeerStatus {
                 known,
                 asked,
                 handshake,
                 no_address,
                 ..
-            } = m.standing;
+            } = m.peer_status;
             known < asked && handshake == 0 && no_address == 0
         });
         forgotten.retain(|id| !self.is_door(*id));
@@ -324,7 +324,7 @@ impl Judge<'_> {
                 .topology
                 .members
                 .get(&id)
-                .map_or(0, |m| m.standing.asked);
+                .map_or(0, |m| m.peer_status.asked);
             let message = format!(
                 "{} is unknown to {} of {}: {}",
                 self.name(id),

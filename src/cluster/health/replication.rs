@@ -15,7 +15,7 @@ impl Judge<'_> {
         let mut syncing = Vec::new();
         let mut orphans = Vec::new();
         for member in self.topology.members.values() {
-            if member.role != Role::Replica || member.standing.is_down() {
+            if member.role != Role::Replica || member.peer_status.is_down() {
                 continue;
             }
             let master = member.master.and_then(|id| self.topology.members.get(&id));
@@ -32,7 +32,7 @@ impl Judge<'_> {
                     self.remedy(self.follow(member.id, master.master));
                 }
                 // A dead master has no links.
-                Some(master) if master.standing.is_down() => continue,
+                Some(master) if master.peer_status.is_down() => continue,
                 Some(_) => {}
             }
             let report = self.node(member.id).and_then(|node| node.report());
@@ -66,8 +66,8 @@ impl Judge<'_> {
         let master = self.topology.members.get(&master?)?;
         let is_sound = master.role == Role::Master
             && !master.slots.is_empty()
-            && !master.standing.silent
-            && !master.standing.is_lost();
+            && !master.peer_status.silent
+            && !master.peer_status.is_lost();
         let command = format!("CLUSTER REPLICATE {}", master.id);
         is_sound
             .then(|| self.redis_cli(replica, &command))
@@ -78,12 +78,12 @@ impl Judge<'_> {
         let owners: Vec<(NodeId, usize)> = self
             .topology
             .masters()
-            .filter(|master| !master.slots.is_empty() && !master.standing.is_lost())
+            .filter(|master| !master.slots.is_empty() && !master.peer_status.is_lost())
             .map(|master| {
                 let replicas = self.topology.replicas_of(master.id);
                 (
                     master.id,
-                    replicas.filter(|r| !r.standing.is_lost()).count(),
+                    replicas.filter(|r| !r.peer_status.is_lost()).count(),
                 )
             })
             .collect();

@@ -10,7 +10,7 @@ use crate::cluster::topology::{Member, Opinion};
 
 /// Slots on the same way, at the same stage.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Way {
+struct MoveMethod {
     source: NodeId,
     target: NodeId,
     stage: Stage,
@@ -59,14 +59,14 @@ impl Judge<'_> {
         }
         let served = self.topology.served();
         for member in self.topology.masters() {
-            if !member.standing.is_lost() {
+            if !member.peer_status.is_lost() {
                 continue;
             }
             let lost = member.slots.difference(&served);
             if lost.is_empty() {
                 continue;
             }
-            let fate = if member.standing.is_down() {
+            let fate = if member.peer_status.is_down() {
                 "is down"
             } else {
                 "has no known address"
@@ -87,7 +87,7 @@ impl Judge<'_> {
         let mut replicas = self.topology.replicas_of(master.id).peekable();
         if replicas.peek().is_none() {
             " and has no replica"
-        } else if replicas.all(|replica| replica.standing.is_down()) {
+        } else if replicas.all(|replica| replica.peer_status.is_down()) {
             " and so are its replicas"
         } else if !self.has_quorum() {
             ", and too few masters are up to vote for a replica"
@@ -100,7 +100,9 @@ impl Judge<'_> {
     /// (Redis Cluster specification, "Replica election and promotion").
     fn has_quorum(&self) -> bool {
         let voters = || self.topology.masters().filter(|m| !m.slots.is_empty());
-        let up = voters().filter(|master| !master.standing.is_lost()).count();
+        let up = voters()
+            .filter(|master| !master.peer_status.is_lost())
+            .count();
         up * 2 > voters().count()
     }
 
@@ -109,7 +111,7 @@ impl Judge<'_> {
     /// TAKEOVER, which needs no votes, is never named: the majority may live where we can't see it,
     /// and elect another.
     fn failover(&self, master: &Member) -> Option<String> {
-        if !master.standing.silent || !self.has_quorum() {
+        if !master.peer_status.silent || !self.has_quorum() {
             return None;
         }
         let (_, dial) = self
@@ -136,7 +138,7 @@ impl Judge<'_> {
             .filter(|(member, open)| !self.repeats_its_master(member, open))
             .map(|(member, open)| (member.id, open))
             .collect();
-        let mut ways: BTreeMap<Way, SlotSet> = BTreeMap::new();
+        let mut ways: BTreeMap<MoveMethod, SlotSet> = BTreeMap::new();
         for (id, open) in &told {
             let (source, target, direction) = match open.direction {
                 Direction::Migrating => (*id, open.peer, Direction::Importing),
@@ -154,7 +156,7 @@ impl Judge<'_> {
             } else {
                 Stage::ImportingOnly
             };
-            let way = Way {
+            let way = MoveMethod {
                 source,
                 target,
                 stage,

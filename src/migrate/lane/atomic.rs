@@ -21,15 +21,15 @@ use std::time::{Duration, Instant};
 
 use super::size::{Size, Weighed};
 use super::watch::{open_on, view_of};
-use super::{Ends, Halt, Lane, REPLICAS_WITHIN, needed};
-use crate::client::{ClientError, Fault, JobEnd, NodeClient, Side, SlotJob};
+use super::{Ends, Lane, LaneError, REPLICAS_WITHIN, needed};
+use crate::client::{AsmTask, ClientError, Fault, JobEnd, NodeClient, Side};
 use crate::cluster::node::Role;
 use crate::cluster::parse::{Direction, Info, Product};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 use crate::event::LaneEvent;
 use crate::migrate::stray::strays;
-use crate::migrate::{End, Standing, barrier_key};
+use crate::migrate::{End, SlotProgress, barrier_key};
 
 /// How often a job that moved nothing is begun again.
 const TRIES: usize = 3;
@@ -52,7 +52,7 @@ const RETRIES: u64 = 5;
 
 /// How far a job came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum TaskProgress {
     /// The target owns the slots.
     Moved,
     /// They are where they were, and so they stay: the user does not want to wait.
@@ -61,7 +61,7 @@ enum Progress {
 
 /// What came of a try.
 enum Try {
-    Over(Progress),
+    Over(TaskProgress),
     /// The slots are where they were; why.
     Again(String),
 }
@@ -107,7 +107,7 @@ impl Lane {
         ends: &mut Ends,
         product: Product,
         slots: Vec<Slot>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), LaneError> {
         let mut queue = self.weigh(ends, slots).await?;
         let mut size = Size::first();
         while !queue.is_empty() && !self.stop.soon.is_cancelled() {
@@ -115,8 +115,8 @@ impl Lane {
             let bytes: u64 = job.iter().map(|weighed| weighed.bytes).sum();
             let started = Instant::now();
             match self.move_job(ends, product, &job).await? {
-                Progress::Moved => size.measured(bytes, started.elapsed()),
-                Progress::Stopped => return Ok(()),
+                TaskProgress::Moved => size.measured(bytes, started.elapsed()),
+                TaskProgress::Stopped => return Ok(()),
             }
         }
         Ok(())
@@ -128,7 +128,7 @@ impl Lane {
         ends: &mut Ends,
         product: Product,
         job: &[Weighed],
-    ) -> Result<Progress, Halt> {
+    ) -> Result<TaskProgress, LaneError> {
         let slots: SlotSet = job.iter().map(|weighed| weighed.slot).collect();
         let mut tries = 1..=TRIES;
         let mut last = String::new();
@@ -137,22 +137,22 @@ impl Lane {
             let bytes = job.iter().map(|weighed| weighed.bytes).sum();
             self.ready(ends, product, &slots, bytes).await?;
             match self.attempt(ends, product, &slots, job).await? {
-                Try::Over(Progress::Moved) => {
+                Try::Over(TaskProgress::Moved) => {
                     self.confirm_job(ends, &slots).await?;
-                    return Ok(Progress::Moved);
+                    return Ok(TaskProgress::Moved);
                 }
-                Try::Over(Progress::Stopped) => return Ok(Progress::Stopped),
+                Try::Over(TaskProgress::Stopped) => return Ok(TaskProgress::Stopped),
                 Try::Again(why) => {
                     last.clone_from(&why);
                     self.tell(LaneEvent::Again { why });
                     tokio::select! {
-                        () = self.stop.soon.cancelled() => return Ok(Progress::Stopped),
+                        () = self.stop.soon.cancelled() => return Ok(TaskProgress::Stopped),
                         () = tokio::time::sleep(BREATH) => {}
                     }
                 }
             }
         }
-        Err(Halt::Job(format!(
+        Err(LaneError::Job(format!(
             "slots {slots} stay, after {TRIES} tries: {last} (--strategy keys moves them key by key)"
         )))
     }
@@ -164,24 +164,24 @@ impl Lane {
         product: Product,
         slots: &SlotSet,
         bytes: u64,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), LaneError> {
         for (end, client) in [(&self.source, &ends.source), (&self.target, &ends.target)] {
             let Some(view) = view_of(client).await else {
-                return Err(Halt::Changed(format!("{end} can't be looked at")));
+                return Err(LaneError::Changed(format!("{end} can't be looked at")));
             };
             let open = [Direction::Migrating, Direction::Importing]
                 .into_iter()
                 .map(|direction| open_on(view.myself(), direction, None))
                 .fold(SlotSet::new(), |all, open| all.union(&open));
             if !open.is_empty() {
-                return Err(Halt::Changed(format!(
+                return Err(LaneError::Changed(format!(
                     "slots {open} are open on {end}: somebody else moves them, or did (check says \
                      more)"
                 )));
             }
         }
         if let Some(strays) = strays(&ends.target, product, slots).await? {
-            return Err(Halt::Key(format!(
+            return Err(LaneError::Key(format!(
                 "{} holds {strays}, which a job would lose (--strategy keys compares them)",
                 self.target
             )));
@@ -189,7 +189,7 @@ impl Lane {
         if let Some(room) = self.room(ends).await?
             && needed(bytes.saturating_mul(self.sharing)) > room
         {
-            return Err(Halt::Changed(format!(
+            return Err(LaneError::Changed(format!(
                 "{} has {} KiB left below its maxmemory, and the next {} slots need about {}: \
                  raise its maxmemory",
                 self.target,
@@ -208,7 +208,7 @@ impl Lane {
         product: Product,
         slots: &SlotSet,
         job: &[Weighed],
-    ) -> Result<Try, Halt> {
+    ) -> Result<Try, LaneError> {
         let before = self.jobs(ends, product).await?;
         if let Some(other) = before.iter().find(|job| job.end.is_none()) {
             return Ok(Try::Again(format!(
@@ -218,7 +218,8 @@ impl Lane {
         }
         let known: BTreeSet<String> = before.into_iter().map(|job| job.id).collect();
         for slot in slots.iter() {
-            self.begun.insert(slot, (Standing::InJob, Instant::now()));
+            self.begun
+                .insert(slot, (SlotProgress::InJob, Instant::now()));
         }
         let started = match product {
             Product::Valkey => {
@@ -261,13 +262,13 @@ impl Lane {
                 self.tally.longest_job = self.tally.longest_job.max(since.elapsed());
                 self.settled(ends, product, slots, &ending, keys, bytes)
                     .await?;
-                Ok(Try::Over(Progress::Moved))
+                Ok(Try::Over(TaskProgress::Moved))
             }
             Owner::Source => {
                 self.forget(slots);
                 match ending.cause {
-                    Some(Cause::Stopped) => Ok(Try::Over(Progress::Stopped)),
-                    Some(Cause::Because(why)) => Err(Halt::Job(format!(
+                    Some(Cause::Stopped) => Ok(Try::Over(TaskProgress::Stopped)),
+                    Some(Cause::Because(why)) => Err(LaneError::Job(format!(
                         "the job for slots {slots} was called off, and they stay: {why}{said}"
                     ))),
                     None => Ok(Try::Again(format!(
@@ -275,7 +276,7 @@ impl Lane {
                     ))),
                 }
             }
-            Owner::Unclear(why) => Err(Halt::Job(format!(
+            Owner::Unclear(why) => Err(LaneError::Job(format!(
                 "what became of the job for slots {slots} is not known, and it may still go on: \
                  {why}{said}"
             ))),
@@ -291,7 +292,7 @@ impl Lane {
         ending: &Ending,
         keys: u64,
         bytes: u64,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), LaneError> {
         self.forget(slots);
         self.moved = self.moved.union(slots);
         self.tally.keys += keys;
@@ -301,7 +302,7 @@ impl Lane {
             moved: slots.count(),
         });
         if ending.end == Some(JobEnd::Failed) {
-            return Err(Halt::Job(format!(
+            return Err(LaneError::Job(format!(
                 "{} took slots {slots} after {} had given the job up ({}): what clients wrote to \
                  them in between is lost",
                 self.target, self.source, ending.said
@@ -311,7 +312,7 @@ impl Lane {
             let numbers: Vec<Slot> = slots.iter().collect();
             let counts = self.count(&ends.target, &[0], &numbers).await;
             let there: u64 = counts.unwrap_or_default().into_iter().sum();
-            return Err(Halt::Job(format!(
+            return Err(LaneError::Job(format!(
                 "{} restarted while slots {slots} moved: of about {keys} keys {} has {there}; what \
                  had not been loaded again is lost",
                 self.source, self.target
@@ -337,11 +338,11 @@ impl Lane {
     /// The job in hand among those that a server tells of.
     fn find(
         &self,
-        jobs: Vec<SlotJob>,
+        jobs: Vec<AsmTask>,
         id: Option<&str>,
         known: &BTreeSet<String>,
         slots: &SlotSet,
-    ) -> Option<SlotJob> {
+    ) -> Option<AsmTask> {
         jobs.into_iter().find(|job| match id {
             Some(id) => job.id == id,
             // The newest come first on Valkey, and on Redis there is one at a time.
@@ -354,7 +355,7 @@ impl Lane {
     }
 
     /// The jobs that the leading end tells of, on a new connection where the last one broke.
-    async fn jobs(&self, ends: &mut Ends, product: Product) -> Result<Vec<SlotJob>, ClientError> {
+    async fn jobs(&self, ends: &mut Ends, product: Product) -> Result<Vec<AsmTask>, ClientError> {
         let (client, end) = match product {
             Product::Valkey => (&mut ends.source, &self.source),
             Product::Redis => (&mut ends.target, &self.target),
@@ -527,7 +528,7 @@ impl Lane {
     }
 
     /// Waits until the target's replicas have what a job brought: the source has deleted it.
-    async fn confirm_job(&self, ends: &Ends, slots: &SlotSet) -> Result<(), Halt> {
+    async fn confirm_job(&self, ends: &Ends, slots: &SlotSet) -> Result<(), LaneError> {
         let Some(key) = barrier_key(slots).filter(|_| ends.replicas() > 0) else {
             return Ok(());
         };
@@ -538,7 +539,7 @@ impl Lane {
         if confirmed >= ends.replicas() as u64 {
             return Ok(());
         }
-        Err(Halt::Changed(format!(
+        Err(LaneError::Changed(format!(
             "slots {slots} have moved, but {confirmed} of the {} replicas of {} have them after \
              {} s: look at the others, and go on when they have caught up",
             ends.replicas(),
@@ -549,7 +550,7 @@ impl Lane {
 }
 
 /// The jobs that a node tells of.
-async fn list(client: &NodeClient, product: Product) -> Result<Vec<SlotJob>, ClientError> {
+async fn list(client: &NodeClient, product: Product) -> Result<Vec<AsmTask>, ClientError> {
     match product {
         Product::Valkey => client.cluster_getslotmigrations().await,
         Product::Redis => client.cluster_migration_status().await,

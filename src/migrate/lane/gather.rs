@@ -14,13 +14,13 @@
 use std::time::Instant;
 
 use super::watch::open_on;
-use super::{Ends, Halt, Lane, Window, first_error, needed, set_slots};
+use super::{Ends, Lane, LaneError, Window, first_error, needed, set_slots};
 use crate::client::SetSlot;
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::event::{Event, LaneEvent};
 use crate::migrate::keys::{Authority, Moved};
-use crate::migrate::{OnBigKey, Standing};
+use crate::migrate::{OnBigKey, SlotProgress};
 
 impl Lane {
     /// Brings all keys of these slots to the target.
@@ -28,7 +28,7 @@ impl Lane {
         &mut self,
         ends: &mut Ends,
         slots: Vec<Slot>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), LaneError> {
         let mut movers = self.movers(Authority::Target);
         // One window's conflicts don't keep the others waiting.
         let mut conflict = Ok(());
@@ -42,7 +42,7 @@ impl Lane {
             if let Some(big) = big
                 && self.options.on_big_key != OnBigKey::Move
             {
-                return Err(Halt::Key(format!(
+                return Err(LaneError::Key(format!(
                     "{big}: it would hold both servers (--on-big-key move)"
                 )));
             }
@@ -50,7 +50,7 @@ impl Lane {
             if let Some(room) = self.room(ends).await?
                 && coming > room
             {
-                return Err(Halt::Changed(format!(
+                return Err(LaneError::Changed(format!(
                     "{} has {} KiB left below its maxmemory, and the next {} slots need about {}: \
                      raise its maxmemory",
                     self.target,
@@ -77,7 +77,7 @@ impl Lane {
             let none = SlotSet::new();
             let moving = movers.run(ends, batches, &window, &none, &self.stop, tell);
             match moving.await {
-                Err(halt @ Halt::Key(_)) => conflict = Err(halt),
+                Err(halt @ LaneError::Key(_)) => conflict = Err(halt),
                 done => done?,
             }
             self.close(ends, &window).await?;
@@ -90,7 +90,7 @@ impl Lane {
         &mut self,
         ends: &mut Ends,
         slots: Vec<Slot>,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), LaneError> {
         let mut movers = self.movers(Authority::Target);
         let mut others = 0;
         for window in slots.chunks(self.options.max_open_slots.max(1)) {
@@ -106,7 +106,7 @@ impl Lane {
         }
         match others {
             0 => Ok(()),
-            others => Err(Halt::Key(format!(
+            others => Err(LaneError::Key(format!(
                 "{others} keys stay on {}: {} lacks them, or has them with other values \
                  (--collect-strays brings what it lacks)",
                 self.source, self.target
@@ -115,13 +115,13 @@ impl Lane {
     }
 
     /// Looks at both ends, and opens a window at the source.
-    async fn offer(&mut self, ends: &mut Ends, slots: &[Slot]) -> Result<Window, Halt> {
+    async fn offer(&mut self, ends: &mut Ends, slots: &[Slot]) -> Result<Window, LaneError> {
         let wanted: SlotSet = slots.iter().copied().collect();
         let (source, target) = self.survey(ends).await?;
         let owned: SlotSet = target.myself().slots.iter().copied().collect();
         let lost = wanted.difference(&owned);
         if !lost.is_empty() {
-            return Err(Halt::Changed(format!(
+            return Err(LaneError::Changed(format!(
                 "{} does not own slots {lost} any more",
                 self.target
             )));
@@ -130,7 +130,7 @@ impl Lane {
         let claimed: SlotSet = source.myself().slots.iter().copied().collect();
         let claimed = wanted.intersection(&claimed);
         if !away.is_empty() || !claimed.is_empty() {
-            return Err(Halt::Changed(format!(
+            return Err(LaneError::Changed(format!(
                 "somebody else is at slots {} of {} and {}",
                 away.union(&claimed),
                 self.source,
@@ -146,14 +146,14 @@ impl Lane {
         }
         for slot in slots {
             self.begun
-                .insert(*slot, (Standing::Gathered, Instant::now()));
+                .insert(*slot, (SlotProgress::Gathered, Instant::now()));
         }
         let counts = self.count(&ends.source, &ends.databases, slots).await?;
         Ok(slots.iter().copied().zip(counts).collect())
     }
 
     /// Closes the slots of a window of which the source has no key any more.
-    async fn close(&mut self, ends: &mut Ends, window: &Window) -> Result<(), Halt> {
+    async fn close(&mut self, ends: &mut Ends, window: &Window) -> Result<(), LaneError> {
         let slots: Vec<Slot> = window.iter().map(|(slot, _)| *slot).collect();
         let counts = self.count(&ends.source, &ends.databases, &slots).await?;
         let empty: Vec<Slot> = slots
@@ -171,7 +171,7 @@ impl Lane {
         Ok(())
     }
 
-    async fn stable(&mut self, ends: &Ends, slots: &[Slot]) -> Result<(), Halt> {
+    async fn stable(&mut self, ends: &Ends, slots: &[Slot]) -> Result<(), LaneError> {
         let changes: Vec<_> = slots.iter().map(|slot| (*slot, SetSlot::Stable)).collect();
         first_error(set_slots(&ends.source, &changes).await)?;
         for slot in slots {

@@ -14,7 +14,7 @@
 use std::time::{Duration, Instant};
 
 use super::watch::view_of;
-use super::{Ends, Halt, Lane};
+use super::{Ends, Lane, LaneError};
 use crate::cluster::node::Role;
 use crate::cluster::parse::{EntryState, Info, Product, View};
 use crate::connections::Target;
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 impl Lane {
     /// Returns once the target's replicas see it above the source.
-    pub(super) async fn outrank(&self, ends: &Ends) -> Result<(), Halt> {
+    pub(super) async fn outrank(&self, ends: &Ends) -> Result<(), LaneError> {
         let info = Info::parse(&ends.target.info().await?);
         let replicates_setslot = info.version.is_some_and(|version| {
             version.product == Product::Valkey && version.numbers >= [8, 0, 0]
@@ -43,13 +43,16 @@ impl Lane {
         }
         loop {
             let Some(view) = view_of(&ends.target).await else {
-                return Err(Halt::Changed(format!("{} can't be looked at", self.target)));
+                return Err(LaneError::Changed(format!(
+                    "{} can't be looked at",
+                    self.target
+                )));
             };
             let Some(behind) = self.replica_behind(&view).await else {
                 return Ok(());
             };
             if started.elapsed() > HEARD_WITHIN {
-                return Err(Halt::Changed(format!(
+                return Err(LaneError::Changed(format!(
                     "{behind}, a replica of {}, does not hear of its master's config epoch within \
                      {} s: look at the link between the two",
                     self.target,

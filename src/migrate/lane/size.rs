@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Ends, Halt, Lane};
+use super::{Ends, Lane, LaneError};
 use crate::cluster::slot::Slot;
 
 /// What a job should take: less than anybody waits for after Ctrl-C.
@@ -67,7 +67,7 @@ impl Lane {
         &self,
         ends: &Ends,
         slots: Vec<Slot>,
-    ) -> Result<VecDeque<Weighed>, Halt> {
+    ) -> Result<VecDeque<Weighed>, LaneError> {
         let counts = self.count(&ends.source, &ends.databases, &slots).await?;
         let filled: Vec<Slot> = slots
             .iter()

@@ -7,8 +7,8 @@ use crate::cluster::parse::{ClusterInfo, Direction, Info, View};
 use crate::cluster::slot::{Slot, SlotSet};
 
 use super::watch::{databases, followed, missing_owners, open_on, view_of};
-use super::{Ends, Halt, Lane, Window, set_slots};
-use crate::migrate::{End, Standing};
+use super::{Ends, Lane, LaneError, Window, set_slots};
+use crate::migrate::{End, SlotProgress};
 
 impl Lane {
     /// After a failure: what is empty at the source is closed, what is claimed is told to the
@@ -26,15 +26,15 @@ impl Lane {
         let mut give = Vec::new();
         for (slot, (standing, _)) in &mut self.begun {
             if claimed.contains(*slot) {
-                *standing = Standing::Claimed;
+                *standing = SlotProgress::Claimed;
                 give.push((*slot, SetSlot::Node(self.target.id)));
-            } else if *standing == Standing::Claimed {
-                *standing = Standing::Migrating;
+            } else if *standing == SlotProgress::Claimed {
+                *standing = SlotProgress::Migrating;
             }
         }
         let outcomes = self.give(&ends.source, &give).await;
         self.note(&give, &outcomes);
-        let migrating = self.standing_at(Standing::Migrating);
+        let migrating = self.standing_at(SlotProgress::Migrating);
         if let Ok(counts) = self.count(&ends.source, &ends.databases, &migrating).await {
             let empty: Window = migrating
                 .into_iter()
@@ -51,7 +51,7 @@ impl Lane {
 
     /// STABLE at the target, for slots of which the source was never told.
     pub(super) async fn take_back(&mut self, ends: &Ends) {
-        let importing = self.standing_at(Standing::Importing);
+        let importing = self.standing_at(SlotProgress::Importing);
         if importing.is_empty() {
             return;
         }
@@ -81,11 +81,11 @@ impl Lane {
 
     /// Why the lane stopped, with what servers don't say when they refuse a command; and whom the
     /// target follows, if it is no master any more.
-    pub(super) async fn explain(&self, halt: Halt) -> (String, Option<NodeId>) {
+    pub(super) async fn explain(&self, halt: LaneError) -> (String, Option<NodeId>) {
         let mut why = halt.to_string();
         let target = self.view_at(&self.target).await;
         let successor = target.as_ref().and_then(followed);
-        let Halt::Client(error) = &halt else {
+        let LaneError::Client(error) = &halt else {
             return (why, successor.map(|master| master.id));
         };
         if let Some(master) = successor {

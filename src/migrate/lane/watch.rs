@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Ends, Halt, LAG_WITHIN, Lane, REPLICAS_WITHIN, Window};
+use super::{Ends, LAG_WITHIN, Lane, LaneError, REPLICAS_WITHIN, Window};
 use crate::client::NodeClient;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{
@@ -21,12 +21,12 @@ impl Lane {
         ends: &mut Ends,
         owned: &SlotSet,
         open: &SlotSet,
-    ) -> Result<(), Halt> {
+    ) -> Result<(), LaneError> {
         let (source, target) = self.survey(ends).await?;
         let has: SlotSet = source.myself().slots.iter().copied().collect();
         let lost = owned.difference(&has);
         if !lost.is_empty() {
-            return Err(Halt::Changed(format!(
+            return Err(LaneError::Changed(format!(
                 "{} does not own slots {lost} any more",
                 self.source
             )));
@@ -37,7 +37,7 @@ impl Lane {
         ] {
             let forgotten = open.difference(&open_on(view.myself(), direction, Some(peer)));
             if !forgotten.is_empty() {
-                return Err(Halt::Changed(format!(
+                return Err(LaneError::Changed(format!(
                     "{end} does not know any more that slots {forgotten} are on their way"
                 )));
             }
@@ -46,12 +46,12 @@ impl Lane {
     }
 
     /// Both ends' views, if both still are what they were, whatever they do with slots.
-    pub(super) async fn survey(&self, ends: &mut Ends) -> Result<(View, View), Halt> {
+    pub(super) async fn survey(&self, ends: &mut Ends) -> Result<(View, View), LaneError> {
         let (source, target) = tokio::try_join!(ends.source.look(), ends.target.look())?;
         let mut pool = EntryPool::default();
         let mut read = |end: &End, text: &str| {
             let view = pool.view(text);
-            view.map_err(|error| Halt::Changed(format!("{}: {error}", end.target.addr)))
+            view.map_err(|error| LaneError::Changed(format!("{}: {error}", end.target.addr)))
         };
         let source_view = read(&self.source, &source.nodes)?;
         let target_view = read(&self.target, &target.nodes)?;
@@ -60,20 +60,20 @@ impl Lane {
         for (end, view) in [(&self.source, &source_view), (&self.target, &target_view)] {
             let myself = view.myself();
             if myself.id != end.id || myself.role != Some(Role::Master) {
-                return Err(Halt::Changed(match followed(view) {
+                return Err(LaneError::Changed(match followed(view) {
                     Some(master) => format!("{end} is no master any more, it follows {master}"),
                     None => format!("{end} is no master any more"),
                 }));
             }
         }
         if target_view.entry(self.source.id).is_none() {
-            return Err(Halt::Changed(format!(
+            return Err(LaneError::Changed(format!(
                 "{} does not know {}",
                 self.target, self.source
             )));
         }
         if !ClusterInfo::parse(&target.cluster_info).ok {
-            return Err(Halt::Changed(format!(
+            return Err(LaneError::Changed(format!(
                 "{} says cluster_state:fail{}",
                 self.target,
                 missing_owners(&target_view)
@@ -82,16 +82,16 @@ impl Lane {
         let restarted =
             |then: &Option<Arc<str>>, now: &Option<Arc<str>>| then.is_some() && then != now;
         if restarted(&ends.source_run, &source_info.run_id) {
-            return Err(Halt::Changed(format!("{} restarted", self.source)));
+            return Err(LaneError::Changed(format!("{} restarted", self.source)));
         }
         if restarted(&ends.target_run, &target_info.run_id) {
-            return Err(Halt::Changed(format!("{} restarted", self.target)));
+            return Err(LaneError::Changed(format!("{} restarted", self.target)));
         }
         if ends
             .evicted
             .is_some_and(|then| target_info.evicted_keys > Some(then))
         {
-            return Err(Halt::Changed(format!(
+            return Err(LaneError::Changed(format!(
                 "{} evicts keys (maxmemory): it loses what it is given",
                 self.target
             )));
@@ -111,7 +111,11 @@ impl Lane {
 
     /// Waits until the target's replicas have what was moved. They stop the lane where they don't:
     /// the keys have left the source, and the target alone would have them.
-    pub(super) async fn confirm(&self, ends: &mut Ends, closing: &SlotSet) -> Result<(), Halt> {
+    pub(super) async fn confirm(
+        &self,
+        ends: &mut Ends,
+        closing: &SlotSet,
+    ) -> Result<(), LaneError> {
         if ends.replicas() == 0 || closing.is_empty() {
             return Ok(());
         }
@@ -130,7 +134,7 @@ impl Lane {
         if confirmed >= ends.replicas() as u64 {
             return Ok(());
         }
-        Err(Halt::Changed(format!(
+        Err(LaneError::Changed(format!(
             "{confirmed} of the {} replicas of {} have what was moved, after {} s: look at the \
              others, and go on when they have caught up",
             ends.replicas(),
@@ -142,7 +146,7 @@ impl Lane {
     /// Before more is opened, until no replica of either end stays too far behind. Those of the source
     /// have the deletions to follow, those of the target the keys; what they have not read yet waits in
     /// their master's memory, and beyond a limit there they are cut off, and begin anew.
-    pub(super) async fn wait_for_replicas(&self, ends: &mut Ends) -> Result<(), Halt> {
+    pub(super) async fn wait_for_replicas(&self, ends: &mut Ends) -> Result<(), LaneError> {
         let deadline = Instant::now() + LAG_WITHIN;
         loop {
             let lagging = [
@@ -158,7 +162,7 @@ impl Lane {
                 return Ok(());
             };
             if Instant::now() >= deadline || self.stop.now.is_cancelled() {
-                return Err(Halt::Changed(format!(
+                return Err(LaneError::Changed(format!(
                     "{replica} of {end}, and comes no closer within {} s: look at it, and go on when \
                      it has caught up (--max-replica-lag)",
                     LAG_WITHIN.as_secs()
@@ -181,7 +185,7 @@ impl Lane {
 
     /// How many bytes the target has below its maxmemory; `None` without such a limit. One that is
     /// full refuses keys, or, with an eviction policy, drops others for them without a word.
-    pub(super) async fn room(&self, ends: &Ends) -> Result<Option<u64>, Halt> {
+    pub(super) async fn room(&self, ends: &Ends) -> Result<Option<u64>, LaneError> {
         if !ends.limited {
             return Ok(None);
         }
@@ -192,7 +196,7 @@ impl Lane {
 
     /// Slots of which the target had no key when they were opened: what it has of them later came
     /// from this source. (Redis 8.6 counts the keys of slots that it owns or imports only.)
-    pub(super) async fn bare(&self, ends: &Ends, opened: &Window) -> Result<SlotSet, Halt> {
+    pub(super) async fn bare(&self, ends: &Ends, opened: &Window) -> Result<SlotSet, LaneError> {
         let slots: Vec<Slot> = opened
             .iter()
             .filter(|(_, keys)| *keys > 0)

@@ -10,7 +10,7 @@ use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::EntryState;
 use crate::discover;
-use crate::ops::join::inspect::{Recruit, refusal};
+use crate::ops::join::inspect::{NewNode, refusal};
 use crate::session::Session;
 use crate::stop::Stop;
 use crate::ui::Ui;
@@ -27,7 +27,7 @@ const SCATTERED_FOR: Duration = Duration::from_secs(5);
 pub(crate) async fn healthy_cluster(
     ui: &Ui,
     session: &Session,
-    recruits: &[Recruit],
+    recruits: &[NewNode],
     within: Duration,
 ) -> Result<Diagnosis, Stop> {
     let deadline = Instant::now() + within;
@@ -107,13 +107,13 @@ fn may_heal(code: Code) -> bool {
 }
 
 /// Who is named and no member, or a member and not named.
-fn outsiders(diagnosis: &Diagnosis, recruits: &[Recruit]) -> Vec<String> {
+fn outsiders(diagnosis: &Diagnosis, recruits: &[NewNode]) -> Vec<String> {
     let observation = &diagnosis.observation;
-    let named: BTreeSet<NodeId> = recruits.iter().map(Recruit::id).collect();
+    let named: BTreeSet<NodeId> = recruits.iter().map(NewNode::id).collect();
     let bystanders: BTreeSet<NodeId> = observation.bystanders.iter().map(|b| b.id).collect();
     let newcomers = || {
         // A new node at the address of an old one is taken for that one before it is asked.
-        let new = |recruit: &&Recruit| bystanders.contains(&recruit.id()) || recruit.is_bare();
+        let new = |recruit: &&NewNode| bystanders.contains(&recruit.id()) || recruit.is_bare();
         recruits.iter().filter(new)
     };
     let mut unnamed = Vec::new();
@@ -134,7 +134,7 @@ fn outsiders(diagnosis: &Diagnosis, recruits: &[Recruit]) -> Vec<String> {
     }
     let lead = observation.lead().and_then(|node| node.addr());
     let lead = lead.map_or_else(|| "NODE".to_string(), ToString::to_string);
-    let newcomers: Vec<&Recruit> = newcomers().collect();
+    let newcomers: Vec<&NewNode> = newcomers().collect();
     if newcomers.is_empty() {
         let ghosts = ghosts.iter().map(|id| {
             let short = id.short();

@@ -8,29 +8,29 @@ use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::commands::create::Args;
 use crate::converge::{Goal, Heard};
-use crate::ops::join::inspect::Recruit;
+use crate::ops::join::inspect::NewNode;
 use crate::ops::join::zones::Zones;
 use crate::plan::create::{self, Candidate, Conflict, FewMasters, Layout, Request, Shared};
-use crate::plan::{Plan, Progress};
+use crate::plan::{CreateProgress, Plan};
 use crate::session::Session;
 use crate::stop::Stop;
 use crate::ui::{LayoutView, NodeName, PlannedShard};
 
 /// The cluster that is to be, and how much of it is there.
-pub(crate) struct Draft {
+pub(crate) struct CreatePlan {
     layout: Layout,
     zones: Zones,
     /// All steps, those that are done included.
     pub(crate) plan: Plan,
-    pub(crate) progress: Progress,
+    pub(crate) progress: CreateProgress,
 }
 
-impl Draft {
+impl CreatePlan {
     /// Lays the cluster out.
     pub(crate) async fn of(
         session: &Session,
         args: &Args,
-        recruits: &[Recruit],
+        recruits: &[NewNode],
     ) -> Result<Self, Stop> {
         let zones = zones(session, args, recruits).await?;
         for addr in args.pin_master.iter().chain(&args.pin_replica) {
@@ -94,7 +94,7 @@ impl Draft {
     }
 
     /// The plan for people.
-    pub(crate) fn view(&self, recruits: &[Recruit]) -> LayoutView {
+    pub(crate) fn view(&self, recruits: &[NewNode]) -> LayoutView {
         let addrs: BTreeMap<NodeId, &Addr> = recruits
             .iter()
             .map(|recruit| (recruit.id(), &recruit.target.addr))
@@ -122,7 +122,7 @@ impl Draft {
     /// Where the plan could not keep nodes apart.
     fn warnings(
         &self,
-        recruits: &[Recruit],
+        recruits: &[NewNode],
         name: impl Fn(&NodeId) -> Option<NodeName>,
     ) -> Vec<String> {
         let conflicts = &self.layout.conflicts;
@@ -135,7 +135,7 @@ impl Draft {
             ips.all(|ip| ip.to_string() == host)
         };
         let one_zone = |zone: &str| {
-            let mut ids = recruits.iter().map(Recruit::id);
+            let mut ids = recruits.iter().map(NewNode::id);
             ids.all(|id| self.zones.get(&id).is_some_and(|its| its == zone))
         };
         match &first.shared {
@@ -171,8 +171,8 @@ fn warning(conflict: &Conflict, name: &impl Fn(&NodeId) -> Option<NodeName>) -> 
     )
 }
 
-async fn zones(session: &Session, args: &Args, recruits: &[Recruit]) -> Result<Zones, Stop> {
-    let observed: Vec<ObservedNode> = recruits.iter().map(Recruit::observed).collect();
+async fn zones(session: &Session, args: &Args, recruits: &[NewNode]) -> Result<Zones, Stop> {
+    let observed: Vec<ObservedNode> = recruits.iter().map(NewNode::observed).collect();
     let nodes: Vec<_> = observed
         .iter()
         .zip(recruits)
@@ -185,7 +185,7 @@ async fn zones(session: &Session, args: &Args, recruits: &[Recruit]) -> Result<Z
     Ok(args.zones.zones(&session.connections, &nodes).await)
 }
 
-fn pin(args: &Args, recruit: &Recruit) -> Option<Role> {
+fn pin(args: &Args, recruit: &NewNode) -> Option<Role> {
     let is_named = |addrs: &[Addr]| addrs.iter().any(|addr| recruit.is_at(addr));
     if is_named(&args.pin_master) {
         Some(Role::Master)

@@ -2,12 +2,12 @@
 
 use crate::cluster::node::Role;
 use crate::cluster::parse::{Entry, EntryState};
-use crate::ops::join::inspect::{Recruit, Rules, counted, known, loopback};
-use crate::plan::{Plan, Progress};
+use crate::ops::join::inspect::{NewNode, Rules, counted, known, loopback};
+use crate::plan::{CreateProgress, Plan};
 
 /// What keeps nodes from being made into this cluster; what an earlier, interrupted run of the same
 /// plan left behind is fine.
-pub(crate) fn misfits(recruits: &[Recruit], plan: &Plan, progress: &Progress) -> Vec<String> {
+pub(crate) fn misfits(recruits: &[NewNode], plan: &Plan, progress: &CreateProgress) -> Vec<String> {
     let mut misfits = Vec::new();
     let rules = Rules::of(recruits.iter().map(|recruit| recruit.login));
     // Any master may follow one day; but where nobody does, nobody need be able to.
@@ -47,7 +47,7 @@ pub(crate) fn misfits(recruits: &[Recruit], plan: &Plan, progress: &Progress) ->
 
 /// Nodes that a node knows, and that were not named. (That compares all with all, but only where a
 /// node knows many: bare ones are quick.)
-fn strangers(recruit: &Recruit, recruits: &[Recruit]) -> Option<String> {
+fn strangers(recruit: &NewNode, recruits: &[NewNode]) -> Option<String> {
     // A node in handshake has a passing id; its address tells who it will be.
     let is_named = |entry: &Entry| match (entry.state, &entry.addr) {
         (EntryState::Handshake, Some(addr)) => recruits.iter().any(|other| other.is_at(addr)),

@@ -14,10 +14,12 @@ use crate::cluster::parse::{Info, Product, Version};
 use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Phase, Unit};
 use crate::exit_code::ExitCode;
-use crate::session::{Alone, Session};
+use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::transfer::{AfterFailure, Halt, OnConflict, Options, Owners, Report, Stopper};
+use crate::transfer::{
+    AfterFailure, OnConflict, Owners, Report, Stopper, TransferError, TransferOptions,
+};
 use crate::ui::{FailedKey, FailedKeys, TransferView, Ui};
 
 /// How keys are written.
@@ -38,8 +40,8 @@ pub(crate) struct TransferArgs {
 }
 
 impl TransferArgs {
-    pub(crate) fn options(&self, on_conflict: OnConflict) -> Options {
-        Options {
+    pub(crate) fn options(&self, on_conflict: OnConflict) -> TransferOptions {
+        TransferOptions {
             on_conflict,
             after_failure: match self.fail_fast {
                 true => AfterFailure::Stop,
@@ -91,8 +93,8 @@ pub(crate) async fn alone(session: &Session, cluster: &Cluster) -> Result<(), St
     let masters = topology.masters().map(|master| master.id);
     let targets: Vec<_> = masters.filter_map(|id| cluster.reach.get(&id)).collect();
     match session.refuse_others(targets.into_iter()).await? {
-        Alone::AllTheTime => Ok(()),
-        Alone::ByNow => Err(Stop::refused(anyhow!(
+        LockHeld::AllTheTime => Ok(()),
+        LockHeld::ByNow => Err(Stop::refused(anyhow!(
             "another redis-trib was at work until now: look again, then try again"
         ))),
     }
@@ -153,7 +155,7 @@ pub(crate) fn rdb_version(version: Version) -> Option<u16> {
 /// How a run ended.
 pub(crate) struct Ended {
     pub(crate) report: Report,
-    pub(crate) halt: Option<Halt>,
+    pub(crate) halt: Option<TransferError>,
     pub(crate) took: Duration,
 }
 
@@ -165,7 +167,7 @@ pub(crate) async fn flow<F>(
     work: impl FnOnce(Meter, Stopper) -> F,
 ) -> Ended
 where
-    F: Future<Output = (Report, Option<Halt>)>,
+    F: Future<Output = (Report, Option<TransferError>)>,
 {
     let (events, mut told) = mpsc::unbounded_channel();
     let _ = events.send(Event::Phase(Phase::Copy));
@@ -181,7 +183,7 @@ where
     let heed = async {
         let name = signals.next().await;
         ui.warn(&format!("{name}: what is on its way is finished first"));
-        stopper.halt(Halt::Interrupted);
+        stopper.halt(TransferError::Interrupted);
         // The work ends by itself now.
         std::future::pending().await
     };
@@ -217,7 +219,7 @@ pub(crate) fn tell(
     ui.transfer_stopped(&view, took)?;
     let error = anyhow!("{halt}\n{go_on}");
     Err(match halt {
-        Halt::Interrupted => Stop::interrupted(error),
+        TransferError::Interrupted => Stop::interrupted(error),
         _ => Stop::partial(error),
     })
 }

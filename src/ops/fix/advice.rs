@@ -1,37 +1,37 @@
 //! Findings of `check` that `fix` does not mend: what a person can do about each.
 
-use super::state::Ward;
+use super::state::FixState;
 use crate::cluster::health::{Code, Finding, Severity};
 use crate::cluster::node::NodeId;
-use crate::plan::fix::{FixPlan, Mend};
-use crate::ui::MendLine;
+use crate::plan::fix::{FixPlan, FixStep};
+use crate::ui::FixLine;
 
 /// Errors that the plan neither mends nor refuses.
-pub(super) fn errors(ward: &Ward, plan: &FixPlan, refused: &[MendLine]) -> Vec<MendLine> {
+pub(super) fn errors(state: &FixState, plan: &FixPlan, refused: &[FixLine]) -> Vec<FixLine> {
     let told: Vec<NodeId> = refused.iter().flat_map(|line| line.nodes.clone()).collect();
     let told = [told, mended(plan)].concat();
-    of(ward, plan, Severity::Error, &told)
+    of(state, plan, Severity::Error, &told)
 }
 
 /// The same of warnings: they are nothing that is broken.
-pub(super) fn warnings(ward: &Ward, plan: &FixPlan) -> Vec<MendLine> {
-    of(ward, plan, Severity::Warning, &mended(plan))
+pub(super) fn warnings(state: &FixState, plan: &FixPlan) -> Vec<FixLine> {
+    of(state, plan, Severity::Warning, &mended(plan))
 }
 
 /// Nodes that are about to be put right, not slots of theirs.
 fn mended(plan: &FixPlan) -> Vec<NodeId> {
-    let changed = plan.remedies.iter().filter_map(|one| match one.mend {
-        Mend::Evict { node, .. }
-        | Mend::Follow { replica: node, .. }
-        | Mend::Forget { node }
-        | Mend::Bump { node } => Some(node),
+    let changed = plan.remedies.iter().filter_map(|one| match one.step {
+        FixStep::Evict { node, .. }
+        | FixStep::Follow { replica: node, .. }
+        | FixStep::Forget { node }
+        | FixStep::Bump { node } => Some(node),
         _ => None,
     });
     changed.collect()
 }
 
-fn of(ward: &Ward, plan: &FixPlan, severity: Severity, told: &[NodeId]) -> Vec<MendLine> {
-    let findings = ward.diagnosis().findings.iter();
+fn of(state: &FixState, plan: &FixPlan, severity: Severity, told: &[NodeId]) -> Vec<FixLine> {
+    let findings = state.diagnosis().findings.iter();
     findings
         .filter(|finding| finding.severity() == severity)
         // What it has to say of slots is said; where it says nothing at all, somebody has to.
@@ -44,7 +44,7 @@ fn of(ward: &Ward, plan: &FixPlan, severity: Severity, told: &[NodeId]) -> Vec<M
                 _ => finding.nodes.is_empty() || !nodes.all(|id| told.contains(id)),
             }
         })
-        .map(|finding| line(ward, finding))
+        .map(|finding| line(state, finding))
         .collect()
 }
 
@@ -59,8 +59,8 @@ fn is_about_slots(code: Code) -> bool {
     )
 }
 
-fn line(ward: &Ward, finding: &Finding) -> MendLine {
-    let seed = ward.cluster.seed_again();
+fn line(state: &FixState, finding: &Finding) -> FixLine {
+    let seed = state.cluster.seed_again();
     let way_out = match &finding.remedy {
         // Those that name `fix` are for who has not come here yet.
         Some(remedy) if !remedy.starts_with("redis-trib fix") || remedy.contains(" --") => {
@@ -68,7 +68,7 @@ fn line(ward: &Ward, finding: &Finding) -> MendLine {
         }
         _ => way_out(finding, &seed),
     };
-    MendLine {
+    FixLine {
         word: finding.code.word(),
         slots: finding.slots.clone(),
         nodes: finding.nodes.clone(),

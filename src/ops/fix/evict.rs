@@ -14,12 +14,12 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::Job;
-use super::state::Ward;
+use super::state::FixState;
 use crate::cluster::health::redis_cli;
 use crate::cluster::node::NodeId;
 use crate::connections::{Connections, Target};
 use crate::ops::leave::{Afterwards, gone, known, leave};
-use crate::plan::fix::{FixPlan, Mend};
+use crate::plan::fix::{FixPlan, FixStep};
 
 /// How often a node is told whose connection breaks.
 const TRIES: usize = 3;
@@ -39,9 +39,9 @@ impl Leaving {
     pub(super) fn of(plan: &FixPlan) -> Self {
         let mut leaving = Self::default();
         for remedy in &plan.remedies {
-            match remedy.mend {
-                Mend::Evict { node, copies: None } => leaving.fellows.insert(node),
-                Mend::Evict { node, .. } => leaving.copies.insert(node),
+            match remedy.step {
+                FixStep::Evict { node, copies: None } => leaving.fellows.insert(node),
+                FixStep::Evict { node, .. } => leaving.copies.insert(node),
                 _ => false,
             };
         }
@@ -56,27 +56,27 @@ impl Leaving {
 /// Has them leave.
 pub(super) async fn carry_out(
     job: &Job<'_>,
-    ward: &Ward,
+    state: &FixState,
     Leaving { fellows, copies }: &Leaving,
 ) -> anyhow::Result<()> {
     let connections = &job.session.connections;
     let mut troubles = Vec::new();
     if !copies.is_empty() {
-        let left = leave(job.session, job.ui, &ward.cluster, copies, Afterwards::Run);
+        let left = leave(job.session, job.ui, &state.cluster, copies, Afterwards::Run);
         troubles.extend(left.await.map_err(|stop| stop.error)?.troubles);
     }
     if !fellows.is_empty() {
-        let nodes = &ward.diagnosis().observation.nodes;
+        let nodes = &state.diagnosis().observation.nodes;
         let staying: BTreeSet<NodeId> = nodes
             .keys()
             .filter(|id| !fellows.contains(id) && !copies.contains(id))
             .copied()
             .collect();
-        let (those, these) = (side(ward, fellows), side(ward, &staying));
+        let (those, these) = (side(state, fellows), side(state, &staying));
         // Nobody is told anything before all can be.
         for (id, target) in those.iter().chain(&these) {
             let client = connections.client(target).await;
-            client.map_err(|error| anyhow::anyhow!("{}: {error}", ward.name(*id)))?;
+            client.map_err(|error| anyhow::anyhow!("{}: {error}", state.name(*id)))?;
         }
         let (mut untold, others) = tokio::join!(
             part(connections, &those, &staying),
@@ -86,9 +86,9 @@ pub(super) async fn carry_out(
         untold.extend(gone(connections, &those, &staying, &untold).await);
         untold.extend(gone(connections, &these, fellows, &untold).await);
         for side in [&those, &these] {
-            untold.extend(strangers_now(ward, connections, side).await);
+            untold.extend(strangers_now(state, connections, side).await);
         }
-        let line = |(id, why): (NodeId, String)| format!("{} {why}", ward.name(id));
+        let line = |(id, why): (NodeId, String)| format!("{} {why}", state.name(id));
         troubles.extend(untold.into_iter().map(line));
     }
     anyhow::ensure!(troubles.is_empty(), "{}", troubles.join("\n"));
@@ -97,7 +97,7 @@ pub(super) async fn carry_out(
 
 /// Members that have forgotten fellows of theirs, whom they knew before: with the way to bring them together.
 async fn strangers_now(
-    ward: &Ward,
+    state: &FixState,
     connections: &Arc<Connections>,
     side: &Side,
 ) -> BTreeMap<NodeId, String> {
@@ -111,7 +111,7 @@ async fn strangers_now(
         let missing = fellows
             .iter()
             .filter(|one| *one != id && !known.contains(one));
-        let missing: Vec<String> = missing.map(|id| ward.name(*id)).collect();
+        let missing: Vec<String> = missing.map(|id| state.name(*id)).collect();
         if !missing.is_empty() {
             let meet = redis_cli(&target.addr, "CLUSTER MEET IP PORT");
             let why = format!(
@@ -126,11 +126,11 @@ async fn strangers_now(
 }
 
 /// Those of them that answer.
-fn side(ward: &Ward, ids: &BTreeSet<NodeId>) -> Side {
-    let reports = ward.diagnosis().observation.reports();
+fn side(state: &FixState, ids: &BTreeSet<NodeId>) -> Side {
+    let reports = state.diagnosis().observation.reports();
     reports
         .filter(|(node, _)| ids.contains(&node.id))
-        .filter_map(|(node, _)| Some((node.id, ward.cluster.reach.get(&node.id)?.clone())))
+        .filter_map(|(node, _)| Some((node.id, state.cluster.reach.get(&node.id)?.clone())))
         .collect()
 }
 

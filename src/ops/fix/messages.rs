@@ -1,27 +1,27 @@
 //! What is done, and what is not and why, in words.
 
-use super::state::Ward;
-use super::{Job, Winner, advice};
+use super::state::FixState;
+use super::{ConflictWinner, Job, advice};
 use crate::cluster::health::Code;
 use crate::cluster::merger;
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
-use crate::plan::fix::{Consent, FixPlan, Mend, Refusal, Remedy, Stray, Strays, Why};
-use crate::ui::{MendLine, MendView};
+use crate::plan::fix::{Consent, FixPlan, FixStep, Refusal, Remedy, Stray, Strays, Why};
+use crate::ui::{FixLine, FixView};
 
 /// Which cluster it is about.
-pub(super) fn about(ward: &Ward) -> String {
+pub(super) fn about(state: &FixState) -> String {
     format!(
         "The cluster of {} nodes that {} belongs to.",
-        ward.diagnosis().topology.members.len(),
-        ward.name(ward.diagnosis().observation.lead)
+        state.diagnosis().topology.members.len(),
+        state.name(state.diagnosis().observation.lead)
     )
 }
 
 /// The command that goes on: with all that was given up by name.
-pub(super) fn again(job: &Job<'_>, ward: &Ward) -> String {
-    let mut line = format!("To go on: redis-trib fix {}", ward.cluster.seed_again());
+pub(super) fn again(job: &Job<'_>, state: &FixState) -> String {
+    let mut line = format!("To go on: redis-trib fix {}", state.cluster.seed_again());
     let Consent {
         assign,
         accept_loss,
@@ -47,9 +47,9 @@ pub(super) fn again(job: &Job<'_>, ward: &Ward) -> String {
         Some(Takeover::Takeover) => add("--failover ", "takeover"),
     }
     match job.on_conflict {
-        Winner::Abort => {}
-        Winner::Owner => add("--on-conflict ", "owner"),
-        Winner::Other => add("--on-conflict ", "other"),
+        ConflictWinner::Abort => {}
+        ConflictWinner::Owner => add("--on-conflict ", "owner"),
+        ConflictWinner::Other => add("--on-conflict ", "other"),
     }
     if !evict.is_empty() {
         let ids: Vec<String> = evict.iter().map(ToString::to_string).collect();
@@ -59,24 +59,28 @@ pub(super) fn again(job: &Job<'_>, ward: &Ward) -> String {
 }
 
 /// The plan as it is shown.
-pub(super) fn view(ward: &Ward, plan: &FixPlan) -> MendView {
-    let mut refused: Vec<MendLine> = plan.refusals.iter().map(|one| refusal(ward, one)).collect();
-    refused.extend(advice::errors(ward, plan, &refused));
-    MendView {
-        warnings: advice::warnings(ward, plan),
+pub(super) fn view(state: &FixState, plan: &FixPlan) -> FixView {
+    let mut refused: Vec<FixLine> = plan
+        .refusals
+        .iter()
+        .map(|one| refusal(state, one))
+        .collect();
+    refused.extend(advice::errors(state, plan, &refused));
+    FixView {
+        warnings: advice::warnings(state, plan),
         remedies: plan
             .remedies
             .iter()
-            .map(|remedy| line(ward, remedy))
+            .map(|remedy| line(state, remedy))
             .collect(),
         refused,
-        strays: strays(ward, plan),
+        strays: strays(state, plan),
     }
 }
 
 /// What is refused, as sentences.
-pub(super) fn left(ward: &Ward, plan: &FixPlan) -> Vec<String> {
-    view(ward, plan)
+pub(super) fn left(state: &FixState, plan: &FixPlan) -> Vec<String> {
+    view(state, plan)
         .refused
         .into_iter()
         .map(|line| line.sentence())
@@ -84,13 +88,13 @@ pub(super) fn left(ward: &Ward, plan: &FixPlan) -> Vec<String> {
 }
 
 /// A remedy in a few messages, for errors.
-pub(super) fn doing(ward: &Ward, remedy: &Remedy) -> String {
-    line(ward, remedy).sentence()
+pub(super) fn doing(state: &FixState, remedy: &Remedy) -> String {
+    line(state, remedy).sentence()
 }
 
 /// `slots 5-8: …`
 pub(super) fn about_slots(slots: &SlotSet, text: &str) -> String {
-    let line = MendLine {
+    let line = FixLine {
         word: "",
         slots: slots.clone(),
         nodes: Vec::new(),
@@ -109,99 +113,103 @@ fn keys(count: u64) -> String {
 }
 
 /// A remedy as it is shown.
-pub(super) fn line(ward: &Ward, remedy: &Remedy) -> MendLine {
-    let name = |id: NodeId| ward.name(id);
+pub(super) fn line(state: &FixState, remedy: &Remedy) -> FixLine {
+    let name = |id: NodeId| state.name(id);
     let held = keys(remedy.keys);
-    let text = match remedy.mend {
-        Mend::Evict { node, copies } => evicted(ward, remedy, node, copies),
-        Mend::Fence { loser, winner } => format!(
+    let text = match remedy.step {
+        FixStep::Evict { node, copies } => evicted(state, remedy, node, copies),
+        FixStep::Fence { loser, winner } => format!(
             "{} gives up its claim, and keeps its keys ({held}) until they are brought to {}",
             name(loser),
             name(winner)
         ),
-        Mend::Guard { node, owner } => format!(
+        FixStep::Guard { node, owner } => format!(
             "{} is told to import them from {}, which owns them",
             name(node),
             name(owner)
         ),
-        Mend::Reveal { node, .. } => format!(
+        FixStep::Reveal { node, .. } => format!(
             "{} is made to tell what it holds of slots that are not its own",
             name(node)
         ),
-        Mend::Claim { node } => format!("{} owns them, with {held}, and all are told", name(node)),
-        Mend::Assign { node } => assigned(ward, remedy, node),
-        Mend::Bump { node } if remedy.slots.is_empty() => format!(
+        FixStep::Claim { node } => {
+            format!("{} owns them, with {held}, and all are told", name(node))
+        }
+        FixStep::Assign { node } => assigned(state, remedy, node),
+        FixStep::Bump { node } if remedy.slots.is_empty() => format!(
             "{} takes a new config epoch: another master has the same",
             name(node)
         ),
-        Mend::Bump { node } => format!(
+        FixStep::Bump { node } => format!(
             "{} owns them, and repeats that with a new epoch, so that all hear it",
             name(node)
         ),
-        Mend::Tell { node, owner } => {
+        FixStep::Tell { node, owner } => {
             format!("{} is told that {} owns them", name(node), name(owner))
         }
-        Mend::Close { node } => format!("closed on {}: nothing is on its way there", name(node)),
-        Mend::Refresh { node } => format!(
+        FixStep::Close { node } => format!("closed on {}: nothing is on its way there", name(node)),
+        FixStep::Refresh { node } => format!(
             "replicas of {} hear again that nothing is on its way",
             name(node)
         ),
-        Mend::TakeOver { master } => format!(
+        FixStep::TakeOver { master } => format!(
             "a replica of {}, which can't be asked, takes over: what that had not sent to it is lost",
             name(master)
         ),
-        Mend::Follow { replica, master } => format!(
+        FixStep::Follow { replica, master } => format!(
             "{} follows {}, instead of a node that is no master",
             name(replica),
             name(master)
         ),
-        Mend::Forget { node } => format!(
+        FixStep::Forget { node } => format!(
             "{} is forgotten: nobody can reach it, it owns nothing, and nobody follows it",
             name(node)
         ),
-        Mend::Finish { from, to } => format!(
+        FixStep::Finish { from, to } => format!(
             "the move from {} to {} is finished: {held} left to move",
             name(from),
             name(to)
         ),
-        Mend::Gather { from, to } => format!(
+        FixStep::Gather { from, to } => format!(
             "{held} on {}, which does not own them, brought to {}, which does",
             name(from),
             name(to)
         ),
-        Mend::Purge { from, to } => format!(
+        FixStep::Purge { from, to } => format!(
             "{held} on {}, which does not own them: deleted where {} has the same",
             name(from),
             name(to)
         ),
     };
-    MendLine {
-        word: remedy.mend.word(),
+    FixLine {
+        word: remedy.step.word(),
         slots: remedy.slots.clone(),
-        nodes: remedy.mend.nodes(),
+        nodes: remedy.step.nodes(),
         keys: remedy.keys,
         text,
     }
 }
 
 /// Slots whose keys have been moved, as far as that went.
-pub(super) fn moved(ward: &Ward, mend: Mend, slots: &SlotSet) -> MendLine {
+pub(super) fn moved(state: &FixState, step: FixStep, slots: &SlotSet) -> FixLine {
     let remedy = |keys| Remedy {
-        mend,
+        step,
         slots: slots.clone(),
         keys,
     };
-    let from = match mend {
-        Mend::Finish { from, .. } | Mend::Gather { from, .. } | Mend::Purge { from, .. } => from,
-        _ => return line(ward, &remedy(0)),
+    let from = match step {
+        FixStep::Finish { from, .. }
+        | FixStep::Gather { from, .. }
+        | FixStep::Purge { from, .. } => from,
+        _ => return line(state, &remedy(0)),
     };
-    let count = ward.holdings.keys_in(from, slots);
-    let mut line = line(ward, &remedy(count));
-    if let Mend::Finish { from, to } = mend {
+    let count = state.holdings.keys_in(from, slots);
+    let mut line = line(state, &remedy(count));
+    if let FixStep::Finish { from, to } = step {
         line.text = format!(
             "moved from {} to {}, with {}",
-            ward.name(from),
-            ward.name(to),
+            state.name(from),
+            state.name(to),
             keys(count)
         );
     }
@@ -209,15 +217,15 @@ pub(super) fn moved(ward: &Ward, mend: Mend, slots: &SlotSet) -> MendLine {
 }
 
 /// Who takes slots without an owner, and what is given up with them.
-fn assigned(ward: &Ward, remedy: &Remedy, node: NodeId) -> String {
-    let name = ward.name(node);
-    let topology = &ward.diagnosis().topology;
+fn assigned(state: &FixState, remedy: &Remedy, node: NodeId) -> String {
+    let name = state.name(node);
+    let topology = &state.diagnosis().topology;
     let lost: Vec<String> = topology
         .masters()
-        .filter(|master| master.standing.silent || master.standing.is_lost())
+        .filter(|master| master.peer_status.silent || master.peer_status.is_lost())
         .filter_map(|master| {
             let slots = master.slots.intersection(&remedy.slots);
-            let name = ward.name(master.id);
+            let name = state.name(master.id);
             (!slots.is_empty()).then(|| format!("{name} of slots {slots}"))
         })
         .collect();
@@ -232,10 +240,10 @@ fn assigned(ward: &Ward, remedy: &Remedy, node: NodeId) -> String {
 }
 
 /// How a member of another cluster leaves.
-fn evicted(ward: &Ward, remedy: &Remedy, node: NodeId, copies: Option<NodeId>) -> String {
-    let name = ward.name(node);
-    let member = ward.diagnosis().topology.members.get(&node);
-    if member.is_some_and(|member| member.standing.silent) {
+fn evicted(state: &FixState, remedy: &Remedy, node: NodeId, copies: Option<NodeId>) -> String {
+    let name = state.name(node);
+    let member = state.diagnosis().topology.members.get(&node);
+    if member.is_some_and(|member| member.peer_status.silent) {
         return format!(
             "{name} is forgotten; it can't be told to forget the others, so should it come back, do this \
              again"
@@ -244,10 +252,10 @@ fn evicted(ward: &Ward, remedy: &Remedy, node: NodeId, copies: Option<NodeId>) -
     if let Some(master) = copies {
         return format!(
             "{name} leaves, empty and alone: it threw its own keys away when it became a replica of {}",
-            ward.name(master)
+            state.name(master)
         );
     }
-    let held = ward.holdings.keys_in(node, &SlotSet::full()) + ward.holdings.hidden(node);
+    let held = state.holdings.keys_in(node, &SlotSet::full()) + state.holdings.hidden(node);
     let held = keys(held);
     match remedy.slots.is_empty() {
         true => format!("{name} leaves, and keeps what it holds: {held}"),
@@ -255,9 +263,9 @@ fn evicted(ward: &Ward, remedy: &Remedy, node: NodeId, copies: Option<NodeId>) -
     }
 }
 
-fn refusal(ward: &Ward, refusal: &Refusal) -> MendLine {
-    let (nodes, text) = why(ward, refusal);
-    MendLine {
+fn refusal(state: &FixState, refusal: &Refusal) -> FixLine {
+    let (nodes, text) = why(state, refusal);
+    FixLine {
         word: refusal.why.word(),
         slots: refusal.slots.clone(),
         nodes,
@@ -267,11 +275,11 @@ fn refusal(ward: &Ward, refusal: &Refusal) -> MendLine {
 }
 
 /// Why, and what a person can do.
-fn why(ward: &Ward, refusal: &Refusal) -> (Vec<NodeId>, String) {
-    let name = |id: NodeId| ward.name(id);
+fn why(state: &FixState, refusal: &Refusal) -> (Vec<NodeId>, String) {
+    let name = |id: NodeId| state.name(id);
     let slots = &refusal.slots;
     match refusal.why {
-        Why::OwnerAway(owner) => (vec![owner], owner_away(ward, owner, slots)),
+        Why::OwnerAway(owner) => (vec![owner], owner_away(state, owner, slots)),
         Why::HolderAway(away) => (
             vec![away],
             format!(
@@ -304,18 +312,18 @@ fn why(ward: &Ward, refusal: &Refusal) -> (Vec<NodeId>, String) {
                 name(replica)
             ),
         ),
-        Why::Strangers { door } => strangers(ward, door),
+        Why::Strangers { door } => strangers(state, door),
         Why::LeavesWithKeys { node } => (
             vec![node],
             format!(
                 "{} owns them, and takes its keys of them along ({}): if they are of this cluster, move \
                  them first (redis-trib reshard {} --from {node}); if not: --accept-data-loss {slots}",
                 name(node),
-                match ward.holdings.has(node) {
-                    true => keys(ward.holdings.keys_in(node, slots)),
+                match state.holdings.has(node) {
+                    true => keys(state.holdings.keys_in(node, slots)),
                     false => "it can't be asked how many".to_string(),
                 },
-                ward.cluster.seed_again()
+                state.cluster.seed_again()
             ),
         ),
         Why::FollowedBy { node, follower } => (
@@ -335,24 +343,24 @@ fn why(ward: &Ward, refusal: &Refusal) -> (Vec<NodeId>, String) {
                 name(master)
             ),
         ),
-        Why::NoHelp(mend) => (
-            mend.nodes(),
-            match mend {
-                Mend::Bump { node } if slots.is_empty() => format!(
+        Why::NoHelp(step) => (
+            step.nodes(),
+            match step {
+                FixStep::Bump { node } if slots.is_empty() => format!(
                     "{} shares its config epoch with another master still: they settle that by \
                      themselves as soon as they hear each other, so look at the bus ports and the \
                      links between them",
                     name(node)
                 ),
-                Mend::Bump { node } => format!(
+                FixStep::Bump { node } => format!(
                     "{} has told everybody that it owns them, and some don't hear it: look at the bus \
                      ports and the links between them",
                     name(node)
                 ),
                 _ => format!(
                     "{} was tried, and made no difference: look at the log of {}",
-                    mend.word(),
-                    mend.nodes()
+                    step.word(),
+                    step.nodes()
                         .first()
                         .map_or_else(String::new, |id| name(*id))
                 ),
@@ -362,10 +370,10 @@ fn why(ward: &Ward, refusal: &Refusal) -> (Vec<NodeId>, String) {
 }
 
 /// Who came in, and what may be said of them.
-fn strangers(ward: &Ward, door: NodeId) -> (Vec<NodeId>, String) {
-    let intruders = merger::intruders(&ward.diagnosis().observation).remove(&door);
+fn strangers(state: &FixState, door: NodeId) -> (Vec<NodeId>, String) {
+    let intruders = merger::intruders(&state.diagnosis().observation).remove(&door);
     let intruders: Vec<NodeId> = intruders.into_iter().flatten().collect();
-    let names: Vec<String> = intruders.iter().map(|id| ward.name(*id)).collect();
+    let names: Vec<String> = intruders.iter().map(|id| state.name(*id)).collect();
     let ids: Vec<String> = intruders.iter().map(|id| id.short()).collect();
     let text = format!(
         "{} seem to be of another cluster, and nothing is mended before it is said whether they are: if \
@@ -373,21 +381,21 @@ fn strangers(ward: &Ward, door: NodeId) -> (Vec<NodeId>, String) {
          they seem to have come: redis-trib del-node {} {door}",
         names.join(", "),
         ids.join(","),
-        ward.cluster.seed_again()
+        state.cluster.seed_again()
     );
     (intruders, text)
 }
 
-fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
-    let name = ward.name(owner);
-    let diagnosis = ward.diagnosis();
+fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
+    let name = state.name(owner);
+    let diagnosis = state.diagnosis();
     let node = diagnosis.observation.nodes.get(&owner);
     if node.is_some_and(|node| node.report().is_some()) {
         return format!(
             "{name} owns them and answers us, but the others hold it for dead: where it has only just \
              come back, wait (redis-trib check {} --wait 60s); else look at its bus port and its links{}",
-            ward.cluster.seed_again(),
-            rival(ward, owner, slots).unwrap_or_default()
+            state.cluster.seed_again(),
+            rival(state, owner, slots).unwrap_or_default()
         );
     }
     let unreached = diagnosis
@@ -403,7 +411,7 @@ fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
     let mut replicas = diagnosis
         .topology
         .replicas_of(owner)
-        .filter(|r| !r.standing.silent);
+        .filter(|r| !r.peer_status.silent);
     match replicas.next() {
         Some(replica) => {
             let node = diagnosis.observation.nodes.get(&replica.id);
@@ -413,7 +421,7 @@ fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
                 "{name} owns them and can't be asked: bring it back, or let its replica {} take over, \
                  which has {}: --failover force, or --failover takeover where too few masters are left \
                  to vote",
-                ward.name(replica.id),
+                state.name(replica.id),
                 keys(count)
             )
         }
@@ -424,9 +432,9 @@ fn owner_away(ward: &Ward, owner: NodeId, slots: &SlotSet) -> String {
     }
 }
 
-fn strays(ward: &Ward, plan: &FixPlan) -> Vec<MendLine> {
-    let told = plan.strays.iter().map(|one| stray(ward, one));
-    let hidden = plan.hidden.iter().map(|(node, count)| MendLine {
+fn strays(state: &FixState, plan: &FixPlan) -> Vec<FixLine> {
+    let told = plan.strays.iter().map(|one| stray(state, one));
+    let hidden = plan.hidden.iter().map(|(node, count)| FixLine {
         word: "hidden-keys",
         slots: SlotSet::new(),
         nodes: vec![*node],
@@ -434,7 +442,7 @@ fn strays(ward: &Ward, plan: &FixPlan) -> Vec<MendLine> {
         text: format!(
             "{} has about {} of slots that it does not own, and does not show them: --collect-strays has it \
              tell and brings them to their owners, --purge-strays deletes those that the owner has too",
-            ward.name(*node),
+            state.name(*node),
             keys(*count)
         ),
     });
@@ -442,8 +450,8 @@ fn strays(ward: &Ward, plan: &FixPlan) -> Vec<MendLine> {
 }
 
 /// Who claims the same as one that is held for dead, and which of the two will lose its keys.
-fn rival(ward: &Ward, owner: NodeId, slots: &SlotSet) -> Option<String> {
-    let topology = &ward.diagnosis().topology;
+fn rival(state: &FixState, owner: NodeId, slots: &SlotSet) -> Option<String> {
+    let topology = &state.diagnosis().topology;
     let member = topology.members.get(&owner)?;
     let claims = |other: &&Member| !other.slots.intersection(slots).is_empty();
     let mut others = topology.masters().filter(|other| other.id != owner);
@@ -456,17 +464,17 @@ fn rival(ward: &Ward, owner: NodeId, slots: &SlotSet) -> Option<String> {
     Some(format!(
         ". {} claims slots {contested} too: as soon as they hear each other {}, whose config epoch is the \
          older one, deletes its keys of them ({}): save these first",
-        ward.name(other.id),
-        ward.name(loser.id),
-        match ward.holdings.has(loser.id) {
-            true => keys(ward.holdings.keys_in(loser.id, &contested)),
+        state.name(other.id),
+        state.name(loser.id),
+        match state.holdings.has(loser.id) {
+            true => keys(state.holdings.keys_in(loser.id, &contested)),
             false => "nobody can tell how many".to_string(),
         }
     ))
 }
 
-fn stray(ward: &Ward, stray: &Stray) -> MendLine {
-    MendLine {
+fn stray(state: &FixState, stray: &Stray) -> FixLine {
+    FixLine {
         word: "stray-keys",
         slots: stray.slots.clone(),
         nodes: vec![stray.node, stray.owner],
@@ -475,8 +483,8 @@ fn stray(ward: &Ward, stray: &Stray) -> MendLine {
             "{} on {}, which does not own them ({} does): --purge-strays deletes those that the owner \
              has too, --collect-strays brings it what it lacks",
             keys(stray.keys),
-            ward.name(stray.node),
-            ward.name(stray.owner)
+            state.name(stray.node),
+            state.name(stray.owner)
         ),
     }
 }

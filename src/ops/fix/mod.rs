@@ -1,5 +1,5 @@
 //! Mending: look, plan, show, ask, carry out, and look again, until nothing is left that can be
-//! mended. `plan::fix` says what; here it is done.
+//! summary. `plan::fix` says what; here it is done.
 //!
 //! Every step leaves the cluster in a state that the next look plans for. So nothing is kept from
 //! one round to the next but what was tried without success, and being cut off is no special case.
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::anyhow;
 
 use self::evict::Leaving;
-use self::state::Ward;
+use self::state::FixState;
 use crate::args::moves::PaceArgs;
 use crate::change::consent::consent;
 use crate::change::signals::Signals;
@@ -27,8 +27,8 @@ use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Phase};
 use crate::migrate::OnConflict;
 use crate::ops::move_slots::{Waited, ended};
-use crate::plan::fix::{Consent, FixPlan, Mend};
-use crate::session::{Alone, Session};
+use crate::plan::fix::{Consent, FixPlan, FixStep};
+use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::Stop;
 use crate::ui::Ui;
@@ -37,7 +37,7 @@ use crate::ui::Ui;
 /// longer are conflicts between keys, which stop a window of slots each.
 const ROUNDS: usize = 100;
 
-/// What is to be mended, and how.
+/// What is to be summary, and how.
 pub(crate) struct Job<'a> {
     /// Where.
     pub(crate) session: &'a Session,
@@ -46,16 +46,16 @@ pub(crate) struct Job<'a> {
     /// How keys move.
     pub(crate) pace: &'a PaceArgs,
     /// Whose value counts where two differ.
-    pub(crate) on_conflict: Winner,
+    pub(crate) on_conflict: ConflictWinner,
     /// What is given up by name.
     pub(crate) consent: &'a Consent,
     /// Whether the user is asked.
-    pub(crate) asking: Asking,
+    pub(crate) asking: Approval,
 }
 
 /// Whose value counts of a key that differs between a slot's owner and another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Winner {
+pub(crate) enum ConflictWinner {
     /// Nobody's: both stay, and the key is named.
     Abort,
     /// The value on the node that owns the slot.
@@ -66,7 +66,7 @@ pub(crate) enum Winner {
 
 /// Whether anything is changed, and whether that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asking {
+pub(crate) enum Approval {
     /// The plan is shown, and that is all.
     DryRun,
     /// Nobody is asked.
@@ -77,7 +77,7 @@ pub(crate) enum Asking {
 
 /// What came of it.
 #[derive(Debug, Default)]
-pub(crate) struct Mended {
+pub(crate) struct FixSummary {
     /// Remedies that were shown.
     pub(crate) planned: usize,
     /// Steps that were carried out.
@@ -86,7 +86,7 @@ pub(crate) struct Mended {
     pub(crate) keys: u64,
     /// Keys that were deleted where they don't, since their owner has the same.
     pub(crate) purged: u64,
-    /// What is not mended, in words: refused, or tried in vain.
+    /// What is not summary, in words: refused, or tried in vain.
     pub(crate) left: Vec<String>,
     /// Whether what is left was tried at all.
     pub(crate) failed: bool,
@@ -98,7 +98,7 @@ struct Memory {
     revealed: BTreeMap<NodeId, SlotSet>,
     unveiled: BTreeMap<NodeId, SlotSet>,
     begun: BTreeMap<NodeId, SlotSet>,
-    tried: BTreeSet<Mend>,
+    tried: BTreeSet<FixStep>,
     /// Slots that stay open for what was found in them, and what that is.
     stuck: SlotSet,
     failures: Vec<String>,
@@ -106,43 +106,43 @@ struct Memory {
     refused: Vec<String>,
 }
 
-/// Mends what can be mended.
-pub(crate) async fn mend(job: &Job<'_>) -> Result<Mended, Stop> {
+/// Mends what can be summary.
+pub(crate) async fn fix(job: &Job<'_>) -> Result<FixSummary, Stop> {
     let mut memory = Memory::default();
-    let dry_run = job.asking == Asking::DryRun;
+    let dry_run = job.asking == Approval::DryRun;
     let cluster = Cluster::look(job.session).await?;
     let waited = ended(job.session, job.ui, &cluster, dry_run).await?;
-    let mut alone = Alone::AllTheTime;
-    if job.asking != Asking::DryRun {
+    let mut alone = LockHeld::AllTheTime;
+    if job.asking != Approval::DryRun {
         // Before the looks that wait for what is on its way.
         let masters = cluster.diagnosis.topology.masters();
         let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
         alone = job.session.refuse_others(masters).await?;
     }
-    let mut ward = match (waited, alone) {
-        (Waited::No, Alone::AllTheTime) => Ward::look_on(job.session, cluster).await?,
-        _ => Ward::look(job.session).await?,
+    let mut state = match (waited, alone) {
+        (Waited::No, LockHeld::AllTheTime) => FixState::look_on(job.session, cluster).await?,
+        _ => FixState::look(job.session).await?,
     };
-    let plan = ward.plan(job.consent, &memory);
-    let mut view = messages::view(&ward, &plan);
+    let plan = state.plan(job.consent, &memory);
+    let mut view = messages::view(&state, &plan);
     if !dry_run {
         // Whoever mends wants to see what is broken.
         view.warnings.clear();
     }
     job.ui.remedies(&view)?;
-    let mut mended = Mended {
+    let mut summary = FixSummary {
         planned: plan.remedies.len(),
-        ..Mended::default()
+        ..FixSummary::default()
     };
-    if job.asking == Asking::DryRun || plan.remedies.is_empty() {
-        mended.left = messages::left(&ward, &plan);
-        return Ok(mended);
+    if job.asking == Approval::DryRun || plan.remedies.is_empty() {
+        summary.left = messages::left(&state, &plan);
+        return Ok(summary);
     }
-    if job.asking == Asking::Ask {
+    if job.asking == Approval::Ask {
         let question = "Carry these remedies out, and what they lead to?";
-        consent(job.ui, question, &messages::about(&ward)).await?;
+        consent(job.ui, question, &messages::about(&state)).await?;
     }
-    if job.session.refuse_others(ward.masters()).await? == Alone::ByNow {
+    if job.session.refuse_others(state.masters()).await? == LockHeld::ByNow {
         return Err(Stop::refused(anyhow!(
             "another redis-trib was at work until now: the plan may not fit any more; try again"
         )));
@@ -151,32 +151,32 @@ pub(crate) async fn mend(job: &Job<'_>) -> Result<Mended, Stop> {
     let mut signals = Signals::listen()?;
     for round in 0..ROUNDS {
         // People take their time, and each step changes what the next one is.
-        if round > 0 || job.asking == Asking::Ask {
-            ward = Ward::look(job.session)
+        if round > 0 || job.asking == Approval::Ask {
+            state = FixState::look(job.session)
                 .await
-                .map_err(|stop| begun(stop, &mended))?;
+                .map_err(|stop| begun(stop, &summary))?;
         }
-        let plan = ward.plan(job.consent, &memory);
+        let plan = state.plan(job.consent, &memory);
         memory.begun.clone_from(&plan.begun);
         if plan.remedies.is_empty() {
-            mended.failed = !memory.failures.is_empty();
-            mended.left = memory.failures;
-            mended.left.extend(memory.refused);
-            mended.left.extend(messages::left(&ward, &plan));
-            return Ok(mended);
+            summary.failed = !memory.failures.is_empty();
+            summary.left = memory.failures;
+            summary.left.extend(memory.refused);
+            summary.left.extend(messages::left(&state, &plan));
+            return Ok(summary);
         }
         if let Some(name) = signals.heard().await {
-            return Err(interrupted(job, name, &ward, &plan));
+            return Err(interrupted(job, name, &state, &plan));
         }
-        let cheap = carry_out(job, &ward, &plan, &mut memory, &mut mended).await?;
+        let cheap = carry_out(job, &state, &plan, &mut memory, &mut summary).await?;
         if !cheap {
-            moves::carry_out(job, &ward, &plan, &mut memory, &mut mended, &mut signals).await?;
+            moves::carry_out(job, &state, &plan, &mut memory, &mut summary, &mut signals).await?;
         }
         settle::wait(job, &mut signals).await?;
     }
     Err(Stop::partial(anyhow!(
         "after {ROUNDS} rounds something is still broken: {}",
-        messages::left(&ward, &ward.plan(job.consent, &memory)).join("\n")
+        messages::left(&state, &state.plan(job.consent, &memory)).join("\n")
     )))
 }
 
@@ -184,47 +184,49 @@ pub(crate) async fn mend(job: &Job<'_>) -> Result<Mended, Stop> {
 /// than what was planned.
 async fn carry_out(
     job: &Job<'_>,
-    ward: &Ward,
+    state: &FixState,
     plan: &FixPlan,
     memory: &mut Memory,
-    mended: &mut Mended,
+    summary: &mut FixSummary,
 ) -> Result<bool, Stop> {
     let mut told = false;
     let foreign = Leaving::of(plan);
     if !foreign.is_empty() {
-        job.ui.event(&Event::Phase(Phase::Mend));
+        job.ui.event(&Event::Phase(Phase::Fix));
         told = true;
-        evict::carry_out(job, ward, &foreign)
+        evict::carry_out(job, state, &foreign)
             .await
-            .map_err(|error| Stop::partial(anyhow!("{error:#}\n{}", messages::again(job, ward))))?;
+            .map_err(|error| {
+                Stop::partial(anyhow!("{error:#}\n{}", messages::again(job, state)))
+            })?;
     }
     for remedy in plan
         .remedies
         .iter()
-        .filter(|remedy| !remedy.mend.moves_keys())
+        .filter(|remedy| !remedy.step.moves_keys())
     {
         if !told {
-            job.ui.event(&Event::Phase(Phase::Mend));
+            job.ui.event(&Event::Phase(Phase::Fix));
             told = true;
         }
-        steps::take(job, ward, remedy, memory)
+        steps::take(job, state, remedy, memory)
             .await
             .map_err(|error| {
                 Stop::partial(anyhow!(
                     "{}: {error}\n{}",
-                    messages::doing(ward, remedy),
-                    messages::again(job, ward)
+                    messages::doing(state, remedy),
+                    messages::again(job, state)
                 ))
             })?;
-        mended.steps += 1;
-        job.ui.mended(&messages::line(ward, remedy))?;
+        summary.steps += 1;
+        job.ui.mended(&messages::line(state, remedy))?;
     }
     Ok(told)
 }
 
 /// A look that fails after something was changed is no refusal.
-fn begun(stop: Stop, mended: &Mended) -> Stop {
-    match mended.steps {
+fn begun(stop: Stop, summary: &FixSummary) -> Stop {
+    match summary.steps {
         0 => stop,
         steps => Stop::partial(
             stop.error
@@ -233,20 +235,20 @@ fn begun(stop: Stop, mended: &Mended) -> Stop {
     }
 }
 
-fn interrupted(job: &Job<'_>, name: &str, ward: &Ward, plan: &FixPlan) -> Stop {
+fn interrupted(job: &Job<'_>, name: &str, state: &FixState, plan: &FixPlan) -> Stop {
     let left: Vec<String> = plan
         .remedies
         .iter()
-        .map(|remedy| messages::doing(ward, remedy))
+        .map(|remedy| messages::doing(state, remedy))
         .collect();
     Stop::interrupted(anyhow!(
         "{name}: what was in hand is done; what is left: {}\n{}",
         left.join("; "),
-        messages::again(job, ward)
+        messages::again(job, state)
     ))
 }
 
-impl Winner {
+impl ConflictWinner {
     /// The same, for a run of lanes whose source, or target, owns the slots.
     fn in_lane(self, owner_is_source: bool) -> OnConflict {
         match (self, owner_is_source) {

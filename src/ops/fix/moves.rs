@@ -5,39 +5,39 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use super::state::Ward;
-use super::{Job, Memory, Mended, Winner, messages};
+use super::state::FixState;
+use super::{ConflictWinner, FixSummary, Job, Memory, messages};
 use crate::change::signals::Signals;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::event::Pair;
-use crate::migrate::schedule::{Way, Work};
-use crate::migrate::strategy::Choice;
-use crate::migrate::{AfterFailure, End, Options};
+use crate::migrate::schedule::{MoveMethod, Work};
+use crate::migrate::strategy::MethodChoice;
+use crate::migrate::{AfterFailure, End, MoveOptions};
 use crate::ops::move_slots::{Worked, ends, node_timeout, try_logins, work};
 use crate::plan::Plan;
-use crate::plan::fix::{FixPlan, Mend, Remedy};
+use crate::plan::fix::{FixPlan, FixStep, Remedy};
 use crate::stop::Stop;
 
 /// Finishes moves, then brings stray keys home.
 pub(super) async fn carry_out(
     job: &Job<'_>,
-    ward: &Ward,
+    state: &FixState,
     plan: &FixPlan,
     memory: &mut Memory,
-    mended: &mut Mended,
+    summary: &mut FixSummary,
     signals: &mut Signals,
 ) -> Result<(), Stop> {
-    for way in [Way::Keys, Way::Gather, Way::Purge] {
+    for way in [MoveMethod::Keys, MoveMethod::Gather, MoveMethod::Purge] {
         let remedies: Vec<&Remedy> = plan
             .remedies
             .iter()
-            .filter(|remedy| lane(remedy.mend).is_some_and(|(of, _)| of == way))
+            .filter(|remedy| lane(remedy.step).is_some_and(|(of, _)| of == way))
             .collect();
         let clear;
         let remedies = match (way, job.on_conflict) {
-            (Way::Gather, Winner::Other) => {
-                clear = without_ambiguous(ward, &remedies, memory);
+            (MoveMethod::Gather, ConflictWinner::Other) => {
+                clear = without_ambiguous(state, &remedies, memory);
                 clear.iter().collect()
             }
             _ => remedies,
@@ -47,31 +47,33 @@ pub(super) async fn carry_out(
         }
         for remedy in &remedies {
             // Once will do: what it leaves is told.
-            if let Mend::Purge { from, .. } = remedy.mend {
-                memory.tried.insert(remedy.mend);
+            if let FixStep::Purge { from, .. } = remedy.step {
+                memory.tried.insert(remedy.step);
                 let known = memory.revealed.entry(from).or_default();
                 known.union_with(&remedy.slots);
             }
         }
-        run(job, ward, way, &remedies, memory, mended, signals).await?;
+        run(job, state, way, &remedies, memory, summary, signals).await?;
     }
     Ok(())
 }
 
 /// The same without slots of which several nodes besides the owner hold keys: which of them is the other
 /// one, nobody has said.
-fn without_ambiguous(ward: &Ward, remedies: &[&Remedy], memory: &mut Memory) -> Vec<Remedy> {
+fn without_ambiguous(state: &FixState, remedies: &[&Remedy], memory: &mut Memory) -> Vec<Remedy> {
     let (mut once, mut twice) = (SlotSet::new(), SlotSet::new());
     for remedy in remedies {
         twice.union_with(&once.intersection(&remedy.slots));
         once.union_with(&remedy.slots);
     }
     if !twice.is_empty() {
-        let holders = remedies.iter().filter_map(|one| match one.mend {
-            Mend::Gather { from, .. } if !one.slots.intersection(&twice).is_empty() => Some(from),
+        let holders = remedies.iter().filter_map(|one| match one.step {
+            FixStep::Gather { from, .. } if !one.slots.intersection(&twice).is_empty() => {
+                Some(from)
+            }
             _ => None,
         });
-        let holders: Vec<String> = holders.map(|id| ward.name(id)).collect();
+        let holders: Vec<String> = holders.map(|id| state.name(id)).collect();
         let why = format!(
             "besides their owner {} hold keys of them, and --on-conflict other may mean any of these: \
              leave it out first, which brings together what does not differ; then delete the values that \
@@ -88,39 +90,39 @@ fn without_ambiguous(ward: &Ward, remedies: &[&Remedy], memory: &mut Memory) -> 
     clear.filter(|one| !one.slots.is_empty()).collect()
 }
 
-fn lane(mend: Mend) -> Option<(Way, Pair)> {
-    match mend {
-        Mend::Finish { from, to } => Some((Way::Keys, Pair { from, to })),
-        Mend::Gather { from, to } => Some((Way::Gather, Pair { from, to })),
-        Mend::Purge { from, to } => Some((Way::Purge, Pair { from, to })),
+fn lane(step: FixStep) -> Option<(MoveMethod, Pair)> {
+    match step {
+        FixStep::Finish { from, to } => Some((MoveMethod::Keys, Pair { from, to })),
+        FixStep::Gather { from, to } => Some((MoveMethod::Gather, Pair { from, to })),
+        FixStep::Purge { from, to } => Some((MoveMethod::Purge, Pair { from, to })),
         _ => None,
     }
 }
 
 async fn run(
     job: &Job<'_>,
-    ward: &Ward,
-    way: Way,
+    state: &FixState,
+    way: MoveMethod,
     remedies: &[&Remedy],
     memory: &mut Memory,
-    mended: &mut Mended,
+    summary: &mut FixSummary,
     signals: &mut Signals,
 ) -> Result<(), Stop> {
-    let options = Arc::new(Options {
-        on_conflict: job.on_conflict.in_lane(way == Way::Keys),
+    let options = Arc::new(MoveOptions {
+        on_conflict: job.on_conflict.in_lane(way == MoveMethod::Keys),
         conflict_flag: "--on-conflict owner|other",
         after_failure: AfterFailure::KeepGoing,
         ..job
             .pace
-            .options(node_timeout(job.session, &ward.cluster).await)
+            .options(node_timeout(job.session, &state.cluster).await)
     });
     let mut reached = BTreeMap::new();
     let mut moves: BTreeMap<Pair, Work> = BTreeMap::new();
     for remedy in remedies {
-        let Some((_, pair)) = lane(remedy.mend) else {
+        let Some((_, pair)) = lane(remedy.step) else {
             continue;
         };
-        match ready(job, ward, (pair, way), &remedy.slots, &options).await {
+        match ready(job, state, (pair, way), &remedy.slots, &options).await {
             Ok(ends) => {
                 reached.extend(ends);
                 let slots = remedy.slots.iter().collect();
@@ -139,31 +141,31 @@ async fn run(
         outcome, stopped, ..
     } = work(job.session, job.ui, &options, &reached, moves, signals).await;
     match way {
-        Way::Purge => mended.purged += outcome.tally.keys,
-        _ => mended.keys += outcome.tally.keys,
+        MoveMethod::Purge => summary.purged += outcome.tally.keys,
+        _ => summary.keys += outcome.tally.keys,
     }
     let mut left = SlotSet::new();
     for remedy in remedies {
-        let done = lane(remedy.mend).and_then(|(_, pair)| outcome.moved.get(&pair));
+        let done = lane(remedy.step).and_then(|(_, pair)| outcome.moved.get(&pair));
         left.union_with(&remedy.slots);
         let Some(done) = done.filter(|slots| !slots.is_empty()) else {
             continue;
         };
         left = left.difference(done);
-        mended.steps += 1;
-        job.ui.mended(&messages::moved(ward, remedy.mend, done))?;
+        summary.steps += 1;
+        job.ui.mended(&messages::moved(state, remedy.step, done))?;
     }
     if stopped {
         let left = messages::about_slots(&left, "not done yet, and still open");
         return Err(Stop::interrupted(anyhow!(
             "interrupted: {left}\n{}",
-            messages::again(job, ward)
+            messages::again(job, state)
         )));
     }
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
     let failed: BTreeSet<Pair> = outcome.failures.iter().map(|(pair, _)| *pair).collect();
     for (pair, why) in &outcome.failures {
-        let (from, to) = (ward.name(pair.from), ward.name(pair.to));
+        let (from, to) = (state.name(pair.from), state.name(pair.to));
         memory.failures.push(format!("{from} to {to}: {why}"));
     }
     let mut stuck: SlotSet = outcome.open.keys().copied().collect();
@@ -188,31 +190,31 @@ async fn run(
 /// Both ends of a lane, if they serve and the source may send its keys to the target.
 async fn ready(
     job: &Job<'_>,
-    ward: &Ward,
-    (pair, way): (Pair, Way),
+    state: &FixState,
+    (pair, way): (Pair, MoveMethod),
     slots: &SlotSet,
-    options: &Options,
+    options: &MoveOptions,
 ) -> Result<BTreeMap<NodeId, End>, String> {
     for id in [pair.from, pair.to] {
-        let node = ward.diagnosis().observation.nodes.get(&id);
+        let node = state.diagnosis().observation.nodes.get(&id);
         let report = node.and_then(|node| node.report());
         if report.is_some_and(|report| !report.cluster.ok) {
             return Err(format!(
                 "{} says cluster_state:fail, and neither sends nor takes keys until that is over: where \
                  slots have no owner, or nodes do not hear each other, see to that first",
-                ward.name(id)
+                state.name(id)
             ));
         }
     }
     let plan = Plan::of_moves([((pair.from, pair.to), slots.clone())].into());
     let told = |stop: Stop| format!("{:#}", stop.error);
-    let mut ends = ends(&ward.cluster, &plan).map_err(told)?;
+    let mut ends = ends(&state.cluster, &plan).map_err(told)?;
     let reason = String::new();
-    let choices = [(pair, Choice { way, reason })].into();
+    let choices = [(pair, MethodChoice { way, reason })].into();
     let tried = try_logins(
         job.session,
         job.ui,
-        ward.diagnosis(),
+        state.diagnosis(),
         &choices,
         &mut ends,
         options,

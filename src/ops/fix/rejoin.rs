@@ -23,11 +23,11 @@ use crate::commands::fix::Args;
 use crate::converge::Watch;
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
-use crate::session::{Intent, Session};
+use crate::session::{Access, Session};
 use crate::state::Cluster;
-use crate::state::{Parties, Party};
+use crate::state::{Participant, Participants};
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{MendLine, MendView, Ui};
+use crate::ui::{FixLine, FixView, Ui};
 
 /// How long all may take to see each other.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -48,7 +48,7 @@ pub(crate) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandRes
         .iter()
         .map(|node| node.parse().map_err(Stop::usage))
         .collect::<Result<_, _>>()?;
-    let session = Session::open(global, ui, &seeds, Intent::Change("fix")).await?;
+    let session = Session::open(global, ui, &seeds, Access::Change("fix")).await?;
     let cluster = Cluster::look(&session).await?;
     let observation = &cluster.diagnosis.observation;
     if let Some(stranger) = observation.bystanders.first() {
@@ -59,8 +59,8 @@ pub(crate) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandRes
             stranger.id.short()
         )));
     }
-    let parties = parties(&session, &cluster).await?;
-    let strangers = unlinked(&cluster, &parties);
+    let participants = participants(&session, &cluster).await?;
+    let strangers = unlinked(&cluster, &participants);
     if strangers.is_empty() {
         ui.done(ExitCode::Done, "[OK] These nodes all see each other.")?;
         return Ok(ExitCode::Done);
@@ -68,21 +68,21 @@ pub(crate) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandRes
     let absent: BTreeSet<NodeId> = observation
         .nodes
         .keys()
-        .filter(|id| !parties.contains_key(id))
+        .filter(|id| !participants.contains_key(id))
         .copied()
         .collect();
-    ui.remedies(&view(&cluster, &parties, &strangers, &absent))?;
+    ui.remedies(&view(&cluster, &participants, &strangers, &absent))?;
     if args.dry_run {
         ui.done(ExitCode::Done, "Dry run: nothing was changed.")?;
         return Ok(ExitCode::Done);
     }
     if !args.yes {
-        let about = format!("{} nodes of one cluster.", parties.len());
+        let about = format!("{} nodes of one cluster.", participants.len());
         consent(ui, "Let them meet?", &about).await?;
     }
-    let targets = parties.values().map(|party| &party.target);
+    let targets = participants.values().map(|participant| &participant.target);
     session.refuse_others(targets).await?;
-    meet(&session, &parties).await?;
+    meet(&session, &participants).await?;
     let (events, mut told) = mpsc::unbounded_channel();
     let show = async {
         while let Some(event) = told.recv().await {
@@ -91,7 +91,7 @@ pub(crate) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandRes
     };
     let watch = Watch {
         connections: Arc::clone(&session.connections),
-        parties: Arc::new(parties),
+        participants: Arc::new(participants),
         absent: Arc::new(absent),
         events,
         deadline: Instant::now() + WITHIN,
@@ -178,8 +178,8 @@ async fn relink(session: &Session, ui: &Ui) -> Result<(), Stop> {
 }
 
 /// The nodes that answered, at the addresses where they were reached.
-async fn parties(session: &Session, cluster: &Cluster) -> Result<Parties, Stop> {
-    let mut parties = Parties::new();
+async fn participants(session: &Session, cluster: &Cluster) -> Result<Participants, Stop> {
+    let mut participants = Participants::new();
     for (node, report) in cluster.diagnosis.observation.reports() {
         let Some(target) = cluster.reach.get(&node.id).cloned() else {
             continue;
@@ -193,24 +193,24 @@ async fn parties(session: &Session, cluster: &Cluster) -> Result<Parties, Stop> 
                 cluster.name(node.id)
             )));
         };
-        let party = Party {
+        let participant = Participant {
             id: node.id,
             port: peer.port(),
             bus_port: report.view.myself().bus_port,
             target,
             ip,
         };
-        parties.insert(party.id, party);
+        participants.insert(participant.id, participant);
     }
-    Ok(parties)
+    Ok(participants)
 }
 
 /// Who has no link to whom. One to an old address may have been taken up by somebody else who listens
 /// there now: it leads nowhere, and the node is held for failing.
-fn unlinked(cluster: &Cluster, parties: &Parties) -> BTreeMap<NodeId, usize> {
+fn unlinked(cluster: &Cluster, participants: &Participants) -> BTreeMap<NodeId, usize> {
     let mut unlinked = BTreeMap::new();
     for (node, report) in cluster.diagnosis.observation.reports() {
-        let others = parties.keys().filter(|id| **id != node.id);
+        let others = participants.keys().filter(|id| **id != node.id);
         let missing = others
             .filter(|id| {
                 let entry = report.view.entry(**id);
@@ -226,11 +226,11 @@ fn unlinked(cluster: &Cluster, parties: &Parties) -> BTreeMap<NodeId, usize> {
 
 fn view(
     cluster: &Cluster,
-    parties: &Parties,
+    participants: &Participants,
     strangers: &BTreeMap<NodeId, usize>,
     absent: &BTreeSet<NodeId>,
-) -> MendView {
-    let line = |word, id: NodeId, text| MendLine {
+) -> FixView {
+    let line = |word, id: NodeId, text| FixLine {
         word,
         slots: Default::default(),
         nodes: vec![id],
@@ -238,7 +238,7 @@ fn view(
         text,
     };
     let meets = strangers.iter().map(|(id, missing)| {
-        let others = parties.len() - 1;
+        let others = participants.len() - 1;
         let text = format!(
             "{} meets the others at their new addresses: it sees {} of {others}",
             cluster.name(*id),
@@ -253,33 +253,33 @@ fn view(
         );
         line("not-named", *id, text)
     });
-    MendView {
+    FixView {
         remedies: meets.collect(),
         refused: missing.collect(),
-        ..MendView::default()
+        ..FixView::default()
     }
 }
 
 /// Node i meets i+1, then i+2, then i+4 and so on. Each is asked right before who it is.
-async fn meet(session: &Session, parties: &Parties) -> Result<(), Stop> {
-    let all: Vec<&Party> = parties.values().collect();
+async fn meet(session: &Session, participants: &Participants) -> Result<(), Stop> {
+    let all: Vec<&Participant> = participants.values().collect();
     let offsets = std::iter::successors(Some(1_usize), |offset| offset.checked_mul(2));
     for offset in offsets.take_while(|offset| *offset < all.len()) {
         for (one, other) in all.iter().zip(&all[offset..]) {
             let late =
                 |error: anyhow::Error| Stop::partial(error.context("the nodes have begun to meet"));
-            for party in [one, other] {
-                let client = session.connections.client(&party.target).await;
+            for participant in [one, other] {
+                let client = session.connections.client(&participant.target).await;
                 let client = client.map_err(|error| late(error.into()))?;
                 let id = client
                     .cluster_myid()
                     .await
                     .map_err(|error| late(error.into()))?;
-                if id != party.id {
+                if id != participant.id {
                     return Err(late(anyhow!(
                         "{} was {} and is {} now",
-                        party.target.addr,
-                        party.id.short(),
+                        participant.target.addr,
+                        participant.id.short(),
                         id.short()
                     )));
                 }

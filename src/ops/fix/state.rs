@@ -1,4 +1,4 @@
-//! The cluster that is mended, as it is now.
+//! The cluster that is summary, as it is now.
 
 use std::time::Duration;
 
@@ -28,13 +28,13 @@ const JUST_NOW: u64 = 5;
 const LOOKS: usize = 6;
 
 /// A cluster with everything that a plan needs.
-pub(super) struct Ward {
+pub(super) struct FixState {
     pub(super) cluster: Cluster,
     pub(super) holdings: Holdings,
     pub(super) stability: Stability,
 }
 
-impl Ward {
+impl FixState {
     /// Looks once, and where something is wrong as often as it takes to tell what is on its way from
     /// what stays so.
     pub(super) async fn look(session: &Session) -> Result<Self, Stop> {

@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::state::Ward;
+use super::state::FixState;
 use super::{Job, Memory};
 use crate::client::{ClientError, NodeClient, SetSlot};
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::migrate::set_slots;
-use crate::ops::failover::Succession;
+use crate::ops::failover::FailoverPlan;
 use crate::ops::leave::{Afterwards, leave};
-use crate::plan::fix::{Mend, Remedy};
+use crate::plan::fix::{FixStep, Remedy};
 use crate::session::Session;
 
 /// Slots that go in one pipeline: the server serves nobody else meanwhile.
@@ -21,97 +21,97 @@ const AT_ONCE: usize = 512;
 /// Takes one step.
 pub(super) async fn take(
     job: &Job<'_>,
-    ward: &Ward,
+    state: &FixState,
     remedy: &Remedy,
     memory: &mut Memory,
 ) -> anyhow::Result<()> {
     let session = job.session;
     let slots: Vec<Slot> = remedy.slots.iter().collect();
-    match remedy.mend {
-        Mend::Fence { loser, winner } => {
-            let client = reach(session, ward, loser).await?;
+    match remedy.step {
+        FixStep::Fence { loser, winner } => {
+            let client = reach(session, state, loser).await?;
             for slots in slots.chunks(AT_ONCE) {
                 client
                     .cluster_fence(&slots.iter().copied().collect(), winner)
                     .await?;
             }
         }
-        Mend::Guard { node, owner } => {
-            let client = reach(session, ward, node).await?;
+        FixStep::Guard { node, owner } => {
+            let client = reach(session, state, node).await?;
             set(&client, &slots, SetSlot::Importing(owner)).await?;
         }
-        Mend::Reveal { node, from } => {
-            let empty = reveal(session, ward, node, from, &slots).await?;
+        FixStep::Reveal { node, from } => {
+            let empty = reveal(session, state, node, from, &slots).await?;
             memory.revealed.entry(node).or_default().union_with(&empty);
-            let members = &ward.diagnosis().topology.members;
+            let members = &state.diagnosis().topology.members;
             // Of slots that nobody owns it is the holder; of these it is a stranger.
             if let Some(owner) = members.get(&from) {
                 let held = remedy.slots.difference(&empty).intersection(&owner.slots);
                 memory.unveiled.entry(node).or_default().union_with(&held);
             }
         }
-        Mend::Claim { node } | Mend::Assign { node } => {
-            let client = reach(session, ward, node).await?;
+        FixStep::Claim { node } | FixStep::Assign { node } => {
+            let client = reach(session, state, node).await?;
             // First: who claims with an epoch that is older than what a member believes is told so, and
             // deletes its keys (Redis 6.2; from 7.0 on who does not claim it any more does not count).
             client.cluster_bumpepoch().await?;
             set(&client, &slots, SetSlot::Node(node)).await?;
         }
-        Mend::Bump { node } => {
-            memory.tried.insert(remedy.mend);
-            reach(session, ward, node)
+        FixStep::Bump { node } => {
+            memory.tried.insert(remedy.step);
+            reach(session, state, node)
                 .await?
                 .cluster_bumpepoch()
                 .await?;
         }
-        Mend::Tell { node, owner } => {
-            let client = reach(session, ward, node).await?;
+        FixStep::Tell { node, owner } => {
+            let client = reach(session, state, node).await?;
             set(&client, &slots, SetSlot::Node(owner)).await?;
         }
-        Mend::Refresh { node } | Mend::Close { node } => {
-            if let Mend::Refresh { .. } = remedy.mend {
-                memory.tried.insert(remedy.mend);
+        FixStep::Refresh { node } | FixStep::Close { node } => {
+            if let FixStep::Refresh { .. } = remedy.step {
+                memory.tried.insert(remedy.step);
             }
-            let client = reach(session, ward, node).await?;
+            let client = reach(session, state, node).await?;
             set(&client, &slots, SetSlot::Stable).await?;
         }
-        Mend::TakeOver { master } => {
-            memory.tried.insert(remedy.mend);
-            take_over(job, ward, master).await?;
+        FixStep::TakeOver { master } => {
+            memory.tried.insert(remedy.step);
+            take_over(job, state, master).await?;
         }
-        Mend::Follow { replica, master } => {
-            memory.tried.insert(remedy.mend);
-            let client = reach(session, ward, replica).await?;
+        FixStep::Follow { replica, master } => {
+            memory.tried.insert(remedy.step);
+            let client = reach(session, state, replica).await?;
             client.cluster_replicate(master).await?;
         }
-        Mend::Forget { node } => {
-            memory.tried.insert(remedy.mend);
+        FixStep::Forget { node } => {
+            memory.tried.insert(remedy.step);
             let nodes = [node].into();
-            let left = leave(session, job.ui, &ward.cluster, &nodes, Afterwards::Run);
+            let left = leave(session, job.ui, &state.cluster, &nodes, Afterwards::Run);
             let troubles = left.await.map_err(|stop| stop.error)?.troubles;
             anyhow::ensure!(troubles.is_empty(), "{}", troubles.join("\n"));
         }
         // All of them at once: see `evict`.
-        Mend::Evict { .. } => drop(memory.tried.insert(remedy.mend)),
+        FixStep::Evict { .. } => drop(memory.tried.insert(remedy.step)),
         // Many commands to two nodes each, and together: see `moves`.
-        Mend::Finish { .. } | Mend::Gather { .. } | Mend::Purge { .. } => {}
+        FixStep::Finish { .. } | FixStep::Gather { .. } | FixStep::Purge { .. } => {}
     }
     Ok(())
 }
 
 /// The best replica of a dead master takes its place.
-async fn take_over(job: &Job<'_>, ward: &Ward, master: NodeId) -> anyhow::Result<()> {
+async fn take_over(job: &Job<'_>, state: &FixState, master: NodeId) -> anyhow::Result<()> {
     /// How long all may take to hear of it.
     const WITHIN: Duration = Duration::from_secs(30);
     let how = job.consent.failover.unwrap_or(Takeover::Force);
-    let succession = Succession::of(&ward.cluster, master, how).map_err(|stop| stop.error)?;
+    let succession = FailoverPlan::of(&state.cluster, master, how).map_err(|stop| stop.error)?;
     let (events, mut told) = mpsc::unbounded_channel();
     let show = async {
         while let Some(event) = told.recv().await {
             job.ui.event(&event);
         }
     };
-    let work = succession.carry_out(job.session, &ward.cluster, job.ui, events, WITHIN);
+    let work = succession.carry_out(job.session, &state.cluster, job.ui, events, WITHIN);
     let (outcome, ()) = tokio::join!(work, show);
     job.ui.succeeded(&outcome?)?;
     Ok(())
@@ -119,11 +119,11 @@ async fn take_over(job: &Job<'_>, ward: &Ward, master: NodeId) -> anyhow::Result
 
 async fn reach(
     session: &Session,
-    ward: &Ward,
+    state: &FixState,
     id: NodeId,
 ) -> anyhow::Result<std::sync::Arc<NodeClient>> {
-    let target = ward.cluster.reach.get(&id);
-    let target = target.ok_or_else(|| anyhow::anyhow!("{} has no address", ward.name(id)))?;
+    let target = state.cluster.reach.get(&id);
+    let target = target.ok_or_else(|| anyhow::anyhow!("{} has no address", state.name(id)))?;
     Ok(session.connections.client(target).await?)
 }
 
@@ -140,12 +140,12 @@ async fn set(client: &NodeClient, slots: &[Slot], state: SetSlot) -> Result<(), 
 /// are closed at once.
 async fn reveal(
     session: &Session,
-    ward: &Ward,
+    state: &FixState,
     node: NodeId,
     from: NodeId,
     slots: &[Slot],
 ) -> anyhow::Result<SlotSet> {
-    let client = reach(session, ward, node).await?;
+    let client = reach(session, state, node).await?;
     let mut empty = SlotSet::new();
     for slots in slots.chunks(AT_ONCE) {
         set(&client, slots, SetSlot::Importing(from)).await?;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::target::Home;
+use super::target::JoinTarget;
 use crate::client::{ClientError, Libraries, LoginOutcome};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::cluster::parse::{Entry, EntryPool, EntryState, Product};
 use crate::cluster::topology::Member;
 use crate::connections::{Connections, Target};
-use crate::ops::join::inspect::{Recruit, Rules, counted, known, loopback, refusal};
+use crate::ops::join::inspect::{NewNode, Rules, counted, known, loopback, refusal};
 use crate::session::Session;
 use crate::stop::Stop;
 use crate::ui::Before;
@@ -33,8 +33,8 @@ pub(crate) enum Allowed {
 }
 
 /// A node that joins.
-pub(crate) struct Newcomer {
-    pub(crate) recruit: Recruit,
+pub(crate) struct JoinCandidate {
+    pub(crate) recruit: NewNode,
     /// What is done to it before.
     pub(crate) before: Before,
     /// Libraries that it lacks, as a master.
@@ -42,8 +42,8 @@ pub(crate) struct Newcomer {
 }
 
 /// Those who join, and what people should know of it.
-pub(crate) struct Newcomers {
-    pub(crate) nodes: Vec<Newcomer>,
+pub(crate) struct JoinCandidates {
+    pub(crate) nodes: Vec<JoinCandidate>,
     pub(crate) warnings: Vec<String>,
     /// Members that a name brought, and that are left alone.
     pub(crate) members: Vec<String>,
@@ -53,17 +53,17 @@ pub(crate) struct Newcomers {
 /// with its reasons.
 pub(crate) async fn judge(
     session: &Session,
-    home: &Home,
-    recruits: Vec<Recruit>,
+    home: &JoinTarget,
+    recruits: Vec<NewNode>,
     role: Role,
     allowed: Allowed,
-) -> Result<Newcomers, Stop> {
-    let named: BTreeSet<NodeId> = recruits.iter().map(Recruit::id).collect();
-    let mut luggage = luggage(session, &recruits, role).await;
+) -> Result<JoinCandidates, Stop> {
+    let named: BTreeSet<NodeId> = recruits.iter().map(NewNode::id).collect();
+    let mut inventory = inventory(session, &recruits, role).await;
     let mut problems = loopback(&recruits, &home.ips())
         .into_iter()
         .collect::<Vec<_>>();
-    let mut judged = Newcomers {
+    let mut judged = JoinCandidates {
         nodes: Vec::new(),
         warnings: Vec::new(),
         members: Vec::new(),
@@ -81,7 +81,7 @@ pub(crate) async fn judge(
         let mut against = recruit.unfit(home.rules, role);
         if let Some(member) = home.member(recruit.id()) {
             match membership(home, &recruit, member, role) {
-                Membership::Unfinished => judged.nodes.push(Newcomer {
+                Membership::Unfinished => judged.nodes.push(JoinCandidate {
                     recruit,
                     before: Before::Nothing,
                     lacks_libraries: false,
@@ -139,8 +139,8 @@ pub(crate) async fn judge(
                 Before::Nothing
             }
         };
-        let luggage = luggage.remove(&recruit.id()).unwrap_or_default();
-        let lacks_libraries = match lacking(home.libraries.as_ref(), luggage.libraries.as_ref()) {
+        let inventory = inventory.remove(&recruit.id()).unwrap_or_default();
+        let lacks_libraries = match lacking(home.libraries.as_ref(), inventory.libraries.as_ref()) {
             Ok(lacking) => lacking && role == Role::Master,
             Err(why) => {
                 against.push(why);
@@ -148,11 +148,11 @@ pub(crate) async fn judge(
             }
         };
         judged.warnings.extend(
-            missing_users(home, luggage.users.as_ref())
+            missing_users(home, inventory.users.as_ref())
                 .map(|users| format!("{name} lacks ACL users that {}", users)),
         );
         problems.extend(against.into_iter().map(|why| format!("{name} {why}")));
-        judged.nodes.push(Newcomer {
+        judged.nodes.push(JoinCandidate {
             recruit,
             before,
             lacks_libraries,
@@ -175,7 +175,7 @@ enum Membership {
     Copied,
 }
 
-fn membership(home: &Home, recruit: &Recruit, member: &Member, role: Role) -> Membership {
+fn membership(home: &JoinTarget, recruit: &NewNode, member: &Member, role: Role) -> Membership {
     let observed = home.cluster.diagnosis.observation.nodes.get(&member.id);
     let process = observed.and_then(|node| node.report()?.info.run_id.clone());
     let same = match (process, &recruit.report.info.run_id) {
@@ -201,7 +201,7 @@ fn membership(home: &Home, recruit: &Recruit, member: &Member, role: Role) -> Me
 
 /// A node can't read what a newer one writes: as a replica its copy, as a master the keys that it
 /// is sent. Fixes (the last number) change no format.
-fn older(home: &Home, recruit: &Recruit) -> Option<String> {
+fn older(home: &JoinTarget, recruit: &NewNode) -> Option<String> {
     let version = recruit.report.info.version?;
     let (newest, member) = home.newest(version.product)?;
     (version.numbers[..2] < newest.numbers[..2]).then(|| {
@@ -212,7 +212,7 @@ fn older(home: &Home, recruit: &Recruit) -> Option<String> {
     })
 }
 
-fn other_product(home: &Home, recruit: &Recruit) -> Option<String> {
+fn other_product(home: &JoinTarget, recruit: &NewNode) -> Option<String> {
     let version = recruit.report.info.version?;
     let other = match version.product {
         Product::Redis => Product::Valkey,
@@ -229,9 +229,9 @@ fn other_product(home: &Home, recruit: &Recruit) -> Option<String> {
 
 /// What must be done to a node before it can join, if it may be.
 fn past(
-    home: &Home,
+    home: &JoinTarget,
     named: &BTreeSet<NodeId>,
-    recruit: &Recruit,
+    recruit: &NewNode,
     allowed: Allowed,
 ) -> Result<Before, String> {
     let keys = recruit.keys();
@@ -253,7 +253,7 @@ fn past(
 }
 
 /// What a node was before.
-fn history(home: &Home, named: &BTreeSet<NodeId>, recruit: &Recruit) -> Option<String> {
+fn history(home: &JoinTarget, named: &BTreeSet<NodeId>, recruit: &NewNode) -> Option<String> {
     let view = &recruit.report.view;
     let myself = view.myself();
     if let Some(strangers) = known(strangers(home, named, recruit)) {
@@ -276,12 +276,12 @@ fn history(home: &Home, named: &BTreeSet<NodeId>, recruit: &Recruit) -> Option<S
     }
 }
 
-/// Nodes that a node knows, and that are neither members nor newcomers. A handshake has a passing
+/// Nodes that a node knows, and that are neither members nor candidates. A handshake has a passing
 /// id; its address tells who it will be.
 fn strangers<'a>(
-    home: &'a Home,
+    home: &'a JoinTarget,
     named: &'a BTreeSet<NodeId>,
-    recruit: &'a Recruit,
+    recruit: &'a NewNode,
 ) -> impl Iterator<Item = &'a Arc<Entry>> {
     recruit.report.view.entries().filter(move |entry| {
         let is_known = home.member(entry.id).is_some() || named.contains(&entry.id);
@@ -296,12 +296,12 @@ fn strangers<'a>(
 }
 
 /// Old peers of a node that still count it among them, or that it is still linked to: who they are.
-/// Those that are newcomers too leave together with it.
+/// Those that are candidates too leave together with it.
 async fn living_peers(
     connections: &Arc<Connections>,
-    home: &Home,
+    home: &JoinTarget,
     named: &BTreeSet<NodeId>,
-    recruit: &Recruit,
+    recruit: &NewNode,
 ) -> Vec<String> {
     let mut asking = JoinSet::new();
     let strangers = strangers(home, named, recruit);
@@ -315,7 +315,7 @@ async fn living_peers(
             let name = format!("{peer} ({})", entry.id.short());
             let addr = connections.dial_of(&peer);
             let text = async {
-                let client = connections.errand(&Target { addr, access }).await?;
+                let client = connections.temporary(&Target { addr, access }).await?;
                 client.cluster_nodes().await
             };
             let text: Result<String, ClientError> = text.await;
@@ -341,12 +341,16 @@ async fn living_peers(
 
 /// What a node brings besides keys.
 #[derive(Default)]
-struct Luggage {
+struct Inventory {
     libraries: Option<Libraries>,
     users: Option<BTreeSet<String>>,
 }
 
-async fn luggage(session: &Session, recruits: &[Recruit], role: Role) -> BTreeMap<NodeId, Luggage> {
+async fn inventory(
+    session: &Session,
+    recruits: &[NewNode],
+    role: Role,
+) -> BTreeMap<NodeId, Inventory> {
     let mut asking = JoinSet::new();
     for recruit in recruits {
         let (id, target) = (recruit.id(), recruit.target.clone());
@@ -360,7 +364,7 @@ async fn luggage(session: &Session, recruits: &[Recruit], role: Role) -> BTreeMa
             };
             let users = client.acl_users().await.ok()?;
             let users = users.map(|users| users.into_iter().collect());
-            Some((id, Luggage { libraries, users }))
+            Some((id, Inventory { libraries, users }))
         });
     }
     asking.join_all().await.into_iter().flatten().collect()
@@ -388,7 +392,7 @@ fn lacking(cluster: Option<&Libraries>, node: Option<&Libraries>) -> Result<bool
 }
 
 /// Users that the cluster has, and the node has not.
-fn missing_users(home: &Home, users: Option<&BTreeSet<String>>) -> Option<String> {
+fn missing_users(home: &JoinTarget, users: Option<&BTreeSet<String>>) -> Option<String> {
     let (member, of_cluster) = home.users.as_ref()?;
     let missing: Vec<&str> = of_cluster.difference(users?).map(String::as_str).collect();
     (!missing.is_empty()).then(|| {
@@ -399,7 +403,7 @@ fn missing_users(home: &Home, users: Option<&BTreeSet<String>>) -> Option<String
     })
 }
 
-impl Home {
+impl JoinTarget {
     /// Where the members are for each other.
     fn ips(&self) -> Vec<IpAddr> {
         let peers = self.nodes().filter_map(|node| node.peer.as_ref()?.ip());

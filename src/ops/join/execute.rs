@@ -16,30 +16,30 @@ use crate::cluster::parse::{EntryPool, EntryState, ParseError, View};
 use crate::connections::Connections;
 use crate::event::{Event, Phase};
 use crate::plan::{Plan, Step};
-use crate::state::{Parties, Party};
+use crate::state::{Participant, Participants};
 
 /// What carries a plan out.
 pub(crate) struct Execution {
     /// Kept open from step to step.
     pub(crate) connections: Arc<Connections>,
     /// Who is who.
-    pub(crate) parties: Arc<Parties>,
-    /// Members that the parties know and that do not answer: the plan leaves them alone.
+    pub(crate) participants: Arc<Participants>,
+    /// Members that the participants know and that do not answer: the plan leaves them alone.
     pub(crate) absent: Arc<BTreeSet<NodeId>>,
     /// Who is told.
     pub(crate) events: UnboundedSender<Event>,
     /// How far it is.
-    pub(crate) tally: Arc<Tally>,
+    pub(crate) tally: Arc<StepCounts>,
 }
 
 /// How many steps were carried out: still known when the execution itself was dropped half-way.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct StepCounts {
     done: AtomicUsize,
     open: AtomicUsize,
 }
 
-impl Tally {
+impl StepCounts {
     /// Steps that a node has confirmed.
     pub(crate) fn done(&self) -> usize {
         self.done.load(Ordering::Relaxed)
@@ -69,7 +69,7 @@ impl Tally {
 
 /// Why a plan was not carried out to its end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Halt {
+pub(crate) enum ExecuteError {
     /// Commands were refused, or not answered.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Failed(Vec<Failure>),
@@ -121,7 +121,7 @@ pub(crate) struct Failure {
 
 impl Execution {
     /// Carries the plan out, if its nodes still are who they were.
-    pub(crate) async fn run(&self, plan: &Plan) -> Result<(), Halt> {
+    pub(crate) async fn run(&self, plan: &Plan) -> Result<(), ExecuteError> {
         let mut phase = None;
         for round in &plan.rounds {
             let Some(next) = round.first().map(phase_of) else {
@@ -148,14 +148,14 @@ impl Execution {
 
     /// Waits for all steps of a round, also after one has failed: what is still on its way when we
     /// end would change a cluster that nobody watches.
-    async fn round(&self, steps: &[Step]) -> Result<(), Halt> {
+    async fn round(&self, steps: &[Step]) -> Result<(), ExecuteError> {
         let mut doing = JoinSet::new();
         for step in steps.iter().cloned() {
             let connections = Arc::clone(&self.connections);
-            let parties = Arc::clone(&self.parties);
+            let participants = Arc::clone(&self.participants);
             let tally = Arc::clone(&self.tally);
             doing.spawn(async move {
-                let answer = apply(&connections, &parties, &tally, &step).await;
+                let answer = apply(&connections, &participants, &tally, &step).await;
                 (step, answer)
             });
         }
@@ -177,23 +177,23 @@ impl Execution {
             return Ok(());
         }
         failures.sort_by(|one, other| one.error.addr.cmp(&other.error.addr));
-        Err(Halt::Failed(failures))
+        Err(ExecuteError::Failed(failures))
     }
 
-    /// Reads every party's id and whom it knows.
-    async fn look_again(&self) -> Result<(), Halt> {
-        for (party, view) in views(&self.connections, &self.parties).await? {
-            let addr = || party.target.addr.clone();
+    /// Reads every participant's id and whom it knows.
+    async fn look_again(&self) -> Result<(), ExecuteError> {
+        for (participant, view) in views(&self.connections, &self.participants).await? {
+            let addr = || participant.target.addr.clone();
             let found = view.myself().id;
-            if found != party.id {
-                return Err(Halt::Replaced {
+            if found != participant.id {
+                return Err(ExecuteError::Replaced {
                     addr: addr(),
-                    planned: party.id,
+                    planned: participant.id,
                     found,
                 });
             }
-            if let Some(stranger) = stranger_to(&self.parties, &self.absent, &view) {
-                return Err(Halt::Stranger {
+            if let Some(stranger) = stranger_to(&self.participants, &self.absent, &view) {
+                return Err(ExecuteError::Stranger {
                     addr: addr(),
                     stranger,
                 });
@@ -206,44 +206,44 @@ impl Execution {
 /// Somebody whom a node knows, and who should not be there. Handshakes have passing ids, and don't
 /// count.
 pub(crate) fn stranger_to(
-    parties: &Parties,
+    participants: &Participants,
     absent: &BTreeSet<NodeId>,
     view: &View,
 ) -> Option<NodeId> {
     view.entries()
         .filter(|entry| entry.state != EntryState::Handshake)
         .map(|entry| entry.id)
-        .find(|id| !parties.contains_key(id) && !absent.contains(id))
+        .find(|id| !participants.contains_key(id) && !absent.contains(id))
 }
 
-/// The view of every party, side by side; in the order of their ids.
+/// The view of every participant, side by side; in the order of their ids.
 async fn views(
     connections: &Arc<Connections>,
-    parties: &Parties,
-) -> Result<Vec<(Party, View)>, Halt> {
+    participants: &Participants,
+) -> Result<Vec<(Participant, View)>, ExecuteError> {
     let mut reading = JoinSet::new();
-    for party in parties.values().cloned() {
+    for participant in participants.values().cloned() {
         let connections = Arc::clone(connections);
         reading.spawn(async move {
             let text = async {
-                let client = connections.client(&party.target).await?;
+                let client = connections.client(&participant.target).await?;
                 client.cluster_nodes().await
             };
             let text = text.await;
-            (party, text)
+            (participant, text)
         });
     }
     let mut pool = EntryPool::default();
-    let mut views = Vec::with_capacity(parties.len());
+    let mut views = Vec::with_capacity(participants.len());
     let mut failures = Vec::new();
-    for (party, text) in reading.join_all().await {
+    for (participant, text) in reading.join_all().await {
         match text {
             Ok(text) => {
-                let view = pool.view(&text).map_err(|error| Halt::Unreadable {
-                    addr: party.target.addr.clone(),
+                let view = pool.view(&text).map_err(|error| ExecuteError::Unreadable {
+                    addr: participant.target.addr.clone(),
                     error,
                 })?;
-                views.push((party, view));
+                views.push((participant, view));
             }
             Err(error) => failures.push(Failure {
                 what: "looking at the node again",
@@ -252,24 +252,24 @@ async fn views(
         }
     }
     if failures.is_empty() {
-        views.sort_unstable_by_key(|(party, _)| party.id);
+        views.sort_unstable_by_key(|(participant, _)| participant.id);
         Ok(views)
     } else {
-        Err(Halt::Failed(failures))
+        Err(ExecuteError::Failed(failures))
     }
 }
 
 async fn apply(
     connections: &Connections,
-    parties: &Parties,
-    tally: &Tally,
+    participants: &Participants,
+    tally: &StepCounts,
     step: &Step,
 ) -> Result<(), ClientError> {
-    // A plan names its parties only; a step about somebody else is nobody's.
-    let Some(party) = parties.get(&step.node()) else {
+    // A plan names its participants only; a step about somebody else is nobody's.
+    let Some(participant) = participants.get(&step.node()) else {
         return Ok(());
     };
-    let client = connections.client(&party.target).await?;
+    let client = connections.client(&participant.target).await?;
     tally.open.fetch_add(1, Ordering::Relaxed);
     let answer = match step {
         Step::AddSlots { slots, .. } => client.cluster_addslots(slots).await,
@@ -281,7 +281,7 @@ async fn apply(
                 answer => answer,
             }
         }
-        Step::Meet { with, .. } => match parties.get(with) {
+        Step::Meet { with, .. } => match participants.get(with) {
             Some(with) => client.cluster_meet(with.ip, with.port, with.bus_port).await,
             None => Ok(()),
         },

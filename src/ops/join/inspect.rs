@@ -16,7 +16,7 @@ use crate::cluster::parse::{Entry, EntryPool};
 use crate::connections::{Connections, Target};
 use crate::discover::{self, DiscoverError};
 use crate::session::Session;
-use crate::state::Party;
+use crate::state::Participant;
 use crate::stop::Stop;
 use crate::ui::Ui;
 
@@ -28,7 +28,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// A node that shall be in the cluster.
 #[derive(Clone)]
-pub(crate) struct Recruit {
+pub(crate) struct NewNode {
     pub(crate) target: Target,
     /// Which of the seeds it came from.
     pub(crate) seed_set: usize,
@@ -58,7 +58,7 @@ struct Answer {
     remote: Option<IpAddr>,
 }
 
-impl Recruit {
+impl NewNode {
     pub(crate) fn id(&self) -> NodeId {
         self.report.view.myself().id
     }
@@ -100,7 +100,7 @@ pub(crate) async fn recruit(
     global: &GlobalArgs,
     ui: &Ui,
     session: &Session,
-) -> Result<Vec<Recruit>, Stop> {
+) -> Result<Vec<NewNode>, Stop> {
     let targets = session.targets();
     let patience = global
         .expect_nodes
@@ -135,7 +135,7 @@ pub(crate) async fn recruit(
         match answer.map(|answer| (discover::read(&mut pool, &answer.raw), answer)) {
             Ok((Ok(report), answer)) => {
                 let ip = peer_ip(session, &target, &report, &answer).await;
-                recruits.push(Recruit {
+                recruits.push(NewNode {
                     target,
                     seed_set,
                     report,
@@ -273,7 +273,7 @@ impl Rules {
     }
 }
 
-impl Recruit {
+impl NewNode {
     /// What keeps a node out of any cluster, or of one with these rules, in words that follow its
     /// name.
     pub(crate) fn unfit(&self, rules: Rules, role: Role) -> Vec<String> {
@@ -305,10 +305,10 @@ impl Recruit {
     }
 
     /// Who it is for the others; `None` where nobody can be told an address of it.
-    pub(crate) fn party(&self) -> Option<Party> {
+    pub(crate) fn participant(&self) -> Option<Participant> {
         let port = self.port();
         let bus_port = self.report.view.myself().bus_port;
-        Some(Party {
+        Some(Participant {
             id: self.id(),
             target: self.target.clone(),
             ip: self.ip?,
@@ -330,7 +330,7 @@ impl Recruit {
 }
 
 /// A loopback address means another machine to each node. `others` are those that the recruits join.
-pub(crate) fn loopback(recruits: &[Recruit], others: &[IpAddr]) -> Option<String> {
+pub(crate) fn loopback(recruits: &[NewNode], others: &[IpAddr]) -> Option<String> {
     let ips = recruits.iter().filter_map(|recruit| recruit.ip);
     let elsewhere = ips
         .chain(others.iter().copied())

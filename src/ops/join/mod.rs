@@ -26,16 +26,16 @@ use crate::connections::{Connections, Target};
 use crate::converge::{NotInTime, Watch};
 use crate::event::{Event, Phase};
 use crate::exit_code::ExitCode;
-use crate::ops::join::execute::{Execution, Halt, Tally};
+use crate::ops::join::execute::{ExecuteError, Execution, StepCounts};
 use crate::ops::join::zones::ZoneArgs;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
 use crate::ui::{Before, Ui};
 
-pub(crate) use candidates::{Allowed, Newcomer, Newcomers, judge};
-pub(crate) use plan::{Draft, Part};
-pub(crate) use target::Home;
+pub(crate) use candidates::{Allowed, JoinCandidate, JoinCandidates, judge};
+pub(crate) use plan::{JoinPlan, Part};
+pub(crate) use target::JoinTarget;
 
 /// How long the cluster may take to tell how far we came.
 const TELLING: Duration = Duration::from_secs(3);
@@ -44,8 +44,8 @@ const TELLING: Duration = Duration::from_secs(3);
 pub(crate) struct Joining<'a> {
     /// The cluster's.
     pub(crate) session: &'a Session,
-    pub(crate) home: &'a Home,
-    pub(crate) newcomers: Vec<Newcomer>,
+    pub(crate) home: &'a JoinTarget,
+    pub(crate) candidates: Vec<JoinCandidate>,
     pub(crate) part: Part,
     pub(crate) zones: &'a ZoneArgs,
     /// How long all of it may take.
@@ -60,7 +60,7 @@ pub(crate) enum GoOn {
     /// `add-node` of those that are left.
     AddTheRest,
     /// The same command again.
-    Again,
+    ResumeFlags,
 }
 
 /// When it is over.
@@ -68,7 +68,7 @@ pub(crate) enum GoOn {
 pub(crate) enum Until {
     /// All agree about who is what.
     Agreed,
-    /// The newcomers serve, or have their copy.
+    /// The candidates serve, or have their copy.
     Usable,
 }
 
@@ -76,7 +76,7 @@ pub(crate) enum Until {
 #[derive(Debug, thiserror::Error)]
 enum Cut {
     #[error(transparent)]
-    Halt(#[from] Halt),
+    ExecuteError(#[from] ExecuteError),
     #[error(transparent)]
     Late(#[from] NotInTime),
     #[error(transparent)]
@@ -92,7 +92,7 @@ enum Cut {
 struct Begun {
     /// Something was changed before the first meeting.
     prepared: AtomicBool,
-    tally: Arc<Tally>,
+    tally: Arc<StepCounts>,
 }
 
 impl Begun {
@@ -125,9 +125,9 @@ impl Joining<'_> {
     }
 
     fn ids(&self) -> Vec<NodeId> {
-        self.newcomers
+        self.candidates
             .iter()
-            .map(|newcomer| newcomer.recruit.id())
+            .map(|candidate| candidate.recruit.id())
             .collect()
     }
 
@@ -139,10 +139,10 @@ impl Joining<'_> {
     ) -> Result<(), Cut> {
         let connections = Arc::clone(&self.session.connections);
         self.reset(&events, begun).await?;
-        let draft = Draft::of(
+        let draft = JoinPlan::of(
             self.session,
             self.home,
-            &self.newcomers,
+            &self.candidates,
             self.part,
             self.zones,
         );
@@ -150,7 +150,7 @@ impl Joining<'_> {
         self.copy_functions(&events, begun).await?;
         let watch = Watch {
             connections: Arc::clone(&connections),
-            parties: Arc::clone(&draft.parties),
+            participants: Arc::clone(&draft.participants),
             absent: Arc::clone(&draft.absent),
             events: events.clone(),
             deadline: Instant::now() + self.within,
@@ -159,7 +159,7 @@ impl Joining<'_> {
         };
         let execution = Execution {
             connections,
-            parties: Arc::clone(&draft.parties),
+            participants: Arc::clone(&draft.participants),
             absent: Arc::clone(&draft.absent),
             events,
             tally: Arc::clone(&begun.tally),
@@ -190,13 +190,13 @@ impl Joining<'_> {
     /// Nodes that must forget something do, and are read again.
     async fn reset(&mut self, events: &UnboundedSender<Event>, begun: &Begun) -> Result<(), Cut> {
         let mut resetting = JoinSet::new();
-        for (index, newcomer) in self.newcomers.iter().enumerate() {
-            if newcomer.before == Before::Nothing {
+        for (index, candidate) in self.candidates.iter().enumerate() {
+            if candidate.before == Before::Nothing {
                 continue;
             }
             let connections = Arc::clone(&self.session.connections);
-            let target = newcomer.recruit.target.clone();
-            let (id, before) = (newcomer.recruit.id(), newcomer.before);
+            let target = candidate.recruit.target.clone();
+            let (id, before) = (candidate.recruit.id(), candidate.before);
             resetting.spawn(async move {
                 let text = reset(&connections, &target, id, before).await;
                 (index, text)
@@ -210,9 +210,9 @@ impl Joining<'_> {
         begun.prepared.store(true, Ordering::Relaxed);
         let mut pool = EntryPool::default();
         for (index, text) in resetting.join_all().await {
-            let newcomer = &mut self.newcomers[index];
+            let candidate = &mut self.candidates[index];
             let text = text?;
-            let name = newcomer.recruit.name();
+            let name = candidate.recruit.name();
             let view = pool
                 .view(&text)
                 .map_err(|error| Cut::Stop(anyhow!("{name}: {error}")))?;
@@ -222,8 +222,8 @@ impl Joining<'_> {
                      and takes it back"
                 )));
             }
-            newcomer.recruit.report.view = view;
-            newcomer.before = Before::Nothing;
+            candidate.recruit.report.view = view;
+            candidate.before = Before::Nothing;
         }
         Ok(())
     }
@@ -234,20 +234,25 @@ impl Joining<'_> {
         events: &UnboundedSender<Event>,
         begun: &Begun,
     ) -> Result<(), Cut> {
-        let lacking: Vec<&Newcomer> = self
-            .newcomers
+        let lacking: Vec<&JoinCandidate> = self
+            .candidates
             .iter()
-            .filter(|newcomer| newcomer.lacks_libraries)
+            .filter(|candidate| candidate.lacks_libraries)
             .collect();
-        let (Some(librarian), false) = (&self.home.librarian, lacking.is_empty()) else {
+        let (Some(function_source), false) = (&self.home.function_source, lacking.is_empty())
+        else {
             return Ok(());
         };
         let _ = events.send(Event::Phase(Phase::Functions));
         let connections = &self.session.connections;
-        let dump = connections.client(librarian).await?.function_dump().await?;
+        let dump = connections
+            .client(function_source)
+            .await?
+            .function_dump()
+            .await?;
         begun.prepared.store(true, Ordering::Relaxed);
-        for newcomer in lacking {
-            let client = connections.client(&newcomer.recruit.target).await?;
+        for candidate in lacking {
+            let client = connections.client(&candidate.recruit.target).await?;
             client.function_restore(&dump).await?;
         }
         Ok(())
@@ -279,12 +284,12 @@ impl Joining<'_> {
         };
         let mut lines = Vec::new();
         let mut left = Vec::new();
-        for newcomer in &self.newcomers {
-            let (id, name) = (newcomer.recruit.id(), newcomer.recruit.name());
+        for candidate in &self.candidates {
+            let (id, name) = (candidate.recruit.id(), candidate.recruit.name());
             let member = cluster.diagnosis.topology.members.get(&id);
             let joined = member.filter(|member| {
-                let standing = member.standing;
-                standing.known == standing.asked && standing.handshake == 0
+                let peer_status = member.peer_status;
+                peer_status.known == peer_status.asked && peer_status.handshake == 0
             });
             match joined {
                 Some(member) if member.role == self.part.role() => {
@@ -292,15 +297,15 @@ impl Joining<'_> {
                 }
                 Some(_) => {
                     lines.push(format!("{name} has joined, and follows no master yet"));
-                    left.push(newcomer.recruit.target.addr.to_string());
+                    left.push(candidate.recruit.target.addr.to_string());
                 }
                 None => {
                     lines.push(format!("{name} has not joined"));
-                    left.push(newcomer.recruit.target.addr.to_string());
+                    left.push(candidate.recruit.target.addr.to_string());
                 }
             }
         }
-        if self.afterwards == GoOn::Again {
+        if self.afterwards == GoOn::ResumeFlags {
             let lines = lines.join("\n");
             return Stop {
                 code,
@@ -357,13 +362,13 @@ async fn flush(client: &NodeClient, id: NodeId) -> Result<(), ClientError> {
 /// first ones one more where that does not come out even.
 pub(crate) fn fair_shares(
     owners: usize,
-    newcomers: &[NodeId],
+    candidates: &[NodeId],
     slots: usize,
 ) -> BTreeMap<NodeId, usize> {
-    let masters = owners + newcomers.len();
-    let all = slots * newcomers.len() / masters.max(1);
-    let (each, more) = (all / newcomers.len().max(1), all % newcomers.len().max(1));
-    newcomers
+    let masters = owners + candidates.len();
+    let all = slots * candidates.len() / masters.max(1);
+    let (each, more) = (all / candidates.len().max(1), all % candidates.len().max(1));
+    candidates
         .iter()
         .enumerate()
         .map(|(index, id)| (*id, each + usize::from(index < more)))

@@ -1,12 +1,12 @@
-//! From newcomers to the plan of their joining, and to how it is shown.
+//! From candidates to the plan of their joining, and to how it is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use super::candidates::Newcomer;
-use super::target::Home;
+use super::candidates::JoinCandidate;
+use super::target::JoinTarget;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::cluster::topology::Member;
@@ -16,10 +16,10 @@ use crate::ops::join::zones::{ZoneArgs, Zones};
 use crate::plan::join::{Follower, Place, Shard, follow, meetings};
 use crate::plan::{Plan, Step};
 use crate::session::Session;
-use crate::state::Parties;
+use crate::state::Participants;
 use crate::state::{Cluster, name};
 use crate::stop::Stop;
-use crate::ui::{JoiningNode, JoiningView, NodeName};
+use crate::ui::{JoinView, JoiningNode, NodeName};
 
 /// What the nodes shall become.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,10 +42,10 @@ impl Part {
 }
 
 /// How nodes join.
-pub(crate) struct Draft {
-    /// The master of each newcomer that follows one.
+pub(crate) struct JoinPlan {
+    /// The master of each candidate that follows one.
     pub(crate) masters: BTreeMap<NodeId, NodeId>,
-    pub(super) parties: Arc<Parties>,
+    pub(super) participants: Arc<Participants>,
     /// Members that do not answer.
     pub(super) absent: Arc<BTreeSet<NodeId>>,
     /// Meetings, then who follows whom.
@@ -54,28 +54,28 @@ pub(crate) struct Draft {
     zones: Zones,
 }
 
-impl Draft {
+impl JoinPlan {
     /// Plans how these nodes join.
     pub(crate) async fn of(
         session: &Session,
-        home: &Home,
-        newcomers: &[Newcomer],
+        home: &JoinTarget,
+        candidates: &[JoinCandidate],
         part: Part,
         zone_args: &ZoneArgs,
     ) -> Result<Self, Stop> {
-        let zones = zones(session, home, newcomers, zone_args).await?;
-        let masters = masters(home, newcomers, part, &zones)?;
-        let (mut parties, absent) = home.cluster.parties(session).await?;
-        let ids: Vec<NodeId> = newcomers.iter().map(|new| new.recruit.id()).collect();
-        let members: Vec<NodeId> = parties
+        let zones = zones(session, home, candidates, zone_args).await?;
+        let masters = masters(home, candidates, part, &zones)?;
+        let (mut participants, absent) = home.cluster.participants(session).await?;
+        let ids: Vec<NodeId> = candidates.iter().map(|new| new.recruit.id()).collect();
+        let members: Vec<NodeId> = participants
             .keys()
             .filter(|id| !ids.contains(id))
             .copied()
             .collect();
-        for newcomer in newcomers {
+        for candidate in candidates {
             // One that nobody can be told about was refused.
-            if let Some(party) = newcomer.recruit.party() {
-                parties.insert(party.id, party);
+            if let Some(participant) = candidate.recruit.participant() {
+                participants.insert(participant.id, participant);
             }
         }
         let following: Vec<Step> = masters
@@ -90,7 +90,7 @@ impl Draft {
         let goal = goal(&home.cluster, &masters);
         Ok(Self {
             masters,
-            parties: Arc::new(parties),
+            participants: Arc::new(participants),
             absent: Arc::new(absent),
             plan: Plan { rounds },
             goal: Arc::new(goal),
@@ -98,58 +98,58 @@ impl Draft {
         })
     }
 
-    /// The plan for people; `slots` tells how many each newcomer gets.
+    /// The plan for people; `slots` tells how many each candidate gets.
     pub(crate) fn view(
         &self,
-        home: &Home,
-        newcomers: &[Newcomer],
+        home: &JoinTarget,
+        candidates: &[JoinCandidate],
         warnings: &[String],
         slots: &BTreeMap<NodeId, usize>,
-    ) -> JoiningView {
+    ) -> JoinView {
         let diagnosis = &home.cluster.diagnosis;
         let lead = diagnosis.observation.lead();
         let libraries = home.libraries.as_ref().map_or(0, |all| all.len());
-        let nodes = newcomers.iter().map(|newcomer| {
-            let id = newcomer.recruit.id();
+        let nodes = candidates.iter().map(|candidate| {
+            let id = candidate.recruit.id();
             JoiningNode {
                 node: NodeName {
                     id,
-                    addr: newcomer.recruit.target.addr.clone(),
+                    addr: candidate.recruit.target.addr.clone(),
                     zone: self.zones.get(&id).cloned(),
                 },
                 follows: self.masters.get(&id).map(|master| name(diagnosis, *master)),
-                before: newcomer.before,
+                before: candidate.before,
                 slots: slots.get(&id).copied().unwrap_or_default(),
             }
         });
-        JoiningView {
+        JoinView {
             lead: lead
                 .and_then(|node| node.addr().cloned())
                 .unwrap_or_else(|| Addr::new("?", 0)),
             members: diagnosis.topology.members.len(),
             nodes: nodes.collect(),
-            libraries: match newcomers.iter().any(|newcomer| newcomer.lacks_libraries) {
+            libraries: match candidates.iter().any(|candidate| candidate.lacks_libraries) {
                 true => libraries,
                 false => 0,
             },
             warnings: warnings
                 .iter()
                 .cloned()
-                .chain(self.shared_hosts(home, newcomers))
+                .chain(self.shared_hosts(home, candidates))
                 .collect(),
         }
     }
 
     /// Replicas that stand with their masters, since nothing else was to be had.
-    fn shared_hosts(&self, home: &Home, newcomers: &[Newcomer]) -> Option<String> {
+    fn shared_hosts(&self, home: &JoinTarget, candidates: &[JoinCandidate]) -> Option<String> {
         let nodes = &home.cluster.diagnosis.observation.nodes;
-        let pairs: Vec<String> = newcomers
+        let pairs: Vec<String> = candidates
             .iter()
-            .filter_map(|newcomer| {
-                let master = nodes.get(self.masters.get(&newcomer.recruit.id())?)?;
-                let ip = newcomer.recruit.ip?.to_string();
+            .filter_map(|candidate| {
+                let master = nodes.get(self.masters.get(&candidate.recruit.id())?)?;
+                let ip = candidate.recruit.ip?.to_string();
                 let shared = master.host() == Some(&ip);
-                shared.then(|| format!("{} on that of {master}", newcomer.recruit.name()))
+                shared.then(|| format!("{} on that of {master}", candidate.recruit.name()))
             })
             .collect();
         let told = match &pairs[..] {
@@ -187,15 +187,15 @@ pub(super) fn goal(cluster: &Cluster, masters: &BTreeMap<NodeId, NodeId>) -> Goa
 
 async fn zones(
     session: &Session,
-    home: &Home,
-    newcomers: &[Newcomer],
+    home: &JoinTarget,
+    candidates: &[JoinCandidate],
     zone_args: &ZoneArgs,
 ) -> Result<Zones, Stop> {
-    let observed: Vec<ObservedNode> = newcomers
+    let observed: Vec<ObservedNode> = candidates
         .iter()
-        .map(|newcomer| newcomer.recruit.observed())
+        .map(|candidate| candidate.recruit.observed())
         .collect();
-    let targets = newcomers.iter().map(|new| new.recruit.target.clone());
+    let targets = candidates.iter().map(|new| new.recruit.target.clone());
     let mut nodes: Vec<(&ObservedNode, Target)> = observed.iter().zip(targets).collect();
     nodes.extend(
         home.cluster
@@ -212,21 +212,21 @@ async fn zones(
     Ok(zone_args.zones(&session.connections, &nodes).await)
 }
 
-/// Whom the newcomers follow.
+/// Whom the candidates follow.
 fn masters(
-    home: &Home,
-    newcomers: &[Newcomer],
+    home: &JoinTarget,
+    candidates: &[JoinCandidate],
     part: Part,
     zones: &Zones,
 ) -> Result<BTreeMap<NodeId, NodeId>, Stop> {
-    let ids = newcomers.iter().map(|newcomer| newcomer.recruit.id());
+    let ids = candidates.iter().map(|candidate| candidate.recruit.id());
     match part {
         Part::Masters => return Ok(BTreeMap::new()),
         Part::ReplicasOf(master) => return Ok(ids.map(|id| (id, master)).collect()),
         Part::Replicas => {}
     }
     let topology = &home.cluster.diagnosis.topology;
-    let is_new = |id: NodeId| newcomers.iter().any(|new| new.recruit.id() == id);
+    let is_new = |id: NodeId| candidates.iter().any(|new| new.recruit.id() == id);
     let nodes = &home.cluster.diagnosis.observation.nodes;
     let place = |id: NodeId| Place {
         host: nodes
@@ -238,7 +238,7 @@ fn masters(
     };
     // A replica of a master without slots would protect nothing; a dead one does not protect either.
     let owns = |master: &&Member| !master.slots.is_empty();
-    let is_there = |member: &&Member| !member.standing.is_down() && !member.standing.silent;
+    let is_there = |member: &&Member| !member.peer_status.is_down() && !member.peer_status.silent;
     let shards: Vec<Shard> = topology
         .reading_order()
         .into_iter()
@@ -254,12 +254,12 @@ fn masters(
                 .collect(),
         })
         .collect();
-    let followers: Vec<Follower> = newcomers
+    let followers: Vec<Follower> = candidates
         .iter()
-        .map(|newcomer| {
-            let id = newcomer.recruit.id();
-            let host = newcomer.recruit.ip.map(|ip| ip.to_string());
-            let host = host.unwrap_or_else(|| newcomer.recruit.target.addr.host().to_string());
+        .map(|candidate| {
+            let id = candidate.recruit.id();
+            let host = candidate.recruit.ip.map(|ip| ip.to_string());
+            let host = host.unwrap_or_else(|| candidate.recruit.target.addr.host().to_string());
             let zone = zones.get(&id).cloned();
             Follower {
                 id,

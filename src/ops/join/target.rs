@@ -28,21 +28,21 @@ const SERVES_WITHIN: Duration = Duration::from_secs(8);
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
 /// A healthy cluster that nodes may join.
-pub(crate) struct Home {
+pub(crate) struct JoinTarget {
     pub(crate) cluster: Cluster,
     /// Whether its nodes want a password.
     pub(super) rules: Rules,
     /// Its functions, as a master of slots has them; `None` where they are not known.
     pub(super) libraries: Option<Libraries>,
     /// The master that has them.
-    pub(super) librarian: Option<Target>,
+    pub(super) function_source: Option<Target>,
     /// Its users, as one member has them, and who that is.
     pub(super) users: Option<(String, BTreeSet<String>)>,
 }
 
-impl Home {
+impl JoinTarget {
     /// Looks at the cluster; refuses one that is not healthy. Nodes that are in no cluster yet are
-    /// fine: a name may stand for members and newcomers. Masters that have just joined get their time.
+    /// fine: a name may stand for members and candidates. Masters that have just joined get their time.
     pub(crate) async fn visit(session: &Session, ui: &Ui) -> Result<Self, Stop> {
         let deadline = Instant::now() + SERVES_WITHIN;
         let cluster = loop {
@@ -74,15 +74,15 @@ impl Home {
             .masters()
             .find(|master| !master.slots.is_empty())
             .map(|master| master.id);
-        let librarian = owner.and_then(|id| cluster.reach.get(&id).cloned());
+        let function_source = owner.and_then(|id| cluster.reach.get(&id).cloned());
         let mut home = Self {
             cluster,
             rules,
             libraries: None,
-            librarian,
+            function_source,
             users: None,
         };
-        if let (Some(id), Some(target)) = (owner, &home.librarian) {
+        if let (Some(id), Some(target)) = (owner, &home.function_source) {
             let client = session.connections.client(target).await?;
             home.libraries = client.function_list().await?;
             let users = client.acl_users().await?;

@@ -130,7 +130,7 @@ impl ZoneArgs {
                     let connections = Arc::clone(connections);
                     asking.spawn(async move {
                         const NAME: &str = "cluster-announce-human-nodename";
-                        let client = connections.errand(&target).await.ok()?;
+                        let client = connections.temporary(&target).await.ok()?;
                         let name = client.config_get(&[NAME]).await.ok()?.remove(NAME)?;
                         Some((id, clean(&name, 255))).filter(|(_, name)| !name.is_empty())
                     });

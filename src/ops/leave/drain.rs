@@ -28,12 +28,12 @@ const MIGRATION: &str = "cluster-allow-replica-migration";
 const GIVEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Masters that stay what they are for the time of a drain.
-pub(crate) struct Hold<'a> {
+pub(crate) struct ReplicaMigrationGuard<'a> {
     session: &'a Session,
     held: Vec<(String, Target)>,
 }
 
-impl<'a> Hold<'a> {
+impl<'a> ReplicaMigrationGuard<'a> {
     /// Holds the masters that leave, and those of their replicas that leave with them. Where that is
     /// denied the drain works all the same.
     pub(crate) async fn of(

@@ -102,15 +102,15 @@ pub(crate) fn silent_members(
 ) -> (Vec<String>, Vec<String>) {
     let (mut silent, mut dead) = (Vec::new(), Vec::new());
     for member in cluster.diagnosis.topology.members.values() {
-        let standing = member.standing;
+        let peer_status = member.peer_status;
         let node = cluster.diagnosis.observation.nodes.get(&member.id);
         let is_ghost =
-            standing.handshake > 0 || matches!(node.map(|n| &n.seen), Some(Seen::NoAddress));
-        if !standing.silent || leaving.contains(&member.id) || is_ghost {
+            peer_status.handshake > 0 || matches!(node.map(|n| &n.seen), Some(Seen::NoAddress));
+        if !peer_status.silent || leaving.contains(&member.id) || is_ghost {
             continue;
         }
         let is_replaced = matches!(node.map(|node| &node.seen), Some(Seen::Stranger(_)));
-        match standing.is_down() || is_replaced {
+        match peer_status.is_down() || is_replaced {
             true => dead.push(cluster.name(member.id)),
             false => silent.push(cluster.name(member.id)),
         }

@@ -12,7 +12,7 @@ use crate::cluster::slot::SlotSet;
 use crate::commands::del_node::Args;
 use crate::connections::Target;
 use crate::plan::join::Place;
-use crate::plan::leave::{Life, Member, OwnedSlots, Refusal, Request};
+use crate::plan::leave::{LeaveMember, Life, OwnedSlots, Refusal, Request};
 use crate::seed::parse_addr;
 use crate::session::Session;
 use crate::state::Cluster;
@@ -62,7 +62,7 @@ async fn half_out(session: &Session, cluster: &Cluster, name: &str) -> Option<Ta
     let look = async {
         session
             .connections
-            .errand(&target)
+            .temporary(&target)
             .await?
             .cluster_nodes()
             .await
@@ -92,7 +92,7 @@ pub(crate) fn request(
 }
 
 /// All members as the planner looks at them.
-pub(crate) fn members(cluster: &Cluster) -> Vec<Member> {
+pub(crate) fn members(cluster: &Cluster) -> Vec<LeaveMember> {
     let topology = &cluster.diagnosis.topology;
     let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for (member, slot) in topology.open_slots() {
@@ -110,13 +110,13 @@ pub(crate) fn members(cluster: &Cluster) -> Vec<Member> {
             let info = node.and_then(|node| Some(&node.report()?.info));
             let life = match info {
                 None => Life::Silent,
-                Some(info) if info.loading || member.standing.is_lost() => Life::Doubted,
+                Some(info) if info.loading || member.peer_status.is_lost() => Life::Doubted,
                 Some(_) => Life::Well,
             };
             let link = info.and_then(|info| info.master_link);
             let keys = info.map_or(0, |info| info.keys.iter().map(|(_, keys)| keys).sum());
             let host = node.and_then(|node| node.host()).unwrap_or_default();
-            Member {
+            LeaveMember {
                 id: member.id,
                 role: member.role,
                 master: member.master,

@@ -10,9 +10,9 @@ use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::SlotSet;
 use crate::event::Pair;
-use crate::migrate::schedule::Way;
-use crate::migrate::strategy::Choice;
-use crate::migrate::{self, End, Options, Trial};
+use crate::migrate::schedule::MoveMethod;
+use crate::migrate::strategy::MethodChoice;
+use crate::migrate::{self, End, MoveOptions, Trial};
 use crate::plan::Plan;
 use crate::session::Session;
 use crate::state::Cluster;
@@ -70,9 +70,9 @@ pub(crate) async fn try_logins(
     session: &Session,
     ui: &Ui,
     diagnosis: &Diagnosis,
-    choices: &BTreeMap<Pair, Choice>,
+    choices: &BTreeMap<Pair, MethodChoice>,
     ends: &mut BTreeMap<NodeId, End>,
-    options: &Options,
+    options: &MoveOptions,
 ) -> Result<(), Stop> {
     for end in ends.values_mut() {
         let client = session.connections.client(&end.target).await;
@@ -84,7 +84,7 @@ pub(crate) async fn try_logins(
         }
     }
     let open = diagnosis.topology.open_set();
-    let is_job = |way| matches!(way, Way::Atomic(_));
+    let is_job = |way| matches!(way, MoveMethod::Atomic(_));
     let by_key = choices.iter().filter(|(_, choice)| !is_job(choice.way));
     for (pair, _) in by_key {
         let (Some(source), Some(target)) = (ends.get(&pair.from), ends.get(&pair.to)) else {

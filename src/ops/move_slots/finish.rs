@@ -13,7 +13,7 @@ use crate::cluster::node::NodeId;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::discover;
 use crate::event::{Event, Pair, Phase};
-use crate::migrate::{Outcome, Standing};
+use crate::migrate::{Outcome, SlotProgress};
 use crate::plan::Plan;
 use crate::session::Session;
 use crate::state::Cluster;
@@ -95,11 +95,11 @@ pub(super) fn rest(
     let mut by_state: BTreeMap<(Pair, &str), SlotSet> = BTreeMap::new();
     for (slot, (pair, standing)) in &outcome.open {
         let word = match standing {
-            Standing::Importing => "importing at the target",
-            Standing::Migrating => "migrating, its keys may be on both",
-            Standing::Claimed => "claimed by the target",
-            Standing::Gathered => "with keys on a node that does not own them",
-            Standing::InJob => "in a job of the servers, which may go on by itself",
+            SlotProgress::Importing => "importing at the target",
+            SlotProgress::Migrating => "migrating, its keys may be on both",
+            SlotProgress::Claimed => "claimed by the target",
+            SlotProgress::Gathered => "with keys on a node that does not own them",
+            SlotProgress::InJob => "in a job of the servers, which may go on by itself",
         };
         by_state.entry((*pair, word)).or_default().insert(*slot);
     }

@@ -22,12 +22,12 @@ use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Pair, Phase};
 use crate::exit_code::ExitCode;
-use crate::migrate::schedule::{Way, Work};
-use crate::migrate::strategy::Choice;
-use crate::migrate::{self, End, Options, Outcome, StopSignal};
+use crate::migrate::schedule::{MoveMethod, Work};
+use crate::migrate::strategy::MethodChoice;
+use crate::migrate::{self, End, MoveOptions, Outcome, StopSignal};
 use crate::plan::Plan;
 use crate::plan::file::inverse;
-use crate::session::{Alone, Session};
+use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
@@ -84,7 +84,7 @@ async fn carry_out_part(
         .masters()
         .filter_map(|master| cluster.reach.get(&master.id))
         .collect();
-    if session.refuse_others(masters.into_iter()).await? == Alone::ByNow {
+    if session.refuse_others(masters.into_iter()).await? == LockHeld::ByNow {
         return Err(Stop::refused(anyhow!(
             "another redis-trib was at work until now: the plan may not fit any more; try again"
         )));
@@ -125,7 +125,7 @@ async fn present(
     cluster: &Cluster,
     plan: &Plan,
     part: Part,
-) -> Result<BTreeMap<Pair, Choice>, Stop> {
+) -> Result<BTreeMap<Pair, MethodChoice>, Stop> {
     let choices = choices(session, args, cluster, plan, part).await?;
     let view = view(&cluster.diagnosis, plan, &choices);
     match part {
@@ -155,7 +155,7 @@ async fn transfer(
     args: &MoveArgs,
     cluster: &Cluster,
     plan: &Plan,
-    choices: &BTreeMap<Pair, Choice>,
+    choices: &BTreeMap<Pair, MethodChoice>,
     part: Part,
 ) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
@@ -172,7 +172,9 @@ async fn transfer(
                 to: one.to,
             };
             let work = Work {
-                way: choices.get(&pair).map_or(Way::Keys, |choice| choice.way),
+                way: choices
+                    .get(&pair)
+                    .map_or(MoveMethod::Keys, |choice| choice.way),
                 slots: one.slots.iter().collect(),
             };
             (pair, work)
@@ -225,7 +227,7 @@ pub(crate) struct Worked {
 pub(crate) async fn work(
     session: &Session,
     ui: &Ui,
-    options: &Arc<Options>,
+    options: &Arc<MoveOptions>,
     ends: &BTreeMap<NodeId, End>,
     moves: BTreeMap<Pair, Work>,
     signals: &mut Signals,

@@ -10,8 +10,8 @@ use crate::cluster::node::NodeId;
 use crate::cluster::parse::{Product, Version};
 use crate::cluster::slot::SlotSet;
 use crate::event::Pair;
-use crate::migrate::schedule::Way;
-use crate::migrate::strategy::Choice;
+use crate::migrate::schedule::MoveMethod;
+use crate::migrate::strategy::MethodChoice;
 use crate::plan::Plan;
 use crate::plan::file::to_json;
 use crate::session::Session;
@@ -25,7 +25,7 @@ use crate::ui::{How, MovesView, PlannedMove, TargetMemory, Ui};
 /// slot is assigned to another node"), though it had confirmed them. Neither Valkey 8.1 nor Redis 8.6
 /// does that. It is one slot, since SETSLOTs go one by one, and the target's epoch is seen to before
 /// (`migrate::lane::rank`). People should know before they say yes.
-pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, choices: &BTreeMap<Pair, Choice>) {
+pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, choices: &BTreeMap<Pair, MethodChoice>) {
     const FIRST: Version = Version {
         product: Product::Valkey,
         numbers: [9, 0, 0],
@@ -37,7 +37,7 @@ pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, choices: &BTreeMap<Pa
     };
     let mut by_key = choices
         .iter()
-        .filter(|(_, choice)| choice.way == Way::Keys)
+        .filter(|(_, choice)| choice.way == MoveMethod::Keys)
         .map(|(pair, _)| pair.to);
     if let Some(target) = by_key.find(is_affected) {
         ui.warn(&format!(
@@ -88,14 +88,14 @@ pub(super) async fn warn_of_emptied(session: &Session, ui: &Ui, cluster: &Cluste
 pub(super) fn view(
     diagnosis: &Diagnosis,
     plan: &Plan,
-    choices: &BTreeMap<Pair, Choice>,
+    choices: &BTreeMap<Pair, MethodChoice>,
 ) -> MovesView {
     let how = |from: NodeId, to: NodeId| match choices.get(&Pair { from, to }) {
-        Some(Choice {
-            way: Way::Atomic(_),
+        Some(MethodChoice {
+            way: MoveMethod::Atomic(_),
             reason,
         }) => How::Atomic(reason.clone()),
-        Some(Choice { reason, .. }) => How::Keys(reason.clone()),
+        Some(MethodChoice { reason, .. }) => How::Keys(reason.clone()),
         None => How::Keys(String::new()),
     };
     let mut coming: BTreeMap<NodeId, u64> = BTreeMap::new();

@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use tokio::task::JoinSet;
 
 use crate::args::moves::MoveArgs;
-use crate::client::SlotJob;
+use crate::client::AsmTask;
 use crate::cluster::health::redis_cli;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::Product;
@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 struct UnderWay {
     leader: NodeId,
     product: Product,
-    job: SlotJob,
+    job: AsmTask,
 }
 
 /// The cluster once no job of its servers is under way: until then nobody knows who owns what it

@@ -13,17 +13,17 @@ use crate::client::{ClientError, Fault, Login, NodeClient, Transport};
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{Product, Version};
 use crate::cluster::slot::SlotSet;
-use crate::connections::{Access, Connections, Target};
+use crate::connections::{Connections, DialOptions, Target};
 use crate::event::Pair;
-use crate::migrate::schedule::Way;
-use crate::migrate::strategy::{Choice, NodeFacts, PairFacts, Strategy, choose};
+use crate::migrate::schedule::MoveMethod;
+use crate::migrate::strategy::{MethodChoice, NodeFacts, PairFacts, Strategy, choose};
 use crate::migrate::strays;
 use crate::plan::Plan;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
 
-/// Options of a source and its target that matter to jobs.
+/// MoveOptions of a source and its target that matter to jobs.
 const OPTIONS: [&str; 7] = [
     "io-threads",
     "port",
@@ -47,7 +47,7 @@ pub(super) async fn choices(
     cluster: &Cluster,
     plan: &Plan,
     part: Part,
-) -> Result<BTreeMap<Pair, Choice>, Stop> {
+) -> Result<BTreeMap<Pair, MethodChoice>, Stop> {
     let throttled = args.pace.rate.is_some();
     if args.strategy == Strategy::Atomic && throttled {
         return Err(Stop::usage(anyhow!(
@@ -58,8 +58,8 @@ pub(super) async fn choices(
         let (from, to) = (one.from, one.to);
         (Pair { from, to }, one.slots)
     });
-    let keys = |reason: &str| Choice {
-        way: Way::Keys,
+    let keys = |reason: &str| MethodChoice {
+        way: MoveMethod::Keys,
         reason: reason.to_string(),
     };
     if part == Part::First {
@@ -267,7 +267,7 @@ async fn login_fails(
         user: option(["primaryuser", "masteruser"]),
         password: option(["primaryauth", "masterauth"]).map(SecretString::from),
     };
-    let access = Access {
+    let access = DialOptions {
         login,
         transport: target.access.transport.clone(),
     };

@@ -4,7 +4,7 @@
 //! Nobody's keys are deleted. Slots that they own in both clusters' one table leave with them, with
 //! the keys in them; these may be anybody's by now, so the slots have to be named.
 
-use super::{FixPlan, Mend, Refusal, Remedy, Request, Why};
+use super::{FixPlan, FixStep, Refusal, Remedy, Request, Why};
 use crate::cluster::merger;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SlotSet;
@@ -42,7 +42,7 @@ pub(super) fn first(request: &Request<'_>) -> Option<FixPlan> {
         });
     }
     let remedy = |member: &&Member| Remedy {
-        mend: mend(request, member),
+        step: step(request, member),
         slots: member.slots.clone(),
         keys: request.holdings.keys_in(member.id, &member.slots),
     };
@@ -53,9 +53,9 @@ pub(super) fn first(request: &Request<'_>) -> Option<FixPlan> {
 }
 
 /// What follows a master that stays has thrown its own keys away, and has a copy of that one's.
-fn mend(request: &Request<'_>, member: &Member) -> Mend {
+fn step(request: &Request<'_>, member: &Member) -> FixStep {
     let master = member.master.filter(|_| member.role == Role::Replica);
-    Mend::Evict {
+    FixStep::Evict {
         node: member.id,
         copies: master.filter(|id| !request.consent.evict.contains(id)),
     }
@@ -70,21 +70,21 @@ fn refusal(request: &Request<'_>, member: &Member) -> Option<Refusal> {
         slots: SlotSet::new(),
     };
     let stays = |id: &NodeId| !wanted.contains(id);
-    let mend = mend(request, member);
-    if request.tried.contains(&mend) {
-        return Some(whole(Why::NoHelp(mend)));
+    let step = step(request, member);
+    if request.tried.contains(&step) {
+        return Some(whole(Why::NoHelp(step)));
     }
     let mut followers = topology.replicas_of(node).map(|replica| replica.id);
     if let Some(follower) = followers.find(stays) {
         return Some(whole(Why::FollowedBy { node, follower }));
     }
-    if let Mend::Evict {
+    if let FixStep::Evict {
         copies: Some(master),
         ..
-    } = mend
+    } = step
     {
         let known = topology.members.get(&master);
-        let answers = known.is_some_and(|master| !master.standing.silent);
+        let answers = known.is_some_and(|master| !master.peer_status.silent);
         return (!answers).then(|| {
             whole(Why::LastCopy {
                 replica: node,

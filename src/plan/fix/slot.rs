@@ -1,4 +1,4 @@
-//! One slot: what each master says and holds of it, and the next step that mends it.
+//! One slot: what each master says and holds of it, and the next step that steps it.
 //!
 //! The rules, in the order in which they count:
 //!
@@ -14,7 +14,7 @@
 //!   8.1 and 9.1: a claim of another slot by that node is enough). So nobody is left importing from
 //!   anybody but the owner, and nobody but the target of a move while it is under way.
 //!
-//! Each step leads to a state that this same function mends: a fix that is cut off is finished by
+//! Each step leads to a state that this same function steps: a fix that is cut off is finished by
 //! the next one.
 
 use std::cmp::Reverse;
@@ -95,7 +95,7 @@ pub(super) struct Slotwise<'a> {
 
 /// A step for one slot, or for many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Mend {
+pub enum FixStep {
     /// A member of another cluster and all members of this one forget each other: `--evict-foreign`.
     Evict {
         /// The node.
@@ -198,7 +198,7 @@ pub enum Mend {
     },
 }
 
-impl Mend {
+impl FixStep {
     /// Whether it moves keys, or deletes some: all others are a command or a few.
     pub fn moves_keys(self) -> bool {
         matches!(
@@ -270,7 +270,7 @@ pub enum Why {
     /// They have no owner, and a replica whose master nobody knows holds keys of them.
     HeldByOrphan(NodeId),
     /// A step was taken before, and made no difference.
-    NoHelp(Mend),
+    NoHelp(FixStep),
     /// Members came in with another cluster, and nobody said whether they are to stay.
     Strangers {
         /// The node through whose address they came.
@@ -320,8 +320,8 @@ impl Why {
 pub(super) enum Decision {
     /// Nothing.
     Fine,
-    /// These, in their order of [`Mend`]; then it is looked at again.
-    Mend(Vec<Mend>),
+    /// These, in their order of [`FixStep`]; then it is looked at again.
+    Steps(Vec<FixStep>),
     /// Give it to anybody.
     Assign,
     /// Leave it.
@@ -343,8 +343,8 @@ pub(super) fn decide(slot: &Slotwise<'_>) -> Decision {
         [owner] => owned(slot, owner),
         [..] => contested(slot, &owners),
     };
-    if let Decision::Mend(mends) = &mut decision {
-        mends.sort_unstable();
+    if let Decision::Steps(steps) = &mut decision {
+        steps.sort_unstable();
     }
     decision
 }
@@ -374,29 +374,29 @@ fn unowned(slot: &Slotwise<'_>) -> Decision {
         };
     };
     let others = slot.stands.iter().filter(|stand| stand.id != winner.id);
-    let close: Vec<Mend> = others
+    let close: Vec<FixStep> = others
         .filter(|stand| stand.importing.is_some() && !stand.hides)
-        .map(|stand| Mend::Close { node: stand.id })
+        .map(|stand| FixStep::Close { node: stand.id })
         .collect();
     if !close.is_empty() {
-        return Decision::Mend(close);
+        return Decision::Steps(close);
     }
-    Decision::Mend(vec![Mend::Claim { node: winner.id }])
+    Decision::Steps(vec![FixStep::Claim { node: winner.id }])
 }
 
 /// What nodes hold that don't tell; nothing where all do.
 fn reveal(slot: &Slotwise<'_>) -> Option<Decision> {
     let veiled = slot.stands.iter().filter(|stand| stand.veiled);
-    let mends: Vec<Mend> = veiled
+    let steps: Vec<FixStep> = veiled
         .filter_map(|stand| {
             let from = slot.stands.iter().find(|other| other.id != stand.id)?.id;
-            Some(Mend::Reveal {
+            Some(FixStep::Reveal {
                 node: stand.id,
                 from,
             })
         })
         .collect();
-    (!mends.is_empty()).then_some(Decision::Mend(mends))
+    (!steps.is_empty()).then_some(Decision::Steps(steps))
 }
 
 /// Who of several that have keys should own them: who was giving them away is the authority for
@@ -415,47 +415,47 @@ fn contested(slot: &Slotwise<'_>, owners: &[&Stand]) -> Decision {
         .stands
         .iter()
         .filter(|stand| !stand.owns() && stand.importing.is_some_and(|from| from != winner.id));
-    let mut mends: Vec<Mend> = astray
-        .map(|stand| Mend::Guard {
+    let mut steps: Vec<FixStep> = astray
+        .map(|stand| FixStep::Guard {
             node: stand.id,
             owner: winner.id,
         })
         .collect();
     let losers = owners.iter().filter(|stand| stand.id != winner.id);
-    mends.extend(losers.map(|loser| Mend::Fence {
+    steps.extend(losers.map(|loser| FixStep::Fence {
         loser: loser.id,
         winner: winner.id,
     }));
-    mends.push(Mend::Claim { node: winner.id });
-    Decision::Mend(mends)
+    steps.push(FixStep::Claim { node: winner.id });
+    Decision::Steps(steps)
 }
 
 /// One claims it.
 fn owned(slot: &Slotwise<'_>, owner: &Stand) -> Decision {
     let others = || slot.stands.iter().filter(|stand| stand.id != owner.id);
     // Who takes part in it and sees another owner would answer with CLUSTERDOWN or MOVED.
-    let tell: Vec<Mend> = others()
+    let tell: Vec<FixStep> = others()
         .filter(|stand| (stand.is_open() || stand.keys > 0) && stand.sees != Some(owner.id))
-        .map(|stand| Mend::Tell {
+        .map(|stand| FixStep::Tell {
             node: stand.id,
             owner: owner.id,
         })
         .collect();
     if !tell.is_empty() {
-        return Decision::Mend(tell);
+        return Decision::Steps(tell);
     }
-    let guard: Vec<Mend> = others()
+    let guard: Vec<FixStep> = others()
         .filter(|stand| stand.importing.is_some_and(|from| from != owner.id))
-        .map(|stand| Mend::Guard {
+        .map(|stand| FixStep::Guard {
             node: stand.id,
             owner: owner.id,
         })
         .collect();
     if !guard.is_empty() {
-        return Decision::Mend(guard);
+        return Decision::Steps(guard);
     }
     if owner.importing.is_some() {
-        return Decision::Mend(vec![Mend::Close { node: owner.id }]);
+        return Decision::Steps(vec![FixStep::Close { node: owner.id }]);
     }
     let holders: Vec<&Stand> = others().filter(|stand| stand.keys > 0).collect();
     match owner.migrating {
@@ -469,16 +469,16 @@ fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand
     let finish = |to: NodeId| {
         let others = slot.stands.iter();
         let others = others.filter(|stand| stand.id != owner.id && stand.id != to);
-        let close: Vec<Mend> = others
+        let close: Vec<FixStep> = others
             .filter(|stand| stand.importing.is_some() && !stand.hides)
-            .map(|stand| Mend::Close { node: stand.id })
+            .map(|stand| FixStep::Close { node: stand.id })
             .collect();
-        Decision::Mend(match close.is_empty() {
-            true => vec![Mend::Finish { from: owner.id, to }],
+        Decision::Steps(match close.is_empty() {
+            true => vec![FixStep::Finish { from: owner.id, to }],
             false => close,
         })
     };
-    let close = || Decision::Mend(vec![Mend::Close { node: owner.id }]);
+    let close = || Decision::Steps(vec![FixStep::Close { node: owner.id }]);
     let state = slot.peers.get(&peer).copied().unwrap_or(Peer::Away);
     let target = match state {
         Peer::Sound => Some(peer),
@@ -526,17 +526,17 @@ fn at_home(slot: &Slotwise<'_>, owner: &Stand, holders: &[&Stand]) -> Decision {
     let (open, strays): (Vec<&Stand>, Vec<&Stand>) = holders
         .iter()
         .partition(|stand| stand.is_open() && !stand.unveiled);
-    let mut mends: Vec<Mend> = match (&open[..], &strays[..]) {
+    let mut steps: Vec<FixStep> = match (&open[..], &strays[..]) {
         // Half a move, whose source forgot (Redis forgets in a failover): the shorter way.
         ([target], []) if target.keys > owner.keys && target.importing.is_some() => {
-            vec![Mend::Finish {
+            vec![FixStep::Finish {
                 from: owner.id,
                 to: target.id,
             }]
         }
         _ => open
             .iter()
-            .map(|stand| Mend::Gather {
+            .map(|stand| FixStep::Gather {
                 from: stand.id,
                 to: owner.id,
             })
@@ -546,9 +546,9 @@ fn at_home(slot: &Slotwise<'_>, owner: &Stand, holders: &[&Stand]) -> Decision {
         .stands
         .iter()
         .filter(|stand| stand.id != owner.id && stand.is_open() && stand.keys == 0);
-    mends.extend(idle.map(|stand| Mend::Close { node: stand.id }));
-    match (mends.is_empty(), strays.is_empty()) {
-        (false, _) => Decision::Mend(mends),
+    steps.extend(idle.map(|stand| FixStep::Close { node: stand.id }));
+    match (steps.is_empty(), strays.is_empty()) {
+        (false, _) => Decision::Steps(steps),
         (true, true) => Decision::Fine,
         (true, false) => Decision::Strays {
             owner: owner.id,

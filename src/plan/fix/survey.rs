@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Request;
-use super::slot::{Given, Mend, Peer, Slotwise, Stand, Why};
+use super::slot::{FixStep, Given, Peer, Slotwise, Stand, Why};
 use crate::cluster::health::Stability;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::Seen;
@@ -33,12 +33,12 @@ impl<'a> Survey<'a> {
         let (sound, away): (Vec<&Member>, Vec<&Member>) = topology
             .masters()
             // Passing ids of nodes that were met.
-            .filter(|member| member.standing.handshake == 0)
+            .filter(|member| member.peer_status.handshake == 0)
             .partition(|member| is_sound(request, member));
         let orphans = topology
             .members
             .values()
-            .filter(|member| member.role == Role::Replica && !member.standing.silent)
+            .filter(|member| member.role == Role::Replica && !member.peer_status.silent)
             .filter(|member| {
                 !member
                     .master
@@ -123,8 +123,8 @@ impl<'a> Survey<'a> {
             (Role::Master, _) if is_sound(id) => Peer::Sound,
             (Role::Replica, Some(master)) if is_sound(master) => Peer::Follows(master),
             (Role::Master, _)
-                if member.standing.silent
-                    && member.standing.is_down()
+                if member.peer_status.silent
+                    && member.peer_status.is_down()
                     && member.slots.is_empty() =>
             {
                 Peer::Replaced(self.successor_of_target(id))
@@ -218,8 +218,8 @@ impl<'a> Survey<'a> {
     }
 
     /// Owners whose claims some members do not hear, or hear from several: two looks saw the same.
-    pub(super) fn unheard(&self, unsettled: &SlotSet) -> BTreeMap<Mend, SlotSet> {
-        let mut bumps: BTreeMap<Mend, SlotSet> = BTreeMap::new();
+    pub(super) fn unheard(&self, unsettled: &SlotSet) -> BTreeMap<FixStep, SlotSet> {
+        let mut bumps: BTreeMap<FixStep, SlotSet> = BTreeMap::new();
         if self.request.stability != Stability::Stuck {
             return bumps;
         }
@@ -236,13 +236,13 @@ impl<'a> Survey<'a> {
         for member in &self.sound {
             let unheard = member.slots.intersection(&differing);
             if !unheard.is_empty() {
-                bumps.insert(Mend::Bump { node: member.id }, unheard);
+                bumps.insert(FixStep::Bump { node: member.id }, unheard);
             }
         }
         let mut epochs: BTreeMap<u64, NodeId> = BTreeMap::new();
         for member in self.sound.iter().filter(|member| !member.slots.is_empty()) {
             if epochs.insert(member.epoch, member.id).is_some() {
-                bumps.entry(Mend::Bump { node: member.id }).or_default();
+                bumps.entry(FixStep::Bump { node: member.id }).or_default();
             }
         }
         bumps
@@ -266,7 +266,7 @@ impl<'a> Survey<'a> {
     }
 
     /// Nodes that have keys which they don't show are made to tell of slots that others own.
-    pub(super) fn reveal_strays(&self) -> BTreeMap<Mend, SlotSet> {
+    pub(super) fn reveal_strays(&self) -> BTreeMap<FixStep, SlotSet> {
         let mut reveal = BTreeMap::new();
         for id in self.hidden().into_keys() {
             let known = self.request.revealed.get(&id);
@@ -275,7 +275,7 @@ impl<'a> Survey<'a> {
                 let slots = known.map_or_else(|| slots.clone(), |known| slots.difference(known));
                 if !slots.is_empty() {
                     let (node, from) = (id, owner.id);
-                    reveal.insert(Mend::Reveal { node, from }, slots);
+                    reveal.insert(FixStep::Reveal { node, from }, slots);
                 }
             }
         }
@@ -289,22 +289,22 @@ impl<'a> Survey<'a> {
     }
 
     /// A replica of who is away takes over, where the user wants that and there is one.
-    pub(super) fn successor(&self, why: Why) -> Option<Mend> {
+    pub(super) fn successor(&self, why: Why) -> Option<FixStep> {
         let (Why::OwnerAway(master), Some(_)) = (why, self.request.consent.failover) else {
             return None;
         };
         self.may_take_over(master)
-            .then_some(Mend::TakeOver { master })
+            .then_some(FixStep::TakeOver { master })
     }
 
     /// Whether a master is silent, a replica of it is not, and that has not been tried.
     fn may_take_over(&self, master: NodeId) -> bool {
         let member = self.topology().members.get(&master);
-        let is_silent = member.is_some_and(|member| member.standing.silent);
+        let is_silent = member.is_some_and(|member| member.peer_status.silent);
         let mut replicas = self.topology().replicas_of(master);
-        let answers = replicas.any(|replica| !replica.standing.silent);
+        let answers = replicas.any(|replica| !replica.peer_status.silent);
         let tried = &self.request.tried;
-        is_silent && answers && !tried.contains(&Mend::TakeOver { master })
+        is_silent && answers && !tried.contains(&FixStep::TakeOver { master })
     }
 
     /// The master with slots that has fewest replicas.
@@ -317,20 +317,20 @@ impl<'a> Survey<'a> {
     }
 
     /// Replicas of replicas and of nobody, and nodes that are nothing but an id.
-    pub(super) fn members(&self) -> BTreeMap<Mend, SlotSet> {
+    pub(super) fn members(&self) -> BTreeMap<FixStep, SlotSet> {
         let topology = self.topology();
-        let mut mends = BTreeMap::new();
+        let mut steps = BTreeMap::new();
         for member in topology.members.values() {
-            let standing = member.standing;
+            let peer_status = member.peer_status;
             let master = member.master.and_then(|id| topology.members.get(&id));
             let end = master
                 .filter(|master| master.role == Role::Replica)
                 .and_then(|master| self.sound.iter().find(|m| Some(m.id) == master.master));
-            if let (Role::Replica, false, Some(end)) = (member.role, standing.silent, end)
+            if let (Role::Replica, false, Some(end)) = (member.role, peer_status.silent, end)
                 && !end.slots.is_empty()
             {
                 let (replica, master) = (member.id, end.id);
-                mends.insert(Mend::Follow { replica, master }, SlotSet::new());
+                steps.insert(FixStep::Follow { replica, master }, SlotSet::new());
             }
             // It has nothing that would be lost.
             let is_empty_orphan = self.orphans.contains(&member.id)
@@ -338,7 +338,7 @@ impl<'a> Survey<'a> {
                 && self.request.holdings.is_empty(member.id);
             if is_empty_orphan && let Some(master) = self.least_replicated() {
                 let replica = member.id;
-                mends.insert(Mend::Follow { replica, master }, SlotSet::new());
+                steps.insert(FixStep::Follow { replica, master }, SlotSet::new());
             }
             // One that is known to all, and dead, may come back to its address; one whose address another
             // node has (Redis and Valkey write `fail,noaddr` then) can't.
@@ -348,29 +348,29 @@ impl<'a> Survey<'a> {
                 .is_some_and(|node| matches!(node.seen, Seen::NoAddress));
             // Who is named by an open slot may have keys of it: that is decided first.
             let is_named = self.peers.contains_key(&member.id);
-            let is_ghost = standing.silent
-                && (standing.is_lost() || standing.is_lost_to_all_who_know_it())
+            let is_ghost = peer_status.silent
+                && (peer_status.is_lost() || peer_status.is_lost_to_all_who_know_it())
                 && member.slots.is_empty()
                 && !is_named
                 && topology.replicas_of(member.id).next().is_none()
-                && (has_no_address || standing.known < standing.asked)
-                && standing.handshake == 0;
+                && (has_no_address || peer_status.known < peer_status.asked)
+                && peer_status.handshake == 0;
             if is_ghost {
-                mends.insert(Mend::Forget { node: member.id }, SlotSet::new());
+                steps.insert(FixStep::Forget { node: member.id }, SlotSet::new());
             }
         }
-        mends
+        steps
     }
 
     /// Open slots that replicas know of and their masters don't (Valkey ≥ 8 tells replicas, and one
     /// that hung may have missed the end).
-    pub(super) fn stale(&self, unsettled: &SlotSet) -> BTreeMap<Mend, SlotSet> {
+    pub(super) fn stale(&self, unsettled: &SlotSet) -> BTreeMap<FixStep, SlotSet> {
         let topology = self.topology();
-        let mut refresh: BTreeMap<Mend, SlotSet> = BTreeMap::new();
+        let mut refresh: BTreeMap<FixStep, SlotSet> = BTreeMap::new();
         for master in &self.sound {
             for replica in topology
                 .replicas_of(master.id)
-                .filter(|r| !r.standing.silent)
+                .filter(|r| !r.peer_status.silent)
             {
                 let stale = replica
                     .open
@@ -380,7 +380,7 @@ impl<'a> Survey<'a> {
                 let stale = stale.difference(unsettled);
                 if !stale.is_empty() {
                     let slots = refresh
-                        .entry(Mend::Refresh { node: master.id })
+                        .entry(FixStep::Refresh { node: master.id })
                         .or_default();
                     slots.union_with(&stale);
                 }
@@ -396,5 +396,5 @@ fn is_sound(request: &Request<'_>, member: &Member) -> bool {
     let report = node.and_then(|node| node.report());
     report.is_some_and(|report| !report.info.loading)
         && request.holdings.has(member.id)
-        && !member.standing.is_lost()
+        && !member.peer_status.is_lost()
 }

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::slot::{Decision, Given, Mend, Peer, Slotwise, Stand, Why, decide};
+use super::slot::{Decision, FixStep, Given, Peer, Slotwise, Stand, Why, decide};
 use super::*;
 use crate::plan::samples::node;
 
@@ -118,31 +118,31 @@ fn carry(world: &mut World, from: usize, to: usize) -> bool {
 }
 
 /// Carries one step out, as the servers would.
-fn apply(world: &mut World, mend: Mend, heard: Gossip) {
+fn apply(world: &mut World, step: FixStep, heard: Gossip) {
     let hear = |world: &mut World| {
         if heard == Gossip::AtOnce {
             gossip(world);
         }
     };
-    match mend {
-        Mend::Fence { loser, winner } => {
+    match step {
+        FixStep::Fence { loser, winner } => {
             let (loser, winner) = (index(loser), index(winner));
             world[loser].importing = Some(winner);
             world[loser].sees = Some(winner);
         }
-        Mend::Guard { node, owner } => {
+        FixStep::Guard { node, owner } => {
             assert!(!claims(world, index(node)));
             world[index(node)].importing = Some(index(owner));
         }
-        Mend::Claim { node } | Mend::Assign { node } => {
+        FixStep::Claim { node } | FixStep::Assign { node } => {
             let taker = index(node);
             bump(world, taker);
             hear(world);
             world[taker].sees = Some(taker);
             world[taker].importing = None;
         }
-        Mend::Bump { node } => bump(world, index(node)),
-        Mend::Tell { node, owner } => {
+        FixStep::Bump { node } => bump(world, index(node)),
+        FixStep::Tell { node, owner } => {
             let (node, owner) = (index(node), index(owner));
             assert!(!claims(world, node) && claims(world, owner));
             world[node].sees = Some(owner);
@@ -150,11 +150,11 @@ fn apply(world: &mut World, mend: Mend, heard: Gossip) {
                 world[node].migrating = None;
             }
         }
-        Mend::Close { node } | Mend::Refresh { node } => {
+        FixStep::Close { node } | FixStep::Refresh { node } => {
             world[index(node)].migrating = None;
             world[index(node)].importing = None;
         }
-        Mend::Finish { from, to } => {
+        FixStep::Finish { from, to } => {
             let (from, to) = (index(from), index(to));
             assert!(
                 claims(world, from) && world[to].sees == Some(from),
@@ -175,7 +175,7 @@ fn apply(world: &mut World, mend: Mend, heard: Gossip) {
             world[from].sees = Some(to);
             world[from].migrating = None;
         }
-        Mend::Gather { from, to } => {
+        FixStep::Gather { from, to } => {
             let (from, to) = (index(from), index(to));
             assert!(claims(world, to) && !claims(world, from), "{world:?}");
             assert_eq!(
@@ -190,12 +190,15 @@ fn apply(world: &mut World, mend: Mend, heard: Gossip) {
                 world[from].importing = None;
             }
         }
-        _ => panic!("{mend:?}"),
+        _ => panic!("{step:?}"),
     }
     hear(world);
     let is_told_to_all = matches!(
-        mend,
-        Mend::Claim { .. } | Mend::Assign { .. } | Mend::Bump { .. } | Mend::Finish { .. }
+        step,
+        FixStep::Claim { .. }
+            | FixStep::Assign { .. }
+            | FixStep::Bump { .. }
+            | FixStep::Finish { .. }
     );
     if heard == Gossip::Seizing && is_told_to_all {
         seize(world);
@@ -263,12 +266,12 @@ fn check(start: World, heard: Gossip, peers: &BTreeMap<NodeId, Peer>) {
         assert!(round < 12, "it never ends: {start:#?} {world:#?}");
         let steps = match decided(&world, hides, peers) {
             Decision::Fine => break,
-            Decision::Mend(mends) => mends,
-            Decision::Assign => vec![Mend::Assign { node: id(0) }],
+            Decision::Steps(steps) => steps,
+            Decision::Assign => vec![FixStep::Assign { node: id(0) }],
             Decision::Refuse(why) => panic!("{why:?}: {start:#?} {world:#?}"),
             Decision::Strays { owner, holders } => holders
                 .into_iter()
-                .map(|from| Mend::Gather { from, to: owner })
+                .map(|from| FixStep::Gather { from, to: owner })
                 .collect(),
         };
         assert!(steps.is_sorted(), "{steps:?}");
@@ -434,17 +437,17 @@ proptest! {
                 .stands
                 .iter()
                 .any(|stand| stand.sees == Some(stand.id) && goes_there(stand));
-            let closes = |mend: &Mend| {
-                matches!(mend, Mend::Close { node } if slot.stands.iter().any(|s| s.id == *node
+            let closes = |step: &FixStep| {
+                matches!(step, FixStep::Close { node } if slot.stands.iter().any(|s| s.id == *node
                     && s.sees == Some(s.id) && s.importing.is_none()))
             };
-            if let Decision::Mend(mends) = &decision {
-                prop_assert!(!is_given_to_it || !mends.iter().any(closes), "{:?}", mends);
+            if let Decision::Steps(steps) = &decision {
+                prop_assert!(!is_given_to_it || !steps.iter().any(closes), "{:?}", steps);
             }
         }
-        let names = |mend: &Mend| format!("{mend:?}").contains(&id(away).to_string());
-        if let Decision::Mend(mends) = &decision {
-            prop_assert!(!mends.iter().any(names), "{:?}", mends);
+        let names = |step: &FixStep| format!("{step:?}").contains(&id(away).to_string());
+        if let Decision::Steps(steps) = &decision {
+            prop_assert!(!steps.iter().any(names), "{:?}", steps);
         }
     }
 }

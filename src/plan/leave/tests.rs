@@ -10,8 +10,8 @@ fn place() -> Place {
     }
 }
 
-fn master(number: usize, owned: &str) -> Member {
-    Member {
+fn master(number: usize, owned: &str) -> LeaveMember {
+    LeaveMember {
         id: node(number),
         role: Role::Master,
         master: None,
@@ -24,8 +24,8 @@ fn master(number: usize, owned: &str) -> Member {
     }
 }
 
-fn replica(number: usize, of: usize) -> Member {
-    Member {
+fn replica(number: usize, of: usize) -> LeaveMember {
+    LeaveMember {
         role: Role::Replica,
         master: Some(node(of)),
         in_sync: true,
@@ -33,7 +33,7 @@ fn replica(number: usize, of: usize) -> Member {
     }
 }
 
-fn request(members: Vec<Member>, leaving: &[usize], slots: OwnedSlots) -> Request {
+fn request(members: Vec<LeaveMember>, leaving: &[usize], slots: OwnedSlots) -> Request {
     Request {
         members,
         leaving: leaving.iter().map(|number| node(*number)).collect(),
@@ -42,7 +42,7 @@ fn request(members: Vec<Member>, leaving: &[usize], slots: OwnedSlots) -> Reques
     }
 }
 
-fn three() -> Vec<Member> {
+fn three() -> Vec<LeaveMember> {
     vec![
         master(1, "0-5460"),
         master(2, "5461-10922"),
@@ -213,7 +213,7 @@ fn clusters() -> impl Strategy<Value = Request> {
     )
         .prop_map(|(masters, replicas, leaving, sizes, drain, unprotected)| {
             let mut start = 0;
-            let mut members: Vec<Member> = (0..masters)
+            let mut members: Vec<LeaveMember> = (0..masters)
                 .map(|number| {
                     let end = start + sizes[number];
                     let owned = match sizes[number] {
@@ -225,7 +225,7 @@ fn clusters() -> impl Strategy<Value = Request> {
                 })
                 .collect();
             for (number, (of, life, in_sync)) in (masters + 1..).zip(replicas) {
-                members.push(Member {
+                members.push(LeaveMember {
                     life: [Life::Well, Life::Doubted, Life::Silent][usize::from(life)],
                     in_sync: in_sync && life != 2,
                     ..replica(number, of % masters + 1)
@@ -269,10 +269,10 @@ proptest! {
         prop_assert_eq!(&moved, &owned);
 
         // Nobody who took any has more than one above anybody else.
-        let total = |member: &Member| {
+        let total = |member: &LeaveMember| {
             member.slots.count() + after.get(&member.id).copied().unwrap_or(0)
         };
-        let owners: Vec<&Member> = request.members.iter()
+        let owners: Vec<&LeaveMember> = request.members.iter()
             .filter(|member| stays(member.id) && !member.slots.is_empty())
             .collect();
         for taker in owners.iter().filter(|owner| after.contains_key(&owner.id)) {

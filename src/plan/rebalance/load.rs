@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Member, Share, Verdict, is_beyond};
+use super::{Share, Verdict, WeightedMaster, is_beyond};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::plan::Plan;
 use crate::plan::shares::apportion;
@@ -63,7 +63,7 @@ impl Carrier {
 
 /// Moves of single slots, as they are decided.
 struct Moving<'a> {
-    members: &'a [Member],
+    members: &'a [WeightedMaster],
     carriers: Vec<Carrier>,
     moved: BTreeMap<Slot, (usize, usize)>,
 }
@@ -150,7 +150,11 @@ impl Moving<'_> {
     }
 }
 
-pub(super) fn rebalance(members: &[Member], load: &[u64], threshold: f64) -> (Vec<Share>, Verdict) {
+pub(super) fn rebalance(
+    members: &[WeightedMaster],
+    load: &[u64],
+    threshold: f64,
+) -> (Vec<Share>, Verdict) {
     let load_of = |slot: Slot| {
         let index = usize::from(slot.number());
         load.get(index).copied().unwrap_or(0)

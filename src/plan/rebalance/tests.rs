@@ -246,7 +246,7 @@ fn even_loads_end_within_the_threshold() {
 }
 
 /// What every master owns when the plan is done.
-fn applied(masters: &[Owner], plan: &Plan) -> Vec<Owner> {
+fn applied(masters: &[SlotOwner], plan: &Plan) -> Vec<SlotOwner> {
     let mut masters = masters.to_vec();
     for one in plan.moves() {
         for master in &mut masters {
@@ -261,7 +261,7 @@ fn applied(masters: &[Owner], plan: &Plan) -> Vec<Owner> {
     masters
 }
 
-fn owned_by_all(masters: &[Owner]) -> SlotSet {
+fn owned_by_all(masters: &[SlotOwner]) -> SlotSet {
     masters
         .iter()
         .fold(SlotSet::new(), |sum, master| sum.union(&master.slots))
@@ -312,7 +312,7 @@ fn loads() -> impl Strategy<Value = Vec<u64>> {
 }
 
 /// What holds by slots and by load; gives what the masters own afterwards.
-fn check_balance(request: &Request, balance: &Balance) -> Result<Vec<Owner>, TestCaseError> {
+fn check_balance(request: &Request, balance: &Balance) -> Result<Vec<SlotOwner>, TestCaseError> {
     let plan = match &balance.verdict {
         Verdict::Moves(plan) => plan.clone(),
         Verdict::Balanced | Verdict::Indivisible => Plan { rounds: Vec::new() },
@@ -421,7 +421,7 @@ proptest! {
 fn two_hundred_masters_are_balanced_in_a_moment() {
     let request = Request {
         masters: (0..200_u16)
-            .map(|number| Owner {
+            .map(|number| SlotOwner {
                 id: node(usize::from(number)),
                 slots: Slot::all()
                     .filter(|slot| slot.number() / 90 == number)

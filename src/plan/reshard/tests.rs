@@ -239,7 +239,7 @@ proptest! {
             }
             Err(ReshardError::Unowned { slots: unowned }) => {
                 prop_assert!(!unowned.is_empty());
-                let claims = |master: &Owner| !master.slots.intersection(&unowned).is_empty();
+                let claims = |master: &SlotOwner| !master.slots.intersection(&unowned).is_empty();
                 prop_assert!(!masters.iter().any(claims));
             }
             Err(ReshardError::NothingToMove { .. }) => {}

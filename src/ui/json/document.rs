@@ -9,9 +9,9 @@ use super::{Name, Range, name, ranges, write_line};
 use crate::cluster::health::{Diagnosis, Finding};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::{MasterLink, OpenSlot, Product};
-use crate::cluster::topology::Standing;
+use crate::cluster::topology::PeerStatus;
 use crate::ui::node_state::Row;
-use crate::ui::ok_to_stop::StoppingView;
+use crate::ui::ok_to_stop::OkToStopView;
 use crate::ui::style::plain;
 use crate::ui::summary::{self, Totals};
 
@@ -197,7 +197,7 @@ pub(in crate::ui) fn alive(out: &mut impl Write, addr: &Addr) -> io::Result<()> 
 }
 
 /// `ok-to-stop`.
-pub(in crate::ui) fn stopping(out: &mut impl Write, view: &StoppingView) -> io::Result<()> {
+pub(in crate::ui) fn stopping(out: &mut impl Write, view: &OkToStopView) -> io::Result<()> {
     let reasons = view.objections.iter().map(|objection| Reason {
         code: objection.code,
         message: plain(&objection.message),
@@ -255,7 +255,7 @@ fn node(row: &Row<'_>, zones: &BTreeMap<NodeId, String>) -> Node {
         replicates: member.master.map(|id| id.to_string()),
         keys: row.keys(),
         flags: flags(row),
-        link: link(member.standing),
+        link: link(member.peer_status),
         master_link: info
             .and_then(|info| info.master_link)
             .filter(|_| !row.is_master())
@@ -283,26 +283,26 @@ fn node(row: &Row<'_>, zones: &BTreeMap<NodeId, String>) -> Node {
 }
 
 fn flags(row: &Row<'_>) -> Vec<&'static str> {
-    let standing = row.member.standing;
+    let peer_status = row.member.peer_status;
     let mut flags = vec![row.member.role.word()];
-    if standing.is_down() {
+    if peer_status.is_down() {
         flags.push("fail");
-    } else if standing.failed + standing.failing > 0 {
+    } else if peer_status.failed + peer_status.failing > 0 {
         flags.push("fail?");
     }
-    if standing.handshake > 0 {
+    if peer_status.handshake > 0 {
         flags.push("handshake");
     }
-    if standing.no_address > 0 {
+    if peer_status.no_address > 0 {
         flags.push("noaddr");
     }
     flags
 }
 
-fn link(standing: Standing) -> &'static str {
-    if standing.linked == standing.asked {
+fn link(peer_status: PeerStatus) -> &'static str {
+    if peer_status.linked == peer_status.asked {
         "connected"
-    } else if standing.linked == 0 {
+    } else if peer_status.linked == 0 {
         "disconnected"
     } else {
         "partial"

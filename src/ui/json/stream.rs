@@ -9,17 +9,17 @@ use super::line::{
 };
 use super::{name, range, ranges, write_line};
 use crate::cluster::node::Takeover;
-use crate::event::{Event, LaneEvent, Tally, Unit};
+use crate::event::{Event, LaneEvent, MoveStats, Unit};
 use crate::exit_code::ExitCode;
 use crate::ui::call::Called;
 use crate::ui::create::{LayoutView, NodeName};
-use crate::ui::failover::{Succeeded, SuccessionView};
-use crate::ui::fix::{MendLine, MendView};
-use crate::ui::join::JoiningView;
-use crate::ui::leave::LeavingView;
+use crate::ui::failover::{FailoverReport, FailoverView};
+use crate::ui::fix::{FixLine, FixView};
+use crate::ui::join::JoinView;
+use crate::ui::leave::LeaveView;
 use crate::ui::move_slots::{BalanceView, MovesView};
-use crate::ui::replace::{ReplacingStep, ReplacingView};
-use crate::ui::set_timeout::{TimeoutSet, TimeoutsView};
+use crate::ui::replace::{ReplaceStep, ReplaceView};
+use crate::ui::set_timeout::{SetTimeoutView, TimeoutSet};
 use crate::ui::style::plain;
 
 /// The plan of `create`.
@@ -67,7 +67,7 @@ pub(in crate::ui) fn moves(out: &mut impl Write, view: &MovesView) -> io::Result
 pub(in crate::ui) fn moved(
     out: &mut impl Write,
     slots: usize,
-    tally: &Tally,
+    tally: &MoveStats,
     took: Duration,
 ) -> io::Result<()> {
     let by_key = tally.longest_open > Duration::ZERO;
@@ -113,7 +113,7 @@ pub(in crate::ui) fn balance(out: &mut impl Write, view: &BalanceView) -> io::Re
 }
 
 /// The plan of `del-node`.
-pub(in crate::ui) fn leaving(out: &mut impl Write, view: &LeavingView) -> io::Result<()> {
+pub(in crate::ui) fn leaving(out: &mut impl Write, view: &LeaveView) -> io::Result<()> {
     let nodes = view.leavers.iter().map(|leaver| LeavingNode {
         node: name(&leaver.node),
         role: leaver.role.word(),
@@ -134,7 +134,7 @@ pub(in crate::ui) fn leaving(out: &mut impl Write, view: &LeavingView) -> io::Re
 }
 
 /// The plan of `add-node`.
-pub(in crate::ui) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Result<()> {
+pub(in crate::ui) fn joining(out: &mut impl Write, view: &JoinView) -> io::Result<()> {
     let nodes = view.nodes.iter().map(|joining| JoiningNode {
         node: name(&joining.node),
         role: joining.role().word(),
@@ -155,13 +155,13 @@ pub(in crate::ui) fn joining(out: &mut impl Write, view: &JoiningView) -> io::Re
 }
 
 /// The plan of `replace-node`.
-pub(in crate::ui) fn replacing(out: &mut impl Write, view: &ReplacingView) -> io::Result<()> {
+pub(in crate::ui) fn replacing(out: &mut impl Write, view: &ReplaceView) -> io::Result<()> {
     write_line(
         out,
         &Line::Replacing {
             old: name(&view.old),
             new: name(&view.new),
-            steps: view.steps.iter().map(ReplacingStep::word).collect(),
+            steps: view.steps.iter().map(ReplaceStep::word).collect(),
             reset: view.before.reset(),
             keys_lost: view.before.keys_lost(),
         },
@@ -169,7 +169,7 @@ pub(in crate::ui) fn replacing(out: &mut impl Write, view: &ReplacingView) -> io
 }
 
 /// The plan of `failover`.
-pub(in crate::ui) fn succession(out: &mut impl Write, view: &SuccessionView) -> io::Result<()> {
+pub(in crate::ui) fn succession(out: &mut impl Write, view: &FailoverView) -> io::Result<()> {
     write_line(
         out,
         &Line::Succession {
@@ -187,7 +187,7 @@ pub(in crate::ui) fn succession(out: &mut impl Write, view: &SuccessionView) -> 
 }
 
 /// The replica has taken over.
-pub(in crate::ui) fn succeeded(out: &mut impl Write, succeeded: &Succeeded) -> io::Result<()> {
+pub(in crate::ui) fn succeeded(out: &mut impl Write, succeeded: &FailoverReport) -> io::Result<()> {
     write_line(
         out,
         &Line::FailedOver {
@@ -205,7 +205,7 @@ pub(in crate::ui) fn added(out: &mut impl Write, nodes: usize) -> io::Result<()>
 }
 
 /// The plan of `set-timeout`.
-pub(in crate::ui) fn timeouts(out: &mut impl Write, view: &TimeoutsView) -> io::Result<()> {
+pub(in crate::ui) fn timeouts(out: &mut impl Write, view: &SetTimeoutView) -> io::Result<()> {
     let nodes = view.nodes.iter().map(|timeout| NodeTimeout {
         node: name(&timeout.node),
         timeout_ms: timeout.now.as_ref().ok().copied().flatten().map(millis),
@@ -266,8 +266,8 @@ pub(in crate::ui) fn called(
 }
 
 /// The plan of `fix`.
-pub(in crate::ui) fn remedies(out: &mut impl Write, view: &MendView) -> io::Result<()> {
-    let lines = |lines: &[MendLine]| lines.iter().map(mend).collect();
+pub(in crate::ui) fn remedies(out: &mut impl Write, view: &FixView) -> io::Result<()> {
+    let lines = |lines: &[FixLine]| lines.iter().map(mend).collect();
     write_line(
         out,
         &Line::Remedies {
@@ -280,11 +280,11 @@ pub(in crate::ui) fn remedies(out: &mut impl Write, view: &MendView) -> io::Resu
 }
 
 /// A remedy that was carried out.
-pub(in crate::ui) fn mended(out: &mut impl Write, one: &MendLine) -> io::Result<()> {
+pub(in crate::ui) fn mended(out: &mut impl Write, one: &FixLine) -> io::Result<()> {
     write_line(out, &Line::Mended { mend: mend(one) })
 }
 
-fn mend(line: &MendLine) -> Mend {
+fn mend(line: &FixLine) -> Mend {
     Mend {
         code: line.word,
         slots: ranges(&line.slots),
