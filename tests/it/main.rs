@@ -14,6 +14,7 @@ mod check;
 mod check_findings;
 mod check_input;
 mod check_scale;
+mod command_line;
 mod compat;
 mod compat_members;
 mod completions;
