@@ -3,13 +3,14 @@
 //! Owned by the command, lent to the others. Each node has an address and an access of its own;
 //! nodes that were found through another inherit its access.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::client::{ClientError, Connector, Login, NodeClient, Snapshot, Transport};
@@ -39,6 +40,7 @@ pub struct Target {
 pub struct Connections {
     connector: Connector,
     mappings: Vec<AddressMapping>,
+    at_once: usize,
     dialling: Arc<Semaphore>,
     kept: Mutex<HashMap<Addr, Arc<NodeClient>>>,
 }
@@ -49,9 +51,36 @@ impl Connections {
         Self {
             connector,
             mappings,
+            at_once: at_once.max(1),
             dialling: Arc::new(Semaphore::new(at_once.max(1))),
             kept: Mutex::new(HashMap::new()),
         }
+    }
+
+    /// Runs `work` on every item, a bounded number of them side by side, and returns the results in the order of the
+    /// items. Dropping the future ends all of them. A panic in one ends this one too.
+    pub async fn fan_out<I, T, F>(
+        self: &Arc<Self>,
+        items: impl IntoIterator<Item = I>,
+        work: impl Fn(Arc<Self>, I) -> F,
+    ) -> Vec<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = T> + Send + 'static,
+    {
+        let mut results = BTreeMap::new();
+        let mut running = JoinSet::new();
+        for (place, item) in items.into_iter().enumerate() {
+            if running.len() >= self.at_once {
+                results.extend(joined(running.join_next().await));
+            }
+            let work = work(Arc::clone(self), item);
+            running.spawn(async move { (place, work.await) });
+        }
+        while let Some(result) = running.join_next().await {
+            results.extend(joined(Some(result)));
+        }
+        results.into_values().collect()
     }
 
     /// Where a node that announces `peer` is reached from here.
@@ -146,6 +175,17 @@ impl Connections {
             .iter()
             .find_map(|mapping| mapping.undo(dial))
             .unwrap_or_else(|| dial.clone())
+    }
+}
+
+/// The result of a task; its panic is ours. No task is aborted but by dropping all of them.
+fn joined<T>(result: Option<Result<T, JoinError>>) -> Option<T> {
+    match result? {
+        Ok(result) => Some(result),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => None,
+        },
     }
 }
 

@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use serde::Serialize;
@@ -33,6 +34,23 @@ struct Kept {
     ids: HashMap<Addr, NodeId>,
     /// Why nothing can be written any more.
     broken: Option<String>,
+}
+
+/// Whether any command that changes a node was sent, and not refused: the node took it, or may have. Clones share
+/// the answer.
+#[derive(Debug, Clone, Default)]
+pub struct SentChanges(Arc<AtomicBool>);
+
+impl SentChanges {
+    /// Whether any was.
+    pub fn any(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// One was.
+    pub fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A command that changes something, as it may be written down.

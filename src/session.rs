@@ -121,6 +121,7 @@ impl Session {
             command_timeout: global.command_timeout,
             name: name.clone(),
             journal: global.opened.clone(),
+            sent: global.sent.clone(),
         };
         let expected = global.expect_nodes.map(|nodes| Expected {
             nodes: usize::from(nodes),

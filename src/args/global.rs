@@ -10,7 +10,7 @@ use clap::{ArgMatches, ValueEnum};
 use super::values::duration;
 use crate::client::Verify;
 use crate::cluster::health::shell_word;
-use crate::journal::Journal;
+use crate::journal::{Journal, SentChanges};
 use crate::resolve::Family;
 use crate::seed::AddressMapping;
 use crate::ui::{ColorArg, Mode, OutputArg, UiOptions, Verbosity};
@@ -90,6 +90,9 @@ pub struct GlobalArgs {
     /// The journal, once it is open.
     #[arg(skip)]
     pub opened: Option<Arc<Journal>>,
+    /// Whether any change was sent.
+    #[arg(skip)]
+    pub sent: SentChanges,
     /// What was given of these options, for command lines that go on.
     #[arg(skip)]
     pub again: ResumeFlags,

@@ -25,7 +25,7 @@ use super::stream::{REPLY_LIMIT, VALUE_LIMIT, Watched, Wire};
 use super::tls::{TlsClient, TlsFault};
 use super::{Command, Deadline, NodeClient, Over};
 use crate::cluster::node::Addr;
-use crate::journal::Journal;
+use crate::journal::{Journal, SentChanges};
 
 /// The user that a password without a name belongs to (Redis ≥ 6.0).
 const DEFAULT_USER: &str = "default";
@@ -105,6 +105,8 @@ pub struct Connector {
     pub name: Option<String>,
     /// Where every change is written down (`--journal`).
     pub journal: Option<Arc<Journal>>,
+    /// Whether any change was sent, over all connections.
+    pub sent: SentChanges,
 }
 
 /// A stream to a node.
@@ -257,6 +259,7 @@ impl Connector {
             wire,
             self.command_timeout,
             self.journal.clone(),
+            self.sent.clone(),
         ))
     }
 

@@ -8,7 +8,7 @@ use redis::Arg;
 use super::reply::{Reply, clean_line};
 use super::{Command, Deadline, Fault};
 use crate::cluster::node::Addr;
-use crate::journal::{Change, Journal, Outcome};
+use crate::journal::{Change, Journal, Outcome, SentChanges};
 
 /// What an argument is to somebody who reads the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,95 +34,121 @@ const NO_CHANGES: [&str; 9] = [
     "WAIT",
 ];
 
-/// Changes on their way to a node. Who gives up waiting for their answers has them written down as
-/// unknown.
+/// Changes on their way to a node. If the caller stops waiting for the answers, they are recorded as unknown.
 pub(super) struct JournaledChanges {
-    journal: Arc<Journal>,
+    sent: SentChanges,
     addr: Addr,
-    /// For each command of the pipeline what it is, if it changes anything.
-    changes: Vec<Option<Change>>,
-    /// Where EXEC stands; MULTI comes first then, and what is between waits for EXEC.
+    /// For each command of the pipeline whether it changes anything.
+    is_change: Vec<bool>,
+    /// The position of EXEC; MULTI comes first then, and the commands in between take effect with EXEC.
     exec: Option<usize>,
+    journaled: Option<Journaled>,
+    answered: bool,
+}
+
+/// What the journal is told of them.
+struct Journaled {
+    journal: Arc<Journal>,
+    /// For each command of the pipeline the change it makes, if it makes one.
+    changes: Vec<Option<Change>>,
 }
 
 impl JournaledChanges {
-    /// `None` where there is nothing to tell; a fault where nothing could be told any more.
+    /// Returns `None` if no command changes anything, and a fault if the journal can't be written any more.
     pub(super) fn begin(
         journal: Option<&Arc<Journal>>,
+        sent: &SentChanges,
         addr: &Addr,
         class: Deadline,
         commands: &[Command],
     ) -> Result<Option<Self>, Fault> {
-        let Some(journal) = journal.filter(|_| class != Deadline::Read) else {
-            return Ok(None);
-        };
-        let changes: Vec<Option<Change>> = commands.iter().map(change).collect();
-        if changes.iter().all(Option::is_none) {
+        let is_change: Vec<bool> = commands.iter().map(is_change).collect();
+        if class == Deadline::Read || !is_change.contains(&true) {
             return Ok(None);
         }
-        match journal.broken() {
-            Some(error) => Err(Fault::Journal(error)),
-            None => Ok(Some(Self {
-                journal: Arc::clone(journal),
-                addr: addr.clone(),
-                changes,
-                exec: commands.iter().position(|command| command.name == "EXEC"),
-            })),
+        if let Some(error) = journal.and_then(|journal| journal.broken()) {
+            return Err(Fault::Journal(error));
         }
+        let journaled = journal.map(|journal| Journaled {
+            journal: Arc::clone(journal),
+            changes: commands.iter().map(change).collect(),
+        });
+        Ok(Some(Self {
+            sent: sent.clone(),
+            addr: addr.clone(),
+            is_change,
+            exec: commands.iter().position(|command| command.name == "EXEC"),
+            journaled,
+            answered: false,
+        }))
     }
 
-    /// Writes down what came of them. It takes a disk's time, on a thread of its own.
+    /// Records the outcome of each command. Writing the journal waits for the disk, on a thread of its own.
     pub(super) async fn end(mut self, answer: &Result<Vec<Reply>, Fault>) {
-        let changes = std::mem::take(&mut self.changes);
-        let lines: Vec<(Change, Outcome)> = match answer {
-            Ok(replies) => {
-                let told = changes.into_iter().zip(replies).enumerate();
-                let line = |(i, (change, reply)): (usize, (Option<Change>, &Reply))| {
-                    let executed = self.exec.filter(|exec| i < *exec);
-                    let refusal = match executed.and_then(|exec| replies.get(exec)) {
-                        Some(exec) => exec.refusal_of(i.saturating_sub(1)),
-                        None => reply.refusal(),
-                    };
-                    let outcome = match refusal {
-                        None => Outcome::Done,
-                        Some(fault) => Outcome::Refused(fault.to_string()),
-                    };
-                    Some((change?, outcome))
-                };
-                told.filter_map(line).collect()
-            }
-            Err(fault) => {
-                let text = fault.to_string();
-                let outcome = match fault.outcome_unknown() {
-                    true => Outcome::Unknown(text),
-                    false => Outcome::Refused(text),
-                };
-                let changes = changes.into_iter().flatten();
-                changes.map(|change| (change, outcome.clone())).collect()
-            }
+        self.answered = true;
+        let outcomes: Vec<Outcome> = (0..self.is_change.len())
+            .map(|place| self.outcome(place, answer))
+            .collect();
+        let took_effect = |(is_change, outcome): (&bool, &Outcome)| {
+            *is_change && !matches!(outcome, Outcome::Refused(_))
         };
-        let (journal, addr) = (Arc::clone(&self.journal), self.addr.clone());
+        if self.is_change.iter().zip(&outcomes).any(took_effect) {
+            self.sent.note();
+        }
+        let Some(Journaled { journal, changes }) = self.journaled.take() else {
+            return;
+        };
+        let lines = changes.into_iter().zip(outcomes);
+        let lines: Vec<(Change, Outcome)> = lines
+            .filter_map(|(change, outcome)| Some((change?, outcome)))
+            .collect();
+        let addr = self.addr.clone();
         // It fails only when the program ends.
         let _ = tokio::task::spawn_blocking(move || journal.write(&addr, &lines)).await;
+    }
+
+    /// What became of the command at that position.
+    fn outcome(&self, place: usize, answer: &Result<Vec<Reply>, Fault>) -> Outcome {
+        match answer {
+            Ok(replies) => {
+                let executed = self.exec.filter(|exec| place < *exec);
+                let refusal = match executed.and_then(|exec| replies.get(exec)) {
+                    Some(exec) => exec.refusal_of(place.saturating_sub(1)),
+                    None => replies.get(place).and_then(Reply::refusal),
+                };
+                refusal.map_or(Outcome::Done, |fault| Outcome::Refused(fault.to_string()))
+            }
+            Err(fault) if fault.outcome_unknown() => Outcome::Unknown(fault.to_string()),
+            Err(fault) => Outcome::Refused(fault.to_string()),
+        }
     }
 }
 
 impl Drop for JournaledChanges {
     fn drop(&mut self) {
-        let changes = std::mem::take(&mut self.changes).into_iter().flatten();
-        let unknown = Outcome::Unknown("nobody waited for the answer".to_owned());
-        let lines: Vec<_> = changes.map(|change| (change, unknown.clone())).collect();
-        if !lines.is_empty() {
-            self.journal.write(&self.addr, &lines);
+        if self.answered {
+            return;
         }
+        self.sent.note();
+        let Some(Journaled { journal, changes }) = self.journaled.take() else {
+            return;
+        };
+        let unknown = Outcome::Unknown("nobody waited for the answer".to_owned());
+        let changes = changes.into_iter().flatten();
+        let lines: Vec<_> = changes.map(|change| (change, unknown.clone())).collect();
+        journal.write(&self.addr, &lines);
     }
+}
+
+fn is_change(command: &Command) -> bool {
+    !NO_CHANGES.contains(&command.name)
 }
 
 /// The command as it may be read; `None` for one that changes nothing.
 fn change(command: &Command) -> Option<Change> {
     /// A word of a command line that is nobody's novel.
     const LONGEST: usize = 255;
-    if NO_CHANGES.contains(&command.name) {
+    if !is_change(command) {
         return None;
     }
     let told = command.told.iter().copied().chain(repeat(ArgKind::Hidden));

@@ -53,7 +53,7 @@ pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::journal::Journal;
+use crate::journal::{Journal, SentChanges};
 use journaling::{ArgKind, JournaledChanges};
 use reply::{Reply, clean_line};
 use stream::{End, Wire};
@@ -167,6 +167,7 @@ struct Shared {
     spoken: AtomicBool,
     command_timeout: Duration,
     journal: Option<Arc<Journal>>,
+    sent: SentChanges,
 }
 
 impl Drop for Shared {
@@ -202,6 +203,7 @@ impl NodeClient {
         wire: Arc<Wire>,
         command_timeout: Duration,
         journal: Option<Arc<Journal>>,
+        sent: SentChanges,
     ) -> Self {
         Self {
             shared: Arc::new(Shared {
@@ -212,6 +214,7 @@ impl NodeClient {
                 spoken: AtomicBool::new(false),
                 command_timeout,
                 journal,
+                sent,
             }),
             connection,
             login: LoginOutcome::NotTried,
@@ -538,7 +541,13 @@ impl NodeClient {
             return Ok(Vec::new());
         };
         let journal = self.shared.journal.as_ref();
-        let noted = JournaledChanges::begin(journal, &self.shared.addr, class, &commands)?;
+        let noted = JournaledChanges::begin(
+            journal,
+            &self.shared.sent,
+            &self.shared.addr,
+            class,
+            &commands,
+        )?;
         let count = commands.len();
         let mut names = Vec::with_capacity(count);
         let mut pipe = redis::Pipeline::with_capacity(count);

@@ -27,6 +27,7 @@ fn connector() -> Connector {
         command_timeout: Duration::from_secs(5),
         name: None,
         journal: None,
+        sent: Default::default(),
     }
 }
 
@@ -36,6 +37,7 @@ fn hasty() -> Connector {
         command_timeout: Duration::from_millis(300),
         name: None,
         journal: None,
+        sent: Default::default(),
     }
 }
 
