@@ -24,6 +24,7 @@ pub mod converge;
 pub mod discover;
 pub mod event;
 pub mod exit_code;
+pub mod interrupt;
 pub mod journal;
 pub mod migrate;
 pub mod ops;
