@@ -332,7 +332,7 @@ fn tls(global: &GlobalArgs, seeds: &[Seed]) -> Result<Option<TlsClient>, Stop> {
 async fn client_list(connections: &Connections, target: &Target) -> Result<String, ClientError> {
     match connections.client(target).await?.client_list().await {
         Err(error) if error.outcome_unknown() => {
-            connections.drop_client(&target.addr);
+            connections.drop_client(target);
             connections.client(target).await?.client_list().await
         }
         list => list,
