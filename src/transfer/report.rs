@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::{Item, Outcome};
-use crate::cluster::parse::clean;
+use crate::cluster::text::clean;
 
 /// Why a key is not where it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
