@@ -2,10 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use crate::client::{AsmTask, ClientError, Fault, JobEnd, LoginOutcome, NodeClient, RawLook, Side};
+use crate::client::{
+    AsmTask, ClientError, DEFAULT_NODE_TIMEOUT, Fault, JobEnd, LoginOutcome, NodeClient, RawLook,
+    Side,
+};
 use crate::cluster::holdings::{Held, Holdings};
 use crate::cluster::merger;
 use crate::cluster::node::{Addr, NodeId, Role};
@@ -302,7 +306,7 @@ impl<'a> Survey<'a> {
             else {
                 continue;
             };
-            if !has_jobs(version) {
+            if !version.can_migrate_atomically() {
                 continue;
             }
             let target = self.ways.target(dial.clone());
@@ -395,6 +399,18 @@ async fn hear(
     // What a thread that died left behind is whole lines.
     let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
     read(&mut pool, &raw).map_err(ProbeError::Unreadable)
+}
+
+/// Returns the node timeout of a node; the servers' default where it does not tell.
+pub async fn node_timeout(connections: &Connections, target: Option<&Target>) -> Duration {
+    let Some(target) = target else {
+        return DEFAULT_NODE_TIMEOUT;
+    };
+    let timeout = match connections.client(target).await {
+        Ok(client) => client.node_timeout().await,
+        Err(error) => Err(error),
+    };
+    timeout.ok().flatten().unwrap_or(DEFAULT_NODE_TIMEOUT)
 }
 
 /// What one look at one node brings.
@@ -527,13 +543,6 @@ async fn hold_hiding(client: &NodeClient, slots: &[Slot]) -> Result<Held, Client
     Ok(Held::new(counts, Some(before.min(after))))
 }
 
-fn has_jobs(version: Version) -> bool {
-    match version.product {
-        Product::Valkey => version.numbers >= [9, 0, 0],
-        Product::Redis => version.numbers >= [8, 4, 0],
-    }
-}
-
 /// The jobs that a node began, and can call off: on Valkey their source, on Redis their target. The
 /// newest is first.
 pub async fn jobs_led_by(
@@ -541,7 +550,7 @@ pub async fn jobs_led_by(
     target: &Target,
     version: Version,
 ) -> Result<Vec<AsmTask>, ClientError> {
-    if !has_jobs(version) {
+    if !version.can_migrate_atomically() {
         return Ok(Vec::new());
     }
     let client = connections.temporary(target).await?;

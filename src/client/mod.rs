@@ -58,6 +58,12 @@ use journaling::{ArgKind, JournaledChanges};
 use reply::{Reply, clean_line};
 use stream::{End, Wire};
 
+/// The setting after which nodes flag each other `fail?`, in ms.
+pub const NODE_TIMEOUT: &str = "cluster-node-timeout";
+
+/// The servers' default of `cluster-node-timeout`, which holds where CONFIG may not be asked.
+pub const DEFAULT_NODE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// How many COUNTKEYSINSLOT go in one pipeline: between two of them the server serves others, and
 /// each has a deadline of its own.
 const COUNTS_PER_PIPELINE: usize = 1024;
@@ -324,10 +330,19 @@ impl NodeClient {
         Ok(values)
     }
 
+    /// CONFIG GET cluster-node-timeout (Redis ≥ 3.0); `None` where CONFIG may not be asked.
+    pub async fn node_timeout(&self) -> Result<Option<Duration>, ClientError> {
+        let values = self.config_get(&[NODE_TIMEOUT]).await?;
+        let millis = values
+            .get(NODE_TIMEOUT)
+            .and_then(|value| value.parse().ok());
+        Ok(millis.map(Duration::from_millis))
+    }
+
     /// CONFIG SET of one value (every version), until the server is restarted.
     pub async fn config_set(&self, name: &str, value: &str) -> Result<(), ClientError> {
         /// Numbers and switches, which may stand in a journal.
-        const NO_SECRETS: [&str; 2] = ["cluster-allow-replica-migration", "cluster-node-timeout"];
+        const NO_SECRETS: [&str; 2] = ["cluster-allow-replica-migration", NODE_TIMEOUT];
         let command = Command::named("CONFIG SET").word(name);
         let command = match NO_SECRETS.contains(&name) {
             true => command.word(value),

@@ -14,7 +14,7 @@ use crate::change::signals::Signals;
 use crate::cluster::parse::Info;
 use crate::exit_code::ExitCode;
 use crate::ops::data::{
-    TransferArgs, alone, flow, infos, notes, owners, rdb_version, taker, tell, warn_of_evictions,
+    TransferArgs, alone, flow, infos, notes, owners, taker, tell, warn_of_evictions,
 };
 use crate::rdb::Encoding;
 use crate::session::{Access, Session};
@@ -168,14 +168,11 @@ fn doubts(cluster: &Cluster, manifest: &Manifest) -> Vec<String> {
         let Some(version) = info.version else {
             continue;
         };
-        let Some(most) = rdb_version(version) else {
-            continue;
-        };
         let too_new: Vec<String> = forms
             .iter()
             .filter(|(word, _)| {
                 let encoding = Encoding::of_word(word);
-                encoding.is_some_and(|encoding| !takes(most, encoding))
+                encoding.is_some_and(|encoding| encoding.is_taken_by(version) == Some(false))
             })
             .map(|(word, count)| format!("{count} of {word}"))
             .collect();
@@ -201,11 +198,4 @@ fn doubts(cluster: &Cluster, manifest: &Manifest) -> Vec<String> {
         ));
     }
     doubts
-}
-
-/// Whether RESTORE of a server whose own version is `most` takes such a value. Valkey refuses the
-/// versions between its own and the last that it shares with Redis.
-fn takes(most: u16, encoding: Encoding) -> bool {
-    let version = encoding.version();
-    version <= most && !(most >= 80 && (12..80).contains(&version))
 }

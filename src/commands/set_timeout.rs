@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::args::global::GlobalArgs;
 use crate::args::values::duration;
-use crate::client::{ClientError, Fault};
+use crate::client::{ClientError, Fault, NODE_TIMEOUT};
 use crate::cluster::node::Addr;
 use crate::cluster::observation::Seen;
 use crate::cluster::topology::Topology;
@@ -42,8 +42,6 @@ pub struct Args {
     #[arg(long)]
     dry_run: bool,
 }
-
-const CONFIG: &str = "cluster-node-timeout";
 
 /// The least that redis-trib.rb and redis-cli take: below it nodes fail because somebody was busy.
 const LEAST: Duration = Duration::from_millis(100);
@@ -135,7 +133,8 @@ async fn set_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     }
     if failures.is_empty() {
         let time = humantime::format_duration(args.timeout);
-        let message = format!("{CONFIG} is {time} on all {set} nodes, {persisted} have it on disk");
+        let message =
+            format!("{NODE_TIMEOUT} is {time} on all {set} nodes, {persisted} have it on disk");
         ui.ended(ExitCode::Done, &message)?;
         return Ok(ExitCode::Done);
     }
@@ -209,13 +208,7 @@ async fn view(session: &Session, args: &Args, members: &[Member]) -> SetTimeoutV
 
 /// What a node says that its timeout is; `None` where it does not tell.
 async fn read(connections: &Connections, target: &Target) -> Result<Option<Duration>, ClientError> {
-    let values = connections
-        .temporary(target)
-        .await?
-        .config_get(&[CONFIG])
-        .await?;
-    let millis = values.get(CONFIG).and_then(|value| value.parse().ok());
-    Ok(millis.map(Duration::from_millis))
+    connections.temporary(target).await?.node_timeout().await
 }
 
 /// Sets it on one node, and asks the node for it again: what timed out may have been done.
@@ -231,7 +224,7 @@ async fn set(
     let change = async {
         let client = connections.temporary(&target).await?;
         let millis = timeout.as_millis().to_string();
-        client.config_set(CONFIG, &millis).await?;
+        client.config_set(NODE_TIMEOUT, &millis).await?;
         Ok::<_, ClientError>(client.config_rewrite().await)
     };
     let change = change.await;

@@ -8,16 +8,15 @@ use super::report::{Reason, shown};
 use super::slots::{Owner, Owners};
 use super::{AfterFailure, Item, OnConflict, Outcome, TransferError, TransferOptions};
 use crate::client::{
-    Asking, ClientError, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient, RestoreFault,
-    RestoreMode, Restoring,
+    Asking, ClientError, DEFAULT_NODE_TIMEOUT, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient,
+    RestoreFault, RestoreMode, Restoring,
 };
 use crate::cluster::node::Addr;
 use crate::connections::Target;
 use crate::rdb::{Sameness, module_type, same_value};
 
-/// How long a slot may be without an owner that answers. A failover takes the node timeout (15 s)
-/// and a little.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// How long a slot may have no owner that answers. A failover takes the node timeout and a little more.
+const PATIENCE: Duration = DEFAULT_NODE_TIMEOUT.saturating_mul(3);
 /// Before another try.
 const BREATH: Duration = Duration::from_millis(200);
 /// How much is asked for in one go where values are compared.

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::backup::Meter;
 use crate::change::signals::Signals;
 use crate::cluster::node::NodeId;
-use crate::cluster::parse::{Info, Product, Version};
+use crate::cluster::parse::Info;
 use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Phase, Unit};
 use crate::exit_code::ExitCode;
@@ -134,22 +134,6 @@ pub(crate) fn notes(cluster: &Cluster, on_conflict: OnConflict) -> Vec<String> {
         }
     }
     notes
-}
-
-/// The highest RDB version that a server's RESTORE takes (rdb.h of its releases); `None` for
-/// versions that are not out yet.
-pub(crate) fn rdb_version(version: Version) -> Option<u16> {
-    let [major, minor, _] = version.numbers;
-    match (version.product, major, minor) {
-        (Product::Valkey, ..=8, _) => Some(11),
-        (Product::Valkey, 9, _) => Some(80),
-        (Product::Redis, 5 | 6, _) => Some(9),
-        (Product::Redis, 7, 0) => Some(10),
-        (Product::Redis, 7, 1..=3) => Some(11),
-        (Product::Redis, 7, _) | (Product::Redis, 8, ..=4) => Some(12),
-        (Product::Redis, 8, 5 | 6) => Some(13),
-        _ => None,
-    }
 }
 
 /// How a run ended.
