@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use secrecy::SecretString;
 
 use crate::args::global::GlobalArgs;
+use crate::args::transfer::OnConflictArg;
 use crate::args::values::node_words;
 use crate::change::consent::consent;
 use crate::change::signals::Signals;
@@ -65,7 +66,7 @@ pub struct Args {
     moving: bool,
     /// What becomes of keys that are in the cluster with another value.
     #[arg(long, value_name = "WHAT", default_value = "skip")]
-    on_conflict: OnConflict,
+    on_conflict: OnConflictArg,
     /// Overwrite keys that are in the cluster (--on-conflict replace).
     #[arg(long, conflicts_with = "on_conflict")]
     replace: bool,
@@ -142,7 +143,7 @@ async fn import(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
         .unwrap_or(0);
     let on_conflict = match args.replace {
         true => OnConflict::Replace,
-        false => args.on_conflict,
+        false => args.on_conflict.into(),
     };
     ui.transfer_plan(&args.plan(&cluster, &from, &info, database, keys, on_conflict))?;
     if args.transfer.dry_run {

@@ -7,6 +7,7 @@ use anyhow::anyhow;
 
 use super::backup::{no_backup, read_back};
 use crate::args::global::GlobalArgs;
+use crate::args::transfer::OnConflictArg;
 use crate::args::values::node_words;
 use crate::backup::Manifest;
 use crate::change::consent::consent;
@@ -20,7 +21,7 @@ use crate::rdb::Encoding;
 use crate::session::{Access, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
-use crate::transfer::{self, OnConflict, Part};
+use crate::transfer::{self, Part};
 use crate::ui::{TransferPlan, Ui};
 
 /// Arguments of `restore`.
@@ -37,7 +38,7 @@ pub struct Args {
     node: Vec<String>,
     /// What becomes of keys that are in the cluster with another value.
     #[arg(long, value_name = "WHAT", default_value = "abort")]
-    on_conflict: OnConflict,
+    on_conflict: OnConflictArg,
     #[command(flatten)]
     transfer: TransferArgs,
 }
@@ -89,7 +90,7 @@ async fn restore(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
     }
     alone(&session, &cluster).await?;
     let owners = owners(&session).await?;
-    let options = args.transfer.options(args.on_conflict);
+    let options = args.transfer.options(args.on_conflict.into());
     let parts = parts(path, &manifest);
     let ended =
         flow(
@@ -118,7 +119,7 @@ fn parts(path: &Path, manifest: &Manifest) -> Vec<Part> {
 impl Args {
     fn plan(&self, cluster: &Cluster, manifest: &Manifest) -> TransferPlan {
         let masters = infos(cluster);
-        let mut notes = notes(cluster, self.on_conflict);
+        let mut notes = notes(cluster, self.on_conflict.into());
         let mut servers: Vec<&str> = manifest
             .files
             .iter()
