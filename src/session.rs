@@ -114,7 +114,7 @@ impl Session {
             Access::Change(command) => Some(connection_name(command, global.opened.as_deref())),
         };
         if let (Some(journal), Access::Change(command)) = (&global.opened, intent) {
-            journal.doing(command);
+            journal.set_command(command);
         }
         let connector = Connector {
             connect_timeout: global.connect_timeout,

@@ -84,7 +84,7 @@ struct Command {
     name: &'static str,
     packed: redis::Cmd,
     /// What the journal may say of each word; those for which nothing stands here are hidden.
-    told: Vec<ArgKind>,
+    arg_kinds: Vec<ArgKind>,
 }
 
 impl Command {
@@ -92,7 +92,7 @@ impl Command {
         Self {
             name,
             packed,
-            told: Vec::new(),
+            arg_kinds: Vec::new(),
         }
     }
 
@@ -100,7 +100,7 @@ impl Command {
     fn named(name: &'static str) -> Self {
         let mut command = Self::new(name, redis::Cmd::new());
         for word in name.split(' ') {
-            command.told.push(ArgKind::Word);
+            command.arg_kinds.push(ArgKind::Word);
             command.packed.arg(word);
         }
         command
@@ -108,22 +108,22 @@ impl Command {
 
     /// An argument that no journal shows: a value, a password, a user's text.
     fn arg(mut self, arg: impl redis::ToRedisArgs) -> Self {
-        self.told
-            .resize(self.told.len() + arg.num_of_args(), ArgKind::Hidden);
+        self.arg_kinds
+            .resize(self.arg_kinds.len() + arg.num_of_args(), ArgKind::Hidden);
         self.packed.arg(arg);
         self
     }
 
     /// An argument that anybody may read: a number, an id, an address, a keyword.
     fn word(mut self, word: impl fmt::Display) -> Self {
-        self.told.push(ArgKind::Word);
+        self.arg_kinds.push(ArgKind::Word);
         self.packed.arg(word.to_string());
         self
     }
 
     /// The name of a key that is written or moved; the journal counts it.
     fn key(mut self, key: &[u8]) -> Self {
-        self.told.push(ArgKind::Key);
+        self.arg_kinds.push(ArgKind::Key);
         self.packed.arg(key);
         self
     }

@@ -22,7 +22,7 @@ use crate::seed::Seed;
 use crate::session::{Access, Credentials, Session, password_of};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
-use crate::transfer::{self, ImportOptions, OnConflict, Taking};
+use crate::transfer::{self, ImportOptions, OnConflict, TransferMode};
 use crate::ui::{TransferPlan, Ui};
 
 /// Arguments of `import`.
@@ -159,9 +159,9 @@ async fn import(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
     let wanted = ImportOptions {
         database,
         pattern: args.pattern.clone(),
-        taking: match args.moving {
-            true => Taking::Move,
-            false => Taking::Copy,
+        mode: match args.moving {
+            true => TransferMode::Move,
+            false => TransferMode::Copy,
         },
         question: question(&info),
     };

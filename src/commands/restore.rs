@@ -21,7 +21,7 @@ use crate::rdb::Encoding;
 use crate::session::{Access, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
-use crate::transfer::{self, Part};
+use crate::transfer::{self, BackupFile};
 use crate::ui::{TransferPlan, Ui};
 
 /// Arguments of `restore`.
@@ -91,14 +91,14 @@ async fn restore(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
     alone(&session, &cluster).await?;
     let owners = owners(&session).await?;
     let options = args.transfer.options(args.on_conflict.into());
-    let parts = parts(path, &manifest);
+    let files = files(path, &manifest);
     let ended =
         flow(
             ui,
             &mut signals,
             manifest.keys(),
             |meter, stopper| async move {
-                transfer::restore(owners, parts, options, meter, &stopper).await
+                transfer::restore(owners, files, options, meter, &stopper).await
             },
         )
         .await;
@@ -107,13 +107,13 @@ async fn restore(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
     tell(ui, "restored", ended, go_on)
 }
 
-fn parts(path: &Path, manifest: &Manifest) -> Vec<Part> {
-    let part = |file: &crate::backup::FileFacts| Part {
+fn files(path: &Path, manifest: &Manifest) -> Vec<BackupFile> {
+    let file = |file: &crate::backup::FileFacts| BackupFile {
         path: path.join(&file.file),
         name: file.file.clone(),
         slots: file.slots.clone(),
     };
-    manifest.files.iter().map(part).collect()
+    manifest.files.iter().map(file).collect()
 }
 
 impl Args {

@@ -18,7 +18,7 @@ use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::Stop;
 use crate::transfer::{
-    AfterFailure, OnConflict, Owners, Report, Stopper, TransferError, TransferOptions,
+    AfterFailure, OnConflict, SlotOwners, Stopper, TransferError, TransferOptions, TransferReport,
 };
 use crate::ui::{FailedKey, FailedKeys, TransferView, Ui};
 
@@ -138,7 +138,7 @@ pub(crate) fn notes(cluster: &Cluster, on_conflict: OnConflict) -> Vec<String> {
 
 /// How a run ended.
 pub(crate) struct Ended {
-    pub(crate) report: Report,
+    pub(crate) report: TransferReport,
     pub(crate) halt: Option<TransferError>,
     pub(crate) took: Duration,
 }
@@ -151,7 +151,7 @@ pub(crate) async fn flow<F>(
     work: impl FnOnce(Meter, Stopper) -> F,
 ) -> Ended
 where
-    F: Future<Output = (Report, Option<TransferError>)>,
+    F: Future<Output = (TransferReport, Option<TransferError>)>,
 {
     let (events, mut told) = mpsc::unbounded_channel();
     let _ = events.send(Event::Phase(Phase::Copy));
@@ -208,7 +208,7 @@ pub(crate) fn tell(
     })
 }
 
-fn view(done: &'static str, report: Report) -> TransferView {
+fn view(done: &'static str, report: TransferReport) -> TransferView {
     TransferView {
         done,
         written: report.written,
@@ -256,8 +256,8 @@ pub(crate) async fn warn_of_evictions(ui: &Ui, session: &Session, before: &Clust
 }
 
 /// The owners of all slots, for those who write.
-pub(crate) async fn owners(session: &Session) -> Result<Arc<Owners>, Stop> {
+pub(crate) async fn owners(session: &Session) -> Result<Arc<SlotOwners>, Stop> {
     let connections = Arc::clone(&session.connections);
-    let owners = Owners::read(connections, session.targets()).await;
+    let owners = SlotOwners::read(connections, session.targets()).await;
     owners.map(Arc::new).map_err(Stop::refused)
 }
