@@ -15,8 +15,8 @@ use super::{
     BYTES_PER_SECOND, End, Lag, MoveOptions, OnBigKey, OnConflict, StopSignal, barrier_key,
 };
 use crate::client::{ClientError, Existing, Keep, MigrateFault, Migrated, Migration};
-use crate::cluster::parse::clean;
 use crate::cluster::slot::{Slot, SlotSet};
+use crate::cluster::text::clean;
 use crate::connections::Connections;
 
 /// How many keys are asked for in one go, in all slots of the request together.

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{ClientError, Fault};
+use crate::client::{ClientError, DEFAULT_NODE_TIMEOUT, Fault};
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::parse::{ClusterInfo, MasterLink};
 use crate::cluster::topology::Member;
@@ -307,10 +307,7 @@ impl FailoverPlan {
         if ClusterInfo::parse(&client.cluster_info().await?).votes_asked == 0 {
             return Ok(());
         }
-        const NODE_TIMEOUT: &str = "cluster-node-timeout";
-        let config = client.config_get(&[NODE_TIMEOUT]).await?;
-        let timeout = config.get(NODE_TIMEOUT).and_then(|ms| ms.parse().ok());
-        let timeout = timeout.map_or(Duration::from_secs(15), Duration::from_millis);
+        let timeout = client.node_timeout().await?.unwrap_or(DEFAULT_NODE_TIMEOUT);
         let stale_for = (timeout * 4).max(Duration::from_secs(4));
         let began = Instant::now();
         loop {
