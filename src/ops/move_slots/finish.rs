@@ -14,7 +14,7 @@ use crate::cluster::slot::{Slot, SlotSet};
 use crate::discover;
 use crate::event::{Event, Pair, Phase};
 use crate::migrate::{Outcome, SlotProgress};
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
@@ -24,7 +24,7 @@ use crate::ui::Ui;
 pub(super) async fn agree(
     session: &Session,
     ui: &Ui,
-    plan: &Plan,
+    plan: &MovePlan,
     outcome: &Outcome,
 ) -> Result<(), Stop> {
     let skipped = outcome.skipped.values();
