@@ -569,7 +569,8 @@ fn not_ended_well(jobs: Vec<AsmTask>, product: Product, owned: &SlotSet) -> Vec<
             continue;
         }
         left.push(ObservedTask {
-            cancel: job.cancel(product),
+            product,
+            id: job.id,
             goes_on: job.end.is_none(),
             slots: job.slots,
             source: job.source,

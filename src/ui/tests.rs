@@ -1,7 +1,8 @@
 //! What is shown, looked at.
 
 use super::*;
-use crate::cluster::health::Stability;
+use crate::cluster::health::{Remedy, Stability};
+use crate::cluster::node::Addr;
 use crate::cluster::observation::Seen;
 use crate::cluster::text::is_unsafe;
 use crate::event::{MoveStats, Phase};
@@ -243,7 +244,9 @@ fn control_characters_never_get_out() {
     sample.node(id("69a0")).seen = Seen::Silent(evil.to_string());
     sample.node(id("1977")).hostname = Some(evil.into());
     let mut diagnosis = sample.judged(Stability::Unknown);
-    diagnosis.findings[0].remedy = Some(evil.to_string());
+    diagnosis.findings[0].remedy = Some(Remedy::ForceFailover {
+        replica: Addr::new(evil, 6379),
+    });
     let zones = BTreeMap::from([(id("1977"), evil.to_string())]);
     let notes = [evil.to_string()];
     let mut plan = planned();

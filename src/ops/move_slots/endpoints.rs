@@ -14,7 +14,7 @@ use crate::event::Pair;
 use crate::migrate::schedule::MoveMethod;
 use crate::migrate::strategy::MethodChoice;
 use crate::migrate::{self, End, MoveOptions, Trial};
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
@@ -27,7 +27,7 @@ pub(crate) async fn node_timeout(session: &Session, cluster: &Cluster) -> Durati
 }
 
 /// The nodes of the plan, and how they reach each other.
-pub(crate) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
+pub(crate) fn ends(cluster: &Cluster, plan: &MovePlan) -> Result<BTreeMap<NodeId, End>, Stop> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     ids.into_iter()
         .map(|id| {
