@@ -32,8 +32,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
 
-use super::keys::{Authority, Movers};
+use super::keys::{Authority, Call, Movers};
 use super::panics::catch_panic;
 use super::schedule::{MoveMethod, Work};
 use super::throttle::Throttle;
@@ -60,6 +61,9 @@ const TRIES: usize = 3;
 pub(super) const WINDOW_KEYS: u64 = 8_192;
 /// How many slots have their keys counted in one go, before they become windows.
 const COUNTED_AHEAD: usize = 256;
+
+/// How long a lane may take to cancel an ASM task when it has to drop what it has in hand.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A lane, before and while it runs.
 pub(super) struct Lane {
@@ -230,9 +234,15 @@ impl Lane {
         let Work { way, slots } = work;
         let all: SlotSet = slots.iter().copied().collect();
         self.tell(LaneEvent::Started { slots: slots.len() });
-        let done = match catch_panic(self.carry_out(way, slots)).await {
-            Ok(done) => done,
-            Err(message) => Err(LaneError::Panicked(message)),
+        let now = self.stop.now.clone();
+        let done = tokio::select! {
+            biased;
+            done = catch_panic(self.carry_out(way, slots)) => match done {
+                Ok(done) => done,
+                Err(message) => Err(LaneError::Panicked(message)),
+            },
+            // Whatever it waits for: a MIGRATE, a WAIT, a replica, an answer, its share of --rate.
+            () = dropped(&now, way) => Err(LaneError::Dropped),
         };
         self.report(all, done.err()).await
     }
@@ -254,8 +264,12 @@ impl Lane {
     /// Ends the lane: what moved, what is open, what is left of `all`, and why it stopped.
     async fn report(mut self, all: SlotSet, halt: Option<LaneError>) -> Report {
         let (failure, successor) = match halt {
-            // Whoever stopped it knows why; which slots are open is told in any case.
-            Some(LaneError::Dropped) | None => (None, None),
+            None => (None, None),
+            // The user knows why.
+            Some(LaneError::Dropped) => {
+                self.ask_both().await;
+                (None, None)
+            }
             Some(halt @ LaneError::Panicked(_)) => {
                 self.touched = true;
                 // What it had in hand may have changed without being noted.
@@ -264,7 +278,13 @@ impl Lane {
                 (Some(halt.to_string()), None)
             }
             Some(halt) => {
-                let (why, successor) = self.explain(halt).await;
+                let why = halt.to_string();
+                let now = self.stop.now.clone();
+                let (why, successor) = tokio::select! {
+                    biased;
+                    explained = self.explain(halt) => explained,
+                    () = now.cancelled() => (why, None),
+                };
                 (Some(why), successor)
             }
         };
@@ -406,22 +426,32 @@ impl Lane {
             self.turn(ends, &closing, &opening).await?;
             closing.clear();
             let bare = self.bare(ends, &opening).await?;
-            let moving = movers.run(ends, batches, &opening, &bare, &self.stop, |moved| {
-                self.tally.keys += moved.keys;
-                self.tally.bytes += moved.bytes;
-                self.tally.longest_call = self.tally.longest_call.max(moved.took);
-                let lane = Pair {
-                    from: self.source.id,
-                    to: self.target.id,
-                };
-                let event = LaneEvent::Keys {
-                    keys: moved.keys,
-                    bytes: moved.bytes,
-                };
-                let _ = self.events.send(Event::Lane { lane, event });
+            let moving = movers.run(ends, batches, &opening, &bare, |call| {
+                self.called(call, SlotProgress::Migrating);
             });
             moving.await?;
             closing = opening;
+        }
+    }
+
+    /// Notes the progress of MIGRATE calls for slots that are open with this progress.
+    fn called(&mut self, call: Call, open: SlotProgress) {
+        let (slot, progress) = match call {
+            Call::Sent(slot) => (slot, SlotProgress::Unknown),
+            Call::Answered(slot) => (slot, open),
+            Call::Moved(moved) => {
+                self.tally.keys += moved.keys;
+                self.tally.bytes += moved.bytes;
+                self.tally.longest_call = self.tally.longest_call.max(moved.took);
+                self.tell(LaneEvent::Keys {
+                    keys: moved.keys,
+                    bytes: moved.bytes,
+                });
+                return;
+            }
+        };
+        if let Some((now, _)) = self.begun.get_mut(&slot) {
+            *now = progress;
         }
     }
 
@@ -633,6 +663,27 @@ pub async fn set_slots(
         }
     }
     outcomes
+}
+
+/// Until a lane has to drop what it has in hand. One whose slots the servers move has some time from
+/// then on to cancel that.
+async fn dropped(now: &CancellationToken, way: MoveMethod) {
+    now.cancelled().await;
+    if matches!(way, MoveMethod::Atomic(_)) {
+        tokio::time::sleep(CANCELLED_WITHIN).await;
+    }
+}
+
+/// Waits for something unless the user does not want to wait any more.
+pub(super) async fn unless_dropped<T>(
+    now: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, LaneError> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        () = now.cancelled() => Err(LaneError::Dropped),
+    }
 }
 
 /// The same for each of the slots.

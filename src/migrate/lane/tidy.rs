@@ -200,7 +200,9 @@ impl Claims {
         let has = |slots: &SlotSet| slots.contains(slot);
         match known {
             SlotProgress::InJob => return Told::Open(known),
-            SlotProgress::Gathered if has(&self.gathering) => return Told::Open(known),
+            _ if has(&self.gathering) => return Told::Open(SlotProgress::Gathered),
+            // Closed, or never opened: looking for its keys again does no harm.
+            SlotProgress::Gathered => return Told::Untouched,
             _ => {}
         }
         match (has(&self.source_owns), has(&self.target_owns)) {
