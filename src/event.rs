@@ -4,12 +4,57 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
+
+/// Where events go. Sending never waits and never fails: after an interrupt nobody listens any more.
+#[derive(Debug, Clone)]
+pub struct Events(UnboundedSender<Event>);
+
+impl Events {
+    /// A channel for the events of one command.
+    pub fn channel() -> (Self, UnboundedReceiver<Event>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Sends an event.
+    pub fn send(&self, event: Event) {
+        let _ = self.0.send(event);
+    }
+
+    /// A phase begins.
+    pub fn phase(&self, phase: Phase) {
+        self.send(Event::Phase(phase));
+    }
+
+    /// What the user may do next.
+    pub fn hint(&self, text: impl Into<String>) {
+        self.send(Event::Hint(text.into()));
+    }
+
+    /// What the user should know, though the work goes on.
+    pub fn warn(&self, text: impl Into<String>) {
+        self.send(Event::Warning(text.into()));
+    }
+
+    /// What the command waits for.
+    pub fn waiting(&self, text: impl Into<String>) {
+        self.send(Event::WaitingFor(text.into()));
+    }
+}
 
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
+    /// What the user may do next.
+    Hint(String),
+    /// What the user should know, though the work goes on.
+    Warning(String),
+    /// What the command waits for, in words.
+    WaitingFor(String),
     /// A part of the work begins.
     Phase(Phase),
     /// A wait goes on: so many of the nodes are where they should be.

@@ -50,14 +50,8 @@ fn main() -> ProcessExitCode {
             return ui.exit_code(ExitCode::Unreachable);
         }
     };
-    let result = runtime.block_on(cli.run(&ui));
-    // A prompt that was interrupted still holds its thread: nobody waits for it.
+    let code = runtime.block_on(cli.run(&ui));
+    // A prompt that was interrupted still holds its thread; it is not waited for.
     runtime.shutdown_background();
-    match result {
-        Ok(code) => ui.exit_code(code),
-        Err(stop) => {
-            ui.error(&stop.error, stop.code);
-            ui.exit_code(stop.code)
-        }
-    }
+    ui.exit_code(code)
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::args::global::ResumeFlags;
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::observation::ObservedNode;
@@ -14,6 +13,7 @@ use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::discover;
 use crate::plan::SlotOwner;
+use crate::session::ResumeFlags;
 use crate::session::Session;
 use crate::stop::Stop;
 use crate::ui::NodeName;
@@ -43,7 +43,7 @@ pub(crate) struct Cluster {
     /// How its nodes are reached.
     pub(crate) reach: BTreeMap<NodeId, Target>,
     /// Options for command lines that go on.
-    again: ResumeFlags,
+    resume: ResumeFlags,
 }
 
 impl Cluster {
@@ -62,11 +62,11 @@ impl Cluster {
             .filter_map(|node| Some((node.id, found.target_of(node)?)))
             .collect();
         let diagnosis = Diagnosis::of(found.observation, &Background::default());
-        let again = session.again.clone();
+        let resume = session.resume.clone();
         Ok(Self {
             diagnosis,
             reach,
-            again,
+            resume,
         })
     }
 
@@ -90,13 +90,13 @@ impl Cluster {
 
     /// The seed and how it is reached, for command lines that go on.
     pub(crate) fn seed_again(&self) -> String {
-        [&[self.seed()], &self.again.reach[..]].concat().join(" ")
+        [&[self.seed()], &self.resume.reach[..]].concat().join(" ")
     }
 
     /// The options of command lines that move slots on: they reach the nodes in the same way, and move as
     /// slots have moved so far.
     pub(crate) fn moving_again(&self) -> String {
-        let options = self.again.reach.iter().chain(&self.again.moving);
+        let options = self.resume.reach.iter().chain(&self.resume.moving);
         options.map(|option| format!(" {option}")).collect()
     }
 

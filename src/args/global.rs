@@ -1,7 +1,6 @@
-//! MoveOptions that every command takes.
+//! Options that every command takes.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::parser::ValueSource;
@@ -10,12 +9,12 @@ use clap::{ArgMatches, ValueEnum};
 use super::values::duration;
 use crate::client::Verify;
 use crate::cluster::health::shell_word;
-use crate::journal::{Journal, SentChanges};
 use crate::resolve::Family;
 use crate::seed::AddressMapping;
+use crate::session::ResumeFlags;
 use crate::ui::{ColorArg, Mode, OutputArg, UiOptions, Verbosity};
 
-/// MoveOptions that every command takes.
+/// Options that every command takes.
 #[derive(Debug, clap::Args)]
 pub struct GlobalArgs {
     /// The password. Others on this machine can see it here: prefer REDISCLI_AUTH or --pass-file.
@@ -87,15 +86,9 @@ pub struct GlobalArgs {
     /// Why, for the lines of the journal.
     #[arg(long, global = true, value_name = "TEXT", help_heading = RECORD, requires = "journal")]
     pub reason: Option<String>,
-    /// The journal, once it is open.
+    /// What was given of these options, for command lines that resume.
     #[arg(skip)]
-    pub opened: Option<Arc<Journal>>,
-    /// Whether any change was sent.
-    #[arg(skip)]
-    pub sent: SentChanges,
-    /// What was given of these options, for command lines that go on.
-    #[arg(skip)]
-    pub again: ResumeFlags,
+    pub resume: ResumeFlags,
 
     /// What results look like.
     #[arg(short = 'o', long, global = true, value_name = "FORMAT", default_value = "auto", help_heading = SHOW)]
@@ -111,50 +104,39 @@ pub struct GlobalArgs {
     pub verbose: bool,
 }
 
-/// MoveOptions as they were given, for a command line that goes on where this one stopped: it reaches the same
-/// nodes, and moves in the same way. Never a password.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResumeFlags {
-    /// How nodes are reached, and what is recorded.
-    pub reach: Vec<String>,
-    /// How slots move.
-    pub moving: Vec<String>,
-}
-
-impl ResumeFlags {
-    pub(crate) fn of(command: &clap::Command, matches: &ArgMatches) -> Self {
-        let mut again = Self::default();
-        let Some((name, matches)) = matches.subcommand() else {
-            return again;
+/// Reads from a parsed command line what [`ResumeFlags`] repeats.
+pub(crate) fn resume_flags(command: &clap::Command, matches: &ArgMatches) -> ResumeFlags {
+    let mut again = ResumeFlags::default();
+    let Some((name, matches)) = matches.subcommand() else {
+        return again;
+    };
+    let known = command.find_subcommand(name).into_iter();
+    for arg in known.flat_map(clap::Command::get_arguments) {
+        let id = arg.get_id().as_str();
+        let part = match arg.get_help_heading() {
+            // These are about names, and the command goes on with an address.
+            _ if ["expect_nodes", "resolve_timeout"].contains(&id) => continue,
+            Some(LOGIN | TLS | REACH | RECORD) => &mut again.reach,
+            Some(MOVING) => &mut again.moving,
+            _ => continue,
         };
-        let known = command.find_subcommand(name).into_iter();
-        for arg in known.flat_map(clap::Command::get_arguments) {
-            let id = arg.get_id().as_str();
-            let part = match arg.get_help_heading() {
-                // These are about names, and the command goes on with an address.
-                _ if ["expect_nodes", "resolve_timeout"].contains(&id) => continue,
-                Some(LOGIN | TLS | REACH | RECORD) => &mut again.reach,
-                Some(MOVING) => &mut again.moving,
-                _ => continue,
-            };
-            let (Some(long), Some(ValueSource::CommandLine)) =
-                (arg.get_long(), matches.value_source(id))
-            else {
-                continue;
-            };
-            if id == "pass" {
-                part.push("--askpass".to_string());
-            } else if arg.get_action().takes_values() {
-                for value in matches.get_raw(id).into_iter().flatten() {
-                    let value = shell_word(&value.to_string_lossy());
-                    part.push(format!("--{long} {value}"));
-                }
-            } else {
-                part.push(format!("--{long}"));
+        let (Some(long), Some(ValueSource::CommandLine)) =
+            (arg.get_long(), matches.value_source(id))
+        else {
+            continue;
+        };
+        if id == "pass" {
+            part.push("--askpass".to_string());
+        } else if arg.get_action().takes_values() {
+            for value in matches.get_raw(id).into_iter().flatten() {
+                let value = shell_word(&value.to_string_lossy());
+                part.push(format!("--{long} {value}"));
             }
+        } else {
+            part.push(format!("--{long}"));
         }
-        again
     }
+    again
 }
 
 const LOGIN: &str = "Login";

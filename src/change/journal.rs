@@ -10,7 +10,7 @@ use crate::session::{run_id, who};
 use crate::stop::{CommandResult, Stop};
 
 /// Opens the journal that the command line asks for.
-pub(crate) fn open(global: &GlobalArgs) -> Result<Option<Arc<Journal>>, Stop> {
+pub(super) fn open(global: &GlobalArgs) -> Result<Option<Arc<Journal>>, Stop> {
     let Some(path) = &global.journal else {
         return Ok(None);
     };
@@ -24,7 +24,7 @@ pub(crate) fn open(global: &GlobalArgs) -> Result<Option<Arc<Journal>>, Stop> {
 }
 
 /// A journal that lacks changes is told, however well they went.
-pub(crate) fn closed(journal: Option<&Journal>, result: CommandResult) -> CommandResult {
+pub(super) fn closed(journal: Option<&Journal>, result: CommandResult) -> CommandResult {
     match (journal.and_then(Journal::broken), &result) {
         (Some(error), Ok(_)) => Err(Stop::partial(anyhow!(
             "all is done, but the journal lacks the last changes: it can't be written ({error})"

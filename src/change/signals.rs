@@ -1,44 +1,31 @@
-//! Ctrl-C, and the signal by which containers are stopped.
+//! SIGINT (Ctrl-C) and SIGTERM (by which containers are stopped), from the start of the program to its end.
 
 use anyhow::Context;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 
+use crate::interrupt::Interrupt;
 use crate::stop::Stop;
 
-/// Listens from its making on: from then these signals no longer end the program by themselves.
-pub(crate) struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    /// Begins to listen.
-    pub(crate) fn listen() -> Result<Self, Stop> {
-        let listen = |kind| {
-            signal(kind)
-                .context("can't listen for signals")
-                .map_err(Stop::refused)
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    /// The name of one that has come already.
-    pub(crate) async fn heard(&mut self) -> Option<&'static str> {
-        tokio::select! {
-            biased;
-            name = self.next() => Some(name),
-            () = std::future::ready(()) => None,
+/// Starts to listen. From then on these signals no longer end the program by themselves: tokio keeps its handler for
+/// the life of the process, so every command has to watch the [`Interrupt`].
+pub(crate) fn listen() -> Result<Interrupt, Stop> {
+    let open = |kind| {
+        signal(kind)
+            .context("can't listen for signals")
+            .map_err(Stop::refused)
+    };
+    let mut int = open(SignalKind::interrupt())?;
+    let mut term = open(SignalKind::terminate())?;
+    let interrupt = Interrupt::default();
+    let told = interrupt.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                Some(()) = int.recv() => told.signal("SIGINT"),
+                Some(()) = term.recv() => told.signal("SIGTERM"),
+                else => return,
+            }
         }
-    }
-
-    /// The name of the next one.
-    pub(crate) async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "SIGINT",
-            _ = self.terminate.recv() => "SIGTERM",
-        }
-    }
+    });
+    Ok(interrupt)
 }

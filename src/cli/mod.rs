@@ -9,12 +9,13 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::args::global::{GlobalArgs, ResumeFlags};
-use crate::change::journal;
+use crate::args::global::{GlobalArgs, resume_flags};
+use crate::change::{Global, Kind};
 use crate::commands::{
     add_node, apply, backup, call, check, create, del_node, failover, fix, import, info,
     ok_to_stop, rebalance, replace_node, reshard, restore, set_timeout,
 };
+use crate::exit_code::ExitCode;
 use crate::stop::CommandResult;
 use crate::ui::{OutputArg, Ui};
 
@@ -99,11 +100,11 @@ impl Cli {
         let (mut cli, again) = command
             .try_get_matches_from_mut(line)
             .and_then(|matches| {
-                let again = ResumeFlags::of(&command, &matches);
+                let again = resume_flags(&command, &matches);
                 Ok((Self::from_arg_matches(&matches)?, again))
             })
             .map_err(without_passwords)?;
-        cli.global.again = again;
+        cli.global.resume = again;
         let format = match (&cli.command, cli.global.output) {
             (Command::Check(_), _) => return Ok(cli),
             (_, OutputArg::Prometheus) => "prometheus",
@@ -114,34 +115,53 @@ impl Cli {
         Err(Self::command().error(ErrorKind::ArgumentConflict, message))
     }
 
-    /// Runs the command.
-    pub async fn run(mut self, ui: &Ui) -> CommandResult {
-        self.global.opened = journal::open(&self.global)?;
-        let opened = self.global.opened.clone();
-        journal::closed(opened.as_deref(), self.dispatch(ui).await)
+    /// Runs the command to its end; an error has been reported then.
+    pub async fn run(self, ui: &Ui) -> ExitCode {
+        let kind = self.command.kind();
+        match Global::open(self.global) {
+            Ok(global) => {
+                let result = self.command.run(&global, ui).await;
+                global.end(ui, kind, result)
+            }
+            Err(stop) => {
+                ui.error(&stop.error, stop.code);
+                stop.code
+            }
+        }
+    }
+}
+
+impl Command {
+    /// What it does to the nodes.
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Check(_) | Self::Info(_) | Self::OkToStop(_) => Kind::Read,
+            Self::Completions(_) | Self::Man(_) => Kind::Local,
+            _ => Kind::Change,
+        }
     }
 
-    async fn dispatch(self, ui: &Ui) -> CommandResult {
-        match self.command {
-            Command::Create(args) => create::run(&self.global, ui, args).await,
-            Command::Check(args) => check::run(&self.global, ui, args).await,
-            Command::Info(args) => info::run(&self.global, ui, args).await,
-            Command::Reshard(args) => reshard::run(&self.global, ui, args).await,
-            Command::Rebalance(args) => rebalance::run(&self.global, ui, args).await,
-            Command::Apply(args) => apply::run(&self.global, ui, args).await,
-            Command::Fix(args) => fix::run(&self.global, ui, args).await,
-            Command::Failover(args) => failover::run(&self.global, ui, args).await,
-            Command::ReplaceNode(args) => replace_node::run(&self.global, ui, args).await,
-            Command::Backup(args) => backup::run(&self.global, ui, args).await,
-            Command::Restore(args) => restore::run(&self.global, ui, args).await,
-            Command::Import(args) => import::run(&self.global, ui, args).await,
-            Command::AddNode(args) => add_node::run(&self.global, ui, args).await,
-            Command::DelNode(args) => del_node::run(&self.global, ui, args).await,
-            Command::OkToStop(args) => ok_to_stop::run(&self.global, ui, args).await,
-            Command::Call(args) => call::run(&self.global, ui, args).await,
-            Command::SetTimeout(args) => set_timeout::run(&self.global, ui, args).await,
-            Command::Completions(args) => completions::run(ui, args),
-            Command::Man(args) => man::run(ui, args),
+    async fn run(self, global: &Global, ui: &Ui) -> CommandResult {
+        match self {
+            Self::Create(args) => create::run(global, ui, args).await,
+            Self::Check(args) => check::run(global, ui, args).await,
+            Self::Info(args) => info::run(global, ui, args).await,
+            Self::Reshard(args) => reshard::run(global, ui, args).await,
+            Self::Rebalance(args) => rebalance::run(global, ui, args).await,
+            Self::Apply(args) => apply::run(global, ui, args).await,
+            Self::Fix(args) => fix::run(global, ui, args).await,
+            Self::Failover(args) => failover::run(global, ui, args).await,
+            Self::ReplaceNode(args) => replace_node::run(global, ui, args).await,
+            Self::Backup(args) => backup::run(global, ui, args).await,
+            Self::Restore(args) => restore::run(global, ui, args).await,
+            Self::Import(args) => import::run(global, ui, args).await,
+            Self::AddNode(args) => add_node::run(global, ui, args).await,
+            Self::DelNode(args) => del_node::run(global, ui, args).await,
+            Self::OkToStop(args) => ok_to_stop::run(global, ui, args).await,
+            Self::Call(args) => call::run(global, ui, args).await,
+            Self::SetTimeout(args) => set_timeout::run(global, ui, args).await,
+            Self::Completions(args) => completions::run(ui, args),
+            Self::Man(args) => man::run(ui, args),
         }
     }
 }
@@ -221,7 +241,7 @@ mod tests {
             .split_whitespace()
             .map(|word| word.replace('\u{1}', " ").into())
             .collect();
-        let again = Cli::read(&words).unwrap().global.again;
+        let again = Cli::read(&words).unwrap().global.resume;
         let reach = [
             "--askpass",
             "--user ann",

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::args::global::GlobalArgs;
 use crate::args::moves::MoveArgs;
 use crate::args::values::duration;
 use crate::args::values::node_words;
-use crate::change::signals::Signals;
+use crate::change::Global;
+use crate::change::credentials::Credentials;
+use crate::change::legacy::Access;
+use crate::change::legacy::Signals;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SLOTS;
 use crate::exit_code::ExitCode;
@@ -22,7 +24,7 @@ use crate::ops::join::{
 use crate::ops::move_slots::{self};
 use crate::plan::reshard::{self, Request, Sources, What};
 use crate::seed::Seed;
-use crate::session::{Access, Credentials, LockHeld, Session};
+use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
@@ -69,7 +71,7 @@ pub struct Args {
 }
 
 /// Adds nodes to a cluster.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let outcome = add(global, ui, args).await;
     if let Err(stop) = &outcome {
         ui.stopped(stop.code, &stop.error)?;
@@ -77,7 +79,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     outcome
 }
 
-async fn add(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+async fn add(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let mut signals = Signals::listen()?;
     let job = tokio::select! {
         // A prompt that is interrupted says so itself.
@@ -103,20 +105,21 @@ struct Job {
 }
 
 /// Everything up to the first change; `None` where there is nothing to do.
-async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
+async fn prepare(global: &Global, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
     let (new, existing) = args.seeds()?;
     let intent = match args.moving.dry_run {
         true => Access::Read,
         false => Access::Change("add-node"),
     };
     let all: Vec<Seed> = new.iter().chain([&existing]).cloned().collect();
-    let credentials = Credentials::read(global, ui, &all).await?;
-    let newly = Session::with(&credentials, global, &new, intent, |what| ui.waiting(what)).await?;
-    let session = newly.with_seeds(&credentials, global, &[existing]).await?;
+    let credentials = Credentials::read(&global.args, ui, &all).await?;
+    let newly = crate::change::legacy::with(&credentials, global, &new, intent).await?;
+    let session =
+        crate::change::legacy::with_seeds(&newly, &credentials, global, &[existing]).await?;
     let mut home = JoinTarget::visit(&session, ui).await?;
     let mut recruits = reach(global, ui, &newly).await?;
     let everybody = [home.targets(), newly.targets()].concat();
-    if !args.moving.dry_run && session.refuse_others(everybody.iter()).await? == LockHeld::ByNow {
+    if !args.moving.dry_run && session.lock(&everybody).await? == LockHeld::AfterWaiting {
         home = JoinTarget::visit(&session, ui).await?;
         recruits = reach(global, ui, &newly).await?;
     }
@@ -149,7 +152,7 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
     if !args.moving.yes {
         consent(ui, &home, candidates.len()).await?;
         // People take their time.
-        if session.refuse_others(everybody.iter()).await? == LockHeld::ByNow {
+        if session.lock(&everybody).await? == LockHeld::AfterWaiting {
             return Err(Stop::refused(anyhow!(
                 "another redis-trib was at work on these nodes meanwhile: look at the plan again; \
                  nothing was changed"
@@ -232,7 +235,7 @@ impl Args {
 }
 
 /// The new nodes. The cluster was reached, so that none of them was is a refusal.
-async fn reach(global: &GlobalArgs, ui: &Ui, newly: &Session) -> Result<Vec<NewNode>, Stop> {
+async fn reach(global: &Global, ui: &Ui, newly: &Session) -> Result<Vec<NewNode>, Stop> {
     recruit(global, ui, newly)
         .await
         .map_err(|stop| match stop.code {
@@ -259,7 +262,7 @@ async fn consent(ui: &Ui, home: &JoinTarget, nodes: usize) -> Result<(), Stop> {
         1 => "Add this node?".to_string(),
         many => format!("Add these {many} nodes?"),
     };
-    crate::change::consent::consent(ui, &question, &about).await
+    crate::change::legacy::consent(ui, &question, &about).await
 }
 
 impl Job {

@@ -11,8 +11,9 @@ use crate::state::Cluster;
 
 use crate::args::moves::MoveArgs;
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::text_of;
+use crate::change::Global;
+use crate::change::legacy::Access;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::Slot;
@@ -20,7 +21,6 @@ use crate::exit_code::ExitCode;
 use crate::ops::move_slots::{self};
 use crate::plan::{Plan, file};
 use crate::seed::Seed;
-use crate::session::{Access, Session};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -45,10 +45,10 @@ pub struct Args {
 }
 
 /// Moves what the plan says and is not moved yet.
-pub async fn run(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
     let plan = read(&args.file)?;
     let seed: Seed = args.node.parse().map_err(Stop::usage)?;
-    let session = Session::open(global, ui, &[seed], Access::Change("apply")).await?;
+    let session = crate::change::legacy::open(global, ui, &[seed], Access::Change("apply")).await?;
     let mut cluster = Cluster::look(&session).await?;
     members(&plan, &cluster)?;
     // What takes back the whole plan, not only what is left of it.

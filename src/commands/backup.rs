@@ -10,13 +10,14 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::duration;
 use crate::backup::{
     self, BackupError, BackupOptions, Directory, Failure, FileFacts, Job, Manifest, ManifestError,
     Meter, Source, StoreError,
 };
-use crate::change::signals::Signals;
+use crate::change::Global;
+use crate::change::legacy::Access;
+use crate::change::legacy::Signals;
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::parse::MasterLink;
@@ -25,7 +26,6 @@ use crate::cluster::topology::Member;
 use crate::event::{Event, Phase, Unit};
 use crate::exit_code::ExitCode;
 use crate::seed::{Seed, parse_addr};
-use crate::session::{Access, Session};
 use crate::state::{Cluster, name};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{BackupView, Fetched, NodeName, ShardView, Ui};
@@ -61,7 +61,7 @@ pub struct Args {
 }
 
 /// Makes a backup, or verifies one.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let outcome = match (args.verify, args.words.as_slice()) {
         (true, [directory]) => verify(ui, Path::new(directory)).await,
         (true, _) => Err(Stop::usage(anyhow!(
@@ -81,11 +81,11 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     outcome
 }
 
-async fn save(global: &GlobalArgs, ui: &Ui, args: &Args, seed: Seed, path: &Path) -> CommandResult {
+async fn save(global: &Global, ui: &Ui, args: &Args, seed: Seed, path: &Path) -> CommandResult {
     let mut signals = Signals::listen()?;
     // Before anything is asked for: who names the wrong directory learns so at once.
     Directory::refuse_full(path).map_err(unfit)?;
-    let session = Session::open(global, ui, &[seed], Access::Read).await?;
+    let session = crate::change::legacy::open(global, ui, &[seed], Access::Read).await?;
     let cluster = Cluster::look(&session).await?;
     let jobs = jobs(&cluster, args.from_masters)?;
     let view = planned(&cluster.diagnosis, &jobs, path);

@@ -10,9 +10,11 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::task::JoinSet;
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::duration;
-use crate::change::signals::Signals;
+use crate::change::Global;
+use crate::change::credentials::Credentials;
+use crate::change::legacy::Access;
+use crate::change::legacy::Signals;
 use crate::client::Fault;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::Seen;
@@ -23,7 +25,7 @@ use crate::exit_code::ExitCode;
 use crate::ops::call::danger::{Danger, Name};
 use crate::resp::Resp;
 use crate::seed::Seed;
-use crate::session::{Access, Credentials, Session};
+use crate::session::Session;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{Called, NodeName, Ui};
 
@@ -79,7 +81,7 @@ struct Callee {
 }
 
 /// Sends a command to all nodes, and shows what each says to it.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let outcome = call_all(global, ui, args).await;
     if let Err(stop) = &outcome {
         ui.stopped(stop.code, &stop.error)?;
@@ -87,7 +89,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     outcome
 }
 
-async fn call_all(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult {
+async fn call_all(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
     args.read_stdin().await?;
     let words: Vec<&[u8]> = args.command.iter().map(|word| word.as_bytes()).collect();
     let name = Name::of(&words);
@@ -98,12 +100,8 @@ async fn call_all(global: &GlobalArgs, ui: &Ui, mut args: Args) -> CommandResult
         )));
     }
     let seeds = [args.node.clone()];
-    let credentials = Credentials::read(global, ui, &seeds).await?;
-    let open = |intent| {
-        Session::with(&credentials, global, &seeds, intent, |what| {
-            ui.waiting(what)
-        })
-    };
+    let credentials = Credentials::read(&global.args, ui, &seeds).await?;
+    let open = |intent| crate::change::legacy::with(&credentials, global, &seeds, intent);
     let mut session = open(Access::Read).await?;
     let callees = callees(&session, &args, ui).await?;
     let danger = match name.only_tells() {

@@ -8,9 +8,9 @@ use anyhow::anyhow;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::duration;
 use crate::args::values::node_words;
+use crate::change::{Global, Look, LookUp};
 use crate::client::{ClientError, Fault};
 use crate::cluster::health::{Background, Diagnosis, Stability};
 use crate::cluster::node::{Addr, NodeId};
@@ -21,7 +21,7 @@ use crate::exit_code::ExitCode;
 use crate::ops::join::zones::ZoneArgs;
 use crate::resolve::ResolveError;
 use crate::seed::Seed;
-use crate::session::{Access, Credentials, Session};
+use crate::session::Session;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{CheckExtra, Strictness, Ui};
 
@@ -64,36 +64,53 @@ const SETTLE: Duration = Duration::from_millis(1100);
 /// How often `--wait` looks.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// Judges the health of a cluster.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+/// Checks the health of a cluster.
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let deadline = args.wait.map(|wait| Instant::now() + wait);
-    let credentials = Credentials::read(global, ui, std::slice::from_ref(&seed)).await?;
-    let patient = Patient {
-        global,
-        credentials,
+    let mut look = Look::open(global, ui, std::slice::from_ref(&seed)).await?;
+    let subject = Subject {
+        looked_up: look.looked_up(),
         seed,
     };
     if args.local {
-        return local(ui, &patient, deadline).await;
+        let addr = look.until_signal(local(&subject, ui, deadline)).await?;
+        ui.alive(&addr)?;
+        return Ok(ExitCode::Done);
     }
     let strictness = match args.strict {
         true => Strictness::Strict,
         false => Strictness::Lenient,
     };
-    let mut last: Option<Result<Judged, Stop>> = None;
+    let checking = until_healthy(&subject, ui, &args, strictness, deadline);
+    let Checked { diagnosis, extra } = look.until_signal(checking).await?;
+    ui.diagnosis(&diagnosis, &extra)?;
+    Ok(match strictness.passes(&diagnosis) {
+        true => ExitCode::Done,
+        false => ExitCode::Unhealthy,
+    })
+}
+
+/// Looks again until the cluster is healthy or the deadline has passed; then what was seen last.
+async fn until_healthy(
+    subject: &Subject<'_>,
+    ui: &Ui,
+    args: &Args,
+    strictness: Strictness,
+    deadline: Option<Instant>,
+) -> Result<Checked, Stop> {
+    let mut last: Option<Result<Checked, Stop>> = None;
     let outcome = loop {
-        let look = patient.judge(&args, strictness);
+        let look = subject.check(args, strictness);
         let looked = match (last.take(), deadline) {
-            // A node that hangs must not make the last look outlast the wait: what the look before
-            // it found is told then.
+            // A node that hangs must not make the last look outlast the wait: then the look before it counts.
             (Some(before), Some(deadline)) => timeout_at(deadline, look).await.unwrap_or(before),
             _ => look.await,
         };
         match &looked {
-            Ok(judged) if strictness.passes(&judged.diagnosis) => break looked,
+            Ok(checked) if strictness.passes(&checked.diagnosis) => break looked,
             _ if !before(deadline) => break looked,
-            Ok(judged) => ui.waiting(&match judged.diagnosis.findings.first() {
+            Ok(checked) => ui.waiting(&match checked.diagnosis.findings.first() {
                 Some(finding) => format!("not healthy yet: {}", finding.message),
                 None => "not healthy yet".to_string(),
             }),
@@ -103,16 +120,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
         last = Some(looked);
         pause(deadline).await;
     };
-    match outcome {
-        Ok(Judged { diagnosis, extra }) => {
-            ui.diagnosis(&diagnosis, &extra)?;
-            Ok(match strictness.passes(&diagnosis) {
-                true => ExitCode::Done,
-                false => ExitCode::Unhealthy,
-            })
-        }
-        Err(stop) => Err(late(stop, deadline)),
-    }
+    outcome.map_err(|stop| late(stop, deadline))
 }
 
 fn before(deadline: Option<Instant>) -> bool {
@@ -152,29 +160,26 @@ fn late(stop: Stop, deadline: Option<Instant>) -> Stop {
     }
 }
 
-/// What is looked at, and how it is reached.
-struct Patient<'a> {
-    global: &'a GlobalArgs,
-    credentials: Credentials,
+/// The cluster that is checked.
+struct Subject<'a> {
+    looked_up: LookUp<'a>,
     seed: Seed,
 }
 
-struct Judged {
+struct Checked {
     diagnosis: Diagnosis,
     extra: CheckExtra,
 }
 
-impl Patient<'_> {
-    /// The seed is looked up anew for each look: what starts again may get another address.
+impl Subject<'_> {
+    /// The seed is looked up again for each look: a node that restarts may get another address.
     async fn session(&self) -> Result<Session, Stop> {
         let seeds = std::slice::from_ref(&self.seed);
-        // The wait is check's own, and told there.
-        let tell = |_: &str| {};
-        Session::with(&self.credentials, self.global, seeds, Access::Read, tell).await
+        self.looked_up.session(seeds).await
     }
 
     /// Looks once, and a second time where that may make a difference.
-    async fn judge(&self, args: &Args, strictness: Strictness) -> Result<Judged, Stop> {
+    async fn check(&self, args: &Args, strictness: Strictness) -> Result<Checked, Stop> {
         let session = self.session().await?;
         let connections = &session.connections;
         let targets = session.targets();
@@ -219,7 +224,7 @@ impl Patient<'_> {
             notes,
             zones: background.zones,
         };
-        Ok(Judged { diagnosis, extra })
+        Ok(Checked { diagnosis, extra })
     }
 }
 
@@ -297,15 +302,11 @@ fn probe_key(slots: &SlotSet, run: u64) -> Option<String> {
         .find(|key| slots.contains(Slot::of_key(key.as_bytes())))
 }
 
-/// Judges one process alone. One that is reading its data from disk is alive: to kill it would make
-/// it start over.
-async fn local(ui: &Ui, patient: &Patient<'_>, deadline: Option<Instant>) -> CommandResult {
+/// Checks one process alone. A process that is loading its data is alive: a restart would make it start over.
+async fn local(subject: &Subject<'_>, ui: &Ui, deadline: Option<Instant>) -> Result<Addr, Stop> {
     loop {
-        match alive(patient).await {
-            Ok(addr) => {
-                ui.alive(&addr)?;
-                return Ok(ExitCode::Done);
-            }
+        match alive(subject).await {
+            Ok(addr) => return Ok(addr),
             Err(stop) if before(deadline) && may_pass(&stop) => {
                 ui.waiting(&format!("no answer yet: {:#}", stop.error));
             }
@@ -315,13 +316,13 @@ async fn local(ui: &Ui, patient: &Patient<'_>, deadline: Option<Instant>) -> Com
     }
 }
 
-async fn alive(patient: &Patient<'_>) -> Result<Addr, Stop> {
-    let session = patient.session().await?;
+async fn alive(subject: &Subject<'_>) -> Result<Addr, Stop> {
+    let session = subject.session().await?;
     let targets = session.targets();
     let [target] = &targets[..] else {
         return Err(Stop::usage(anyhow!(
-            "--local judges one process, and {} stands for {}: name one of them",
-            patient.seed.addr,
+            "--local checks one process, and {} stands for {}: name one of them",
+            subject.seed.addr,
             targets.len()
         )));
     };

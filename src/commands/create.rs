@@ -8,9 +8,10 @@ use anyhow::anyhow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::duration;
-use crate::change::signals::Signals;
+use crate::change::Global;
+use crate::change::legacy::Access;
+use crate::change::legacy::Signals;
 use crate::client::Transport;
 use crate::cluster::health::{Background, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId};
@@ -26,7 +27,7 @@ use crate::ops::join::execute::{ExecuteError, Execution, StepCounts};
 use crate::ops::join::inspect::{NewNode, counted, recruit, refusal};
 use crate::ops::join::zones::ZoneArgs;
 use crate::seed::{Seed, parse_addr};
-use crate::session::{Access, LockHeld, Session};
+use crate::session::{LockHeld, Session};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -72,7 +73,7 @@ pub struct Args {
 }
 
 /// Makes a cluster of empty nodes.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let outcome = create(global, ui, &args).await;
     if let Err(stop) = &outcome {
         ui.stopped(stop.code, &stop.error)?;
@@ -80,7 +81,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     outcome
 }
 
-async fn create(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
+async fn create(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     let mut signals = Signals::listen()?;
     let job = tokio::select! {
         // A prompt that is interrupted says so itself.
@@ -97,16 +98,16 @@ async fn create(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
 }
 
 /// Everything up to the first change; `None` where there is nothing to do.
-async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
+async fn prepare(global: &Global, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
     args.refuse_contradictions()?;
     let intent = match args.dry_run {
         true => Access::Read,
         false => Access::Change("create"),
     };
-    let session = Session::open(global, ui, &args.nodes, intent).await?;
+    let session = crate::change::legacy::open(global, ui, &args.nodes, intent).await?;
     let mut recruits = recruit(global, ui, &session).await?;
     let targets = session.targets();
-    if !args.dry_run && session.refuse_others(targets.iter()).await? == LockHeld::ByNow {
+    if !args.dry_run && session.lock(&targets).await? == LockHeld::AfterWaiting {
         recruits = recruit(global, ui, &session).await?;
     }
     let drafted = CreatePlan::of(&session, args, &recruits).await;
@@ -145,7 +146,7 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
     if left > 0 && !args.yes {
         consent(ui, recruits.len()).await?;
         // People take their time.
-        if session.refuse_others(targets.iter()).await? == LockHeld::ByNow {
+        if session.lock(&targets).await? == LockHeld::AfterWaiting {
             return Err(Stop::refused(anyhow!(
                 "another redis-trib was at work on these nodes meanwhile: look at the plan again; \
                  nothing was changed"
@@ -221,7 +222,7 @@ fn already_one_cluster(recruits: &[NewNode]) -> Option<Stop> {
 
 async fn consent(ui: &Ui, nodes: usize) -> Result<(), Stop> {
     let about = format!("A new cluster of {nodes} nodes.");
-    crate::change::consent::consent(ui, "Can I set the above configuration?", &about).await
+    crate::change::legacy::consent(ui, "Can I set the above configuration?", &about).await
 }
 
 /// A cluster about to be made.

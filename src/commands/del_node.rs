@@ -6,9 +6,10 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::Instant;
 
-use crate::args::global::GlobalArgs;
 use crate::args::moves::MoveArgs;
-use crate::change::signals::Signals;
+use crate::change::Global;
+use crate::change::legacy::Access;
+use crate::change::legacy::Signals;
 use crate::cluster::health::Severity;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::MasterLink;
@@ -20,7 +21,7 @@ use crate::ops::leave::{Afterwards, leave, refuse_unwilling, silent_members};
 use crate::ops::move_slots::{self, Finished};
 use crate::plan::leave::{self as planner, Leave, OwnedSlots, Refusal, Request};
 use crate::seed::Seed;
-use crate::session::{Access, LockHeld, Session};
+use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{LeaveView, LeavingNode, Ui};
@@ -65,7 +66,7 @@ const BAN: Duration = Duration::from_secs(62);
 const COPIES_WITHIN: Duration = Duration::from_secs(60);
 
 /// Makes nodes leave.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let outcome = delete(global, ui, &args).await;
     if let Err(stop) = &outcome {
         ui.stopped(stop.code, &stop.error)?;
@@ -73,12 +74,13 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     outcome
 }
 
-async fn delete(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
+async fn delete(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     let intent = match args.moving.dry_run {
         true => Access::Read,
         false => Access::Change("del-node"),
     };
-    let session = Session::open(global, ui, std::slice::from_ref(&args.node), intent).await?;
+    let session =
+        crate::change::legacy::open(global, ui, std::slice::from_ref(&args.node), intent).await?;
     let mut cluster = Cluster::settled(&session).await?;
     let (mut leaving, apart) = named(&session, &cluster, &args.ids).await?;
     if !apart.is_empty() {
@@ -174,7 +176,7 @@ impl Job<'_> {
         {
             self.ui.warn(&refusals(cluster, found, &args.ids));
             let question = "Shall these slots be moved to the other masters first?";
-            crate::change::consent::consent(self.ui, question, &self.about(cluster)).await?;
+            crate::change::legacy::consent(self.ui, question, &self.about(cluster)).await?;
             request.slots = OwnedSlots::Drain;
             planned = planner::leave(&request);
         }
@@ -283,12 +285,12 @@ impl Job<'_> {
                 1 => "Remove it from the cluster?".to_string(),
                 many => format!("Remove these {many} nodes from the cluster?"),
             };
-            crate::change::consent::consent(self.ui, &question, &self.about(cluster)).await?;
+            crate::change::legacy::consent(self.ui, &question, &self.about(cluster)).await?;
         }
         let masters = cluster.diagnosis.topology.masters();
         let answering = masters.filter(|master| !master.peer_status.silent);
         let targets = answering.filter_map(|master| cluster.reach.get(&master.id));
-        if self.session.refuse_others(targets).await? == LockHeld::ByNow {
+        if self.session.refuse_others(targets).await? == LockHeld::AfterWaiting {
             return Err(Stop::refused(anyhow!(
                 "another redis-trib was at work until now: the plan may not fit any more; try again"
             )));

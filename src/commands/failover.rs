@@ -5,14 +5,15 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::sync::mpsc;
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::duration;
 use crate::args::values::node_words;
-use crate::change::signals::Signals;
+use crate::change::Global;
+use crate::change::legacy::Access;
+use crate::change::legacy::Signals;
 use crate::cluster::node::Takeover;
 use crate::exit_code::ExitCode;
 use crate::ops::failover::{Failed, FailoverPlan};
-use crate::session::{Access, LockHeld, Session};
+use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{FailoverReport, Ui};
@@ -61,7 +62,7 @@ impl Args {
 }
 
 /// Lets a replica take over.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let outcome = fail_over(global, ui, &args).await;
     if let Err(stop) = &outcome {
         ui.stopped(stop.code, &stop.error)?;
@@ -69,7 +70,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     outcome
 }
 
-async fn fail_over(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
+async fn fail_over(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     let mut signals = Signals::listen()?;
     let prepared = tokio::select! {
         // A prompt that is interrupted says so itself.
@@ -117,7 +118,7 @@ fn ended(ui: &Ui, cluster: &Cluster, outcome: Result<FailoverReport, Failed>) ->
 
 /// Everything up to the command; `None` where nothing is to be done.
 async fn prepare(
-    global: &GlobalArgs,
+    global: &Global,
     ui: &Ui,
     args: &Args,
 ) -> Result<Option<(Session, Cluster, FailoverPlan)>, Stop> {
@@ -126,10 +127,10 @@ async fn prepare(
         true => Access::Read,
         false => Access::Change("failover"),
     };
-    let session = Session::open(global, ui, &[seed], intent).await?;
+    let session = crate::change::legacy::open(global, ui, &[seed], intent).await?;
     let mut cluster = Cluster::settled(&session).await?;
     let mut succession = succession(&cluster, args)?;
-    if !args.dry_run && alone(&session, &cluster, &succession).await? == LockHeld::ByNow {
+    if !args.dry_run && alone(&session, &cluster, &succession).await? == LockHeld::AfterWaiting {
         cluster = Cluster::settled(&session).await?;
         succession = self::succession(&cluster, args)?;
     }
@@ -148,9 +149,9 @@ async fn prepare(
             Takeover::Planned => "Let it take over?",
             Takeover::Force | Takeover::Takeover => "Let it take over, and lose such writes?",
         };
-        crate::change::consent::consent(ui, question, &about).await?;
+        crate::change::legacy::consent(ui, question, &about).await?;
         // People take their time.
-        if alone(&session, &cluster, &succession).await? == LockHeld::ByNow {
+        if alone(&session, &cluster, &succession).await? == LockHeld::AfterWaiting {
             return Err(Stop::refused(anyhow!(
                 "another redis-trib was at work on this cluster meanwhile: look again; nothing was \
                  changed"

@@ -4,16 +4,17 @@ use std::collections::BTreeSet;
 
 use anyhow::anyhow;
 
-use crate::args::global::GlobalArgs;
 use crate::args::moves::PaceArgs;
 use crate::args::values::{node_words, slot_ranges};
+use crate::change::Global;
+use crate::change::legacy::Access;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 use crate::exit_code::ExitCode;
 use crate::ops::fix::{Approval, ConflictWinner, FixSummary, Job};
 use crate::plan::fix::{Consent, Strays};
-use crate::session::{Access, Session};
+use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
@@ -85,12 +86,12 @@ pub(crate) enum HowArg {
 const GIVEN_UP: &str = "What may be given up";
 
 /// Mends a cluster.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     if args.rejoin {
         return crate::ops::fix::rejoin::run(global, ui, &args).await;
     }
     let seed = node_words(&args.node)?;
-    let session = Session::open(global, ui, &[seed], Access::Change("fix")).await?;
+    let session = crate::change::legacy::open(global, ui, &[seed], Access::Change("fix")).await?;
     let consent = Consent {
         evict: foreign(&session, ui, &args.evict_foreign).await?,
         assign: args.assign_uncovered.clone().unwrap_or_default(),

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use secrecy::SecretString;
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::node_words;
-use crate::change::consent::consent;
-use crate::change::signals::Signals;
+use crate::change::Global;
+use crate::change::credentials::{Credentials, password_of};
+use crate::change::legacy::Access;
+use crate::change::legacy::Signals;
+use crate::change::legacy::consent;
 use crate::client::{ClientError, ExpiryQuestion, Fault, Login};
 use crate::cluster::parse::{Info, Product};
 use crate::connections::{Connections, DialOptions, Target};
@@ -18,7 +20,7 @@ use crate::ops::data::{
     TransferArgs, alone, flow, infos, notes, owners, taker, tell, warn_of_evictions,
 };
 use crate::seed::Seed;
-use crate::session::{Access, Credentials, Session, password_of};
+use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::transfer::{self, ImportOptions, OnConflict, Taking};
@@ -103,7 +105,7 @@ fn source(text: &str) -> Result<Source, String> {
 }
 
 /// Copies or moves keys.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let outcome = import(global, ui, &args).await;
     if let Err(stop) = &outcome {
         ui.stopped(stop.code, &stop.error)?;
@@ -111,7 +113,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     outcome
 }
 
-async fn import(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
+async fn import(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let database = match (args.from_db, args.from.database) {
         (Some(one), Some(other)) if one != other => {
@@ -124,14 +126,13 @@ async fn import(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
     let mut signals = Signals::listen()?;
     // One list: `rediss://` of either asks for certificates.
     let seeds = [seed.clone(), args.from.seed.clone()];
-    let credentials = Credentials::read(global, ui, &seeds).await?;
+    let credentials = Credentials::read(&global.args, ui, &seeds).await?;
     let from = args.source(&credentials, global, ui).await?;
     let intent = match args.transfer.dry_run {
         true => Access::Read,
         false => Access::Change("import"),
     };
-    let waiting = |what: &str| ui.waiting(what);
-    let session = Session::with(&credentials, global, &[seed], intent, waiting).await?;
+    let session = crate::change::legacy::with(&credentials, global, &[seed], intent).await?;
     let cluster = taker(&session).await?;
     let info = look(&session, &from, database).await?;
     args.refuse_source(&cluster, &from, &info)?;
@@ -221,7 +222,7 @@ impl Args {
     async fn source(
         &self,
         credentials: &Credentials,
-        global: &GlobalArgs,
+        global: &Global,
         ui: &Ui,
     ) -> Result<Target, Stop> {
         let password = if let Some(password) = &self.from_pass {
@@ -243,7 +244,7 @@ impl Args {
             user: seed.user.clone().or_else(|| self.from_user.clone()),
             password: seed.password.clone().or(password),
         };
-        let transport = credentials.transport(global, seed);
+        let transport = credentials.transport(&global.args, seed);
         Ok(Target {
             addr: seed.addr.clone(),
             access: Arc::new(DialOptions { login, transport }),

@@ -1,11 +1,11 @@
 //! `redis-trib info NODE`.
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::node_words;
+use crate::change::{Global, Look};
 use crate::cluster::health::{Background, Diagnosis};
 use crate::discover;
 use crate::exit_code::ExitCode;
-use crate::session::{Access, Session};
+use crate::session::Session;
 use crate::stop::CommandResult;
 use crate::ui::Ui;
 
@@ -24,10 +24,13 @@ pub struct Args {
 }
 
 /// Shows the masters with their keys, slots and replicas.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
-    let seed = node_words(&args.node)?;
-    let session = Session::open(global, ui, &[seed], Access::Read).await?;
-    let observation = discover::observe(&session.connections, &session.targets()).await?;
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
+    let seeds = [node_words(&args.node)?];
+    let mut look = Look::open(global, ui, &seeds).await?;
+    let observe = async |session: &Session| {
+        Ok(discover::observe(&session.connections, &session.targets()).await?)
+    };
+    let observation = look.run(&seeds, observe).await?;
     ui.info(&Diagnosis::of(observation, &Background::default()))?;
     Ok(ExitCode::Done)
 }

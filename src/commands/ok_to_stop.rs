@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use crate::args::global::GlobalArgs;
+use crate::change::Global;
+use crate::change::legacy::Access;
 use crate::cluster::health::Code;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::ok_to_stop::{Reason, StopCandidate, reasons};
@@ -13,7 +14,7 @@ use crate::cluster::parse::MasterLink;
 use crate::cluster::slot::SlotSet;
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
-use crate::session::{Access, Session};
+use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{Objection, OkToStopView, Ui};
@@ -37,9 +38,9 @@ pub struct Args {
 }
 
 /// Judges whether nodes can be stopped.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seed = std::slice::from_ref(&args.node);
-    let session = Session::open(global, ui, seed, Access::Read).await?;
+    let session = crate::change::legacy::open(global, ui, seed, Access::Read).await?;
     let cluster = Cluster::settled(&session).await?;
     let observation = &cluster.diagnosis.observation;
     let stopping: BTreeSet<NodeId> = args

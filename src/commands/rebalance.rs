@@ -9,8 +9,9 @@ use crate::state::Cluster;
 
 use crate::args::moves::MoveArgs;
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::node_words;
+use crate::change::Global;
+use crate::change::legacy::Access;
 use crate::client::ClientError;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{SLOTS, Slot};
@@ -20,7 +21,7 @@ use crate::ops::move_slots::{self, Finished};
 use crate::plan::rebalance::{
     self, Balance, By, RebalanceError, Request, Share, UseEmpty, Verdict, weights_by_memory,
 };
-use crate::session::{Access, Session};
+use crate::session::Session;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{BalanceView, MasterShare, Measure, Ui};
 
@@ -92,9 +93,10 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 /// Plans the balance, and moves slots to it.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
-    let session = Session::open(global, ui, &[seed], Access::Change("rebalance")).await?;
+    let session =
+        crate::change::legacy::open(global, ui, &[seed], Access::Change("rebalance")).await?;
     if args.finish_open || move_slots::may_offer(ui, &args.moving) {
         let finished = move_slots::finish_open(&session, ui, &args.moving).await?;
         if finished == Finished::OnlyShown {

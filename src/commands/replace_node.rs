@@ -10,10 +10,12 @@ use anyhow::anyhow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::duration;
 use crate::args::values::node_words;
-use crate::change::signals::Signals;
+use crate::change::Global;
+use crate::change::credentials::Credentials;
+use crate::change::legacy::Access;
+use crate::change::legacy::Signals;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::topology::Member;
@@ -27,7 +29,7 @@ use crate::ops::join::{
 };
 use crate::ops::leave::{Afterwards, leave, silent_members};
 use crate::seed::Seed;
-use crate::session::{Access, Credentials, LockHeld, Session};
+use crate::session::{LockHeld, Session};
 use crate::state::{Cluster, name};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{Before, NodeName, ReplaceStep, ReplaceView, Ui, standing_words};
@@ -70,7 +72,7 @@ pub struct Args {
 }
 
 /// Replaces a node.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let outcome = replace(global, ui, &args).await;
     if let Err(stop) = &outcome {
         ui.stopped(stop.code, &stop.error)?;
@@ -78,7 +80,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     outcome
 }
 
-async fn replace(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
+async fn replace(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     let mut signals = Signals::listen()?;
     let job = tokio::select! {
         // A prompt that is interrupted says so itself.
@@ -117,26 +119,27 @@ struct Job {
 }
 
 /// Everything up to the first change; `None` where there is nothing to do.
-async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
+async fn prepare(global: &Global, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
     let existing = node_words(std::slice::from_ref(&args.node))?;
     let intent = match args.dry_run {
         true => Access::Read,
         false => Access::Change("replace-node"),
     };
     let all = [args.new.clone(), existing.clone()];
-    let credentials = Credentials::read(global, ui, &all).await?;
+    let credentials = Credentials::read(&global.args, ui, &all).await?;
     let new = std::slice::from_ref(&args.new);
-    let newly = Session::with(&credentials, global, new, intent, |what| ui.waiting(what)).await?;
+    let newly = crate::change::legacy::with(&credentials, global, new, intent).await?;
     if newly.seeds.iter().any(|set| set.is_many()) {
         return Err(Stop::refused(anyhow!(
             "{} stands for several nodes: name the one that comes by its address; nothing was changed",
             args.new.addr
         )));
     }
-    let session = newly.with_seeds(&credentials, global, &[existing]).await?;
+    let session =
+        crate::change::legacy::with_seeds(&newly, &credentials, global, &[existing]).await?;
     let mut home = JoinTarget::visit(&session, ui).await?;
     let everybody = [home.targets(), newly.targets()].concat();
-    if !args.dry_run && session.refuse_others(everybody.iter()).await? == LockHeld::ByNow {
+    if !args.dry_run && session.lock(&everybody).await? == LockHeld::AfterWaiting {
         home = JoinTarget::visit(&session, ui).await?;
     }
     let recruits = recruit(global, ui, &newly)
@@ -160,9 +163,9 @@ async fn prepare(global: &GlobalArgs, ui: &Ui, args: &Args) -> Result<Option<Job
             job.home.cluster.diagnosis.topology.members.len(),
             job.home.cluster.seed()
         );
-        crate::change::consent::consent(ui, "Replace it?", &about).await?;
+        crate::change::legacy::consent(ui, "Replace it?", &about).await?;
         // People take their time.
-        if job.session.refuse_others(everybody.iter()).await? == LockHeld::ByNow {
+        if job.session.lock(&everybody).await? == LockHeld::AfterWaiting {
             return Err(Stop::refused(anyhow!(
                 "another redis-trib was at work on this cluster meanwhile: look again; nothing was \
                  changed"

@@ -4,8 +4,9 @@ use anyhow::anyhow;
 
 use crate::args::moves::MoveArgs;
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::{node_words, slot_ranges};
+use crate::change::Global;
+use crate::change::legacy::Access;
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot, SlotSet};
@@ -13,7 +14,6 @@ use crate::cluster::topology::Member;
 use crate::exit_code::ExitCode;
 use crate::ops::move_slots::{self, Finished};
 use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
-use crate::session::{Access, Session};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{CheckExtra, PromptError, Ui, counted};
 
@@ -50,9 +50,10 @@ pub struct Args {
 }
 
 /// Moves slots.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
-    let session = Session::open(global, ui, &[seed], Access::Change("reshard")).await?;
+    let session =
+        crate::change::legacy::open(global, ui, &[seed], Access::Change("reshard")).await?;
     if args.finish_open || move_slots::may_offer(ui, &args.moving) {
         let finished = move_slots::finish_open(&session, ui, &args.moving).await?;
         if finished == Finished::OnlyShown {

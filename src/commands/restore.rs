@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use super::backup::{no_backup, read_back};
-use crate::args::global::GlobalArgs;
 use crate::args::values::node_words;
 use crate::backup::Manifest;
-use crate::change::consent::consent;
-use crate::change::signals::Signals;
+use crate::change::Global;
+use crate::change::legacy::Access;
+use crate::change::legacy::Signals;
+use crate::change::legacy::consent;
 use crate::cluster::parse::Info;
 use crate::exit_code::ExitCode;
 use crate::ops::data::{
     TransferArgs, alone, flow, infos, notes, owners, rdb_version, taker, tell, warn_of_evictions,
 };
 use crate::rdb::Encoding;
-use crate::session::{Access, Session};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
 use crate::transfer::{self, OnConflict, Part};
@@ -43,7 +43,7 @@ pub struct Args {
 }
 
 /// Restores a backup.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let outcome = restore(global, ui, &args).await;
     if let Err(stop) = &outcome {
         ui.stopped(stop.code, &stop.error)?;
@@ -51,7 +51,7 @@ pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
     outcome
 }
 
-async fn restore(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
+async fn restore(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let path = args.directory.as_path();
     let mut signals = Signals::listen()?;
@@ -63,7 +63,7 @@ async fn restore(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
         true => Access::Read,
         false => Access::Change("restore"),
     };
-    let session = Session::open(global, ui, &[seed], intent).await?;
+    let session = crate::change::legacy::open(global, ui, &[seed], intent).await?;
     let cluster = taker(&session).await?;
     // All of it, before the first key is written.
     let manifest = tokio::select! {

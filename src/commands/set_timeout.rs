@@ -1,31 +1,25 @@
 //! `redis-trib set-timeout NODE DURATION`: cluster-node-timeout of all nodes.
 
-use std::sync::Arc;
+use std::io;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::task::JoinSet;
 
-use crate::args::global::GlobalArgs;
 use crate::args::values::duration;
-use crate::client::{ClientError, Fault};
-use crate::cluster::node::Addr;
-use crate::cluster::observation::Seen;
-use crate::cluster::topology::Topology;
-use crate::connections::{Connections, Target};
-use crate::discover;
+use crate::change::{Approval, Change, Global, Proposal, Question};
+use crate::connections::Target;
 use crate::exit_code::ExitCode;
+use crate::ops::set_timeout::{self, CONFIG, Member};
 use crate::seed::Seed;
-use crate::session::{Access, LockHeld, Session};
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{NodeName, SetTimeoutView, Timeout, TimeoutSet, Ui};
+use crate::ui::{SetTimeoutView, TimeoutSet, Ui};
 
 /// Arguments of `set-timeout`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A node that is silent for that long counts as failed. All nodes are told \
-    (CONFIG SET), write it\nto their configuration files (CONFIG REWRITE), and are asked for it \
-    again; those that could not\nwrite it are named.\n\nExample:\n  \
+    after_help = "A node that is silent for that long is flagged as failed. The value is set on every \
+    node (CONFIG SET),\nwritten to its configuration file (CONFIG REWRITE), and read back; nodes that could not \
+    write it are\nnamed.\n\nExample:\n  \
     redis-trib set-timeout 10.0.0.3 15s"
 )]
 pub struct Args {
@@ -35,17 +29,15 @@ pub struct Args {
     /// The new cluster-node-timeout, 100ms at least.
     #[arg(value_name = "DURATION", value_parser = node_timeout)]
     timeout: Duration,
-    /// Don't ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     yes: bool,
-    /// Show what the nodes have now, and stop.
+    /// Show the current timeouts and exit.
     #[arg(long)]
     dry_run: bool,
 }
 
-const CONFIG: &str = "cluster-node-timeout";
-
-/// The least that redis-trib.rb and redis-cli take: below it nodes fail because somebody was busy.
+/// The minimum of redis-trib.rb and redis-cli: below it, nodes are flagged as failed when they are only busy.
 const LEAST: Duration = Duration::from_millis(100);
 
 /// Whole milliseconds, with their unit.
@@ -57,7 +49,7 @@ fn node_timeout(text: &str) -> Result<Duration, String> {
     }
     let time = duration(text)?;
     if time < LEAST {
-        Err("below 100ms nodes would count as failed whenever they are busy".to_string())
+        Err("below 100ms, nodes would be flagged as failed whenever they are busy".to_string())
     } else if time.subsec_nanos() % 1_000_000 != 0 {
         Err("the servers count in whole milliseconds".to_string())
     } else {
@@ -65,192 +57,96 @@ fn node_timeout(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A member that is to be told.
-struct Member {
-    name: NodeName,
-    /// How it is reached; why it is not, in words.
-    reach: Result<Target, String>,
-}
-
 /// Sets the timeout.
-pub async fn run(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
-    let outcome = set_all(global, ui, args).await;
-    if let Err(stop) = &outcome {
-        ui.stopped(stop.code, &stop.error)?;
-    }
-    outcome
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
+    let approval = Approval::of(args.yes, args.dry_run);
+    let seeds = std::slice::from_ref(&args.node);
+    let mut change = Change::open(global, ui, "set-timeout", seeds, approval).await?;
+    let session = change.session();
+    let plan = async || {
+        Ok(Plan {
+            timeout: args.timeout,
+            members: set_timeout::members(&session).await?,
+        })
+    };
+    let Some(plan) = change.approve(plan).await? else {
+        return Ok(ExitCode::Done);
+    };
+    let work = set_timeout::execute(&session, &plan.members, plan.timeout);
+    let outcomes = change.execute(work).await;
+    report(ui, change, &plan, &outcomes)
 }
 
-async fn set_all(global: &GlobalArgs, ui: &Ui, args: Args) -> CommandResult {
-    let intent = match args.dry_run {
-        true => Access::Read,
-        false => Access::Change("set-timeout"),
-    };
-    let session = Session::open(global, ui, std::slice::from_ref(&args.node), intent).await?;
-    let members = members(&session).await?;
-    ui.timeouts(&view(&session, &args, &members).await)?;
-    if args.dry_run {
-        ui.done(ExitCode::Done, "Dry run: nothing was changed.")?;
-        return Ok(ExitCode::Done);
+/// The new timeout, and what the members have now.
+struct Plan {
+    timeout: Duration,
+    members: Vec<Member>,
+}
+
+impl Proposal for Plan {
+    fn lock(&self) -> Vec<Target> {
+        let reaches = self.members.iter().map(|member| &member.reach);
+        reaches.filter_map(|reach| reach.clone().ok()).collect()
     }
-    if !args.yes {
-        let about = format!("A cluster of {} nodes.", members.len());
-        crate::change::consent::consent(ui, "Set the timeout on all of them?", &about).await?;
+
+    fn show(&self, ui: &Ui) -> io::Result<()> {
+        ui.timeouts(&SetTimeoutView {
+            wanted: self.timeout,
+            nodes: self
+                .members
+                .iter()
+                .map(|member| member.now.clone())
+                .collect(),
+        })
     }
-    let reachable = members
-        .iter()
-        .filter_map(|member| member.reach.as_ref().ok());
-    if session.refuse_others(reachable).await? == LockHeld::ByNow {
-        return Err(Stop::refused(anyhow!(
-            "another redis-trib was at work until now: look again; nothing was changed"
-        )));
+
+    fn question(&self) -> Option<Question> {
+        Some(Question {
+            about: format!("A cluster of {} nodes.", self.members.len()),
+            text: "Set the timeout on all of them?".to_string(),
+        })
     }
-    let mut setting = JoinSet::new();
-    for (i, member) in members.iter().enumerate() {
-        let (connections, reach) = (Arc::clone(&session.connections), member.reach.clone());
-        let timeout = args.timeout;
-        setting.spawn(async move { (i, set(&connections, reach, timeout).await) });
+
+    fn is_same(&self, other: &Self) -> bool {
+        let nodes = |plan: &Self| -> Vec<_> {
+            let members = plan.members.iter();
+            members
+                .map(|member| (member.now.node.id, member.reach.is_ok()))
+                .collect()
+        };
+        nodes(self) == nodes(other)
     }
-    let mut outcomes = setting.join_all().await;
-    outcomes.sort_unstable_by_key(|(i, _)| *i);
-    let mut counts = (0, 0);
+}
+
+fn report(ui: &Ui, change: Change<'_>, plan: &Plan, outcomes: &[TimeoutSet]) -> CommandResult {
+    let (mut persisted, mut in_force) = (0, 0);
     let mut failures = Vec::new();
-    for (member, (_, outcome)) in members.iter().zip(outcomes) {
-        match &outcome {
-            TimeoutSet::Persisted => counts.0 += 1,
-            TimeoutSet::InForce(_) => counts.1 += 1,
-            TimeoutSet::Failed(why) => failures.push(format!("{}: {why}", member.name)),
+    for (member, outcome) in plan.members.iter().zip(outcomes) {
+        let node = &member.now.node;
+        match outcome {
+            TimeoutSet::Persisted => persisted += 1,
+            TimeoutSet::InForce(_) => in_force += 1,
+            TimeoutSet::Failed(why) => failures.push(format!("{node}: {why}")),
         }
-        ui.timeout_set(&member.name, &outcome)?;
+        ui.timeout_set(node, outcome)?;
     }
-    let (persisted, in_force) = counts;
-    let set = persisted + in_force;
+    let (set, all) = (persisted + in_force, plan.members.len());
     ui.timeouts_set(set, failures.len())?;
     if in_force > 0 {
         ui.warn(&format!(
-            "{in_force} of {} nodes could not write it to their configuration file: they have it until \
-             they are restarted",
-            members.len()
+            "{in_force} of {all} nodes could not write the timeout to their configuration file: they keep it until \
+             they are restarted"
         ));
     }
     if failures.is_empty() {
-        let time = humantime::format_duration(args.timeout);
-        let message = format!("{CONFIG} is {time} on all {set} nodes, {persisted} have it on disk");
-        ui.ended(ExitCode::Done, &message)?;
-        return Ok(ExitCode::Done);
+        let time = humantime::format_duration(plan.timeout);
+        let message = format!("{CONFIG} is {time} on all {set} nodes; {persisted} have it on disk");
+        return change.finish_quietly(&message);
     }
-    let error = anyhow!(
-        "{set} of {} nodes have the new timeout; these have not:\n{}\nThe same command again tries all \
-         of them",
-        members.len(),
+    Err(Stop::partial(anyhow!(
+        "{set} of {all} nodes have the new timeout; these do not:\n{}\nThe same command again tries all of them",
         failures.join("\n")
-    );
-    Err(match set {
-        0 => Stop::refused(error),
-        _ => Stop::partial(error),
-    })
-}
-
-/// All members, in the order in which people read them, ghosts left out.
-async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
-    let found = discover::find(&session.connections, &session.targets()).await?;
-    let topology = Topology::of(&found.observation);
-    let mut members = Vec::new();
-    for member in topology.reading_order() {
-        let Some(node) = found.observation.nodes.get(&member.id) else {
-            continue;
-        };
-        let reach = match &node.seen {
-            Seen::Report(_) => found.target_of(node).ok_or("no address".to_string()),
-            Seen::Silent(_) | Seen::NoAddress if member.peer_status.handshake > 0 => continue,
-            Seen::NoAddress => continue,
-            Seen::Silent(why) => Err(why.clone()),
-            Seen::Loading => Err(Fault::Loading.to_string()),
-            Seen::Stranger(other) => Err(format!("another node, {}, answers there", other.short())),
-        };
-        members.push(Member {
-            name: NodeName {
-                id: member.id,
-                addr: node.addr().cloned().unwrap_or_else(|| Addr::new("?", 0)),
-                zone: None,
-            },
-            reach,
-        });
-    }
-    Ok(members)
-}
-
-/// What all have now.
-async fn view(session: &Session, args: &Args, members: &[Member]) -> SetTimeoutView {
-    let mut asking = JoinSet::new();
-    for (i, member) in members.iter().enumerate() {
-        let (connections, reach) = (Arc::clone(&session.connections), member.reach.clone());
-        asking.spawn(async move {
-            let now = match reach {
-                Ok(target) => read(&connections, &target)
-                    .await
-                    .map_err(|e| e.fault.to_string()),
-                Err(why) => Err(why),
-            };
-            (i, now)
-        });
-    }
-    let mut now = asking.join_all().await;
-    now.sort_unstable_by_key(|(i, _)| *i);
-    let nodes = members.iter().zip(now).map(|(member, (_, now))| Timeout {
-        node: member.name.clone(),
-        now,
-    });
-    SetTimeoutView {
-        wanted: args.timeout,
-        nodes: nodes.collect(),
-    }
-}
-
-/// What a node says that its timeout is; `None` where it does not tell.
-async fn read(connections: &Connections, target: &Target) -> Result<Option<Duration>, ClientError> {
-    let values = connections
-        .temporary(target)
-        .await?
-        .config_get(&[CONFIG])
-        .await?;
-    let millis = values.get(CONFIG).and_then(|value| value.parse().ok());
-    Ok(millis.map(Duration::from_millis))
-}
-
-/// Sets it on one node, and asks the node for it again: what timed out may have been done.
-async fn set(
-    connections: &Connections,
-    reach: Result<Target, String>,
-    timeout: Duration,
-) -> TimeoutSet {
-    let target = match reach {
-        Ok(target) => target,
-        Err(why) => return TimeoutSet::Failed(why),
-    };
-    let change = async {
-        let client = connections.temporary(&target).await?;
-        let millis = timeout.as_millis().to_string();
-        client.config_set(CONFIG, &millis).await?;
-        Ok::<_, ClientError>(client.config_rewrite().await)
-    };
-    let change = change.await;
-    let now = read(connections, &target).await;
-    match (now, change) {
-        (Ok(Some(now)), Ok(rewritten)) if now == timeout => match rewritten {
-            Ok(()) => TimeoutSet::Persisted,
-            Err(error) => TimeoutSet::InForce(error.fault.to_string()),
-        },
-        (Ok(Some(now)), Err(error)) if now == timeout => {
-            TimeoutSet::InForce(error.fault.to_string())
-        }
-        (_, Err(error)) | (Err(error), Ok(_)) => TimeoutSet::Failed(error.fault.to_string()),
-        (Ok(Some(now)), Ok(_)) => TimeoutSet::Failed(format!(
-            "it took the new one, and yet says {}",
-            humantime::format_duration(now)
-        )),
-        (Ok(None), Ok(_)) => TimeoutSet::Failed("it does not tell its timeout".to_string()),
-    }
+    )))
 }
 
 #[cfg(test)]

@@ -8,3 +8,4 @@ pub(crate) mod fix;
 pub(crate) mod join;
 pub(crate) mod leave;
 pub(crate) mod move_slots;
+pub(crate) mod set_timeout;

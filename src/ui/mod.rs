@@ -374,9 +374,15 @@ impl Ui {
         })
     }
 
-    /// Something that happened: a line of JSON, and progress for whoever looks on. Nothing that
-    /// goes wrong here stops a change that is under way; [`Self::done`] reports it.
+    /// Something that happened: a line of JSON, and progress for a person. Nothing that goes wrong here stops a change
+    /// that is under way; [`Self::done`] reports it.
     pub fn event(&self, event: &Event) {
+        match event {
+            Event::Hint(text) => return self.hint(text),
+            Event::Warning(text) => return self.warn(text),
+            Event::WaitingFor(text) => return self.waiting(text),
+            _ => {}
+        }
         if let Format::Json = self.format {
             let _ = self.result(|out| json::event(out, event));
         }

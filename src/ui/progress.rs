@@ -77,6 +77,7 @@ impl Progress {
     /// Shows what happened, as far as it shows.
     pub(super) fn event(&mut self, event: &Event) {
         match *event {
+            Event::Hint(_) | Event::Warning(_) | Event::WaitingFor(_) => {}
             Event::Phase(phase) => self.begin(phase),
             Event::Waiting {
                 phase,

@@ -84,22 +84,34 @@ pub(super) async fn line(question: &str, asked: Asked) -> Result<String, PromptE
     if !asked.may_answer() {
         return Err(PromptError::NoTerminal);
     }
-    let ended = tokio::select! {
-        // Polled first, so that Ctrl-C is listened for before the question is out.
-        biased;
-        signal = tokio::signal::ctrl_c() => match signal {
-            Ok(()) => PromptError::Interrupted,
-            Err(error) => PromptError::Io(error),
-        },
-        line = read_line(question, asked.asides()) => match line {
-            Ok(Some(line)) => return Ok(line),
-            Ok(None) => PromptError::Closed,
-            Err(error) => PromptError::Io(error),
-        },
+    let mut line = Line {
+        asides: asked.asides(),
+        answered: false,
     };
-    // The cursor still stands behind the question.
-    asked.asides().write("\n");
+    let ended = match read_line(question, line.asides).await {
+        Ok(Some(text)) => {
+            line.answered = true;
+            return Ok(text);
+        }
+        Ok(None) => PromptError::Closed,
+        Err(error) => PromptError::Io(error),
+    };
     Err(ended)
+}
+
+/// A question on the terminal. Without an answer (end of input, or the prompt was dropped after Ctrl-C) the cursor still
+/// stands behind it.
+struct Line {
+    asides: Asides,
+    answered: bool,
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.asides.write("\n");
+        }
+    }
 }
 
 /// Writes the question and reads a line; `None` at the end of input.

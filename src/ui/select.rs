@@ -7,7 +7,7 @@ use std::io;
 
 use console::Term;
 use dialoguer::{MultiSelect, Select};
-use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 use tokio::sync::oneshot;
 
 use super::prompt::PromptError;
@@ -25,27 +25,39 @@ pub(super) async fn ask<T: Send + 'static>(
             // Nobody listens any more after Ctrl-C.
             let _ = sender.send(prompt());
         })?;
-    tokio::select! {
-        biased;
-        signal = tokio::signal::ctrl_c() => {
-            let restored = tcsetattr(io::stdin(), OptionalActions::Now, &settings);
-            Term::stderr().show_cursor()?;
-            Term::stderr().write_line("")?;
-            restored.map_err(io::Error::from)?;
-            signal?;
+    let mut terminal = Terminal {
+        settings,
+        answered: false,
+    };
+    let answer = receiver.await;
+    terminal.answered = matches!(answer, Ok(Ok(_)));
+    match answer {
+        Ok(Ok(answer)) => Ok(answer),
+        // Ctrl-C as a key; the signal follows.
+        Ok(Err(dialoguer::Error::IO(error))) if error.kind() == io::ErrorKind::Interrupted => {
             Err(PromptError::Interrupted)
         }
-        answer = receiver => match answer {
-            Ok(Ok(answer)) => Ok(answer),
-            // Ctrl-C as a key: the signal is on its way.
-            Ok(Err(dialoguer::Error::IO(error))) if error.kind() == io::ErrorKind::Interrupted => {
-                Term::stderr().show_cursor()?;
-                Err(PromptError::Interrupted)
-            }
-            Ok(Err(dialoguer::Error::IO(error))) => Err(error.into()),
-            // The end of input.
-            Err(_) => Err(PromptError::Closed),
-        },
+        Ok(Err(dialoguer::Error::IO(error))) => Err(error.into()),
+        // The end of input.
+        Err(_) => Err(PromptError::Closed),
+    }
+}
+
+/// The terminal's settings. Without an answer (also when the prompt was dropped after Ctrl-C) they are restored.
+struct Terminal {
+    settings: Termios,
+    answered: bool,
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        if self.answered {
+            return;
+        }
+        // Nothing can be done where that fails.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.settings);
+        let _ = Term::stderr().show_cursor();
+        let _ = Term::stderr().write_line("");
     }
 }
 

@@ -10,12 +10,12 @@ use clap_complete::engine::CompletionCandidate;
 use super::Question;
 use crate::args::global::GlobalArgs;
 use crate::args::values::node_words;
+use crate::change::{Global, Look};
 use crate::cli::Cli;
 use crate::cluster::node::Role;
 use crate::cluster::parse::{EntryPool, View};
 use crate::cluster::slot::SlotSet;
 use crate::seed::{Seed, parse_addr};
-use crate::session::{Access, Credentials, Session};
 use crate::ui::{Ui, UiOptions};
 
 /// Nobody waits longer for a TAB.
@@ -68,7 +68,7 @@ fn ask(question: Question) -> Option<View> {
         .build()
         .ok()?;
     let view = runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, look(&global, seed))
+        tokio::time::timeout(PATIENCE, look(global, seed))
             .await
             .ok()?
     });
@@ -77,12 +77,12 @@ fn ask(question: Question) -> Option<View> {
     view
 }
 
-async fn look(global: &GlobalArgs, seed: Seed) -> Option<View> {
+async fn look(global: GlobalArgs, seed: Seed) -> Option<View> {
     let ui = Ui::new(UiOptions::default());
     let seeds = [seed];
-    let credentials = Credentials::read(global, &ui, &seeds).await.ok()?;
-    let session = Session::with(&credentials, global, &seeds, Access::Read, |_| {}).await;
-    let session = session.ok()?;
+    let global = Global::open(global).ok()?;
+    let look = Look::open(&global, &ui, &seeds).await.ok()?;
+    let session = look.looked_up().session(&seeds).await.ok()?;
     for target in session.targets() {
         let Ok(client) = session.connections.temporary(&target).await else {
             continue;
@@ -113,6 +113,7 @@ fn said(question: Question) -> Option<(GlobalArgs, Seed)> {
     global.pass_file = None;
     global.askpass = false;
     global.expect_nodes = None;
+    global.journal = None;
     Some((global, node(matches)?))
 }
 

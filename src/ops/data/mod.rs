@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use tokio::sync::mpsc;
 
 use crate::backup::Meter;
-use crate::change::signals::Signals;
+use crate::change::legacy::Signals;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{Info, Product, Version};
 use crate::cluster::slot::SlotSet;
@@ -93,8 +93,8 @@ pub(crate) async fn alone(session: &Session, cluster: &Cluster) -> Result<(), St
     let masters = topology.masters().map(|master| master.id);
     let targets: Vec<_> = masters.filter_map(|id| cluster.reach.get(&id)).collect();
     match session.refuse_others(targets.into_iter()).await? {
-        LockHeld::AllTheTime => Ok(()),
-        LockHeld::ByNow => Err(Stop::refused(anyhow!(
+        LockHeld::AtOnce => Ok(()),
+        LockHeld::AfterWaiting => Err(Stop::refused(anyhow!(
             "another redis-trib was at work until now: look again, then try again"
         ))),
     }

@@ -20,8 +20,8 @@ use anyhow::anyhow;
 use self::evict::Leaving;
 use self::state::FixState;
 use crate::args::moves::PaceArgs;
-use crate::change::consent::consent;
-use crate::change::signals::Signals;
+use crate::change::legacy::Signals;
+use crate::change::legacy::consent;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Phase};
@@ -112,7 +112,7 @@ pub(crate) async fn fix(job: &Job<'_>) -> Result<FixSummary, Stop> {
     let dry_run = job.asking == Approval::DryRun;
     let cluster = Cluster::look(job.session).await?;
     let waited = ended(job.session, job.ui, &cluster, dry_run).await?;
-    let mut alone = LockHeld::AllTheTime;
+    let mut alone = LockHeld::AtOnce;
     if job.asking != Approval::DryRun {
         // Before the looks that wait for what is on its way.
         let masters = cluster.diagnosis.topology.masters();
@@ -120,7 +120,7 @@ pub(crate) async fn fix(job: &Job<'_>) -> Result<FixSummary, Stop> {
         alone = job.session.refuse_others(masters).await?;
     }
     let mut state = match (waited, alone) {
-        (Waited::No, LockHeld::AllTheTime) => FixState::look_on(job.session, cluster).await?,
+        (Waited::No, LockHeld::AtOnce) => FixState::look_on(job.session, cluster).await?,
         _ => FixState::look(job.session).await?,
     };
     let plan = state.plan(job.consent, &memory);
@@ -142,7 +142,7 @@ pub(crate) async fn fix(job: &Job<'_>) -> Result<FixSummary, Stop> {
         let question = "Carry these remedies out, and what they lead to?";
         consent(job.ui, question, &messages::about(&state)).await?;
     }
-    if job.session.refuse_others(state.masters()).await? == LockHeld::ByNow {
+    if job.session.refuse_others(state.masters()).await? == LockHeld::AfterWaiting {
         return Err(Stop::refused(anyhow!(
             "another redis-trib was at work until now: the plan may not fit any more; try again"
         )));

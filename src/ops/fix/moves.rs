@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::state::FixState;
 use super::{ConflictWinner, FixSummary, Job, Memory, messages};
-use crate::change::signals::Signals;
+use crate::change::legacy::Signals;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::event::Pair;

@@ -15,15 +15,16 @@ use anyhow::anyhow;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::args::global::GlobalArgs;
-use crate::change::consent::consent;
+use crate::change::Global;
+use crate::change::legacy::Access;
+use crate::change::legacy::consent;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{EntryState, MasterLink};
 use crate::commands::fix::Args;
 use crate::converge::Watch;
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
-use crate::session::{Access, Session};
+use crate::session::Session;
 use crate::state::Cluster;
 use crate::state::{Participant, Participants};
 use crate::stop::{CommandResult, Stop};
@@ -42,13 +43,13 @@ const BY_THEMSELVES: Duration = Duration::from_secs(3);
 const TELL_AGAIN: Duration = Duration::from_secs(8);
 
 /// Lets nodes meet again.
-pub(crate) async fn run(global: &GlobalArgs, ui: &Ui, args: &Args) -> CommandResult {
+pub(crate) async fn run(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     let seeds: Vec<Seed> = args
         .node
         .iter()
         .map(|node| node.parse().map_err(Stop::usage))
         .collect::<Result<_, _>>()?;
-    let session = Session::open(global, ui, &seeds, Access::Change("fix")).await?;
+    let session = crate::change::legacy::open(global, ui, &seeds, Access::Change("fix")).await?;
     let cluster = Cluster::look(&session).await?;
     let observation = &cluster.diagnosis.observation;
     if let Some(stranger) = observation.bystanders.first() {

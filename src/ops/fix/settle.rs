@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Job;
-use crate::change::signals::Signals;
+use crate::change::legacy::Signals;
 use crate::cluster::health::{Background, Diagnosis};
 use crate::cluster::slot::SLOTS;
 use crate::discover;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::args::global::GlobalArgs;
+use crate::change::Global;
 use crate::client::{ClientError, Fault, LoginOutcome, NodeClient, RawLook};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::{ObservedNode, Report, Seen};
@@ -97,14 +97,15 @@ impl NewNode {
 /// Reads all nodes side by side, on connections that are kept. While names fill up, nodes may still
 /// be starting.
 pub(crate) async fn recruit(
-    global: &GlobalArgs,
+    global: &Global,
     ui: &Ui,
     session: &Session,
 ) -> Result<Vec<NewNode>, Stop> {
     let targets = session.targets();
     let patience = global
+        .args
         .expect_nodes
-        .map(|_| Instant::now() + global.resolve_timeout);
+        .map(|_| Instant::now() + global.args.resolve_timeout);
     let mut told = String::new();
     let answers = loop {
         let answers = ask_all(&session.connections, &targets).await;

@@ -18,7 +18,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::change::signals::Signals;
+use crate::change::legacy::Signals;
 use crate::client::{ClientError, NodeClient, Reset};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::EntryPool;

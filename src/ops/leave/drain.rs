@@ -8,7 +8,7 @@ use anyhow::anyhow;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::change::signals::Signals;
+use crate::change::legacy::Signals;
 use crate::cluster::node::{NodeId, Role};
 use crate::commands::del_node::is_master;
 use crate::connections::{Connections, Target};

@@ -21,7 +21,7 @@ use anyhow::anyhow;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::change::signals::Signals;
+use crate::change::legacy::Signals;
 use crate::client::{ClientError, Reset};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::Seen;

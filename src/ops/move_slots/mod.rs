@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::args::moves::MoveArgs;
-use crate::change::signals::Signals;
+use crate::change::legacy::Signals;
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
@@ -84,7 +84,7 @@ async fn carry_out_part(
         .masters()
         .filter_map(|master| cluster.reach.get(&master.id))
         .collect();
-    if session.refuse_others(masters.into_iter()).await? == LockHeld::ByNow {
+    if session.refuse_others(masters.into_iter()).await? == LockHeld::AfterWaiting {
         return Err(Stop::refused(anyhow!(
             "another redis-trib was at work until now: the plan may not fit any more; try again"
         )));
@@ -297,5 +297,5 @@ async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis, part: Part) ->
             "Do you want to proceed with the proposed reshard plan?".to_string()
         }
     };
-    crate::change::consent::consent(ui, &question, &about).await
+    crate::change::legacy::consent(ui, &question, &about).await
 }

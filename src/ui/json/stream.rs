@@ -297,6 +297,8 @@ fn mend(line: &FixLine) -> Mend {
 /// Something that happened.
 pub(in crate::ui) fn event(out: &mut impl Write, event: &Event) -> io::Result<()> {
     let object = match event {
+        // For people: on standard error.
+        Event::Hint(_) | Event::Warning(_) | Event::WaitingFor(_) => return Ok(()),
         Event::Phase(phase) => Line::Phase {
             phase: phase.word(),
         },

@@ -1,0 +1,161 @@
+//! Passwords and certificates: from options, files, the environment and the terminal to logins.
+
+use std::path::Path;
+
+use anyhow::Context;
+use secrecy::SecretString;
+
+use crate::args::global::GlobalArgs;
+use crate::args::values::text_of;
+use crate::client::{Login, TlsClient, TlsOptions, Transport};
+use crate::cluster::health::shell_word;
+use crate::connections::DialOptions;
+use crate::seed::{Scheme, Seed};
+use crate::session::ResumeFlags;
+use crate::stop::Stop;
+use crate::ui::{PromptError, Ui};
+
+/// Passwords and certificates of the command line, read once: a password is asked for once, however
+/// often the seeds are looked up.
+pub(crate) struct Credentials {
+    login: Login,
+    tls: Option<TlsClient>,
+}
+
+impl Credentials {
+    /// Reads files, the environment and, where it is wanted, the terminal.
+    pub(crate) async fn read(global: &GlobalArgs, ui: &Ui, seeds: &[Seed]) -> Result<Self, Stop> {
+        // Files first: a password is asked for only when everything else is right.
+        let tls = tls(global, seeds)?;
+        let login = login(global, ui).await?;
+        Ok(Self { login, tls })
+    }
+
+    /// What an address says counts before what the command line says.
+    pub(super) fn dial_options(&self, global: &GlobalArgs, seed: &Seed) -> DialOptions {
+        let Login { user, password } = self.login.clone();
+        DialOptions {
+            login: match (&seed.user, &seed.password) {
+                (None, None) => Login { user, password },
+                // `redis://ann@host`: who, and the password comes from elsewhere.
+                (Some(seed_user), None) => Login {
+                    user: Some(seed_user.clone()),
+                    password,
+                },
+                (seed_user, Some(seed_password)) => Login {
+                    user: seed_user.clone(),
+                    password: Some(seed_password.clone()),
+                },
+            },
+            transport: self.transport(global, seed),
+        }
+    }
+
+    /// Plain or TLS, whatever the login.
+    pub(crate) fn transport(&self, global: &GlobalArgs, seed: &Seed) -> Transport {
+        match (&self.tls, seed.scheme) {
+            (Some(tls), Scheme::Rediss) => Transport::Tls(tls.clone()),
+            (Some(tls), Scheme::None) if global.tls => Transport::Tls(tls.clone()),
+            _ => Transport::Plain,
+        }
+    }
+}
+
+/// What a command line that resumes repeats, with what the address of the first seed said: such command lines name
+/// nodes by host and port.
+pub(super) fn resume_flags(global: &GlobalArgs, seeds: &[Seed]) -> ResumeFlags {
+    let mut again = global.resume.clone();
+    let Some(seed) = seeds.first() else {
+        return again;
+    };
+    let mut add = |flag: &str, value: Option<&String>| {
+        let said = |option: &String| option.split(' ').next() == Some(flag);
+        if !again.reach.iter().any(said) {
+            let value = value.map(|value| format!(" {}", shell_word(value)));
+            let value = value.unwrap_or_default();
+            again.reach.push(format!("{flag}{value}"));
+        }
+    };
+    if seed.scheme == Scheme::Rediss {
+        add("--tls", None);
+    }
+    if seed.user.is_some() {
+        add("--user", seed.user.as_ref());
+    }
+    if seed.password.is_some() {
+        add("--askpass", None);
+    }
+    again
+}
+
+/// The credentials of the command line or the environment, for seeds that bring none.
+async fn login(global: &GlobalArgs, ui: &Ui) -> Result<Login, Stop> {
+    let password = if let Some(pass) = &global.pass {
+        Some(SecretString::from(pass.clone()))
+    } else if let Some(file) = &global.pass_file {
+        Some(password_of("--pass-file", file).map_err(Stop::usage)?)
+    } else if global.askpass {
+        Some(ui.password("Password").await.map_err(no_password)?)
+    } else {
+        // As valkey-cli and redis-cli have it; empty counts as unset.
+        let said = |name| {
+            let password = std::env::var(name).ok();
+            password.filter(|password| !password.is_empty())
+        };
+        said("VALKEYCLI_AUTH")
+            .or_else(|| said("REDISCLI_AUTH"))
+            .map(SecretString::from)
+    };
+    Ok(Login {
+        user: global.user.clone(),
+        password,
+    })
+}
+
+fn no_password(error: PromptError) -> Stop {
+    match error {
+        PromptError::Interrupted => Stop::interrupted(error),
+        error => Stop::usage(anyhow::anyhow!(
+            "--askpass: {error}; --pass-file and REDISCLI_AUTH need no terminal"
+        )),
+    }
+}
+
+/// The first line of the file that a flag names.
+pub(crate) fn password_of(flag: &str, file: &Path) -> anyhow::Result<SecretString> {
+    let text =
+        text_of(file).with_context(|| format!("{flag} {}: can't be read", file.display()))?;
+    match text.lines().next().filter(|line| !line.is_empty()) {
+        Some(line) => Ok(SecretString::from(line.to_string())),
+        None => anyhow::bail!("{flag} {}: its first line is empty", file.display()),
+    }
+}
+
+/// TLS, where an option or an address asks for it.
+fn tls(global: &GlobalArgs, seeds: &[Seed]) -> Result<Option<TlsClient>, Stop> {
+    let options = TlsOptions {
+        ca_file: global.cacert.clone(),
+        ca_dir: global.cacertdir.clone(),
+        cert: global.cert.clone(),
+        key: global.key.clone(),
+        sni: global.sni.clone(),
+        verify: global.verify(),
+    };
+    if global.tls || seeds.iter().any(|seed| seed.scheme == Scheme::Rediss) {
+        return TlsClient::new(&options).map(Some).map_err(Stop::usage);
+    }
+    let named = [
+        (options.ca_file.is_some(), "--cacert"),
+        (options.ca_dir.is_some(), "--cacertdir"),
+        (options.cert.is_some(), "--cert"),
+        (options.key.is_some(), "--key"),
+        (options.sni.is_some(), "--sni"),
+        (global.insecure, "--insecure"),
+    ];
+    match named.iter().find(|(given, _)| *given) {
+        Some((_, flag)) => Err(Stop::usage(anyhow::anyhow!(
+            "{flag} needs TLS: add --tls, or write addresses as rediss://host:port"
+        ))),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,78 @@
+//! A request to stop a running command: Ctrl-C, or the signal that stops containers.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio_util::sync::CancellationToken;
+
+/// What signals ask of a running command. Clones share it.
+///
+/// The first signal asks the command to stop in order, the second to stop at once.
+#[derive(Debug, Clone, Default)]
+pub struct Interrupt {
+    requested: CancellationToken,
+    forced: CancellationToken,
+    signal: Arc<OnceLock<&'static str>>,
+}
+
+impl Interrupt {
+    /// Records a signal.
+    pub fn signal(&self, name: &'static str) {
+        if self.requested.is_cancelled() {
+            self.forced.cancel();
+        } else {
+            self.signal.get_or_init(|| name);
+            self.requested.cancel();
+        }
+    }
+
+    /// Waits for the first signal and returns its name.
+    pub async fn requested(&self) -> &'static str {
+        self.requested.cancelled().await;
+        self.name()
+    }
+
+    /// Waits for the second signal.
+    pub async fn forced(&self) {
+        self.forced.cancelled().await;
+    }
+
+    /// The name of the first signal, if there was one.
+    pub fn heard(&self) -> Option<&'static str> {
+        self.requested.is_cancelled().then(|| self.name())
+    }
+
+    /// Runs `work` until it ends or the first signal arrives; then `work` is dropped and the signal's name returned.
+    pub async fn stops<T>(&self, work: impl Future<Output = T>) -> Result<T, &'static str> {
+        tokio::select! {
+            biased;
+            result = work => Ok(result),
+            signal = self.requested() => Err(signal),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        self.signal.get().copied().unwrap_or("signal")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_signal_asks_and_the_second_forces() {
+        let interrupt = Interrupt::default();
+        assert_eq!(interrupt.heard(), None);
+        assert_eq!(interrupt.stops(async { 1 }).await, Ok(1));
+        interrupt.signal("SIGINT");
+        assert_eq!(interrupt.heard(), Some("SIGINT"));
+        assert_eq!(
+            interrupt.stops(std::future::pending::<()>()).await,
+            Err("SIGINT")
+        );
+        assert!(!interrupt.forced.is_cancelled());
+        interrupt.signal("SIGTERM");
+        interrupt.forced().await;
+        assert_eq!(interrupt.requested().await, "SIGINT");
+    }
+}

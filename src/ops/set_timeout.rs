@@ -1,0 +1,118 @@
+//! `set-timeout`: cluster-node-timeout of all nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::client::{ClientError, Fault};
+use crate::cluster::node::Addr;
+use crate::cluster::observation::Seen;
+use crate::cluster::topology::Topology;
+use crate::connections::{Connections, Target};
+use crate::discover;
+use crate::session::Session;
+use crate::stop::Stop;
+use crate::ui::{NodeName, Timeout, TimeoutSet};
+
+/// The name of the setting.
+pub(crate) const CONFIG: &str = "cluster-node-timeout";
+
+/// A member, and the timeout it has now.
+#[derive(Clone)]
+pub(crate) struct Member {
+    /// How it is reached; why it is not, in words.
+    pub(crate) reach: Result<Target, String>,
+    /// Its timeout now.
+    pub(crate) now: Timeout,
+}
+
+/// All members in reading order, without nodes that never joined or have no address.
+pub(crate) async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
+    let found = discover::find(&session.connections, &session.targets()).await?;
+    let topology = Topology::of(&found.observation);
+    let mut named = Vec::new();
+    for member in topology.reading_order() {
+        let Some(node) = found.observation.nodes.get(&member.id) else {
+            continue;
+        };
+        let reach = match &node.seen {
+            Seen::Report(_) => found.target_of(node).ok_or("no address".to_string()),
+            Seen::Silent(_) | Seen::NoAddress if member.peer_status.handshake > 0 => continue,
+            Seen::NoAddress => continue,
+            Seen::Silent(why) => Err(why.clone()),
+            Seen::Loading => Err(Fault::Loading.to_string()),
+            Seen::Stranger(other) => Err(format!("another node, {}, answers there", other.short())),
+        };
+        let name = NodeName {
+            id: member.id,
+            addr: node.addr().cloned().unwrap_or_else(|| Addr::new("?", 0)),
+            zone: None,
+        };
+        named.push((name, reach));
+    }
+    let reading = session
+        .connections
+        .fan_out(named, |connections, (node, reach)| async move {
+            let now = match &reach {
+                Ok(target) => read(&connections, target)
+                    .await
+                    .map_err(|error| error.fault.to_string()),
+                Err(why) => Err(why.clone()),
+            };
+            let now = Timeout { node, now };
+            Member { reach, now }
+        });
+    Ok(reading.await)
+}
+
+/// Sets the timeout on all members, side by side; what became of each, in their order.
+pub(crate) async fn execute(
+    session: &Session,
+    members: &[Member],
+    timeout: Duration,
+) -> Vec<TimeoutSet> {
+    let reaches: Vec<_> = members.iter().map(|member| member.reach.clone()).collect();
+    let setting = session
+        .connections
+        .fan_out(reaches, |connections, reach| async move {
+            match reach {
+                Ok(target) => set(&connections, &target, timeout).await,
+                Err(why) => TimeoutSet::Failed(why),
+            }
+        });
+    setting.await
+}
+
+/// The timeout that a node reports; `None` if CONFIG does not tell it.
+async fn read(connections: &Connections, target: &Target) -> Result<Option<Duration>, ClientError> {
+    let client = connections.temporary(target).await?;
+    let values = client.config_get(&[CONFIG]).await?;
+    let millis = values.get(CONFIG).and_then(|value| value.parse().ok());
+    Ok(millis.map(Duration::from_millis))
+}
+
+/// Sets the timeout on one node and reads it back: a change that timed out may have been made.
+async fn set(connections: &Arc<Connections>, target: &Target, timeout: Duration) -> TimeoutSet {
+    let change = async {
+        let client = connections.temporary(target).await?;
+        let millis = timeout.as_millis().to_string();
+        client.config_set(CONFIG, &millis).await?;
+        Ok::<_, ClientError>(client.config_rewrite().await)
+    };
+    let change = change.await;
+    let now = read(connections, target).await;
+    match (now, change) {
+        (Ok(Some(now)), Ok(rewritten)) if now == timeout => match rewritten {
+            Ok(()) => TimeoutSet::Persisted,
+            Err(error) => TimeoutSet::InForce(error.fault.to_string()),
+        },
+        (Ok(Some(now)), Err(error)) if now == timeout => {
+            TimeoutSet::InForce(error.fault.to_string())
+        }
+        (_, Err(error)) | (Err(error), Ok(_)) => TimeoutSet::Failed(error.fault.to_string()),
+        (Ok(Some(now)), Ok(_)) => TimeoutSet::Failed(format!(
+            "CONFIG SET succeeded, but the node still reports {}",
+            humantime::format_duration(now)
+        )),
+        (Ok(None), Ok(_)) => TimeoutSet::Failed("CONFIG GET does not tell the timeout".to_string()),
+    }
+}
