@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+pub(crate) use nudge::foreign_node;
 use nudge::nudge;
 use probe::{NotReady, Until};
 pub use report::NotInTime;

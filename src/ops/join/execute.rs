@@ -12,8 +12,9 @@ use tokio::task::JoinSet;
 
 use crate::client::ClientError;
 use crate::cluster::node::{Addr, NodeId};
-use crate::cluster::parse::{EntryPool, EntryState, ParseError, View};
+use crate::cluster::parse::{EntryPool, ParseError, View};
 use crate::connections::Connections;
+use crate::converge::foreign_node;
 use crate::event::{Event, Phase};
 use crate::plan::{Plan, Step};
 use crate::state::{Participant, Participants};
@@ -192,7 +193,7 @@ impl Execution {
                     found,
                 });
             }
-            if let Some(stranger) = stranger_to(&self.participants, &self.absent, &view) {
+            if let Some(stranger) = foreign_node(&self.participants, &self.absent, &view) {
                 return Err(ExecuteError::Stranger {
                     addr: addr(),
                     stranger,
@@ -201,19 +202,6 @@ impl Execution {
         }
         Ok(())
     }
-}
-
-/// Somebody whom a node knows, and who should not be there. Handshakes have passing ids, and don't
-/// count.
-pub(crate) fn stranger_to(
-    participants: &Participants,
-    absent: &BTreeSet<NodeId>,
-    view: &View,
-) -> Option<NodeId> {
-    view.entries()
-        .filter(|entry| entry.state != EntryState::Handshake)
-        .map(|entry| entry.id)
-        .find(|id| !participants.contains_key(id) && !absent.contains(id))
 }
 
 /// The view of every participant, side by side; in the order of their ids.
