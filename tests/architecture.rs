@@ -113,7 +113,6 @@ const EXCEPTIONS: &[&str] = &[
     "ops/move_slots/strategy.rs imports args",
     "ops/set_timeout.rs imports ui",
     "state.rs imports ui",
-    "transfer/mod.rs names the crate clap",
 ];
 
 /// A source file: its path below `src`, and its text without comments and test modules.
