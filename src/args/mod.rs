@@ -3,3 +3,4 @@
 pub mod global;
 pub(crate) mod moves;
 pub(crate) mod values;
+pub(crate) mod zones;

@@ -150,14 +150,6 @@ impl Ui {
         })
     }
 
-    /// The cluster was there already, and healthy.
-    pub fn already(&self, diagnosis: &Diagnosis) -> io::Result<()> {
-        let nodes = diagnosis.topology.members.len();
-        let message =
-            format!("These nodes already form a healthy cluster of {nodes}: nothing to do.");
-        self.done(ExitCode::Done, &message)
-    }
-
     /// A cluster was made: how it is, and how long that took.
     pub fn created(&self, diagnosis: &Diagnosis, took: Duration) -> io::Result<()> {
         let nodes = diagnosis.topology.members.len();
