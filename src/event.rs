@@ -20,6 +20,11 @@ impl Events {
         (Self(sender), receiver)
     }
 
+    /// Returns the sending end of the channel.
+    pub fn sender(&self) -> UnboundedSender<Event> {
+        self.0.clone()
+    }
+
     /// Sends an event.
     pub fn send(&self, event: Event) {
         let _ = self.0.send(event);

@@ -3,9 +3,9 @@
 use std::ffi::OsString;
 use std::process::ExitCode as ProcessExitCode;
 
-use redis_trib::cli::Cli;
 use redis_trib::cli::compat::{self, Consent, ParsedLine};
 use redis_trib::cli::completions::Question;
+use redis_trib::cli::{self, Cli};
 use redis_trib::exit_code::ExitCode;
 use redis_trib::ui::{self, Ui};
 use tracing::Level;
@@ -25,12 +25,12 @@ fn main() -> ProcessExitCode {
         Ok(ParsedLine::Help(text)) => return ui::text(text.as_bytes()),
         Err(wrong) => return ui::wrong_line(wrong.into()),
     };
-    let cli = match Cli::read(&line) {
-        Ok(cli) => cli,
-        Err(error) => return ui::usage_error(&error, &line, mode),
+    let command = match Cli::read(&line) {
+        Ok(command) => command,
+        Err(error) => return cli::report_usage(&error, &line, mode),
     };
-    let ui = Ui::new(cli.global.ui_options(mode));
-    if cli.global.verbose {
+    let ui = Ui::new(command.global.ui_options(mode));
+    if command.global.verbose {
         tracing_subscriber::fmt()
             .with_max_level(Level::DEBUG)
             .with_writer(std::io::stderr)
@@ -50,7 +50,7 @@ fn main() -> ProcessExitCode {
             return ui.exit_code(ExitCode::Unreachable);
         }
     };
-    let code = runtime.block_on(cli.run(&ui));
+    let code = runtime.block_on(command.run(&ui));
     // A prompt that was interrupted still holds its thread; it is not waited for.
     runtime.shutdown_background();
     ui.exit_code(code)

@@ -12,25 +12,25 @@ use crate::resolve::Family;
 use crate::seed::AddressMapping;
 use crate::session::ResumeFlags;
 use crate::shell::shell_word;
-use crate::ui::{ColorArg, Mode, OutputArg, UiOptions, Verbosity};
+use crate::ui::{ColorChoice, Mode, OutputFormat, UiOptions, Verbosity};
 
 /// Options that every command takes.
 #[derive(Debug, clap::Args)]
 pub struct GlobalArgs {
-    /// The password. Others on this machine can see it here: prefer REDISCLI_AUTH or --pass-file.
+    /// The password. Other users of this machine can see it: prefer REDISCLI_AUTH or --pass-file.
     #[arg(short = 'a', long, global = true, value_name = "PASSWORD", help_heading = LOGIN, conflicts_with_all = ["pass_file", "askpass"])]
     pub pass: Option<String>,
     /// A file whose first line is the password.
     #[arg(long, global = true, value_name = "FILE", help_heading = LOGIN, conflicts_with = "askpass")]
     pub pass_file: Option<PathBuf>,
-    /// Ask for the password.
+    /// Prompt for the password.
     #[arg(long, global = true, help_heading = LOGIN)]
     pub askpass: bool,
     /// The ACL user [default: the default user].
     #[arg(long, global = true, value_name = "NAME", help_heading = LOGIN)]
     pub user: Option<String>,
 
-    /// Speak TLS to the nodes.
+    /// Connect with TLS.
     #[arg(long, global = true, help_heading = TLS)]
     pub tls: bool,
     /// Trust the CA certificates in this PEM file instead of the system's.
@@ -39,72 +39,72 @@ pub struct GlobalArgs {
     /// Trust the CA certificates in this directory of PEM files.
     #[arg(long, global = true, value_name = "DIR", help_heading = TLS)]
     pub cacertdir: Option<PathBuf>,
-    /// Our own certificate, PEM.
+    /// The client certificate, PEM.
     #[arg(long, global = true, value_name = "FILE", help_heading = TLS)]
     pub cert: Option<PathBuf>,
-    /// The private key of our certificate, PEM.
+    /// The private key of the client certificate, PEM.
     #[arg(long, global = true, value_name = "FILE", help_heading = TLS)]
     pub key: Option<PathBuf>,
-    /// The server name to ask for and to check, instead of the host.
+    /// The server name to send and to verify, instead of the host.
     #[arg(long, global = true, value_name = "NAME", help_heading = TLS)]
     pub sni: Option<String>,
-    /// What of a node's certificate is checked.
+    /// How the certificate of a node is verified.
     #[arg(long, global = true, value_name = "LEVEL", default_value = "full", help_heading = TLS)]
     pub tls_verify: VerifyArg,
-    /// Check nothing of a node's certificate (--tls-verify none).
+    /// Do not verify the certificate of a node (--tls-verify none).
     #[arg(long, global = true, help_heading = TLS)]
     pub insecure: bool,
 
-    /// How long one connection may take to come about.
+    /// Timeout for opening a connection.
     #[arg(long, global = true, value_name = "TIME", default_value = "5s", value_parser = duration, help_heading = REACH)]
     pub connect_timeout: Duration,
-    /// How long one command may take to be answered.
+    /// Timeout for the reply to a command.
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration, help_heading = REACH)]
     pub command_timeout: Duration,
-    /// Nodes that announce PEER are reached at DIAL from here (repeatable; host or host:port).
+    /// Connect to DIAL for nodes that announce PEER (repeatable; host or host:port).
     #[arg(long, global = true, value_name = "PEER=DIAL", help_heading = REACH)]
     pub address_map: Vec<AddressMapping>,
-    /// Where a name has addresses of both kinds, take IPv4.
+    /// Use IPv4 if a name has addresses of both kinds.
     #[arg(long, global = true, help_heading = REACH, overrides_with = "ipv6")]
     pub ipv4: bool,
-    /// Where a name has addresses of both kinds, take IPv6.
+    /// Use IPv6 if a name has addresses of both kinds.
     #[arg(long, global = true, help_heading = REACH, overrides_with = "ipv4")]
     pub ipv6: bool,
-    /// Wait until the names given stand for this many nodes in all.
+    /// Wait until the given names resolve to this many nodes in total.
     #[arg(long, global = true, value_name = "N", help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
     pub expect_nodes: Option<u16>,
-    /// How long to wait for --expect-nodes.
+    /// Timeout for --expect-nodes.
     #[arg(long, global = true, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = REACH)]
     pub resolve_timeout: Duration,
-    /// How many nodes are looked at side by side.
+    /// Nodes that are read in parallel.
     #[arg(long, global = true, value_name = "N", default_value_t = 64, help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
     pub connections: u16,
 
-    /// Append every change to this file, as a line of JSON.
+    /// Append every change to this file as a line of JSON.
     #[arg(long, global = true, value_name = "FILE", help_heading = RECORD)]
     pub journal: Option<PathBuf>,
-    /// Why, for the lines of the journal.
+    /// The reason for the change, written to the journal.
     #[arg(long, global = true, value_name = "TEXT", help_heading = RECORD, requires = "journal")]
     pub reason: Option<String>,
-    /// What was given of these options, for command lines that resume.
+    /// The options that were given, for command lines that resume.
     #[arg(skip)]
     pub resume: ResumeFlags,
 
-    /// What results look like.
+    /// Output format.
     #[arg(short = 'o', long, global = true, value_name = "FORMAT", default_value = "auto", help_heading = SHOW)]
     pub output: OutputArg,
-    /// When to colour.
+    /// When to use colour.
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = SHOW)]
     pub color: ColorArg,
-    /// Show results and errors only, no progress.
+    /// Show results, warnings and errors only.
     #[arg(short, long, global = true, help_heading = SHOW, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Tell on standard error what goes over the wire.
+    /// Log all commands and replies on standard error.
     #[arg(short, long, global = true, help_heading = SHOW)]
     pub verbose: bool,
 }
 
-/// Reads from a parsed command line what [`ResumeFlags`] repeats.
+/// Returns the options of a parsed command line that a command line that resumes repeats.
 pub(crate) fn resume_flags(command: &clap::Command, matches: &ArgMatches) -> ResumeFlags {
     let mut again = ResumeFlags::default();
     let Some((name, matches)) = matches.subcommand() else {
@@ -114,7 +114,7 @@ pub(crate) fn resume_flags(command: &clap::Command, matches: &ArgMatches) -> Res
     for arg in known.flat_map(clap::Command::get_arguments) {
         let id = arg.get_id().as_str();
         let part = match arg.get_help_heading() {
-            // These are about names, and the command goes on with an address.
+            // They are about names; a command that resumes names a node by its address.
             _ if ["expect_nodes", "resolve_timeout"].contains(&id) => continue,
             Some(LOGIN | TLS | REACH | RECORD) => &mut again.reach,
             Some(MOVING) => &mut again.moving,
@@ -144,27 +144,78 @@ const TLS: &str = "TLS";
 const REACH: &str = "Reaching the nodes";
 const RECORD: &str = "Record";
 const SHOW: &str = "Output";
-/// How slots move: options of the commands that move some.
+/// The heading of the options that say how slots move.
 pub const MOVING: &str = "Moving";
 
-/// What of a node's certificate is checked.
+/// How the certificate of a node is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum VerifyArg {
-    /// Its chain, its dates and its names.
+    /// Verify the certificate chain and the host name.
     Full,
-    /// Its chain and its dates, whatever its names (as redis-cli does).
+    /// Verify the certificate chain but not the host name (redis-cli's behaviour).
     Chain,
-    /// Nothing: anybody may answer.
+    /// Verify nothing (insecure).
     None,
 }
 
+/// Output format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputArg {
+    /// `table` on a terminal, `classic` in a pipe.
+    Auto,
+    /// Tables for people.
+    Table,
+    /// The lines of redis-trib.rb and redis-cli, for the scripts that read them.
+    Classic,
+    /// JSON: one document, or one object per line from commands that change a cluster.
+    Json,
+    /// Metrics for the textfile collector of Prometheus' node exporter (check only).
+    Prometheus,
+    /// One line and the exit codes of Nagios (check only).
+    Nagios,
+}
+
+impl From<OutputArg> for OutputFormat {
+    fn from(arg: OutputArg) -> Self {
+        match arg {
+            OutputArg::Auto => Self::Auto,
+            OutputArg::Table => Self::Table,
+            OutputArg::Classic => Self::Classic,
+            OutputArg::Json => Self::Json,
+            OutputArg::Prometheus => Self::Prometheus,
+            OutputArg::Nagios => Self::Nagios,
+        }
+    }
+}
+
+/// When to use colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ColorArg {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl From<ColorArg> for ColorChoice {
+    fn from(arg: ColorArg) -> Self {
+        match arg {
+            ColorArg::Auto => Self::Auto,
+            ColorArg::Always => Self::Always,
+            ColorArg::Never => Self::Never,
+        }
+    }
+}
+
 impl GlobalArgs {
-    /// What the user wants to see.
+    /// Returns the options of the output.
     pub fn ui_options(&self, mode: Mode) -> UiOptions {
         UiOptions {
             mode,
-            output: self.output,
-            color: self.color,
+            output: self.output.into(),
+            color: self.color.into(),
             quiet: if self.quiet {
                 Verbosity::Quiet
             } else {
@@ -173,7 +224,7 @@ impl GlobalArgs {
         }
     }
 
-    /// Which addresses of a name count.
+    /// Returns the address family to use for names that have both.
     pub fn family(&self) -> Family {
         match (self.ipv4, self.ipv6) {
             (true, _) => Family::V4,
@@ -182,7 +233,7 @@ impl GlobalArgs {
         }
     }
 
-    /// What of a node's certificate is checked.
+    /// Returns how the certificate of a node is verified.
     pub fn verify(&self) -> Verify {
         match self.tls_verify {
             _ if self.insecure => Verify::None,
@@ -190,5 +241,10 @@ impl GlobalArgs {
             VerifyArg::Chain => Verify::Chain,
             VerifyArg::None => Verify::None,
         }
+    }
+
+    /// Returns how long to wait for nodes that are still starting: with `--expect-nodes` they may be.
+    pub(crate) fn start_timeout(&self) -> Option<Duration> {
+        self.expect_nodes.map(|_| self.resolve_timeout)
     }
 }

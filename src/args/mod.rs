@@ -4,3 +4,4 @@ pub mod global;
 pub(crate) mod moves;
 pub(crate) mod transfer;
 pub(crate) mod values;
+pub(crate) mod zones;

@@ -1,5 +1,6 @@
 //! Parsers of values that several commands take.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::Ipv6Addr;
@@ -11,10 +12,10 @@ use crate::cluster::slot::{Slot, SlotRange, SlotSet};
 use crate::seed::{self, Seed};
 use crate::stop::Stop;
 
-/// More than any file holds that is named on a command line, but for backups.
+/// The largest file that an option may name. Backups are directories and have no limit.
 const LARGEST_FILE: u64 = 64 << 20;
 
-/// A time with its unit, above zero and at most a week.
+/// Parses a time with its unit: above zero, at most a week.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
     let time = humantime::parse_duration(text)
@@ -28,7 +29,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// The text of a file that was named. One without an end (a device) is refused, not read.
+/// Reads a file. One that is too large, such as a device without an end, is an error.
 pub(crate) fn text_of(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     let read = File::open(path)?
@@ -40,7 +41,7 @@ pub(crate) fn text_of(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Where exactly one node is meant: `host:port`, or `host port` as two words.
+/// Parses the words that name exactly one node: `host:port`, or `host port` as two words.
 pub(crate) fn node_words(words: &[String]) -> Result<Seed, Stop> {
     let text = match words {
         [host, port] if !host.contains(':') || host.parse::<Ipv6Addr>().is_ok() => {
@@ -49,16 +50,27 @@ pub(crate) fn node_words(words: &[String]) -> Result<Seed, Stop> {
         }
         [node] => node.clone(),
         _ => {
-            // Not repeated: there may be a password in it.
+            // The words are not printed: they may contain a password.
             return Err(Stop::usage(anyhow::anyhow!(
-                "one node is meant here, as host:port or as host and port"
+                "exactly one node is expected here, as host:port or as host and port"
             )));
         }
     };
     text.parse().map_err(Stop::usage)
 }
 
-/// `0-100,200`.
+/// Refuses seeds that are named twice.
+pub(crate) fn refuse_duplicates(seeds: &[Seed]) -> Result<(), Stop> {
+    let mut named = BTreeSet::new();
+    match seeds.iter().find(|seed| !named.insert(&seed.addr)) {
+        Some(Seed { addr, .. }) => Err(Stop::usage(anyhow::anyhow!(
+            "{addr} is named twice: name each node once"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Parses slots, such as `0-100,200`.
 pub(crate) fn slot_ranges(text: &str) -> Result<SlotSet, String> {
     let range = |part: &str| {
         let (start, end) = part.split_once('-').unwrap_or((part, part));

@@ -3,8 +3,8 @@
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Global;
 use super::credentials::Credentials;
+use super::{Global, Pump};
 use crate::connections::Target;
 use crate::event::Events;
 use crate::resolve;
@@ -60,6 +60,26 @@ pub(crate) async fn with_seeds(
         seeds: resolve::resolve(seeds, dial_options, global.args.family(), None, |_| {}).await?,
         ..session.clone()
     })
+}
+
+/// Runs `work` with the session, and shows its events meanwhile.
+pub(crate) async fn shown<T>(
+    ui: &Ui,
+    session: &Session,
+    work: impl AsyncFnOnce(&Session) -> T,
+) -> T {
+    let (events, heard) = Events::channel();
+    let interrupt = session.interrupt.clone();
+    let session = Session {
+        events,
+        ..session.clone()
+    };
+    let mut pump = Pump {
+        ui,
+        interrupt,
+        heard,
+    };
+    pump.run(work(&session)).await
 }
 
 /// Asks for consent.

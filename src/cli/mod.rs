@@ -5,11 +5,12 @@ pub mod completions;
 pub mod man;
 
 use std::ffi::OsString;
+use std::process::ExitCode as ProcessExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::args::global::{GlobalArgs, resume_flags};
+use crate::args::global::{GlobalArgs, OutputArg, resume_flags};
 use crate::change::{Global, Kind};
 use crate::commands::{
     add_node, apply, backup, call, check, create, del_node, failover, fix, import, info,
@@ -17,7 +18,7 @@ use crate::commands::{
 };
 use crate::exit_code::ExitCode;
 use crate::stop::CommandResult;
-use crate::ui::{OutputArg, Ui};
+use crate::ui::{self, Mode, OutputFormat, Ui, Usage};
 
 /// Make, check and mend Redis and Valkey clusters.
 ///
@@ -207,6 +208,27 @@ fn grouped() -> clap::Command {
         .help_template(format!(
             "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}{{all-args}}{{after-help}}"
         ))
+}
+
+/// Reports an error of [`Cli::read`]. It is the help or the version if the command line asks for that.
+pub fn report_usage(error: &clap::Error, line: &[OsString], mode: Mode) -> ProcessExitCode {
+    let text = error.render();
+    let usage = Usage {
+        colored: text.ansi().to_string(),
+        plain: text.to_string(),
+    };
+    if !error.use_stderr() {
+        return ui::help(&usage);
+    }
+    // Only `check` has the format `nagios`; for another command the format itself is the error.
+    let has = |word: &str| line.iter().any(|given| given == word);
+    let for_nagios = has("check")
+        && (has("nagios") || has("--output=nagios") || has("-o=nagios") || has("-onagios"));
+    let output = match for_nagios {
+        true => OutputFormat::Nagios,
+        false => OutputFormat::Auto,
+    };
+    ui::usage_error(&usage, output, mode)
 }
 
 /// clap repeats what it could not read; an address among that may hold a password.

@@ -1,28 +1,24 @@
 //! `redis-trib add-node NEW… EXISTING`: nodes join a cluster.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::io;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
 use crate::args::moves::MoveArgs;
-use crate::args::values::duration;
-use crate::args::values::node_words;
-use crate::change::Global;
-use crate::change::credentials::Credentials;
-use crate::change::legacy::Access;
-use crate::change::legacy::Signals;
-use crate::cluster::node::{NodeId, Role};
-use crate::cluster::slot::SLOTS;
+use crate::args::values::{duration, node_words, refuse_duplicates};
+use crate::args::zones::ZoneArgs;
+use crate::change::{Approval, Change, Global, Proposal, Question};
+use crate::cluster::node::NodeId;
+use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::join::inspect::{NewNode, recruit};
-use crate::ops::join::zones::ZoneArgs;
 use crate::ops::join::{
-    Allowed, GoOn, JoinCandidate, JoinCandidates, JoinPlan, JoinTarget, Joining, Part, Until,
-    fair_shares, judge,
+    Allowed, GoOn, Inspected, JoinProposal, JoinRequest, Joining, Part, RequestedRole, Until,
+    fill_plan,
 };
-use crate::ops::move_slots::{self};
-use crate::plan::reshard::{self, Request, Sources, What};
+use crate::ops::move_slots;
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
@@ -35,33 +31,33 @@ use crate::ui::Ui;
     override_usage = "redis-trib add-node [OPTIONS] <NEW>... <EXISTING>",
     after_help = "Examples:\n  \
     redis-trib add-node 10.0.0.13:6379 10.0.0.3:6379              # as a master without slots\n  \
-    redis-trib add-node 10.0.0.13 10.0.0.14 10.0.0.3 --fill --yes # masters with their share of slots\n  \
-    redis-trib add-node tasks.redis007 10.0.0.3 --replica         # replicas of who needs them most"
+    redis-trib add-node 10.0.0.13 10.0.0.14 10.0.0.3 --fill --yes # as masters with their share of slots\n  \
+    redis-trib add-node tasks.redis007 10.0.0.3 --replica         # as replicas of the masters with the fewest"
 )]
 pub struct Args {
-    /// The nodes that join, then one of the cluster (`host port` as two words is understood too). A
-    /// name stands for all of its nodes; those that are members already are left alone then.
+    /// The new nodes, then a node of the cluster (also as two words, `host port`). A name stands for all of its
+    /// addresses; those that are members already are left alone.
     #[arg(required = true, num_args = 2.., value_name = "NODE")]
     nodes: Vec<String>,
-    /// They become replicas: each of the master that has the fewest, kept off its host and zone.
+    /// Add replicas, each of a master with the fewest replicas, if possible on another host and in another zone.
     #[arg(long, alias = "slave")]
     replica: bool,
-    /// They become replicas of this master, by id or address.
+    /// Add replicas of this master, by id or address.
     #[arg(long, value_name = "ID", requires = "replica")]
     master_id: Option<String>,
-    /// Nodes that hold no keys, and whose old cluster is gone, forget that cluster.
+    /// Reset new nodes that have no keys and whose former cluster no longer exists.
     #[arg(long, conflicts_with = "reset_hard_and_flush")]
     reset: bool,
-    /// Nodes LOSE ALL THEIR KEYS, their old cluster and their id.
+    /// Reset new nodes: they LOSE ALL THEIR KEYS, their former cluster and their id.
     #[arg(long)]
     reset_hard_and_flush: bool,
-    /// New masters get their share of the slots at once.
+    /// Give new masters their share of the slots at once.
     #[arg(long, conflicts_with = "replica")]
     fill: bool,
-    /// How long the nodes may take to join, agree and serve.
+    /// Timeout for the nodes to join, agree and be usable.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
     join_timeout: Duration,
-    /// Return when all nodes know the new ones and agree, before these serve or have their copy.
+    /// Return when all nodes agree about the new ones, without waiting until these are usable.
     #[arg(long, conflicts_with = "fill")]
     no_wait: bool,
     #[command(flatten)]
@@ -71,100 +67,71 @@ pub struct Args {
 }
 
 /// Adds nodes to a cluster.
-pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
-    let outcome = add(global, ui, args).await;
-    if let Err(stop) = &outcome {
-        ui.stopped(stop.code, &stop.error)?;
-    }
-    outcome
-}
-
-async fn add(global: &Global, ui: &Ui, args: Args) -> CommandResult {
-    let mut signals = Signals::listen()?;
-    let job = tokio::select! {
-        // A prompt that is interrupted says so itself.
-        biased;
-        job = prepare(global, ui, &args) => job?,
-        signal = signals.next() => {
-            return Err(Stop::interrupted(anyhow!("interrupted ({signal}): nothing was changed")));
-        }
-    };
-    match job {
-        Some(job) => job.run(ui, args, signals).await,
-        None => Ok(ExitCode::Done),
-    }
-}
-
-/// Nodes about to be added.
-struct Job {
-    /// The cluster's.
-    session: Session,
-    home: JoinTarget,
-    candidates: Vec<JoinCandidate>,
-    part: Part,
-}
-
-/// Everything up to the first change; `None` where there is nothing to do.
-async fn prepare(global: &Global, ui: &Ui, args: &Args) -> Result<Option<Job>, Stop> {
+pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
     let (new, existing) = args.seeds()?;
-    let intent = match args.moving.dry_run {
-        true => Access::Read,
-        false => Access::Change("add-node"),
-    };
-    let all: Vec<Seed> = new.iter().chain([&existing]).cloned().collect();
-    let credentials = Credentials::read(&global.args, ui, &all).await?;
-    let newly = crate::change::legacy::with(&credentials, global, &new, intent).await?;
-    let session =
-        crate::change::legacy::with_seeds(&newly, &credentials, global, &[existing]).await?;
-    let mut home = JoinTarget::visit(&session, ui).await?;
-    let mut recruits = reach(global, ui, &newly).await?;
-    let everybody = [home.targets(), newly.targets()].concat();
-    if !args.moving.dry_run && session.lock(&everybody).await? == LockHeld::AfterWaiting {
-        home = JoinTarget::visit(&session, ui).await?;
-        recruits = reach(global, ui, &newly).await?;
-    }
-    let part = args.part(&home)?;
-    let JoinCandidates {
-        nodes: candidates,
-        warnings,
-        members,
-    } = judge(&newly, &home, recruits, part.role(), args.allowed()).await?;
-    for member in &members {
-        ui.hint(&format!("{member} is a member already, and left alone"));
-    }
-    if candidates.is_empty() {
-        let message = "All of these nodes are members already: nothing to do.";
-        ui.done(ExitCode::Done, message)?;
-        return Ok(None);
-    }
-    let draft = JoinPlan::of(&session, &home, &candidates, part, &args.zones).await?;
-    let ids: Vec<NodeId> = candidates.iter().map(|new| new.recruit.id()).collect();
-    let owners = owners(&home.cluster);
-    let shares = match args.fill {
-        true => fair_shares(owners, &ids, usize::from(SLOTS)),
-        false => Default::default(),
-    };
-    ui.joining(&draft.view(&home, &candidates, &warnings, &shares))?;
-    if args.moving.dry_run {
-        ui.done(ExitCode::Done, "Dry run: nothing was changed.")?;
-        return Ok(None);
-    }
-    if !args.moving.yes {
-        consent(ui, &home, candidates.len()).await?;
-        // People take their time.
-        if session.lock(&everybody).await? == LockHeld::AfterWaiting {
-            return Err(Stop::refused(anyhow!(
-                "another redis-trib was at work on these nodes meanwhile: look at the plan again; \
-                 nothing was changed"
-            )));
+    let existing = [existing];
+    let request = args.request();
+    let approval = Approval::of(args.moving.yes, args.moving.dry_run);
+    let mut change = Change::open_also(global, ui, "add-node", &new, &existing, approval).await?;
+    let newly = change.session();
+    let session = change.also(&existing).await?;
+    let inspect = async || Inspected::read(&session, &newly, global.args.start_timeout()).await;
+    let inspected = change.prepare(inspect()).await?;
+    let held = change.lock(&inspected.targets()).await?;
+    // What was read before another redis-trib finished may be out of date.
+    let inspected = Cell::new((held == LockHeld::AtOnce).then_some(inspected));
+    let reported = RefCell::new(BTreeSet::new());
+    let plan = async || {
+        let inspected = match inspected.take() {
+            Some(inspected) => inspected,
+            None => inspect().await?,
+        };
+        let proposal = JoinProposal::of(&session, &newly, inspected, &request).await?;
+        for member in &proposal.members {
+            if reported.borrow_mut().insert(member.clone()) {
+                let events = &session.events;
+                events.hint(format!("{member} is a member already, and is left alone"));
+            }
         }
-    }
-    Ok(Some(Job {
-        session,
-        home,
+        Ok(proposal)
+    };
+    let Some(proposal) = change.approve(plan).await? else {
+        return Ok(ExitCode::Done);
+    };
+    let JoinProposal {
+        target,
         candidates,
         part,
-    }))
+        ..
+    } = proposal;
+    let joining = Joining {
+        session: &session,
+        target: &target,
+        candidates,
+        part,
+        zones: &request.zones,
+        within: args.join_timeout,
+        until: match args.no_wait {
+            true => Until::Agreed,
+            false => Until::Usable,
+        },
+        afterwards: GoOn::AddTheRest,
+    };
+    let joined = change.execute(joining.run()).await?.joined;
+    ui.added(joined.len())?;
+    if request.fill {
+        // The answer covers the moves too.
+        args.moving.yes = true;
+        let filling = fill(&session, ui, &args.moving, &joined);
+        return change.execute(filling).await;
+    }
+    if part == Part::Masters {
+        ui.hint(&format!(
+            "the new masters own no slots yet: redis-trib rebalance {} --use-empty-masters",
+            target.cluster.seed_again()
+        ));
+    }
+    change.finish("")
 }
 
 impl Args {
@@ -172,7 +139,7 @@ impl Args {
     fn seeds(&self) -> Result<(Vec<Seed>, Seed), Stop> {
         if !self.fill && (self.moving.plan_out.is_some() || self.moving.undo_out.is_some()) {
             return Err(Stop::usage(anyhow!(
-                "--plan-out and --undo-out keep moves of slots: add --fill"
+                "--plan-out and --undo-out save moves of slots: add --fill"
             )));
         }
         // `10.0.0.3 6379`, as the last two words.
@@ -187,142 +154,85 @@ impl Args {
             .iter()
             .map(|word| word.parse().map_err(Stop::usage))
             .collect::<Result<_, _>>()?;
-        let mut named = BTreeSet::new();
-        match new.iter().find(|seed| !named.insert(&seed.addr)) {
-            Some(Seed { addr, .. }) => Err(Stop::usage(anyhow!(
-                "{addr} is named twice: name each node once"
-            ))),
-            None => Ok((new, existing)),
-        }
+        refuse_duplicates(&new)?;
+        Ok((new, existing))
     }
 
-    fn allowed(&self) -> Allowed {
-        match (self.reset, self.reset_hard_and_flush) {
-            (_, true) => Allowed::HardAndFlush,
-            (true, false) => Allowed::Reset,
-            (false, false) => Allowed::Nothing,
-        }
-    }
-
-    fn part(&self, home: &JoinTarget) -> Result<Part, Stop> {
-        let Some(name) = &self.master_id else {
-            return Ok(match self.replica {
-                true => Part::Replicas,
-                false => Part::Masters,
-            });
-        };
-        let observation = &home.cluster.diagnosis.observation;
-        let id = observation.find(name).map_err(Stop::refused)?;
-        match home.member(id) {
-            Some(member) if member.role == Role::Replica => {
-                let of = match member.master {
-                    Some(master) => format!(" of {}: name that one", home.cluster.name(master)),
-                    None => ": name a master".to_string(),
-                };
-                Err(Stop::refused(anyhow!(
-                    "--master-id: {} is a replica{of}; nothing was changed",
-                    home.cluster.name(id)
-                )))
-            }
-            Some(member) if member.peer_status.silent => Err(Stop::refused(anyhow!(
-                "--master-id: {} does not answer, so nobody can get a copy from it; nothing was \
-                 changed",
-                home.cluster.name(id)
-            ))),
-            _ => Ok(Part::ReplicasOf(id)),
-        }
-    }
-}
-
-/// The new nodes. The cluster was reached, so that none of them was is a refusal.
-async fn reach(global: &Global, ui: &Ui, newly: &Session) -> Result<Vec<NewNode>, Stop> {
-    recruit(global, ui, newly)
-        .await
-        .map_err(|stop| match stop.code {
-            ExitCode::Unreachable => Stop::refused(stop.error.context("nothing was changed")),
-            _ => stop,
-        })
-}
-
-fn owners(cluster: &Cluster) -> usize {
-    let owners = cluster.owners();
-    owners
-        .iter()
-        .filter(|owner| !owner.slots.is_empty())
-        .count()
-}
-
-async fn consent(ui: &Ui, home: &JoinTarget, nodes: usize) -> Result<(), Stop> {
-    let about = format!(
-        "The cluster of {} nodes that {} belongs to.",
-        home.cluster.diagnosis.topology.members.len(),
-        home.cluster.seed()
-    );
-    let question = match nodes {
-        1 => "Add this node?".to_string(),
-        many => format!("Add these {many} nodes?"),
-    };
-    crate::change::legacy::consent(ui, &question, &about).await
-}
-
-impl Job {
-    async fn run(self, ui: &Ui, mut args: Args, mut signals: Signals) -> CommandResult {
-        let joining = Joining {
-            session: &self.session,
-            home: &self.home,
-            candidates: self.candidates,
-            part: self.part,
-            zones: &args.zones,
-            within: args.join_timeout,
-            until: match args.no_wait {
-                true => Until::Agreed,
-                false => Until::Usable,
+    fn request(&self) -> JoinRequest {
+        JoinRequest {
+            role: match (&self.master_id, self.replica) {
+                (Some(name), _) => RequestedRole::ReplicasOf(name.clone()),
+                (None, true) => RequestedRole::Replicas,
+                (None, false) => RequestedRole::Masters,
             },
-            afterwards: GoOn::AddTheRest,
-        };
-        let joined = joining.run(ui, &mut signals).await?;
-        ui.added(joined.len())?;
-        if args.fill {
-            // One yes was for all of it.
-            args.moving.yes = true;
-            drop(signals);
-            return fill(&self.session, ui, &args.moving, &joined).await;
+            allowed: match (self.reset, self.reset_hard_and_flush) {
+                (_, true) => Allowed::HardAndFlush,
+                (true, false) => Allowed::Reset,
+                (false, false) => Allowed::Nothing,
+            },
+            zones: self.zones.rules(),
+            fill: self.fill,
         }
-        if self.part == Part::Masters {
-            ui.hint(&format!(
-                "the new masters own no slots yet: redis-trib rebalance {} --use-empty-masters",
-                self.home.cluster.seed_again()
-            ));
-        }
-        ui.done(ExitCode::Done, "")?;
-        Ok(ExitCode::Done)
     }
 }
 
-/// New masters get their share, each of the others gives in proportion to what it owns.
+impl Proposal for JoinProposal {
+    fn nothing_to_do(&self) -> Option<String> {
+        self.candidates
+            .is_empty()
+            .then(|| "All of these nodes are members already: nothing to do.".to_string())
+    }
+
+    fn lock(&self) -> Vec<Target> {
+        self.targets.clone()
+    }
+
+    fn show(&self, ui: &Ui) -> io::Result<()> {
+        self.view.as_ref().map_or(Ok(()), |view| ui.joining(view))
+    }
+
+    fn question(&self) -> Option<Question> {
+        let cluster = &self.target.cluster;
+        Some(Question {
+            about: format!(
+                "The cluster of {} nodes that {} belongs to.",
+                cluster.diagnosis.topology.members.len(),
+                cluster.seed()
+            ),
+            text: match self.candidates.len() {
+                1 => "Add this node?".to_string(),
+                many => format!("Add these {many} nodes?"),
+            },
+        })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        let changes = |proposal: &Self| {
+            let view = proposal.view.clone();
+            view.map(|view| (view.nodes, view.libraries, view.members))
+        };
+        changes(self) == changes(other)
+    }
+}
+
+/// Gives new masters their share of the slots.
 async fn fill(session: &Session, ui: &Ui, args: &MoveArgs, joined: &[NodeId]) -> CommandResult {
     let cluster = Cluster::settled(session).await?;
-    let shares = fair_shares(owners(&cluster), joined, usize::from(SLOTS));
-    let request = Request {
-        masters: cluster.owners(),
-        what: What::Count {
-            slots: shares.values().sum(),
-            from: Sources::All,
-            to: joined.to_vec(),
-        },
-    };
     let filled = async {
-        let plan = reshard::reshard(&request).map_err(Stop::refused)?;
+        let plan = fill_plan(&cluster, joined)?;
         move_slots::carry_out(session, ui, args, &cluster, &plan).await
     };
     filled.await.map_err(|stop| match stop.code {
-        // That the nodes have joined is a change.
-        ExitCode::Refused | ExitCode::Unreachable => Stop::partial(anyhow!(
-            "the nodes have joined, and have no slots yet: {:#}\nTo go on:\n  redis-trib rebalance {} \
-             --use-empty-masters",
-            stop.error,
-            cluster.seed_again()
-        )),
+        // No slot was moved.
+        ExitCode::Refused | ExitCode::Unreachable => Stop {
+            error: anyhow!(
+                "the nodes have joined, and have no slots yet: {:#}\nTo go on:\n  redis-trib rebalance {} \
+                 --use-empty-masters",
+                stop.error,
+                cluster.seed_again()
+            ),
+            ..stop
+        },
         _ => stop,
     })
 }

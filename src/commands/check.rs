@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::args::values::duration;
 use crate::args::values::node_words;
+use crate::args::zones::ZoneArgs;
 use crate::change::{Global, Look, LookUp};
 use crate::client::{ClientError, Fault};
 use crate::cluster::health::{Background, Diagnosis, Stability};
@@ -18,7 +19,6 @@ use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
 use crate::discover::{self, DiscoverError, Found};
 use crate::exit_code::ExitCode;
-use crate::ops::join::zones::ZoneArgs;
 use crate::resolve::ResolveError;
 use crate::seed::Seed;
 use crate::session::Session;
@@ -190,8 +190,9 @@ impl Subject<'_> {
             .values()
             .filter_map(|node| Some((node, found.target_of(node)?)))
             .collect();
-        let zones = args.zones.zones(connections, &nodes).await;
-        let mut notes = args.zones.strays(&nodes);
+        let rules = args.zones.rules();
+        let zones = rules.zones(connections, &nodes).await;
+        let mut notes = rules.unmatched(&nodes);
         let mut background = Background {
             stability: Stability::Unknown,
             zones,

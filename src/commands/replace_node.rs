@@ -11,18 +11,17 @@ use tokio::sync::mpsc;
 
 use crate::args::values::duration;
 use crate::args::values::node_words;
+use crate::args::zones::ZoneArgs;
 use crate::change::Global;
 use crate::change::credentials::Credentials;
-use crate::change::legacy::Access;
-use crate::change::legacy::Signals;
+use crate::change::legacy::{Access, Signals, shown};
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::topology::Member;
 use crate::converge::{Goal, Heard, Watch};
 use crate::exit_code::ExitCode;
 use crate::ops::failover::FailoverPlan;
-use crate::ops::join::inspect::{NewNode, recruit};
-use crate::ops::join::zones::ZoneArgs;
+use crate::ops::join::inspect::{NewNode, inspect};
 use crate::ops::join::{
     Allowed, GoOn, JoinCandidate, JoinPlan, JoinTarget, Joining, Part, Until, judge,
 };
@@ -136,17 +135,20 @@ async fn prepare(global: &Global, ui: &Ui, args: &Args) -> Result<Option<Job>, S
     }
     let session =
         crate::change::legacy::with_seeds(&newly, &credentials, global, &[existing]).await?;
-    let mut home = JoinTarget::visit(&session, ui).await?;
+    let mut home = shown(ui, &session, JoinTarget::visit).await?;
     let everybody = [home.targets(), newly.targets()].concat();
     if !args.dry_run && session.lock(&everybody).await? == LockHeld::AfterWaiting {
-        home = JoinTarget::visit(&session, ui).await?;
+        home = shown(ui, &session, JoinTarget::visit).await?;
     }
-    let recruits = recruit(global, ui, &newly)
-        .await
-        .map_err(|stop| match stop.code {
-            ExitCode::Unreachable => Stop::refused(stop.error.context("nothing was changed")),
-            _ => stop,
-        })?;
+    let start_timeout = global.args.start_timeout();
+    let recruits = shown(ui, &newly, async |newly| {
+        inspect(newly, start_timeout).await
+    })
+    .await
+    .map_err(|stop| match stop.code {
+        ExitCode::Unreachable => Stop::refused(stop.error.context("nothing was changed")),
+        _ => stop,
+    })?;
     let Some(found) = find_old(ui, &home, args, &recruits)? else {
         return Ok(None);
     };
@@ -171,7 +173,7 @@ async fn prepare(global: &Global, ui: &Ui, args: &Args) -> Result<Option<Job>, S
             )));
         }
         let way = job.way;
-        job.home = JoinTarget::visit(&job.session, ui).await?;
+        job.home = shown(ui, &job.session, JoinTarget::visit).await?;
         job.way = ReplaceRoute::of(&job.home, job.old, &job.new)?;
         if job.way != way {
             return Err(Stop::refused(anyhow!(
@@ -338,7 +340,7 @@ impl Job {
         let judged = judge(newly, &home, recruits, part.role(), allowed).await?;
         let candidate = judged.nodes.into_iter().next().ok_or_else(none)?;
         let candidates = std::slice::from_ref(&candidate);
-        let draft = JoinPlan::of(&session, &home, candidates, part, &args.zones).await?;
+        let draft = JoinPlan::of(&session, &home, candidates, part, &args.zones.rules()).await?;
         way.follows = draft.masters.get(&new.id()).copied();
         Ok(Self {
             session,
@@ -390,22 +392,26 @@ impl Job {
     async fn run(mut self, ui: &Ui, args: &Args, mut signals: Signals) -> CommandResult {
         let mut new = self.new.id();
         if let (Some(part), Some(candidate)) = (self.way.joins, self.candidate.take()) {
-            let joining = Joining {
-                session: &self.session,
-                home: &self.home,
-                candidates: vec![candidate],
-                part,
-                zones: &args.zones,
-                within: args.join_timeout,
-                until: match self.way.follows {
-                    // The copy has a deadline of its own.
-                    Some(_) => Until::Agreed,
-                    None => Until::Usable,
-                },
-                afterwards: GoOn::ResumeFlags,
+            let zones = args.zones.rules();
+            let join = async |session: &Session| {
+                let joining = Joining {
+                    session,
+                    target: &self.home,
+                    candidates: vec![candidate],
+                    part,
+                    zones: &zones,
+                    within: args.join_timeout,
+                    until: match self.way.follows {
+                        // The copy has a deadline of its own.
+                        Some(_) => Until::Agreed,
+                        None => Until::Usable,
+                    },
+                    afterwards: GoOn::ResumeFlags,
+                };
+                joining.run().await
             };
-            let joined = joining.run(ui, &mut signals).await?;
-            new = joined.first().copied().unwrap_or(new);
+            let report = shown(ui, &self.session, join).await?;
+            new = report.joined.first().copied().unwrap_or(new);
             ui.added(1)?;
         }
         let rest = async {

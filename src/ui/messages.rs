@@ -1,7 +1,6 @@
 //! What commands have to say besides results: that they wait, that there was nothing to do, how it
 //! went. Kept apart from the formats, which all of this goes through.
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode as ProcessExitCode;
 use std::sync::PoisonError;
@@ -12,8 +11,8 @@ use secrecy::SecretString;
 
 use super::mode::Mode;
 use super::{
-    CheckExtra, Format, OutputArg, PromptError, Status, Ui, UiOptions, Verbosity, json, nagios,
-    password, prometheus, summary,
+    CheckExtra, ColorChoice, Format, OutputFormat, PromptError, Status, Style, Surroundings, Ui,
+    UiOptions, Verbosity, json, nagios, password, prometheus, summary,
 };
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::Addr;
@@ -35,31 +34,48 @@ impl Waiting {
     }
 }
 
-/// Says what is wrong with a command line. `error` is the help itself where that was asked for.
-/// Nagios, where the line names it, gets its own exit code and its answer on standard output.
-pub fn usage_error(error: &clap::Error, line: &[OsString], mode: Mode) -> ProcessExitCode {
-    if !error.use_stderr() {
-        // Help and version; nobody is left to tell when they can't be written.
-        let _ = error.print();
-        return ExitCode::Done.into();
+/// Text about the command line, with and without colours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Usage {
+    /// With ANSI colours.
+    pub colored: String,
+    /// Without colours.
+    pub plain: String,
+}
+
+impl Usage {
+    fn bytes(&self, style: Style) -> &[u8] {
+        match style {
+            Style::Ansi => self.colored.as_bytes(),
+            Style::Plain => self.plain.as_bytes(),
+        }
     }
-    // Only `check` has that format; elsewhere the word is what is wrong.
-    let says = |word: &str| line.iter().any(|said| said == word);
-    let for_nagios = says("check")
-        && (says("nagios") || says("--output=nagios") || says("-o=nagios") || says("-onagios"));
+}
+
+/// Prints the help or the version, because the command line asks for it.
+pub fn help(usage: &Usage) -> ProcessExitCode {
+    let surroundings = Surroundings::read();
+    let style = surroundings.style(ColorChoice::Auto, surroundings.stdout);
+    text(usage.bytes(style))
+}
+
+/// Reports a wrong command line. Nagios gets one line on standard output and its own exit code.
+pub fn usage_error(error: &Usage, output: OutputFormat, mode: Mode) -> ProcessExitCode {
     let code = ExitCode::Usage;
-    if for_nagios {
+    if output == OutputFormat::Nagios {
         let ui = Ui::new(UiOptions {
-            output: OutputArg::Nagios,
+            output,
             ..UiOptions::default()
         });
-        let text = error.to_string();
-        let first = text.lines().next().unwrap_or_default();
+        let first = error.plain.lines().next().unwrap_or_default();
         let first = first.trim_start_matches("error: ").to_string();
         ui.error(&anyhow::Error::msg(first), code);
         return ui.exit_code(code);
     }
-    let _ = error.print();
+    let surroundings = Surroundings::read();
+    let style = surroundings.style(ColorChoice::Auto, surroundings.stderr);
+    // There is no other place to report that standard error can't be written.
+    let _ = io::stderr().lock().write_all(error.bytes(style));
     of_manner(code, mode).into()
 }
 
@@ -132,14 +148,6 @@ impl Ui {
             Format::Prometheus => prometheus::alive(out, addr),
             Format::Nagios => nagios::alive(out, addr),
         })
-    }
-
-    /// The cluster was there already, and healthy.
-    pub fn already(&self, diagnosis: &Diagnosis) -> io::Result<()> {
-        let nodes = diagnosis.topology.members.len();
-        let message =
-            format!("These nodes already form a healthy cluster of {nodes}: nothing to do.");
-        self.done(ExitCode::Done, &message)
     }
 
     /// A cluster was made: how it is, and how long that took.

@@ -61,7 +61,7 @@ pub use failover::{FailoverReport, FailoverView};
 pub use fix::{FixLine, FixView};
 pub use join::{Before, JoinView, JoiningNode};
 pub use leave::{LeaveView, LeavingNode};
-pub use messages::{text, usage_error, wrong_line};
+pub use messages::{Usage, help, text, usage_error, wrong_line};
 pub use mode::Mode;
 pub use move_slots::{
     BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory,
@@ -82,8 +82,8 @@ use style::{Style, Tone, plain};
 use table::Sheet;
 
 /// How results look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum OutputArg {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutputFormat {
     /// `table` on a terminal, `classic` in a pipe.
     #[default]
     Auto,
@@ -100,8 +100,8 @@ pub enum OutputArg {
 }
 
 /// When to write colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
-pub enum ColorArg {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ColorChoice {
     /// On a terminal, unless NO_COLOR is set.
     #[default]
     Auto,
@@ -125,9 +125,9 @@ pub enum Verbosity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct UiOptions {
     /// How results look.
-    pub output: OutputArg,
+    pub output: OutputFormat,
     /// When to write colours.
-    pub color: ColorArg,
+    pub color: ColorChoice,
     /// How much is said besides results.
     pub quiet: Verbosity,
     /// Whose habits are kept: the old ones have prompts and progress on standard output, answers
@@ -276,10 +276,10 @@ impl Surroundings {
         }
     }
 
-    fn style(self, color: ColorArg, stream: Stream) -> Style {
+    fn style(self, color: ColorChoice, stream: Stream) -> Style {
         match (color, stream, self.colors) {
-            (ColorArg::Always, _, _) => Style::Ansi,
-            (ColorArg::Auto, Stream::Terminal, Colors::Wanted) => Style::Ansi,
+            (ColorChoice::Always, _, _) => Style::Ansi,
+            (ColorChoice::Auto, Stream::Terminal, Colors::Wanted) => Style::Ansi,
             _ => Style::Plain,
         }
     }
@@ -288,14 +288,16 @@ impl Surroundings {
         let style = self.style(options.color, self.stdout);
         let width = self.width;
         match (options.output, self.stdout) {
-            (OutputArg::Auto, _) if options.mode.is_old() => Format::Classic(style),
-            (OutputArg::Table, _) | (OutputArg::Auto, Stream::Terminal) => {
+            (OutputFormat::Auto, _) if options.mode.is_old() => Format::Classic(style),
+            (OutputFormat::Table, _) | (OutputFormat::Auto, Stream::Terminal) => {
                 Format::Table(Sheet { width, style })
             }
-            (OutputArg::Classic, _) | (OutputArg::Auto, Stream::Pipe) => Format::Classic(style),
-            (OutputArg::Json, _) => Format::Json,
-            (OutputArg::Prometheus, _) => Format::Prometheus,
-            (OutputArg::Nagios, _) => Format::Nagios,
+            (OutputFormat::Classic, _) | (OutputFormat::Auto, Stream::Pipe) => {
+                Format::Classic(style)
+            }
+            (OutputFormat::Json, _) => Format::Json,
+            (OutputFormat::Prometheus, _) => Format::Prometheus,
+            (OutputFormat::Nagios, _) => Format::Nagios,
         }
     }
 

@@ -314,7 +314,7 @@ fn the_streams_decide_what_auto_means() {
         color,
         ..UiOptions::default()
     };
-    let auto = options(OutputArg::Auto, ColorArg::Auto);
+    let auto = options(OutputFormat::Auto, ColorChoice::Auto);
     let (terminal, pipe) = (Stream::Terminal, Stream::Pipe);
     let (wanted, unwanted) = (Colors::Wanted, Colors::Unwanted);
     let described = |surroundings: Surroundings, options: UiOptions| {
@@ -326,10 +326,10 @@ fn the_streams_decide_what_auto_means() {
             other => format!("{other:?} {look:?}"),
         }
     };
-    let always = options(OutputArg::Auto, ColorArg::Always);
-    let never = options(OutputArg::Auto, ColorArg::Never);
-    let table = options(OutputArg::Table, ColorArg::Auto);
-    let json = options(OutputArg::Json, ColorArg::Always);
+    let always = options(OutputFormat::Auto, ColorChoice::Always);
+    let never = options(OutputFormat::Auto, ColorChoice::Never);
+    let table = options(OutputFormat::Table, ColorChoice::Auto);
+    let json = options(OutputFormat::Json, ColorChoice::Always);
     let quiet = UiOptions {
         quiet: Verbosity::Quiet,
         ..auto

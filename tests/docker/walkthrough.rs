@@ -324,7 +324,7 @@ pub(crate) fn run() {
             .status(3);
             let screen = ended.screen();
             assert!(
-                screen.contains("needs no password, while others do"),
+                screen.contains("requires no password, but other nodes do"),
                 "{screen}"
             );
             gone(&["redis007"]);

@@ -213,8 +213,8 @@ fn a_node_is_waited_for_until_it_serves() {
     assert_eq!(more.field("cluster_state").unwrap(), "ok");
     // First for the one before it, then for its own.
     ended
-        .stderr_has("waiting: a master that has just joined")
-        .stderr_has("hint: a master that has just joined");
+        .stderr_has("waiting: a new master reports cluster_state:fail")
+        .stderr_has("hint: waiting for cluster_state:ok");
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn without_consent() {
     line()
         .run()
         .status(5)
-        .stderr_has("--yes says yes; nothing was changed");
+        .stderr_has("pass --yes (nothing was changed)");
     for (answer, code) in [("no\r", 5), ("\u{3}", 130)] {
         let mut terminal = line().terminal();
         terminal
@@ -368,7 +368,7 @@ fn what_a_node_holds_or_knows_is_told() {
     )
     .stderr_has("for 3 reasons")
     .stderr_has("is not empty: it holds 1 key (--reset-hard-and-flush deletes them)")
-    .stderr_has("owns slots 7 (--reset makes it forget that, where that cluster is gone)")
+    .stderr_has("owns slots 7 (--reset makes it forget that, if that cluster no longer exists)")
     .stderr_has(&format!(
         "belongs to another cluster: it knows {} (",
         other[0].addr()
@@ -383,8 +383,8 @@ fn what_a_node_holds_or_knows_is_told() {
         3,
         &nodes,
     )
-    .stderr_has("is a living member of another cluster")
-    .stderr_has("counts it as a member");
+    .stderr_has("is an active member of another cluster")
+    .stderr_has("lists it as a member");
     assert_eq!(other[0].text(&["GET", "key"]), "value");
     assert_bare(&new[..1]);
 }
@@ -464,7 +464,7 @@ fn passwords() {
     refused(line(&open), 3, &nodes)
         .stderr_has(&format!("{} (", open.addr()))
         .stderr_has(
-            "needs no password, while others do: give it the same requirepass and masterauth",
+            "requires no password, but other nodes do: set the same requirepass and masterauth on it",
         );
     refused(line(&half).arg("--replica"), 3, &nodes).stderr_has("has no masterauth");
     refused(line(&other), 3, &nodes)
@@ -480,7 +480,7 @@ fn passwords() {
         3,
         &plain,
     )
-    .stderr_has("needs a password, while the cluster does not");
+    .stderr_has("requires a password, but the cluster does not");
     assert_bare(&[open, half, other]);
 }
 
@@ -508,10 +508,9 @@ fn functions_and_users_come_along() {
         .status(0)
         .stdout_lacks("New masters get");
     new[2].cmd(&["FUNCTION", "LOAD", &LIBRARY.replace("return 1", "return 2")]);
-    add([new[2].addr()], &nodes[0])
-        .run()
-        .status(3)
-        .stderr_has("has libraries of functions that the cluster has not, or has otherwise: lib");
+    add([new[2].addr()], &nodes[0]).run().status(3).stderr_has(
+        "has function libraries that the cluster does not have, or has with different code: lib",
+    );
     assert_bare(&new[2..]);
 }
 
@@ -731,7 +730,7 @@ fn names_that_stand_for_many() {
         .status(0)
         .stdout_has("[OK] 2 new nodes added correctly.\n")
         .stderr_has(&format!("hint: {first} ("))
-        .stderr_has("is a member already, and left alone");
+        .stderr_has("is a member already, and is left alone");
     settle(&nodes);
     assert_usable(&nodes, 3);
     // Again there is nothing to do; one by one they are refused.

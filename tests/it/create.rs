@@ -87,7 +87,7 @@ fn a_dry_run_shows_the_plan_and_changes_nothing() {
     };
     dry("classic")
         .stdout_has("Adding replica ")
-        .stdout_has("all nodes stand on one host, 127.0.0.1: replicas protect against the loss of a process, not of the host\n")
+        .stdout_has("all nodes are on one host, 127.0.0.1: replicas protect against the loss of a process, not of the host\n")
         .stdout_has("Dry run: nothing was changed.\n")
         .stderr_empty();
     dry("table").stdout_has("master").stdout_has("Dry run");

@@ -147,7 +147,7 @@ fn servers_that_are_none() {
     .stderr_has("CLUSTER NODES line 1 can't be read")
     .stderr_lacks("\u{1b}");
     refused(create(nodes.addrs()).arg(old.addr()), 3)
-        .stderr_has("runs redis 3.0.7: 3.2 is the oldest that is served");
+        .stderr_has("runs redis 3.0.7: 3.2 is the oldest supported version");
     let stopped = Spec::new().quick().start();
     stopped.stop();
     refused(
@@ -190,7 +190,7 @@ fn logins() {
         3,
     )
     .stderr_has(&format!("{} (", open.addr()))
-    .stderr_has("needs no password, while others do");
+    .stderr_has("requires no password, but other nodes do");
     let run = create(locked.addrs()).args([&half.addr(), "-a", "secret"]);
     refused(run.args(["--allow-few-masters", "--replicas=1"]), 3)
         .stderr_has(&format!("{} (", half.addr()))

@@ -93,7 +93,7 @@ fn failover_a_node_more_resharding_a_node_less() {
         ended.screen().contains(&open.addr())
             && ended
                 .screen()
-                .contains("needs no password, while others do"),
+                .contains("requires no password, but other nodes do"),
         "{}",
         ended.screen()
     );

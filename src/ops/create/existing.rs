@@ -1,5 +1,5 @@
-//! `--if-needed`, where some of the nodes are not bare: one healthy cluster of all that were named
-//! is fine, anything else is named, and nothing is ever made anew over it.
+//! `create --if-needed` on nodes that are not all empty: a healthy cluster of exactly the named nodes is success.
+//! Anything else is an error; no cluster is created over it.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,30 +13,27 @@ use crate::discover;
 use crate::ops::join::inspect::{NewNode, refusal};
 use crate::session::Session;
 use crate::stop::Stop;
-use crate::ui::Ui;
 
-/// Between two looks at a cluster that is on its way.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The pause between two reads of a cluster that is not healthy yet.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long all must have lost all others. Nodes that have just been started remember who failed before
-/// they were stopped, and take that back with the first answer, a second later.
+/// How long each node must have lost all others before that is an error. Nodes that have just been restarted still
+/// remember which nodes were failed; the first reply of those nodes, a second later, corrects it.
 const SCATTERED_FOR: Duration = Duration::from_secs(5);
 
-/// The cluster that these nodes form, once it is healthy. A cluster whose nodes have all just been
-/// started gets its time.
-pub(crate) async fn healthy_cluster(
-    ui: &Ui,
+/// Returns the cluster of these nodes when it is healthy. Waits for nodes that have just been started.
+pub(super) async fn healthy_cluster(
     session: &Session,
-    recruits: &[NewNode],
+    nodes: &[NewNode],
     within: Duration,
 ) -> Result<Diagnosis, Stop> {
     let deadline = Instant::now() + within;
-    let mut told = String::new();
+    let mut reported = String::new();
     let mut scattered_since = None;
     loop {
         let observation = discover::observe(&session.connections, &session.targets()).await?;
         let diagnosis = Diagnosis::of(observation, &Background::default());
-        let outsiders = outsiders(&diagnosis, recruits);
+        let outsiders = outsiders(&diagnosis, nodes);
         if !outsiders.is_empty() {
             return Err(refusal(&outsiders));
         }
@@ -54,7 +51,7 @@ pub(crate) async fn healthy_cluster(
             let findings = diagnosis.findings.iter();
             findings.filter(|finding| finding.severity() == Severity::Error)
         };
-        if !errors().all(|finding| may_heal(finding.code)) || Instant::now() >= deadline {
+        if !errors().all(|finding| is_transient(finding.code)) || Instant::now() >= deadline {
             let mut problems =
                 vec!["the nodes form a cluster already, but not a healthy one".into()];
             problems
@@ -62,17 +59,18 @@ pub(crate) async fn healthy_cluster(
             return Err(refusal(&problems));
         }
         if let Some(first) = errors().next()
-            && first.message != told
+            && first.message != reported
         {
-            told.clone_from(&first.message);
-            ui.waiting(&format!("the cluster is not healthy yet: {told}"));
+            reported.clone_from(&first.message);
+            let events = &session.events;
+            events.waiting(format!("the cluster is not healthy yet: {reported}"));
         }
-        sleep_until(deadline.min(Instant::now() + LOOK_AGAIN)).await;
+        sleep_until(deadline.min(Instant::now() + RETRY_INTERVAL)).await;
     }
 }
 
-/// Whether every member has lost all others. Nodes that were all restarted at new addresses know each
-/// other at the old ones, and stay so.
+/// Whether every member has lost all others. Nodes that were all restarted at new addresses know each other by the
+/// old ones, and do not recover by themselves.
 fn is_scattered(diagnosis: &Diagnosis) -> bool {
     let mut reports = diagnosis.observation.reports().peekable();
     reports.peek().is_some()
@@ -87,14 +85,14 @@ fn scattered(session: &Session) -> String {
     let seeds = session.seeds.iter();
     let addrs: Vec<String> = seeds.map(|set| set.seed.addr.to_string()).collect();
     format!(
-        "the nodes are one cluster, and none of them reaches any other: were they all restarted at new \
-         addresses? Then they meet again with: redis-trib fix --rejoin {}",
+        "the nodes form one cluster, but none of them reaches another. If all were restarted at new \
+         addresses, this makes them meet again: redis-trib fix --rejoin {}",
         addrs.join(" ")
     )
 }
 
-/// What nodes that have just been started get over by themselves.
-fn may_heal(code: Code) -> bool {
+/// Whether nodes that have just been started recover from it by themselves.
+fn is_transient(code: Code) -> bool {
     matches!(
         code,
         Code::StateNotOk
@@ -106,55 +104,55 @@ fn may_heal(code: Code) -> bool {
     )
 }
 
-/// Who is named and no member, or a member and not named.
-fn outsiders(diagnosis: &Diagnosis, recruits: &[NewNode]) -> Vec<String> {
+/// Returns messages about nodes that are named but not members, or members but not named.
+fn outsiders(diagnosis: &Diagnosis, nodes: &[NewNode]) -> Vec<String> {
     let observation = &diagnosis.observation;
-    let named: BTreeSet<NodeId> = recruits.iter().map(NewNode::id).collect();
+    let named: BTreeSet<NodeId> = nodes.iter().map(NewNode::id).collect();
     let bystanders: BTreeSet<NodeId> = observation.bystanders.iter().map(|b| b.id).collect();
-    let newcomers = || {
-        // A new node at the address of an old one is taken for that one before it is asked.
-        let new = |recruit: &&NewNode| bystanders.contains(&recruit.id()) || recruit.is_bare();
-        recruits.iter().filter(new)
+    let new_nodes = || {
+        // Until it is asked, a new node at the address of a former member is taken for that member.
+        let is_new = |node: &&NewNode| bystanders.contains(&node.id()) || node.is_bare();
+        nodes.iter().filter(is_new)
     };
     let mut unnamed = Vec::new();
-    let mut ghosts = Vec::new();
+    let mut missing = Vec::new();
     for node in observation
         .nodes
         .values()
         .filter(|node| !named.contains(&node.id))
     {
-        // Members strike out the address at which a node with another id answers.
+        // Members clear the address at which a node with another id answers.
         let addrs: Vec<&Addr> = [&node.dial, &node.peer].into_iter().flatten().collect();
-        let replaced = newcomers().any(|new| addrs.iter().any(|addr| new.is_at(addr)));
+        let replaced = new_nodes().any(|new| addrs.iter().any(|addr| new.is_at(addr)));
         if addrs.is_empty() || replaced {
-            ghosts.push(node.id);
+            missing.push(node.id);
         } else {
             unnamed.push(format!("{node} is a member too, but was not named"));
         }
     }
     let lead = observation.lead().and_then(|node| node.addr());
     let lead = lead.map_or_else(|| "NODE".to_string(), ToString::to_string);
-    let newcomers: Vec<&NewNode> = newcomers().collect();
-    if newcomers.is_empty() {
-        let ghosts = ghosts.iter().map(|id| {
+    let new_nodes: Vec<&NewNode> = new_nodes().collect();
+    if new_nodes.is_empty() {
+        let missing = missing.iter().map(|id| {
             let short = id.short();
-            format!("{short} is known as a member too, without an address: redis-trib del-node {lead} {id}")
+            format!("{short} is a member too, without an address: redis-trib del-node {lead} {id}")
         });
-        return unnamed.into_iter().chain(ghosts).collect();
+        return unnamed.into_iter().chain(missing).collect();
     }
-    let told = newcomers.into_iter().map(|new| {
+    let messages = new_nodes.into_iter().map(|new| {
         let (name, addr) = (new.name(), &new.target.addr);
-        if ghosts.is_empty() {
-            return format!("{name} is in no cluster, while others are");
+        if missing.is_empty() {
+            return format!("{name} is in no cluster, but others are");
         }
-        let short: Vec<String> = ghosts.iter().map(|id| id.short()).collect();
-        let long: Vec<String> = ghosts.iter().map(ToString::to_string).collect();
+        let short: Vec<String> = missing.iter().map(|id| id.short()).collect();
+        let long: Vec<String> = missing.iter().map(ToString::to_string).collect();
         format!(
-            "{name} is empty and in no cluster, while the others miss {}: did {addr} lose its volume \
-             (nodes.conf)? Then it can be added anew after: redis-trib del-node {lead} {}",
+            "{name} is empty and in no cluster, and the cluster misses {}. If {addr} lost its volume \
+             (nodes.conf), it can be added again after: redis-trib del-node {lead} {}",
             short.join(", "),
             long.join(" ")
         )
     });
-    unnamed.into_iter().chain(told).collect()
+    unnamed.into_iter().chain(messages).collect()
 }

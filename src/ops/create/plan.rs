@@ -1,23 +1,24 @@
-//! From nodes to the plan of their cluster, and to how it is shown.
+//! The plan of a new cluster, and its view.
 
 use std::collections::BTreeMap;
 
 use anyhow::anyhow;
 
+use super::CreateRequest;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
-use crate::commands::create::Args;
 use crate::converge::{Goal, Heard};
 use crate::ops::join::inspect::NewNode;
 use crate::ops::join::zones::Zones;
-use crate::plan::create::{self, Candidate, Conflict, FewMasters, Layout, Request, Shared};
+use crate::plan::create::{self, Candidate, Conflict, Layout, Request, Shared};
 use crate::plan::{CreateProgress, MembershipPlan};
 use crate::session::Session;
 use crate::stop::Stop;
 use crate::ui::{LayoutView, NodeName, PlannedShard};
 
-/// The cluster that is to be, and how much of it is there.
+/// The planned cluster, and how much of it exists.
 pub(crate) struct CreatePlan {
+    pub(crate) nodes: Vec<NewNode>,
     layout: Layout,
     zones: Zones,
     /// All steps, those that are done included.
@@ -26,49 +27,46 @@ pub(crate) struct CreatePlan {
 }
 
 impl CreatePlan {
-    /// Lays the cluster out.
-    pub(crate) async fn of(
+    /// Plans a cluster of these nodes.
+    pub(super) async fn of(
         session: &Session,
-        args: &Args,
-        recruits: &[NewNode],
+        request: &CreateRequest,
+        nodes: &[NewNode],
     ) -> Result<Self, Stop> {
-        let zones = zones(session, args, recruits).await?;
-        for addr in args.pin_master.iter().chain(&args.pin_replica) {
-            if !recruits.iter().any(|recruit| recruit.is_at(addr)) {
+        let zones = zones(session, request, nodes).await?;
+        for addr in request.pin_master.iter().chain(&request.pin_replica) {
+            if !nodes.iter().any(|node| node.is_at(addr)) {
                 return Err(Stop::usage(anyhow!(
-                    "{addr} is pinned, but is not among the nodes: name it as a node too, or leave \
-                     out the pin"
+                    "{addr} is pinned, but is not among the nodes: name it as a node too, or remove \
+                     the pin"
                 )));
             }
         }
-        let candidates = recruits.iter().map(|recruit| Candidate {
-            id: recruit.id(),
-            addr: recruit.target.addr.clone(),
-            host: match recruit.ip {
+        let candidates = nodes.iter().map(|node| Candidate {
+            id: node.id(),
+            addr: node.target.addr.clone(),
+            host: match node.ip {
                 Some(ip) => ip.to_string(),
-                None => recruit.target.addr.host().to_string(),
+                None => node.target.addr.host().to_string(),
             },
-            zone: zones.get(&recruit.id()).cloned(),
-            pin: pin(args, recruit),
-            seed_set: recruit.seed_set,
+            zone: zones.get(&node.id()).cloned(),
+            pin: pin(request, node),
+            seed_set: node.seed_set,
         });
         let layout = create::create(&Request {
             nodes: candidates.collect(),
-            replicas: usize::from(args.replicas),
-            few_masters: if args.allow_few_masters {
-                FewMasters::Allow
-            } else {
-                FewMasters::Refuse
-            },
+            replicas: request.replicas,
+            few_masters: request.few_masters,
         })
         .map_err(Stop::refused)?;
-        let views: BTreeMap<NodeId, _> = recruits
+        let views: BTreeMap<NodeId, _> = nodes
             .iter()
-            .map(|recruit| (recruit.id(), &recruit.report.view))
+            .map(|node| (node.id(), &node.report.view))
             .collect();
         let plan = layout.plan(|id| views.get(&id).map_or(0, |view| view.myself().epoch));
         let progress = plan.progress(|id| views.get(&id).copied());
         Ok(Self {
+            nodes: nodes.to_vec(),
             layout,
             zones,
             plan,
@@ -76,7 +74,7 @@ impl CreatePlan {
         })
     }
 
-    /// What the nodes shall agree about in the end.
+    /// The goal of all nodes.
     pub(crate) fn goal(&self) -> Goal {
         let shards = &self.layout.shards;
         let replicas = shards.iter().flat_map(|shard| {
@@ -93,11 +91,12 @@ impl CreatePlan {
         }
     }
 
-    /// The plan for people.
-    pub(crate) fn view(&self, recruits: &[NewNode]) -> LayoutView {
-        let addrs: BTreeMap<NodeId, &Addr> = recruits
+    /// Returns the view of the plan.
+    pub(crate) fn view(&self) -> LayoutView {
+        let addrs: BTreeMap<NodeId, &Addr> = self
+            .nodes
             .iter()
-            .map(|recruit| (recruit.id(), &recruit.target.addr))
+            .map(|node| (node.id(), &node.target.addr))
             .collect();
         let name = |id: &NodeId| {
             Some(NodeName {
@@ -115,36 +114,32 @@ impl CreatePlan {
         });
         LayoutView {
             masters: masters.collect(),
-            warnings: self.warnings(recruits, name),
+            warnings: self.warnings(name),
         }
     }
 
-    /// Where the plan could not keep nodes apart.
-    fn warnings(
-        &self,
-        recruits: &[NewNode],
-        name: impl Fn(&NodeId) -> Option<NodeName>,
-    ) -> Vec<String> {
+    /// Warns of nodes of one shard on one host or in one zone.
+    fn warnings(&self, name: impl Fn(&NodeId) -> Option<NodeName>) -> Vec<String> {
         let conflicts = &self.layout.conflicts;
         let Some(first) = conflicts.first() else {
             return Vec::new();
         };
-        // Where nothing could be done, it is said once.
+        // If all nodes share the host or the zone, one warning is enough.
         let one_host = |host: &str| {
-            let mut ips = recruits.iter().filter_map(|recruit| recruit.ip);
+            let mut ips = self.nodes.iter().filter_map(|node| node.ip);
             ips.all(|ip| ip.to_string() == host)
         };
         let one_zone = |zone: &str| {
-            let mut ids = recruits.iter().map(NewNode::id);
+            let mut ids = self.nodes.iter().map(NewNode::id);
             ids.all(|id| self.zones.get(&id).is_some_and(|its| its == zone))
         };
         match &first.shared {
             Shared::Host(host) if one_host(host) => vec![format!(
-                "all nodes stand on one host, {host}: replicas protect against the loss of a \
+                "all nodes are on one host, {host}: replicas protect against the loss of a \
                  process, not of the host"
             )],
             Shared::Zone(zone) if one_zone(zone) => vec![format!(
-                "all nodes stand in one zone, {zone}: replicas do not protect against its loss"
+                "all nodes are in one zone, {zone}: replicas do not protect against its loss"
             )],
             _ => conflicts
                 .iter()
@@ -166,30 +161,34 @@ fn warning(conflict: &Conflict, name: &impl Fn(&NodeId) -> Option<NodeName>) -> 
         Shared::Zone(zone) => format!("in one zone, {zone}"),
     };
     format!(
-        "nodes with the same slots stand {place}: {}",
+        "nodes with the same slots are {place}: {}",
         nodes.join(", ")
     )
 }
 
-async fn zones(session: &Session, args: &Args, recruits: &[NewNode]) -> Result<Zones, Stop> {
-    let observed: Vec<ObservedNode> = recruits.iter().map(NewNode::observed).collect();
+async fn zones(
+    session: &Session,
+    request: &CreateRequest,
+    nodes: &[NewNode],
+) -> Result<Zones, Stop> {
+    let observed: Vec<ObservedNode> = nodes.iter().map(NewNode::observed).collect();
     let nodes: Vec<_> = observed
         .iter()
-        .zip(recruits)
-        .map(|(node, recruit)| (node, recruit.target.clone()))
+        .zip(nodes)
+        .map(|(observed, node)| (observed, node.target.clone()))
         .collect();
-    let strays = args.zones.strays(&nodes);
-    if !strays.is_empty() {
-        return Err(Stop::usage(anyhow!("{}", strays.join("\n"))));
+    let unmatched = request.zones.unmatched(&nodes);
+    if !unmatched.is_empty() {
+        return Err(Stop::usage(anyhow!("{}", unmatched.join("\n"))));
     }
-    Ok(args.zones.zones(&session.connections, &nodes).await)
+    Ok(request.zones.zones(&session.connections, &nodes).await)
 }
 
-fn pin(args: &Args, recruit: &NewNode) -> Option<Role> {
-    let is_named = |addrs: &[Addr]| addrs.iter().any(|addr| recruit.is_at(addr));
-    if is_named(&args.pin_master) {
+fn pin(request: &CreateRequest, node: &NewNode) -> Option<Role> {
+    let is_named = |addrs: &[Addr]| addrs.iter().any(|addr| node.is_at(addr));
+    if is_named(&request.pin_master) {
         Some(Role::Master)
-    } else if is_named(&args.pin_replica) {
+    } else if is_named(&request.pin_replica) {
         Some(Role::Replica)
     } else {
         None

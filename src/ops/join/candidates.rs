@@ -1,161 +1,133 @@
-//! The nodes that shall join, and what speaks against them.
+//! The nodes that are to join, and why they can't.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
-
+use super::inspect::{NewNode, PasswordPolicy, key_count, list_nodes, loopback_problem, refusal};
 use super::target::JoinTarget;
 use crate::client::{ClientError, Libraries, LoginOutcome};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::cluster::parse::{Entry, EntryPool, EntryState, Product};
+use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
 use crate::connections::{Connections, Target};
-use crate::ops::join::inspect::{NewNode, Rules, counted, known, loopback, refusal};
 use crate::session::Session;
 use crate::stop::Stop;
 use crate::ui::Before;
 
-/// How many of a node's old peers are asked whether it still belongs to them.
-const ASKED: usize = 32;
+/// How many former peers of a node are asked whether it is still a member of their cluster.
+const PEERS_ASKED: usize = 32;
 
-/// What may be taken from a node so that it can join.
+/// What may be deleted on a node so that it can join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Allowed {
-    /// Nothing.
     Nothing,
-    /// Whom it knew and what it owned, where it holds no keys.
+    /// The nodes that it knows and the slots that it owns, if it has no keys (CLUSTER RESET).
     Reset,
-    /// Its keys too, and its id.
+    /// Its keys and its id too (FLUSHALL, CLUSTER RESET HARD).
     HardAndFlush,
 }
 
 /// A node that joins.
 pub(crate) struct JoinCandidate {
-    pub(crate) recruit: NewNode,
-    /// What is done to it before.
+    pub(crate) node: NewNode,
+    /// What is done to it before it joins.
     pub(crate) before: Before,
-    /// Libraries that it lacks, as a master.
+    /// Whether function libraries are copied to it.
     pub(super) lacks_libraries: bool,
 }
 
-/// Those who join, and what people should know of it.
+/// The nodes that join, and messages about them.
 pub(crate) struct JoinCandidates {
     pub(crate) nodes: Vec<JoinCandidate>,
     pub(crate) warnings: Vec<String>,
-    /// Members that a name brought, and that are left alone.
+    /// Nodes of a name with several addresses that are members already.
     pub(crate) members: Vec<String>,
 }
 
-/// Judges all nodes before anything is done to any: one that does not fit refuses them all, each
-/// with its reasons.
+/// Checks all nodes before any is changed. If one of them can't join, all are refused, with the reasons for each.
 pub(crate) async fn judge(
     session: &Session,
-    home: &JoinTarget,
-    recruits: Vec<NewNode>,
+    target: &JoinTarget,
+    nodes: Vec<NewNode>,
     role: Role,
     allowed: Allowed,
 ) -> Result<JoinCandidates, Stop> {
-    let named: BTreeSet<NodeId> = recruits.iter().map(NewNode::id).collect();
-    let mut inventory = inventory(session, &recruits, role).await;
-    let mut problems = loopback(&recruits, &home.ips())
+    let named: BTreeSet<NodeId> = nodes.iter().map(NewNode::id).collect();
+    let mut inventories = inventories(session, &nodes, role).await;
+    let mut problems: Vec<String> = loopback_problem(&nodes, &target.ips())
         .into_iter()
-        .collect::<Vec<_>>();
+        .collect();
     let mut judged = JoinCandidates {
         nodes: Vec::new(),
         warnings: Vec::new(),
         members: Vec::new(),
     };
     let mut seen: BTreeMap<NodeId, String> = BTreeMap::new();
-    for recruit in recruits {
-        let name = recruit.name();
-        if let Some(first) = seen.insert(recruit.id(), name.clone()) {
+    for node in nodes {
+        let name = node.name();
+        if let Some(first) = seen.insert(node.id(), name.clone()) {
             problems.push(format!(
-                "{first} and {name} are the same node: name it once; if they are two, CLUSTER RESET \
-                 HARD gives one a new id"
+                "{first} and {name} are the same node: name it once; if they are two nodes, CLUSTER \
+                 RESET HARD gives one a new id"
             ));
             continue;
         }
-        let mut against = recruit.unfit(home.rules, role);
-        if let Some(member) = home.member(recruit.id()) {
-            match membership(home, &recruit, member, role) {
+        if let Some(member) = target.member(node.id()) {
+            match membership(target, &node, member, role) {
                 Membership::Unfinished => judged.nodes.push(JoinCandidate {
-                    recruit,
+                    node,
                     before: Before::Nothing,
                     lacks_libraries: false,
                 }),
-                Membership::Whole if session.seeds[recruit.seed_set].is_many() => {
+                Membership::Whole if session.seeds[node.seed_set].is_many() => {
                     judged.members.push(name);
                 }
                 Membership::Whole => problems.push(format!(
                     "{name} is a member of this cluster already{}",
-                    match member.master {
-                        Some(master) =>
-                            format!(", a replica of {}: leave it out", home.cluster.name(master)),
-                        // Perhaps the end of an add-node --fill that was cut off.
-                        None if member.slots.is_empty() => format!(
-                            ", a master without slots: leave it out; redis-trib rebalance {} \
-                             --use-empty-masters gives it its share",
-                            home.cluster.seed_again()
-                        ),
-                        None => ": leave it out".to_string(),
-                    }
+                    already_a_member(target, member)
                 )),
                 Membership::Copied => problems.push(format!(
-                    "{name} has the id of {}, and is another node: its nodes.conf was copied \
-                     (CLUSTER RESET HARD gives it an id of its own)",
-                    home.cluster.name(recruit.id())
+                    "{name} has the id of {}, but is a different node: its nodes.conf was copied \
+                     (CLUSTER RESET HARD gives it a new id)",
+                    target.cluster.name(node.id())
                 )),
             }
             continue;
         }
-        if home.rules == Rules::Open && recruit.login == LoginOutcome::Accepted {
+        let mut against = node.problems(target.password, role);
+        if target.password == PasswordPolicy::Open && node.login == LoginOutcome::Accepted {
             against.push(
-                "needs a password, while the cluster does not: nodes of one cluster must have the \
-                 same (requirepass and masterauth)"
+                "requires a password, but the cluster does not: the nodes of a cluster must have the \
+                 same requirepass and masterauth"
                     .to_string(),
             );
         }
-        against.extend(older(home, &recruit));
-        judged.warnings.extend(other_product(home, &recruit));
-        let before = match past(home, &named, &recruit, allowed) {
-            Ok(Before::Nothing) => Before::Nothing,
-            Ok(before) => {
-                let alive = living_peers(&session.connections, home, &named, &recruit).await;
-                if alive.is_empty() {
-                    before
-                } else {
-                    against.push(format!(
-                        "is a living member of another cluster: {}; take it out of that one first",
-                        alive.join(", ")
-                    ));
-                    Before::Nothing
-                }
-            }
-            Err(why) => {
-                against.push(why);
-                Before::Nothing
-            }
-        };
-        let inventory = inventory.remove(&recruit.id()).unwrap_or_default();
-        let lacks_libraries = match lacking(home.libraries.as_ref(), inventory.libraries.as_ref()) {
-            Ok(lacking) => lacking && role == Role::Master,
-            Err(why) => {
-                against.push(why);
-                false
-            }
-        };
+        against.extend(older(target, &node));
+        judged.warnings.extend(other_product(target, &node));
+        let before = preparation(&session.connections, target, &named, &node, allowed).await;
+        let before = before.unwrap_or_else(|problem| {
+            against.push(problem);
+            Before::Nothing
+        });
+        let inventory = inventories.remove(&node.id()).unwrap_or_default();
+        let lacks_libraries =
+            lacks_libraries(target.libraries.as_ref(), inventory.libraries.as_ref());
+        let lacks_libraries = lacks_libraries.unwrap_or_else(|problem| {
+            against.push(problem);
+            false
+        });
         judged.warnings.extend(
-            missing_users(home, inventory.users.as_ref())
-                .map(|users| format!("{name} lacks ACL users that {}", users)),
+            missing_users(target, inventory.users.as_ref())
+                .map(|users| format!("{name} lacks ACL users that {users}")),
         );
         problems.extend(against.into_iter().map(|why| format!("{name} {why}")));
         judged.nodes.push(JoinCandidate {
-            recruit,
+            node,
             before,
-            lacks_libraries,
+            lacks_libraries: lacks_libraries && role == Role::Master,
         });
     }
     if problems.is_empty() {
@@ -165,33 +137,50 @@ pub(crate) async fn judge(
     }
 }
 
-/// How a node that is named belongs to the cluster.
+/// What to do about a node that is a member already, in words that follow its name.
+fn already_a_member(target: &JoinTarget, member: &Member) -> String {
+    match member.master {
+        Some(master) => format!(
+            ", a replica of {}: leave it out",
+            target.cluster.name(master)
+        ),
+        // An interrupted `add-node --fill` may have left it.
+        None if member.slots.is_empty() => format!(
+            ", a master without slots: leave it out; redis-trib rebalance {} --use-empty-masters \
+             gives it its share",
+            target.cluster.seed_again()
+        ),
+        None => ": leave it out".to_string(),
+    }
+}
+
+/// How a new node with the id of a member relates to that member.
 enum Membership {
-    /// As it should.
+    /// It is the member, with nothing left to do.
     Whole,
-    /// It was to be a replica, and that is left to do: what a cut leaves behind.
+    /// It is the member, and an interrupted run has not made it a replica yet.
     Unfinished,
-    /// Another node has its id.
+    /// It is a different node with the same id.
     Copied,
 }
 
-fn membership(home: &JoinTarget, recruit: &NewNode, member: &Member, role: Role) -> Membership {
-    let observed = home.cluster.diagnosis.observation.nodes.get(&member.id);
-    let process = observed.and_then(|node| node.report()?.info.run_id.clone());
-    let same = match (process, &recruit.report.info.run_id) {
+fn membership(target: &JoinTarget, node: &NewNode, member: &Member, role: Role) -> Membership {
+    let observed = target.cluster.diagnosis.observation.nodes.get(&member.id);
+    let run_id = observed.and_then(|node| node.report()?.info.run_id.clone());
+    let same = match (run_id, &node.report.info.run_id) {
         (Some(one), Some(other)) => one == *other,
         _ => observed
             .and_then(|node| node.addr())
-            .is_some_and(|addr| recruit.is_at(addr)),
+            .is_some_and(|addr| node.is_at(addr)),
     };
-    let followed = home.cluster.diagnosis.topology.replicas_of(member.id);
+    let replicas = target.cluster.diagnosis.topology.replicas_of(member.id);
     if !same {
         Membership::Copied
     } else if role == Role::Replica
         && member.role == Role::Master
         && member.slots.is_empty()
-        && recruit.keys() == 0
-        && followed.count() == 0
+        && node.keys() == 0
+        && replicas.count() == 0
     {
         Membership::Unfinished
     } else {
@@ -199,94 +188,105 @@ fn membership(home: &JoinTarget, recruit: &NewNode, member: &Member, role: Role)
     }
 }
 
-/// A node can't read what a newer one writes: as a replica its copy, as a master the keys that it
-/// is sent. Fixes (the last number) change no format.
-fn older(home: &JoinTarget, recruit: &NewNode) -> Option<String> {
-    let version = recruit.report.info.version?;
-    let (newest, member) = home.newest(version.product)?;
+/// Refuses a node that is older than the cluster: a replica could not read the RDB of its master, and a master could
+/// not read the keys that are migrated to it. Patch releases (the last number) do not change formats.
+fn older(target: &JoinTarget, node: &NewNode) -> Option<String> {
+    let version = node.report.info.version?;
+    let (newest, member) = target.newest(version.product)?;
     (version.numbers[..2] < newest.numbers[..2]).then(|| {
         format!(
-            "runs {version}, older than the cluster ({member} runs {newest}): it could not read \
-             what that one sends"
+            "runs {version}, older than the cluster ({member} runs {newest}): it could not read the \
+             data of newer nodes"
         )
     })
 }
 
-fn other_product(home: &JoinTarget, recruit: &NewNode) -> Option<String> {
-    let version = recruit.report.info.version?;
+fn other_product(target: &JoinTarget, node: &NewNode) -> Option<String> {
+    let version = node.report.info.version?;
     let other = match version.product {
         Product::Redis => Product::Valkey,
         Product::Valkey => Product::Redis,
     };
-    let (newest, member) = home.newest(other)?;
-    home.newest(version.product).is_none().then(|| {
+    let (newest, member) = target.newest(other)?;
+    target.newest(version.product).is_none().then(|| {
         format!(
-            "{} runs {version} and {member} runs {newest}: these may not read each other's data",
-            recruit.name()
+            "{} runs {version} and {member} runs {newest}: they may not be able to read each other's data",
+            node.name()
         )
     })
 }
 
-/// What must be done to a node before it can join, if it may be.
-fn past(
-    home: &JoinTarget,
+/// Returns what must be done to a node before it can join, or why that is not allowed.
+async fn preparation(
+    connections: &Arc<Connections>,
+    target: &JoinTarget,
     named: &BTreeSet<NodeId>,
-    recruit: &NewNode,
+    node: &NewNode,
     allowed: Allowed,
 ) -> Result<Before, String> {
-    let keys = recruit.keys();
-    let history = history(home, named, recruit);
-    match (history, keys, allowed) {
-        (None, 0, _) => Ok(Before::Nothing),
-        (Some(_), 0, Allowed::Reset) => Ok(Before::Reset),
-        (_, _, Allowed::HardAndFlush) => Ok(Before::Flush(keys)),
-        (Some(what), 0, Allowed::Nothing) => Err(format!(
-            "{what} (--reset makes it forget that, where that cluster is gone)"
-        )),
-        // What would empty it is not told beside what makes it look useful.
-        (Some(what), keys, _) => Err(format!("{what}, and holds {}", counted(keys))),
-        (None, keys, _) => Err(format!(
-            "is not empty: it holds {} (--reset-hard-and-flush deletes them)",
-            counted(keys)
-        )),
+    let keys = node.keys();
+    let before = match (state(target, named, node), keys, allowed) {
+        (None, 0, _) => return Ok(Before::Nothing),
+        (Some(_), 0, Allowed::Reset) => Before::Reset,
+        (_, _, Allowed::HardAndFlush) => Before::Flush(keys),
+        (Some(state), 0, Allowed::Nothing) => {
+            return Err(format!(
+                "{state} (--reset makes it forget that, if that cluster no longer exists)"
+            ));
+        }
+        // The option that deletes the keys is not named beside a reason to keep them.
+        (Some(state), keys, _) => return Err(format!("{state}, and holds {}", key_count(keys))),
+        (None, keys, _) => {
+            return Err(format!(
+                "is not empty: it holds {} (--reset-hard-and-flush deletes them)",
+                key_count(keys)
+            ));
+        }
+    };
+    let peers = living_peers(connections, target, named, node).await;
+    if peers.is_empty() {
+        Ok(before)
+    } else {
+        Err(format!(
+            "is an active member of another cluster: {}; remove it from that cluster first",
+            peers.join(", ")
+        ))
     }
 }
 
-/// What a node was before.
-fn history(home: &JoinTarget, named: &BTreeSet<NodeId>, recruit: &NewNode) -> Option<String> {
-    let view = &recruit.report.view;
+/// Returns what is left on a node of a former cluster.
+fn state(target: &JoinTarget, named: &BTreeSet<NodeId>, node: &NewNode) -> Option<String> {
+    let view = &node.report.view;
     let myself = view.myself();
-    if let Some(strangers) = known(strangers(home, named, recruit)) {
-        return Some(format!("belongs to another cluster: it knows {strangers}"));
+    if let Some(others) = list_nodes(unknown_nodes(target, named, node)) {
+        return Some(format!("belongs to another cluster: it knows {others}"));
     }
     if !myself.slots.is_empty() {
-        let slots: crate::cluster::slot::SlotSet = myself.slots.iter().copied().collect();
+        let slots: SlotSet = myself.slots.iter().copied().collect();
         return Some(format!("owns slots {slots}"));
     }
     if !myself.open.is_empty() {
         return Some("has open slots".to_string());
     }
-    let master = myself.master.map(|id| home.cluster.name(id));
+    let master = myself.master.map(|id| target.cluster.name(id));
     match (myself.role, master) {
-        (Some(Role::Replica), Some(master)) => {
-            Some(format!("still takes itself for a replica of {master}"))
-        }
-        (Some(Role::Replica), None) => Some("still takes itself for a replica".to_string()),
+        (Some(Role::Replica), Some(master)) => Some(format!("is still a replica of {master}")),
+        (Some(Role::Replica), None) => Some("is still a replica".to_string()),
         _ => None,
     }
 }
 
-/// Nodes that a node knows, and that are neither members nor candidates. A handshake has a passing
-/// id; its address tells who it will be.
-fn strangers<'a>(
-    home: &'a JoinTarget,
+/// Returns the nodes that a node knows, and that are neither members nor candidates. A node in handshake has a
+/// temporary id; its address identifies it.
+fn unknown_nodes<'a>(
+    target: &'a JoinTarget,
     named: &'a BTreeSet<NodeId>,
-    recruit: &'a NewNode,
+    node: &'a NewNode,
 ) -> impl Iterator<Item = &'a Arc<Entry>> {
-    recruit.report.view.entries().filter(move |entry| {
-        let is_known = home.member(entry.id).is_some() || named.contains(&entry.id);
+    node.report.view.entries().filter(move |entry| {
+        let is_known = target.member(entry.id).is_some() || named.contains(&entry.id);
         let is_met = || match (&entry.addr, entry.state) {
-            (Some(addr), EntryState::Handshake) => home
+            (Some(addr), EntryState::Handshake) => target
                 .nodes()
                 .any(|node| node.peer.as_ref() == Some(addr) || node.dial.as_ref() == Some(addr)),
             _ => false,
@@ -295,69 +295,69 @@ fn strangers<'a>(
     })
 }
 
-/// Old peers of a node that still count it among them, or that it is still linked to: who they are.
-/// Those that are candidates too leave together with it.
+/// Returns the former peers of a node that still list it as a member, or to which it still has a link. Peers that are
+/// candidates themselves do not count.
 async fn living_peers(
     connections: &Arc<Connections>,
-    home: &JoinTarget,
+    target: &JoinTarget,
     named: &BTreeSet<NodeId>,
-    recruit: &NewNode,
+    node: &NewNode,
 ) -> Vec<String> {
-    let mut asking = JoinSet::new();
-    let strangers = strangers(home, named, recruit);
-    let has_address = |entry: &&Arc<Entry>| entry.state != EntryState::Handshake;
-    for entry in strangers.filter(has_address).take(ASKED).cloned() {
-        let connections = Arc::clone(connections);
-        let access = Arc::clone(&recruit.target.access);
-        let id = recruit.id();
-        asking.spawn(async move {
-            let peer = entry.addr.clone()?;
-            let name = format!("{peer} ({})", entry.id.short());
-            let addr = connections.dial_of(&peer);
-            let text = async {
-                let client = connections.temporary(&Target { addr, access }).await?;
-                client.cluster_nodes().await
-            };
-            let text: Result<String, ClientError> = text.await;
-            match text {
-                Ok(text) => {
-                    let view = EntryPool::default().view(&text).ok()?;
-                    let counts = view.myself().id == entry.id
-                        && view
-                            .entry(id)
-                            .is_some_and(|its| its.state != EntryState::Handshake);
-                    counts.then(|| format!("{name} counts it as a member"))
-                }
-                Err(_) => (entry.linked && entry.state == EntryState::Fine)
-                    .then(|| format!("it is linked to {name}")),
+    let id = node.id();
+    let peers = unknown_nodes(target, named, node)
+        .filter(|entry| entry.state != EntryState::Handshake)
+        .take(PEERS_ASKED)
+        .map(|entry| (Arc::clone(entry), Arc::clone(&node.target.access)));
+    let peers: Vec<_> = peers.collect();
+    let asking = connections.fan_out(peers, |connections, (entry, access)| async move {
+        let peer = entry.addr.clone()?;
+        let name = format!("{peer} ({})", entry.id.short());
+        let addr = connections.dial_of(&peer);
+        let text = async {
+            let client = connections.temporary(&Target { addr, access }).await?;
+            client.cluster_nodes().await
+        };
+        let text: Result<String, ClientError> = text.await;
+        match text {
+            Ok(text) => {
+                let view = EntryPool::default().view(&text).ok()?;
+                let lists_it = view.myself().id == entry.id
+                    && view
+                        .entry(id)
+                        .is_some_and(|its| its.state != EntryState::Handshake);
+                lists_it.then(|| format!("{name} lists it as a member"))
             }
-        });
-    }
-    let mut alive: Vec<String> = asking.join_all().await.into_iter().flatten().collect();
+            Err(_) => (entry.linked && entry.state == EntryState::Fine)
+                .then(|| format!("it has a link to {name}")),
+        }
+    });
+    let mut alive: Vec<String> = asking.await.into_iter().flatten().collect();
     alive.sort_unstable();
     alive.truncate(4);
     alive
 }
 
-/// What a node brings besides keys.
+/// What a node has besides keys.
 #[derive(Default)]
 struct Inventory {
     libraries: Option<Libraries>,
     users: Option<BTreeSet<String>>,
 }
 
-async fn inventory(
+async fn inventories(
     session: &Session,
-    recruits: &[NewNode],
+    nodes: &[NewNode],
     role: Role,
 ) -> BTreeMap<NodeId, Inventory> {
-    let mut asking = JoinSet::new();
-    for recruit in recruits {
-        let (id, target) = (recruit.id(), recruit.target.clone());
-        let connections = Arc::clone(&session.connections);
-        asking.spawn(async move {
+    let nodes: Vec<(NodeId, Target)> = nodes
+        .iter()
+        .map(|node| (node.id(), node.target.clone()))
+        .collect();
+    let reading = session
+        .connections
+        .fan_out(nodes, move |connections, (id, target)| async move {
             let client = connections.client(&target).await.ok()?;
-            // A replica's are its master's.
+            // A replica gets the libraries of its master.
             let libraries = match role {
                 Role::Master => client.function_list().await.ok()?,
                 Role::Replica => None,
@@ -366,13 +366,12 @@ async fn inventory(
             let users = users.map(|users| users.into_iter().collect());
             Some((id, Inventory { libraries, users }))
         });
-    }
-    asking.join_all().await.into_iter().flatten().collect()
+    reading.await.into_iter().flatten().collect()
 }
 
-/// Whether a node lacks libraries of the cluster; an error where it has others, in words that follow
-/// its name.
-fn lacking(cluster: Option<&Libraries>, node: Option<&Libraries>) -> Result<bool, String> {
+/// Returns whether a node lacks libraries of the cluster. Libraries that the cluster does not have are an error, in
+/// words that follow the name of the node.
+fn lacks_libraries(cluster: Option<&Libraries>, node: Option<&Libraries>) -> Result<bool, String> {
     let (Some(cluster), Some(node)) = (cluster, node) else {
         return Ok(false);
     };
@@ -385,26 +384,26 @@ fn lacking(cluster: Option<&Libraries>, node: Option<&Libraries>) -> Result<bool
         return Ok(node.len() < cluster.len());
     }
     Err(format!(
-        "has libraries of functions that the cluster has not, or has otherwise: {} (FUNCTION DELETE \
-         on it, or load the same everywhere)",
+        "has function libraries that the cluster does not have, or has with different code: {} \
+         (FUNCTION DELETE them on it, or load the same code on all nodes)",
         other.join(", ")
     ))
 }
 
-/// Users that the cluster has, and the node has not.
-fn missing_users(home: &JoinTarget, users: Option<&BTreeSet<String>>) -> Option<String> {
-    let (member, of_cluster) = home.users.as_ref()?;
+/// Returns the ACL users that the cluster has and the node has not.
+fn missing_users(target: &JoinTarget, users: Option<&BTreeSet<String>>) -> Option<String> {
+    let (member, of_cluster) = target.users.as_ref()?;
     let missing: Vec<&str> = of_cluster.difference(users?).map(String::as_str).collect();
     (!missing.is_empty()).then(|| {
         format!(
-            "{member} has ({}): they can't log in there until ACL SETUSER makes them",
+            "{member} has ({}): they can't log in to it until ACL SETUSER creates them",
             missing.join(", ")
         )
     })
 }
 
 impl JoinTarget {
-    /// Where the members are for each other.
+    /// The addresses by which the members reach each other.
     fn ips(&self) -> Vec<IpAddr> {
         let peers = self.nodes().filter_map(|node| node.peer.as_ref()?.ip());
         peers.collect()

@@ -1,14 +1,11 @@
-//! The nodes that shall be in a cluster: what they are before anything is done, and what speaks
-//! against them.
+//! Nodes that are to be in a cluster: what they report before anything is changed, and why they can't join.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::change::Global;
 use crate::client::{ClientError, Fault, LoginOutcome, NodeClient, RawLook};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::{ObservedNode, Report, Seen};
@@ -18,38 +15,37 @@ use crate::discover::{self, DiscoverError};
 use crate::session::Session;
 use crate::state::Participant;
 use crate::stop::Stop;
-use crate::ui::Ui;
 
-/// The oldest server that is served.
+/// The oldest supported server.
 const OLDEST: [u16; 3] = [3, 2, 0];
 
-/// Between two looks at nodes that are starting.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The pause between two reads of nodes that are starting.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A node that shall be in the cluster.
+/// A node that is to be in the cluster.
 #[derive(Clone)]
 pub(crate) struct NewNode {
     pub(crate) target: Target,
-    /// Which of the seeds it came from.
+    /// The seed that it comes from.
     pub(crate) seed_set: usize,
     pub(crate) report: Report,
-    /// Where the other nodes reach it; `None` where its name tells us no address.
+    /// The address for the other nodes; `None` if its name does not resolve.
     pub(crate) ip: Option<IpAddr>,
-    /// What it said to our password.
+    /// Its reply to our password.
     pub(crate) login: LoginOutcome,
     pub(crate) masterauth: Masterauth,
 }
 
-/// Whether a node could log in to a master that wants a password.
+/// Whether a node can log in to a master that requires a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Masterauth {
     Set,
     Missing,
-    /// Nobody wants one, or CONFIG is denied: we find out when it follows.
+    /// No password is required, or CONFIG is denied. A wrong masterauth shows when the node replicates.
     Unknown,
 }
 
-/// What one node answers.
+/// The reply of one node.
 struct Answer {
     raw: RawLook,
     login: LoginOutcome,
@@ -63,7 +59,7 @@ impl NewNode {
         self.report.view.myself().id
     }
 
-    /// Knows nobody, owns nothing, holds nothing.
+    /// Whether it knows no other node and has neither slots nor keys.
     pub(crate) fn is_bare(&self) -> bool {
         self.report.view.entries().len() == 1
             && self.report.view.myself().slots.is_empty()
@@ -74,7 +70,7 @@ impl NewNode {
         self.report.info.total_keys()
     }
 
-    /// Its port for the other nodes; the bus port goes with it.
+    /// Its port for the other nodes. The bus port is derived from it.
     pub(crate) fn port(&self) -> u16 {
         match self.report.view.myself().port {
             0 => self.target.addr.port(),
@@ -82,7 +78,7 @@ impl NewNode {
         }
     }
 
-    /// Whether that address means this node, as we reach it or as the others do.
+    /// Whether `addr` is the address at which we, or the other nodes, reach this node.
     pub(crate) fn is_at(&self, addr: &Addr) -> bool {
         let peer = self.ip.map(|ip| Addr::new(&ip.to_string(), self.port()));
         self.target.addr == *addr || peer.as_ref() == Some(addr)
@@ -94,49 +90,25 @@ impl NewNode {
     }
 }
 
-/// Reads all nodes side by side, on connections that are kept. While names fill up, nodes may still
-/// be starting.
-pub(crate) async fn recruit(
-    global: &Global,
-    ui: &Ui,
+/// Reads all nodes that the session names, on connections that are kept. With a `start_timeout`, nodes may still be
+/// starting, and are waited for that long.
+pub(crate) async fn inspect(
     session: &Session,
+    start_timeout: Option<Duration>,
 ) -> Result<Vec<NewNode>, Stop> {
     let targets = session.targets();
-    let patience = global
-        .args
-        .expect_nodes
-        .map(|_| Instant::now() + global.args.resolve_timeout);
-    let mut told = String::new();
-    let answers = loop {
-        let answers = ask_all(&session.connections, &targets).await;
-        let starting = answers.iter().find_map(|answer| match answer {
-            Err(error) if is_starting(&error.fault) => Some(error),
-            _ => None,
-        });
-        let (Some(starting), Some(patience)) = (starting, patience) else {
-            break answers;
-        };
-        if Instant::now() >= patience {
-            break answers;
-        }
-        let waits_for = format!("a node may be starting: {starting}");
-        if waits_for != told {
-            ui.waiting(&waits_for);
-            told = waits_for;
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    };
+    let answers = answers(session, &targets, start_timeout).await;
     let sets = session.seeds.iter().enumerate();
     let seed_sets = sets.flat_map(|(i, set)| set.targets.iter().map(move |_| i));
     let mut pool = EntryPool::default();
-    let mut recruits = Vec::new();
+    let mut nodes = Vec::new();
     let mut faults: Vec<ClientError> = Vec::new();
     let mut unreadable = Vec::new();
     for ((target, seed_set), answer) in targets.into_iter().zip(seed_sets).zip(answers) {
         match answer.map(|answer| (discover::read(&mut pool, &answer.raw), answer)) {
             Ok((Ok(report), answer)) => {
                 let ip = peer_ip(session, &target, &report, &answer).await;
-                recruits.push(NewNode {
+                nodes.push(NewNode {
                     target,
                     seed_set,
                     report,
@@ -149,10 +121,10 @@ pub(crate) async fn recruit(
             Err(error) => faults.push(error),
         }
     }
-    let none_spoke = faults
+    let none_answered = faults
         .iter()
         .all(|error| error.fault != Fault::ClusterDisabled);
-    if recruits.is_empty() && unreadable.is_empty() && none_spoke {
+    if nodes.is_empty() && unreadable.is_empty() && none_answered {
         return Err(DiscoverError::NobodyAnswers(faults).into());
     }
     let problems: Vec<String> = faults
@@ -161,42 +133,65 @@ pub(crate) async fn recruit(
         .chain(unreadable)
         .collect();
     if problems.is_empty() {
-        Ok(recruits)
+        Ok(nodes)
     } else {
         Err(refusal(&problems))
     }
 }
 
-/// What a node that is just being started looks like from outside.
+/// Reads all nodes, again and again while one of them is starting.
+async fn answers(
+    session: &Session,
+    targets: &[Target],
+    start_timeout: Option<Duration>,
+) -> Vec<Result<Answer, ClientError>> {
+    let deadline = start_timeout.map(|timeout| Instant::now() + timeout);
+    let mut reported = String::new();
+    loop {
+        let answers = read_all(&session.connections, targets).await;
+        let starting = answers.iter().find_map(|answer| match answer {
+            Err(error) if is_starting(&error.fault) => Some(error),
+            _ => None,
+        });
+        let (Some(starting), Some(deadline)) = (starting, deadline) else {
+            return answers;
+        };
+        if Instant::now() >= deadline {
+            return answers;
+        }
+        let waits_for = format!("a node may be starting: {starting}");
+        if waits_for != reported {
+            session.events.waiting(waits_for.clone());
+            reported = waits_for;
+        }
+        sleep(RETRY_INTERVAL).await;
+    }
+}
+
+/// Whether a node that is starting fails in this way.
 fn is_starting(fault: &Fault) -> bool {
     matches!(
         fault,
-        // The last is a published port before anybody listens behind it.
+        // MaybeTls: a published port accepts connections before the server behind it listens.
         Fault::Refused | Fault::ConnectTimeout(_) | Fault::Loading | Fault::MaybeTls
     )
 }
 
-async fn ask_all(
+async fn read_all(
     connections: &Arc<Connections>,
     targets: &[Target],
 ) -> Vec<Result<Answer, ClientError>> {
-    let mut asking = JoinSet::new();
-    for (i, target) in targets.iter().cloned().enumerate() {
-        let connections = Arc::clone(connections);
-        asking.spawn(async move {
-            let answer = async { ask(&*connections.client(&target).await?).await }.await;
-            if answer.is_err() {
-                connections.drop_client(&target);
-            }
-            (i, answer)
-        });
-    }
-    let mut answers = asking.join_all().await;
-    answers.sort_unstable_by_key(|(i, _)| *i);
-    answers.into_iter().map(|(_, answer)| answer).collect()
+    let reading = connections.fan_out(targets.to_vec(), |connections, target| async move {
+        let answer = async { read(&*connections.client(&target).await?).await }.await;
+        if answer.is_err() {
+            connections.drop_client(&target);
+        }
+        answer
+    });
+    reading.await
 }
 
-async fn ask(client: &NodeClient) -> Result<Answer, ClientError> {
+async fn read(client: &NodeClient) -> Result<Answer, ClientError> {
     const MASTERAUTH: &str = "masterauth";
     const ANNOUNCED: &str = "cluster-announce-ip";
     let raw = client.look().await?;
@@ -216,9 +211,9 @@ async fn ask(client: &NodeClient) -> Result<Answer, ClientError> {
     })
 }
 
-/// Where the other nodes reach it: where it says that it does, else where the address map says, else
-/// where we have just reached it. The address in its own line of CLUSTER NODES comes last: a node
-/// keeps it from the last time it was met, which may have been elsewhere.
+/// The address for the other nodes: the one that the node announces, else the one of the address map, else the one
+/// that we have connected to. The address in its own line of CLUSTER NODES comes last: the node keeps it from the
+/// last CLUSTER MEET, and may have moved since.
 async fn peer_ip(
     session: &Session,
     target: &Target,
@@ -242,7 +237,7 @@ async fn peer_ip(
     found.next().map(|socket| socket.ip())
 }
 
-/// Everything that speaks against it, at once.
+/// Refuses with all problems at once.
 pub(crate) fn refusal(problems: &[String]) -> Stop {
     match problems {
         [only] => Stop::refused(anyhow::anyhow!("{only}; nothing was changed")),
@@ -254,58 +249,56 @@ pub(crate) fn refusal(problems: &[String]) -> Stop {
     }
 }
 
-/// What the others in the cluster demand of a node.
+/// Whether the nodes of a cluster require a password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Rules {
-    /// They need no password.
+pub(crate) enum PasswordPolicy {
     Open,
-    /// They need one.
-    Locked,
+    Required,
 }
 
-impl Rules {
-    /// What those who logged in with this outcome demand.
+impl PasswordPolicy {
+    /// Returns the policy of nodes that replied to our password in these ways.
     pub(crate) fn of(outcomes: impl IntoIterator<Item = LoginOutcome>) -> Self {
         let mut outcomes = outcomes.into_iter();
         match outcomes.any(|outcome| outcome == LoginOutcome::Accepted) {
-            true => Self::Locked,
+            true => Self::Required,
             false => Self::Open,
         }
     }
 }
 
 impl NewNode {
-    /// What keeps a node out of any cluster, or of one with these rules, in words that follow its
-    /// name.
-    pub(crate) fn unfit(&self, rules: Rules, role: Role) -> Vec<String> {
-        let mut unfit = Vec::new();
+    /// Returns why it can't be in a cluster with that policy and role, in words that follow its name.
+    pub(crate) fn problems(&self, policy: PasswordPolicy, role: Role) -> Vec<String> {
+        let mut problems = Vec::new();
         let info = &self.report.info;
         if let Some(version) = info.version.filter(|version| version.numbers < OLDEST) {
-            unfit.push(format!("runs {version}: 3.2 is the oldest that is served"));
+            problems.push(format!(
+                "runs {version}: 3.2 is the oldest supported version"
+            ));
         }
-        if rules == Rules::Locked && self.login == LoginOutcome::NoPasswordNeeded {
-            unfit.push(
-                "needs no password, while others do: give it the same requirepass and masterauth"
+        if policy == PasswordPolicy::Required && self.login == LoginOutcome::NoPasswordNeeded {
+            problems.push(
+                "requires no password, but other nodes do: set the same requirepass and masterauth on it"
                     .to_string(),
             );
         }
         if role == Role::Replica && self.masterauth == Masterauth::Missing {
-            unfit.push(
-                "wants a password, but has no masterauth: as a replica it could not log in to its \
+            problems.push(
+                "requires a password, but has no masterauth: as a replica it could not log in to its \
                  master (CONFIG SET masterauth)"
                     .to_string(),
             );
         }
         if self.ip.is_none() {
-            unfit.push(
-                "has no IP address that the other nodes could be told: set cluster-announce-ip"
-                    .to_string(),
+            problems.push(
+                "has no IP address for CLUSTER MEET: set cluster-announce-ip on it".to_string(),
             );
         }
-        unfit
+        problems
     }
 
-    /// Who it is for the others; `None` where nobody can be told an address of it.
+    /// The node as a participant of a plan; `None` if it has no address for the other nodes.
     pub(crate) fn participant(&self) -> Option<Participant> {
         let port = self.port();
         let bus_port = self.report.view.myself().bus_port;
@@ -318,7 +311,7 @@ impl NewNode {
         })
     }
 
-    /// The node as others show it.
+    /// The node as a member of an observed cluster.
     pub(crate) fn observed(&self) -> ObservedNode {
         ObservedNode {
             id: self.id(),
@@ -330,15 +323,16 @@ impl NewNode {
     }
 }
 
-/// A loopback address means another machine to each node. `others` are those that the recruits join.
-pub(crate) fn loopback(recruits: &[NewNode], others: &[IpAddr]) -> Option<String> {
-    let ips = recruits.iter().filter_map(|recruit| recruit.ip);
+/// Returns a problem if one of the nodes has a loopback address and another node, or one of `members`, has not:
+/// a loopback address means a different machine to each node.
+pub(crate) fn loopback_problem(nodes: &[NewNode], members: &[IpAddr]) -> Option<String> {
+    let ips = nodes.iter().filter_map(|node| node.ip);
     let elsewhere = ips
-        .chain(others.iter().copied())
+        .chain(members.iter().copied())
         .find(|ip| !ip.is_loopback())?;
-    let local = recruits
+    let local = nodes
         .iter()
-        .find(|recruit| recruit.ip.is_some_and(|ip| ip.is_loopback()))?;
+        .find(|node| node.ip.is_some_and(|ip| ip.is_loopback()))?;
     Some(format!(
         "{} is a loopback address: the node at {elsewhere} could not reach it there; name it by an \
          address that all nodes can reach",
@@ -346,8 +340,8 @@ pub(crate) fn loopback(recruits: &[NewNode], others: &[IpAddr]) -> Option<String
     ))
 }
 
-/// Nodes that a node knows, by address and short id; `None` for nobody.
-pub(crate) fn known<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Option<String> {
+/// Lists nodes by address and short id; `None` if there are none.
+pub(crate) fn list_nodes<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Option<String> {
     const NAMED: usize = 4;
     let mut names: Vec<String> = entries.map(ToString::to_string).collect();
     let more = names.len().saturating_sub(NAMED);
@@ -359,7 +353,7 @@ pub(crate) fn known<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> Option
 }
 
 /// `1 key`, `2 keys`.
-pub(crate) fn counted(keys: u64) -> String {
+pub(crate) fn key_count(keys: u64) -> String {
     match keys {
         1 => "1 key".to_string(),
         keys => format!("{keys} keys"),

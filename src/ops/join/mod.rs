@@ -1,289 +1,250 @@
-//! How nodes join a cluster, for every command that brings new ones: who may, what is done to them
-//! before, whom they meet, whom they follow, and when that is over.
+//! How nodes join a cluster, for every command that adds some: which nodes may join, what is reset on them before,
+//! which nodes they meet and replicate, and when they are usable.
 
 mod candidates;
 pub(crate) mod execute;
 pub(crate) mod inspect;
 mod plan;
+mod request;
 mod target;
 pub(crate) mod zones;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::mpsc::{self, UnboundedSender};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::change::legacy::Signals;
 use crate::client::{ClientError, NodeClient, Reset};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::EntryPool;
 use crate::connections::{Connections, Target};
-use crate::converge::{NotInTime, Watch};
-use crate::event::{Event, Phase};
-use crate::exit_code::ExitCode;
-use crate::ops::join::execute::{ExecuteError, Execution, StepCounts};
-use crate::ops::join::zones::ZoneArgs;
+use crate::converge::Watch;
+use crate::event::Phase;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::ui::{Before, Ui};
+use crate::ui::Before;
+use execute::{Execution, StepCounts};
+use zones::ZoneRules;
 
-pub(crate) use candidates::{Allowed, JoinCandidate, JoinCandidates, judge};
+pub(crate) use candidates::{Allowed, JoinCandidate, judge};
 pub(crate) use plan::{JoinPlan, Part};
+pub(crate) use request::{Inspected, JoinProposal, JoinRequest, RequestedRole, fill_plan};
 pub(crate) use target::JoinTarget;
 
-/// How long the cluster may take to tell how far we came.
-const TELLING: Duration = Duration::from_secs(3);
+/// Timeout for reading the cluster after a failure, to report which nodes have joined.
+const REPORT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Nodes about to join, all judged.
+/// Nodes about to join, all checked.
 pub(crate) struct Joining<'a> {
-    /// The cluster's.
+    /// A session with the cluster.
     pub(crate) session: &'a Session,
-    pub(crate) home: &'a JoinTarget,
+    pub(crate) target: &'a JoinTarget,
     pub(crate) candidates: Vec<JoinCandidate>,
     pub(crate) part: Part,
-    pub(crate) zones: &'a ZoneArgs,
-    /// How long all of it may take.
+    pub(crate) zones: &'a ZoneRules,
+    /// The timeout for all of it.
     pub(crate) within: Duration,
     pub(crate) until: Until,
     pub(crate) afterwards: GoOn,
 }
 
-/// What goes on with what was cut off.
+/// The command that resumes an interrupted join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum GoOn {
-    /// `add-node` of those that are left.
+    /// `add-node` of the nodes that are left.
     AddTheRest,
-    /// The same command again.
+    /// The same command.
     ResumeFlags,
 }
 
-/// When it is over.
+/// When a join is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Until {
-    /// All agree about who is what.
+    /// All nodes agree about slots and roles.
     Agreed,
-    /// The candidates serve, or have their copy.
+    /// The new nodes report `cluster_state:ok`, or are in sync with their masters.
     Usable,
 }
 
-/// Why nodes have not joined.
-#[derive(Debug, thiserror::Error)]
-enum Cut {
-    #[error(transparent)]
-    ExecuteError(#[from] ExecuteError),
-    #[error(transparent)]
-    Late(#[from] NotInTime),
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    #[error("{0}")]
-    Stop(anyhow::Error),
-    #[error("interrupted ({0})")]
-    Signal(&'static str),
+/// What has joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JoinReport {
+    /// The ids of the new nodes. A hard reset has changed them.
+    pub(crate) joined: Vec<NodeId>,
 }
 
-/// What was begun.
+/// Changes so far. They are still known after the work was dropped.
 #[derive(Default)]
-struct Begun {
-    /// Something was changed before the first meeting.
+struct Changes {
+    /// Nodes were reset, or got function libraries.
     prepared: AtomicBool,
-    tally: Arc<StepCounts>,
+    steps: Arc<StepCounts>,
 }
 
-impl Begun {
-    fn anything(&self) -> bool {
-        self.prepared.load(Ordering::Relaxed) || self.tally.has_begun()
+impl Changes {
+    fn any(&self) -> bool {
+        self.prepared.load(Ordering::Relaxed) || self.steps.has_begun()
     }
 }
 
 impl Joining<'_> {
-    /// Makes the nodes members; their ids, which a hard reset has changed. What stopped it says how
-    /// far it came, and how to go on.
-    pub(crate) async fn run(mut self, ui: &Ui, signals: &mut Signals) -> Result<Vec<NodeId>, Stop> {
-        let (events, mut told) = mpsc::unbounded_channel();
-        let show = async {
-            while let Some(event) = told.recv().await {
-                ui.event(&event);
+    /// Makes the nodes members, until the first signal. An error says which nodes have joined, and which command
+    /// resumes.
+    pub(crate) async fn run(mut self) -> Result<JoinReport, Stop> {
+        let changes = Changes::default();
+        let interrupt = self.session.interrupt.clone();
+        match interrupt.stops(self.join(&changes)).await {
+            Ok(Ok(())) => Ok(JoinReport { joined: self.ids() }),
+            Ok(Err(error)) => Err(Stop::partial(self.explained(error, &changes).await)),
+            Err(signal) => {
+                let error = anyhow!("interrupted ({signal})");
+                Err(Stop::interrupted(self.explained(error, &changes).await))
             }
-        };
-        let begun = Begun::default();
-        let work = self.carry_out(ui, events, &begun);
-        let outcome = tokio::select! {
-            biased;
-            (outcome, ()) = async { tokio::join!(work, show) } => outcome,
-            signal = signals.next() => Err(Cut::Signal(signal)),
-        };
-        match outcome {
-            Ok(()) => Ok(self.ids()),
-            Err(cut) => Err(self.with_way_out(&cut, &begun).await),
         }
     }
 
     fn ids(&self) -> Vec<NodeId> {
         self.candidates
             .iter()
-            .map(|candidate| candidate.recruit.id())
+            .map(|candidate| candidate.node.id())
             .collect()
     }
 
-    async fn carry_out(
-        &mut self,
-        ui: &Ui,
-        events: UnboundedSender<Event>,
-        begun: &Begun,
-    ) -> Result<(), Cut> {
-        let connections = Arc::clone(&self.session.connections);
-        self.reset(&events, begun).await?;
-        let draft = JoinPlan::of(
-            self.session,
-            self.home,
+    async fn join(&mut self, changes: &Changes) -> anyhow::Result<()> {
+        let session = self.session;
+        let connections = Arc::clone(&session.connections);
+        self.reset(changes).await?;
+        let plan = JoinPlan::of(
+            session,
+            self.target,
             &self.candidates,
             self.part,
             self.zones,
         );
-        let draft = draft.await.map_err(|stop| Cut::Stop(stop.error))?;
-        self.copy_functions(&events, begun).await?;
+        let plan = plan.await.map_err(|stop| stop.error)?;
+        self.copy_functions(changes).await?;
         let watch = Watch::new(
             Arc::clone(&connections),
-            Arc::clone(&draft.participants),
-            Arc::clone(&draft.absent),
-            events.clone(),
+            Arc::clone(&plan.participants),
+            Arc::clone(&plan.absent),
+            session.events.sender(),
             self.within,
         );
         let execution = Execution {
             connections,
-            participants: Arc::clone(&draft.participants),
-            absent: Arc::clone(&draft.absent),
-            events,
-            tally: Arc::clone(&begun.tally),
+            participants: Arc::clone(&plan.participants),
+            absent: Arc::clone(&plan.absent),
+            events: session.events.sender(),
+            tally: Arc::clone(&changes.steps),
         };
-        let (meeting, following) = draft.plan.split_at_replicas();
+        let (meeting, replicating) = plan.plan.split_at_replicas();
         execution.run(&meeting).await?;
         watch.join().await?;
-        execution.run(&following).await?;
-        let look_again = async || {
-            let cluster = Cluster::look(self.session).await.ok()?;
-            Some(plan::goal(&cluster, &draft.masters))
+        execution.run(&replicating).await?;
+        let goal_now = async || {
+            let cluster = Cluster::look(session).await.ok()?;
+            Some(plan::goal(&cluster, &plan.masters))
         };
-        let goal = Arc::clone(&draft.goal);
-        let goal = watch.agree_as_it_is(goal, look_again).await?;
+        let goal = watch
+            .agree_as_it_is(Arc::clone(&plan.goal), goal_now)
+            .await?;
         if self.until == Until::Agreed {
             return Ok(());
         }
         if self.part.role() == Role::Master {
-            ui.hint(
-                "a master that has just joined says cluster_state:fail for up to 5 s: that is waited \
-                 for",
+            session.events.hint(
+                "waiting for cluster_state:ok (a new master reports `fail` for up to 5 s after joining)",
             );
         }
         watch.usable(&goal).await?;
         Ok(())
     }
 
-    /// Nodes that must forget something do, and are read again.
-    async fn reset(&mut self, events: &UnboundedSender<Event>, begun: &Begun) -> Result<(), Cut> {
-        let mut resetting = JoinSet::new();
-        for (index, candidate) in self.candidates.iter().enumerate() {
-            if candidate.before == Before::Nothing {
-                continue;
-            }
-            let connections = Arc::clone(&self.session.connections);
-            let target = candidate.recruit.target.clone();
-            let (id, before) = (candidate.recruit.id(), candidate.before);
-            resetting.spawn(async move {
-                let text = reset(&connections, &target, id, before).await;
-                (index, text)
-            });
-        }
-        if resetting.is_empty() {
+    /// Resets the nodes that have to be, and reads them again.
+    async fn reset(&mut self, changes: &Changes) -> anyhow::Result<()> {
+        let to_reset: Vec<(usize, Target, NodeId, Before)> = self
+            .candidates
+            .iter()
+            .enumerate()
+            .filter(|(_, candidate)| candidate.before != Before::Nothing)
+            .map(|(index, candidate)| {
+                let node = &candidate.node;
+                (index, node.target.clone(), node.id(), candidate.before)
+            })
+            .collect();
+        if to_reset.is_empty() {
             return Ok(());
         }
-        // Nobody listens any more when we were interrupted.
-        let _ = events.send(Event::Phase(Phase::Reset));
-        begun.prepared.store(true, Ordering::Relaxed);
+        self.session.events.phase(Phase::Reset);
+        changes.prepared.store(true, Ordering::Relaxed);
+        let resetting = self.session.connections.fan_out(
+            to_reset,
+            |connections, (index, target, id, before)| async move {
+                let text = reset(&connections, &target, id, before).await;
+                (index, text)
+            },
+        );
         let mut pool = EntryPool::default();
-        for (index, text) in resetting.join_all().await {
+        for (index, text) in resetting.await {
             let candidate = &mut self.candidates[index];
             let text = text?;
-            let name = candidate.recruit.name();
+            let name = candidate.node.name();
             let view = pool
                 .view(&text)
-                .map_err(|error| Cut::Stop(anyhow!("{name}: {error}")))?;
+                .map_err(|error| anyhow!("{name}: {error}"))?;
             if view.entries().len() > 1 || !view.myself().slots.is_empty() {
-                return Err(Cut::Stop(anyhow!(
-                    "{name} knows other nodes again right after its reset: its old cluster is alive, \
-                     and takes it back"
-                )));
+                return Err(anyhow!(
+                    "{name} knows other nodes again right after its reset: its former cluster is still \
+                     running and adds it again"
+                ));
             }
-            candidate.recruit.report.view = view;
+            candidate.node.report.view = view;
             candidate.before = Before::Nothing;
         }
         Ok(())
     }
 
-    /// New masters get the functions that the cluster has; replicas get them with their copy.
-    async fn copy_functions(
-        &self,
-        events: &UnboundedSender<Event>,
-        begun: &Begun,
-    ) -> Result<(), Cut> {
+    /// Copies the functions of the cluster to new masters. Replicas get them with the full resync.
+    async fn copy_functions(&self, changes: &Changes) -> anyhow::Result<()> {
         let lacking: Vec<&JoinCandidate> = self
             .candidates
             .iter()
             .filter(|candidate| candidate.lacks_libraries)
             .collect();
-        let (Some(function_source), false) = (&self.home.function_source, lacking.is_empty())
-        else {
+        let (Some(source), false) = (&self.target.function_source, lacking.is_empty()) else {
             return Ok(());
         };
-        let _ = events.send(Event::Phase(Phase::Functions));
+        self.session.events.phase(Phase::Functions);
         let connections = &self.session.connections;
-        let dump = connections
-            .client(function_source)
-            .await?
-            .function_dump()
-            .await?;
-        begun.prepared.store(true, Ordering::Relaxed);
+        let dump = connections.client(source).await?.function_dump().await?;
+        changes.prepared.store(true, Ordering::Relaxed);
         for candidate in lacking {
-            let client = connections.client(&candidate.recruit.target).await?;
+            let client = connections.client(&candidate.node.target).await?;
             client.function_restore(&dump).await?;
         }
         Ok(())
     }
 
-    /// What is done, what is left, and the command that goes on.
-    async fn with_way_out(&self, cut: &Cut, begun: &Begun) -> Stop {
-        let code = match cut {
-            Cut::Signal(_) => ExitCode::Interrupted,
-            _ if begun.anything() => ExitCode::Partial,
-            _ => ExitCode::Refused,
-        };
-        if !begun.anything() {
-            return Stop {
-                code,
-                error: anyhow!("{cut}\nNothing was changed."),
-            };
+    /// Adds to an error which nodes have joined, and the command that resumes.
+    async fn explained(&self, error: anyhow::Error, changes: &Changes) -> anyhow::Error {
+        if !changes.any() {
+            return anyhow!("{error}\nNothing was changed.");
         }
-        let seed = self.home.cluster.seed_again();
-        let look = timeout(TELLING, Cluster::look(self.session)).await;
+        let seed = self.target.cluster.seed_again();
+        let look = timeout(REPORT_TIMEOUT, Cluster::look(self.session)).await;
         let Ok(Ok(cluster)) = look else {
-            return Stop {
-                code,
-                error: anyhow!(
-                    "{cut}\nSome of the nodes may have joined: redis-trib check {seed} tells which; \
-                     add the others again"
-                ),
-            };
+            return anyhow!(
+                "{error}\nSome of the nodes may have joined: redis-trib check {seed} shows which; add \
+                 the others again"
+            );
         };
         let mut lines = Vec::new();
         let mut left = Vec::new();
         for candidate in &self.candidates {
-            let (id, name) = (candidate.recruit.id(), candidate.recruit.name());
+            let (id, name) = (candidate.node.id(), candidate.node.name());
             let member = cluster.diagnosis.topology.members.get(&id);
             let joined = member.filter(|member| {
                 let peer_status = member.peer_status;
@@ -292,25 +253,18 @@ impl Joining<'_> {
             match joined {
                 Some(member) if member.role == self.part.role() => {
                     lines.push(format!("{name} has joined as a {}", member.role.word()));
+                    continue;
                 }
-                Some(_) => {
-                    lines.push(format!("{name} has joined, and follows no master yet"));
-                    left.push(candidate.recruit.target.addr.to_string());
-                }
-                None => {
-                    lines.push(format!("{name} has not joined"));
-                    left.push(candidate.recruit.target.addr.to_string());
-                }
+                Some(_) => lines.push(format!("{name} has joined, but is not a replica yet")),
+                None => lines.push(format!("{name} has not joined")),
             }
+            left.push(candidate.node.target.addr.to_string());
         }
+        let lines = lines.join("\n");
         if self.afterwards == GoOn::ResumeFlags {
-            let lines = lines.join("\n");
-            return Stop {
-                code,
-                error: anyhow!("{cut}\n{lines}. The same command again goes on"),
-            };
+            return anyhow!("{error}\n{lines}. The same command again goes on");
         }
-        let go_on = if left.is_empty() {
+        let resume = if left.is_empty() {
             format!("redis-trib check {seed} --wait 60s")
         } else {
             let role = match self.part {
@@ -320,14 +274,11 @@ impl Joining<'_> {
             };
             format!("redis-trib add-node {} {seed}{role}", left.join(" "))
         };
-        Stop {
-            code,
-            error: anyhow!("{cut}\n{}. To go on:\n  {go_on}", lines.join("\n")),
-        }
+        anyhow!("{error}\n{lines}. To go on:\n  {resume}")
     }
 }
 
-/// Resets one node; what it says of itself afterwards.
+/// Resets one node, and returns its CLUSTER NODES afterwards.
 async fn reset(
     connections: &Connections,
     target: &Target,
@@ -343,7 +294,8 @@ async fn reset(
     client.cluster_nodes().await
 }
 
-/// A replica takes no FLUSHALL, and loses its copy by the reset; a master must have no keys for it.
+/// Deletes all keys of a node, and resets it. A replica refuses FLUSHALL, and the reset deletes its keys; a master
+/// refuses the reset while it has keys.
 async fn flush(client: &NodeClient, id: NodeId) -> Result<(), ClientError> {
     let view = EntryPool::default().view(&client.cluster_nodes().await?);
     let role = view.ok().and_then(|view| {
@@ -354,21 +306,4 @@ async fn flush(client: &NodeClient, id: NodeId) -> Result<(), ClientError> {
         client.flushall().await?;
     }
     client.cluster_reset(Reset::Hard).await
-}
-
-/// How many slots each new master gets: as many as every other would have if all had as many, the
-/// first ones one more where that does not come out even.
-pub(crate) fn fair_shares(
-    owners: usize,
-    candidates: &[NodeId],
-    slots: usize,
-) -> BTreeMap<NodeId, usize> {
-    let masters = owners + candidates.len();
-    let all = slots * candidates.len() / masters.max(1);
-    let (each, more) = (all / candidates.len().max(1), all % candidates.len().max(1));
-    candidates
-        .iter()
-        .enumerate()
-        .map(|(index, id)| (*id, each + usize::from(index < more)))
-        .collect()
 }

@@ -1,4 +1,4 @@
-//! From candidates to the plan of their joining, and to how it is shown.
+//! The plan by which nodes join, and its view.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::cluster::observation::ObservedNode;
 use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::converge::{Goal, Heard};
-use crate::ops::join::zones::{ZoneArgs, Zones};
+use crate::ops::join::zones::{ZoneRules, Zones};
 use crate::plan::join::{Follower, Place, Shard, follow, meetings};
 use crate::plan::{MembershipPlan, MembershipStep};
 use crate::session::Session;
@@ -21,14 +21,14 @@ use crate::state::{Cluster, name};
 use crate::stop::Stop;
 use crate::ui::{JoinView, JoiningNode, NodeName};
 
-/// What the nodes shall become.
+/// The role that new nodes get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// Masters without slots.
     Masters,
-    /// Replicas of those that have the fewest.
+    /// Replicas of the masters with the fewest replicas.
     Replicas,
-    /// Replicas of that one.
+    /// Replicas of this master.
     ReplicasOf(NodeId),
 }
 
@@ -43,12 +43,12 @@ impl Part {
 
 /// How nodes join.
 pub(crate) struct JoinPlan {
-    /// The master of each candidate that follows one.
+    /// The master of each new replica.
     pub(crate) masters: BTreeMap<NodeId, NodeId>,
     pub(super) participants: Arc<Participants>,
     /// Members that do not answer.
     pub(super) absent: Arc<BTreeSet<NodeId>>,
-    /// Meetings, then who follows whom.
+    /// CLUSTER MEET, then CLUSTER REPLICATE.
     pub(super) plan: MembershipPlan,
     pub(super) goal: Arc<Goal>,
     zones: Zones,
@@ -58,23 +58,23 @@ impl JoinPlan {
     /// Plans how these nodes join.
     pub(crate) async fn of(
         session: &Session,
-        home: &JoinTarget,
+        target: &JoinTarget,
         candidates: &[JoinCandidate],
         part: Part,
-        zone_args: &ZoneArgs,
+        rules: &ZoneRules,
     ) -> Result<Self, Stop> {
-        let zones = zones(session, home, candidates, zone_args).await?;
-        let masters = masters(home, candidates, part, &zones)?;
-        let (mut participants, absent) = home.cluster.participants(session).await?;
-        let ids: Vec<NodeId> = candidates.iter().map(|new| new.recruit.id()).collect();
+        let zones = zones(session, target, candidates, rules).await?;
+        let masters = masters(target, candidates, part, &zones)?;
+        let (mut participants, absent) = target.cluster.participants(session).await?;
+        let ids: Vec<NodeId> = candidates.iter().map(|new| new.node.id()).collect();
         let members: Vec<NodeId> = participants
             .keys()
             .filter(|id| !ids.contains(id))
             .copied()
             .collect();
         for candidate in candidates {
-            // One that nobody can be told about was refused.
-            if let Some(participant) = candidate.recruit.participant() {
+            // A node without an address for the others was refused.
+            if let Some(participant) = candidate.node.participant() {
                 participants.insert(participant.id, participant);
             }
         }
@@ -87,7 +87,7 @@ impl JoinPlan {
             .collect();
         let mut rounds = vec![meetings(&members, &ids), following];
         rounds.retain(|round| !round.is_empty());
-        let goal = goal(&home.cluster, &masters);
+        let goal = goal(&target.cluster, &masters);
         Ok(Self {
             masters,
             participants: Arc::new(participants),
@@ -98,23 +98,23 @@ impl JoinPlan {
         })
     }
 
-    /// The plan for people; `slots` tells how many each candidate gets.
+    /// Returns the view of the plan; `slots` is the number of slots that each candidate gets.
     pub(crate) fn view(
         &self,
-        home: &JoinTarget,
+        target: &JoinTarget,
         candidates: &[JoinCandidate],
         warnings: &[String],
         slots: &BTreeMap<NodeId, usize>,
     ) -> JoinView {
-        let diagnosis = &home.cluster.diagnosis;
+        let diagnosis = &target.cluster.diagnosis;
         let lead = diagnosis.observation.lead();
-        let libraries = home.libraries.as_ref().map_or(0, |all| all.len());
+        let libraries = target.libraries.as_ref().map_or(0, |all| all.len());
         let nodes = candidates.iter().map(|candidate| {
-            let id = candidate.recruit.id();
+            let id = candidate.node.id();
             JoiningNode {
                 node: NodeName {
                     id,
-                    addr: candidate.recruit.target.addr.clone(),
+                    addr: candidate.node.target.addr.clone(),
                     zone: self.zones.get(&id).cloned(),
                 },
                 follows: self.masters.get(&id).map(|master| name(diagnosis, *master)),
@@ -135,40 +135,40 @@ impl JoinPlan {
             warnings: warnings
                 .iter()
                 .cloned()
-                .chain(self.shared_hosts(home, candidates))
+                .chain(self.shared_hosts(target, candidates))
                 .collect(),
         }
     }
 
-    /// Replicas that stand with their masters, since nothing else was to be had.
-    fn shared_hosts(&self, home: &JoinTarget, candidates: &[JoinCandidate]) -> Option<String> {
-        let nodes = &home.cluster.diagnosis.observation.nodes;
+    /// Warns of replicas on the hosts of their masters, where no other host was available.
+    fn shared_hosts(&self, target: &JoinTarget, candidates: &[JoinCandidate]) -> Option<String> {
+        let nodes = &target.cluster.diagnosis.observation.nodes;
         let pairs: Vec<String> = candidates
             .iter()
             .filter_map(|candidate| {
-                let master = nodes.get(self.masters.get(&candidate.recruit.id())?)?;
-                let ip = candidate.recruit.ip?.to_string();
+                let master = nodes.get(self.masters.get(&candidate.node.id())?)?;
+                let ip = candidate.node.ip?.to_string();
                 let shared = master.host() == Some(&ip);
-                shared.then(|| format!("{} on that of {master}", candidate.recruit.name()))
+                shared.then(|| format!("{} on that of {master}", candidate.node.name()))
             })
             .collect();
-        let told = match &pairs[..] {
+        let pairs = match &pairs[..] {
             [] => return None,
             few @ ([_] | [_, _] | [_, _, _]) => few.join(", "),
             [first, rest @ ..] => format!("{first}, and {} more", rest.len()),
         };
         Some(format!(
             "replicas on the hosts of their masters protect against the loss of a process, not of \
-             the host: {told}"
+             the host: {pairs}"
         ))
     }
 }
 
-/// What the nodes shall agree about, in the cluster as it is: a replica that took over since the plan was
-/// made has the slots of its master, and those that were to follow that.
+/// The goal of all nodes, in the cluster as it is now. If a replica was promoted after the plan was made, it has the
+/// slots of its former master, and the replicas of that master.
 pub(super) fn goal(cluster: &Cluster, masters: &BTreeMap<NodeId, NodeId>) -> Goal {
     let members = &cluster.diagnosis.topology.members;
-    let heir = |master: NodeId| {
+    let now = |master: NodeId| {
         let member = members.get(&master);
         member.and_then(|member| member.master).unwrap_or(master)
     };
@@ -179,7 +179,7 @@ pub(super) fn goal(cluster: &Cluster, masters: &BTreeMap<NodeId, NodeId>) -> Goa
             .collect(),
         masters: masters
             .iter()
-            .map(|(replica, master)| (*replica, heir(*master)))
+            .map(|(replica, master)| (*replica, now(*master)))
             .collect(),
         heard: Heard::ByTheirMasters,
     }
@@ -187,47 +187,42 @@ pub(super) fn goal(cluster: &Cluster, masters: &BTreeMap<NodeId, NodeId>) -> Goa
 
 async fn zones(
     session: &Session,
-    home: &JoinTarget,
+    target: &JoinTarget,
     candidates: &[JoinCandidate],
-    zone_args: &ZoneArgs,
+    rules: &ZoneRules,
 ) -> Result<Zones, Stop> {
     let observed: Vec<ObservedNode> = candidates
         .iter()
-        .map(|candidate| candidate.recruit.observed())
+        .map(|candidate| candidate.node.observed())
         .collect();
-    let targets = candidates.iter().map(|new| new.recruit.target.clone());
+    let targets = candidates.iter().map(|new| new.node.target.clone());
     let mut nodes: Vec<(&ObservedNode, Target)> = observed.iter().zip(targets).collect();
-    nodes.extend(
-        home.cluster
-            .diagnosis
-            .observation
-            .nodes
-            .values()
-            .filter_map(|node| Some((node, home.cluster.reach.get(&node.id)?.clone()))),
-    );
-    let strays = zone_args.strays(&nodes);
-    if !strays.is_empty() {
-        return Err(Stop::usage(anyhow!("{}", strays.join("\n"))));
+    let cluster = &target.cluster;
+    let members = cluster.diagnosis.observation.nodes.values();
+    nodes.extend(members.filter_map(|node| Some((node, cluster.reach.get(&node.id)?.clone()))));
+    let unmatched = rules.unmatched(&nodes);
+    if !unmatched.is_empty() {
+        return Err(Stop::usage(anyhow!("{}", unmatched.join("\n"))));
     }
-    Ok(zone_args.zones(&session.connections, &nodes).await)
+    Ok(rules.zones(&session.connections, &nodes).await)
 }
 
-/// Whom the candidates follow.
+/// Returns the master of each candidate that becomes a replica.
 fn masters(
-    home: &JoinTarget,
+    target: &JoinTarget,
     candidates: &[JoinCandidate],
     part: Part,
     zones: &Zones,
 ) -> Result<BTreeMap<NodeId, NodeId>, Stop> {
-    let ids = candidates.iter().map(|candidate| candidate.recruit.id());
+    let ids = candidates.iter().map(|candidate| candidate.node.id());
     match part {
         Part::Masters => return Ok(BTreeMap::new()),
         Part::ReplicasOf(master) => return Ok(ids.map(|id| (id, master)).collect()),
         Part::Replicas => {}
     }
-    let topology = &home.cluster.diagnosis.topology;
-    let is_new = |id: NodeId| candidates.iter().any(|new| new.recruit.id() == id);
-    let nodes = &home.cluster.diagnosis.observation.nodes;
+    let topology = &target.cluster.diagnosis.topology;
+    let is_new = |id: NodeId| candidates.iter().any(|new| new.node.id() == id);
+    let nodes = &target.cluster.diagnosis.observation.nodes;
     let place = |id: NodeId| Place {
         host: nodes
             .get(&id)
@@ -236,9 +231,9 @@ fn masters(
             .to_string(),
         zone: zones.get(&id).cloned(),
     };
-    // A replica of a master without slots would protect nothing; a dead one does not protect either.
+    // A master without slots needs no replica, and a dead replica does not protect its master.
     let owns = |master: &&Member| !master.slots.is_empty();
-    let is_there = |member: &&Member| !member.peer_status.is_down() && !member.peer_status.silent;
+    let is_up = |member: &&Member| !member.peer_status.is_down() && !member.peer_status.silent;
     let shards: Vec<Shard> = topology
         .reading_order()
         .into_iter()
@@ -249,7 +244,7 @@ fn masters(
             place: place(master.id),
             replicas: topology
                 .replicas_of(master.id)
-                .filter(is_there)
+                .filter(is_up)
                 .map(|replica| place(replica.id))
                 .collect(),
         })
@@ -257,9 +252,9 @@ fn masters(
     let followers: Vec<Follower> = candidates
         .iter()
         .map(|candidate| {
-            let id = candidate.recruit.id();
-            let host = candidate.recruit.ip.map(|ip| ip.to_string());
-            let host = host.unwrap_or_else(|| candidate.recruit.target.addr.host().to_string());
+            let id = candidate.node.id();
+            let host = candidate.node.ip.map(|ip| ip.to_string());
+            let host = host.unwrap_or_else(|| candidate.node.target.addr.host().to_string());
             let zone = zones.get(&id).cloned();
             Follower {
                 id,
@@ -269,7 +264,7 @@ fn masters(
         .collect();
     let masters = follow(&shards, &followers).ok_or_else(|| {
         Stop::refused(anyhow!(
-            "no master of this cluster owns slots, so none needs a replica; nothing was changed"
+            "no master of this cluster owns slots, so no master needs a replica; nothing was changed"
         ))
     })?;
     Ok(ids.zip(masters).collect())

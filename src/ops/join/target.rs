@@ -1,103 +1,77 @@
-//! The cluster that nodes join: its health, its rules, and what its nodes have.
+//! The cluster that nodes join: its health, and what its nodes have in common.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::inspect::PasswordPolicy;
 use crate::client::{Libraries, LoginOutcome};
 use crate::cluster::health::{Code, Diagnosis, Finding, Severity};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{Product, Version};
 use crate::cluster::topology::Member;
 use crate::connections::Target;
-use crate::ops::join::inspect::Rules;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::ui::Ui;
 
-/// How long a master may take to serve after it has joined: min(cluster-node-timeout, 5 s), and some
-/// to spare.
-const SERVES_WITHIN: Duration = Duration::from_secs(8);
+/// How long a new master may report `cluster_state:fail`: min(cluster-node-timeout, 5 s), and a margin.
+const NEW_MASTER_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Between two looks at a cluster that is on its way.
-const LOOK_AGAIN: Duration = Duration::from_millis(300);
+/// The pause between two reads of a cluster with such a master.
+const RETRY_INTERVAL: Duration = Duration::from_millis(300);
 
 /// A healthy cluster that nodes may join.
 pub(crate) struct JoinTarget {
     pub(crate) cluster: Cluster,
-    /// Whether its nodes want a password.
-    pub(super) rules: Rules,
-    /// Its functions, as a master of slots has them; `None` where they are not known.
+    /// Whether its nodes require a password.
+    pub(super) password: PasswordPolicy,
+    /// The function libraries of a master with slots; `None` if they are not known.
     pub(super) libraries: Option<Libraries>,
     /// The master that has them.
     pub(super) function_source: Option<Target>,
-    /// Its users, as one member has them, and who that is.
+    /// The name of a member, and its ACL users.
     pub(super) users: Option<(String, BTreeSet<String>)>,
 }
 
 impl JoinTarget {
-    /// Looks at the cluster; refuses one that is not healthy. Nodes that are in no cluster yet are
-    /// fine: a name may stand for members and candidates. Masters that have just joined get their time.
-    pub(crate) async fn visit(session: &Session, ui: &Ui) -> Result<Self, Stop> {
-        let deadline = Instant::now() + SERVES_WITHIN;
-        let cluster = loop {
-            let cluster = Cluster::settled(session).await?;
-            let errors = errors(&cluster.diagnosis);
-            if errors.is_empty() {
-                break cluster;
-            }
-            let are_new = errors
-                .iter()
-                .all(|finding| is_about_newcomers(&cluster.diagnosis, finding));
-            if !are_new || Instant::now() >= deadline {
-                let errors = errors
-                    .iter()
-                    .map(|finding| format!("\n  {}: {}", finding.code, finding.message));
-                return Err(Stop::refused(anyhow!(
-                    "nodes join, leave and take over in healthy clusters only; nothing was \
-                     changed:{}",
-                    errors.collect::<String>()
-                )));
-            }
-            ui.waiting("a master that has just joined says cluster_state:fail for up to 5 s");
-            sleep(LOOK_AGAIN).await;
-        };
-        let diagnosis = &cluster.diagnosis;
-        let rules = rules(session, &cluster).await;
-        let owner = diagnosis
+    /// Reads the cluster, and refuses one that is not healthy. Seeds that are in no cluster are no error: a name may
+    /// stand for members and for new nodes. Waits for masters that have just joined.
+    pub(crate) async fn visit(session: &Session) -> Result<Self, Stop> {
+        let cluster = healthy(session).await?;
+        let password = password_policy(session, &cluster).await;
+        let owner = cluster
+            .diagnosis
             .topology
             .masters()
             .find(|master| !master.slots.is_empty())
             .map(|master| master.id);
         let function_source = owner.and_then(|id| cluster.reach.get(&id).cloned());
-        let mut home = Self {
+        let mut target = Self {
             cluster,
-            rules,
+            password,
             libraries: None,
             function_source,
             users: None,
         };
-        if let (Some(id), Some(target)) = (owner, &home.function_source) {
-            let client = session.connections.client(target).await?;
-            home.libraries = client.function_list().await?;
+        if let (Some(id), Some(source)) = (owner, &target.function_source) {
+            let client = session.connections.client(source).await?;
+            target.libraries = client.function_list().await?;
             let users = client.acl_users().await?;
-            let name = home.cluster.name(id);
-            home.users = users.map(|users| (name, users.into_iter().collect()));
+            let name = target.cluster.name(id);
+            target.users = users.map(|users| (name, users.into_iter().collect()));
         }
-        Ok(home)
+        Ok(target)
     }
 
-    /// The member of that id.
+    /// Returns the member with that id.
     pub(crate) fn member(&self, id: NodeId) -> Option<&Member> {
         self.cluster.diagnosis.topology.members.get(&id)
     }
 
-    /// The newest server of that make among the members, and who runs it.
+    /// Returns the newest version of that product among the members, and a member that runs it.
     pub(super) fn newest(&self, product: Product) -> Option<(Version, String)> {
         let reports = self.cluster.diagnosis.observation.reports();
         reports
@@ -107,12 +81,41 @@ impl JoinTarget {
             .map(|(version, node)| (version, node.to_string()))
     }
 
-    /// All members that answer.
+    /// Returns all members that answer.
     pub(crate) fn targets(&self) -> Vec<Target> {
         let reports = self.cluster.diagnosis.observation.reports();
         reports
             .filter_map(|(node, _)| self.cluster.reach.get(&node.id).cloned())
             .collect()
+    }
+}
+
+/// Reads the cluster until it is healthy, as long as only new masters are missing for that.
+async fn healthy(session: &Session) -> Result<Cluster, Stop> {
+    let deadline = Instant::now() + NEW_MASTER_TIMEOUT;
+    loop {
+        let cluster = Cluster::settled(session).await?;
+        let errors = errors(&cluster.diagnosis);
+        if errors.is_empty() {
+            return Ok(cluster);
+        }
+        let only_new_masters = errors
+            .iter()
+            .all(|finding| is_about_new_masters(&cluster.diagnosis, finding));
+        if !only_new_masters || Instant::now() >= deadline {
+            let errors = errors
+                .iter()
+                .map(|finding| format!("\n  {}: {}", finding.code, finding.message));
+            return Err(Stop::refused(anyhow!(
+                "the cluster is not healthy, and nodes join, leave and fail over in healthy clusters only; \
+                 nothing was changed:{}",
+                errors.collect::<String>()
+            )));
+        }
+        session
+            .events
+            .waiting("a new master reports cluster_state:fail for up to 5 s after it joins");
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
@@ -126,8 +129,8 @@ fn errors(diagnosis: &Diagnosis) -> Vec<&Finding> {
         .collect()
 }
 
-/// Whether it is only that masters without slots do not serve yet.
-fn is_about_newcomers(diagnosis: &Diagnosis, finding: &Finding) -> bool {
+/// Whether the finding only says that masters without slots do not report `cluster_state:ok` yet.
+fn is_about_new_masters(diagnosis: &Diagnosis, finding: &Finding) -> bool {
     let owns_nothing = |id: &NodeId| {
         let member = diagnosis.topology.members.get(id);
         member.is_some_and(|member| member.role == Role::Master && member.slots.is_empty())
@@ -135,18 +138,16 @@ fn is_about_newcomers(diagnosis: &Diagnosis, finding: &Finding) -> bool {
     finding.code == Code::StateNotOk && finding.nodes.iter().all(owns_nothing)
 }
 
-/// What the members say to our password.
-async fn rules(session: &Session, cluster: &Cluster) -> Rules {
-    let mut asking = JoinSet::new();
-    for (node, _) in cluster.diagnosis.observation.reports() {
-        let Some(target) = cluster.reach.get(&node.id).cloned() else {
-            continue;
-        };
-        let connections = Arc::clone(&session.connections);
-        asking.spawn(async move {
+async fn password_policy(session: &Session, cluster: &Cluster) -> PasswordPolicy {
+    let reports = cluster.diagnosis.observation.reports();
+    let targets: Vec<Target> = reports
+        .filter_map(|(node, _)| cluster.reach.get(&node.id).cloned())
+        .collect();
+    let reading = session
+        .connections
+        .fan_out(targets, |connections, target| async move {
             let client = connections.client(&target).await;
             client.map_or(LoginOutcome::NotTried, |client| client.login_outcome())
         });
-    }
-    Rules::of(asking.join_all().await)
+    PasswordPolicy::of(reading.await)
 }

@@ -1,112 +1,66 @@
-//! Where nodes stand: `--zone` and `--zone-from`, for the commands that keep replicas apart.
+//! The zones of nodes: named by the user, or read from the servers.
 
 use std::collections::BTreeMap;
-use std::str::FromStr;
 use std::sync::Arc;
-
-use clap::ValueEnum;
-use tokio::task::JoinSet;
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::observation::ObservedNode;
 use crate::cluster::text::clean;
 use crate::connections::{Connections, Target};
-use crate::seed::parse_addr;
 
-/// The zone of each node, where it is known.
+/// The zone of each node whose zone is known.
 pub(crate) type Zones = BTreeMap<NodeId, String>;
 
-/// Where nodes stand.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ZoneArgs {
-    /// The node at ADDR stands in zone NAME (repeatable).
-    #[arg(long, value_name = "ADDR=NAME")]
-    zone: Vec<ZoneOf>,
-    /// What the servers tell of themselves that names their zone.
-    #[arg(long, value_name = "FIELD", default_value = "availability-zone")]
-    zone_from: ZoneFrom,
+/// How the zone of a node is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ZoneRules {
+    /// Zones named by the user, by address. They win over `source`.
+    pub(crate) named: Vec<(Addr, String)>,
+    /// The server setting for the other nodes.
+    pub(crate) source: ZoneSource,
 }
 
-/// What the servers tell of themselves that names their zone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum ZoneFrom {
-    /// availability-zone (Valkey 8 and later).
+/// The server setting that names the zone of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ZoneSource {
+    /// `availability-zone` (Valkey ≥ 8).
     AvailabilityZone,
-    /// cluster-announce-human-nodename (Redis 7.2 and later, Valkey).
+    /// `cluster-announce-human-nodename` (Redis ≥ 7.2, Valkey).
     HumanNodename,
-    /// cluster-announce-hostname (Redis 7.0 and later, Valkey).
+    /// `cluster-announce-hostname` (Redis ≥ 7.0, Valkey).
     Hostname,
-    /// Nothing: --zone alone counts.
+    /// None.
     None,
 }
 
-/// `10.0.0.3:6379=east`.
-#[derive(Debug, Clone)]
-struct ZoneOf {
-    addr: Addr,
-    zone: String,
-}
-
-impl FromStr for ZoneOf {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (addr, zone) = text
-            .split_once('=')
-            .ok_or_else(|| format!("{text:?} is not ADDR=NAME, for example 10.0.0.3:6379=east"))?;
-        if zone.is_empty() {
-            return Err(format!("{text:?} names no zone"));
-        }
-        Ok(Self {
-            addr: parse_addr(addr).map_err(|error| error.to_string())?,
-            zone: clean(zone, 255),
-        })
-    }
-}
-
-impl ZoneArgs {
-    /// The zones of these nodes, as far as they are known.
+impl ZoneRules {
+    /// Finds the zones of these nodes, as far as they are known.
     pub(crate) async fn zones(
         &self,
         connections: &Arc<Connections>,
         nodes: &[(&ObservedNode, Target)],
     ) -> Zones {
-        let mut zones = self.told(connections, nodes).await;
+        let mut zones = self.reported(connections, nodes).await;
         for (node, _) in nodes {
-            let named = self.zone.iter().find(|zone| {
-                [&node.dial, &node.peer]
-                    .into_iter()
-                    .any(|addr| addr.as_ref() == Some(&zone.addr))
-            });
-            if let Some(named) = named {
-                zones.insert(node.id, named.zone.clone());
+            let named = self.named.iter().find(|(addr, _)| is_at(node, addr));
+            if let Some((_, zone)) = named {
+                zones.insert(node.id, zone.clone());
             }
         }
         zones
     }
 
-    /// What `--zone` says about nobody who is there, in words.
-    pub(crate) fn strays(&self, nodes: &[(&ObservedNode, Target)]) -> Vec<String> {
-        let is_there = |addr: &Addr| {
-            let mut nodes = nodes.iter();
-            nodes.any(|(node, _)| {
-                node.dial.as_ref() == Some(addr) || node.peer.as_ref() == Some(addr)
-            })
-        };
-        self.zone
+    /// Returns a message for each named zone whose address is not that of one of these nodes.
+    pub(crate) fn unmatched(&self, nodes: &[(&ObservedNode, Target)]) -> Vec<String> {
+        self.named
             .iter()
-            .filter(|zone| !is_there(&zone.addr))
-            .map(|zone| {
-                format!(
-                    "--zone {}={}: no node has that address",
-                    zone.addr, zone.zone
-                )
-            })
+            .filter(|(addr, _)| !nodes.iter().any(|(node, _)| is_at(node, addr)))
+            .map(|(addr, zone)| format!("--zone {addr}={zone}: no node has that address"))
             .collect()
     }
 
-    /// What the servers tell of themselves.
-    async fn told(
+    /// Reads the zones from the servers.
+    async fn reported(
         &self,
         connections: &Arc<Connections>,
         nodes: &[(&ObservedNode, Target)],
@@ -117,26 +71,30 @@ impl ZoneArgs {
                 .filter_map(|(node, _)| Some((node.id, pick(node)?.to_string())))
                 .collect()
         };
-        match self.zone_from {
-            ZoneFrom::None => BTreeMap::new(),
-            ZoneFrom::Hostname => field(|node| node.hostname.as_ref()),
-            ZoneFrom::AvailabilityZone => {
+        match self.source {
+            ZoneSource::None => BTreeMap::new(),
+            ZoneSource::Hostname => field(|node| node.hostname.as_ref()),
+            ZoneSource::AvailabilityZone => {
                 field(|node| node.report()?.info.availability_zone.as_ref())
             }
-            ZoneFrom::HumanNodename => {
-                let mut asking = JoinSet::new();
-                for (node, target) in nodes.iter().filter(|(node, _)| node.report().is_some()) {
-                    let (id, target) = (node.id, target.clone());
-                    let connections = Arc::clone(connections);
-                    asking.spawn(async move {
+            ZoneSource::HumanNodename => {
+                let reports = nodes.iter().filter(|(node, _)| node.report().is_some());
+                let targets: Vec<(NodeId, Target)> = reports
+                    .map(|(node, target)| (node.id, target.clone()))
+                    .collect();
+                let reading =
+                    connections.fan_out(targets, |connections, (id, target)| async move {
                         const NAME: &str = "cluster-announce-human-nodename";
                         let client = connections.temporary(&target).await.ok()?;
                         let name = client.config_get(&[NAME]).await.ok()?.remove(NAME)?;
                         Some((id, clean(&name, 255))).filter(|(_, name)| !name.is_empty())
                     });
-                }
-                asking.join_all().await.into_iter().flatten().collect()
+                reading.await.into_iter().flatten().collect()
             }
         }
     }
+}
+
+fn is_at(node: &ObservedNode, addr: &Addr) -> bool {
+    node.dial.as_ref() == Some(addr) || node.peer.as_ref() == Some(addr)
 }
