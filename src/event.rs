@@ -8,6 +8,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
+use crate::ui::{FailoverReport, FixLine};
 
 /// Where events go. Sending never waits and never fails: after an interrupt nobody listens any more.
 #[derive(Debug, Clone)]
@@ -23,6 +24,11 @@ impl Events {
     /// Sends an event.
     pub fn send(&self, event: Event) {
         let _ = self.0.send(event);
+    }
+
+    /// The channel itself.
+    pub fn sender(&self) -> UnboundedSender<Event> {
+        self.0.clone()
     }
 
     /// A phase begins.
@@ -87,6 +93,15 @@ pub enum Event {
         /// The node, by the id that it had.
         node: NodeId,
     },
+    /// Nodes have joined.
+    Added {
+        /// How many.
+        nodes: usize,
+    },
+    /// A replica has taken over from its master.
+    FailedOver(Box<FailoverReport>),
+    /// A step of `fix` was carried out.
+    Fixed(Box<FixLine>),
     /// Something happened in a lane.
     Lane {
         /// Between whom.

@@ -3,8 +3,8 @@
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Global;
 use super::credentials::Credentials;
+use super::{Global, Pump};
 use crate::connections::Target;
 use crate::event::Events;
 use crate::resolve;
@@ -62,6 +62,25 @@ pub(crate) async fn with_seeds(
     })
 }
 
+/// Runs a part of an operation, and shows its events.
+pub(crate) async fn shown<T>(
+    session: &Session,
+    ui: &Ui,
+    work: impl AsyncFnOnce(&Session) -> T,
+) -> T {
+    let (events, heard) = Events::channel();
+    let session = Session {
+        events,
+        ..session.clone()
+    };
+    let mut pump = Pump {
+        ui,
+        interrupt: session.interrupt.clone(),
+        heard,
+    };
+    pump.run(work(&session)).await
+}
+
 /// Asks for consent.
 pub(crate) async fn consent(ui: &Ui, question: &str, about: &str) -> Result<(), Stop> {
     let answer = tokio::select! {
@@ -102,15 +121,6 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
         })
-    }
-
-    /// The name of one that has come already.
-    pub(crate) async fn heard(&mut self) -> Option<&'static str> {
-        tokio::select! {
-            biased;
-            name = self.next() => Some(name),
-            () = std::future::ready(()) => None,
-        }
     }
 
     /// The name of the next one.

@@ -11,7 +11,7 @@ use crate::args::values::node_words;
 use crate::change::Global;
 use crate::change::credentials::Credentials;
 use crate::change::legacy::Access;
-use crate::change::legacy::Signals;
+use crate::change::legacy::{Signals, shown};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SLOTS;
 use crate::exit_code::ExitCode;
@@ -90,7 +90,7 @@ async fn add(global: &Global, ui: &Ui, args: Args) -> CommandResult {
         }
     };
     match job {
-        Some(job) => job.run(ui, args, signals).await,
+        Some(job) => job.run(ui, args).await,
         None => Ok(ExitCode::Done),
     }
 }
@@ -116,11 +116,11 @@ async fn prepare(global: &Global, ui: &Ui, args: &Args) -> Result<Option<Job>, S
     let newly = crate::change::legacy::with(&credentials, global, &new, intent).await?;
     let session =
         crate::change::legacy::with_seeds(&newly, &credentials, global, &[existing]).await?;
-    let mut home = JoinTarget::visit(&session, ui).await?;
+    let mut home = shown(&session, ui, JoinTarget::visit).await?;
     let mut recruits = reach(global, ui, &newly).await?;
     let everybody = [home.targets(), newly.targets()].concat();
     if !args.moving.dry_run && session.lock(&everybody).await? == LockHeld::AfterWaiting {
-        home = JoinTarget::visit(&session, ui).await?;
+        home = shown(&session, ui, JoinTarget::visit).await?;
         recruits = reach(global, ui, &newly).await?;
     }
     let part = args.part(&home)?;
@@ -266,26 +266,28 @@ async fn consent(ui: &Ui, home: &JoinTarget, nodes: usize) -> Result<(), Stop> {
 }
 
 impl Job {
-    async fn run(self, ui: &Ui, mut args: Args, mut signals: Signals) -> CommandResult {
-        let joining = Joining {
-            session: &self.session,
-            home: &self.home,
-            candidates: self.candidates,
-            part: self.part,
-            zones: &args.zones,
-            within: args.join_timeout,
-            until: match args.no_wait {
-                true => Until::Agreed,
-                false => Until::Usable,
-            },
-            afterwards: GoOn::AddTheRest,
-        };
-        let joined = joining.run(ui, &mut signals).await?;
+    async fn run(self, ui: &Ui, mut args: Args) -> CommandResult {
+        let joined = shown(&self.session, ui, async |session| {
+            let joining = Joining {
+                session,
+                home: &self.home,
+                candidates: self.candidates,
+                part: self.part,
+                zones: &args.zones,
+                within: args.join_timeout,
+                until: match args.no_wait {
+                    true => Until::Agreed,
+                    false => Until::Usable,
+                },
+                afterwards: GoOn::AddTheRest,
+            };
+            joining.run().await
+        });
+        let joined = joined.await?;
         ui.added(joined.len())?;
         if args.fill {
             // One yes was for all of it.
             args.moving.yes = true;
-            drop(signals);
             return fill(&self.session, ui, &args.moving, &joined).await;
         }
         if self.part == Part::Masters {

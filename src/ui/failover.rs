@@ -30,7 +30,7 @@ pub struct FailoverView {
 }
 
 /// What came of it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailoverReport {
     /// Who took over.
     pub replica: NodeName,

@@ -381,6 +381,10 @@ impl Ui {
             Event::Hint(text) => return self.hint(text),
             Event::Warning(text) => return self.warn(text),
             Event::WaitingFor(text) => return self.waiting(text),
+            // If standard output is closed, the end of the command reports it.
+            Event::Added { nodes } => return drop(self.added(*nodes)),
+            Event::FailedOver(report) => return drop(self.succeeded(report)),
+            Event::Fixed(line) => return drop(self.mended(line)),
             _ => {}
         }
         if let Format::Json = self.format {

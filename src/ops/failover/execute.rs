@@ -1,253 +1,176 @@
-//! How a replica takes over from its master: who may, the command, and the wait until all see it.
+//! Sends CLUSTER FAILOVER, and waits until all nodes agree.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep};
 
+use super::view;
 use crate::client::{ClientError, Fault};
 use crate::cluster::node::{NodeId, Role, Takeover};
-use crate::cluster::parse::{ClusterInfo, MasterLink};
-use crate::cluster::topology::Member;
+use crate::cluster::parse::ClusterInfo;
 use crate::connections::Target;
 use crate::converge::{Goal, Heard, NotInTime, Watch};
-use crate::event::{Event, Phase};
-use crate::plan::failover::{FailoverCandidate, NoCandidate, choose};
+use crate::event::Phase;
+use crate::plan::failover::FailoverPlan;
 use crate::session::Session;
-use crate::state::{Cluster, name};
+use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::ui::{FailoverReport, FailoverView, Ui};
+use crate::ui::FailoverReport;
 
-/// Between two looks at a replica that takes over. The time that writes were held is told to that.
+/// The interval between two looks at a replica that takes over. It is added to the reported time without writes.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
-/// How long a planned takeover is waited for: the servers give up after 5 s (Redis, and Valkey's
-/// default), and the votes come before that.
+/// The wait for a planned failover. Servers give up after 5 s (Redis, and Valkey's default), and the votes come
+/// before that.
 const CLAIMED_WITHIN: Duration = Duration::from_secs(8);
 
-/// How long a forced takeover waits for the masters to hear who follows whom.
+/// How long a forced failover waits until the masters know the replica as one.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
-/// How often a replica may say that its master is down, which we see alive.
+/// How often a replica may report its master as down while it answers us.
 const REFUSALS: usize = 20;
 
-/// Between two such answers.
+/// The interval between two such answers.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Who takes over from whom.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FailoverPlan {
-    pub(crate) replica: NodeId,
-    pub(crate) master: NodeId,
-    pub(crate) how: Takeover,
-    /// Of how many replicas it was chosen; 1 where it was named.
-    chosen_of: usize,
-}
-
-/// Why a takeover did not come about, or was not seen to its end.
+/// Why a failover did not happen, or was not seen to its end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Failed {
-    /// Not all agreed before anything was done.
+pub(crate) enum FailoverError {
+    /// The members that must agree are not known.
+    #[error("{0:#}")]
+    Survey(anyhow::Error),
+    /// Not all nodes agree before the failover.
     #[error("{0}")]
     NotReady(NotInTime),
-    /// The command was refused, or its answer is missing.
+    /// A node refused a command, or its answer is missing.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// OK was said, and nothing came of it.
+    /// The replica accepted CLUSTER FAILOVER and stayed a replica.
     #[error(
         "{replica} did not take over within {} s: the master may have been too busy, or too few \
          masters voted; writes go on at {master}",
         CLAIMED_WITHIN.as_secs()
     )]
     NotClaimed { replica: String, master: String },
-    /// Not all agree.
+    /// Not all nodes agree after the failover.
     #[error("{replica} has taken over, but {late}")]
     Late { replica: String, late: NotInTime },
 }
 
-impl Failed {
-    /// Whether anything may have changed.
-    pub(crate) fn has_changed(&self) -> bool {
+impl FailoverError {
+    /// Whether the failover command may have taken effect.
+    fn may_have_changed(&self) -> bool {
         match self {
-            Self::NotReady(_) => false,
+            Self::Survey(_) | Self::NotReady(_) => false,
             Self::Client(error) => error.outcome_unknown(),
             Self::NotClaimed { .. } | Self::Late { .. } => true,
         }
     }
 }
 
-impl FailoverPlan {
-    /// Who takes over where this node is named: the replica itself, or the best one of a master.
-    /// Refuses what can't come about, or would lose what its manner promises to keep.
-    pub(crate) fn of(cluster: &Cluster, id: NodeId, how: Takeover) -> Result<Self, Stop> {
-        let refuse = |why: String| Err(Stop::refused(anyhow!("{why}; nothing was changed")));
-        let topology = &cluster.diagnosis.topology;
-        let Some(member) = topology.members.get(&id) else {
-            return refuse(format!("{} is no member", cluster.name(id)));
-        };
-        let (master, candidates, chosen_of) = match (member.role, member.master) {
-            (Role::Replica, Some(master)) => (master, vec![candidate(cluster, member)], 1),
-            (Role::Replica, None) => {
-                return refuse(format!("{} follows nobody", cluster.name(id)));
-            }
-            (Role::Master, _) => {
-                let candidates: Vec<FailoverCandidate> = topology
-                    .replicas_of(id)
-                    .map(|replica| candidate(cluster, replica))
-                    .collect();
-                let count = candidates.len();
-                (id, candidates, count)
-            }
-        };
-        let replica = match choose(&candidates, how) {
-            Ok(replica) => replica,
-            Err(NoCandidate::None) => {
-                return refuse(format!(
-                    "{} has no replica that could take over (redis-trib add-node NEW {} --replica \
-                     --master-id {})",
-                    cluster.name(master),
-                    cluster.seed_again(),
-                    master.short()
-                ));
-            }
-            Err(NoCandidate::Silent) if chosen_of == 1 => {
-                return refuse(format!(
-                    "{} does not answer",
-                    cluster.name(candidates[0].id)
-                ));
-            }
-            Err(NoCandidate::Silent) => {
-                return refuse(format!(
-                    "none of the {chosen_of} replicas of {} answers",
-                    cluster.name(master)
-                ));
-            }
-            Err(NoCandidate::Unlinked(replica)) => {
-                return refuse(unlinked(cluster, replica, master));
-            }
-        };
-        let succession = Self {
-            replica,
-            master,
-            how,
-            chosen_of,
-        };
-        succession.refuse_what_cannot_be(cluster)?;
-        Ok(succession)
-    }
-
-    fn refuse_what_cannot_be(&self, cluster: &Cluster) -> Result<(), Stop> {
-        let refuse = |why: String| Err(Stop::refused(anyhow!("{why}; nothing was changed")));
-        let topology = &cluster.diagnosis.topology;
-        let name = cluster.name(self.master);
-        let Some(master) = topology.members.get(&self.master) else {
-            return refuse(format!("nobody knows the master {name}"));
-        };
-        if master.role == Role::Replica {
-            return refuse(format!(
-                "{} follows {name}, which is a replica itself",
-                cluster.name(self.replica)
-            ));
-        }
-        if self.how == Takeover::Planned
-            && (master.peer_status.silent || master.peer_status.is_down())
-        {
-            return refuse(format!(
-                "the master {name} does not answer, so it can't hand over: --force takes over without \
-                 it, and loses what it had not sent yet"
-            ));
-        }
-        // The promoted node does not know which slots were on their way (Redis 7.0, 8.6).
-        let open: Vec<String> = topology
-            .open_slots()
-            .filter(|(member, open)| member.id == self.master || open.peer == self.master)
-            .map(|(_, open)| open.slot.to_string())
-            .collect();
-        if self.how == Takeover::Planned && !open.is_empty() {
-            return refuse(format!(
-                "slots {} are on their way from or to {name}, which its successor would not know: \
-                 finish that first (redis-trib reshard {} --finish-open, or redis-trib check)",
-                open.join(","),
+/// Carries out the plan until it ends or the first signal arrives.
+pub(crate) async fn execute(
+    session: &Session,
+    cluster: &Cluster,
+    plan: &FailoverPlan,
+    within: Duration,
+) -> Result<FailoverReport, Stop> {
+    let failover = Failover::new(session, cluster, plan, within);
+    let interrupted = match session.interrupt.stops(failover.run()).await {
+        Ok(Ok(report)) => return Ok(report),
+        Ok(Err(error)) if error.may_have_changed() => {
+            return Err(Stop::partial(anyhow!(
+                "{error}\nTo see where it stands:\n  redis-trib check {} --wait 30s",
                 cluster.seed_again()
-            ));
+            )));
         }
-        if self.how == Takeover::Takeover {
-            return Ok(());
-        }
-        let voters: Vec<&Member> = topology.masters().filter(|m| !m.slots.is_empty()).collect();
-        let there = |member: &&&Member| !member.peer_status.silent && !member.peer_status.is_down();
-        let votes = voters.iter().filter(there).count();
-        if votes * 2 <= voters.len() {
-            return refuse(format!(
-                "{votes} of {} masters answer, and a majority must vote: --takeover does without \
-                 votes",
-                voters.len()
-            ));
-        }
-        Ok(())
-    }
+        Ok(Err(FailoverError::Survey(error))) => return Err(Stop::refused(error)),
+        Ok(Err(error)) => return Err(Stop::refused(anyhow!("{error}; nothing was changed"))),
+        Err(signal) => signal,
+    };
+    Err(Stop::interrupted(match failover.is_sent.get() {
+        true => anyhow!(
+            "interrupted ({interrupted}): {} takes over all the same, if it can; redis-trib check {} tells",
+            cluster.name(plan.replica),
+            cluster.seed_again()
+        ),
+        false => anyhow!("interrupted ({interrupted}): nothing was changed"),
+    }))
+}
 
-    /// For people.
-    pub(crate) fn view(&self, cluster: &Cluster) -> FailoverView {
-        let diagnosis = &cluster.diagnosis;
-        let offset = |id: NodeId| {
-            let node = diagnosis.observation.nodes.get(&id)?;
-            node.report()?.info.replication_offset
-        };
-        let behind = offset(self.master)
-            .zip(offset(self.replica))
-            .map(|(master, replica)| master.saturating_sub(replica));
-        let member = diagnosis.topology.members.get(&self.master);
-        FailoverView {
-            replica: name(diagnosis, self.replica),
-            master: name(diagnosis, self.master),
-            slots: member.map(|m| m.slots.clone()).unwrap_or_default(),
-            how: self.how,
-            behind,
-            chosen_of: self.chosen_of,
-        }
-    }
+/// Carries out the plan as a part of another change. It does not watch signals.
+pub(crate) async fn carry_out(
+    session: &Session,
+    cluster: &Cluster,
+    plan: &FailoverPlan,
+    within: Duration,
+) -> Result<FailoverReport, FailoverError> {
+    Failover::new(session, cluster, plan, within).run().await
+}
 
-    /// Takes over, and waits until all nodes that answer agree, and the old master follows.
-    pub(crate) async fn carry_out(
-        &self,
-        session: &Session,
-        cluster: &Cluster,
-        ui: &Ui,
-        events: UnboundedSender<Event>,
+/// A failover in progress.
+struct Failover<'a> {
+    session: &'a Session,
+    cluster: &'a Cluster,
+    plan: FailoverPlan,
+    within: Duration,
+    /// Whether CLUSTER FAILOVER was sent.
+    is_sent: Cell<bool>,
+}
+
+impl<'a> Failover<'a> {
+    fn new(
+        session: &'a Session,
+        cluster: &'a Cluster,
+        plan: &FailoverPlan,
         within: Duration,
-    ) -> Result<FailoverReport, Failed> {
-        let view = self.view(cluster);
-        let Some(target) = cluster.reach.get(&self.replica) else {
-            return Err(self.not_claimed(cluster));
+    ) -> Self {
+        Self {
+            session,
+            cluster,
+            plan: *plan,
+            within,
+            is_sent: Cell::new(false),
+        }
+    }
+
+    /// Takes over, and waits until all nodes that answer agree and the old master is a replica.
+    async fn run(&self) -> Result<FailoverReport, FailoverError> {
+        let view = view(self.cluster, &self.plan);
+        let survey = |error| FailoverError::Survey(error);
+        let Some(target) = self.cluster.reach.get(&self.plan.replica) else {
+            let name = self.cluster.name(self.plan.replica);
+            return Err(survey(anyhow!("{name} has no address")));
         };
-        // Everybody has an address: the look that this began with saw to it.
-        let (participants, absent) = cluster.participants(session).await.unwrap_or_default();
+        let participants = self.cluster.participants(self.session).await;
+        let (participants, absent) = participants.map_err(|stop| survey(stop.error))?;
+        let events = &self.session.events;
         let watch = Watch {
-            connections: Arc::clone(&session.connections),
+            connections: Arc::clone(&self.session.connections),
             participants: Arc::new(participants),
             absent: Arc::new(absent),
-            events: events.clone(),
-            deadline: Instant::now() + within,
-            within,
+            events: events.sender(),
+            deadline: Instant::now() + self.within,
+            within: self.within,
             nudged: Arc::default(),
         };
-        self.heard_of(&watch, cluster).await?;
-        self.outlast_old_votes(session, target, ui).await?;
-        let _ = events.send(Event::Phase(Phase::TakeOver));
-        let held = self.claim(session, cluster, target).await?;
-        let late = |late: NotInTime| Failed::Late {
-            replica: cluster.name(self.replica),
+        self.wait_until_known(&watch).await?;
+        self.outlast_old_votes(target).await?;
+        events.phase(Phase::TakeOver);
+        let held = self.claim(target).await?;
+        let late = |late: NotInTime| FailoverError::Late {
+            replica: self.cluster.name(self.plan.replica),
             late,
         };
         let look_again = async || {
-            let cluster = Cluster::look(session).await.ok()?;
-            let candidate = cluster.diagnosis.topology.members.get(&self.replica)?;
-            (candidate.role == Role::Master).then(|| self.goal(&cluster, self.replica))
+            let cluster = Cluster::look(self.session).await.ok()?;
+            let candidate = cluster.diagnosis.topology.members.get(&self.plan.replica)?;
+            (candidate.role == Role::Master).then(|| self.goal(&cluster, self.plan.replica))
         };
-        let goal = Arc::new(self.goal(cluster, self.replica));
+        let goal = Arc::new(self.goal(self.cluster, self.plan.replica));
         let goal = watch.agree_as_it_is(goal, look_again).await.map_err(late)?;
         watch.agree_and_settle(&goal).await.map_err(late)?;
         watch.usable(&goal).await.map_err(late)?;
@@ -256,20 +179,21 @@ impl FailoverPlan {
             master: view.master,
             slots: view.slots,
             held,
-            how: self.how,
+            how: self.plan.how,
         })
     }
 
-    /// What was changed a moment ago may not be known to all who have a say: a master that takes the
-    /// replica for a master gives it no vote, and with a long node timeout it asks once in minutes.
-    async fn heard_of(&self, watch: &Watch, cluster: &Cluster) -> Result<(), Failed> {
-        let now = Arc::new(self.goal(cluster, self.master));
-        match self.how {
+    /// Waits until the voters know the replica as a replica of its master. A master that has not heard of a recent
+    /// change takes the replica for a master and gives it no vote, and with a long node timeout the replica asks
+    /// once in minutes.
+    async fn wait_until_known(&self, watch: &Watch) -> Result<(), FailoverError> {
+        let now = Arc::new(self.goal(self.cluster, self.plan.master));
+        match self.plan.how {
             Takeover::Planned => {
                 let agreed = watch.agree_and_settle(&now).await;
-                agreed.map_err(Failed::NotReady)
+                agreed.map_err(FailoverError::NotReady)
             }
-            // What is broken may keep some from ever agreeing, and it is to be mended by this.
+            // The fault that this failover repairs may keep nodes from ever agreeing.
             Takeover::Force => {
                 let within = HEARD_WITHIN.min(watch.within);
                 let for_now = Watch {
@@ -278,7 +202,7 @@ impl FailoverPlan {
                     ..watch.clone()
                 };
                 if let Err(late) = for_now.agree_and_settle(&now).await {
-                    tracing::debug!(%late, "votes are asked for all the same");
+                    tracing::debug!(%late, "asking for votes although not all nodes agree");
                     for_now.settle().await;
                 }
                 Ok(())
@@ -287,23 +211,18 @@ impl FailoverPlan {
         }
     }
 
-    /// A node that was elected keeps the votes for some time, and where it becomes a replica meanwhile
-    /// it counts them again: it takes over at once, without anybody's vote and under its old epoch,
-    /// loses to the master that it took over from, and with that the writes that it took (Redis
-    /// 8.2.3, 2 of 2 tries; the code of 7.0 is the same). After four node timeouts it starts afresh.
+    /// Waits until the replica has dropped the votes of an earlier election. A node that was elected keeps its votes
+    /// for some time, and counts them again if it becomes a replica meanwhile: it takes over at once, without a new
+    /// vote and with its old epoch, loses against the master that it took over from, and loses the writes that it
+    /// took (Redis 8.2.3, 2 of 2 tries; the code of 7.0 is the same). After four node timeouts it starts afresh.
     ///
-    /// When it was elected it does not tell. That it ever asked for votes it does; and it has been a
-    /// replica since then for as long as it has been connected to its master, at the least.
-    async fn outlast_old_votes(
-        &self,
-        session: &Session,
-        target: &Target,
-        ui: &Ui,
-    ) -> Result<(), Failed> {
-        if self.how == Takeover::Takeover {
+    /// A node does not report when it was elected. It reports whether it ever asked for votes, and it has been a
+    /// replica since then for at least as long as it has been connected to its master.
+    async fn outlast_old_votes(&self, target: &Target) -> Result<(), FailoverError> {
+        if self.plan.how == Takeover::Takeover {
             return Ok(());
         }
-        let client = session.connections.client(target).await?;
+        let client = self.session.connections.client(target).await?;
         if ClusterInfo::parse(&client.cluster_info().await?).votes_asked == 0 {
             return Ok(());
         }
@@ -314,23 +233,23 @@ impl FailoverPlan {
         let stale_for = (timeout * 4).max(Duration::from_secs(4));
         let began = Instant::now();
         loop {
-            // Where its master is dead it may have been elected without us by now.
+            // The servers may have elected it meanwhile, if its master is dead.
             if client.role().await? == Role::Master {
                 return Ok(());
             }
-            // Where nobody may look, the age is not known, and it is left at that.
+            // Without permission for CLIENT LIST the age is unknown, and there is no wait.
             let Ok(list) = client.client_list().await else {
                 return Ok(());
             };
-            // In whole seconds, rounded down; none where its master is dead, but we have seen it a
-            // replica all the time.
+            // In whole seconds, rounded down; `None` if its master is dead, but it was a replica all the time that
+            // we have watched it.
             let age = master_connection_age(&list).unwrap_or_default();
             let age = age.max(began.elapsed());
             let Some(left) = stale_for.checked_sub(age) else {
                 return Ok(());
             };
-            ui.waiting(&format!(
-                "{} was elected a short while ago, and would count the old votes again: {} s to go",
+            self.session.events.waiting(format!(
+                "{} was elected a short while ago and would count the old votes again: {} s to go",
                 target.addr,
                 left.as_secs() + 1
             ));
@@ -338,28 +257,24 @@ impl FailoverPlan {
         }
     }
 
-    /// Sends the command, and looks until the replica calls itself a master: how long that took is
-    /// the most that its master can have held writes back.
-    async fn claim(
-        &self,
-        session: &Session,
-        cluster: &Cluster,
-        target: &Target,
-    ) -> Result<Duration, Failed> {
-        let client = session.connections.client(target).await?;
-        // Elected without us while we waited.
+    /// Sends the command, and polls until the replica reports the role master. Returns the time that took: its master
+    /// has held back writes for at most as long.
+    async fn claim(&self, target: &Target) -> Result<Duration, FailoverError> {
+        let client = self.session.connections.client(target).await?;
+        // The servers have elected it during the waits.
         if client.role().await? == Role::Master {
             return Ok(Duration::ZERO);
         }
         let mut refused = 0;
         let sent = loop {
             let sent = Instant::now();
-            match client.cluster_failover(self.how).await {
+            self.is_sent.set(true);
+            match client.cluster_failover(self.plan.how).await {
                 Ok(()) => break sent,
-                // Its bus link to its master has just been lost, and comes back at once: the master
-                // answers us.
+                // It has just lost its bus link to its master, which answers us; the link comes back at once.
                 Err(error) if is_unlinked(&error) && refused < REFUSALS => {
                     refused += 1;
+                    self.is_sent.set(false);
                     sleep(ASK_AGAIN).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -371,25 +286,22 @@ impl FailoverPlan {
             }
             sleep(LOOK_AGAIN).await;
         }
-        Err(self.not_claimed(cluster))
+        Err(FailoverError::NotClaimed {
+            replica: self.cluster.name(self.plan.replica),
+            master: self.cluster.name(self.plan.master),
+        })
     }
 
-    fn not_claimed(&self, cluster: &Cluster) -> Failed {
-        Failed::NotClaimed {
-            replica: cluster.name(self.replica),
-            master: cluster.name(self.master),
-        }
-    }
-
-    /// One of the two owns what the master did; the other follows it, and so do the other replicas.
+    /// The state in which `owner`, one of the two, owns the master's slots, and the rest of the shard are its replicas.
     fn goal(&self, cluster: &Cluster, owner: NodeId) -> Goal {
+        let master = self.plan.master;
         let topology = &cluster.diagnosis.topology;
         let slots = cluster.owners().into_iter().map(|its| {
-            let id = if its.id == self.master { owner } else { its.id };
+            let id = if its.id == master { owner } else { its.id };
             (id, its.slots.ranges())
         });
-        let replicas = topology.replicas_of(self.master);
-        let shard = replicas.chain(topology.members.get(&self.master));
+        let replicas = topology.replicas_of(master);
+        let shard = replicas.chain(topology.members.get(&master));
         let followers = shard.filter(|member| member.id != owner && !member.peer_status.silent);
         Goal {
             slots: slots.collect(),
@@ -399,8 +311,7 @@ impl FailoverPlan {
     }
 }
 
-/// How long a replica has been connected to its master, by its CLIENT LIST: the connection that has
-/// the flag M.
+/// The age of a replica's connection to its master, from its CLIENT LIST: the connection with the flag M.
 fn master_connection_age(list: &str) -> Option<Duration> {
     let field = |line: &str, name: &str| {
         let mut fields = line.split(' ').filter_map(|field| field.split_once('='));
@@ -414,47 +325,6 @@ fn master_connection_age(list: &str) -> Option<Duration> {
 /// `Master is down or failed, please use CLUSTER FAILOVER FORCE`.
 fn is_unlinked(error: &ClientError) -> bool {
     matches!(&error.fault, Fault::Server { message, .. } if message.contains("is down or failed"))
-}
-
-fn candidate(cluster: &Cluster, member: &Member) -> FailoverCandidate {
-    let node = cluster.diagnosis.observation.nodes.get(&member.id);
-    let info = node
-        .and_then(|node| node.report())
-        .map(|report| &report.info);
-    FailoverCandidate {
-        id: member.id,
-        link: info.map(|info| info.master_link.unwrap_or(MasterLink::Down(None))),
-        offset: info.and_then(|info| info.replication_offset),
-    }
-}
-
-/// Why a planned takeover by that replica is out of the question.
-fn unlinked(cluster: &Cluster, replica: NodeId, master: NodeId) -> String {
-    let topology = &cluster.diagnosis.topology;
-    let is_gone = topology
-        .members
-        .get(&master)
-        .is_some_and(|member| member.peer_status.silent || member.peer_status.is_down());
-    let (replica_name, name) = (cluster.name(replica), cluster.name(master));
-    if is_gone {
-        return format!(
-            "the master {name} does not answer, so it can't hand over: --force takes over without it, \
-             and loses what it had not sent yet"
-        );
-    }
-    let node = cluster.diagnosis.observation.nodes.get(&replica);
-    let link = node.and_then(|node| node.report()?.info.master_link);
-    match link {
-        Some(MasterLink::Syncing) => format!(
-            "{replica_name} is receiving its first copy of {name}: wait until it has it (redis-trib \
-             check {} shows that)",
-            cluster.seed_again()
-        ),
-        _ => format!(
-            "{replica_name} has no link to its master {name}, so it can't have all writes: look at its \
-             log, its masterauth and firewalls; --force takes over all the same, and loses them"
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -14,11 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use crate::change::legacy::Signals;
 use crate::client::{ClientError, NodeClient, Reset};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::EntryPool;
@@ -31,7 +30,7 @@ use crate::ops::join::zones::ZoneArgs;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::ui::{Before, Ui};
+use crate::ui::Before;
 
 pub(crate) use candidates::{Allowed, JoinCandidate, JoinCandidates, judge};
 pub(crate) use plan::{JoinPlan, Part};
@@ -104,19 +103,13 @@ impl Begun {
 impl Joining<'_> {
     /// Makes the nodes members; their ids, which a hard reset has changed. What stopped it says how
     /// far it came, and how to go on.
-    pub(crate) async fn run(mut self, ui: &Ui, signals: &mut Signals) -> Result<Vec<NodeId>, Stop> {
-        let (events, mut told) = mpsc::unbounded_channel();
-        let show = async {
-            while let Some(event) = told.recv().await {
-                ui.event(&event);
-            }
-        };
+    pub(crate) async fn run(mut self) -> Result<Vec<NodeId>, Stop> {
+        let session = self.session;
         let begun = Begun::default();
-        let work = self.carry_out(ui, events, &begun);
-        let outcome = tokio::select! {
-            biased;
-            (outcome, ()) = async { tokio::join!(work, show) } => outcome,
-            signal = signals.next() => Err(Cut::Signal(signal)),
+        let work = self.carry_out(session.events.sender(), &begun);
+        let outcome = match session.interrupt.stops(work).await {
+            Ok(outcome) => outcome,
+            Err(signal) => Err(Cut::Signal(signal)),
         };
         match outcome {
             Ok(()) => Ok(self.ids()),
@@ -133,7 +126,6 @@ impl Joining<'_> {
 
     async fn carry_out(
         &mut self,
-        ui: &Ui,
         events: UnboundedSender<Event>,
         begun: &Begun,
     ) -> Result<(), Cut> {
@@ -178,7 +170,7 @@ impl Joining<'_> {
             return Ok(());
         }
         if self.part.role() == Role::Master {
-            ui.hint(
+            self.session.events.hint(
                 "a master that has just joined says cluster_state:fail for up to 5 s: that is waited \
                  for",
             );

@@ -18,7 +18,6 @@ use crate::ops::join::inspect::Rules;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::ui::Ui;
 
 /// How long a master may take to serve after it has joined: min(cluster-node-timeout, 5 s), and some
 /// to spare.
@@ -43,7 +42,7 @@ pub(crate) struct JoinTarget {
 impl JoinTarget {
     /// Looks at the cluster; refuses one that is not healthy. Nodes that are in no cluster yet are
     /// fine: a name may stand for members and candidates. Masters that have just joined get their time.
-    pub(crate) async fn visit(session: &Session, ui: &Ui) -> Result<Self, Stop> {
+    pub(crate) async fn visit(session: &Session) -> Result<Self, Stop> {
         let deadline = Instant::now() + SERVES_WITHIN;
         let cluster = loop {
             let cluster = Cluster::settled(session).await?;
@@ -64,7 +63,9 @@ impl JoinTarget {
                     errors.collect::<String>()
                 )));
             }
-            ui.waiting("a master that has just joined says cluster_state:fail for up to 5 s");
+            session
+                .events
+                .waiting("a master that has just joined says cluster_state:fail for up to 5 s");
             sleep(LOOK_AGAIN).await;
         };
         let diagnosis = &cluster.diagnosis;

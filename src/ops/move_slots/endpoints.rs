@@ -17,7 +17,6 @@ use crate::plan::Plan;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::ui::Ui;
 
 /// cluster-node-timeout where CONFIG is denied: the servers' default.
 const NODE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -68,7 +67,6 @@ pub(crate) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, En
 /// the servers need none.
 pub(crate) async fn try_logins(
     session: &Session,
-    ui: &Ui,
     diagnosis: &Diagnosis,
     choices: &BTreeMap<Pair, MethodChoice>,
     ends: &mut BTreeMap<NodeId, End>,
@@ -105,7 +103,7 @@ pub(crate) async fn try_logins(
         );
         match tried.await {
             Ok(Trial::Passed) => {}
-            Ok(Trial::Impossible(why)) => ui.warn(&format!(
+            Ok(Trial::Impossible(why)) => session.events.warn(format!(
                 "whether {target} takes the login that {source} sends keys with could not be tried: {why}"
             )),
             Err(error) => return Err(Stop::refused(explain_login(source, target, &error))),
