@@ -173,12 +173,21 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
         }
         let asks = approval == Approval::Ask && !kinds.is_subset(&approved);
         if approved.is_empty() || asks {
+            let resume = fix.resume(&round);
             let planned = Cell::new(Some(round));
             let plan = async || match planned.take() {
                 Some(round) => Ok(round),
                 None => fix.observe().await,
             };
-            let Some(now) = change.approve(plan).await? else {
+            let now = change.approve(plan).await;
+            let now = now.map_err(|stop| match approved.is_empty() {
+                true => stop,
+                false => Stop {
+                    error: anyhow!("{:#}\n{resume}", stop.error),
+                    ..stop
+                },
+            });
+            let Some(now) = now? else {
                 return Ok(ExitCode::Done);
             };
             approved.extend(kinds);

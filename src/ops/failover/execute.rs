@@ -93,7 +93,7 @@ pub(crate) async fn execute(
     };
     Err(Stop::interrupted(match failover.is_sent.get() {
         true => anyhow!(
-            "interrupted ({interrupted}): {} takes over all the same, if it can; redis-trib check {} tells",
+            "interrupted ({interrupted}): {} may still take over; redis-trib check {} shows whether it did",
             cluster.name(plan.replica),
             cluster.seed_again()
         ),

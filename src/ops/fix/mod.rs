@@ -375,6 +375,11 @@ impl<'a> Fix<'a> {
         ))
     }
 
+    /// The command that continues.
+    pub(crate) fn resume(&self, round: &FixRound) -> String {
+        messages::resume(self.context, &round.state)
+    }
+
     /// Ends with a round that has no remedies.
     pub(crate) fn end(self, last: &FixRound) -> FixSummary {
         let Memory {
