@@ -1,9 +1,9 @@
-# What a developer runs. Everything works on a fresh machine that has only Rust: what else is needed is
-# installed on Debian and Ubuntu (apt, without asking), and named elsewhere.
+# Commands for developers. Everything works on a fresh machine that has only Rust: what else is needed is installed
+# on Debian and Ubuntu (apt, without asking), and named on other systems.
 
 CARGO ?= cargo
-# Tests wait for servers most of the time, those of the matrix even more: more of them side by side than a small machine
-# has cores. Not many more: where nodes get no time to answer each other, they take each other for dead.
+# Tests mostly wait for servers, so more of them run in parallel than a small machine has cores. Not many more: nodes
+# that get no CPU time flag each other as failed.
 TEST_THREADS ?= 3
 MATRIX_THREADS ?= 3
 
@@ -13,7 +13,7 @@ MATRIX_THREADS ?= 3
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: tools servers ## a cluster of six local servers, made, checked and torn down
+demo: tools servers ## creates, checks and removes a cluster of six local servers
 	$(CARGO) build --release
 	tests/demo.sh
 
@@ -26,7 +26,7 @@ test-matrix: tools matrix ## the tests of the matrix on every server version
 test-faults: tools matrix ## dying servers, cut connections, kill -9 at each command, on every server version
 	REDIS_TRIB_FAULTS=1 $(CARGO) test --test it -- reshard_faults del_node
 
-soak: tools matrix ## faults in a random order for MINUTES=10; SEED=…, VERSION=valkey-8.1, REPLAY=FILE
+soak: tools matrix ## faults in random order for MINUTES=10; SEED=…, VERSION=valkey-8.1, REPLAY=FILE
 	REDIS_TRIB_SOAK_MINUTES=$(or $(MINUTES),10) REDIS_TRIB_SOAK_SEED=$(SEED) REDIS_TRIB_SOAK_VERSION=$(VERSION) \
 		REDIS_TRIB_SOAK_REPLAY=$(abspath $(REPLAY)) $(CARGO) test --test it -- --nocapture soak::for_as_long
 
@@ -39,7 +39,7 @@ lint: tools ## formatting and clippy, warnings denied (needs rustfmt and clippy)
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
 
-bench: tools servers ## measured against redis-cli in the same run
+bench: tools servers ## measures redis-trib and redis-cli in the same run
 	$(CARGO) build --release
 	benches/run.sh
 

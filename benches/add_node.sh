@@ -23,7 +23,7 @@ one_by_one() {
     done
 }
 
-# says FACT: until every node says so; no tool's own judgement counts here.
+# says FACT: waits until every node reports it, whatever the tool says.
 says() {
     local port patience=600
     for port in "${ports[@]}"; do

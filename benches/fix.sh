@@ -1,5 +1,5 @@
-# A reshard that was cut off with 1,000 slots open and 40,000 keys in them, from three masters to a fourth: mended by
-# ours and by redis-cli's fix.
+# A reshard that was cut off with 1,000 slots open and 40,000 keys in them, from three masters to a fourth: repaired by
+# both tools.
 # shellcheck shell=bash
 # shellcheck source=benches/moves.sh
 . benches/moves.sh

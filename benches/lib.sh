@@ -15,7 +15,7 @@ server_options=()
 
 # start_servers N [OPTION...]: empty servers in cluster mode, on free ports of the loopback. Servers that have just
 # started,
-# each time: what a CLUSTER RESET leaves behind would favour whoever comes second.
+# each time: what a CLUSTER RESET leaves behind would favour the second tool.
 start_servers() {
     local wanted=$1 port=$((11000 + RANDOM % 3000)) last pid i
     local starting=()

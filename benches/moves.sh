@@ -8,7 +8,7 @@ load_py=benches/load.py
 make_cluster() {
     "$trib" create --yes --quiet --replicas "${replicas:-1}" "$@" >"$dir/out" 2>&1 || { cat "$dir/out" >&2; die "no cluster"; }
     first=${1##*:}
-    # A replica that has not told everybody yet still counts as a master, without slots.
+    # Until all nodes know that a node is a replica, it counts as a master without slots.
     mapfile -t ids < <(redis-cli -p "$first" cluster nodes |
         awk '/master/ && $9 { split($9, slots, "-"); print slots[1], $1 }' | sort -n | cut -d' ' -f2)
 }

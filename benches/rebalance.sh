@@ -1,4 +1,4 @@
-# 20 masters, and 5 that were added: everybody gets a share.
+# 20 masters and 5 new ones: every master gets its share.
 # shellcheck shell=bash
 # shellcheck source=benches/moves.sh
 . benches/moves.sh

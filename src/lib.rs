@@ -1,13 +1,32 @@
 //! `redis-trib` creates, checks, reshards and repairs Redis and Valkey clusters.
 //!
-//! The modules, and the direction of imports (never back; `tests/architecture.rs` checks it):
+//! The modules from top to bottom. A module imports from lines below its own only, or within its own folder; after an
+//! arrow stand the only modules that it may import. `tests/architecture.rs` checks it.
 //!
 //! ```text
-//! main → cli → commands → {args, change, ops, ui}
-//! change → {ops, ui, args}
-//! ops → {migrate, transfer, backup} → converge → state → session → {discover, resolve, connections → client}
-//!     → {event, journal, report, seed, rdb, resp, stop} → plan → cluster
-//! ui → {report, event, plan, cluster}
+//! main
+//! cli
+//! commands
+//! change
+//! args
+//! ui → report, event, resp, shell, stop, exit_code, plan, cluster
+//! ops
+//! migrate, transfer
+//! backup
+//! converge
+//! state
+//! session
+//! discover
+//! resolve
+//! connections
+//! client
+//! seed → stop, exit_code, cluster
+//! rdb, resp
+//! report → event, exit_code, plan, cluster
+//! event, interrupt, journal, shell, stop
+//! exit_code
+//! plan → cluster
+//! cluster
 //! ```
 //!
 //! [`cluster`], [`plan`] and [`rdb`] are pure; [`client`] is the only folder that names the `redis` crate.
@@ -34,6 +53,7 @@ pub mod resolve;
 pub mod resp;
 pub mod seed;
 pub mod session;
+pub mod shell;
 pub mod state;
 pub mod stop;
 pub mod transfer;

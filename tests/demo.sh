@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The program at work: seven local servers in a temporary folder; six become a cluster, which is checked, used,
-# loses a master, gets the seventh server and its share of the slots, and lets it go again. Every command line is shown as it runs. All is torn down at the end, however it ends (also
-# by Ctrl-C); a step that does not end as it should makes it fail.
+# Shows the program on seven local servers in a temporary folder. Six become a cluster, which is checked and used; a
+# master is killed; the seventh server joins, gets its share of the slots, and is removed again. Every command line is
+# printed as it runs. Everything is removed at the end, also after Ctrl-C. A step that fails makes the demo fail.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -29,7 +29,7 @@ trap 'exit 129' HUP
 if [ -t 1 ]; then bold=$'\e[1m' cyan=$'\e[36m' plain=$'\e[0m' pause=1.5; else bold='' cyan='' plain='' pause=0; fi
 
 steps=0
-# Time to read what stands above, where somebody may be reading.
+# On a terminal: time to read the output above.
 step() {
     [ "$steps" -eq 0 ] || sleep "$pause"
     steps=$((steps + 1))

@@ -106,8 +106,8 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
         return Ok(ExitCode::Done);
     };
     let work = failover::execute(&session, &cluster, &plan, args.timeout);
-    let report = change.execute(work).await?;
-    ui.succeeded(&report)?;
+    let done = change.execute(work).await?;
+    ui.succeeded(&(&done).into())?;
     change.finish("")
 }
 

@@ -29,6 +29,7 @@ mod password;
 mod progress;
 mod prometheus;
 mod prompt;
+mod remedy;
 mod replace;
 mod screen;
 mod select;
@@ -68,6 +69,7 @@ pub use move_slots::{
 pub use nagios::Status;
 pub use ok_to_stop::{Objection, OkToStopView};
 pub use prompt::{Answer, PromptError};
+pub use remedy::command_line;
 pub use replace::{ReplaceStep, ReplaceView, standing_words};
 pub use set_timeout::{SetTimeoutView, Timeout, TimeoutSet};
 pub use style::counted;
@@ -383,8 +385,8 @@ impl Ui {
             Event::WaitingFor(text) => return self.waiting(text),
             // If standard output is closed, the end of the command reports it.
             Event::Added { nodes } => return drop(self.added(*nodes)),
-            Event::FailedOver(report) => return drop(self.succeeded(report)),
-            Event::Fixed(line) => return drop(self.mended(line)),
+            Event::FailedOver(done) => return drop(self.succeeded(&(&**done).into())),
+            Event::Fixed(step) => return drop(self.mended(&(&**step).into())),
             _ => {}
         }
         if let Format::Json = self.format {

@@ -3,11 +3,15 @@
 use crate::cluster::node::Role;
 use crate::cluster::parse::{Entry, EntryState};
 use crate::ops::join::inspect::{NewNode, Rules, counted, known, loopback};
-use crate::plan::{CreateProgress, Plan};
+use crate::plan::{CreateProgress, MembershipPlan};
 
 /// What keeps nodes from being made into this cluster; what an earlier, interrupted run of the same
 /// plan left behind is fine.
-pub(crate) fn misfits(recruits: &[NewNode], plan: &Plan, progress: &CreateProgress) -> Vec<String> {
+pub(crate) fn misfits(
+    recruits: &[NewNode],
+    plan: &MembershipPlan,
+    progress: &CreateProgress,
+) -> Vec<String> {
     let mut misfits = Vec::new();
     let rules = Rules::of(recruits.iter().map(|recruit| recruit.login));
     // Any master may follow one day; but where nobody does, nobody need be able to.

@@ -8,17 +8,16 @@ use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
 use super::view;
-use crate::client::{ClientError, Fault};
+use crate::client::{ClientError, DEFAULT_NODE_TIMEOUT, Fault};
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::parse::ClusterInfo;
 use crate::connections::Target;
 use crate::converge::{Goal, Heard, NotInTime, Watch};
-use crate::event::Phase;
+use crate::event::{FailedOver, Phase};
 use crate::plan::failover::FailoverPlan;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::ui::FailoverReport;
 
 /// The interval between two looks at a replica that takes over. It is added to the reported time without writes.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -77,7 +76,7 @@ pub(crate) async fn execute(
     cluster: &Cluster,
     plan: &FailoverPlan,
     within: Duration,
-) -> Result<FailoverReport, Stop> {
+) -> Result<FailedOver, Stop> {
     let failover = Failover::new(session, cluster, plan, within);
     let interrupted = match session.interrupt.stops(failover.run()).await {
         Ok(Ok(report)) => return Ok(report),
@@ -107,7 +106,7 @@ pub(crate) async fn carry_out(
     cluster: &Cluster,
     plan: &FailoverPlan,
     within: Duration,
-) -> Result<FailoverReport, FailoverError> {
+) -> Result<FailedOver, FailoverError> {
     Failover::new(session, cluster, plan, within).run().await
 }
 
@@ -138,7 +137,7 @@ impl<'a> Failover<'a> {
     }
 
     /// Takes over, and waits until all nodes that answer agree and the old master is a replica.
-    async fn run(&self) -> Result<FailoverReport, FailoverError> {
+    async fn run(&self) -> Result<FailedOver, FailoverError> {
         let view = view(self.cluster, &self.plan);
         let survey = |error| FailoverError::Survey(error);
         let Some(target) = self.cluster.reach.get(&self.plan.replica) else {
@@ -148,15 +147,9 @@ impl<'a> Failover<'a> {
         let participants = self.cluster.participants(self.session).await;
         let (participants, absent) = participants.map_err(|stop| survey(stop.error))?;
         let events = &self.session.events;
-        let watch = Watch {
-            connections: Arc::clone(&self.session.connections),
-            participants: Arc::new(participants),
-            absent: Arc::new(absent),
-            events: events.sender(),
-            deadline: Instant::now() + self.within,
-            within: self.within,
-            nudged: Arc::default(),
-        };
+        let connections = Arc::clone(&self.session.connections);
+        let within = self.within;
+        let watch = Watch::new(connections, participants, absent, events.sender(), within);
         self.wait_until_known(&watch).await?;
         self.outlast_old_votes(target).await?;
         events.phase(Phase::TakeOver);
@@ -174,9 +167,9 @@ impl<'a> Failover<'a> {
         let goal = watch.agree_as_it_is(goal, look_again).await.map_err(late)?;
         watch.agree_and_settle(&goal).await.map_err(late)?;
         watch.usable(&goal).await.map_err(late)?;
-        Ok(FailoverReport {
-            replica: view.replica,
-            master: view.master,
+        Ok(FailedOver {
+            replica: (view.replica.id, view.replica.addr),
+            master: (view.master.id, view.master.addr),
             slots: view.slots,
             held,
             how: self.plan.how,
@@ -195,12 +188,7 @@ impl<'a> Failover<'a> {
             }
             // The fault that this failover repairs may keep nodes from ever agreeing.
             Takeover::Force => {
-                let within = HEARD_WITHIN.min(watch.within);
-                let for_now = Watch {
-                    deadline: Instant::now() + within,
-                    within,
-                    ..watch.clone()
-                };
+                let for_now = watch.within(HEARD_WITHIN);
                 if let Err(late) = for_now.agree_and_settle(&now).await {
                     tracing::debug!(%late, "asking for votes although not all nodes agree");
                     for_now.settle().await;
@@ -226,10 +214,7 @@ impl<'a> Failover<'a> {
         if ClusterInfo::parse(&client.cluster_info().await?).votes_asked == 0 {
             return Ok(());
         }
-        const NODE_TIMEOUT: &str = "cluster-node-timeout";
-        let config = client.config_get(&[NODE_TIMEOUT]).await?;
-        let timeout = config.get(NODE_TIMEOUT).and_then(|ms| ms.parse().ok());
-        let timeout = timeout.map_or(Duration::from_secs(15), Duration::from_millis);
+        let timeout = client.node_timeout().await?.unwrap_or(DEFAULT_NODE_TIMEOUT);
         let stale_for = (timeout * 4).max(Duration::from_secs(4));
         let began = Instant::now();
         loop {

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::state::FixState;
-use crate::cluster::health::redis_cli;
 use crate::cluster::node::NodeId;
 use crate::connections::{Connections, Target};
 use crate::ops::leave::{Afterwards, gone, known, leave};
 use crate::plan::fix::{FixPlan, FixStep};
 use crate::session::Session;
+use crate::shell::redis_cli;
 
 /// How often a node is told if its connection breaks.
 const TRIES: usize = 3;
@@ -147,7 +147,7 @@ async fn forget(
                 if told.is_ok() {
                     break;
                 }
-                connections.drop_client(&target.addr);
+                connections.drop_client(&target);
                 told = tell().await;
             }
             (id, told)

@@ -22,7 +22,7 @@ use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::connections::Target;
-use crate::event::{Event, Phase};
+use crate::event::{Event, FixedStep, Phase};
 use crate::migrate::{MoveOptions, OnConflict};
 use crate::ops::move_slots::{Waited, ended};
 use crate::plan::fix::{Consent, FixPlan, FixStep, Remedy};
@@ -117,7 +117,13 @@ struct FixContext<'a> {
 impl FixContext<'_> {
     /// Reports a step that was carried out.
     fn fixed(&self, line: FixLine) {
-        self.session.events.send(Event::Fixed(Box::new(line)));
+        self.session.events.send(Event::Fixed(Box::new(FixedStep {
+            word: line.word,
+            slots: line.slots,
+            nodes: line.nodes,
+            keys: line.keys,
+            text: line.text,
+        })));
     }
 }
 

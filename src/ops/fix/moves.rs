@@ -14,7 +14,7 @@ use crate::migrate::schedule::{MoveMethod, Work};
 use crate::migrate::strategy::MethodChoice;
 use crate::migrate::{AfterFailure, End, MoveOptions};
 use crate::ops::move_slots::{Worked, ends, try_logins, work};
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::plan::fix::{FixPlan, FixStep, Remedy};
 use crate::session::Session;
 use crate::stop::Stop;
@@ -202,7 +202,7 @@ async fn ready(
             ));
         }
     }
-    let plan = Plan::of_moves([((pair.from, pair.to), slots.clone())].into());
+    let plan = MovePlan::of_moves([((pair.from, pair.to), slots.clone())].into());
     let text = |stop: Stop| format!("{:#}", stop.error);
     let mut ends = ends(&state.cluster, &plan).map_err(text)?;
     let reason = String::new();

@@ -149,15 +149,13 @@ pub(crate) async fn execute(session: &Session, plan: &RejoinPlan) -> Result<(), 
 
 async fn carry_out(session: &Session, plan: &RejoinPlan) -> Result<(), Stop> {
     meet(session, &plan.participants).await?;
-    let watch = Watch {
-        connections: Arc::clone(&session.connections),
-        participants: Arc::clone(&plan.participants),
-        absent: Arc::clone(&plan.absent),
-        events: session.events.sender(),
-        deadline: Instant::now() + WITHIN,
-        within: WITHIN,
-        nudged: Arc::default(),
-    };
+    let watch = Watch::new(
+        Arc::clone(&session.connections),
+        Arc::clone(&plan.participants),
+        Arc::clone(&plan.absent),
+        session.events.sender(),
+        WITHIN,
+    );
     let joined = watch.join().await;
     joined.map_err(|late| Stop::partial(anyhow!("{late}\nThe same command continues.")))?;
     relink(session).await?;

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::Instant;
 
 use self::route::ReplaceRoute;
 use crate::cluster::naming::NoSuchNode;
@@ -282,15 +281,9 @@ impl Replacement<'_> {
             masters: [(self.new, master)].into(),
             heard: Heard::ByTheirMasters,
         });
-        let watch = Watch {
-            connections: Arc::clone(&self.session.connections),
-            participants: Arc::new(participants),
-            absent: Arc::new(absent),
-            events: self.session.events.sender(),
-            deadline: Instant::now() + within,
-            within,
-            nudged: Arc::default(),
-        };
+        let connections = Arc::clone(&self.session.connections);
+        let events = self.session.events.sender();
+        let watch = Watch::new(connections, participants, absent, events, within);
         watch.usable(&goal).await.map_err(|late| {
             Stop::partial(anyhow!(
                 "{late}\n--sync-timeout sets a longer wait. {AGAIN}"
