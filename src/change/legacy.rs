@@ -124,15 +124,6 @@ impl Signals {
         })
     }
 
-    /// The name of one that has come already.
-    pub(crate) async fn heard(&mut self) -> Option<&'static str> {
-        tokio::select! {
-            biased;
-            name = self.next() => Some(name),
-            () = std::future::ready(()) => None,
-        }
-    }
-
     /// The name of the next one.
     pub(crate) async fn next(&mut self) -> &'static str {
         tokio::select! {
