@@ -208,7 +208,7 @@ fn tls_and_certificates() {
     let good = tls.start();
     let ca = material.ca.display().to_string();
     let with = |addr: String, ca: &str| create([addr]).args(["--tls", "--cacert", ca]);
-    refused(create([good.addr()]), 4).stderr_has("does the port expect TLS (--tls)");
+    refused(create([good.addr()]), 4).stderr_has("the port may expect TLS (pass --tls)");
     refused(with(plain.addr(), &ca), 4).stderr_has(&plain.addr());
     refused(
         with(good.addr(), &material.other_ca.display().to_string()),
