@@ -37,7 +37,10 @@ fn what_is_typed_wrong_is_named() {
         (&["check", "127.0.0.1:7000", "127.0.0.1:7001"], "one node"),
         (&["check", "a", "b", "c"], "c"),
         (&["check", "127.0.0.1;7000"], "not a host name"),
-        (&["check", "http://127.0.0.1:7000"], "http:// is not spoken"),
+        (
+            &["check", "http://127.0.0.1:7000"],
+            "http:// is not supported",
+        ),
         (&["check", "127.0.0.1:1", "--wiat", "5s"], "--wait"),
         (&["check", "127.0.0.1:1", "--wait", "5"], "60s"),
         (&["check", "127.0.0.1:1", "--wait", "-5s"], "-5"),

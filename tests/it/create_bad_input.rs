@@ -32,7 +32,7 @@ fn the_command_line() {
         ),
         (&["127.0.0.1;7000"], "is not a host name or an IP address"),
         (&["::1:7000"], "write an IPv6 address as [::1]:7000"),
-        (&["http://h:7000"], "http:// is not spoken here"),
+        (&["http://h:7000"], "http:// is not supported"),
         (&["h:1", "--nosuch"], "unexpected argument '--nosuch'"),
         (&["h:1", "--replicas", "70000"], "--replicas"),
         (&["h:1", "--replicas", "-1"], "--replicas"),
