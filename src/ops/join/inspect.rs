@@ -152,7 +152,7 @@ pub(crate) async fn recruit(
         .iter()
         .all(|error| error.fault != Fault::ClusterDisabled);
     if recruits.is_empty() && unreadable.is_empty() && none_spoke {
-        return Err(DiscoverError::NobodyAnswers(faults).into());
+        return Err(DiscoverError::NoAnswer(faults).into());
     }
     let problems: Vec<String> = faults
         .iter()
