@@ -1017,11 +1017,11 @@ fn files_that_do_not_fit_are_named_with_their_flags() {
     };
     says(
         &authorities(Some("none"), None),
-        &["--cacert ", "none", "cannot be read"],
+        &["--cacert ", "none", "can't be read"],
     );
     says(
         &authorities(Some("dir"), None),
-        &["--cacert ", "dir", "cannot be read"],
+        &["--cacert ", "dir", "can't be read"],
     );
     says(
         &authorities(Some("empty"), None),
@@ -1037,11 +1037,11 @@ fn files_that_do_not_fit_are_named_with_their_flags() {
     );
     says(
         &authorities(None, Some("none")),
-        &["--cacertdir ", "cannot be read"],
+        &["--cacertdir ", "can't be read"],
     );
     TlsClient::new(&authorities(None, Some("cas"))).unwrap();
-    says(&identity("none", "one.key"), &["--cert ", "cannot be read"]);
-    says(&identity("one.crt", "none"), &["--key ", "cannot be read"]);
+    says(&identity("none", "one.key"), &["--cert ", "can't be read"]);
+    says(&identity("one.crt", "none"), &["--key ", "can't be read"]);
     says(
         &identity("one.crt", "two.key"),
         &["--key ", "not the key of"],
