@@ -326,7 +326,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is typed: an address that reads as it is written, or an error in one line without the
+        /// Every text is an address that parses to itself when printed, or a one-line error without the
         /// password.
         #[test]
         fn anything_is_an_address_or_an_error(

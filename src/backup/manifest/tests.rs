@@ -106,7 +106,7 @@ proptest! {
         prop_assert!(Manifest::parse(&bytes).is_err());
     }
 
-    /// Whatever happened to a file, it is read as one that holds together, or refused in one clean line.
+    /// A damaged file is read as a consistent manifest, or refused with one clean line.
     #[test]
     fn a_damaged_manifest_never_panics(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
