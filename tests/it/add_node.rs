@@ -725,7 +725,7 @@ fn names_that_stand_for_many() {
         .args(["add-node", "--yes", "--replica", &service, &service])
         .args(["--expect-nodes", "5"])
         .spawn();
-    run.wait_stderr("waiting: 5 nodes are expected, and 4 found yet");
+    run.wait_stderr("waiting: 5 nodes are expected, 4 found so far");
     names.write(&lines);
     run.wait()
         .status(0)

@@ -132,7 +132,7 @@ async fn under_way(session: &Session, cluster: &Cluster) -> Vec<UnderWay> {
         let connections = Arc::clone(&session.connections);
         asking.spawn(async move {
             // Who does not know the command, or may not use it, has no job that we could see.
-            let jobs = discover::jobs_led_by(&connections, &target, version).await;
+            let jobs = discover::tasks_led_by(&connections, &target, version).await;
             let running = jobs.unwrap_or_default().into_iter();
             let running = running.filter(|job| job.end.is_none());
             let product = version.product;
