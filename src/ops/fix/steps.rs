@@ -12,7 +12,7 @@ use crate::cluster::slot::{Slot, SlotSet};
 use crate::migrate::set_slots;
 use crate::ops::failover::FailoverPlan;
 use crate::ops::leave::{Afterwards, leave};
-use crate::plan::fix::{FixStep, Remedy};
+use crate::plan::fix::{FixStep, PlannedStep};
 use crate::session::Session;
 
 /// Slots that go in one pipeline: the server serves nobody else meanwhile.
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 512;
 pub(super) async fn take(
     job: &Job<'_>,
     state: &FixState,
-    remedy: &Remedy,
+    remedy: &PlannedStep,
     memory: &mut Memory,
 ) -> anyhow::Result<()> {
     let session = job.session;
