@@ -1,33 +1,33 @@
-//! Who takes over from a master, and whether that can be had without losing writes.
+//! The choice of the replica that takes over from a master.
 
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::parse::MasterLink;
 
-/// A replica that might take over.
+/// A replica of the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FailoverCandidate {
     /// Its id.
     pub id: NodeId,
-    /// Its link to its master; `None` where it does not answer us.
+    /// Its link to its master; `None` if it does not answer.
     pub link: Option<MasterLink>,
-    /// How many bytes of its master's stream it has, where it tells.
+    /// Its replication offset, if it reports one.
     pub offset: Option<u64>,
 }
 
-/// Why nobody can.
+/// Why no replica can take over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoCandidate {
     /// The master has no replica.
     None,
-    /// It has some, and none answers.
+    /// None of its replicas answers.
     Silent,
-    /// Some answer; this one is the best, and lacks the link that a planned takeover needs.
+    /// None of the replicas that answer has the link that a planned takeover needs; this is the best.
     Unlinked(NodeId),
 }
 
-/// The replica with the most of the data. A planned takeover needs one whose link to the master is
-/// up; the others take any that answers. Between equals the one of the lowest id, so that the same
-/// question has the same answer.
+/// The replica with the most data. A planned takeover needs a replica whose link to the master is up;
+/// the other kinds take any that answers. Of equal replicas the lowest id wins, so that the result is
+/// deterministic.
 pub fn choose(candidates: &[FailoverCandidate], how: Takeover) -> Result<NodeId, NoCandidate> {
     if candidates.is_empty() {
         return Err(NoCandidate::None);
@@ -37,7 +37,7 @@ pub fn choose(candidates: &[FailoverCandidate], how: Takeover) -> Result<NodeId,
         candidates
             .max_by_key(|candidate| {
                 let up = candidate.link == Some(MasterLink::Up);
-                // One in the middle of its first copy has nothing whole.
+                // A replica in a full resync has no complete data set.
                 let whole = candidate.link != Some(MasterLink::Syncing);
                 (up, whole, candidate.offset, std::cmp::Reverse(candidate.id))
             })
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_forced_one_goes_without_the_link() {
+    fn only_a_forced_takeover_needs_no_link() {
         let candidates = [candidate(1, DOWN, 10), candidate(2, DOWN, 12)];
         assert_eq!(
             choose(&candidates, Takeover::Planned),
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody() {
+    fn no_candidate() {
         assert_eq!(choose(&[], Takeover::Force), Err(NoCandidate::None));
         let silent = [candidate(1, None, 1)];
         assert_eq!(choose(&silent, Takeover::Force), Err(NoCandidate::Silent));
