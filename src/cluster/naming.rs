@@ -1,28 +1,26 @@
-//! How people name nodes: by id, by the beginning of an id, by address.
+//! Names of nodes on the command line: an id, a prefix of an id, or an address.
 
 use super::node::NodeId;
 use super::observation::Observation;
 
-/// A name that stands for no node, or for several.
+/// A name that matches no node, or several.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoSuchNode {
-    /// For none.
-    #[error(
-        "{0:?} is no node of this cluster: name it by its id, the beginning of it, or its address"
-    )]
+    /// It matches none.
+    #[error("{0:?} is no node of this cluster: give its id, a prefix of the id, or its address")]
     Unknown(String),
-    /// For several.
-    #[error("{name:?} may be {}: write more of the id", .candidates.join(", "))]
+    /// It matches several.
+    #[error("{name:?} is ambiguous: it matches {}; give a longer prefix", .candidates.join(", "))]
     Ambiguous {
-        /// What was given.
+        /// The name.
         name: String,
-        /// Whom it may mean.
+        /// The nodes that it matches.
         candidates: Vec<String>,
     },
 }
 
 impl Observation {
-    /// The node that is meant: a whole id, the beginning of one only, or an address of the node.
+    /// The node with that id, the only one with that prefix, or the one with that address.
     pub fn find(&self, name: &str) -> Result<NodeId, NoSuchNode> {
         let unknown = || NoSuchNode::Unknown(name.chars().take(80).collect());
         let lower = name.to_ascii_lowercase();

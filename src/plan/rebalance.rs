@@ -162,7 +162,7 @@ struct WeightedMaster {
 ///
 /// # Errors
 ///
-/// When weights or threshold make no sense, or leave nobody to own the slots.
+/// If weights or threshold are invalid, or no master could own the slots.
 pub fn rebalance(request: &Request) -> Result<Balance, RebalanceError> {
     let threshold = request.threshold;
     if !threshold.is_finite() || threshold < 0.0 {
