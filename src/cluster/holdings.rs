@@ -1,4 +1,4 @@
-//! Where the keys of each slot are: counted on every node, whoever owns the slot.
+//! Key counts: the keys of each slot on every node, including nodes that do not own the slot.
 
 use std::collections::BTreeMap;
 
@@ -16,16 +16,16 @@ pub struct Holdings {
 pub struct Held {
     /// By slot number.
     counts: Vec<u64>,
-    /// Keys that the node has and does not count in any slot: Redis ≥ 8.4 counts those of slots that
-    /// it owns or imports only.
+    /// Keys that the node has and does not count in any slot: Redis ≥ 8.4 counts only keys of slots that
+    /// it owns or imports.
     hidden: u64,
-    /// Whether it is such a node.
+    /// Whether it counts only such slots.
     hides: bool,
 }
 
 impl Held {
-    /// The counts of slots 0 to 16383 in that order, missing ones as 0, and how many keys the node
-    /// has in all; `None` where it counts all of them.
+    /// From the counts of slots 0 to 16383 in that order, missing ones as 0, and the total number of keys
+    /// of the node; `None` if it counts all slots.
     pub fn new(mut counts: Vec<u64>, all: Option<u64>) -> Self {
         counts.resize(usize::from(SLOTS), 0);
         let counted: u64 = counts.iter().sum();
@@ -36,14 +36,14 @@ impl Held {
         }
     }
 
-    /// Keys that the node has in slots which it does not tell.
+    /// Keys that the node has in slots that it does not count.
     pub fn hidden(&self) -> u64 {
         self.hidden
     }
 }
 
 impl Holdings {
-    /// What was counted on a node.
+    /// Adds the counts of a node.
     pub fn insert(&mut self, node: NodeId, held: Held) {
         self.nodes.insert(node, held);
     }
@@ -53,34 +53,34 @@ impl Holdings {
         self.nodes.contains_key(&node)
     }
 
-    /// The keys of that slot on that node; 0 where it was not counted.
+    /// The number of keys of that slot on that node; 0 if the node was not counted.
     pub fn keys(&self, node: NodeId, slot: Slot) -> u64 {
         let held = self.nodes.get(&node);
         held.map_or(0, |held| held.counts[usize::from(slot.number())])
     }
 
-    /// The same of many slots together.
+    /// The number of keys of several slots on that node.
     pub fn keys_in(&self, node: NodeId, slots: &SlotSet) -> u64 {
         slots.iter().map(|slot| self.keys(node, slot)).sum()
     }
 
-    /// Whether a node that was counted has no key at all.
+    /// Whether the node was counted and has no key.
     pub fn is_empty(&self, node: NodeId) -> bool {
         let held = self.nodes.get(&node);
         held.is_some_and(|held| held.hidden == 0 && held.counts.iter().all(|count| *count == 0))
     }
 
-    /// Keys that the node has in slots which it does not tell.
+    /// Keys that the node has in slots that it does not count.
     pub fn hidden(&self, node: NodeId) -> u64 {
         self.nodes.get(&node).map_or(0, |held| held.hidden)
     }
 
-    /// Whether the node counts keys of slots that it owns or imports only.
+    /// Whether the node counts only slots that it owns or imports.
     pub fn hides(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(|held| held.hides)
     }
 
-    /// Slots of which that node holds keys.
+    /// The slots of which that node holds keys.
     pub fn slots(&self, node: NodeId) -> SlotSet {
         let held = self.nodes.get(&node);
         held.into_iter()
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_in_no_slot_is_hidden() {
+    fn keys_outside_counted_slots_are_hidden() {
         let id: NodeId = "a".repeat(40).parse().unwrap();
         let mut holdings = Holdings::default();
         assert_eq!(holdings.keys(id, Slot::new(3).unwrap()), 0);
@@ -104,7 +104,7 @@ mod tests {
         assert_eq!(holdings.slots(id).to_string(), "3");
         assert_eq!(holdings.keys_in(id, &SlotSet::full()), 7);
         assert_eq!(holdings.hidden(id), 2);
-        // More were counted than there were a moment before.
+        // More keys were counted than the total, which was read a moment earlier.
         holdings.insert(id, Held::new(vec![5], Some(4)));
         assert_eq!(holdings.hidden(id), 0);
     }

@@ -1,15 +1,15 @@
-//! Two clusters that have become one.
+//! Two clusters that have merged.
 //!
-//! A node that restarts elsewhere leaves its address to others. Where a node of another cluster gets
-//! it, and somebody has it met there, all members of both clusters know each other a second later,
-//! and each slot goes to whoever has the higher epoch (redis/redis#6174, #7287; Valkey ≥ 8.1 meets by
-//! itself, valkey-io/valkey#4286). No server keeps a name of its cluster, so what is left to see is:
+//! A node that restarts elsewhere frees its address. If a node of another cluster gets that address and
+//! a member meets it there, all nodes of both clusters know each other a second later, and each slot
+//! goes to the master with the higher epoch (redis/redis#6174, #7287; Valkey ≥ 8.1 sends MEET itself,
+//! valkey-io/valkey#4286). No server stores the name of its cluster, so the evidence is:
 //!
-//! - a node that is known by an id alone: at its address another one answered, so its members struck
-//!   the address out (seen on 7.0 and 9.1). Gossip does not tell of such nodes, so members of the
-//!   other cluster don't know it, any more than members that joined later;
-//! - links (CLUSTER LINKS, Redis ≥ 7.0): those who joined later had none to each other before they
-//!   had one to the rest, and members of another cluster had.
+//! - a node known by its id alone: another node answered at its address, so the members removed the
+//!   address (seen on 7.0 and 9.1). Gossip does not mention such nodes, so neither nodes of the other
+//!   cluster nor nodes that joined later know it;
+//! - links (CLUSTER LINKS, Redis ≥ 7.0): nodes that joined later had no links to each other before they
+//!   had links to the rest; nodes of another cluster had.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,39 +17,39 @@ use super::node::NodeId;
 use super::observation::{Observation, Seen};
 use super::parse::EntryState;
 
-/// Nodes that join side by side meet each other about as soon as they meet the rest.
+/// Nodes that join together connect to each other about as early as to the rest.
 const HEAD_START_MS: u64 = 2000;
 
-/// Members that came in with another cluster, by the node through whose address they came.
+/// Nodes of another cluster, by the node through whose former address they joined.
 pub type Intruders = BTreeMap<NodeId, BTreeSet<NodeId>>;
 
-/// Who knows a node that lost its address, and who does not.
+/// The nodes that know a node without an address, and those that don't.
 struct Divide {
     lost: NodeId,
     knows: BTreeSet<NodeId>,
     does_not: BTreeSet<NodeId>,
 }
 
-/// Members that do not know a node that lost its address, where they are several: they joined later,
-/// or came in with another cluster, as their links tell.
+/// Nodes that do not know a node without an address, if there are several: they joined later, or from
+/// another cluster.
 pub fn newcomers(observation: &Observation) -> BTreeSet<NodeId> {
     let divides = divides(observation);
     divides.flat_map(|divide| divide.does_not).collect()
 }
 
-/// Members that came in with another cluster, as seen by the node that led to them: those who are of
-/// the same as it are of ours.
+/// Nodes that joined from another cluster, as seen from the lead node: the nodes of its side belong to
+/// this cluster.
 pub fn intruders(observation: &Observation) -> Intruders {
     let mut intruders = Intruders::new();
     for divide in divides(observation) {
-        if knew_each_other(observation, &divide) {
+        if have_older_links(observation, &divide) {
             let Divide {
                 lost,
                 knows,
                 does_not,
             } = divide;
-            let is_ours = knows.contains(&observation.lead);
-            intruders.insert(lost, if is_ours { does_not } else { knows });
+            let is_this_cluster = knows.contains(&observation.lead);
+            intruders.insert(lost, if is_this_cluster { does_not } else { knows });
         }
     }
     intruders
@@ -76,9 +76,9 @@ fn divides(observation: &Observation) -> impl Iterator<Item = Divide> {
     })
 }
 
-/// Whether those who do not know the lost node had links to each other before they had any to the
-/// rest. A node that was restarted had all its links made anew, and says nothing of it.
-fn knew_each_other(observation: &Observation, divide: &Divide) -> bool {
+/// Whether the nodes that do not know the lost node had links to each other before they had links to
+/// the rest. A restarted node has new links only and is no evidence.
+fn have_older_links(observation: &Observation, divide: &Divide) -> bool {
     let mut older = 0;
     for id in &divide.does_not {
         let node = observation.nodes.get(id);

@@ -1,8 +1,8 @@
-//! What a cluster is: slots, nodes, what each node says of the others, and what is wrong with it.
+//! The model of a cluster: slots, nodes, the view of each node, and findings.
 //!
 //! Everything here is pure: no sockets, no clock, no environment, no randomness. Text that comes
-//! from a node is parsed within bounds and cleaned of control characters on the way in, so that
-//! whatever is built here may be shown on a terminal.
+//! from a node is parsed within bounds and cleaned of control characters, so that everything here may
+//! be shown on a terminal.
 
 pub mod health;
 pub mod holdings;

@@ -5,15 +5,15 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// The port that Redis and Valkey listen on when nobody says otherwise.
+/// The default port of Redis and Valkey.
 pub const DEFAULT_PORT: u16 = 6379;
 
-/// A node's id: 160 bits that a node gives itself when it first starts, written as 40 hex digits.
+/// The id of a node: 160 random bits that the node sets at its first start, written as 40 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId([u8; 20]);
 
 impl NodeId {
-    /// An id that no node has: nodes take theirs at random.
+    /// An id that no node has: ids are random.
     pub const NOBODY: Self = Self([0; 20]);
 
     /// The first eight digits: enough for a person to tell nodes apart.
@@ -61,7 +61,7 @@ impl fmt::Debug for NodeId {
     }
 }
 
-/// A host and a port. The host is an IP address or a name; which of them is told by [`Addr::ip`].
+/// A host and a port. The host is an IP address or a name: see [`Addr::ip`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Addr {
     host: Arc<str>,
@@ -69,7 +69,7 @@ pub struct Addr {
 }
 
 impl Addr {
-    /// An address. IPv6 addresses are folded to one spelling, and go without brackets.
+    /// An address. IPv6 addresses get one spelling, without brackets.
     pub fn new(host: &str, port: u16) -> Self {
         let host = match host.parse::<Ipv6Addr>() {
             Ok(ip) => ip.to_string().into(),
@@ -104,12 +104,12 @@ impl fmt::Display for Addr {
     }
 }
 
-/// What a node does in the cluster.
+/// The role of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
     /// It may own slots.
     Master,
-    /// It follows a master.
+    /// It replicates a master.
     Replica,
 }
 
@@ -123,15 +123,15 @@ impl Role {
     }
 }
 
-/// How a replica takes over.
+/// The kind of failover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Takeover {
-    /// Its master holds writes back until the replica has them all, then the masters vote. No write
-    /// is lost.
+    /// The master stops writes until the replica has all of them, then the masters vote. No write is
+    /// lost.
     Planned,
-    /// Without the master; the other masters vote. What the master had not sent yet is lost.
+    /// Without the master; the other masters vote. Writes that the master has not sent are lost.
     Force,
-    /// Without anybody: the replica claims the slots for itself.
+    /// Without votes: the replica claims the slots.
     Takeover,
 }
 

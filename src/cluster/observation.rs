@@ -1,6 +1,6 @@
-//! What was seen of a cluster at one time: every node's own view, and the facts it tells of itself.
+//! An observation of a cluster at one time: the view of every node, and its facts about itself.
 //!
-//! An observation is never patched. Whoever changes a cluster looks again.
+//! An observation is never changed. After a change the cluster is observed again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,14 +10,14 @@ use super::node::{Addr, NodeId};
 use super::parse::{ClusterInfo, Info, MasterLink, Product, View};
 use super::slot::{Slot, SlotSet};
 
-/// A look at all nodes of a cluster.
+/// An observation of all nodes of a cluster.
 #[derive(Debug, Clone)]
 pub struct Observation {
-    /// The member that answered first, and led to the others.
+    /// The member that answered first, through which the others were found.
     pub lead: NodeId,
-    /// Every node that the user named or that any member knows of, by id.
+    /// Every node that the user gave or that a member knows, by id.
     pub nodes: BTreeMap<NodeId, ObservedNode>,
-    /// Nodes that the user named and that answered, yet belong to no cluster: they know nobody.
+    /// Nodes that the user gave and that are in no cluster: they know no other node.
     pub bystanders: Vec<Bystander>,
 }
 
@@ -26,32 +26,33 @@ pub struct Observation {
 pub struct ObservedNode {
     /// Its id.
     pub id: NodeId,
-    /// Where we reach it; `None` where no address is known.
+    /// The address at which redis-trib reaches it; `None` if unknown.
     pub dial: Option<Addr>,
-    /// Where the other nodes reach it, and the port alone of a node that does not know its address.
+    /// The address at which the other nodes reach it; only the port is known of a node that does not know
+    /// its own address.
     pub peer: Option<Addr>,
-    /// Its announced name.
+    /// Its announced host name.
     pub hostname: Option<Arc<str>>,
-    /// What came of asking it.
+    /// The result of reading it.
     pub seen: Seen,
 }
 
-/// What came of asking a node.
+/// The result of reading a node.
 #[derive(Debug, Clone)]
 pub enum Seen {
     /// It answered.
     Report(Box<Report>),
-    /// It did not; why, in the client's words.
+    /// It did not answer; the reason, in the client's words.
     Silent(String),
-    /// It answers that it is reading its data from disk, and nothing else.
+    /// It answers LOADING to every command.
     Loading,
-    /// At its address another node answers.
+    /// Another node answers at its address.
     Stranger(NodeId),
-    /// No member knows an address of it.
+    /// No node knows its address.
     NoAddress,
 }
 
-/// What a node says.
+/// What a node reports.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// Its CLUSTER NODES.
@@ -60,31 +61,31 @@ pub struct Report {
     pub cluster: ClusterInfo,
     /// Its INFO.
     pub info: Info,
-    /// Whether it writes an RDB file by itself (`save` is not empty); `None` where CONFIG is denied.
+    /// Whether it writes an RDB file by itself (`save` is not empty); `None` if CONFIG is denied.
     pub saves: Option<bool>,
-    /// Keys that it holds in slots that are open anywhere, in all databases; empty until counted.
+    /// Its keys in slots that are open on any node, in all databases; empty until counted.
     pub open_keys: BTreeMap<Slot, u64>,
-    /// Since when it has had a link to or from each other node, in ms of its own clock; asked for
-    /// only where it tells who belongs together (`cluster::merger`).
+    /// The time of the first link to or from each other node, in ms of its own clock; read only if two
+    /// clusters may have merged (`cluster::merger`).
     pub links: BTreeMap<NodeId, u64>,
-    /// Jobs of the servers that it leads and that have not ended well (Redis ≥ 8.4, Valkey ≥ 9.0).
+    /// Atomic slot migration tasks that it leads and that have not succeeded (Redis ≥ 8.4, Valkey ≥ 9.0).
     pub jobs: Vec<ObservedTask>,
 }
 
-/// Slots that the servers move by themselves, at once.
+/// An atomic slot migration task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedTask {
-    /// What moves.
+    /// Its slots.
     pub slots: SlotSet,
-    /// Who gives, where the server tells.
+    /// The source, if the server reports it.
     pub source: Option<NodeId>,
-    /// Who takes, where the server tells.
+    /// The target, if the server reports it.
     pub target: Option<NodeId>,
-    /// The server's word for how far it is.
+    /// The server's word for its state.
     pub state: String,
-    /// What went wrong last, in the server's words; empty where nothing did.
+    /// The last error, in the server's words; empty if there is none.
     pub said: String,
-    /// Whether it goes on; else it has failed, and nobody begins it again.
+    /// Whether it continues; else it has failed and is not retried.
     pub goes_on: bool,
     /// What its leader runs.
     pub product: Product,
@@ -92,17 +93,17 @@ pub struct ObservedTask {
     pub id: String,
 }
 
-/// A node that was named, answers, and is in no cluster.
+/// A node that the user gave, that answers, and that is in no cluster.
 #[derive(Debug, Clone)]
 pub struct Bystander {
     /// Its id.
     pub id: NodeId,
-    /// Where it was reached.
+    /// The address at which it was reached.
     pub dial: Addr,
 }
 
 impl ObservedNode {
-    /// What it says; `None` when it did not answer.
+    /// What it reports; `None` if it did not answer.
     pub fn report(&self) -> Option<&Report> {
         match &self.seen {
             Seen::Report(report) => Some(report),
@@ -110,12 +111,12 @@ impl ObservedNode {
         }
     }
 
-    /// The address to show: where we reach it, else where the others do.
+    /// The address to show: that at which redis-trib reaches it, else that of the other nodes.
     pub fn addr(&self) -> Option<&Addr> {
         self.dial.as_ref().or(self.peer.as_ref())
     }
 
-    /// The host that it stands on, as far as its addresses tell.
+    /// Its host, as far as its addresses tell.
     pub fn host(&self) -> Option<&str> {
         self.peer.as_ref().or(self.dial.as_ref()).map(Addr::host)
     }
@@ -132,14 +133,14 @@ impl fmt::Display for ObservedNode {
 }
 
 impl Observation {
-    /// Every node that answered, with what it said.
+    /// Every node that answered, with its report.
     pub fn reports(&self) -> impl Iterator<Item = (&ObservedNode, &Report)> {
         self.nodes
             .values()
             .filter_map(|node| node.report().map(|report| (node, report)))
     }
 
-    /// The node's name for people: address and short id; the id alone when it is not known.
+    /// The name of a node for people: address and short id; the short id alone if the node is unknown.
     pub fn name(&self, id: NodeId) -> String {
         match self.nodes.get(&id) {
             Some(node) => node.to_string(),
@@ -147,13 +148,13 @@ impl Observation {
         }
     }
 
-    /// The member that led to the others.
+    /// The member through which the others were found.
     pub fn lead(&self) -> Option<&ObservedNode> {
         self.nodes.get(&self.lead)
     }
 
-    /// Which owner each member sees for the slots, and which nodes it knows, as one number each.
-    /// Two looks with equal signatures have seen the same disagreement.
+    /// The slot owners that each member sees, as a hash, and the number of nodes that it knows. Two
+    /// observations with equal signatures show the same disagreement.
     pub fn signature(&self) -> BTreeMap<NodeId, (u64, usize)> {
         self.reports()
             .map(|(node, report)| {
@@ -163,9 +164,9 @@ impl Observation {
             .collect()
     }
 
-    /// A replica whose master holds its copy back, to send the same to others who may come
-    /// (`repl-diskless-sync-delay`), says `down` like one that lost its master. The master knows
-    /// better.
+    /// Corrects the link of replicas that wait for a full resync: a master that delays it for more
+    /// replicas (`repl-diskless-sync-delay`) lists them, but they report `down` like a replica that lost
+    /// its master.
     pub fn tell_first_syncs(&mut self) {
         let mut copying = Vec::new();
         for (node, report) in self.reports() {

@@ -1,59 +1,59 @@
-//! Whether nodes can be stopped without anybody missing them: every slot keeps somebody who serves it
-//! or takes over, the masters keep their majority, and no master loses its last copy.
+//! Whether nodes can be stopped safely: every slot keeps a master or a replica that takes over, the
+//! masters keep their majority, and no master loses its last replica in sync.
 
 use std::collections::BTreeSet;
 
 use super::node::{NodeId, Role};
 use super::slot::SlotSet;
 
-/// A member, as far as it matters who is stopped.
+/// The state of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopCandidate {
     /// Its id.
     pub id: NodeId,
-    /// What it does.
+    /// Its role.
     pub role: Role,
-    /// Whom it follows.
+    /// Its master.
     pub master: Option<NodeId>,
-    /// What it owns.
+    /// Its slots.
     pub slots: SlotSet,
-    /// Of these, those that are on their way to or from it.
+    /// Its open slots.
     pub open: SlotSet,
-    /// Whether it serves: it answers, is not held for dead, and says `cluster_state:ok`.
+    /// Whether it serves: it answers, is not flagged as failed, and reports `cluster_state:ok`.
     pub is_up: bool,
-    /// A replica whose link to its master is up.
+    /// Whether it is a replica whose link to its master is up.
     pub in_sync: bool,
-    /// A replica that takes over by itself (`cluster-replica-no-failover no`).
+    /// Whether it is a replica that may take over by itself (`cluster-replica-no-failover no`).
     pub takes_over: bool,
 }
 
 /// Why nodes should not be stopped now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// Nobody serves these slots as it is.
+    /// No master serves these slots already now.
     Unserved(SlotSet),
-    /// A master would be stopped, and no replica in sync is there to take over from it.
+    /// A master would be stopped, and no replica in sync can take over.
     NoSuccessor {
         /// The master.
         master: NodeId,
-        /// The slots that nobody would serve.
+        /// The slots that no node would serve.
         slots: SlotSet,
     },
-    /// Too few masters would be left to elect anybody.
+    /// Too few masters would be left to elect a replica.
     NoMajority {
         /// Masters with slots that would be up.
         left: usize,
-        /// Masters with slots, those that are down counted too.
+        /// All masters with slots, including those that are down.
         of: usize,
     },
-    /// All copies in sync of a master that stays would be stopped.
+    /// All replicas in sync of a master that stays would be stopped.
     LastCopy {
         /// The master.
         master: NodeId,
-        /// Its copies.
+        /// Its replicas in sync.
         replicas: Vec<NodeId>,
     },
-    /// A master would be stopped while slots are on their way from or to it.
+    /// A master with open slots would be stopped.
     Open {
         /// The master.
         master: NodeId,
@@ -63,7 +63,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// The word that JSON uses.
+    /// The word in JSON.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Unserved(_) => "slots-unserved",
@@ -74,7 +74,7 @@ impl Reason {
         }
     }
 
-    /// The slots that it is about.
+    /// The slots concerned.
     pub fn slots(&self) -> SlotSet {
         match self {
             Self::Unserved(slots) | Self::NoSuccessor { slots, .. } | Self::Open { slots, .. } => {
@@ -85,8 +85,7 @@ impl Reason {
     }
 }
 
-/// All that speaks against stopping these nodes, all of them together, now. Nothing does where the
-/// list is empty.
+/// All reasons against stopping these nodes together now; empty if it is safe.
 pub fn reasons(members: &[StopCandidate], stopping: &BTreeSet<NodeId>) -> Vec<Reason> {
     let stays = |member: &StopCandidate| member.is_up && !stopping.contains(&member.id);
     let is_owner =
@@ -187,10 +186,10 @@ mod tests {
     }
 
     #[test]
-    fn one_at_a_time_is_fine_where_others_step_in() {
+    fn one_node_is_fine_if_a_replica_takes_over() {
         let members = six();
         assert!(words(&members, &[1]).is_empty());
-        // The only copy of a master that stays.
+        // The only replica of a master that stays.
         assert_eq!(words(&members, &[4]), ["last-copy"]);
         assert_eq!(words(&members, &[1, 4]), ["no-successor"]);
         assert_eq!(words(&members, &[1, 2]), ["no-majority"]);
@@ -202,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ill_already_counts() {
+    fn existing_problems_count() {
         let mut members = six();
         members[3].in_sync = false;
         assert_eq!(words(&members, &[1]), ["no-successor"]);
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn two_masters_can_t_do_without_one() {
+    fn one_of_two_masters_is_no_majority() {
         let members = vec![master(1, 0, 8192), master(2, 8192, 16384), replica(3, 1)];
         assert_eq!(words(&members, &[1]), ["no-majority"]);
     }
@@ -255,7 +254,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn yes_is_never_said_too_early((members, stopping) in clusters(), fewer in 0..20_usize) {
+        fn stopping_is_safe_if_there_is_no_reason_against_it((members, stopping) in clusters(), fewer in 0..20_usize) {
             let of = |stopping: &[bool]| -> BTreeSet<NodeId> {
                 let stopped = members.iter().zip(stopping).filter(|(_, stops)| **stops);
                 stopped.map(|(member, _)| member.id).collect()
@@ -266,21 +265,21 @@ mod tests {
             }
             let lives = |member: &StopCandidate| member.is_up && !set.contains(&member.id);
             for slot in Slot::all().step_by(61) {
-                // Whoever owns it lives, or somebody who has all of it and takes over.
+                // Its owner stays up, or a replica in sync that takes over.
                 let owner = members.iter().find(|member| member.slots.contains(slot)).unwrap();
                 let copies = |all: bool| members.iter()
                     .filter(|m| m.master == Some(owner.id) && m.in_sync && m.is_up)
                     .filter(|m| all || (lives(m) && m.takes_over))
                     .count();
                 prop_assert!(lives(owner) || copies(false) > 0);
-                // Who has copies keeps one, or becomes one.
+                // A master with replicas in sync keeps one, or a replica takes over.
                 let kept = members.iter().filter(|m| m.master == Some(owner.id) && m.in_sync && lives(m));
                 prop_assert!(copies(true) == 0 || kept.count() > 0);
             }
             let masters = members.iter().filter(|m| m.role == Role::Master);
             let (alive, all) = (masters.clone().filter(|m| lives(m)).count(), masters.count());
             prop_assert!(alive > all / 2);
-            // Nor does stopping fewer do harm then.
+            // Then stopping fewer is safe, too.
             let mut some = stopping.clone();
             some[fewer] = false;
             prop_assert!(reasons(&members, &of(&some)).is_empty());

@@ -1,11 +1,11 @@
 //! `CLUSTER NODES`, `CLUSTER INFO` and `INFO`, from text to data.
 //!
-//! Reads what Redis 3.2 to 8.6 and Valkey 8 to 9.1 write: with and without a bus port, hostnames,
-//! auxiliary fields, IPv6, nodes without an address. What a server may add (flags, fields) is
-//! passed over; what does not have the shape of a line is an error, never a guess.
+//! Reads the output of Redis 3.2 to 8.6 and Valkey 8 to 9.1: with and without a bus port, hostnames,
+//! auxiliary fields, IPv6, nodes without an address. Unknown flags and fields are ignored; a malformed
+//! line is an error, never a guess.
 //!
-//! A thousand nodes have a thousand views of a thousand lines, nearly all of them equal: lines are
-//! read once and shared ([`EntryPool`]), without the two times that differ in each view.
+//! A thousand nodes have a thousand views of a thousand lines, nearly all of them equal: each line is
+//! parsed once and shared ([`EntryPool`]), without the two times that differ in each view.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -22,43 +22,42 @@ mod tests;
 
 pub use info::{ClusterInfo, Info, MasterLink, OnlineReplica, Product, Version};
 
-/// The largest cluster that is read. Redis recommends at most 1,000 nodes; beyond this number the
-/// text is taken for nonsense.
+/// The largest cluster that is read. Redis recommends at most 1,000 nodes; a longer text is an error.
 pub const MAX_NODES: usize = 10_000;
 
-/// The longest line of CLUSTER NODES that is read, in bytes. A master of every second slot writes
-/// 8,192 slots of at most 6 bytes each; open slots take 50 bytes each.
+/// The longest line of CLUSTER NODES that is read, in bytes. A master of every second slot has 8,192
+/// slots of at most 6 bytes each; open slots take 50 bytes each.
 const MAX_LINE: usize = 1 << 20;
 
-/// One node as one line of CLUSTER NODES describes it.
+/// One line of CLUSTER NODES.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The node that is described.
+    /// The node.
     pub id: NodeId,
-    /// Where the other nodes reach it; `None` for `:0` and for a node that does not know its own
-    /// address yet.
+    /// The address at which the other nodes reach it; `None` for `:0` and for a node that does not know
+    /// its own address yet.
     pub addr: Option<Addr>,
-    /// Its port alone, which a node knows of itself even where it does not know its address.
+    /// Its port, which a node knows even if it does not know its address.
     pub port: u16,
     /// The port of the cluster bus; `None` before Redis 4.
     pub bus_port: Option<u16>,
-    /// Its announced name (Redis ≥ 7, Valkey).
+    /// Its announced host name (Redis ≥ 7, Valkey).
     pub hostname: Option<Arc<str>>,
-    /// Master or replica; `None` while it is only shaken hands with (`noflags`, `handshake`).
+    /// Its role; `None` during the handshake (`noflags`, `handshake`).
     pub role: Option<Role>,
-    /// What is the matter with it, by this line.
+    /// Its state in this line.
     pub state: EntryState,
-    /// The master that it follows.
+    /// Its master.
     pub master: Option<NodeId>,
-    /// Its configuration epoch; a replica shows its master's.
+    /// Its config epoch; a replica shows that of its master.
     pub epoch: u64,
     /// Whether the node that wrote the line has its bus link up (`connected`).
     pub linked: bool,
     /// The slots it owns.
     pub slots: Vec<SlotRange>,
-    /// Slots on their way, in lines a node writes of itself.
+    /// Its open slots, in the line that a node writes of itself.
     pub open: Vec<OpenSlot>,
-    /// A hash of `id` and `slots`, to tell equal views from different ones without reading them.
+    /// A hash of `id` and `slots`, to compare views quickly.
     pub claim: u64,
 }
 
@@ -72,44 +71,43 @@ impl fmt::Display for Entry {
     }
 }
 
-/// What the writer of a line holds against a node.
+/// The state of a node in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EntryState {
-    /// Nothing.
+    /// No flag.
     Fine,
-    /// `fail?`: no answer for the node timeout, seen from one node.
+    /// `fail?`: no answer to one node within the node timeout.
     Failing,
     /// `fail`: a majority of masters agreed.
     Failed,
-    /// `handshake`: met, but not known yet.
+    /// `handshake`: met, but not a member yet.
     Handshake,
-    /// `noaddr`: known by id only. A node that is also `fail` counts as that: the one is what its
-    /// slots suffer from, the other how it came about.
+    /// `noaddr`: known by id only. A node that is also `fail` counts as failed.
     NoAddress,
 }
 
-/// A slot on its way.
+/// An open slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OpenSlot {
     /// The slot.
     pub slot: Slot,
-    /// Which way it goes.
+    /// Migrating or importing.
     pub direction: Direction,
     /// The node at the other end.
     pub peer: NodeId,
 }
 
-/// Which way an open slot goes.
+/// The state of an open slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Direction {
-    /// `[slot->-id]`: its owner gives it away.
+    /// `[slot->-id]`: its owner is the source.
     Migrating,
-    /// `[slot-<-id]`: a node takes it.
+    /// `[slot-<-id]`: the node is the target.
     Importing,
 }
 
 impl Direction {
-    /// The field's word.
+    /// The word in output.
     pub fn word(self) -> &'static str {
         match self {
             Self::Migrating => "migrating",
@@ -118,12 +116,12 @@ impl Direction {
     }
 }
 
-/// The whole of one node's CLUSTER NODES.
+/// The CLUSTER NODES of one node.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// In order of their ids.
+    /// By id.
     entries: Vec<Arc<Entry>>,
-    /// Where among them the writer's own is.
+    /// The index of the writer's own line.
     myself: usize,
     slots_signature: u64,
 }
@@ -134,7 +132,7 @@ impl View {
         &self.entries[self.myself]
     }
 
-    /// All lines, in order of their ids.
+    /// All lines, by id.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &Arc<Entry>> {
         self.entries.iter()
     }
@@ -145,23 +143,23 @@ impl View {
         found.ok().map(|i| &self.entries[i])
     }
 
-    /// A number that two views share when they see the same owner for every slot.
+    /// A hash that is equal for views with the same owner for every slot.
     pub fn slots_signature(&self) -> u64 {
         self.slots_signature
     }
 }
 
-/// Text from a node that does not have the shape it must have.
+/// Malformed text from a node.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
     /// A line that is not one of CLUSTER NODES.
     #[error("CLUSTER NODES line {line} can't be read: {why}: {text:?}")]
     Line {
-        /// Counted from 1.
+        /// The number of the line, from 1 on.
         line: usize,
-        /// What is wrong with it.
+        /// The problem.
         why: &'static str,
-        /// Its beginning, cleaned.
+        /// The beginning of the line, cleaned.
         text: String,
     },
     /// No line is marked `myself`, or more than one.
@@ -175,14 +173,14 @@ pub enum ParseError {
     TooMany,
 }
 
-/// Lines that were read before, by their text.
+/// Parsed lines, by their text.
 #[derive(Default)]
 pub struct EntryPool {
     entries: HashMap<Box<str>, Arc<Entry>>,
 }
 
 impl EntryPool {
-    /// Reads one node's CLUSTER NODES. Lines that another view had too are shared with it.
+    /// Parses the CLUSTER NODES of one node. Equal lines of several views are shared.
     pub fn view(&mut self, text: &str) -> Result<View, ParseError> {
         let mut entries = Vec::new();
         let mut myself = Vec::new();
@@ -243,7 +241,7 @@ impl fmt::Debug for EntryPool {
     }
 }
 
-/// The fields of a line, not read yet.
+/// The unparsed fields of a line.
 struct RawLine<'a> {
     id: &'a str,
     addr: &'a str,
@@ -278,7 +276,7 @@ impl<'a> RawLine<'a> {
         })
     }
 
-    /// The line without what differs from view to view while nothing differs: the two times.
+    /// The line without the two times, which always differ from view to view.
     fn normalized(&self, key: &mut String) {
         key.clear();
         for field in [

@@ -1,4 +1,4 @@
-//! How cheap a thousand views of a thousand lines are. Measured by hand, in release:
+//! The cost of a thousand views of a thousand lines. Run by hand, in release:
 //!
 //! ```text
 //! cargo test --release --lib cluster::scale -- --ignored --nocapture --test-threads 1
@@ -16,8 +16,8 @@ use super::parse::{ClusterInfo, EntryPool, Info};
 
 const NODES: usize = 1000;
 
-/// What node `me` says: half of the nodes are masters, the lines come in an order of its own, and
-/// the times are its own.
+/// The view of node `me`: half of the nodes are masters; the order of the lines and the times differ
+/// from view to view.
 fn said_by(me: usize, slots: impl Fn(usize) -> String) -> String {
     let mut text = String::with_capacity(NODES * 160);
     for n in 0..NODES {
@@ -65,7 +65,7 @@ fn peak_megabytes() -> u64 {
     kilobytes.parse::<u64>().unwrap() / 1024
 }
 
-/// Every node answers; `view` bends what each says, and half of the nodes may stay silent.
+/// Measures a cluster in which `answers` tells which nodes answer, and `view` gives their views.
 fn measure(what: &str, answers: impl Fn(usize) -> bool, view: impl Fn(usize) -> String) {
     let info = std::fs::read_to_string(concat!(
         env!("CARGO_MANIFEST_DIR"),
@@ -139,7 +139,7 @@ fn a_thousand_views_of_a_thousand_lines() {
     measure("half silent", |n| n % 4 > 1, |me| said_by(me, range));
     let half_dead = |me| said_by(me, range).replace(" master - ", " master,fail - ");
     measure("half dead", |n| n % 2 == 1, half_dead);
-    // Every node sees the owners of two ranges changed, others each.
+    // Every node sees the owners of two other ranges exchanged.
     let apart = |me: usize| {
         said_by(me, |n| match n {
             n if n == me % 500 => range(me * 3 % 500),

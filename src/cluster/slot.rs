@@ -1,7 +1,7 @@
 //! Hash slots: one slot, a range of them, a set of them.
 //!
 //! A cluster has exactly [`SLOTS`] slots (Redis Cluster specification). Every constructor keeps
-//! within them, so code that holds a [`Slot`] never has to look again.
+//! within them, so a [`Slot`] is always valid.
 
 use std::fmt;
 
@@ -28,8 +28,7 @@ impl Slot {
         (0..SLOTS).map(Self)
     }
 
-    /// The slot in which a key lives: CRC16 (XMODEM) of its hash tag, or of the whole key where it
-    /// has none (Redis Cluster specification, "Hash tags": between the first `{` and the first `}`
+    /// The slot of a key: CRC16 (XMODEM) of its hash tag, or of the whole key if it has none (Redis Cluster specification, "Hash tags": between the first `{` and the first `}`
     /// after it, when that is not empty).
     pub fn of_key(key: &[u8]) -> Self {
         const CRC: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM);
@@ -101,7 +100,7 @@ impl fmt::Display for SlotRange {
 
 const WORDS: usize = SLOTS as usize / 64;
 
-/// A set of slots, as a map of bits: 2 KiB, whatever it holds.
+/// A set of slots, as a bitmap of 2 KiB.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct SlotSet {
     words: Box<[u64; WORDS]>,
@@ -127,7 +126,7 @@ impl SlotSet {
         self.words[usize::from(slot.0) / 64] |= 1 << (slot.0 % 64);
     }
 
-    /// Takes a slot out.
+    /// Removes a slot.
     pub fn remove(&mut self, slot: Slot) {
         self.words[usize::from(slot.0) / 64] &= !(1 << (slot.0 % 64));
     }

@@ -1,7 +1,7 @@
-//! One picture from many views: who is in the cluster, who owns what, who disagrees.
+//! One topology from the views of all nodes: the members, their slots, and the disagreements.
 //!
-//! A node that answers is believed about itself; one that does not is described by the line that
-//! most of the others share.
+//! A node that answers describes itself; one that does not is described by the line that most of the
+//! other nodes share.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -12,83 +12,82 @@ use super::observation::{Observation, Seen};
 use super::parse::{Entry, EntryState, OpenSlot};
 use super::slot::{SLOTS, Slot, SlotSet};
 
-/// The one picture.
+/// The members of a cluster, and how far they agree.
 #[derive(Debug, Clone)]
 pub struct Topology {
     /// All members, by id.
     pub members: BTreeMap<NodeId, Member>,
-    /// Groups of members that see the same owners, the largest first. One group: all agree.
+    /// Groups of nodes that see the same slot owners, the largest first. One group: all agree.
     pub opinions: Vec<Opinion>,
 }
 
-/// A member, as it sees itself, or as most others see it.
+/// A member, as it reports itself or as most other nodes report it.
 #[derive(Debug, Clone)]
 pub struct Member {
     /// Its id.
     pub id: NodeId,
     /// Its role; a node in handshake counts as a master without slots.
     pub role: Role,
-    /// The master that it follows.
+    /// Its master.
     pub master: Option<NodeId>,
     /// The slots that it claims.
     pub slots: SlotSet,
     /// Its open slots.
     pub open: Vec<OpenSlot>,
-    /// Its configuration epoch.
+    /// Its config epoch.
     pub epoch: u64,
-    /// How the others see it.
+    /// How the other nodes see it.
     pub peer_status: PeerStatus,
 }
 
-/// How the other members that answered see a node: numbers of members.
+/// How the other nodes that answered see a node: numbers of nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PeerStatus {
-    /// Members that answered, the node itself left out.
+    /// Nodes that answered, without the node itself.
     pub asked: usize,
     /// Those that have it in their list.
     pub known: usize,
     /// Those whose bus link to it is up.
     pub linked: usize,
-    /// Those that say `fail`.
+    /// Those that flag it `fail`.
     pub failed: usize,
-    /// Those that say `fail?`.
+    /// Those that flag it `fail?`.
     pub failing: usize,
-    /// Those that say `handshake`.
+    /// Those that flag it `handshake`.
     pub handshake: usize,
-    /// Those that say `noaddr`, and not `fail` as well.
+    /// Those that flag it `noaddr` and not `fail`.
     pub no_address: usize,
-    /// It did not answer us either.
+    /// Whether it did not answer redis-trib.
     pub silent: bool,
 }
 
 impl PeerStatus {
-    /// More than half of the members that answered hold it for dead: they say `fail`, which takes
-    /// a majority of masters; or `fail?`, and it does not answer us either. Of two masters the one
-    /// that is left can never say more than `fail?` (Redis Cluster specification, "Failure
-    /// detection").
+    /// Whether more than half of the nodes that answered flag it as failed: with `fail`, which takes a
+    /// majority of masters; or with `fail?`, if it does not answer redis-trib either. The last of two
+    /// masters never gets beyond `fail?` (Redis Cluster specification, "Failure detection").
     pub fn is_down(&self) -> bool {
-        let doubted = if self.silent { self.failing } else { 0 };
-        (self.failed + doubted) * 2 > self.asked
+        let suspected = if self.silent { self.failing } else { 0 };
+        (self.failed + suspected) * 2 > self.asked
     }
 
-    /// Nobody is sent to it: it is down, or more than half know no address of it.
+    /// Whether clients are not redirected to it: it is down, or more than half know no address of it.
     pub fn is_lost(&self) -> bool {
         self.is_down() || self.no_address * 2 > self.asked
     }
 
-    /// Nobody who knows it at all reaches it: the others have forgotten it already.
+    /// Whether no node that knows it reaches it; the others have forgotten it already.
     pub fn is_lost_to_all_who_know_it(&self) -> bool {
         self.known > 0 && self.failed + self.failing + self.no_address == self.known
     }
 }
 
-/// Members that see the same owners of all slots.
+/// Nodes that see the same owner for each slot.
 #[derive(Debug, Clone)]
 pub struct Opinion {
-    /// Who they are; never empty.
+    /// The nodes; never empty.
     pub held_by: Vec<NodeId>,
-    /// The lines of the owners that they see. A thousand members may hold a thousand opinions,
-    /// so the owner of each slot is worked out only where opinions are compared.
+    /// The lines of the owners that they see. A thousand nodes may have a thousand opinions, so the
+    /// owner of each slot is computed only when opinions are compared.
     owners: Vec<Arc<Entry>>,
 }
 
@@ -104,7 +103,7 @@ impl Opinion {
         owners
     }
 
-    /// Where two opinions differ: the slots, by what the one and the other see as their owner.
+    /// The slots with different owners, by the owner in this and in the other opinion.
     pub fn difference(&self, other: &Self) -> BTreeMap<(Option<NodeId>, Option<NodeId>), SlotSet> {
         let mut by_owners: BTreeMap<_, SlotSet> = BTreeMap::new();
         let (ours, theirs) = (self.owner_by_slot(), other.owner_by_slot());
@@ -118,13 +117,13 @@ impl Opinion {
 }
 
 impl Topology {
-    /// Makes the picture.
+    /// The topology of an observation.
     pub fn of(observation: &Observation) -> Self {
-        let mut standings: HashMap<NodeId, PeerStatus> = HashMap::new();
+        let mut statuses: HashMap<NodeId, PeerStatus> = HashMap::new();
         for (node, report) in observation.reports() {
             for entry in report.view.entries() {
                 if entry.id != node.id {
-                    standings.entry(entry.id).or_default().count(entry);
+                    statuses.entry(entry.id).or_default().count(entry);
                 }
             }
         }
@@ -133,7 +132,7 @@ impl Topology {
             .nodes
             .values()
             .map(|node| {
-                let mut peer_status = standings.remove(&node.id).unwrap_or_default();
+                let mut peer_status = statuses.remove(&node.id).unwrap_or_default();
                 peer_status.silent = node.report().is_none();
                 peer_status.asked = answered - usize::from(!peer_status.silent);
                 let member = match &node.seen {
@@ -166,19 +165,19 @@ impl Topology {
             .filter(move |member| member.role == Role::Replica && member.master == Some(master))
     }
 
-    /// Masters that clients can be sent to.
+    /// Masters that clients can be redirected to.
     fn serving(&self) -> impl Iterator<Item = &Member> {
         self.masters()
             .filter(|member| !member.peer_status.is_lost())
     }
 
-    /// Slots that a master claims which is not lost.
+    /// Slots that a serving master claims.
     pub fn served(&self) -> SlotSet {
         self.serving()
             .fold(SlotSet::new(), |sum, member| sum.union(&member.slots))
     }
 
-    /// Slots that more than one master claims which is not lost, with the claimants.
+    /// Slots that several serving masters claim, by these masters.
     pub fn contested(&self) -> BTreeMap<Vec<NodeId>, SlotSet> {
         let mut once = SlotSet::new();
         let mut twice = SlotSet::new();
@@ -198,7 +197,7 @@ impl Topology {
         by_claimants
     }
 
-    /// All open slots, each with the node that says so.
+    /// All open slots, each with the node that reports it.
     pub fn open_slots(&self) -> impl Iterator<Item = (&Member, OpenSlot)> {
         self.members
             .values()
@@ -210,8 +209,8 @@ impl Topology {
         self.open_slots().map(|(_, open)| open.slot).collect()
     }
 
-    /// Members in the order in which people read them: masters by their first slot, then masters
-    /// without slots, each followed by its replicas; last, replicas of nobody that is known.
+    /// Members in the order of all output: masters by their first slot, then masters without slots, each
+    /// followed by its replicas; last, replicas of unknown masters.
     pub fn reading_order(&self) -> Vec<&Member> {
         let mut masters: Vec<&Member> = self.masters().collect();
         masters.sort_by_cached_key(|member| {
@@ -286,7 +285,7 @@ impl PeerStatus {
     }
 }
 
-/// The line about a node that most views share; between equals the one of the higher epoch.
+/// The line about a node that most views share; of equally frequent ones that of the higher epoch.
 fn prevailing_entry(observation: &Observation, id: NodeId) -> Option<Arc<Entry>> {
     let mut lines: Vec<(usize, &Arc<Entry>)> = Vec::new();
     for (_, report) in observation.reports() {

@@ -1,39 +1,38 @@
-//! Which nodes share a shard, so that the loss of one host or zone costs a shard as little as
-//! possible.
+//! Anti-affinity: the nodes of each shard, so that the loss of one host or zone affects a shard as
+//! little as possible.
 //!
 //! Two nodes of one shard that share a place (a host or a zone) are a violation; k of them are
 //! k(k−1)/2. Their number is least when each place is spread *evenly*: n nodes over m shards, each
 //! shard gets n/m of them rounded down or up. Hosts that lie within zones (or zones within hosts)
 //! form a tree, "one master per shard" is a second, flat partition of the nodes, and a family
 //! of sets made of two trees can always be spread evenly all at once (such incidence matrices are
-//! totally unimodular, Edmonds; so they have equitable colourings, de Werra). Hence, whoever the
-//! masters are, the least number of violations is reached in hosts and in zones together, and
+//! totally unimodular, Edmonds; so they have equitable colourings, de Werra). Hence, for any choice of
+//! masters, the least number of violations is reached in hosts and in zones together, and
 //! shards can be filled one by one: a filling that is even for this shard leaves a rest that can
 //! be spread evenly over the others. That is what [`deal`] does.
 //!
-//! Only a host that lies in several zones, each of which also has nodes elsewhere, is no part of a
-//! tree: `crossing` looks after those.
+//! Only a host that lies in several zones, each of which also has nodes elsewhere, is not part of a
+//! tree: `anti_affinity_search` handles those.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-/// Where a node would be lost together with others. Hosts and zones go by numbers, which count up
-/// in the order in which they first appear.
+/// The host and zone of a node, as numbers in the order in which they first appear.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Place {
+pub(super) struct PlaceNumbers {
     pub(super) host: usize,
-    /// A node in no zone shares its zone with nobody.
+    /// A node without a zone shares its zone with no other node.
     pub(super) zone: Option<usize>,
 }
 
-/// How much a node is wanted as a master; the more wanted come first.
+/// How suitable a node is as a master, the most suitable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Mastership {
     /// Pinned as a master.
     Pinned,
-    /// It came from the seed sets that hold just as many nodes as there are masters.
+    /// It came from the first seed sets, which have as many nodes as there are masters.
     Named,
-    /// Either role will do.
+    /// Either role is fine.
     Open,
     /// Pinned as a replica.
     Barred,
@@ -52,15 +51,15 @@ pub(super) fn number<T: Eq + Hash>(things: impl Iterator<Item = T>) -> Vec<usize
 
 /// All nodes in the order in which they are used, the masters first.
 ///
-/// The order is the peers': one node of each host in turn; with zones, one of each zone in turn,
-/// and within a zone one of each host. A node in no zone takes its turn with its host. Where two
-/// zones have had as many turns, the one that can offer the less used host comes first: so no host
-/// or zone holds most of the masters where that can be avoided.
+/// The order is that of redis-cli and redis-trib.rb: one node of each host in turn; with zones, one of
+/// each zone in turn, and within a zone one of each host. A node without a zone takes its turn with its
+/// host. Of two zones with as many turns, the one with the less used host comes first: so no host or
+/// zone has most of the masters if that can be avoided.
 ///
 /// At most `masters` nodes may be [`Mastership::Pinned`], and at least `masters` not
 /// [`Mastership::Barred`]. Takes time in the square of the number of nodes.
 pub(super) fn interleave(
-    places: &[Place],
+    places: &[PlaceNumbers],
     masterships: &[Mastership],
     masters: usize,
 ) -> Vec<usize> {
@@ -76,7 +75,7 @@ pub(super) fn interleave(
     while let Some(at) = (0..rest.len()).min_by_key(|at| {
         let node = rest[*at];
         let (turn, host) = (turns[node], places[node].host);
-        // Which role a node is wanted for matters only while masters are chosen.
+        // The suitability as a master matters only while masters are chosen.
         let wanted = (order.len() < masters).then_some(masterships[node]);
         (wanted, turns_taken[turn], hosts_taken[host], turn, host)
     }) {
@@ -88,12 +87,12 @@ pub(super) fn interleave(
     order
 }
 
-/// The shards: the first `masters` nodes of `order` in order, each followed by its replicas, as
-/// evenly many as can be. Each shard takes the first nodes of the order that leave the least
-/// number of violations within reach.
+/// The shards: the first `masters` nodes of `order`, each with its replicas, whose numbers are as even
+/// as possible. Each shard takes the first nodes of the order with which the least number of
+/// violations can still be reached.
 ///
 /// `masters` is at least 1. Takes time in masters × nodes.
-pub(super) fn deal(places: &[Place], order: &[usize], masters: usize) -> Vec<Vec<usize>> {
+pub(super) fn deal(places: &[PlaceNumbers], order: &[usize], masters: usize) -> Vec<Vec<usize>> {
     let mut tree = Tree::new(places);
     let mut rest = order[masters..].to_vec();
     order[..masters]
@@ -104,10 +103,10 @@ pub(super) fn deal(places: &[Place], order: &[usize], masters: usize) -> Vec<Vec
             let size = tree.left[ROOT].div_ceil(shards);
             let mut shard = tree.fill(*master, &rest, shards, size);
             if shard.len() < size {
-                // One replica less: the larger shards come later.
+                // One replica less: larger shards come later.
                 shard = tree.fill(*master, &rest, shards, tree.left[ROOT] / shards);
             }
-            tree.leave(&shard);
+            tree.finish(&shard);
             rest.retain(|node| !shard.contains(node));
             shard
         })
@@ -126,7 +125,7 @@ enum Set {
     Part(usize, Option<usize>),
 }
 
-/// Hosts and zones as a tree, and how far the shard in hand is filled. Sets go by numbers; a set's
+/// Hosts and zones as a tree, and how far the current shard is filled. Sets go by numbers; a set's
 /// parent has the smaller number.
 struct Tree {
     parents: Vec<usize>,
@@ -134,8 +133,8 @@ struct Tree {
     innermost: Vec<usize>,
     /// How many nodes of each set are in no finished shard.
     left: Vec<usize>,
-    /// For the shard in hand, by set: how many nodes it must and may have, how many it has, how
-    /// many it still must take, and how many of these its subsets call for.
+    /// For the current shard, by set: how many nodes it must and may have, how many it has, how
+    /// many it still must take, and how many of these its subsets need.
     least: Vec<usize>,
     most: Vec<usize>,
     taken: Vec<usize>,
@@ -144,7 +143,7 @@ struct Tree {
 }
 
 impl Tree {
-    fn new(places: &[Place]) -> Self {
+    fn new(places: &[PlaceNumbers]) -> Self {
         let chains = chains(places);
         // Parents first: a set's parent is All, or a set whose own parent is All.
         let outer = chains.iter().map(|(_, outer)| *outer);
@@ -208,8 +207,8 @@ impl Tree {
             .collect()
     }
 
-    /// Takes a node into the shard in hand, if every set can still end up even. The sets for which
-    /// that holds are a matroid: refusing a node now never has to be regretted.
+    /// Takes a node into the current shard, if every set can still end up even. The sets for which that
+    /// holds are a matroid: a refused node is never needed later.
     fn take(&mut self, node: usize) -> bool {
         let mut met = 0;
         for set in self.sets(node) {
@@ -230,15 +229,15 @@ impl Tree {
         true
     }
 
-    /// What a set still calls for after one more of its nodes, when its subsets call for `inside`.
+    /// How many nodes a set still needs after one more, if its subsets need `inside`.
     fn missing_with_one_more(&self, set: usize, inside: usize) -> usize {
         self.least[set]
             .saturating_sub(self.taken[set] + 1)
             .max(inside)
     }
 
-    /// Puts a finished shard aside.
-    fn leave(&mut self, shard: &[usize]) {
+    /// Removes the nodes of a finished shard.
+    fn finish(&mut self, shard: &[usize]) {
         for node in shard {
             for set in self.sets(*node) {
                 self.left[set] -= 1;
@@ -248,7 +247,7 @@ impl Tree {
 }
 
 /// For each node the smallest set of the tree that it is in, and the one around it.
-fn chains(places: &[Place]) -> Vec<(Set, Set)> {
+fn chains(places: &[PlaceNumbers]) -> Vec<(Set, Set)> {
     let sizes = Sizes::new(places);
     places
         .iter()
@@ -267,7 +266,7 @@ fn chains(places: &[Place]) -> Vec<(Set, Set)> {
 }
 
 /// Whether some host lies in several zones, each of which also has nodes elsewhere.
-pub(super) fn crosses(places: &[Place]) -> bool {
+pub(super) fn crosses(places: &[PlaceNumbers]) -> bool {
     let sizes = Sizes::new(places);
     places.iter().any(|place| sizes.crosses(place.host))
 }
@@ -280,7 +279,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn new(places: &[Place]) -> Self {
+    fn new(places: &[PlaceNumbers]) -> Self {
         let mut sizes = Self {
             hosts: BTreeMap::new(),
             zones: BTreeMap::new(),

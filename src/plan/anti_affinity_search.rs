@@ -1,21 +1,21 @@
 //! Anti-affinity where hosts and zones cross: a host lies in several zones, each of which also has
-//! nodes elsewhere. No machine does, but an address may (forwarded ports, a test on one computer),
-//! and zones may be known for some nodes of a host only.
+//! nodes elsewhere. No machine does, but an address may (forwarded ports, a test on one machine), and
+//! zones may be known for only some nodes of a host.
 //!
-//! `affinity::deal` then spreads the zones as evenly as can be, but not such hosts. This betters
-//! what it dealt. Hosts and zones are two partitions of the nodes, so two shards can always be
+//! `affinity::deal` then spreads the zones as evenly as possible, but not such hosts. This search
+//! improves its result. Hosts and zones are two partitions of the nodes, so two shards can always be
 //! split anew with all hosts and zones even between them ([`even_halves`]), and a deal that is
 //! even between any two shards has the least number of violations of all. Masters that were asked
-//! for by name may end up in one half, though; then only single nodes change places, and what that
-//! leaves is searched through, as far as [`SEARCH_STEPS`] go: for a dozen nodes that is all there
-//! is; with more, hosts (zones never) may keep more violations than the best of all deals would.
+//! for by name may end up in one half, though; then only single nodes change places, and the rest is
+//! searched, up to [`SEARCH_STEPS`]: for a dozen nodes that is complete; with more, hosts (never zones)
+//! may keep more violations than the best deal has.
 
-use super::affinity::{Mastership, Place};
+use super::affinity::{Mastership, PlaceNumbers};
 
-/// How many placements of a node a search may try: well below a second.
+/// The limit of placements that a search tries, which takes well below a second.
 const SEARCH_STEPS: usize = 1_000_000;
 
-/// What is asked of a node.
+/// The role that a node must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Duty {
     Master,
@@ -23,12 +23,12 @@ enum Duty {
     Replica,
 }
 
-/// Betters a deal of `order`, whose first nodes are the masters, until nothing helps any more.
-/// Where masters weren't asked for by name, others may take their places.
+/// Improves a deal of `order`, whose first nodes are the masters, as far as possible. Masters that were
+/// not asked for by name may be replaced.
 pub(super) fn improve(
     shards: Vec<Vec<usize>>,
     order: &[usize],
-    places: &[Place],
+    places: &[PlaceNumbers],
     masterships: &[Mastership],
 ) -> Vec<Vec<usize>> {
     let mut positions = vec![0; order.len()];
@@ -62,7 +62,7 @@ pub(super) fn improve(
 /// A number of violations, or a change in it: in zones, then in hosts.
 type Violations = (isize, isize);
 
-/// Shards that are being bettered. A node's places are its zone and its host.
+/// Shards that are being improved. The places of a node are its zone and its host.
 struct Deal {
     shards: Vec<Vec<usize>>,
     /// The shard of each node.
@@ -75,7 +75,7 @@ struct Deal {
 
 impl Deal {
     /// No node dealt.
-    fn new(shards: usize, places: &[Place], duties: Vec<Duty>) -> Self {
+    fn new(shards: usize, places: &[PlaceNumbers], duties: Vec<Duty>) -> Self {
         let none = vec![vec![0; places.len()]; shards];
         Self {
             shards: vec![Vec::new(); shards],
@@ -124,7 +124,7 @@ impl Deal {
         count(Duty::Master) <= 1 && count(Duty::Replica) < nodes.len()
     }
 
-    /// Splits pairs of shards anew; whether that bettered anything.
+    /// Splits pairs of shards again; returns whether that improved anything.
     fn split_pairs(&mut self) -> bool {
         let mut bettered = false;
         for one in 0..self.shards.len() {
@@ -158,8 +158,8 @@ impl Deal {
         true
     }
 
-    /// Lets nodes of different shards change places, and moves nodes from larger shards to smaller
-    /// ones; whether that bettered anything.
+    /// Exchanges nodes of different shards, and moves nodes from larger shards to smaller ones; returns
+    /// whether that improved anything.
     fn exchange_nodes(&mut self) -> bool {
         let mut bettered = false;
         for a in 0..self.duties.len() {
@@ -176,8 +176,8 @@ impl Deal {
         bettered
     }
 
-    /// Moves `a` to the shard `other`, and `b`, which is there, to where `a` was; whether that was
-    /// for the better. Else all stays as it is.
+    /// Moves `a` to the shard `other`, and `b` from there to the shard of `a`, if that is an improvement;
+    /// returns whether it is.
     fn exchange(&mut self, a: usize, b: Option<usize>, other: usize) -> bool {
         let one = self.shard_of[a];
         if one == other || self.change(a, b, other) >= (0, 0) {
@@ -221,10 +221,10 @@ impl Deal {
     }
 }
 
-/// Goes through deals, in order, for one with fewer violations than a given one.
+/// Searches deals, in order, for one with fewer violations than a given one.
 struct Search<'a> {
     order: &'a [usize],
-    /// What is dealt so far.
+    /// The nodes dealt so far.
     deal: Deal,
     /// How many shards may still get one node more than the others.
     larger: usize,
@@ -301,7 +301,7 @@ impl<'a> Search<'a> {
             self.deal.take_back(shard);
             self.larger += one_more;
             if is_empty {
-                // The shards after it are empty too: they'd be the same.
+                // The shards after it are empty too and give the same result.
                 break;
             }
         }
@@ -321,9 +321,9 @@ fn even_pairs(nodes: isize, shards: isize) -> isize {
 
 /// Splits nodes so that the halves' numbers differ by at most one, in all and in each place.
 ///
-/// Two nodes of a zone are tied to be in different halves, as many such couples as there are, and
-/// so are two nodes of a host. A node then has at most one tie of either kind, so ties make paths,
-/// and rings of even length; going along them, nodes go to the halves by turns.
+/// Pairs of nodes of one zone are tied, as many as possible, and so are pairs of nodes of one host: tied
+/// nodes go to different halves. A node has at most one tie of either kind, so ties make paths and
+/// rings of even length; along these, nodes alternate between the halves.
 fn even_halves(nodes: &[usize], places: &[[Option<usize>; 2]]) -> (Vec<usize>, Vec<usize>) {
     let ties = [0, 1].map(|kind| couples(nodes, |node| places[node][kind]));
     let mut halves: [Vec<usize>; 2] = [Vec::new(), Vec::new()];
@@ -350,8 +350,7 @@ fn even_halves(nodes: &[usize], places: &[[Option<usize>; 2]]) -> (Vec<usize>, V
     (a, b)
 }
 
-/// For each node (by its position) the one that it makes a couple with: nodes of the same place
-/// two by two.
+/// For each node (by position) the one that it is paired with: nodes of one place, two by two.
 fn couples(nodes: &[usize], place: impl Fn(usize) -> Option<usize>) -> Vec<Option<usize>> {
     let mut sorted: Vec<_> = (0..nodes.len())
         .filter_map(|at| Some((place(nodes[at])?, at)))

@@ -1,4 +1,4 @@
-//! Who gives to whom.
+//! The pairing of sources and targets of slots.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -6,15 +6,15 @@ use std::collections::BTreeMap;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{Slot, SlotSet};
 
-/// A node with slots that it gives.
+/// A source of slots.
 pub(super) struct Giver {
     /// The node.
     pub(super) id: NodeId,
-    /// What it gives.
+    /// The slots that it gives away.
     pub(super) slots: SlotSet,
 }
 
-/// A node that takes slots.
+/// A target of slots.
 pub(super) struct Taker {
     /// The node.
     pub(super) id: NodeId,
@@ -22,10 +22,10 @@ pub(super) struct Taker {
     pub(super) count: usize,
 }
 
-/// Pairs nodes until nobody has anything left to give, or nobody anything left to take: always the
-/// one that has most to give, with a node that takes just as much, or else with the one that takes
-/// most; equals in the order of the lists. Each pairing satisfies one of the two, so there are
-/// fewer pairs than nodes. Lowest slots first.
+/// Pairs nodes until no source has slots left, or no target takes more: always the source with the most
+/// slots, with a target that takes just as many, or else with the target that takes most; equal nodes
+/// in the order of the lists. Each pairing completes one of the two nodes, so there are fewer pairs
+/// than nodes. Lowest slots move first.
 pub(super) fn pair(givers: &[Giver], takers: &[Taker]) -> BTreeMap<(NodeId, NodeId), SlotSet> {
     let mut gives: Vec<(NodeId, Vec<Slot>)> = givers
         .iter()

@@ -1,8 +1,8 @@
-//! The layout of a new cluster: who is a master, which slots it owns, and who follows it.
+//! The planner of `create`: the masters of a new cluster, their slots and their replicas.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::affinity::{self, Mastership, Place};
+use super::affinity::{self, Mastership, PlaceNumbers};
 use super::membership::joining;
 use super::{MembershipPlan, MembershipStep, anti_affinity_search};
 use crate::cluster::node::{Addr, NodeId, Role};
@@ -11,7 +11,7 @@ use crate::cluster::slot::{SLOTS, Slot, SlotRange};
 /// The fewest masters of which a majority is left when one fails.
 const SAFE_MASTERS: usize = 3;
 
-/// What is asked of a new cluster.
+/// The nodes of a new cluster, and its shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The nodes, in the order in which they were given.
@@ -19,43 +19,43 @@ pub struct Request {
     /// Replicas for each master, from 0 on. Nodes beyond masters × (1 + replicas) become
     /// additional replicas.
     pub replicas: usize,
-    /// What to do when that leaves fewer than three masters.
+    /// Whether fewer than three masters are allowed.
     pub few_masters: FewMasters,
 }
 
-/// A node that shall be in the cluster.
+/// A node of the new cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
     /// Its id.
     pub id: NodeId,
-    /// Its address as people know it.
+    /// Its address, as the user gave it.
     pub addr: Addr,
-    /// What it runs on: nodes of the same host are taken to fail together.
+    /// Its host; nodes of one host fail together.
     pub host: String,
-    /// The zone that it runs in, if known: nodes of the same zone are taken to fail together. A
-    /// node in no zone shares its zone with nobody.
+    /// Its zone, if known; nodes of one zone fail together. A node without a zone shares its zone with no
+    /// other node.
     pub zone: Option<String>,
-    /// The role that was asked for, if any.
+    /// The role that the user wants, if any.
     pub pin: Option<Role>,
-    /// Which of the given seeds it was found through, counted from 0; one that several nodes were
-    /// found through is a name that stands for all of them.
+    /// The seed that it was found through, counted from 0; a seed of several nodes is a name that
+    /// resolves to all of them.
     pub seed_set: usize,
 }
 
-/// Whether a cluster may have one or two masters, which cannot survive the loss of one: no
-/// majority is left to elect a replica.
+/// Whether a cluster may have one or two masters: after the loss of one, no majority is left to elect a
+/// replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FewMasters {
-    /// It is an error.
+    /// An error.
     Refuse,
-    /// It is what was asked for.
+    /// Allowed.
     Allow,
 }
 
-/// Why no cluster can be laid out as asked.
+/// Why the request is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CreateError {
-    /// There is nothing to make a cluster of.
+    /// There are no nodes.
     #[error("no nodes given")]
     NoNodes,
     /// Two candidates have the same address.
@@ -64,11 +64,11 @@ pub enum CreateError {
         /// The address.
         addr: Addr,
     },
-    /// Two candidates have the same id: they are one node with two addresses, or one node's
-    /// nodes.conf was copied.
+    /// Two candidates have the same id: they are one node with two addresses, or a nodes.conf was
+    /// copied.
     #[error(
-        "{first} and {second} are the same node ({id}): name it once; if they are two nodes, \
-         CLUSTER RESET HARD gives one a new id"
+        "{first} and {second} are the same node ({id}): give it once; if they are two nodes, CLUSTER \
+         RESET HARD gives one of them a new id"
     )]
     SameId {
         /// The id.
@@ -78,16 +78,16 @@ pub enum CreateError {
         /// The other one.
         second: Addr,
     },
-    /// Not even one master could have that many replicas.
+    /// There are too few nodes for one master with its replicas.
     #[error(
         "{nodes} nodes are too few for {replicas} replicas per master: three masters need {needed} nodes"
     )]
     TooFewNodes {
-        /// How many nodes there are.
+        /// The number of nodes.
         nodes: usize,
-        /// How many replicas each master shall have.
+        /// The number of replicas of each master.
         replicas: usize,
-        /// How many nodes three masters and their replicas are.
+        /// The number of nodes that three masters with their replicas need.
         needed: usize,
     },
     /// One or two masters, and [`FewMasters::Refuse`].
@@ -96,71 +96,71 @@ pub enum CreateError {
          give {needed} nodes or fewer replicas, or accept it with --allow-few-masters"
     )]
     FewerThanThreeMasters {
-        /// How many nodes there are.
+        /// The number of nodes.
         nodes: usize,
-        /// How many replicas each master shall have.
+        /// The number of replicas of each master.
         replicas: usize,
-        /// How many masters that makes, 1 or 2.
+        /// The resulting number of masters, 1 or 2.
         masters: usize,
-        /// How many nodes three masters and their replicas are.
+        /// The number of nodes that three masters with their replicas need.
         needed: usize,
     },
     /// Some masters would own no slots.
-    #[error("{masters} masters are more than there are slots ({SLOTS}): ask for more replicas")]
+    #[error("{masters} masters are more than there are slots ({SLOTS}): give them more replicas")]
     TooManyMasters {
-        /// How many masters it would be.
+        /// The resulting number of masters.
         masters: usize,
     },
     /// More nodes are pinned as masters than the cluster has.
     #[error(
         "{pinned} nodes are pinned as masters, but {nodes} nodes with {replicas} replicas per master \
-         make {masters}: pin fewer, or ask for fewer replicas"
+         make {masters}: pin fewer nodes, or use fewer replicas"
     )]
     TooManyPinnedMasters {
-        /// How many are pinned as masters.
+        /// The number of nodes pinned as masters.
         pinned: usize,
-        /// How many masters there are.
+        /// The number of masters.
         masters: usize,
-        /// How many nodes there are.
+        /// The number of nodes.
         nodes: usize,
-        /// How many replicas each master shall have.
+        /// The number of replicas of each master.
         replicas: usize,
     },
-    /// Too few nodes are left to be masters.
+    /// Too few nodes can be masters.
     #[error(
         "{pinned} nodes are pinned as replicas, but {nodes} nodes with {replicas} replicas per master \
-         have room for {room}: pin fewer, or ask for more replicas"
+         have room for {room}: pin fewer nodes, or use more replicas"
     )]
     TooManyPinnedReplicas {
-        /// How many are pinned as replicas.
+        /// The number of nodes pinned as replicas.
         pinned: usize,
-        /// How many nodes are no masters.
+        /// The number of nodes that are not masters.
         room: usize,
-        /// How many nodes there are.
+        /// The number of nodes.
         nodes: usize,
-        /// How many replicas each master shall have.
+        /// The number of replicas of each master.
         replicas: usize,
     },
 }
 
-/// A new cluster: every candidate in one shard.
+/// A new cluster: every candidate is in one shard.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Layout {
-    /// The masters with what is theirs, by slots. Their numbers of replicas differ by at most one.
-    pub shards: Vec<Shard>,
-    /// Where nodes of a shard may fail together. Their number (in pairs) is the least that these
-    /// nodes allow, zones counted first.
+    /// The shards, by slots. Their numbers of replicas differ by at most one.
+    pub shards: Vec<ShardLayout>,
+    /// Nodes of one shard that fail together. Their number (in pairs) is the least that is possible,
+    /// zones counted first.
     pub conflicts: Vec<Conflict>,
 }
 
 /// A master, its slots and its replicas.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Shard {
+pub struct ShardLayout {
     /// The master.
     pub master: NodeId,
     /// Its slots: 16384 divided by the number of masters, rounded down or up.
     pub slots: SlotRange,
-    /// Its replicas, at least as many as asked for.
+    /// Its replicas, at least as many as requested.
     pub replicas: Vec<NodeId>,
 }
 
@@ -169,38 +169,38 @@ pub struct Shard {
 pub struct Conflict {
     /// The master of the shard.
     pub master: NodeId,
-    /// Those that share the place, two or more, the master first if it is one of them.
+    /// The nodes that share the place, two or more, the master first if it is one of them.
     pub nodes: Vec<NodeId>,
     /// The place.
     pub shared: Shared,
 }
 
-/// What nodes share, by name.
+/// A place that nodes share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shared {
     /// The host.
     Host(String),
-    /// The zone, though not all of them the host.
+    /// The zone; not all of the nodes share the host.
     Zone(String),
 }
 
 /// Lays out a new cluster.
 ///
 /// There are nodes / (1 + replicas) masters, rounded down, each with an equal part of the slots.
-/// Masters are nodes pinned as such; then, where seeds stand for several nodes and the first seeds
-/// hold just as many nodes as there are masters, those; then one node of each host in turn (with
-/// zones: of each zone in turn). No two nodes of a shard share a zone or a host if any layout can
-/// avoid it, and as few as possible otherwise. (One exception: where one host lies in several
-/// zones that have other nodes too, masters are asked for by pins or seeds, and there are more than
-/// about a dozen nodes, hosts may be shared more often than need be.) All of this takes time in
-/// the square of the number of nodes: some hundredths of a second for a thousand.
+/// Masters are the nodes pinned as such; then, if seeds resolve to several nodes and the first seeds
+/// have as many nodes as there are masters, those; then one node of each host in turn (with zones: of
+/// each zone in turn). No two nodes of a shard share a zone or a host if that is possible, and as few as
+/// possible otherwise. (One exception: if a host lies in several zones that have other nodes too,
+/// masters are given by pins or seeds, and there are more than about a dozen nodes, hosts may be shared
+/// more often than necessary.) The time is quadratic in the number of nodes: some hundredths of a
+/// second for a thousand.
 ///
 /// # Errors
 ///
-/// When nodes are missing or given twice, or numbers or pins contradict each other.
+/// If nodes are missing or given twice, or numbers or pins contradict each other.
 pub fn create(request: &Request) -> Result<Layout, CreateError> {
     let nodes = &request.nodes;
-    refuse_twins(nodes)?;
+    refuse_duplicates(nodes)?;
     let masters = count_masters(request)?;
     refuse_pins(request, masters)?;
     let slots: Vec<SlotRange> = (0..masters)
@@ -216,12 +216,12 @@ pub fn create(request: &Request) -> Result<Layout, CreateError> {
         dealt = anti_affinity_search::improve(dealt, &order, &places, &masterships);
     }
 
-    let shards: Vec<Shard> = dealt
+    let shards: Vec<ShardLayout> = dealt
         .iter()
         .zip(slots)
         .filter_map(|(shard, slots)| {
             let (master, replicas) = shard.split_first()?;
-            Some(Shard {
+            Some(ShardLayout {
                 master: nodes[*master].id,
                 slots,
                 replicas: replicas.iter().map(|node| nodes[*node].id).collect(),
@@ -236,12 +236,12 @@ pub fn create(request: &Request) -> Result<Layout, CreateError> {
 }
 
 impl Layout {
-    /// The steps that make this cluster of nodes that are empty and know nobody: slots, config
-    /// epochs (masters get 1, 2, 3, … by slots, replicas those after them; every node its own, so
-    /// that none collide), joining, replicas.
+    /// The steps that make this cluster of empty nodes that know no other node: slots, config epochs
+    /// (masters get 1, 2, 3, … by slots, replicas the following ones, so that no two are equal),
+    /// meetings, replicas.
     ///
-    /// A node that was in a cluster before may have kept its epoch (CLUSTER RESET SOFT), and takes
-    /// no other: `epoch_of` tells it, 0 for none, and nobody else gets it.
+    /// A node that was in a cluster before may have kept its epoch (CLUSTER RESET SOFT), and takes no
+    /// other: `epoch_of` returns it, 0 for none, and no other node gets it.
     pub fn plan(&self, epoch_of: impl Fn(NodeId) -> u64) -> MembershipPlan {
         let masters = self.shards.iter().map(|shard| shard.master);
         let replicas = self.shards.iter().flat_map(|shard| &shard.replicas);
@@ -281,7 +281,7 @@ impl Layout {
     }
 }
 
-fn refuse_twins(nodes: &[Candidate]) -> Result<(), CreateError> {
+fn refuse_duplicates(nodes: &[Candidate]) -> Result<(), CreateError> {
     let mut addrs = HashMap::new();
     let mut ids = HashMap::new();
     for node in nodes {
@@ -304,7 +304,7 @@ fn refuse_twins(nodes: &[Candidate]) -> Result<(), CreateError> {
 fn count_masters(request: &Request) -> Result<usize, CreateError> {
     let nodes = request.nodes.len();
     let replicas = request.replicas;
-    // Anything may be asked for; what is too much for a number is too much for the nodes too.
+    // Any number may be requested; one that overflows is too large for the nodes, too.
     let shard = replicas.saturating_add(1);
     let needed = shard.saturating_mul(SAFE_MASTERS);
     match nodes / shard {
@@ -354,11 +354,10 @@ fn refuse_pins(request: &Request, masters: usize) -> Result<(), CreateError> {
     }
 }
 
-/// The slots of the master in that position, counted from 0; `None` when some master would get
-/// none.
+/// The slots of the master in that position, counted from 0; `None` if a master would get none.
 ///
-/// The peers add up 16384/masters in floating point and round each last slot; this is the same
-/// without the error that adds up.
+/// redis-cli and redis-trib.rb add up 16384/masters in floating point and round each last slot; this
+/// is the same without the accumulated error.
 fn share(position: usize, masters: usize) -> Option<SlotRange> {
     // position × 16384 / masters, rounded to the nearest.
     let first = |position: usize| (2 * position * usize::from(SLOTS) + masters) / (2 * masters);
@@ -369,13 +368,13 @@ fn share(position: usize, masters: usize) -> Option<SlotRange> {
     )
 }
 
-fn places(nodes: &[Candidate]) -> Vec<Place> {
+fn places(nodes: &[Candidate]) -> Vec<PlaceNumbers> {
     let hosts = affinity::number(nodes.iter().map(|node| &node.host));
     let zones = affinity::number(nodes.iter().map(|node| &node.zone));
     nodes
         .iter()
         .zip(hosts.into_iter().zip(zones))
-        .map(|(node, (host, zone))| Place {
+        .map(|(node, (host, zone))| PlaceNumbers {
             host,
             zone: node.zone.is_some().then_some(zone),
         })
@@ -395,9 +394,9 @@ fn masterships(nodes: &[Candidate], masters: usize) -> Vec<Mastership> {
         .collect()
 }
 
-/// The last of those first seed sets that together hold just as many nodes as there are masters.
-/// Only where some seed set holds several nodes: a service of masters and one of replicas mean
-/// something by their order; a plain list of addresses need not.
+/// The last of the first seed sets that together have as many nodes as there are masters. Only if a
+/// seed set has several nodes: the order of a service of masters and a service of replicas has a
+/// meaning; that of a plain list of addresses has none.
 fn named_masters(nodes: &[Candidate], masters: usize) -> Option<usize> {
     let mut sizes: BTreeMap<usize, usize> = BTreeMap::new();
     for node in nodes {
@@ -416,7 +415,7 @@ fn named_masters(nodes: &[Candidate], masters: usize) -> Option<usize> {
         .find_map(|(seed_set, sum)| (sum == masters).then_some(seed_set))
 }
 
-/// What the nodes of a shard share.
+/// The places that nodes of a shard share.
 fn conflicts(shard: &[usize], nodes: &[Candidate]) -> Vec<Conflict> {
     let mut hosts: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
     let mut zones: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
@@ -426,7 +425,7 @@ fn conflicts(shard: &[usize], nodes: &[Candidate]) -> Vec<Conflict> {
             zones.entry(zone).or_default().push(node.id);
         }
     }
-    // That who shares a host also shares its zone need not be said.
+    // Nodes that share a host share its zone: that is no second conflict.
     zones.retain(|_, nodes| {
         let shared_by = |others: &Vec<NodeId>| nodes.iter().all(|node| others.contains(node));
         !hosts.values().any(shared_by)

@@ -1,8 +1,8 @@
 //! Saved plans: moves of slots as JSON, to be reviewed, applied, resumed and undone.
 //!
-//! A file names nodes by id only: addresses change, and credentials don't belong in files. It says
-//! who owned what when the plan was made, so before it is applied every slot is held against who
-//! owns it now ([`outstanding`]).
+//! A file names nodes by id only: addresses change, and credentials don't belong in files. It has the
+//! owners at the time of the plan, so before it is applied they are compared with the owners now
+//! ([`outstanding`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -14,16 +14,16 @@ use super::MovePlan;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
 
-/// What the file says of itself.
+/// The value of `format` in the file.
 const FORMAT: &str = "redis-trib plan";
 
-/// The version that is written, and the newest that is understood.
+/// The version that is written, and the newest that can be read.
 pub const VERSION: u64 = 1;
 
 /// Why a plan cannot be saved.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnsavableError {
-    /// There is nothing in it.
+    /// It has no moves.
     #[error("the plan is empty: there is nothing to save")]
     Empty,
     /// A file has no order, so it could not say which of two moves comes first.
@@ -34,43 +34,43 @@ pub enum UnsavableError {
     },
 }
 
-/// Why a text is no saved plan that can be applied.
+/// Why a text is not a saved plan.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlanFileError {
-    /// It can't be read as JSON at all: cut off, or edited by mistake.
+    /// It is not JSON: truncated, or edited by mistake.
     #[error("damaged: not JSON from line {line}, column {column} on ({why}); save the plan again")]
     NotJson {
         /// The line, from 1 on.
         line: usize,
         /// The column, from 1 on; 0 where the line had not begun.
         column: usize,
-        /// What is wrong there.
+        /// The problem there.
         why: String,
     },
-    /// It is JSON, but something else.
+    /// It is JSON, but not a plan.
     #[error(
-        "not a plan of redis-trib (no \"format\":\"{FORMAT}\" in it): give a file that --plan-out \
-         or --undo-out wrote"
+        "not a plan of redis-trib (it has no \"format\":\"{FORMAT}\"): give a file written by \
+         --plan-out or --undo-out"
     )]
     Foreign,
     /// A later redis-trib wrote it.
     #[error(
-        "written in version {found} of the format; this redis-trib understands up to {VERSION}: use \
-         the redis-trib that wrote it, or a newer one"
+        "written in version {found} of the format; this redis-trib reads up to {VERSION}: use the \
+         redis-trib that wrote it, or a newer one"
     )]
     Newer {
         /// The version of the file.
         found: u64,
     },
-    /// It is a plan, but some part of it makes no sense.
+    /// It is a plan, but a part of it is invalid.
     #[error("damaged: {place}: {why}; save the plan again")]
     Damaged {
         /// Where: `moves[3].from`, or a line and column.
         place: String,
-        /// What is wrong there.
+        /// The problem there.
         why: String,
     },
-    /// A slot that no cluster has.
+    /// A slot number out of range.
     #[error("damaged: {place}: slot {number} is out of range (0 to 16383); save the plan again")]
     SlotOutOfRange {
         /// Where.
@@ -78,13 +78,13 @@ pub enum PlanFileError {
         /// The number.
         number: u64,
     },
-    /// The same slot is to be moved more than once.
+    /// A slot is moved more than once.
     #[error("damaged: slots {slots} are in it twice; save the plan again")]
     SlotTwice {
         /// The slots.
         slots: SlotSet,
     },
-    /// A node would give slots to itself.
+    /// Source and target are the same node.
     #[error("damaged: {place}: from and to are the same node, {id}; save the plan again")]
     SameNode {
         /// Where.
@@ -93,7 +93,7 @@ pub enum PlanFileError {
         id: NodeId,
     },
     /// There are no moves in it.
-    #[error("it holds no moves: there is nothing to apply")]
+    #[error("it has no moves: there is nothing to apply")]
     Empty,
 }
 
@@ -101,7 +101,7 @@ pub enum PlanFileError {
 ///
 /// # Errors
 ///
-/// When it is empty, or is more than moves of slots of which none is moved twice.
+/// If it is empty or moves a slot twice.
 pub fn to_json(plan: &MovePlan) -> Result<String, UnsavableError> {
     if plan.slots_moved() == 0 {
         return Err(UnsavableError::Empty);
@@ -110,7 +110,7 @@ pub fn to_json(plan: &MovePlan) -> Result<String, UnsavableError> {
     if !slots.is_empty() {
         return Err(UnsavableError::SlotTwice { slots });
     }
-    // By hand: hex digits and numbers need no escaping, and serde's lines would be one per number.
+    // By hand: hex digits and numbers need no escaping, and serde would write one line per number.
     let moves: Vec<String> = plan
         .moves()
         .map(|one| {
@@ -131,8 +131,8 @@ pub fn to_json(plan: &MovePlan) -> Result<String, UnsavableError> {
     ))
 }
 
-/// The part of a file that is read. Other members are passed over: what changes the meaning of
-/// these comes with another version.
+/// The part of a file that is read. Other fields are ignored: a change of meaning comes with another
+/// version.
 #[derive(Deserialize)]
 struct Saved {
     moves: Vec<SavedMove>,
@@ -145,15 +145,15 @@ struct SavedMove {
     slots: Vec<(u64, u64)>,
 }
 
-/// The plan that a file holds. Moves of the same pair become one step.
+/// The plan in a file. Moves of the same pair become one move.
 ///
 /// # Errors
 ///
-/// When the text is anything but a whole plan of a version that is understood.
+/// If the text is not a complete plan of a version that can be read.
 pub fn from_json(text: &str) -> Result<MovePlan, PlanFileError> {
     let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
         if error.is_data() {
-            // Good JSON, but a list or a number.
+            // Valid JSON, but a list or a number.
             PlanFileError::Foreign
         } else {
             let (line, column, why) = located(&error);
@@ -173,7 +173,7 @@ pub fn from_json(text: &str) -> Result<MovePlan, PlanFileError> {
         Some(found) if found > VERSION => return Err(PlanFileError::Newer { found }),
         Some(_) => {}
     }
-    // From the text again, since only that tells lines and columns.
+    // From the text again, for lines and columns.
     let saved: Saved = serde_json::from_str(text).map_err(|error| {
         let (line, column, why) = located(&error);
         PlanFileError::Damaged {
@@ -184,7 +184,7 @@ pub fn from_json(text: &str) -> Result<MovePlan, PlanFileError> {
     plan_of(saved.moves)
 }
 
-/// Where serde_json gave up, and why without the "at line 1 column 2" that it appends.
+/// The position of a serde_json error, and its reason without the "at line 1 column 2" at its end.
 fn located(error: &serde_json::Error) -> (usize, usize, String) {
     let (line, column) = (error.line(), error.column());
     let mut why = error.to_string();
@@ -219,7 +219,7 @@ fn plan_of(saved: Vec<SavedMove>) -> Result<MovePlan, PlanFileError> {
             slots.insert_range(range);
             all.push(range);
             count += range.count();
-            // More than there are: some are in it twice, and how often need not be seen.
+            // More than there are: some are in it twice.
             if count > usize::from(SLOTS) {
                 return Err(PlanFileError::SlotTwice {
                     slots: repeated(all.into_iter().flat_map(SlotRange::slots)),
@@ -275,23 +275,23 @@ fn repeated(slots: impl Iterator<Item = Slot>) -> SlotSet {
     twice
 }
 
-/// Slots of a plan that are owned by neither of the two nodes that it names.
+/// Slots of a plan that neither the source nor the target owns.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Misplaced {
-    /// The slots, by who is meant to own them and who does; never empty.
+    /// The slots, by source, target and owner; never empty.
     pub slots: Vec<Astray>,
 }
 
-/// Slots in hands that a plan does not expect.
+/// Slots with an owner that the plan does not expect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Astray {
     /// The slots.
     pub slots: SlotSet,
-    /// Who gives them, by the plan.
+    /// The source in the plan.
     pub from: NodeId,
-    /// Who takes them, by the plan.
+    /// The target in the plan.
     pub to: NodeId,
-    /// Who owns them; `None`: nobody.
+    /// The owner; `None`: they have none.
     pub owner: Option<NodeId>,
 }
 
@@ -300,10 +300,10 @@ impl fmt::Display for Astray {
         let Self {
             slots, from, to, ..
         } = self;
-        write!(f, "slots {slots} go from {from} to {to}, but are owned by ")?;
+        write!(f, "slots {slots} move from {from} to {to}, but ")?;
         match self.owner {
-            Some(owner) => write!(f, "{owner}"),
-            None => write!(f, "nobody"),
+            Some(owner) => write!(f, "{owner} owns them"),
+            None => write!(f, "have no owner"),
         }
     }
 }
@@ -312,7 +312,7 @@ impl fmt::Display for Astray {
 impl fmt::Display for Misplaced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const SHOWN: usize = 5;
-        write!(f, "the plan does not fit this cluster any more: ")?;
+        write!(f, "the plan no longer matches this cluster: ")?;
         for (index, astray) in self.slots.iter().take(SHOWN).enumerate() {
             if index > 0 {
                 write!(f, "; ")?;
@@ -326,13 +326,13 @@ impl fmt::Display for Misplaced {
     }
 }
 
-/// What of a plan is left to do: slots that `from` still owns. Those that `to` owns are done, so
-/// that a plan that was cut off is resumed by applying it again; empty when all is done. For plans
-/// that move no slot twice, as files hold them.
+/// The rest of a plan: slots that the source still owns. Slots that the target owns are done, so an
+/// interrupted plan resumes when it is applied again; empty if all is done. For plans that move no slot
+/// twice, as in files.
 ///
 /// # Errors
 ///
-/// When any slot is owned by somebody else or by nobody.
+/// If any slot has another owner or none.
 pub fn outstanding(
     plan: &MovePlan,
     owner_of: impl Fn(Slot) -> Option<NodeId>,
@@ -373,7 +373,7 @@ pub fn inverse(plan: &MovePlan) -> MovePlan {
     MovePlan::of_moves(back.collect())
 }
 
-/// Every master that a plan names, to be looked up before it is applied.
+/// Every master that a plan names.
 pub fn nodes(plan: &MovePlan) -> BTreeSet<NodeId> {
     plan.moves().flat_map(|one| [one.from, one.to]).collect()
 }

@@ -1,8 +1,8 @@
-//! What steps a cluster: from what was seen to remedies and refusals.
+//! The planner of `fix`: from a diagnosis to steps and refusals.
 //!
-//! A plan is the next step for everything that is broken, not the whole way: after it the cluster
-//! is looked at again, and planned for anew. That is what makes a fix that was cut off no special
-//! case. Which step, and why, is told in `slot`.
+//! A plan holds the next step for everything that is broken, not all steps: afterwards the cluster is
+//! read again and a new plan is made. So an interrupted fix is no special case. The rules for each slot
+//! are in `slot`.
 
 mod assign;
 mod evict;
@@ -23,106 +23,105 @@ use slot::{Decision, decide};
 pub use slot::{FixStep, Why};
 use survey::Survey;
 
-/// What the user gives up, by name.
+/// What the user allows, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Consent {
-    /// Slots that anybody may take where nobody has a key of them.
+    /// Slots that any master may take if no node holds a key of them.
     pub assign: SlotSet,
-    /// Slots of which the keys are given up that nodes have which can't be asked.
+    /// Slots whose keys on unreachable nodes are given up.
     pub accept_loss: SlotSet,
-    /// What becomes of keys in slots that their node does not own.
+    /// What happens to keys in slots that their node does not own.
     pub strays: Strays,
-    /// How replicas of dead masters take over; without it they don't.
+    /// How replicas of failed masters take over; `None`: they don't.
     pub failover: Option<Takeover>,
-    /// Members that belong to another cluster.
+    /// Nodes of another cluster that leave.
     pub evict: BTreeSet<NodeId>,
 }
 
-/// What becomes of keys in slots that their node does not own, and that no state tells of.
+/// What happens to keys in slots that their node does not own and that are not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Strays {
-    /// They stay, and are told of.
+    /// They stay and are reported.
     #[default]
     Leave,
-    /// Those that their owner has with the same value are deleted.
+    /// Keys that the owner has with the same value are deleted.
     Purge,
-    /// They are brought to the owner; where it has another value both stay.
+    /// They move to the owner; if it has another value, both stay.
     Collect,
 }
 
-/// What is known.
+/// The input of a plan.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    /// What was seen.
+    /// The observed cluster.
     pub diagnosis: &'a Diagnosis,
-    /// Whether what members disagree about changed between two looks.
+    /// Whether the disagreement between nodes changed between two observations.
     pub stability: Stability,
-    /// Where the keys are.
+    /// The key counts of each node and slot.
     pub holdings: &'a Holdings,
-    /// Slots of which nodes were made to tell what they hold, and that needs no second look: they held
-    /// nothing, or it is told already.
+    /// Slots whose keys nodes were made to count; no second count is needed.
     pub revealed: &'a BTreeMap<NodeId, SlotSet>,
-    /// Slots that nodes import since then, because they do hold something.
+    /// Slots that nodes import since that count, because they hold keys of them.
     pub unveiled: &'a BTreeMap<NodeId, SlotSet>,
-    /// Slots of which nodes held keys when they were open, or nobody's: what is left there of them is
-    /// no stray.
+    /// Slots of which nodes held keys while they were open or had no owner: keys left there are no
+    /// strays.
     pub begun: &'a BTreeMap<NodeId, SlotSet>,
-    /// Steps that were taken before and help once or not at all.
+    /// Steps that were taken before and have an effect once or never.
     pub tried: &'a BTreeSet<FixStep>,
-    /// What the user gives up.
+    /// What the user allows.
     pub consent: &'a Consent,
 }
 
-/// A step, with the slots it is about.
+/// A step, with its slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Remedy {
-    /// What is done.
+pub struct PlannedStep {
+    /// The step.
     pub step: FixStep,
-    /// The slots; empty where it is about a node as a whole.
+    /// The slots; empty if the step is about a node.
     pub slots: SlotSet,
-    /// The keys that it is about: those that move, or that a claimant holds.
+    /// How many keys move, or how many keys the node of a claim or fence holds.
     pub keys: u64,
 }
 
-/// Slots that stay as they are.
+/// Slots that are not repaired.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why.
+pub struct FixRefusal {
+    /// The reason.
     pub why: Why,
-    /// Which.
+    /// The slots.
     pub slots: SlotSet,
 }
 
 /// Keys in slots that their node does not own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
-    /// Where they are.
+    /// The node that holds them.
     pub node: NodeId,
-    /// Who owns their slots.
+    /// The owner of their slots.
     pub owner: NodeId,
     /// Their slots.
     pub slots: SlotSet,
-    /// How many they are.
+    /// How many keys.
     pub keys: u64,
 }
 
-/// The next step for all that is broken.
+/// The next step for everything that is broken.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FixPlan {
     /// In the order in which they are carried out.
-    pub remedies: Vec<Remedy>,
-    /// What is not mended, and why.
-    pub refusals: Vec<Refusal>,
-    /// What is not broken, and not in order.
+    pub remedies: Vec<PlannedStep>,
+    /// What is not repaired, and why.
+    pub refusals: Vec<FixRefusal>,
+    /// Keys outside their owner; no client is affected.
     pub strays: Vec<Stray>,
-    /// How many keys nodes have more than they show: strays, of slots that they don't tell.
+    /// How many keys nodes have in slots whose keys they don't count.
     pub hidden: BTreeMap<NodeId, u64>,
     /// For [`Request::begun`] of the next plan.
     pub begun: BTreeMap<NodeId, SlotSet>,
 }
 
 impl FixPlan {
-    /// Whether there is nothing to be done, nor anything refused.
+    /// Whether there are no steps and no refusals.
     pub fn is_empty(&self) -> bool {
         self.remedies.is_empty() && self.refusals.is_empty()
     }
@@ -140,7 +139,7 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
     let mut free = SlotSet::new();
     let mut settled = view.troubled.clone();
     for slot in view.troubled.iter() {
-        match decide(&view.slotwise(slot)) {
+        match decide(&view.slot_state(slot)) {
             Decision::Fine => {}
             Decision::Steps(of_slot) => {
                 settled.remove(slot);
@@ -163,7 +162,7 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
                 for node in holders {
                     let begun = request.begun.get(&node);
                     if begun.is_some_and(|slots| slots.contains(slot)) {
-                        // So that whoever comes after us knows it, too.
+                        // So that a later run knows it, too.
                         steps
                             .entry(FixStep::Guard { node, owner })
                             .or_default()
@@ -212,13 +211,13 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
         }
     }
     if steps.is_empty() && request.consent.strays != Strays::Leave {
-        // Last, when nothing else is open that could be taken for it.
+        // Last, when no other open slot could be mistaken for it.
         steps = view.reveal_strays();
     }
     FixPlan {
         remedies: steps
             .into_iter()
-            .map(|(step, slots)| Remedy {
+            .map(|(step, slots)| PlannedStep {
                 keys: keys_of(request.holdings, step, &slots),
                 step,
                 slots,
@@ -226,7 +225,7 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
             .collect(),
         refusals: refusals
             .into_iter()
-            .map(|(why, slots)| Refusal { why, slots })
+            .map(|(why, slots)| FixRefusal { why, slots })
             .collect(),
         strays: left,
         hidden: view.hidden(),

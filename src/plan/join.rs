@@ -1,56 +1,56 @@
-//! Nodes that join: whom they meet, and whom they follow.
+//! The planner of nodes that join: their meetings, and their masters.
 
 use super::MembershipStep;
 use super::membership::joining;
 use crate::cluster::node::NodeId;
 
-/// How many meetings one call asks for, where there are that many pairs: with all of them nothing is
-/// left to gossip, and for more it would be cheaper.
+/// The number of meetings of one plan, if there are that many pairs. More meetings would cost more than
+/// the gossip that they replace.
 const MEETINGS: usize = 2000;
 
-/// How many members meet each newcomer at the least.
+/// The least number of members that meet each new node.
 const LEAST: usize = 8;
 
-/// Where a node would be lost together with others.
+/// The host and zone of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// Nodes of the same host are taken to fail together.
+    /// Nodes of one host fail together.
     pub host: String,
-    /// So are nodes of the same zone. A node in no zone shares it with nobody.
+    /// Nodes of one zone fail together. A node without a zone shares it with no other node.
     pub zone: Option<String>,
 }
 
-/// A master that can be followed, and the replicas that it has.
+/// A master that can get replicas, and the replicas that it has.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Shard {
     /// The master.
     pub master: NodeId,
-    /// Where it stands.
+    /// Its host and zone.
     pub place: Place,
-    /// Where its replicas stand.
+    /// The hosts and zones of its replicas.
     pub replicas: Vec<Place>,
 }
 
-/// A node that shall follow somebody.
+/// A node that becomes a replica.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Follower {
     /// Its id.
     pub id: NodeId,
-    /// Where it stands.
+    /// Its host and zone.
     pub place: Place,
 }
 
-/// Who meets whom, so that newcomers get to know all members and each other.
+/// The meetings through which new nodes and members get to know each other.
 ///
-/// It is the members who are told to meet, since they then call the newcomer: where its bus port is
-/// closed nothing comes of it, and the cluster is left as it was. (A newcomer that calls first is
-/// taken in, and can't be reached.)
+/// The members get the command, since they then open the connection: if the bus port of the new node is
+/// closed, nothing happens and the cluster stays as it was. (A new node that connects first becomes a
+/// member that can't be reached.)
 pub fn meetings(members: &[NodeId], newcomers: &[NodeId]) -> Vec<MembershipStep> {
     let each = (MEETINGS / newcomers.len().max(1))
         .max(LEAST)
         .min(members.len());
     let by_members = newcomers.iter().enumerate().flat_map(|(i, newcomer)| {
-        // Another part of a large cluster for each.
+        // Different members of a large cluster for each.
         let first = i * each;
         (first..first + each).map(move |at| MembershipStep::Meet {
             node: members[at % members.len()],
@@ -62,15 +62,15 @@ pub fn meetings(members: &[NodeId], newcomers: &[NodeId]) -> Vec<MembershipStep>
         .collect()
 }
 
-/// Whom each newcomer follows, in their order: always the master with the fewest replicas, those of
-/// the newcomers before it counted too. Between equals it is kept off the zones, then the hosts, of
-/// the master and its other replicas; no exchange of two newcomers, and no other choice between
-/// equals, would leave fewer of them together. `None` where there is no master.
+/// The master of each new replica, in their order: always the master with the fewest replicas, the
+/// previous new ones included. Of equal masters, the one with the fewest nodes in the same zone, then on
+/// the same host; no exchange of two new replicas, and no other choice between equals, would leave fewer
+/// of them together. `None` if there is no master.
 pub fn follow(shards: &[Shard], newcomers: &[Follower]) -> Option<Vec<NodeId>> {
     if shards.is_empty() {
         return None;
     }
-    let mut choice = Choice::new(shards, newcomers);
+    let mut choice = MasterChoice::new(shards, newcomers);
     for newcomer in 0..newcomers.len() {
         let best = (0..shards.len()).min_by_key(|shard| {
             (
@@ -94,16 +94,16 @@ pub fn follow(shards: &[Shard], newcomers: &[Follower]) -> Option<Vec<NodeId>> {
 /// Pairs of nodes of one shard that share a zone, then those that share a host.
 type Cost = (usize, usize);
 
-struct Choice<'a> {
+struct MasterChoice<'a> {
     shards: &'a [Shard],
     newcomers: &'a [Follower],
-    /// The shard of each newcomer that has one already.
+    /// The shard of each new replica that has one already.
     shard_of: Vec<usize>,
-    /// How many replicas each shard has.
+    /// The number of replicas of each shard.
     counts: Vec<usize>,
 }
 
-impl<'a> Choice<'a> {
+impl<'a> MasterChoice<'a> {
     fn new(shards: &'a [Shard], newcomers: &'a [Follower]) -> Self {
         Self {
             shards,
@@ -119,7 +119,8 @@ impl<'a> Choice<'a> {
         self.counts[shard] += 1;
     }
 
-    /// With how many nodes of a shard a newcomer would share a place; one other is left out.
+    /// The number of nodes of a shard with which a new replica would share a place; `without` is not
+    /// counted.
     fn cost_in(&self, newcomer: usize, shard: usize, without: Option<usize>) -> Cost {
         let place = &self.newcomers[newcomer].place;
         let of_shard = &self.shards[shard];
@@ -139,7 +140,7 @@ impl<'a> Choice<'a> {
             })
     }
 
-    /// One change for the better, if there is any; the numbers of replicas stay as even as they are.
+    /// Makes one improvement, if there is any; the numbers of replicas stay as even as they are.
     fn improve(&mut self) -> bool {
         for one in 0..self.newcomers.len() {
             let here = self.shard_of[one];
@@ -148,7 +149,7 @@ impl<'a> Choice<'a> {
                 continue;
             }
             for there in 0..self.shards.len() {
-                // As many there, with it, as here with it.
+                // As many there after the move as here before it.
                 let is_even = self.counts[there] + 1 == self.counts[here];
                 if is_even && self.cost_in(one, there, None) < now {
                     self.counts[here] -= 1;

@@ -1,4 +1,4 @@
-//! Nodes that leave a cluster: what has to be done before they can, and what forbids it.
+//! The planner of `del-node`: what happens before nodes leave a cluster, and why they can't.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,72 +9,71 @@ use super::reshard::level;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SlotSet;
 
-/// Who shall leave, of whom.
+/// The nodes that are to leave, and the cluster.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
-    /// All members, ghosts too.
+    /// All members, those without an address too.
     pub members: Vec<LeaveMember>,
-    /// Those that shall leave.
+    /// Those that are to leave.
     pub leaving: BTreeSet<NodeId>,
-    /// What becomes of the slots that they own.
+    /// What happens to their slots.
     pub slots: OwnedSlots,
-    /// Replicas that may leave though their master is left without a copy in sync; their masters may
-    /// be named instead.
+    /// Replicas that may leave although their master then has no replica in sync; or such masters.
     pub unprotected: BTreeSet<NodeId>,
 }
 
-/// What becomes of the slots of masters that leave.
+/// What happens to the slots of masters that leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OwnedSlots {
-    /// They are a reason to refuse.
+    /// The plan is refused.
     Refuse,
-    /// They go to the masters that stay.
+    /// They move to the masters that stay.
     Drain,
 }
 
-/// A member, as far as it matters who leaves.
+/// The state of a member.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LeaveMember {
     /// Its id.
     pub id: NodeId,
-    /// What it does.
+    /// Its role.
     pub role: Role,
-    /// Whom it follows.
+    /// Its master.
     pub master: Option<NodeId>,
-    /// What it owns.
+    /// Its slots.
     pub slots: SlotSet,
-    /// Slots that are on their way from it, to it, or that another member has open with it.
+    /// Slots that are open on it, or open on another member with it as the other end.
     pub open: SlotSet,
-    /// Whether it answers, and the others don't hold it for dead.
+    /// Whether it answers and is not flagged as failed.
     pub life: Life,
-    /// A replica whose link to its master is up.
+    /// Whether it is a replica whose link to its master is up.
     pub in_sync: bool,
-    /// Its keys; 0 where it does not tell.
+    /// Its number of keys; 0 if unknown.
     pub keys: u64,
-    /// Where it would be lost together with others.
+    /// Its host and zone.
     pub place: Place,
 }
 
-/// Whether a node can be spoken to, and serves.
+/// Whether a node is healthy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Life {
-    /// It answers, and serves.
+    /// It answers and serves.
     Well,
-    /// It answers us, but the others don't hear it.
+    /// It answers redis-trib, but the other nodes flag it as failed.
     Doubted,
     /// It does not answer.
     Silent,
 }
 
-/// What is to be done, in this order, before the nodes leave.
+/// What happens before the nodes leave, in this order.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Leave {
     /// Slots that move to the masters that stay.
     pub drain: MovePlan,
-    /// Replicas of nodes that leave get other masters while those still own a slot: emptied masters
-    /// become replicas themselves, and take theirs along (cluster-allow-replica-migration).
+    /// Replicas of nodes that leave get other masters while their masters still own a slot: a master
+    /// without slots becomes a replica itself, and its replicas follow (cluster-allow-replica-migration).
     pub given: Vec<Given>,
-    /// The slots that were kept back for that.
+    /// The slots that are kept back for that.
     pub last: MovePlan,
 }
 
@@ -95,25 +94,25 @@ impl Leave {
 pub struct Given {
     /// The replica.
     pub replica: NodeId,
-    /// Whom it follows now; the node leaves.
+    /// Its master, which leaves.
     pub from: NodeId,
-    /// Whom it will follow.
+    /// Its new master.
     pub to: NodeId,
 }
 
 /// Why nodes can't leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
-    /// No master that owns slots would be left.
+    /// No master with slots would stay.
     LastOwner,
-    /// A master owns slots, and nobody said that they may be moved.
+    /// A master owns slots, and the request does not allow to move them.
     OwnsSlots {
         /// The master.
         master: NodeId,
         /// Its slots.
         slots: SlotSet,
     },
-    /// It owns slots, and can't give them: it does not answer, or the others don't hear it.
+    /// A master owns slots and can't give them away: it does not answer, or is flagged as failed.
     CantGive {
         /// The master.
         master: NodeId,
@@ -122,41 +121,42 @@ pub enum Refusal {
         /// One of its replicas that could take over.
         successor: Option<NodeId>,
     },
-    /// Moves were begun that it has to do with.
+    /// It has open slots.
     Open {
         /// The node.
         node: NodeId,
         /// The slots.
         slots: SlotSet,
     },
-    /// The only copy in sync of a master that stays.
+    /// It is the only replica in sync of a master that stays.
     LastCopy {
         /// The replica.
         replica: NodeId,
         /// Its master.
         master: NodeId,
     },
-    /// Its master is down, or unknown: nobody else may have its data.
+    /// Its master is down or unknown: no other node may have the data.
     MasterNotWell {
         /// The replica.
         replica: NodeId,
         /// Its master.
         master: Option<NodeId>,
-        /// Whether it can be allowed: the replica does not answer, so nothing of it is deleted.
+        /// Whether the user can allow it: the replica does not answer, so none of its data is deleted.
         can_be_allowed: bool,
     },
-    /// A replica of a node that leaves can't be told to follow another one.
+    /// A replica of a node that leaves does not answer, so it can't get another master.
     CantBeGiven {
         /// The replica.
         replica: NodeId,
-        /// Whom it follows.
+        /// Its master.
         from: NodeId,
     },
-    /// A replica of a node that leaves has nobody to follow: no master that stays owns a slot and serves.
+    /// A replica of a node that leaves can't get another master: no master that stays owns a slot and
+    /// serves.
     NobodyToFollow {
         /// The replica.
         replica: NodeId,
-        /// Whom it follows.
+        /// Its master.
         from: NodeId,
     },
     /// A master without slots holds keys, which would be lost.
@@ -168,30 +168,30 @@ pub enum Refusal {
     },
 }
 
-/// What has to be done before nodes can leave; all that forbids it, where anything does.
+/// Plans what happens before nodes leave, or returns all reasons against it.
 ///
-/// Slots are spread over the masters that stay and own slots, so that in the end these own numbers
-/// that are as even as can be. Replicas go to the masters that have fewest.
+/// Slots are spread over the masters that stay and own slots, so that these own numbers as even as
+/// possible. Replicas go to the masters with the fewest replicas.
 pub fn leave(request: &Request) -> Result<Leave, Vec<Refusal>> {
-    let judge = Judge::of(request);
-    let refusals = judge.refusals();
+    let planner = LeavePlanner::of(request);
+    let refusals = planner.refusals();
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let (drain, last) = judge.drain();
+    let (drain, last) = planner.drain();
     Ok(Leave {
         drain,
-        given: judge.given(),
+        given: planner.given(),
         last,
     })
 }
 
-struct Judge<'a> {
+struct LeavePlanner<'a> {
     request: &'a Request,
     by_id: BTreeMap<NodeId, &'a LeaveMember>,
 }
 
-impl<'a> Judge<'a> {
+impl<'a> LeavePlanner<'a> {
     fn of(request: &'a Request) -> Self {
         let members = request.members.iter();
         Self {
@@ -210,7 +210,7 @@ impl<'a> Judge<'a> {
         members.filter(|member| !self.request.leaving.contains(&member.id))
     }
 
-    /// Masters that stay, own slots and serve, those of the lowest slots first.
+    /// Masters that stay, own slots and serve, by lowest slot.
     fn owners(&self) -> Vec<&'a LeaveMember> {
         let mut owners: Vec<&LeaveMember> = self
             .stayers()
@@ -224,8 +224,8 @@ impl<'a> Judge<'a> {
     fn refusals(&self) -> Vec<Refusal> {
         let mut refusals = Vec::new();
         let owns = |member: &LeaveMember| member.role == Role::Master && !member.slots.is_empty();
-        let nobody_stays = self.stayers().next().is_none();
-        if nobody_stays || self.leavers().any(owns) && !self.stayers().any(owns) {
+        let none_stays = self.stayers().next().is_none();
+        if none_stays || self.leavers().any(owns) && !self.stayers().any(owns) {
             refusals.push(Refusal::LastOwner);
         }
         for member in self.leavers() {
@@ -240,7 +240,7 @@ impl<'a> Judge<'a> {
                 Role::Replica => self.against_replica(member),
             });
         }
-        let nobody_serves = self.owners().is_empty() && !refusals.contains(&Refusal::LastOwner);
+        let none_serves = self.owners().is_empty() && !refusals.contains(&Refusal::LastOwner);
         for member in self.followers() {
             let Some(from) = member.master else {
                 continue;
@@ -248,7 +248,7 @@ impl<'a> Judge<'a> {
             let replica = member.id;
             if member.life == Life::Silent {
                 refusals.push(Refusal::CantBeGiven { replica, from });
-            } else if nobody_serves {
+            } else if none_serves {
                 refusals.push(Refusal::NobodyToFollow { replica, from });
             }
         }
@@ -300,7 +300,7 @@ impl<'a> Judge<'a> {
                 can_be_allowed: true,
             });
         };
-        // Of a chain: its copy is one of many.
+        // Its master is a replica too, or has no data: its copy is not the last one.
         if master.role == Role::Replica || master.slots.is_empty() {
             return None;
         }
@@ -363,8 +363,8 @@ impl<'a> Judge<'a> {
             .collect()
     }
 
-    /// The moves, and those that wait until the replicas are given away: the last slot of each master
-    /// that has such replicas.
+    /// The moves, and those that wait until the replicas have other masters: one slot of each master with
+    /// such replicas.
     fn drain(&self) -> (MovePlan, MovePlan) {
         let owners = self.owners();
         let givers: Vec<Giver> = self

@@ -55,7 +55,7 @@ pub struct CreateProgress {
     pub done: usize,
     /// Steps that have not.
     pub rest: MembershipPlan,
-    /// Nodes whose state comes from something else than this plan, and what that is.
+    /// Nodes whose state contradicts the plan, and that state.
     pub contradictions: BTreeMap<NodeId, String>,
 }
 
@@ -79,7 +79,7 @@ impl MembershipPlan {
         (Self { rounds: joining }, Self { rounds: following })
     }
 
-    /// Compares the plan with what its nodes say of themselves.
+    /// Compares the plan with the state that its nodes report.
     pub fn progress<'a>(&self, view: impl Fn(NodeId) -> Option<&'a View>) -> CreateProgress {
         let mut rest = MembershipPlan::default();
         let mut done = 0;
@@ -105,7 +105,7 @@ impl MembershipPlan {
         }
     }
 
-    /// What the plan makes of each node.
+    /// The role of each node in the plan.
     fn roles(&self) -> HashMap<NodeId, PlannedRole> {
         let mut roles = HashMap::new();
         for step in self.rounds.iter().flatten() {
@@ -160,15 +160,15 @@ impl MembershipStep {
         }
     }
 
-    /// Whether the node's own view shows that it has taken effect, or can take none any more.
+    /// Whether the node's own view shows that the step has taken effect, or can't have any.
     fn is_done(&self, view: &View) -> bool {
         let myself = view.myself();
         match self {
             Self::AddSlots { slots, .. } => {
                 myself.slots.iter().copied().collect::<SlotSet>() == *slots
             }
-            // Servers take it only while they are alone and have none; later they see to
-            // different epochs themselves (Redis Cluster specification, "configEpoch collisions").
+            // A node takes an epoch only while it knows no other node and has none; later the servers
+            // resolve equal epochs themselves (Redis Cluster specification, "configEpoch collisions").
             Self::SetConfigEpoch { .. } => myself.epoch != 0 || view.entries().len() > 1,
             Self::Meet { with, .. } => view
                 .entry(*with)
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn bare_nodes_have_all_before_them() {
+    fn nothing_is_done_on_empty_nodes() {
         let found = progress(
             &format!("{A} :7000@17000 myself,master - 0 0 0 connected"),
             &format!("{B} :7001@17001 myself,master - 0 0 0 connected"),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_cut_left_behind_is_not_done_twice() {
+    fn steps_of_an_interrupted_run_are_not_done_twice() {
         let met = |myself: &str| {
             format!(
                 "{A} 127.0.0.1:7000@17000 {}master - 0 0 1 connected 0-16383\n\
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn somebody_elses_work_is_named() {
+    fn a_state_that_contradicts_the_plan_is_named() {
         let found = progress(
             &format!("{A} :7000@17000 myself,master - 0 0 1 connected 0-99"),
             &format!("{B} :7001@17001 myself,master - 0 0 2 connected 100"),

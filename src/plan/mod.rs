@@ -40,19 +40,19 @@ pub struct SlotOwner {
     pub slots: SlotSet,
 }
 
-/// Two masters claim the same slots, so nobody can say who would have to give them.
+/// Two masters claim the same slots, so no move of them can be planned.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{one} and {other} both claim slots {slots}: mend that first with `redis-trib fix`")]
+#[error("{one} and {other} both claim slots {slots}: repair that first with `redis-trib fix`")]
 pub struct Contested {
     /// The slots.
     pub slots: SlotSet,
-    /// One claimant.
+    /// One of the masters.
     pub one: NodeId,
     /// Another one.
     pub other: NodeId,
 }
 
-/// What every master owns, by id. A master that is listed twice owns what both entries say.
+/// The slots of every master, by id. A master that is listed twice owns the slots of both entries.
 fn holdings(masters: &[SlotOwner]) -> Result<BTreeMap<NodeId, SlotSet>, Contested> {
     let mut holdings: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for SlotOwner { id, slots } in masters {

@@ -1,4 +1,4 @@
-//! Rebalancing: every master its share, by slots or by what the slots hold, with few moves.
+//! The planner of `rebalance`: every master gets its share of slots or of load, with few moves.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,29 +11,28 @@ use crate::cluster::slot::SlotSet;
 
 mod load;
 
-/// Weights are taken as whole multiples of the largest one divided by this, which keeps all
-/// further arithmetic exact.
+/// Weights are rounded to multiples of the largest weight divided by this, so that further arithmetic
+/// is exact.
 const WEIGHT_STEPS: f64 = 4_294_967_295.0;
 
-/// What is to be balanced, and how well.
+/// The cluster, and how it is to be balanced.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// All masters, those without slots too, in any order.
     pub masters: Vec<SlotOwner>,
-    /// How much masters shall get in proportion to each other, from 0 on; who isn't named weighs
-    /// 1. A master of weight 0 gives everything away.
+    /// The weights of masters, 0 or more; a master that is not listed has weight 1. A master of weight 0
+    /// gives all slots away.
     pub weights: Vec<(NodeId, f64)>,
-    /// What becomes of masters without slots.
+    /// Whether masters without slots get some.
     pub empty: UseEmpty,
-    /// By how many percent of its share a master may be off, from 0 (not at all) on.
+    /// By how many percent a master may differ from its share, 0 or more.
     pub threshold: f64,
     /// What is measured.
     pub by: By,
 }
 
-/// Whether masters without slots get some. A weight alone doesn't make them take part: it doesn't
-/// for redis-cli, and scripts that name weights for all their nodes may rely on it. They are in
-/// [`Balance::left_out`], so that it can be said.
+/// Whether masters without slots get some. A weight alone does not make them take part, as in
+/// redis-cli: scripts that set weights for all nodes may rely on it. [`Balance::left_out`] lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UseEmpty {
     /// They are left out.
@@ -42,70 +41,68 @@ pub enum UseEmpty {
     Yes,
 }
 
-/// What the shares are shares of.
+/// The quantity that is balanced.
 #[derive(Debug, Clone, PartialEq)]
 pub enum By {
     /// The number of slots.
     Slots,
-    /// What the slots hold: keys or bytes, by slot number from 0 on; slots beyond its end hold
-    /// nothing.
+    /// The load of the slots, in keys or bytes, by slot number; missing slots have none.
     Load(Vec<u64>),
 }
 
-/// Where the masters stand, and what is to be done about it.
+/// The shares of the masters, and the moves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Balance {
     /// The masters that take part, by id.
     pub shares: Vec<Share>,
-    /// Masters without slots that don't ([`UseEmpty::No`]), by id.
+    /// Masters without slots that don't take part ([`UseEmpty::No`]), by id.
     pub left_out: Vec<NodeId>,
-    /// What is to be done.
+    /// What to do.
     pub verdict: Verdict,
 }
 
-/// A master's share, in slots or in what the load is measured in.
+/// The share of a master, in slots or in units of load.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Share {
     /// The master.
     pub id: NodeId,
-    /// What it has.
+    /// Its share before the moves.
     pub before: u128,
-    /// What it should have. These add up to what all have.
+    /// The share that it should have. All expected shares add up to the total.
     pub expected: u128,
-    /// What it has when the moves are done.
+    /// Its share after the moves.
     pub after: u128,
 }
 
-/// What is to be done.
+/// What to do.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
     /// Nothing: all masters are within the threshold.
     Balanced,
-    /// These moves, all in one round. By load some masters may be beyond the threshold even then:
-    /// [`Share::after`] tells.
+    /// These moves. By load, some masters may still be beyond the threshold: see [`Share::after`].
     Moves(MovePlan),
-    /// Nothing, though some are beyond the threshold: single slots hold so much that moving one
-    /// would only move the trouble. By load only.
+    /// Nothing, although some masters are beyond the threshold: single slots have so much load that a
+    /// move would not improve the balance. By load only.
     Indivisible,
 }
 
-/// Why nothing can be balanced as asked.
+/// Why the request is refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum RebalanceError {
     /// No master takes part.
     #[error("no master owns slots: there is nothing to balance")]
     NoMasters,
-    /// A weight for none of the masters.
+    /// A weight for a node that is not a master.
     #[error(
-        "weight for {id}, which is no master of this cluster: name a master (`redis-trib info` lists \
+        "weight for {id}, which is not a master of this cluster: name a master (`redis-trib info` lists \
          them)"
     )]
     NotAMaster {
         /// The id.
         id: NodeId,
     },
-    /// A negative weight, or none at all.
-    #[error("weight {weight} of {id}: weights are numbers from 0 (give all slots away) on")]
+    /// A negative weight, or not a number.
+    #[error("weight {weight} of {id}: a weight is 0 (give all slots away) or a positive number")]
     BadWeight {
         /// The node.
         id: NodeId,
@@ -113,7 +110,7 @@ pub enum RebalanceError {
         weight: f64,
     },
     /// Two weights for one master.
-    #[error("{id} is given two weights, {one} and {other}: give one")]
+    #[error("{id} has two weights, {one} and {other}: give one")]
     TwoWeights {
         /// The node.
         id: NodeId,
@@ -122,16 +119,16 @@ pub enum RebalanceError {
         /// Another one.
         other: f64,
     },
-    /// There would be nobody to own the slots.
+    /// No master would own the slots.
     #[error(
-        "every master that takes part has weight 0, so nobody could own the slots: give one a weight \
-         (masters without slots take part with --use-empty-masters)"
+        "every master that takes part has weight 0, so none could own the slots: give one a positive \
+         weight (masters without slots take part with --use-empty-masters)"
     )]
     AllZero,
-    /// A negative threshold, or no number.
-    #[error("threshold {threshold}: it is a percentage from 0 (exact) on, such as 2")]
+    /// A negative threshold, or not a number.
+    #[error("threshold {threshold}: it is a percentage, 0 (exact) or more, such as 2")]
     BadThreshold {
-        /// What was asked for.
+        /// The requested threshold.
         threshold: f64,
     },
     /// Two masters claim the same slots.
@@ -143,30 +140,29 @@ pub enum RebalanceError {
 struct WeightedMaster {
     id: NodeId,
     slots: SlotSet,
-    /// In [`WEIGHT_STEPS`] of the largest weight; 0 only for weight 0.
+    /// In steps of the largest weight divided by [`WEIGHT_STEPS`]; 0 only for weight 0.
     weight: u64,
 }
 
-/// Plans what brings every master to its share.
+/// Plans the moves that bring every master to its share.
 ///
-/// By slots, shares are the owned slots by weight and largest remainder; between equal remainders
-/// those who own more beyond their share keep the odd slot, which saves moves, and leaves a balance
-/// alone that stands already. Who weighs anything keeps or gets at
-/// least one slot where there are enough (a master that loses its last slot becomes a replica:
-/// redis.conf, cluster-allow-replica-migration, on by default). Where one master is
-/// beyond the threshold all are brought to their exact shares, with the fewest moves that do: each
-/// gives its surplus or takes its deficit, no slot comes and goes.
+/// By slots, shares are the slots by weight and largest remainder. Of equal remainders the master
+/// with the larger surplus keeps the odd slot: that saves moves, and an existing balance stays as it
+/// is. A master with a positive weight keeps or gets at least one slot if there are enough (a master
+/// that loses its last slot becomes a replica: redis.conf, cluster-allow-replica-migration, on by
+/// default). If one master is beyond the threshold, all get their exact shares, with the fewest
+/// moves: each gives its surplus or takes its deficit, and no slot moves twice.
 ///
-/// By load, slots go one by one from who has too much to who has too little, those first that fit
-/// best, until all are within the threshold or no move helps. To find the fewest moves would be as
-/// hard as packing bins; these are few. A slot moves at most once and only where that brings two
-/// masters closer together; slots that hold nothing stay, unless their master has weight 0; and no
-/// other master loses its last slot. What may be left is less than the lightest slot that an
-/// overloaded master could still give.
+/// By load, slots move one by one from masters with a surplus to masters with a deficit, the best fit
+/// first, until all are within the threshold or no move helps. The fewest moves would be as hard to
+/// find as a bin packing; these are few. A slot moves at most once, and only if that brings two masters
+/// closer together; slots without load stay, unless their master has weight 0; and no other master
+/// loses its last slot. The remaining imbalance is less than the lightest slot that an overloaded
+/// master could still give.
 ///
 /// # Errors
 ///
-/// When weights or threshold make no sense, or leave nobody to own the slots.
+/// If weights or threshold are invalid, or no master could own the slots.
 pub fn rebalance(request: &Request) -> Result<Balance, RebalanceError> {
     let threshold = request.threshold;
     if !threshold.is_finite() || threshold < 0.0 {
@@ -213,7 +209,7 @@ pub fn rebalance(request: &Request) -> Result<Balance, RebalanceError> {
 ///
 /// # Errors
 ///
-/// The masters that have none (0 is none): theirs can't be compared with the others'.
+/// The masters without a limit (0).
 pub fn weights_by_memory(
     maxmemory: &[(NodeId, u64)],
 ) -> Result<Vec<(NodeId, f64)>, WithoutMaxmemory> {
@@ -231,14 +227,14 @@ pub fn weights_by_memory(
         .collect())
 }
 
-/// Masters without a memory limit, where weights were to come from it.
+/// Masters without a memory limit, although weights are made of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no weights can be made of memory limits: maxmemory is not set on {}; set it, or give weights",
+    "weights can't be derived from memory limits: maxmemory is not set on {}; set it, or give weights",
     list(nodes)
 )]
 pub struct WithoutMaxmemory {
-    /// Which ones.
+    /// The masters.
     pub nodes: Vec<NodeId>,
 }
 
@@ -279,7 +275,7 @@ fn in_steps(weight: f64, largest: f64) -> u64 {
     }
 }
 
-/// Whether it is off by more than that many percent of what it should be.
+/// Whether a share differs from the expected one by more than the threshold.
 fn is_beyond(has: u128, expected: u128, threshold: f64) -> bool {
     let off = has.abs_diff(expected);
     off > 0 && off as f64 * 100.0 > threshold * expected as f64
@@ -320,25 +316,25 @@ fn by_slots(members: &[WeightedMaster], threshold: f64) -> (Vec<Share>, Verdict)
     (shares, Verdict::Moves(plan))
 }
 
-/// How many slots each shall have.
+/// The number of slots that each master should have.
 fn expected_slots(members: &[WeightedMaster]) -> Vec<u128> {
     let weights: Vec<u64> = members.iter().map(|member| member.weight).collect();
     let owned: Vec<usize> = members.iter().map(|member| member.slots.count()).collect();
     let total: usize = owned.iter().sum();
     let sum: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
-    // What it owns beyond its share rounded down; never more than it owns.
+    // The slots beyond its share rounded down; never more than it owns.
     let beyond = |index: usize| {
         let share = total as u128 * u128::from(weights[index]) / sum.max(1);
         Reverse((owned[index] as u128).saturating_sub(share))
     };
     let mut expected = apportion(total as u128, &weights, beyond);
-    let weighty = weights.iter().filter(|weight| **weight > 0).count();
-    if weighty <= total {
+    let weighted = weights.iter().filter(|weight| **weight > 0).count();
+    if weighted <= total {
         for index in 0..members.len() {
             if weights[index] == 0 || expected[index] > 0 {
                 continue;
             }
-            // There is one with two or more, since they are enough for all.
+            // Another master has two or more, since there are enough slots for all.
             let richest =
                 (0..members.len()).max_by_key(|other| (expected[*other], Reverse(*other)));
             if let Some(richest) = richest {

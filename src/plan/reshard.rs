@@ -1,4 +1,4 @@
-//! Resharding: so many slots, or those slots, from these masters to those.
+//! The planner of `reshard`: a number of slots, or given slots, move between masters.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,43 +9,41 @@ use super::{Contested, MovePlan, SlotOwner, holdings};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 
-/// What is asked, and of whom.
+/// The cluster, and the moves that are wanted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// All masters, those without slots too, in any order.
     pub masters: Vec<SlotOwner>,
-    /// What shall move.
+    /// What moves.
     pub what: What,
 }
 
-/// What shall move, and to whom. Ids that are given twice count once.
+/// What moves, and the targets. Ids that are given twice count once.
 #[derive(Debug, Clone, PartialEq)]
 pub enum What {
-    /// So many slots, whichever.
+    /// A number of slots.
     Count {
         /// How many; from 1 to what the sources own.
         slots: usize,
-        /// Who gives them.
+        /// The sources.
         from: Sources,
-        /// Who takes them, an equal number each; where that does not come out even, the first ones
-        /// take one more.
+        /// The targets, which take an equal number each; if that is not possible, the first ones take one
+        /// more.
         to: Vec<NodeId>,
     },
-    /// These slots, whoever owns them. Those that a target owns stay where they are, so the same
-    /// request can be made again when it was cut off.
+    /// These slots. Slots that a target owns stay there, so an interrupted request can be repeated.
     Slots {
         /// The slots.
         slots: SlotSet,
-        /// Who shall own them. The others are shared out so that in the end the targets own
-        /// numbers of them that are as even as can be.
+        /// The targets, which end with numbers of them as even as possible.
         to: Vec<NodeId>,
     },
 }
 
-/// Who gives slots.
+/// The sources of slots.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Sources {
-    /// Every master that owns slots and is no target.
+    /// Every master that owns slots and is not a target.
     All,
     /// These.
     Nodes(Vec<NodeId>),
@@ -57,57 +55,57 @@ pub enum ReshardError {
     /// Zero slots, or an empty set of slots.
     #[error("no slots to move: ask for at least one")]
     NoSlots,
-    /// There is nobody to take the slots.
+    /// There is no target.
     #[error("no target: name one or more masters with --to")]
     NoTarget,
-    /// There is nobody to give slots.
+    /// There is no source.
     #[error("no source: name one or more masters with --from, or `--from all`")]
     NoSource,
-    /// Every master, but none besides the targets owns slots.
-    #[error("no master but the targets owns slots: there is nobody to take slots from")]
+    /// The sources are all masters, but only targets own slots.
+    #[error("only the targets own slots: there is no source to take slots from")]
     NothingBesidesTargets,
-    /// It is none of the masters.
+    /// The id is not that of a master.
     #[error(
-        "{id} is no master of this cluster, so it neither gives nor takes slots: name a master \
+        "{id} is not a master of this cluster, so it can neither give nor take slots: name a master \
          (`redis-trib info` lists them)"
     )]
     NotAMaster {
         /// The id.
         id: NodeId,
     },
-    /// It would give slots to itself, or to another target that is a source.
-    #[error("{id} is named as source and as target: leave it out of one of them")]
+    /// A node is a source and a target.
+    #[error("{id} is both a source and a target: remove it from one of them")]
     TargetIsSource {
         /// The node.
         id: NodeId,
     },
-    /// It has nothing to give.
-    #[error("source {id} owns no slots: leave it out")]
+    /// The source has no slots.
+    #[error("source {id} owns no slots: remove it from the sources")]
     SourceWithoutSlots {
         /// The node.
         id: NodeId,
     },
     /// More slots than the sources own.
     #[error(
-        "{asked} slots are asked for, but the sources own only {owned}: ask for at most {owned}, or \
-         name more sources"
+        "{asked} slots requested, but the sources own only {owned}: request at most {owned}, or name \
+         more sources"
     )]
     TooMany {
-        /// How many are asked for.
+        /// The requested number.
         asked: usize,
         /// How many the sources own together.
         owned: usize,
     },
-    /// Named slots that are in no master's hands.
+    /// Some of the given slots have no owner.
     #[error(
-        "nobody owns slots {slots}: leave them out, or assign them first with `redis-trib fix`"
+        "slots {slots} have no owner: leave them out, or assign them first with `redis-trib fix`"
     )]
     Unowned {
         /// The slots.
         slots: SlotSet,
     },
-    /// All named slots are where they shall be. To a caller this may well be success.
-    #[error("nothing to move: slots {slots} are where they shall be")]
+    /// The targets own all given slots already. A caller may treat this as success.
+    #[error("nothing to move: the targets own slots {slots} already")]
     NothingToMove {
         /// The slots.
         slots: SlotSet,
@@ -118,7 +116,7 @@ pub enum ReshardError {
 }
 
 impl ReshardError {
-    /// The node that it is about.
+    /// The node concerned.
     pub fn node(&self) -> Option<NodeId> {
         match self {
             Self::NotAMaster { id }
@@ -129,15 +127,15 @@ impl ReshardError {
     }
 }
 
-/// Plans the moves, all in one round.
+/// Plans the moves.
 ///
-/// By count each source gives in proportion to what it owns, by largest remainder (ties: who owns
-/// more, then the lowest slot, then the id), its lowest slots first; the sum is always what was
-/// asked for. No node both gives and takes, and there are fewer pairs than nodes.
+/// By count, each source gives in proportion to its number of slots, by largest remainder (ties: more
+/// slots, then the lowest slot, then the id), its lowest slots first; the sum is the requested number.
+/// No node both gives and takes, and there are fewer pairs than nodes.
 ///
 /// # Errors
 ///
-/// When the request names nodes or slots that cannot take part, or more slots than there are.
+/// If the request names nodes or slots that can't take part, or more slots than there are.
 pub fn reshard(request: &Request) -> Result<MovePlan, ReshardError> {
     let masters = holdings(&request.masters)?;
     match &request.what {
@@ -240,7 +238,7 @@ fn targets(
     Ok(targets)
 }
 
-/// The sources, those that own most first.
+/// The sources, by number of slots, the largest first.
 fn sources(
     masters: &BTreeMap<NodeId, SlotSet>,
     from: &Sources,
@@ -295,8 +293,8 @@ fn once_each(
     Ok(ids.iter().copied().filter(|id| seen.insert(*id)).collect())
 }
 
-/// How many of `coming` slots each target takes, beside what it has, so that the totals end as
-/// even as can be; the first ones get what does not come out even.
+/// How many of `coming` slots each target takes in addition to those it has, so that the totals are as
+/// even as possible; the first targets get one more if necessary.
 pub(super) fn level(has: &[usize], coming: usize) -> Vec<usize> {
     let mut takes = vec![0; has.len()];
     for _ in 0..coming {

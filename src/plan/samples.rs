@@ -41,7 +41,7 @@ pub(super) fn shown(plan: &MovePlan) -> Vec<String> {
         .collect()
 }
 
-/// Masters that own random slots, some of which nobody owns.
+/// Masters that own random slots; some slots have no owner.
 pub(super) fn clusters() -> impl Strategy<Value = Vec<SlotOwner>> {
     (
         2..9_usize,

@@ -1,15 +1,14 @@
-//! Shares of a whole, by largest remainder: they always add up to it.
+//! Proportional shares by largest remainder: they always add up to the total.
 
 use std::cmp::Reverse;
 
-/// Remainders that are closer than this part of one are equal. Weights come from decimal
-/// fractions, and what is a tie in decimals need not be one in binary.
+/// Remainders that differ by less than one part in so many are equal: weights come from decimal
+/// fractions, whose ties are not exact in binary.
 const TIE: u128 = 1_000_000;
 
-/// Shares `total` in proportion to `weights`: each gets its part rounded down, and what is left
-/// goes, one each, to those whose remainders are largest. Between equals those whose `rank` is
-/// lowest come first, then the order of the list. Who weighs nothing gets nothing, and where all
-/// weigh nothing nobody gets anything.
+/// Shares `total` in proportion to `weights`: each gets its part rounded down, and the rest goes, one
+/// each, to the largest remainders. Of equal remainders the lowest `rank` comes first, then the order
+/// of the list. A weight of 0 gets 0; if all weights are 0, all shares are.
 ///
 /// Exact for a `total` below 2^78 with weights below 2^32, or the other way round.
 pub(super) fn apportion<R: Ord>(

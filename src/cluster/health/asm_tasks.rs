@@ -1,41 +1,40 @@
-//! Moves of slots that the servers do by themselves, at once: under way, stuck, or failed.
+//! Atomic slot migration tasks: under way, stuck, or failed.
 
 use super::{Code, Judge, slots_are};
 use crate::cluster::node::NodeId;
 use crate::cluster::observation::ObservedTask;
 
 impl Judge<'_> {
-    pub(super) fn jobs(&mut self) {
-        let jobs: Vec<(NodeId, ObservedTask)> = self
+    pub(super) fn tasks(&mut self) {
+        let tasks: Vec<(NodeId, ObservedTask)> = self
             .observation
             .reports()
-            .flat_map(|(node, report)| report.jobs.iter().map(|job| (node.id, job.clone())))
+            .flat_map(|(node, report)| report.jobs.iter().map(|task| (node.id, task.clone())))
             .collect();
-        for (leader, job) in jobs {
+        for (leader, task) in tasks {
             let end = |id: Option<NodeId>| id.map_or_else(|| "?".to_string(), |id| self.name(id));
-            let (source, target) = (end(job.source), end(job.target));
-            let slots = slots_are(&job.slots);
-            let said = match job.said.as_str() {
+            let (source, target) = (end(task.source), end(task.target));
+            let slots = slots_are(&task.slots);
+            let said = match task.said.as_str() {
                 "" => String::new(),
                 said => format!(": {said}"),
             };
-            let message = match job.goes_on {
+            let message = match task.goes_on {
                 true => format!(
-                    "{slots} on the way from {source} to {target} in a job of the servers, which says \
+                    "{slots} moving from {source} to {target} in an atomic slot migration task, state \
                      {}{said}",
-                    job.state
+                    task.state
                 ),
                 false => format!(
-                    "{slots} at {source} still: the servers' job that was to move them to {target} \
-                     failed{said}"
+                    "{slots} still at {source}: the atomic slot migration task to {target} failed{said}"
                 ),
             };
-            let ends = [job.source, job.target].into_iter().flatten();
+            let ends = [task.source, task.target].into_iter().flatten();
             let nodes: Vec<NodeId> = ends.collect();
-            let remedy = self.cancel_task(leader, &job);
-            self.add(Code::SlotsInJob, message, &nodes, job.slots);
-            // One that goes well comes to its end.
-            if job.goes_on && !job.said.is_empty() {
+            let remedy = self.cancel_task(leader, &task);
+            self.add(Code::SlotsInJob, message, &nodes, task.slots);
+            // A task without an error ends by itself.
+            if task.goes_on && !task.said.is_empty() {
                 self.remedy(remedy);
             }
         }

@@ -1,4 +1,4 @@
-//! Members: down, doubted, silent, half known; and what they say of themselves.
+//! Findings about nodes: failed, unreachable, unknown to some, and what nodes report of themselves.
 
 use std::collections::BTreeMap;
 
@@ -10,8 +10,8 @@ use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::{Member, PeerStatus};
 
 impl Judge<'_> {
-    /// The only node there is, if it owns nothing: a node that has just been started.
-    pub(super) fn loner(&self) -> Option<NodeId> {
+    /// The only node, if it owns no slot: a node that has just been started.
+    pub(super) fn lone_node(&self) -> Option<NodeId> {
         let mut members = self.topology.members.values();
         let (member, None) = (members.next()?, members.next()) else {
             return None;
@@ -19,18 +19,18 @@ impl Judge<'_> {
         (member.slots.is_empty() && !member.peer_status.silent).then_some(member.id)
     }
 
-    pub(super) fn in_no_cluster(&mut self, loner: NodeId) {
+    pub(super) fn in_no_cluster(&mut self, id: NodeId) {
         let message = format!(
-            "{} is in no cluster: it knows no other node, and owns no slot",
-            self.name(loner)
+            "{} is in no cluster: it knows no other node and owns no slots",
+            self.name(id)
         );
-        self.add(Code::SeedNotMember, message, &[loner], SlotSet::new());
+        self.add(Code::SeedNotMember, message, &[id], SlotSet::new());
     }
 
     pub(super) fn bystanders(&mut self) {
         for bystander in &self.observation.bystanders {
             let message = format!(
-                "{} ({}) was named, but is in no cluster: it knows no other node, and owns no slot",
+                "{} ({}) was given as a node, but is in no cluster: it knows no other node and owns no slots",
                 bystander.dial,
                 bystander.id.short()
             );
@@ -44,13 +44,14 @@ impl Judge<'_> {
     }
 
     pub(super) fn members(&mut self) {
-        self.intruders();
+        self.foreign();
         self.down();
-        self.doubted();
+        self.failing();
         self.silent();
-        self.strangers();
-        self.ghosts();
-        self.forgotten();
+        self.replaced();
+        self.handshakes();
+        self.without_address();
+        self.unknown_to_some();
         self.states();
         self.versions();
         self.epochs();
@@ -62,58 +63,56 @@ impl Judge<'_> {
         members.filter(|m| pick(m)).map(|m| m.id).collect()
     }
 
-    /// What a silent node's silence is like, in the client's words.
-    fn silence(&self, id: NodeId) -> Option<&str> {
+    /// Why a node did not answer, in the client's words.
+    fn why_silent(&self, id: NodeId) -> Option<&str> {
         match &self.node(id)?.seen {
             Seen::Silent(why) => Some(why),
-            Seen::Loading => Some("it is still reading its data from disk"),
+            Seen::Loading => Some("it is loading its data set from disk"),
             Seen::Report(_) | Seen::Stranger(_) | Seen::NoAddress => None,
         }
     }
 
     fn down(&mut self) {
-        // All that moved meet by one command.
-        let mut told_to_rejoin = false;
+        // One command lets all nodes that moved meet again.
+        let mut has_rejoin = false;
         for member in self.topology.members.values() {
             let peer_status = member.peer_status;
             if !peer_status.is_down() {
                 continue;
             }
-            let (doubts, word) = if peer_status.failed > 0 {
+            let (flagged, flag) = if peer_status.failed > 0 {
                 (peer_status.failed, "fail")
             } else {
                 (peer_status.failing, "fail?")
             };
-            let for_us = if !peer_status.silent && peer_status.linked > 0 {
-                // A master that comes back is held for dead for two node timeouts more.
-                "; it answers us: where it has only just come back this passes, else look at its bus port \
-                 and its links"
+            let here = if !peer_status.silent && peer_status.linked > 0 {
+                // The other nodes keep the flag of a master that restarts for two node timeouts.
+                "; it answers redis-trib: the flag passes if it has just restarted, else check its bus \
+                 port and its links"
                     .to_string()
             } else if !peer_status.silent {
-                "; it answers us, so look at its bus port and its links".to_string()
+                "; it answers redis-trib: check its bus port and its links".to_string()
             } else {
-                self.silence(member.id).map_or_else(String::new, |why| {
-                    format!("; to us it does not answer: {why}")
-                })
+                self.why_silent(member.id)
+                    .map_or_else(String::new, |why| format!("; {why}"))
             };
             let message = format!(
-                "{} {} is down: {doubts} of {} {} {word}{for_us}",
+                "{} {} is down: flagged `{flag}` by {flagged} of {}{here}",
                 member.role.word(),
                 self.name(member.id),
-                count(peer_status.asked, "member", "members"),
-                if doubts == 1 { "says" } else { "say" },
+                count(peer_status.asked, "node", "nodes"),
             );
             let code = match member.slots.is_empty() {
                 true => Code::SlotlessFailed,
                 false => Code::NodeFailed,
             };
             self.add(code, message, &[member.id], member.slots.clone());
-            if !peer_status.silent && peer_status.linked == 0 && !told_to_rejoin {
+            if !peer_status.silent && peer_status.linked == 0 && !has_rejoin {
                 let rejoin = self.rejoin_if_moved(member.id);
-                told_to_rejoin = rejoin.is_some();
+                has_rejoin = rejoin.is_some();
                 self.remedy(rejoin);
             }
-            // It can't come back to an address that another node has.
+            // It can't return to an address that another node has.
             let node = self.node(member.id);
             if node.is_some_and(|node| matches!(node.seen, Seen::NoAddress)) {
                 self.remedy(self.forget_if_useless(member.id));
@@ -121,16 +120,16 @@ impl Judge<'_> {
         }
     }
 
-    fn doubted(&mut self) {
-        let mut doubted = self.ids(|m| {
+    fn failing(&mut self) {
+        let mut failing_nodes = self.ids(|m| {
             let PeerStatus {
                 failed, failing, ..
             } = m.peer_status;
             !m.peer_status.is_down() && failed + failing > 0
         });
-        doubted.retain(|id| !self.is_door(*id));
-        for id in doubted {
-            let doubters: Vec<NodeId> = self
+        failing_nodes.retain(|id| !self.led_foreign_nodes_in(*id));
+        for id in failing_nodes {
+            let flagged_by: Vec<NodeId> = self
                 .observation
                 .reports()
                 .filter(|(node, _)| node.id != id)
@@ -146,18 +145,18 @@ impl Judge<'_> {
                 .get(&id)
                 .map_or(0, |m| m.peer_status.asked);
             let message = format!(
-                "{} is not heard by {} of {}: {}",
+                "{} is flagged as failing by {} of {}: {}",
                 self.name(id),
-                doubters.len(),
-                count(asked, "member", "members"),
-                self.names(&doubters),
+                flagged_by.len(),
+                count(asked, "node", "nodes"),
+                self.names(&flagged_by),
             );
             self.add(Code::NodeFailing, message, &[id], SlotSet::new());
         }
     }
 
-    /// Nodes that don't answer us, by why; those that are down, or that never joined, have been
-    /// named for that.
+    /// Nodes that don't answer redis-trib, by reason. Nodes that are down or in handshake have a finding
+    /// of their own.
     fn silent(&mut self) {
         let mut silent: BTreeMap<(Code, &str), Vec<NodeId>> = BTreeMap::new();
         for node in self.observation.nodes.values() {
@@ -184,7 +183,9 @@ impl Judge<'_> {
             let names = self.names(&nodes);
             let verb = if nodes.len() == 1 { "does" } else { "do" };
             let message = if code == Code::AddressUnreachable {
-                format!("{names}: linked to the members, but can't be reached from here: {why}")
+                format!(
+                    "{names}: connected to the other nodes, but can't be reached from here: {why}"
+                )
             } else {
                 format!("{names} {verb} not answer: {why}")
             };
@@ -195,20 +196,21 @@ impl Judge<'_> {
         }
     }
 
-    fn strangers(&mut self) {
+    /// Members at whose address another node answers.
+    fn replaced(&mut self) {
         for node in self.observation.nodes.values() {
             let Seen::Stranger(found) = node.seen else {
                 continue;
             };
-            let known = if self.observation.nodes.contains_key(&found) {
-                "another member"
+            let found_is = if self.observation.nodes.contains_key(&found) {
+                "another member of the cluster"
             } else {
-                "a node of no or another cluster"
+                "not a member of the cluster"
             };
             let message = format!(
-                "at the address of {} now answers {known}, {}",
-                self.name(node.id),
+                "node {} answers at the address of {}; it is {found_is}",
                 found.short(),
+                self.name(node.id),
             );
             self.add(
                 Code::NodeForeign,
@@ -220,47 +222,50 @@ impl Judge<'_> {
         }
     }
 
-    /// Members of another cluster that are members of this one now.
-    fn intruders(&mut self) {
-        for (door, intruders) in self.intruders.clone() {
-            let slots = intruders
+    /// Nodes of another cluster that have become members of this one.
+    fn foreign(&mut self) {
+        for (lost, foreign) in self.foreign_nodes.clone() {
+            let slots = foreign
                 .iter()
                 .filter_map(|id| self.topology.members.get(id))
                 .fold(SlotSet::new(), |sum, member| sum.union(&member.slots));
-            let nodes: Vec<NodeId> = intruders.into_iter().collect();
+            let nodes: Vec<NodeId> = foreign.into_iter().collect();
             let message = format!(
-                "{} came in from another cluster, through the address that {} had: they knew each other \
-                 before they knew the rest",
+                "{} joined from another cluster through the former address of {}: their links to each \
+                 other are older than their links to the rest",
                 self.names(&nodes),
-                self.name(door),
+                self.name(lost),
             );
             self.add(Code::NodeForeign, message, &nodes, slots);
             self.remedy(self.evict_foreign(&nodes));
         }
     }
 
-    /// Whether members of another cluster came in through the address that it had.
-    fn is_door(&self, id: NodeId) -> bool {
-        self.intruders.contains_key(&id)
+    /// Whether nodes of another cluster joined through the former address of this one.
+    fn led_foreign_nodes_in(&self, id: NodeId) -> bool {
+        self.foreign_nodes.contains_key(&id)
     }
 
-    fn ghosts(&mut self) {
+    fn handshakes(&mut self) {
         let handshake = self.ids(|m| m.peer_status.handshake > 0 && !m.peer_status.is_down());
         self.add_nodes(Code::NodeHandshake, &handshake, |names| {
-            format!("met, but not joined (is the bus port open?): {names}")
+            format!("in handshake, not joined (is the cluster bus port open?): {names}")
         });
+    }
+
+    fn without_address(&mut self) {
         let mut no_address = self.ids(|m| m.peer_status.no_address > 0 && !m.peer_status.is_down());
-        no_address.retain(|id| !self.is_door(*id));
+        no_address.retain(|id| !self.led_foreign_nodes_in(*id));
         self.add_nodes(Code::NodeNoAddress, &no_address, |names| {
-            format!("known by id only, without an address: {names}")
+            format!("known by id only, address unknown: {names}")
         });
         if let [only] = no_address[..] {
             self.remedy(self.forget_if_useless(only));
         }
     }
 
-    fn forgotten(&mut self) {
-        let mut forgotten = self.ids(|m| {
+    fn unknown_to_some(&mut self) {
+        let mut unknown = self.ids(|m| {
             let PeerStatus {
                 known,
                 asked,
@@ -270,9 +275,9 @@ impl Judge<'_> {
             } = m.peer_status;
             known < asked && handshake == 0 && no_address == 0
         });
-        forgotten.retain(|id| !self.is_door(*id));
-        for id in forgotten {
-            let ignorant: Vec<NodeId> = self
+        unknown.retain(|id| !self.led_foreign_nodes_in(*id));
+        for id in unknown {
+            let without_it: Vec<NodeId> = self
                 .observation
                 .reports()
                 .filter(|(node, report)| node.id != id && report.view.entry(id).is_none())
@@ -286,9 +291,9 @@ impl Judge<'_> {
             let message = format!(
                 "{} is unknown to {} of {}: {}",
                 self.name(id),
-                ignorant.len(),
-                count(asked, "member", "members"),
-                self.names(&ignorant),
+                without_it.len(),
+                count(asked, "node", "nodes"),
+                self.names(&without_it),
             );
             self.add(Code::NodeForgotten, message, &[id], SlotSet::new());
             self.remedy(self.forget_if_useless(id));
@@ -303,16 +308,16 @@ impl Judge<'_> {
             .map(|(node, _)| node.id)
             .collect();
         let all = not_ok.len() == reports().count() && not_ok.len() > 1;
-        let said = count(not_ok.len(), "member says", "members say");
+        let reported = count(not_ok.len(), "node reports", "nodes report");
         self.add_nodes(Code::StateNotOk, &not_ok, |names| {
             if all {
-                format!("all {said} cluster_state:fail")
+                format!("all {reported} cluster_state:fail")
             } else {
-                format!("{said} cluster_state:fail: {names}")
+                format!("{reported} cluster_state:fail: {names}")
             }
         });
-        // Where nothing else keeps it from serving, it is waiting out its first seconds
-        // (protocol.md section 6).
+        // Without another cause it passes: a master that has just started or joined reports `fail` for
+        // some seconds (protocol.md section 6).
         let explained = |code| matches!(code, Code::SlotsUncovered | Code::NodeFailed);
         let is_explained = self.findings.iter().any(|finding| explained(finding.code));
         if !not_ok.is_empty() && !is_explained {
@@ -332,7 +337,7 @@ impl Judge<'_> {
             .map(|node| node.id)
             .collect();
         self.add_nodes(Code::NodeLoading, &loading, |names| {
-            format!("still reading data from disk: {names}")
+            format!("loading the data set from disk: {names}")
         });
         if !loading.is_empty() {
             self.remedy(self.wait());
@@ -351,7 +356,7 @@ impl Judge<'_> {
                 .iter()
                 .map(|(version, nodes)| format!("{version} on {}", count(*nodes, "node", "nodes")))
                 .collect();
-            let message = format!("nodes of several versions: {}", list.join(", "));
+            let message = format!("nodes run different versions: {}", list.join(", "));
             self.add(Code::VersionsMixed, message, &[], SlotSet::new());
         }
     }
@@ -378,9 +383,9 @@ impl Judge<'_> {
         }
     }
 
-    /// A master that comes back empty before its replicas have voted is still their master: they
-    /// throw their data away to be as empty as it is (Redis: "Replication", "Safety of replication
-    /// when master has persistence turned off").
+    /// A master that restarts empty before its replicas have elected another is still their master:
+    /// they delete their data in the resync (Redis: "Replication", "Safety of replication when master
+    /// has persistence turned off").
     fn restarts(&mut self) {
         let restarts: Vec<NodeId> = self
             .observation
@@ -397,7 +402,7 @@ impl Judge<'_> {
             .collect();
         self.add_nodes(Code::RestartsEmpty, &restarts, |names| {
             format!(
-                "without persistence, but restarted when they die: that empties their replicas too: {names}"
+                "without persistence, but restarted automatically: a restart empties the replicas too: {names}"
             )
         });
     }

@@ -1,10 +1,10 @@
-//! What is wrong with a cluster: from an observation to findings.
+//! The health of a cluster: from an observation to findings.
 //!
-//! A finding is data: a code that scripts match on, the nodes and slots that it is about, a
-//! sentence for people, and the remedy that helps, if there is one. Errors are what keeps the cluster from serving
-//! all of its data, or would lose some; warnings are what will hurt one day.
+//! A finding is data: a code that scripts match on, its nodes and slots, a message for people, and a
+//! remedy, if a command helps. An error keeps the cluster from serving all of its data, or may lose
+//! some; a warning is a risk.
 //!
-//! A cause is named once: what follows from it by necessity is left out.
+//! A cause has one finding: its necessary consequences have none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,7 +26,7 @@ mod slots;
 #[cfg(test)]
 mod tests;
 
-/// How bad a finding is.
+/// The severity of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// `check` exits 1.
@@ -36,7 +36,7 @@ pub enum Severity {
 }
 
 impl Severity {
-    /// The word that JSON uses.
+    /// The word in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -47,7 +47,7 @@ impl Severity {
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $severity:ident $word:literal,)*) => {
-        /// What a finding is about. The words are a contract with scripts.
+        /// The kind of a finding. Scripts rely on the words.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Code {
             $($(#[$doc])* $name,)*
@@ -57,12 +57,12 @@ macro_rules! codes {
             /// All codes.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// The word that output uses.
+            /// The word in all output.
             pub fn word(self) -> &'static str {
                 match self { $(Self::$name => $word,)* }
             }
 
-            /// How bad it is.
+            /// The severity of such findings.
             pub fn severity(self) -> Severity {
                 match self { $(Self::$name => Severity::$severity,)* }
             }
@@ -77,88 +77,86 @@ codes! {
     SlotsContested = Error "slots-multiple-owners",
     /// Slots that are migrating or importing.
     SlotsOpen = Error "slots-open",
-    /// Members that see other owners than the rest.
+    /// Nodes that see other slot owners than the rest.
     ViewsDiffer = Error "views-differ",
-    /// Masters of slots that a majority of the members holds for dead.
+    /// Masters with slots that a majority of the nodes flags as failed.
     NodeFailed = Error "node-failed",
-    /// Nodes without slots, replicas mostly, that a majority of the members holds for dead: the
-    /// cluster serves all the same, and a master that was replaced stays one for as long as nobody
-    /// brings it back.
+    /// Nodes without slots, mostly replicas, that a majority of the nodes flags as failed: the cluster
+    /// still serves, and a replaced master stays in the list until it returns or is removed.
     SlotlessFailed = Warning "slotless-node-failed",
-    /// Nodes that some member can't hear.
+    /// Nodes that a minority of the nodes flags as failing.
     NodeFailing = Warning "node-failing",
-    /// Masters of slots that don't answer us.
+    /// Masters with slots that don't answer redis-trib.
     NodeUnreachable = Error "node-unreachable",
-    /// Nodes without slots that don't answer us.
+    /// Nodes without slots that don't answer redis-trib.
     SlotlessUnreachable = Warning "slotless-node-unreachable",
-    /// Nodes that the members reach, and we don't.
+    /// Nodes that the other nodes reach, but redis-trib does not.
     AddressUnreachable = Error "announced-address-unreachable",
-    /// Addresses of members at which other nodes answer, and members that came in with another
-    /// cluster.
+    /// Members at whose address another node answers, and members that joined with another cluster.
     NodeForeign = Error "foreign-node",
-    /// Nodes that were met and never got to know the others.
+    /// Nodes that are stuck in handshake.
     NodeHandshake = Warning "node-handshake",
-    /// Nodes that are known by id only.
+    /// Nodes whose address no node knows.
     NodeNoAddress = Warning "node-noaddr",
-    /// Nodes that some members know and others don't.
+    /// Nodes that some nodes know and others don't.
     NodeForgotten = Error "node-unknown-to-some",
-    /// Named nodes that are in no cluster.
+    /// Given nodes that are in no cluster.
     SeedNotMember = Error "seed-not-member",
-    /// Nodes that say `cluster_state:fail`.
+    /// Nodes that report `cluster_state:fail`.
     StateNotOk = Error "cluster-state-not-ok",
-    /// Nodes that are reading their data from disk, and don't serve yet.
+    /// Nodes that load their data set from disk and don't serve yet.
     NodeLoading = Error "node-loading",
-    /// Masters that did not take a key (`--probe-write`), or not give it back.
+    /// Masters that failed to write, read or delete a key (`--probe-write`).
     ProbeFailed = Error "probe-write-failed",
-    /// Replicas that have lost their master.
+    /// Replicas whose link to their master is down.
     ReplicaLinkDown = Error "replica-link-down",
-    /// Replicas that receive a whole copy.
+    /// Replicas in a full resync.
     ReplicaSyncing = Warning "replica-syncing",
     /// Replicas that follow a replica.
     ReplicaOfReplica = Warning "replica-of-replica",
-    /// Replicas that follow nobody that is known.
+    /// Replicas of a master that no node knows.
     ReplicaOrphan = Error "replica-without-master",
     /// Masters with slots and without a replica.
     MasterAlone = Warning "master-without-replicas",
     /// Some masters have at least two replicas more than others.
     ReplicasUneven = Warning "uneven-replicas",
-    /// All nodes stand on one host.
+    /// All nodes run on one host.
     OneHost = Warning "single-host",
     /// Replicas on the host of their master.
     ReplicaSameHost = Warning "replica-on-masters-host",
     /// Replicas in the zone of their master.
     ReplicaSameZone = Warning "replica-in-masters-zone",
-    /// A host that takes the majority of masters with it when it dies.
+    /// A host with a majority of the masters.
     HostQuorum = Warning "host-holds-quorum",
-    /// A zone that takes the majority of masters with it when it dies.
+    /// A zone with a majority of the masters.
     ZoneQuorum = Warning "zone-holds-quorum",
-    /// Masters that share a configuration epoch.
+    /// Masters with the same config epoch.
     EpochCollision = Warning "epoch-collision",
-    /// Slots that the servers move by themselves, and such moves that failed.
+    /// Slots in an atomic slot migration task that is under way or has failed.
     SlotsInJob = Warning "slots-in-job",
-    /// Nodes of several versions.
+    /// Nodes that run different versions.
     VersionsMixed = Warning "mixed-versions",
-    /// Masters that keep nothing on disk and are started anew when they die.
+    /// Masters without persistence that are restarted automatically.
     RestartsEmpty = Warning "restarts-empty",
 }
 
-/// Something that is wrong.
+/// A problem.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
-    /// What it is about.
+    /// The kind.
     pub code: Code,
-    /// One sentence for people, which names nodes by address and short id.
+    /// One sentence for people that names nodes by address and short id.
     pub message: String,
-    /// The nodes it is about.
+    /// The nodes concerned.
     pub nodes: Vec<NodeId>,
-    /// The slots it is about.
+    /// The slots concerned.
     pub slots: SlotSet,
-    /// What helps, if a command does.
+    /// A command that helps, if there is one.
     pub remedy: Option<Remedy>,
 }
 
 impl Finding {
-    /// How bad it is.
+    /// The severity of its code.
     pub fn severity(&self) -> Severity {
         self.code.severity()
     }
@@ -171,40 +169,40 @@ impl fmt::Display for Code {
     }
 }
 
-/// What one look can't tell.
+/// Whether a disagreement between nodes still changes, which one observation can't tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Stability {
-    /// Looked once.
+    /// There was one observation.
     #[default]
     Unknown,
-    /// Two looks saw different things: the cluster is on its way.
+    /// Two observations differ: the cluster is converging.
     Settling,
-    /// Two looks saw the same disagreement.
+    /// Two observations show the same disagreement.
     Stuck,
 }
 
-/// What is known besides the observation.
+/// Facts besides the observation.
 #[derive(Debug, Clone, Default)]
 pub struct Background {
-    /// Whether what members disagree about changes between two looks.
+    /// Whether the disagreement between nodes changes.
     pub stability: Stability,
-    /// The zone of each node, where it is known.
+    /// The zone of each node, if known.
     pub zones: BTreeMap<NodeId, String>,
 }
 
-/// A cluster, judged.
+/// A cluster with its findings.
 #[derive(Debug, Clone)]
 pub struct Diagnosis {
-    /// What was seen.
+    /// The observation.
     pub observation: Observation,
-    /// The one picture that was made of it.
+    /// The topology that results from it.
     pub topology: Topology,
-    /// All that is wrong, errors first.
+    /// All findings, errors first.
     pub findings: Vec<Finding>,
 }
 
 impl Diagnosis {
-    /// Judges what was seen.
+    /// The findings of an observation.
     pub fn of(observation: Observation, background: &Background) -> Self {
         let topology = Topology::of(&observation);
         let findings = judge(&observation, &topology, background);
@@ -215,14 +213,14 @@ impl Diagnosis {
         }
     }
 
-    /// Whether it is healthy: no errors; warnings are allowed.
+    /// Whether there is no error; warnings are allowed.
     pub fn is_healthy(&self) -> bool {
         self.findings
             .iter()
             .all(|finding| finding.severity() == Severity::Warning)
     }
 
-    /// Adds that a master did not take a key, or not give it back.
+    /// Adds the finding that a master failed the write probe.
     pub fn probe_failed(&mut self, id: NodeId, why: &str) {
         self.findings.push(Finding {
             code: Code::ProbeFailed,
@@ -235,12 +233,12 @@ impl Diagnosis {
             .sort_by_key(|finding| (finding.severity(), finding.code));
     }
 
-    /// How many slots a master that is not down serves, 0 to 16384.
+    /// The number of slots of masters that are up, 0 to 16384.
     pub fn slots_covered(&self) -> usize {
         self.topology.served().count()
     }
 
-    /// Whether a second look may see less: findings that a cluster on its way heals by itself.
+    /// Whether a second observation may show less: a converging cluster resolves such findings itself.
     pub fn may_settle(&self) -> bool {
         self.findings.iter().any(|finding| {
             matches!(
@@ -254,21 +252,21 @@ impl Diagnosis {
     }
 }
 
-/// All that is wrong, errors first.
+/// All findings, errors first.
 fn judge(observation: &Observation, topology: &Topology, background: &Background) -> Vec<Finding> {
     let mut judge = Judge {
         observation,
         topology,
         stability: background.stability,
-        intruders: merger::intruders(observation),
+        foreign_nodes: merger::intruders(observation),
         findings: Vec::new(),
     };
-    match judge.loner() {
-        // All else follows from it.
-        Some(loner) => judge.in_no_cluster(loner),
+    match judge.lone_node() {
+        // Everything else follows from this.
+        Some(id) => judge.in_no_cluster(id),
         None => {
             judge.slots();
-            judge.jobs();
+            judge.tasks();
             judge.views();
             judge.members();
             judge.replication();
@@ -282,12 +280,12 @@ fn judge(observation: &Observation, topology: &Topology, background: &Background
     findings
 }
 
-/// A judgement under way. The modules below are its parts.
+/// Collects findings; each submodule adds those of one subject.
 struct Judge<'a> {
     observation: &'a Observation,
     topology: &'a Topology,
     stability: Stability,
-    intruders: Intruders,
+    foreign_nodes: Intruders,
     findings: Vec<Finding>,
 }
 
@@ -302,10 +300,10 @@ impl<'a> Judge<'a> {
         });
     }
 
-    /// One finding about all of `nodes`, if there are any; `tell` gets them as text.
-    fn add_nodes(&mut self, code: Code, nodes: &[NodeId], tell: impl FnOnce(String) -> String) {
+    /// One finding about all of `nodes`, if there are any; `message` gets their names.
+    fn add_nodes(&mut self, code: Code, nodes: &[NodeId], message: impl FnOnce(String) -> String) {
         if !nodes.is_empty() {
-            let message = tell(self.names(nodes));
+            let message = message(self.names(nodes));
             self.add(code, message, nodes, SlotSet::new());
         }
     }
@@ -318,7 +316,7 @@ impl<'a> Judge<'a> {
         self.observation.name(id)
     }
 
-    /// Up to four nodes by name, then how many more.
+    /// The names of up to four nodes, then the number of the others.
     fn names(&self, nodes: &[NodeId]) -> String {
         const SHOWN: usize = 4;
         let names: Vec<String> = nodes.iter().take(SHOWN).map(|id| self.name(*id)).collect();
@@ -339,7 +337,7 @@ fn slots_are(slots: &SlotSet) -> String {
     }
 }
 
-/// Slots as ranges, shortened after the eighth.
+/// Slots as ranges; up to eight, then the number of the others.
 fn shown(slots: &SlotSet) -> String {
     const SHOWN: usize = 8;
     let ranges = slots.ranges();

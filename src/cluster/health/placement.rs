@@ -1,4 +1,4 @@
-//! Hosts and zones: what dies together.
+//! Hosts and zones: nodes that fail together.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use super::{Code, Judge};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 
-/// Where a node stands, as far as that is known.
+/// The host or zone of a node, if known.
 type Place<'b> = dyn Fn(NodeId) -> Option<&'b str> + 'b;
 
 impl<'a> Judge<'a> {
@@ -17,22 +17,22 @@ impl<'a> Judge<'a> {
         let hosts: Vec<&str> = nodes.values().filter_map(|node| node.host()).collect();
         let distinct: BTreeSet<&str> = hosts.iter().copied().collect();
         match distinct.first() {
-            // The replicas and the quorum can't but stand there too.
+            // Then all replicas and the quorum are there too.
             Some(only) if distinct.len() == 1 && hosts.len() > 1 => {
-                let message = format!("all {} nodes stand on one host, {only}", hosts.len());
+                let message = format!("all {} nodes run on one host, {only}", hosts.len());
                 self.add(Code::OneHost, message, &[], SlotSet::new());
             }
             _ => {
-                self.together(Code::ReplicaSameHost, "host", &host);
+                self.together(Code::ReplicaSameHost, "on the same host as", &host);
                 self.quorum(Code::HostQuorum, "on host", &host);
             }
         }
-        self.together(Code::ReplicaSameZone, "zone", &zone);
+        self.together(Code::ReplicaSameZone, "in the same zone as", &zone);
         self.quorum(Code::ZoneQuorum, "in zone", &zone);
     }
 
-    fn together(&mut self, code: Code, what: &str, place: &Place<'_>) {
-        let beside: Vec<NodeId> = self
+    fn together(&mut self, code: Code, place_words: &str, place: &Place<'_>) {
+        let together: Vec<NodeId> = self
             .topology
             .members
             .values()
@@ -42,14 +42,14 @@ impl<'a> Judge<'a> {
             })
             .map(|member| member.id)
             .collect();
-        self.add_nodes(code, &beside, |names| {
-            format!("replicas that share the {what} of their master: {names}")
+        self.add_nodes(code, &together, |names| {
+            format!("replicas {place_words} their master: {names}")
         });
     }
 
-    /// A place that holds more than half of the masters takes failover with it: replicas are voted
-    /// for by a majority of the masters with slots (Redis Cluster specification, "Replica election
-    /// and promotion").
+    /// No failover is possible without a place that holds more than half of the masters: a majority of
+    /// the masters with slots elects a replica (Redis Cluster specification, "Replica election and
+    /// promotion").
     fn quorum(&mut self, code: Code, place_words: &str, place: &Place<'_>) {
         let mut by_place: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
         let mut voters = 0;
@@ -62,7 +62,7 @@ impl<'a> Judge<'a> {
         for (at, masters) in by_place {
             if masters.len() * 2 > voters && voters > 1 {
                 let message = format!(
-                    "{} of {voters} masters stand {place_words} {at}: without it no failover can be voted",
+                    "{} of {voters} masters run {place_words} {at}: if it fails, no replica can be elected",
                     masters.len()
                 );
                 self.add(code, message, &masters, SlotSet::new());

@@ -1,4 +1,4 @@
-//! Masters and their replicas.
+//! Findings about masters and their replicas.
 
 use super::{Code, Judge, count};
 use crate::cluster::node::{NodeId, Role};
@@ -23,7 +23,7 @@ impl Judge<'_> {
                 None => orphans.push(member.id),
                 Some(master) if master.role == Role::Replica => {
                     let message = format!(
-                        "{} follows {}, a replica itself, and can't take over for anybody",
+                        "replica {} follows {}, which is a replica itself: it can't take over from a master",
                         self.name(member.id),
                         self.name(master.id),
                     );
@@ -31,7 +31,7 @@ impl Judge<'_> {
                     self.add(Code::ReplicaOfReplica, message, &nodes, SlotSet::new());
                     self.remedy(self.replicate(member.id, master.master));
                 }
-                // A dead master has no links.
+                // All links to a failed master are down.
                 Some(master) if master.peer_status.is_down() => continue,
                 Some(_) => {}
             }
@@ -42,9 +42,12 @@ impl Judge<'_> {
                         || "its master".to_string(),
                         |id| format!("its master {}", self.name(id)),
                     );
-                    let since = since.map_or_else(String::new, |s| format!(" for {s} s"));
+                    let down = since.map_or_else(
+                        || "is down".to_string(),
+                        |seconds| format!("has been down for {seconds} s"),
+                    );
                     let message = format!(
-                        "replica {} has had no link to {master}{since}",
+                        "replica {}: the link to {master} {down}",
                         self.name(member.id)
                     );
                     self.add(Code::ReplicaLinkDown, message, &[member.id], SlotSet::new());
@@ -54,10 +57,10 @@ impl Judge<'_> {
             }
         }
         self.add_nodes(Code::ReplicaSyncing, &syncing, |names| {
-            format!("receiving a whole copy from their masters: {names}")
+            format!("full resync from the master under way: {names}")
         });
         self.add_nodes(Code::ReplicaOrphan, &orphans, |names| {
-            format!("replicas of a master that no member knows: {names}")
+            format!("replicas of a master that no node knows: {names}")
         });
     }
 
@@ -103,7 +106,7 @@ impl Judge<'_> {
         if most > fewest + 1 {
             self.add_nodes(Code::ReplicasUneven, &with(most), |names| {
                 let replicas = count(fewest, "replica", "replicas");
-                format!("some masters have only {replicas}, but {most} have: {names}")
+                format!("some masters have only {replicas}, these have {most}: {names}")
             });
         }
     }

@@ -1,4 +1,4 @@
-//! Slots: uncovered, claimed twice, open, and whom the members see as their owners.
+//! Findings about slots: uncovered, claimed twice, open, and seen with different owners.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,15 +8,15 @@ use crate::cluster::parse::{Direction, OpenSlot};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::{Member, Opinion};
 
-/// Slots on the same way, at the same stage.
+/// The ends of open slots, and which of them has the slots open.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct MoveMethod {
+struct OpenMove {
     source: NodeId,
     target: NodeId,
     stage: Stage,
 }
 
-/// Which ends say that a slot is open.
+/// The ends that have a slot open.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
     Both,
@@ -72,10 +72,10 @@ impl Judge<'_> {
                 "has no known address"
             };
             let message = format!(
-                "{} not served, as {} {fate}{}: {}",
+                "{} not served because {} {fate}{}: {}",
                 count(lost.count(), "slot is", "slots are"),
                 self.name(member.id),
-                self.why_nobody_took_over(member),
+                self.why_no_failover(member),
                 shown(&lost),
             );
             self.add(Code::SlotsUncovered, message, &[member.id], lost);
@@ -83,14 +83,14 @@ impl Judge<'_> {
         }
     }
 
-    fn why_nobody_took_over(&self, master: &Member) -> &'static str {
+    fn why_no_failover(&self, master: &Member) -> &'static str {
         let mut replicas = self.topology.replicas_of(master.id).peekable();
         if replicas.peek().is_none() {
             " and has no replica"
         } else if replicas.all(|replica| replica.peer_status.is_down()) {
             " and so are its replicas"
         } else if !self.has_quorum() {
-            ", and too few masters are up to vote for a replica"
+            " and too few masters are up to elect a replica"
         } else {
             ""
         }
@@ -107,14 +107,14 @@ impl Judge<'_> {
     }
 
     fn open_slots(&mut self) {
-        let told: BTreeSet<(NodeId, OpenSlot)> = self
+        let reported: BTreeSet<(NodeId, OpenSlot)> = self
             .topology
             .open_slots()
             .filter(|(member, open)| !self.repeats_its_master(member, open))
             .map(|(member, open)| (member.id, open))
             .collect();
-        let mut ways: BTreeMap<MoveMethod, SlotSet> = BTreeMap::new();
-        for (id, open) in &told {
+        let mut moves: BTreeMap<OpenMove, SlotSet> = BTreeMap::new();
+        for (id, open) in &reported {
             let (source, target, direction) = match open.direction {
                 Direction::Migrating => (*id, open.peer, Direction::Importing),
                 Direction::Importing => (open.peer, *id, Direction::Migrating),
@@ -124,42 +124,42 @@ impl Judge<'_> {
                 direction,
                 peer: *id,
             };
-            let stage = if told.contains(&(open.peer, answer)) {
+            let stage = if reported.contains(&(open.peer, answer)) {
                 Stage::Both
             } else if open.direction == Direction::Migrating {
                 Stage::MigratingOnly
             } else {
                 Stage::ImportingOnly
             };
-            let way = MoveMethod {
+            let one = OpenMove {
                 source,
                 target,
                 stage,
             };
-            ways.entry(way).or_default().insert(open.slot);
+            moves.entry(one).or_default().insert(open.slot);
         }
-        for (way, slots) in ways {
+        for (one, slots) in moves {
             let open = slots_are(&slots);
-            let source = self.end(way.source, &slots);
-            let target = self.end(way.target, &slots);
-            let message = match way.stage {
+            let source = self.end(one.source, &slots);
+            let target = self.end(one.target, &slots);
+            let message = match one.stage {
                 Stage::Both => format!("{open} moving from {source} to {target}"),
                 Stage::MigratingOnly => format!(
                     "{open} migrating on {source} to {target}, which {}",
-                    self.other_end(way.target, "is not importing it")
+                    self.other_end(one.target, "is not importing it")
                 ),
                 Stage::ImportingOnly => format!(
                     "{open} importing on {target} from {source}, which {}",
-                    self.other_end(way.source, "is not migrating it")
+                    self.other_end(one.source, "is not migrating it")
                 ),
             };
             let remedy = self.fix();
-            self.add(Code::SlotsOpen, message, &[way.source, way.target], slots);
+            self.add(Code::SlotsOpen, message, &[one.source, one.target], slots);
             self.remedy(remedy);
         }
     }
 
-    /// From Valkey 8 on replicas know the open slots of their master (protocol.md section 2).
+    /// Valkey ≥ 8 sends the open slots of a master to its replicas (protocol.md section 2).
     fn repeats_its_master(&self, member: &Member, open: &OpenSlot) -> bool {
         let master = member.master.and_then(|id| self.topology.members.get(&id));
         let is_told_by =
@@ -167,7 +167,7 @@ impl Judge<'_> {
         member.role == Role::Replica && master.is_some_and(is_told_by)
     }
 
-    /// A node at one end of open slots, with the keys that it holds in them where they were counted.
+    /// A node at one end of open slots, with its number of keys in them if they were counted.
     fn end(&self, id: NodeId, slots: &SlotSet) -> String {
         let name = self.name(id);
         match self.keys_in(id, slots) {
@@ -176,15 +176,15 @@ impl Judge<'_> {
         }
     }
 
-    fn other_end(&self, id: NodeId, silent_about_it: &'static str) -> &'static str {
+    fn other_end(&self, id: NodeId, not_open: &'static str) -> &'static str {
         match self.node(id) {
-            None => "no member knows",
+            None => "no node knows",
             Some(node) if node.report().is_none() => "does not answer",
-            Some(_) => silent_about_it,
+            Some(_) => not_open,
         }
     }
 
-    /// `None` where not all of them were counted.
+    /// The keys of a node in `slots`; `None` if not all of these were counted.
     fn keys_in(&self, id: NodeId, slots: &SlotSet) -> Option<usize> {
         let report = self.node(id)?.report()?;
         let counts = slots
@@ -195,30 +195,30 @@ impl Judge<'_> {
     }
 
     pub(super) fn views(&mut self) {
-        /// Opinions that are told one by one; in a cluster that falls to pieces every member
-        /// may have its own.
-        const TOLD: usize = 4;
+        /// Opinions with a finding of their own; in a badly partitioned cluster every node may have
+        /// another one.
+        const LISTED: usize = 4;
         let Some((most, others)) = self.topology.opinions.split_first() else {
             return;
         };
-        for other in others.iter().take(TOLD) {
+        for other in others.iter().take(LISTED) {
             let mut slots = SlotSet::new();
             let mut parts = Vec::new();
             for ((theirs, ours), differing) in other.difference(most) {
                 let owner = |id: Option<NodeId>| match id {
-                    Some(id) => self.name(id),
-                    None => "nobody".to_string(),
+                    Some(id) => format!("at {}", self.name(id)),
+                    None => "unassigned".to_string(),
                 };
                 parts.push(format!(
-                    "{} at {} instead of {}",
+                    "{} {} instead of {}",
                     shown(&differing),
                     owner(theirs),
                     owner(ours)
                 ));
                 slots = slots.union(&differing);
             }
-            let more = parts.len().saturating_sub(TOLD);
-            parts.truncate(TOLD);
+            let more = parts.len().saturating_sub(LISTED);
+            parts.truncate(LISTED);
             if more > 0 {
                 parts.push(format!(
                     "and {}",
@@ -229,20 +229,20 @@ impl Judge<'_> {
         }
         let rest: Vec<NodeId> = others
             .iter()
-            .skip(TOLD)
+            .skip(LISTED)
             .flat_map(|opinion| opinion.held_by.iter().copied())
             .collect();
         if !rest.is_empty() {
             let slots = others
                 .iter()
-                .skip(TOLD)
+                .skip(LISTED)
                 .flat_map(|opinion| opinion.difference(most).into_values())
                 .fold(SlotSet::new(), |sum, slots| sum.union(&slots));
-            let ways = others.len() - TOLD;
+            let more = others.len() - LISTED;
             let what = format!(
                 "{} in {}",
                 shown(&slots),
-                count(ways, "other way", "other ways")
+                count(more, "other way", "other ways")
             );
             self.view_differs(&rest, &what, slots);
         }
@@ -261,7 +261,7 @@ impl Judge<'_> {
             Stability::Stuck => " (not changing by itself)",
         };
         let message = format!(
-            "{} of {all} members {} other owners than {}{settling}: {} {} {what}",
+            "{} of {all} nodes {} other slot owners than {}{settling}: {} {} {what}",
             held_by.len(),
             if held_by.len() == 1 { "sees" } else { "see" },
             if held_by.len() * 2 == all {

@@ -51,7 +51,7 @@ fn long(lines: &str, me: u32) -> String {
     text
 }
 
-/// An observation in the making. All nodes answer, agree and are well, until something is bent.
+/// Builds an observation. All nodes answer, agree and are healthy, until a method changes something.
 struct World {
     pool: EntryPool,
     lines: String,
@@ -193,13 +193,13 @@ impl World {
         Diagnosis::of(self.observation, &self.background)
     }
 
-    /// All findings, each as `code [nodes] slots: message`, and its remedy on a line of its own.
+    /// Asserts all findings, each as `code [nodes] slots: message`, with its remedy on a line of its own.
     #[track_caller]
     fn says(self, expected: &str) {
         assert_eq!(told(&self.judge()), expected);
     }
 
-    /// Nothing about any of these.
+    /// Asserts that there is no finding with any of these codes.
     #[track_caller]
     fn says_nothing_of(self, codes: &[Code]) {
         let diagnosis = self.judge();
@@ -248,14 +248,14 @@ fn a_fresh_cluster_on_one_host_has_one_warning() {
             &format!("127.0.0.1:700{n}@1700{n}"),
         );
     }
-    World::new(&lines).says("single-host []: all 6 nodes stand on one host, 127.0.0.1");
+    World::new(&lines).says("single-host []: all 6 nodes run on one host, 127.0.0.1");
     assert!(World::new(&lines).judge().is_healthy());
 }
 
 #[test]
 fn a_fresh_node_is_in_no_cluster() {
     let alone = || World::new("1 :7000@17000 master - 0 0 0 connected").not_ok(&[1]);
-    alone().says("seed-not-member [1]: 11111111 (no address) is in no cluster: it knows no other node, and owns no slot");
+    alone().says("seed-not-member [1]: 11111111 (no address) is in no cluster: it knows no other node and owns no slots");
     assert!(!alone().judge().is_healthy());
     // With slots it is a cluster of one.
     World::new("1 10.0.0.1:7000@17000 master - 0 0 0 connected 0-16383").says(
@@ -272,7 +272,7 @@ fn a_named_node_in_no_cluster() {
         id: id(9),
         dial: Addr::new("10.0.0.9", 6379),
     });
-    world.says("seed-not-member [9]: 10.0.0.9:6379 (99999999) was named, but is in no cluster: it knows no other node, and owns no slot");
+    world.says("seed-not-member [9]: 10.0.0.9:6379 (99999999) was given as a node, but is in no cluster: it knows no other node and owns no slots");
 }
 
 #[test]
@@ -291,8 +291,8 @@ fn slots_without_an_owner() {
               50 slots have no owner: 1,3,5,7,9,11,13,15 and 42 ranges more\n$ redis-trib fix 10.0.0.1:6379");
 }
 
-/// The second master has died, and nobody took over.
-fn dead_master() -> World {
+/// The second master has failed, and no replica was promoted.
+fn failed_master_world() -> World {
     World::six()
         .all(
             "master - 0 0 2 connected",
@@ -303,40 +303,40 @@ fn dead_master() -> World {
 }
 
 #[test]
-fn a_dead_master() {
+fn a_failed_master() {
     let down = |since: &str| {
         format!(
             "master_link_status:down\nmaster_sync_in_progress:0\nmaster_link_down_since_seconds:{since}\n"
         )
     };
-    dead_master().info(5, &down("12")).says("\
-slots-uncovered [2] 5461-10922: 5462 slots are not served, as 10.0.0.2:6379 (22222222) is down: 5461-10922
+    failed_master_world().info(5, &down("12")).says("\
+slots-uncovered [2] 5461-10922: 5462 slots are not served because 10.0.0.2:6379 (22222222) is down: 5461-10922
 $ redis-cli -h 10.0.0.5 -p 6379 CLUSTER FAILOVER FORCE
-node-failed [2] 5461-10922: master 10.0.0.2:6379 (22222222) is down: 5 of 5 members say fail; to us it does not answer: connection refused
-cluster-state-not-ok [1 3 4 5 6]: all 5 members say cluster_state:fail");
-    assert_eq!(dead_master().judge().slots_covered(), 10922);
-    // A replica whose copy may not be whole is not put forward.
+node-failed [2] 5461-10922: master 10.0.0.2:6379 (22222222) is down: flagged `fail` by 5 of 5 nodes; connection refused
+cluster-state-not-ok [1 3 4 5 6]: all 5 nodes report cluster_state:fail");
+    assert_eq!(failed_master_world().judge().slots_covered(), 10922);
+    // A replica whose copy may be incomplete is not proposed.
     for info in [
         &down("-1"),
         "master_link_status:down\nmaster_sync_in_progress:1\n",
         &format!("loading:1\n{}", down("12")),
     ] {
-        let diagnosis = dead_master().info(5, info).judge();
+        let diagnosis = failed_master_world().info(5, info).judge();
         assert_eq!(diagnosis.findings[0].remedy, None, "{info}");
     }
 }
 
 #[test]
-fn a_master_that_the_others_hold_for_dead_and_that_answers_us() {
+fn a_master_that_the_others_flag_as_failed_and_that_answers() {
     let world = World::six().to(
         &[1, 3, 4, 5, 6],
         "master - 0 0 2 connected",
         "master,fail - 0 0 2 disconnected",
     );
     world.says("\
-slots-uncovered [2] 5461-10922: 5462 slots are not served, as 10.0.0.2:6379 (22222222) is down: 5461-10922
-node-failed [2] 5461-10922: master 10.0.0.2:6379 (22222222) is down: 5 of 5 members say fail; it answers us, so look at its bus port and its links");
-    // Links are up again before the others take it back.
+slots-uncovered [2] 5461-10922: 5462 slots are not served because 10.0.0.2:6379 (22222222) is down: 5461-10922
+node-failed [2] 5461-10922: master 10.0.0.2:6379 (22222222) is down: flagged `fail` by 5 of 5 nodes; it answers redis-trib: check its bus port and its links");
+    // Links are up again before the other nodes clear the flag.
     let world = World::six().to(
         &[1, 3, 4, 5, 6],
         "master - 0 0 2 connected",
@@ -349,13 +349,13 @@ node-failed [2] 5461-10922: master 10.0.0.2:6379 (22222222) is down: 5 of 5 memb
         .find(|f| f.code == Code::NodeFailed);
     let message = &down.unwrap().message;
     assert!(
-        message.contains("where it has only just come back this passes"),
+        message.contains("the flag passes if it has just restarted"),
         "{message}"
     );
 }
 
 #[test]
-fn nodes_that_answer_elsewhere_than_the_others_look_for_them() {
+fn nodes_that_answer_at_another_address_than_the_others_know() {
     let lines = SIX
         .replace("10.0.0.2:6379@16379", "10.0.9.2:6379@16379")
         .replace(
@@ -377,7 +377,7 @@ fn nodes_that_answer_elsewhere_than_the_others_look_for_them() {
 }
 
 #[test]
-fn a_dead_master_that_was_replaced() {
+fn a_failed_master_that_was_replaced() {
     let world = World::new(
         &SIX.replace(
             "master - 0 0 2 connected 5461-10922",
@@ -389,7 +389,7 @@ fn a_dead_master_that_was_replaced() {
         ),
     );
     world.silent(2).says("\
-slotless-node-failed [2]: master 10.0.0.2:6379 (22222222) is down: 5 of 5 members say fail; to us it does not answer: connection refused
+slotless-node-failed [2]: master 10.0.0.2:6379 (22222222) is down: flagged `fail` by 5 of 5 nodes; connection refused
 master-without-replicas [5]: 1 master has no replica that is up: 10.0.0.5:6379 (55555555)");
 }
 
@@ -411,7 +411,7 @@ fn too_few_masters_to_vote() {
     world.observation.lead = id(3);
     let told = told(&world.judge());
     assert!(
-        told.contains("(22222222) is down, and too few masters are up to vote for a replica: 5461"),
+        told.contains("(22222222) is down and too few masters are up to elect a replica: 5461"),
         "{told}"
     );
     assert!(
@@ -421,21 +421,21 @@ fn too_few_masters_to_vote() {
 }
 
 #[test]
-fn of_two_masters_the_one_that_is_left_says_no_more_than_fail_maybe() {
+fn the_last_of_two_masters_reports_only_fail_suspected() {
     let two = "\
 1 10.0.0.1:6379@16379 master - 0 0 1 connected 0-8191
 2 10.0.0.2:6379@16379 master,fail? - 0 0 2 connected 8192-16383";
     World::new(two).silent(2).not_ok(&[1]).says("\
-slots-uncovered [2] 8192-16383: 8192 slots are not served, as 10.0.0.2:6379 (22222222) is down and has no replica: 8192-16383
-node-failed [2] 8192-16383: master 10.0.0.2:6379 (22222222) is down: 1 of 1 member says fail?; to us it does not answer: connection refused
-cluster-state-not-ok [1]: 1 member says cluster_state:fail: 10.0.0.1:6379 (11111111)
+slots-uncovered [2] 8192-16383: 8192 slots are not served because 10.0.0.2:6379 (22222222) is down and has no replica: 8192-16383
+node-failed [2] 8192-16383: master 10.0.0.2:6379 (22222222) is down: flagged `fail?` by 1 of 1 node; connection refused
+cluster-state-not-ok [1]: 1 node reports cluster_state:fail: 10.0.0.1:6379 (11111111)
 master-without-replicas [1]: 1 master has no replica that is up: 10.0.0.1:6379 (11111111)");
-    // If it answers us it is not dead.
+    // It is up if it answers redis-trib.
     World::new(two).says_nothing_of(&[Code::NodeFailed, Code::SlotsUncovered]);
 }
 
 #[test]
-fn a_master_whose_address_is_known_to_nobody() {
+fn a_master_whose_address_no_node_knows() {
     let lost = |flags: &str| {
         World::six()
             .all(
@@ -445,22 +445,22 @@ fn a_master_whose_address_is_known_to_nobody() {
             .seen(2, Seen::NoAddress)
     };
     lost("master,noaddr").says("\
-slots-uncovered [2] 5461-10922: 5462 slots are not served, as 22222222 (no address) has no known address: 5461-10922
-node-noaddr [2]: known by id only, without an address: 22222222 (no address)");
-    // What Redis and Valkey write when a new node answers at a dead one's address.
+slots-uncovered [2] 5461-10922: 5462 slots are not served because 22222222 (no address) has no known address: 5461-10922
+node-noaddr [2]: known by id only, address unknown: 22222222 (no address)");
+    // What Redis and Valkey write when a new node answers at the address of a failed one.
     lost("master,fail,noaddr").says("\
-slots-uncovered [2] 5461-10922: 5462 slots are not served, as 22222222 (no address) is down: 5461-10922
-node-failed [2] 5461-10922: master 22222222 (no address) is down: 5 of 5 members say fail");
+slots-uncovered [2] 5461-10922: 5462 slots are not served because 22222222 (no address) is down: 5461-10922
+node-failed [2] 5461-10922: master 22222222 (no address) is down: flagged `fail` by 5 of 5 nodes");
 }
 
 #[test]
-fn a_ghost_may_be_forgotten_when_it_owns_nothing() {
+fn a_node_without_address_may_be_forgotten_if_it_owns_nothing() {
     let ghost = "\n7 :0@0 slave,noaddr 1 0 0 1 disconnected";
     let forget = format!("redis-trib del-node 10.0.0.1:6379 {}", id(7));
     World::new(&format!("{SIX}{ghost}"))
         .seen(7, Seen::NoAddress)
         .says(&format!(
-            "node-noaddr [7]: known by id only, without an address: 77777777 (no address)\n$ {forget}"
+            "node-noaddr [7]: known by id only, address unknown: 77777777 (no address)\n$ {forget}"
         ));
     let with_slots =
         SIX.replace("0-5460", "1-5460") + "\n7 :0@0 master,noaddr - 0 0 7 disconnected 0";
@@ -474,7 +474,7 @@ fn a_ghost_may_be_forgotten_when_it_owns_nothing() {
 }
 
 #[test]
-fn a_handshake_that_leads_nowhere() {
+fn a_handshake_that_does_not_complete() {
     let met = format!("{SIX}\n7 10.0.0.7:6379@16379 handshake - 0 0 0 disconnected");
     let mut world = World::six().sees(1, &met);
     world.observation.nodes.insert(
@@ -488,7 +488,7 @@ fn a_handshake_that_leads_nowhere() {
         },
     );
     world.says(
-        "node-handshake [7]: met, but not joined (is the bus port open?): 10.0.0.7:6379 (77777777)",
+        "node-handshake [7]: in handshake, not joined (is the cluster bus port open?): 10.0.0.7:6379 (77777777)",
     );
 }
 
@@ -499,9 +499,9 @@ fn slots_of_two_masters() {
         .says("\
 slots-multiple-owners [1 2] 93: slot 93 is claimed by 2 masters: 10.0.0.1:6379 (11111111), 10.0.0.2:6379 (22222222)
 $ redis-trib fix 10.0.0.1:6379
-views-differ [2] 93: 1 of 6 members sees other owners than most: 10.0.0.2:6379 (22222222) sees 93 at 10.0.0.2:6379 (22222222) instead of 10.0.0.1:6379 (11111111)");
-    // A dead master's claim counts for nothing.
-    dead_master()
+views-differ [2] 93: 1 of 6 nodes sees other slot owners than most: 10.0.0.2:6379 (22222222) sees 93 at 10.0.0.2:6379 (22222222) instead of at 10.0.0.1:6379 (11111111)");
+    // The claim of a failed master does not count.
+    failed_master_world()
         .to(&[1], "0-5460", "0-5461")
         .says_nothing_of(&[Code::SlotsContested]);
 }
@@ -513,8 +513,8 @@ fn views_that_differ_and_whether_they_still_change() {
             .to(&[3, 6], "0-5460", "0-5000")
             .settling(stability)
     };
-    let stuck = "views-differ [3 6] 5001-5460: 2 of 6 members see other owners than most (not changing by itself): \
-        10.0.0.3:6379 (33333333), 10.0.0.6:6379 (66666666) see 5001-5460 at nobody instead of 10.0.0.1:6379 (11111111)";
+    let stuck = "views-differ [3 6] 5001-5460: 2 of 6 nodes see other slot owners than most (not changing by itself): \
+        10.0.0.3:6379 (33333333), 10.0.0.6:6379 (66666666) see 5001-5460 unassigned instead of at 10.0.0.1:6379 (11111111)";
     differ(Stability::Stuck).says(&format!("{stuck}\n$ redis-trib fix 10.0.0.1:6379"));
     let settling = stuck.replace("not changing by itself", "still changing");
     differ(Stability::Settling).says(&format!(
@@ -524,11 +524,11 @@ fn views_that_differ_and_whether_they_still_change() {
     let diagnosis = differ(Stability::Unknown).judge();
     assert!(diagnosis.may_settle());
     let halves = World::six().to(&[2, 3, 6], "0-5460", "0-5000").judge();
-    assert!(told(&halves).contains("3 of 6 members see other owners than the other half: "));
+    assert!(told(&halves).contains("3 of 6 nodes see other slot owners than the other half: "));
 }
 
 #[test]
-fn many_opinions_are_told_together() {
+fn many_opinions_share_one_finding() {
     let mut world = World::six();
     for n in 1..=6 {
         let cut = format!("10923-{}", 16383 - n);
@@ -545,7 +545,7 @@ fn many_opinions_are_told_together() {
     );
 }
 
-/// Slot 93 on its way from 1 to 2, as both say.
+/// Slot 93 is moving from 1 to 2; both report it.
 fn moving() -> World {
     World::six()
         .to(&[1], "0-5460", "0-5460 [93->-2]")
@@ -553,7 +553,7 @@ fn moving() -> World {
 }
 
 #[test]
-fn an_open_slot_that_both_ends_know() {
+fn an_open_slot_that_both_ends_report() {
     let (one, two) = ("10.0.0.1:6379 (11111111)", "10.0.0.2:6379 (22222222)");
     moving().says(&format!(
         "slots-open [1 2] 93: slot 93 is moving from {one} to {two}\n$ redis-trib fix 10.0.0.1:6379"
@@ -564,7 +564,7 @@ fn an_open_slot_that_both_ends_know() {
         .says(&format!(
             "slots-open [1 2] 93: slot 93 is moving from {one} with 41 keys to {two} with 1 key\n$ redis-trib fix 10.0.0.1:6379"
         ));
-    // Valkey's replicas say it too.
+    // Valkey's replicas report it too.
     moving()
         .to(
             &[4],
@@ -577,7 +577,7 @@ fn an_open_slot_that_both_ends_know() {
 }
 
 #[test]
-fn an_open_slot_that_one_end_knows() {
+fn an_open_slot_that_one_end_reports() {
     let (one, two) = ("10.0.0.1:6379 (11111111)", "10.0.0.2:6379 (22222222)");
     let importing = || World::six().to(&[2], "5461-10922", "5461-10922 [93-<-1]");
     let says = format!(
@@ -603,16 +603,16 @@ fn an_open_slot_that_one_end_knows() {
     World::six()
         .to(&[1], "0-5460", "0-5460 [93->-9]")
         .says(&format!(
-            "slots-open [1 9] 93: slot 93 is migrating on {one} to 99999999, which no member knows\n$ redis-trib fix 10.0.0.1:6379"
+            "slots-open [1 9] 93: slot 93 is migrating on {one} to 99999999, which no node knows\n$ redis-trib fix 10.0.0.1:6379"
         ));
 }
 
 #[test]
-fn a_node_that_a_minority_does_not_hear() {
+fn a_node_that_a_minority_flags() {
     World::six()
         .to(&[3], "master - 0 0 2 connected", "master,fail? - 0 0 2 connected")
-        .says("node-failing [2]: 10.0.0.2:6379 (22222222) is not heard by 1 of 5 members: 10.0.0.3:6379 (33333333)");
-    // A link that is down for a moment is nothing yet.
+        .says("node-failing [2]: 10.0.0.2:6379 (22222222) is flagged as failing by 1 of 5 nodes: 10.0.0.3:6379 (33333333)");
+    // A link that is down for a moment is no finding.
     World::six()
         .to(
             &[3],
@@ -623,9 +623,9 @@ fn a_node_that_a_minority_does_not_hear() {
 }
 
 #[test]
-fn nodes_that_do_not_answer_us() {
+fn nodes_that_do_not_answer_redis_trib() {
     World::six().silent(5).silent(6).says("\
-announced-address-unreachable [5 6]: 10.0.0.5:6379 (55555555), 10.0.0.6:6379 (66666666): linked to the members, but can't be reached from here: connection refused
+announced-address-unreachable [5 6]: 10.0.0.5:6379 (55555555), 10.0.0.6:6379 (66666666): connected to the other nodes, but can't be reached from here: connection refused
 $ redis-trib check 10.0.0.1:6379 --address-map 10.0.0.5:6379=ADDRESS-FROM-HERE --address-map 10.0.0.6:6379=ADDRESS-FROM-HERE");
     World::six()
         .all("slave 2 0 0 2 connected", "slave 2 0 0 2 disconnected")
@@ -640,14 +640,15 @@ $ redis-trib check 10.0.0.1:6379 --address-map 10.0.0.5:6379=ADDRESS-FROM-HERE -
 #[test]
 fn another_node_at_the_address() {
     World::six().seen(5, Seen::Stranger(id(9))).says(
-        "foreign-node [5 9]: at the address of 10.0.0.5:6379 (55555555) now answers a node of no or another cluster, 99999999",
+        "foreign-node [5 9]: node 99999999 answers at the address of 10.0.0.5:6379 (55555555); it is not a member of the cluster",
     );
     World::six()
         .seen(5, Seen::Stranger(id(6)))
-        .says("foreign-node [5 6]: at the address of 10.0.0.5:6379 (55555555) now answers another member, 66666666");
+        .says("foreign-node [5 6]: node 66666666 answers at the address of 10.0.0.5:6379 (55555555); it is another member of the cluster");
 }
 
-/// 7 is lost, and 4, 5 and 6 don't know it. Since when these have links to each other, and to the rest.
+/// 7 is lost, and 4, 5 and 6 don't know it. `within` and `across`: since when these have links to each
+/// other, and to the rest.
 fn with_newcomers(within: u64, across: u64) -> World {
     let masters = SIX
         .replace("slave 1", "master -")
@@ -668,12 +669,12 @@ fn with_newcomers(within: u64, across: u64) -> World {
 }
 
 #[test]
-fn members_that_came_in_with_another_cluster() {
+fn members_that_joined_from_another_cluster() {
     let names = "10.0.0.4:6379 (44444444), 10.0.0.5:6379 (55555555), 10.0.0.6:6379 (66666666)";
     let came = |names: &str| {
         format!(
-            "{names} came in from another cluster, through the address that 77777777 (no address) had: they \
-         knew each other before they knew the rest"
+            "{names} joined from another cluster through the former address of 77777777 (no address): their \
+             links to each other are older than their links to the rest"
         )
     };
     let told = |world: World| {
@@ -690,12 +691,12 @@ fn members_that_came_in_with_another_cluster() {
     let seed = Addr::new("10.0.0.1", 6379);
     let nodes = [4, 5, 6].map(id).to_vec();
     assert_eq!(remedy, Remedy::EvictForeign { seed, nodes });
-    // As seen by one of them the rest is foreign.
+    // Seen from one of them, the rest is foreign.
     let mut world = with_newcomers(1000, 60_000);
     world.observation.lead = id(4);
     let rest = "10.0.0.1:6379 (11111111), 10.0.0.2:6379 (22222222), 10.0.0.3:6379 (33333333)";
     assert_eq!(told(world), [(Code::NodeForeign, came(rest))]);
-    // They joined side by side; and one that was restarted says nothing.
+    // They joined together; and a restarted node has no evidence.
     assert_eq!(told(with_newcomers(1000, 2000))[0].0, Code::NodeForgotten);
     let mut world = with_newcomers(1000, 60_000);
     world
@@ -704,7 +705,7 @@ fn members_that_came_in_with_another_cluster() {
         .values_mut()
         .for_each(|since| *since = 90_000);
     assert_eq!(told(world)[0].0, Code::NodeForeign);
-    // The same the other way round: nobody who came in knows the rest longer than each other.
+    // The other way round: no foreign node has older links to the rest than to its own cluster.
     let mut world = with_newcomers(1000, 60_000);
     world.report(5).links.insert(id(2), 10);
     world.report(5).links.insert(id(4), 5000);
@@ -713,8 +714,8 @@ fn members_that_came_in_with_another_cluster() {
 }
 
 #[test]
-fn a_node_that_some_forgot() {
-    let said = "node-unknown-to-some [6]: 10.0.0.6:6379 (66666666) is unknown to 2 of 5 members: 10.0.0.1:6379 (11111111), 10.0.0.2:6379 (22222222)";
+fn a_node_that_some_do_not_know() {
+    let said = "node-unknown-to-some [6]: 10.0.0.6:6379 (66666666) is unknown to 2 of 5 nodes: 10.0.0.1:6379 (11111111), 10.0.0.2:6379 (22222222)";
     World::six().forgotten(&[1, 2], 6).says(said);
     World::six()
         .forgotten(&[1, 2], 6)
@@ -728,12 +729,12 @@ fn a_node_that_some_forgot() {
 fn members_that_do_not_serve() {
     World::six().not_ok(&[3]).says(
         "\
-cluster-state-not-ok [3]: 1 member says cluster_state:fail: 10.0.0.3:6379 (33333333)
+cluster-state-not-ok [3]: 1 node reports cluster_state:fail: 10.0.0.3:6379 (33333333)
 $ redis-trib check 10.0.0.1:6379 --wait 60s",
     );
     World::six().info(3, "loading:1\n").says(
         "\
-node-loading [3]: still reading data from disk: 10.0.0.3:6379 (33333333)
+node-loading [3]: loading the data set from disk: 10.0.0.3:6379 (33333333)
 $ redis-trib check 10.0.0.1:6379 --wait 60s",
     );
 }
@@ -754,26 +755,28 @@ fn replicas_and_their_links() {
     let down = "master_link_status:down\nmaster_link_down_since_seconds:12\n";
     World::six()
         .info(5, down)
-        .says("replica-link-down [5]: replica 10.0.0.5:6379 (55555555) has had no link to its master 10.0.0.2:6379 (22222222) for 12 s");
+        .says("replica-link-down [5]: replica 10.0.0.5:6379 (55555555): the link to its master 10.0.0.2:6379 (22222222) has been down for 12 s");
     World::six()
         .info(5, "master_link_status:down\nmaster_sync_in_progress:1\n")
-        .says("replica-syncing [5]: receiving a whole copy from their masters: 10.0.0.5:6379 (55555555)");
-    dead_master()
+        .says(
+            "replica-syncing [5]: full resync from the master under way: 10.0.0.5:6379 (55555555)",
+        );
+    failed_master_world()
         .info(5, down)
         .says_nothing_of(&[Code::ReplicaLinkDown]);
 }
 
 #[test]
-fn replicas_of_replicas_and_of_nobody() {
+fn replicas_of_replicas_and_of_unknown_masters() {
     let chain = World::six().all("slave 3 0", "slave 5 0");
     let remedy = format!("redis-cli -h 10.0.0.6 -p 6379 CLUSTER REPLICATE {}", id(2));
     chain.says(&format!("\
-replica-of-replica [6 5]: 10.0.0.6:6379 (66666666) follows 10.0.0.5:6379 (55555555), a replica itself, and can't take over for anybody
+replica-of-replica [6 5]: replica 10.0.0.6:6379 (66666666) follows 10.0.0.5:6379 (55555555), which is a replica itself: it can't take over from a master
 $ {remedy}
 master-without-replicas [3]: 1 master has no replica that is up: 10.0.0.3:6379 (33333333)"));
     World::six().all("slave 3 0", "slave 9 0").says(
         "\
-replica-without-master [6]: replicas of a master that no member knows: 10.0.0.6:6379 (66666666)
+replica-without-master [6]: replicas of a master that no node knows: 10.0.0.6:6379 (66666666)
 master-without-replicas [3]: 1 master has no replica that is up: 10.0.0.3:6379 (33333333)",
     );
 }
@@ -786,26 +789,26 @@ fn numbers_of_replicas() {
     let more = format!(
         "{SIX}\n7 10.0.0.7:6379@16379 slave 1 0 0 1 connected\n8 10.0.0.8:6379@16379 slave 1 0 0 1 connected"
     );
-    World::new(&more).says("uneven-replicas [1]: some masters have only 1 replica, but 3 have: 10.0.0.1:6379 (11111111)");
-    // One more is what numbers that can't be divided look like.
+    World::new(&more).says("uneven-replicas [1]: some masters have only 1 replica, these have 3: 10.0.0.1:6379 (11111111)");
+    // A difference of one results from numbers that don't divide evenly.
     let one_more: Vec<&str> = more.lines().take(7).collect();
     World::new(&one_more.join("\n")).says("");
 }
 
 #[test]
-fn what_dies_together() {
+fn nodes_that_fail_together() {
     World::six()
         .all("10.0.0.5:6379", "10.0.0.2:6380")
-        .says("replica-on-masters-host [5]: replicas that share the host of their master: 10.0.0.2:6380 (55555555)");
+        .says("replica-on-masters-host [5]: replicas on the same host as their master: 10.0.0.2:6380 (55555555)");
     World::six()
         .all("10.0.0.3:6379", "10.0.0.2:6380")
-        .says("host-holds-quorum [2 3]: 2 of 3 masters stand on host 10.0.0.2: without it no failover can be voted");
+        .says("host-holds-quorum [2 3]: 2 of 3 masters run on host 10.0.0.2: if it fails, no replica can be elected");
     World::six()
         .zones(&[(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "a"), (6, "a")])
         .says(
             "\
-replica-in-masters-zone [5]: replicas that share the zone of their master: 10.0.0.5:6379 (55555555)
-zone-holds-quorum [1 2]: 2 of 3 masters stand in zone a: without it no failover can be voted",
+replica-in-masters-zone [5]: replicas in the same zone as their master: 10.0.0.5:6379 (55555555)
+zone-holds-quorum [1 2]: 2 of 3 masters run in zone a: if it fails, no replica can be elected",
         );
     World::six()
         .zones(&[(1, "a"), (2, "b"), (3, "c"), (4, "b"), (5, "c"), (6, "a")])
@@ -813,7 +816,7 @@ zone-holds-quorum [1 2]: 2 of 3 masters stand in zone a: without it no failover 
 }
 
 #[test]
-fn masters_of_one_epoch() {
+fn masters_with_the_same_epoch() {
     let collision = |stability| {
         World::six()
             .all("master - 0 0 2", "master - 0 0 1")
@@ -822,7 +825,7 @@ fn masters_of_one_epoch() {
     let said = "epoch-collision [1 2]: 2 masters share the config epoch 1: 10.0.0.1:6379 (11111111), 10.0.0.2:6379 (22222222)";
     collision(Stability::Unknown).says(said);
     collision(Stability::Stuck).says(&format!("{said}\n$ redis-trib fix 10.0.0.1:6379"));
-    // Masters without slots have nothing to lose by it.
+    // Masters without slots lose nothing by it.
     let empty = format!("{SIX}\n7 10.0.0.7:6379@16379 master - 0 0 1 connected");
     World::new(&empty).says("");
 }
@@ -831,17 +834,17 @@ fn masters_of_one_epoch() {
 fn versions() {
     World::six()
         .info(1, "redis_version:7.2.4\nvalkey_version:8.1.8\n")
-        .says("mixed-versions []: nodes of several versions: redis 7.0.15 on 5 nodes, valkey 8.1.8 on 1 node");
+        .says("mixed-versions []: nodes run different versions: redis 7.0.15 on 5 nodes, valkey 8.1.8 on 1 node");
 }
 
 #[test]
-fn a_master_that_comes_back_empty() {
+fn a_master_that_restarts_empty() {
     let contained = |n: u32, info: &str, saves: Option<bool>| {
         let mut world = World::six().info(n, &format!("redis_version:7.0.15\n{info}"));
         world.report(n).saves = saves;
         world
     };
-    let said = "restarts-empty [1]: without persistence, but restarted when they die: that empties their replicas too: 10.0.0.1:6379 (11111111)";
+    let said = "restarts-empty [1]: without persistence, but restarted automatically: a restart empties the replicas too: 10.0.0.1:6379 (11111111)";
     contained(1, "process_id:1\n", Some(false)).says(said);
     contained(
         1,
@@ -862,7 +865,7 @@ fn a_master_that_comes_back_empty() {
 
 #[test]
 fn a_partition_with_a_majority_on_one_side() {
-    // 3 and 6 are cut off; 3's slots were not taken over, as its replica is with it.
+    // 3 and 6 are cut off; no failover of 3 happened, since its replica is cut off too.
     let majority = |lines: String| {
         lines
             .replace(
@@ -911,7 +914,7 @@ fn a_partition_with_a_majority_on_one_side() {
 }
 
 #[test]
-fn remedies_can_be_pasted_whatever_a_node_announces() {
+fn remedies_are_safe_to_paste_for_any_announced_host() {
     let world = World::six()
         .all("10.0.0.5:6379", "$(reboot)'x:6379")
         .silent(5);
@@ -951,7 +954,7 @@ fn reading_order_is_by_slots() {
 }
 
 prop_compose! {
-    /// What one node says of another.
+    /// What one node reports of another.
     fn a_line()(
         flags in prop_oneof![
             6 => Just("master"), 3 => Just("slave"), 1 => Just("master,fail"), 1 => Just("master,fail?"),
@@ -978,7 +981,7 @@ prop_compose! {
     }
 }
 
-/// Observations of any shape: eight nodes, each of which may say anything of any.
+/// Observations of any shape: eight nodes, each of which may report anything of any other.
 fn a_world() -> impl Strategy<Value = World> {
     let views = proptest::collection::vec(proptest::collection::vec(a_line(), 8), 8);
     let seen = proptest::collection::vec(0..8u8, 8);
@@ -1035,7 +1038,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn whatever_was_seen_is_judged_and_adds_up(world in a_world()) {
+    fn any_observation_gives_consistent_findings(world in a_world()) {
         let diagnosis = world.judge();
         let topology = &diagnosis.topology;
         let served = topology.served();

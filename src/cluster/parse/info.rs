@@ -1,4 +1,4 @@
-//! `INFO` and `CLUSTER INFO`: what a node tells of itself.
+//! `INFO` and `CLUSTER INFO`: the facts of a node about itself.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,13 +11,13 @@ use crate::cluster::text::clean;
 /// A server's version, as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Version {
-    /// Redis or Valkey; they count their versions apart.
+    /// Redis or Valkey: their version numbers are unrelated.
     pub product: Product,
     /// For example `[7, 0, 15]`.
     pub numbers: [u16; 3],
 }
 
-/// Who wrote the server.
+/// The server software.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Product {
     /// Redis.
@@ -63,22 +63,22 @@ impl fmt::Display for Version {
     }
 }
 
-/// What INFO tells, as far as it is used. A field that a server does not write is `None`.
+/// The fields of INFO that are used. A missing field is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Info {
     /// The server and its version. Valkey writes `redis_version:7.2.4` beside its own.
     pub version: Option<Version>,
     /// Whether it runs as a cluster node.
     pub cluster_enabled: Option<bool>,
-    /// A random id that changes whenever the process starts.
+    /// A random id that changes at every start.
     pub run_id: Option<Arc<str>>,
     /// Seconds since it started.
     pub uptime: Option<u64>,
     /// Its process id; 1 in most containers.
     pub process_id: Option<u64>,
-    /// Started by systemd or upstart, which start it again when it dies (Redis ≥ 6.2).
+    /// Whether systemd or upstart runs it and restarts it (Redis ≥ 6.2).
     pub supervised: bool,
-    /// Still reading its data from disk.
+    /// Whether it is loading its data set from disk.
     pub loading: bool,
     /// Whether it writes an append-only file.
     pub aof_enabled: bool,
@@ -86,18 +86,18 @@ pub struct Info {
     pub used_memory: Option<u64>,
     /// The limit in bytes; 0 stands for none.
     pub maxmemory: Option<u64>,
-    /// Keys that were thrown out for want of memory since the start.
+    /// Keys evicted since the start.
     pub evicted_keys: Option<u64>,
     /// The link to its master, of a replica.
     pub master_link: Option<MasterLink>,
-    /// How far it is in the history of writes: a master has written so many bytes of it, a replica
-    /// has carried them out.
+    /// The replication offset: bytes that a master has written to its stream, or that a replica has
+    /// processed.
     pub replication_offset: Option<u64>,
     /// Replicas that this node sees in state `online`.
     pub online_replicas: Vec<OnlineReplica>,
-    /// Replicas that are still to get their copy from this node, in any other state.
+    /// Replicas that wait for or receive a full resync from this node (any other state).
     pub copying_replicas: Vec<Addr>,
-    /// Where it stands (Valkey ≥ 8).
+    /// Its availability zone (Valkey ≥ 8).
     pub availability_zone: Option<Arc<str>>,
     /// Keys of each database that holds any.
     pub keys: Vec<(u32, u64)>,
@@ -106,11 +106,11 @@ pub struct Info {
 /// A replica that follows this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OnlineReplica {
-    /// Where the node sees it.
+    /// Its address as the node sees it.
     pub addr: Addr,
-    /// Bytes of what was written that it has not confirmed (each second it tells).
+    /// Bytes of the stream that it has not confirmed (it confirms once a second).
     pub behind: Option<u64>,
-    /// Since when it has told nothing, in whole seconds.
+    /// The time since its last confirmation, in whole seconds.
     pub silent: Option<Duration>,
 }
 
@@ -135,14 +135,14 @@ impl fmt::Display for OnlineReplica {
 pub enum MasterLink {
     /// Up.
     Up,
-    /// Down while a whole copy is under way.
+    /// Down during a full resync.
     Syncing,
-    /// Down, for so many seconds where the server tells.
+    /// Down, for so many seconds if the server reports it.
     Down(Option<u64>),
 }
 
 impl Info {
-    /// Reads INFO; lines that are not known are passed over.
+    /// Parses INFO; unknown lines are ignored.
     pub fn parse(text: &str) -> Self {
         let fields: HashMap<&str, &str> = text
             .lines()
@@ -180,11 +180,11 @@ impl Info {
             .collect();
         keys.sort_unstable();
         let written = number("master_repl_offset");
-        let replicas: Vec<Follower> = fields
+        let replicas: Vec<ReplicaLine> = fields
             .iter()
             .filter_map(|(name, value)| {
                 name.strip_prefix("slave")?.parse::<u32>().ok()?;
-                Follower::parse(value, written)
+                ReplicaLine::parse(value, written)
             })
             .collect();
         let (online, copying): (Vec<_>, Vec<_>) =
@@ -222,15 +222,15 @@ impl Info {
     }
 }
 
-/// A replica as its master tells of it.
-struct Follower {
+/// A `slaveN` line of INFO.
+struct ReplicaLine {
     replica: OnlineReplica,
     online: bool,
 }
 
-impl Follower {
-    /// `ip=10.0.0.7,port=6379,state=online,offset=1400,lag=0`, where the master has written so many
-    /// bytes.
+impl ReplicaLine {
+    /// Parses `ip=10.0.0.7,port=6379,state=online,offset=1400,lag=0`; `written` is the offset of the
+    /// master.
     fn parse(text: &str, written: Option<u64>) -> Option<Self> {
         let field = |name: &str| {
             let mut fields = text.split(',').filter_map(|field| field.split_once('='));
@@ -266,21 +266,21 @@ fn parse_version(text: &str) -> Option<[u16; 3]> {
     Some(numbers)
 }
 
-/// What CLUSTER INFO tells, as far as it is used.
+/// The fields of CLUSTER INFO that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClusterInfo {
-    /// `cluster_state:ok`: this node serves.
+    /// Whether `cluster_state` is `ok`: the node serves.
     pub ok: bool,
-    /// How many nodes it knows, itself and handshakes included.
+    /// The number of nodes that it knows, with itself and handshakes.
     pub known_nodes: usize,
     /// The highest epoch it has seen.
     pub current_epoch: u64,
-    /// How often it has asked others for their vote since it started.
+    /// The number of vote requests that it has sent since its start.
     pub votes_asked: u64,
 }
 
 impl ClusterInfo {
-    /// Reads CLUSTER INFO; what is missing counts as 0 and as not ok.
+    /// Parses CLUSTER INFO; a missing field counts as 0 and as not ok.
     pub fn parse(text: &str) -> Self {
         let mut info = Self::default();
         for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {

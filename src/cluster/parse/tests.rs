@@ -31,7 +31,7 @@ fn fail(text: &str) -> String {
     EntryPool::default().view(text).unwrap_err().to_string()
 }
 
-/// A view without what is new at each recording: nodes go by their ports, `*` is who wrote it.
+/// A view without the values that change with each recording: nodes by port, `*` marks the writer.
 fn render(view: &View) -> String {
     let port = |id: NodeId| match view.entry(id) {
         Some(entry) => entry.port.to_string(),
@@ -72,7 +72,7 @@ fn sorted(text: &str) -> String {
     lines.join("\n")
 }
 
-/// Every server says the same of the same situation.
+/// Every server version reports the same in the same situation.
 #[track_caller]
 fn all_say(situation: &str, expected: &str) {
     some_say(&SERVERS, situation, expected);
@@ -128,7 +128,7 @@ fn six_nodes() {
 }
 
 #[test]
-fn open_slots_are_told_by_both_ends() {
+fn open_slots_are_reported_by_both_ends() {
     let source = "127.0.0.1:23001* master 0-5460 [93 migrating 23002] [95 migrating 23002]";
     all_say("open-source", &format!("{source}\n{OTHERS}"));
     let target = OTHERS.replace(
@@ -139,7 +139,7 @@ fn open_slots_are_told_by_both_ends() {
         "open-target",
         &format!("127.0.0.1:23001 master 0-5460\n{target}"),
     );
-    // Valkey tells its replicas.
+    // Valkey sends open slots to replicas.
     let replica = |open: &str| {
         let me = format!("23004* replica of 23001{open}");
         let others = OTHERS.replace("23004 replica of 23001", &me);
@@ -302,7 +302,7 @@ fn own(slots: &str) -> String {
 }
 
 #[test]
-fn lines_that_are_none_are_errors_with_a_reason() {
+fn malformed_lines_are_errors_with_a_reason() {
     let beyond = format!("[16384-<-{B}]");
     for slots in [
         "16384",
@@ -372,7 +372,7 @@ fn a_view_is_bounded() {
     assert_eq!(fail(&many), "CLUSTER NODES has more than 10000 lines");
     let long = fail(&own(&"0 ".repeat(MAX_LINE)));
     assert!(long.contains("too long") && long.len() < 300);
-    // The longest that a server writes: every slot open.
+    // The longest line of a server: every slot open.
     let open: Vec<String> = (0..16384).map(|slot| format!("[{slot}->-{B}]")).collect();
     assert_eq!(view(&own(&open.join(" "))).myself().open.len(), 16384);
 }
@@ -385,7 +385,7 @@ fn overlapping_ranges_are_folded() {
 }
 
 #[test]
-fn what_servers_may_add_is_passed_over() {
+fn unknown_flags_and_fields_are_ignored() {
     let text = own("1-2")
         .replace("@16379", "@16379,redis-0,shard-id=17,tls-port=6380,new=?")
         .replace("myself,master", "myself,master,nofailover,shiny");
@@ -396,7 +396,7 @@ fn what_servers_may_add_is_passed_over() {
 }
 
 #[test]
-fn a_node_that_is_dead_and_without_an_address_is_dead() {
+fn a_failed_node_without_an_address_is_failed() {
     let state = |flags: &str| {
         let text = own("") + &own("").replace(A, B).replace("myself,master", flags);
         view(&text).entry(B.parse().unwrap()).unwrap().state
@@ -410,7 +410,7 @@ fn a_node_that_is_dead_and_without_an_address_is_dead() {
 }
 
 #[test]
-fn text_for_a_terminal_loses_what_would_act_on_it() {
+fn text_for_a_terminal_loses_unsafe_characters() {
     let evil = "@16379,re\u{1b}[2Jdis\u{202e}\u{9b}0\u{61c}\u{2028}\u{2029}\u{feff}";
     let evil = view(&own("").replace("@16379", evil));
     assert_eq!(evil.myself().hostname.as_deref(), Some("re[2Jdis0"));
@@ -419,7 +419,7 @@ fn text_for_a_terminal_loses_what_would_act_on_it() {
     assert_eq!(hostname.chars().count(), 255);
 }
 
-/// One line to be, but for its place in the view.
+/// One line without its position in the view.
 #[derive(Debug, Clone)]
 struct Line {
     host: String,
@@ -677,9 +677,9 @@ impl Dice {
     }
 }
 
-/// A million bent replies: an error or a sane value each, never a panic.
+/// A million damaged replies: each gives an error or a valid value, never a panic.
 #[test]
-fn a_million_bent_replies() {
+fn a_million_damaged_replies() {
     const SEED: u64 = 0x5eed_7000;
     const THREADS: u64 = 4;
     const EACH: usize = 250_000;
@@ -745,7 +745,7 @@ fn bend(seed: u64, inputs: usize, families: &[Vec<Vec<u8>>; 4]) {
             pool = EntryPool::default();
         }
     }
-    // Neither were all of them nonsense, nor all of them harmless.
+    // Some of them were errors, some were not.
     let few = inputs / 20;
     assert!(good > few && bad > few, "{good} good, {bad} bad");
 }

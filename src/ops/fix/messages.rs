@@ -7,7 +7,7 @@ use crate::cluster::merger;
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
-use crate::plan::fix::{Consent, FixPlan, FixStep, Refusal, Remedy, Stray, Strays, Why};
+use crate::plan::fix::{Consent, FixPlan, FixRefusal, FixStep, PlannedStep, Stray, Strays, Why};
 use crate::ui::{FixLine, FixView, command_line};
 
 /// The cluster, for the question of consent.
@@ -88,7 +88,7 @@ pub(super) fn left(state: &FixState, plan: &FixPlan) -> Vec<String> {
 }
 
 /// A remedy as a sentence, for errors.
-pub(super) fn doing(state: &FixState, remedy: &Remedy) -> String {
+pub(super) fn doing(state: &FixState, remedy: &PlannedStep) -> String {
     line(state, remedy).sentence()
 }
 
@@ -113,7 +113,7 @@ fn keys(count: u64) -> String {
 }
 
 /// A remedy as it is shown.
-pub(super) fn line(state: &FixState, remedy: &Remedy) -> FixLine {
+pub(super) fn line(state: &FixState, remedy: &PlannedStep) -> FixLine {
     let name = |id: NodeId| state.name(id);
     let held = keys(remedy.keys);
     let text = match remedy.step {
@@ -192,7 +192,7 @@ pub(super) fn line(state: &FixState, remedy: &Remedy) -> FixLine {
 
 /// A step that moves keys, for the slots that were completed.
 pub(super) fn moved(state: &FixState, step: FixStep, slots: &SlotSet) -> FixLine {
-    let remedy = |keys| Remedy {
+    let remedy = |keys| PlannedStep {
         step,
         slots: slots.clone(),
         keys,
@@ -217,7 +217,7 @@ pub(super) fn moved(state: &FixState, step: FixStep, slots: &SlotSet) -> FixLine
 }
 
 /// Which node takes slots without an owner, and what is given up.
-fn assigned(state: &FixState, remedy: &Remedy, node: NodeId) -> String {
+fn assigned(state: &FixState, remedy: &PlannedStep, node: NodeId) -> String {
     let name = state.name(node);
     let topology = &state.diagnosis().topology;
     let lost: Vec<String> = topology
@@ -239,7 +239,7 @@ fn assigned(state: &FixState, remedy: &Remedy, node: NodeId) -> String {
 }
 
 /// How a member of another cluster leaves.
-fn evicted(state: &FixState, remedy: &Remedy, node: NodeId, copies: Option<NodeId>) -> String {
+fn evicted(state: &FixState, remedy: &PlannedStep, node: NodeId, copies: Option<NodeId>) -> String {
     let name = state.name(node);
     let member = state.diagnosis().topology.members.get(&node);
     if member.is_some_and(|member| member.peer_status.silent) {
@@ -264,7 +264,7 @@ fn evicted(state: &FixState, remedy: &Remedy, node: NodeId, copies: Option<NodeI
     }
 }
 
-fn refusal(state: &FixState, refusal: &Refusal) -> FixLine {
+fn refusal(state: &FixState, refusal: &FixRefusal) -> FixLine {
     let (nodes, text) = why(state, refusal);
     FixLine {
         word: refusal.why.word(),
@@ -276,7 +276,7 @@ fn refusal(state: &FixState, refusal: &Refusal) -> FixLine {
 }
 
 /// Why, and what the user can do.
-fn why(state: &FixState, refusal: &Refusal) -> (Vec<NodeId>, String) {
+fn why(state: &FixState, refusal: &FixRefusal) -> (Vec<NodeId>, String) {
     let name = |id: NodeId| state.name(id);
     let slots = &refusal.slots;
     match refusal.why {

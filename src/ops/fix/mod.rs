@@ -25,7 +25,7 @@ use crate::connections::Target;
 use crate::event::{Event, FixedStep, Phase};
 use crate::migrate::{MoveOptions, OnConflict};
 use crate::ops::move_slots::{Waited, ended};
-use crate::plan::fix::{Consent, FixPlan, FixStep, Remedy};
+use crate::plan::fix::{Consent, FixPlan, FixStep, PlannedStep};
 use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::Stop;
@@ -335,7 +335,7 @@ impl<'a> Fix<'a> {
                 Stop::partial(anyhow!("{error:#}\n{}", messages::resume(context, state)))
             })?;
         }
-        let remedies: Vec<&Remedy> = plan
+        let remedies: Vec<&PlannedStep> = plan
             .remedies
             .iter()
             .filter(|remedy| !remedy.step.moves_keys())
@@ -368,7 +368,7 @@ impl<'a> Fix<'a> {
         &self,
         signal: &str,
         state: &FixState,
-        left: impl IntoIterator<Item = &'r Remedy>,
+        left: impl IntoIterator<Item = &'r PlannedStep>,
     ) -> Stop {
         let left = left
             .into_iter()

@@ -15,7 +15,7 @@ use crate::migrate::strategy::MethodChoice;
 use crate::migrate::{AfterFailure, End, MoveOptions};
 use crate::ops::move_slots::{Worked, ends, try_logins, work};
 use crate::plan::MovePlan;
-use crate::plan::fix::{FixPlan, FixStep, Remedy};
+use crate::plan::fix::{FixPlan, FixStep, PlannedStep};
 use crate::session::Session;
 use crate::stop::Stop;
 
@@ -28,7 +28,7 @@ pub(super) async fn carry_out(
     counts: &mut FixCounts,
 ) -> Result<(), Stop> {
     for way in [MoveMethod::Keys, MoveMethod::Gather, MoveMethod::Purge] {
-        let remedies: Vec<&Remedy> = plan
+        let remedies: Vec<&PlannedStep> = plan
             .remedies
             .iter()
             .filter(|remedy| lane(remedy.step).is_some_and(|(of, _)| of == way))
@@ -58,7 +58,11 @@ pub(super) async fn carry_out(
 }
 
 /// The same without slots of which several nodes besides the owner hold keys: `--on-conflict other` does not say which.
-fn without_ambiguous(state: &FixState, remedies: &[&Remedy], memory: &mut Memory) -> Vec<Remedy> {
+fn without_ambiguous(
+    state: &FixState,
+    remedies: &[&PlannedStep],
+    memory: &mut Memory,
+) -> Vec<PlannedStep> {
     let (mut once, mut twice) = (SlotSet::new(), SlotSet::new());
     for remedy in remedies {
         twice.union_with(&once.intersection(&remedy.slots));
@@ -81,7 +85,7 @@ fn without_ambiguous(state: &FixState, remedies: &[&Remedy], memory: &mut Memory
         memory.refused.push(messages::about_slots(&twice, &why));
         memory.stuck.union_with(&twice);
     }
-    let clear = remedies.iter().map(|one| Remedy {
+    let clear = remedies.iter().map(|one| PlannedStep {
         slots: one.slots.difference(&twice),
         ..(*one).clone()
     });
@@ -101,7 +105,7 @@ async fn run(
     context: FixContext<'_>,
     state: &FixState,
     way: MoveMethod,
-    remedies: &[&Remedy],
+    remedies: &[&PlannedStep],
     memory: &mut Memory,
     counts: &mut FixCounts,
 ) -> Result<(), Stop> {

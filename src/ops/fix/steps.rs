@@ -12,7 +12,7 @@ use crate::migrate::set_slots;
 use crate::ops::failover;
 use crate::ops::leave::{Afterwards, leave};
 use crate::plan::failover::{Decision, NamedMember, Request};
-use crate::plan::fix::{FixStep, Remedy};
+use crate::plan::fix::{FixStep, PlannedStep};
 use crate::session::Session;
 
 /// Slots in one pipeline: the server serves no other client meanwhile.
@@ -22,7 +22,7 @@ const AT_ONCE: usize = 512;
 pub(super) async fn carry_out(
     context: FixContext<'_>,
     state: &FixState,
-    remedy: &Remedy,
+    remedy: &PlannedStep,
     memory: &mut Memory,
 ) -> anyhow::Result<()> {
     let session = context.session;

@@ -39,7 +39,7 @@ fn request(hosts: &[&str], replicas: usize) -> Request {
 
 /// Per shard: the master's number, the slots, the replicas' numbers.
 fn drawn(layout: &Layout) -> Vec<(usize, String, Vec<usize>)> {
-    let draw = |shard: &Shard| {
+    let draw = |shard: &ShardLayout| {
         let replicas = shard.replicas.iter().copied().map(number).collect();
         (number(shard.master), shard.slots.to_string(), replicas)
     };
@@ -230,7 +230,7 @@ fn slots_are_shared_evenly_up_to_one_each() {
 }
 
 #[test]
-fn epochs_that_nodes_have_kept_are_nobody_elses() {
+fn epochs_that_nodes_have_kept_are_not_reused() {
     let kept = |id| [3, 0, 0, 9][number(id)];
     let layout = create(&request(&["a", "b", "c", "d"], 0)).unwrap();
     let epochs: Vec<_> = layout.plan(kept).rounds[1]
@@ -426,7 +426,7 @@ fn any_requests(zones: &[Zones]) -> impl Strategy<Value = Request> + use<> {
 }
 
 fn dealt(layout: &Layout) -> Vec<Vec<usize>> {
-    let nodes = |shard: &Shard| {
+    let nodes = |shard: &ShardLayout| {
         let ids = [shard.master].into_iter().chain(shard.replicas.clone());
         ids.map(number).collect()
     };

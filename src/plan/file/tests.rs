@@ -150,7 +150,7 @@ fn moves_that_make_no_sense_are_refused_with_the_place() {
 }
 
 #[test]
-fn what_a_file_cannot_hold_is_not_saved() {
+fn plans_that_a_file_cannot_hold_are_not_saved() {
     assert_eq!(to_json(&of(&[])), Err(UnsavableError::Empty));
     assert_eq!(
         to_json(&of(&[(A, B, &[(0, 5)]), (B, C, &[(3, 3)])])),
@@ -161,7 +161,7 @@ fn what_a_file_cannot_hold_is_not_saved() {
 }
 
 #[test]
-fn an_interrupted_plan_goes_on_where_it_stopped() {
+fn an_interrupted_plan_resumes_where_it_stopped() {
     let owner = |slot: Slot| match slot.number() {
         0..=99 | 2000 | 6000..=6826 => Some(id(C)),
         100..=1364 => Some(id(A)),
@@ -174,7 +174,7 @@ fn an_interrupted_plan_goes_on_where_it_stopped() {
 }
 
 #[test]
-fn slots_in_other_hands_are_named_with_all_ids() {
+fn slots_of_other_owners_are_named_with_all_ids() {
     let owner = |slot: Slot| match slot.number() {
         10..=19 => Some(id(B)),
         20 => None,
@@ -184,14 +184,14 @@ fn slots_in_other_hands_are_named_with_all_ids() {
     assert_eq!(
         outstanding(&plan(), owner).unwrap_err().to_string(),
         format!(
-            "the plan does not fit this cluster any more: slots 20 go from {A} to {C}, but are owned \
-             by nobody; slots 10-19 go from {A} to {C}, but are owned by {B}. Make a new plan"
+            "the plan no longer matches this cluster: slots 20 move from {A} to {C}, but have no owner; \
+             slots 10-19 move from {A} to {C}, but {B} owns them. Make a new plan"
         )
     );
 }
 
 #[test]
-fn the_inverse_gives_everything_back() {
+fn the_inverse_moves_everything_back() {
     let plan = of(&[(A, B, &[(0, 5)]), (B, C, &[(8, 9)])]);
     let back = of(&[(B, A, &[(0, 5)]), (C, B, &[(8, 9)])]);
     assert_eq!(inverse(&plan), back);
@@ -222,7 +222,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_refused_and_not_more(text in ".{0,200}") {
+    fn any_text_is_refused_without_a_panic(text in ".{0,200}") {
         prop_assert!(from_json(&text).is_err());
     }
 

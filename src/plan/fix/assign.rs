@@ -1,13 +1,12 @@
-//! Slots that nobody has a key of, among masters.
+//! Assignment of slots without keys to masters.
 
 use std::collections::BTreeMap;
 
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 
-/// Shares slots out so that the masters come as close to even as can be, in runs: each master takes
-/// neighbours. Masters without slots are left out where others have some: nobody asked them to
-/// serve.
+/// Shares slots so that the masters own numbers as even as possible; each master takes consecutive
+/// slots. Masters without slots take none if other masters have some.
 pub(super) fn share_out(
     masters: &[(NodeId, &SlotSet)],
     free: &SlotSet,
@@ -43,7 +42,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn those_with_fewest_take_most_and_the_empty_none() {
+    fn masters_with_fewest_slots_take_most_and_empty_masters_none() {
         let (few, many, none) = (slots("0-9"), slots("10-29"), SlotSet::new());
         let masters = [(node(1), &few), (node(2), &many), (node(3), &none)];
         let shared = share_out(&masters, &slots("100-119"));

@@ -1,16 +1,16 @@
-//! Members of another cluster: they leave before anything else is planned, for what is open, claimed
-//! twice or uncovered is another matter without them.
+//! Nodes of another cluster: they leave before anything else is planned, since which slots are open,
+//! claimed twice or uncovered depends on them.
 //!
-//! Nobody's keys are deleted. Slots that they own in both clusters' one table leave with them, with
-//! the keys in them; these may be anybody's by now, so the slots have to be named.
+//! No keys are deleted. Slots that these nodes own in the merged slot table leave with them, with the
+//! keys in them. Such keys may belong to either cluster, so the user has to name the slots.
 
-use super::{FixPlan, FixStep, Refusal, Remedy, Request, Why};
+use super::{FixPlan, FixRefusal, FixStep, PlannedStep, Request, Why};
 use crate::cluster::merger;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
 
-/// What is done about members of another cluster; `None` where there are none to leave.
+/// The plan for nodes of another cluster; `None` if there are none.
 pub(super) fn first(request: &Request<'_>) -> Option<FixPlan> {
     let topology = &request.diagnosis.topology;
     let wanted = &request.consent.evict;
@@ -21,7 +21,7 @@ pub(super) fn first(request: &Request<'_>) -> Option<FixPlan> {
         .collect();
     if leaving.is_empty() {
         let doors = merger::intruders(&request.diagnosis.observation);
-        let undecided = |door| Refusal {
+        let undecided = |door| FixRefusal {
             why: Why::Strangers { door },
             slots: SlotSet::new(),
         };
@@ -30,18 +30,18 @@ pub(super) fn first(request: &Request<'_>) -> Option<FixPlan> {
             ..FixPlan::default()
         });
     }
-    let refusals: Vec<Refusal> = leaving
+    let refusals: Vec<FixRefusal> = leaving
         .iter()
         .filter_map(|member| refusal(request, member))
         .collect();
-    // All or none: one that stayed would bring the others back.
+    // All or none: a node that stays would bring the others back by gossip.
     if !refusals.is_empty() {
         return Some(FixPlan {
             refusals,
             ..FixPlan::default()
         });
     }
-    let remedy = |member: &&Member| Remedy {
+    let remedy = |member: &&Member| PlannedStep {
         step: step(request, member),
         slots: member.slots.clone(),
         keys: request.holdings.keys_in(member.id, &member.slots),
@@ -52,7 +52,7 @@ pub(super) fn first(request: &Request<'_>) -> Option<FixPlan> {
     })
 }
 
-/// What follows a master that stays has thrown its own keys away, and has a copy of that one's.
+/// A node that follows a master that stays has deleted its own keys, and has a copy of the master's.
 fn step(request: &Request<'_>, member: &Member) -> FixStep {
     let master = member.master.filter(|_| member.role == Role::Replica);
     FixStep::Evict {
@@ -61,11 +61,11 @@ fn step(request: &Request<'_>, member: &Member) -> FixStep {
     }
 }
 
-fn refusal(request: &Request<'_>, member: &Member) -> Option<Refusal> {
+fn refusal(request: &Request<'_>, member: &Member) -> Option<FixRefusal> {
     let topology = &request.diagnosis.topology;
     let wanted = &request.consent.evict;
     let node = member.id;
-    let whole = |why| Refusal {
+    let whole = |why| FixRefusal {
         why,
         slots: SlotSet::new(),
     };
@@ -92,7 +92,7 @@ fn refusal(request: &Request<'_>, member: &Member) -> Option<Refusal> {
             })
         });
     }
-    // What it imports may be on its way to it from one that stays.
+    // Slots that it imports may be migrating from a master that stays.
     let open = member.open.iter().map(|open| open.slot).collect();
     let served = member.slots.union(&open);
     let held = match request.holdings.has(node) {
@@ -100,7 +100,7 @@ fn refusal(request: &Request<'_>, member: &Member) -> Option<Refusal> {
         false => served,
     };
     let kept = held.difference(&request.consent.accept_loss);
-    (!kept.is_empty()).then_some(Refusal {
+    (!kept.is_empty()).then_some(FixRefusal {
         why: Why::LeavesWithKeys { node },
         slots: kept,
     })

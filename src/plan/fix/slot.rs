@@ -1,50 +1,50 @@
-//! One slot: what each master says and holds of it, and the next step that steps it.
+//! One slot: its state on each master, and the next step that repairs it.
 //!
-//! The rules, in the order in which they count:
+//! The rules, by priority:
 //!
-//! - Nothing is given away that a master which can't be asked may come back for.
-//! - A node that owns a slot deletes its keys when it learns of another owner with a higher epoch,
-//!   unless it is importing it: so losers are fenced before anybody claims (protocol.md section 2).
-//! - An owner that is migrating is the authority for the keys that it still has; a copy that is
-//!   larger is not a better one.
-//! - A node that does not own a slot never loses keys to gossip. What it holds is brought to the
-//!   owner, or what the owner holds to it, whichever is less.
-//! - A node of Valkey that imports a slot takes it, with a new epoch, as soon as the node that it
-//!   imports from is heard of and does not claim it; who owned it deletes its keys then (seen on 8.0,
-//!   8.1 and 9.1: a claim of another slot by that node is enough). So nobody is left importing from
-//!   anybody but the owner, and nobody but the target of a move while it is under way.
+//! - A slot whose owner is unreachable is not reassigned: the owner may return with its keys.
+//! - An owner deletes its keys of a slot when it learns of another owner with a higher epoch, unless
+//!   it is importing the slot. So losers are fenced before another node claims (protocol.md section 2).
+//! - An owner that is migrating is the authority for the keys that it still has; a node with more keys
+//!   does not have newer values.
+//! - A node that does not own a slot never loses keys to gossip. Its keys move to the owner, or those of
+//!   the owner to it, whichever are fewer.
+//! - A Valkey node that imports a slot takes it, with a new epoch, as soon as it hears from the node
+//!   that it imports from and that node does not claim the slot; the former owner then deletes its keys
+//!   (seen on 8.0, 8.1 and 9.1: a claim of another slot by that node is enough). So no node may import
+//!   from a node other than the owner, and during a move no node but the target may import.
 //!
-//! Each step leads to a state that this same function steps: a fix that is cut off is finished by
-//! the next one.
+//! Each step leads to a state that [`decide`] repairs further: the next run finishes an interrupted
+//! fix.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use crate::cluster::node::NodeId;
 
-/// What a master that answers, and that is believed, says and holds of one slot.
+/// The state of one slot on a healthy master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stand {
+pub(super) struct MasterState {
     pub(super) id: NodeId,
-    /// Whom it sees as the owner; itself where it claims the slot.
+    /// The owner that it sees; itself if it claims the slot.
     pub(super) sees: Option<NodeId>,
     pub(super) migrating: Option<NodeId>,
     pub(super) importing: Option<NodeId>,
-    /// Its keys of the slot, as far as it tells.
+    /// Its keys of the slot, as far as it counts them.
     pub(super) keys: u64,
-    /// It may hold more, which it does not tell.
-    pub(super) veiled: bool,
-    /// It imports the slot for no other reason than that it was made to tell what it holds: no half of a
-    /// move, but strays.
-    pub(super) unveiled: bool,
-    /// It tells of keys of slots that it owns or imports only (Redis ≥ 8, which does not take what it
-    /// imports by itself as Valkey does).
-    pub(super) hides: bool,
-    /// Its configuration epoch.
+    /// It may hold more keys, which it does not count.
+    pub(super) may_hold_more: bool,
+    /// It imports the slot only because `Reveal` made it count its keys: these are strays, not half a
+    /// move.
+    pub(super) imports_to_count: bool,
+    /// It counts keys only in slots that it owns or imports (Redis ≥ 8, which does not take an imported
+    /// slot by itself as Valkey does).
+    pub(super) counts_own_only: bool,
+    /// Its config epoch.
     pub(super) epoch: u64,
 }
 
-impl Stand {
+impl MasterState {
     fn owns(&self) -> bool {
         self.sees == Some(self.id)
     }
@@ -54,145 +54,145 @@ impl Stand {
     }
 }
 
-/// What becomes of a node at the other end of an open slot.
+/// The state of the node at the other end of an open slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Peer {
-    /// A master that answers.
-    Sound,
-    /// A replica by now, of that master.
+pub(super) enum PeerState {
+    /// A healthy master.
+    Healthy,
+    /// It has become a replica of that master.
     Follows(NodeId),
-    /// It is held for dead and owns nothing: another master took its place, or it never had any. Who that
-    /// is shows where one alone has keys of slots that were on their way to it.
+    /// It has failed and owns nothing: another master took over from it, or it never had slots. That
+    /// master is known if it is the only one with keys of slots that were migrating to the failed node.
     Replaced(Option<NodeId>),
-    /// It does not answer, or nobody knows it.
-    Away,
+    /// It does not answer, or no node knows it.
+    Unreachable,
 }
 
-/// What the user gives up by name.
+/// What the user gives up of the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Given {
-    /// Slots of which nobody has a key may be given to anybody.
+pub(super) struct SlotConsent {
+    /// Any master may take it if no node holds a key of it.
     pub(super) assign: bool,
-    /// What nodes that can't be asked may have is given up.
+    /// The keys that unreachable nodes may hold are given up.
     pub(super) accept_loss: bool,
 }
 
-/// Everything about a slot.
+/// The state of a slot in the whole cluster.
 #[derive(Debug, Clone)]
-pub(super) struct Slotwise<'a> {
-    /// Masters that answer and are believed, by id.
-    pub(super) stands: Vec<Stand>,
-    /// A master that can't be asked, or is not to be believed, and that owns the slot as others see.
-    pub(super) owner_away: Option<NodeId>,
-    /// Any master that can't be asked, and that may hold keys.
-    pub(super) somebody_away: Option<NodeId>,
-    /// A replica without a master that holds keys of the slot.
+pub(super) struct SlotState<'a> {
+    /// The healthy masters, by id.
+    pub(super) masters: Vec<MasterState>,
+    /// A master that is not healthy and that owns the slot as other nodes see it.
+    pub(super) unreachable_owner: Option<NodeId>,
+    /// Any master that is not healthy: it may hold keys.
+    pub(super) unreachable_master: Option<NodeId>,
+    /// A replica of an unknown master that holds keys of the slot.
     pub(super) orphan: Option<NodeId>,
-    /// The nodes that open slots name.
-    pub(super) peers: &'a BTreeMap<NodeId, Peer>,
-    pub(super) given: Given,
+    /// The nodes at the other end of open slots.
+    pub(super) peers: &'a BTreeMap<NodeId, PeerState>,
+    pub(super) consent: SlotConsent,
 }
 
-/// A step for one slot, or for many at once. Steps are ordered by [`FixStep::stage`], whatever the
+/// A step for one or more slots, or for a node. Steps are ordered by [`FixStep::stage`], whatever the
 /// order of the variants here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FixStep {
-    /// A member of another cluster and all members of this one forget each other: `--evict-foreign`.
+    /// A node of another cluster and all nodes of this one forget each other: `--evict-foreign`.
     Evict {
         /// The node.
         node: NodeId,
-        /// The master that it follows by now, where that stays: it leaves empty.
+        /// The master that it follows now, if that master stays: the node leaves empty.
         copies: Option<NodeId>,
     },
-    /// A node that imports slots from somebody else than their owner is set right: `IMPORTING owner`.
+    /// A node imports slots from their owner, no longer from another node: `IMPORTING owner`.
     Guard {
         /// The node.
         node: NodeId,
         /// The owner.
         owner: NodeId,
     },
-    /// A claimant gives up its claim and keeps its keys: `DELSLOTS`, `IMPORTING winner`, `NODE
-    /// winner`, in one transaction.
+    /// A node gives up its claim and keeps its keys: `DELSLOTS`, `IMPORTING winner`, `NODE winner`, in
+    /// one transaction.
     Fence {
-        /// Who gives up.
+        /// The node that gives up its claim.
         loser: NodeId,
-        /// Who stays.
+        /// The node that keeps its claim.
         winner: NodeId,
     },
-    /// A node forgets that slots are on their way: `STABLE`.
+    /// Slots are no longer open on a node: `STABLE`.
     Close {
         /// The node.
         node: NodeId,
     },
-    /// A node that does not tell what it holds of slots that are not its own is made to.
+    /// A node that counts no keys in slots of other owners imports them, so that it does.
     Reveal {
         /// The node.
         node: NodeId,
-        /// Whom it is to import them from, for a moment.
+        /// The node that it imports them from, for a moment.
         from: NodeId,
     },
-    /// A holder of the keys takes the slots, with a new epoch: `NODE itself`, `BUMPEPOCH`.
+    /// A node that holds the keys takes the slots, with a new epoch: `NODE itself`, `BUMPEPOCH`.
     Claim {
-        /// The holder.
+        /// The node.
         node: NodeId,
     },
-    /// A node takes slots of which nobody has a key: `--assign-uncovered`, `--accept-data-loss`.
+    /// A node takes slots of which no node holds a key: `--assign-uncovered`, `--accept-data-loss`.
     Assign {
         /// The node.
         node: NodeId,
     },
-    /// The owner repeats its claim with a new epoch, so that all hear it: `BUMPEPOCH`.
+    /// The owner repeats its claim with a new epoch, so that all nodes accept it: `BUMPEPOCH`.
     Bump {
         /// The owner.
         node: NodeId,
     },
-    /// A node is told who owns slots: `NODE owner`.
+    /// A node learns the owner of slots: `NODE owner`.
     Tell {
-        /// Who is told.
+        /// The node.
         node: NodeId,
         /// The owner.
         owner: NodeId,
     },
-    /// A move that was begun is done to its end.
+    /// A move that has begun is finished.
     Finish {
         /// The owner.
         from: NodeId,
-        /// Who becomes it.
+        /// The new owner.
         to: NodeId,
     },
-    /// Keys are brought to the owner.
+    /// Keys move to the owner of their slots.
     Gather {
-        /// Who holds them.
+        /// The node that holds them.
         from: NodeId,
         /// The owner.
         to: NodeId,
     },
-    /// Keys that equal their owner's are deleted where they don't belong: `--purge-strays`.
+    /// Keys outside their owner are deleted if the owner has the same value: `--purge-strays`.
     Purge {
-        /// Where they are.
+        /// The node that holds them.
         from: NodeId,
         /// The owner.
         to: NodeId,
     },
-    /// A replica takes over from its dead master: `--failover`.
+    /// A replica takes over from its failed master: `--failover`.
     TakeOver {
         /// The master.
         master: NodeId,
     },
-    /// A replica of a replica follows the master at the end of the chain; an empty one of a master that
-    /// nobody knows any.
+    /// A replica of a replica follows the master at the end of the chain; an empty replica of an unknown
+    /// master follows any master.
     Follow {
         /// The replica.
         replica: NodeId,
         /// The master.
         master: NodeId,
     },
-    /// All members forget a node that nobody can reach, that owns nothing, and whom nobody follows.
+    /// All nodes forget a node that none can reach, that owns no slot and has no replica.
     Forget {
         /// The node.
         node: NodeId,
     },
-    /// A master repeats to its replicas that slots are not on their way: `STABLE` (Valkey ≥ 8).
+    /// A master sends its replicas once more that slots are not open: `STABLE` (Valkey ≥ 8).
     Refresh {
         /// The master.
         node: NodeId,
@@ -263,7 +263,7 @@ impl FixStep {
         }
     }
 
-    /// Whether it moves keys, or deletes some: all others are a command or a few.
+    /// Whether it moves or deletes keys; the other steps are a few commands.
     pub fn moves_keys(self) -> bool {
         matches!(
             self,
@@ -271,7 +271,7 @@ impl FixStep {
         )
     }
 
-    /// Its word in JSON.
+    /// The word in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Evict { .. } => "evict",
@@ -293,7 +293,7 @@ impl FixStep {
         }
     }
 
-    /// The nodes that it is about: first whom it changes.
+    /// Its nodes; the one that it changes comes first.
     pub fn nodes(self) -> Vec<NodeId> {
         match self {
             Self::Fence { loser, winner } => vec![loser, winner],
@@ -315,44 +315,44 @@ impl FixStep {
     }
 }
 
-/// Why slots stay as they are.
+/// Why slots are not repaired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Why {
-    /// Their owner can't be asked, and may come back.
+    /// Their owner is unreachable and may return.
     OwnerAway(NodeId),
-    /// They have no owner, and a node that can't be asked may hold their keys.
+    /// They have no owner, and an unreachable node may hold their keys.
     HolderAway(NodeId),
-    /// They have no owner, and nobody has a key of them.
+    /// They have no owner, and no node holds a key of them.
     NobodyHolds,
-    /// Their owner gives them to a node that can't be asked, and that may have some of their keys.
+    /// Their owner is migrating them to an unreachable node, which may have some of their keys.
     TargetAway {
         /// The owner.
         owner: NodeId,
-        /// Where they go.
+        /// The unreachable node.
         target: NodeId,
     },
-    /// They have no owner, and a replica whose master nobody knows holds keys of them.
+    /// They have no owner, and a replica of an unknown master holds keys of them.
     HeldByOrphan(NodeId),
-    /// A step was taken before, and made no difference.
+    /// The step was taken before and had no effect.
     NoHelp(FixStep),
-    /// Members came in with another cluster, and nobody said whether they are to stay.
+    /// Nodes joined from another cluster, and the user has not said whether they stay.
     Strangers {
-        /// The node through whose address they came.
+        /// The node through whose former address they joined.
         door: NodeId,
     },
-    /// A node that is to leave owns slots, and has keys of them or can't be asked.
+    /// A node that is to leave owns slots, and has keys of them or is unreachable.
     LeavesWithKeys {
         /// The node.
         node: NodeId,
     },
-    /// A node that is to leave has a replica that is not.
+    /// A node that is to leave has a replica that stays.
     FollowedBy {
         /// The node.
         node: NodeId,
         /// The replica.
         follower: NodeId,
     },
-    /// A node that is to leave follows a master that is not, and that can't be asked.
+    /// A node that is to leave follows a master that stays and is unreachable.
     LastCopy {
         /// The node.
         replica: NodeId,
@@ -362,7 +362,7 @@ pub enum Why {
 }
 
 impl Why {
-    /// Its word in JSON.
+    /// The word in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::OwnerAway(_) => "owner-away",
@@ -379,26 +379,26 @@ impl Why {
     }
 }
 
-/// What is to be done about a slot next.
+/// What to do about a slot next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
     /// Nothing.
     Fine,
-    /// These, by [`FixStep::stage`]; then it is looked at again.
+    /// These, by [`FixStep::stage`]; then the slot is read again.
     Steps(Vec<FixStep>),
-    /// Give it to anybody.
+    /// Give it to any master.
     Assign,
-    /// Leave it.
+    /// Leave it as it is.
     Refuse(Why),
-    /// It is fine, but these hold keys of it that they should not, and so says no state.
+    /// It is fine, but `holders` have keys of it, which no state of the slot accounts for.
     Strays { owner: NodeId, holders: Vec<NodeId> },
 }
 
 /// The next step for a slot.
-pub(super) fn decide(slot: &Slotwise<'_>) -> Decision {
-    let owners: Vec<&Stand> = slot.stands.iter().filter(|stand| stand.owns()).collect();
-    if let Some(away) = slot.owner_away
-        && !slot.given.accept_loss
+pub(super) fn decide(slot: &SlotState<'_>) -> Decision {
+    let owners: Vec<&MasterState> = slot.masters.iter().filter(|master| master.owns()).collect();
+    if let Some(away) = slot.unreachable_owner
+        && !slot.consent.accept_loss
     {
         return Decision::Refuse(Why::OwnerAway(away));
     }
@@ -413,10 +413,10 @@ pub(super) fn decide(slot: &Slotwise<'_>) -> Decision {
     decision
 }
 
-/// Nobody who answers claims it.
-fn unowned(slot: &Slotwise<'_>) -> Decision {
-    let accepted = slot.given.accept_loss;
-    if let Some(away) = slot.somebody_away
+/// No healthy master claims it.
+fn unowned(slot: &SlotState<'_>) -> Decision {
+    let accepted = slot.consent.accept_loss;
+    if let Some(away) = slot.unreachable_master
         && !accepted
     {
         return Decision::Refuse(Why::HolderAway(away));
@@ -429,18 +429,18 @@ fn unowned(slot: &Slotwise<'_>) -> Decision {
     if let Some(reveal) = reveal(slot) {
         return reveal;
     }
-    let holders = || slot.stands.iter().filter(|stand| stand.keys > 0);
-    let Some(winner) = holders().max_by_key(|stand| claim(stand)) else {
-        return if slot.given.assign || accepted {
+    let holders = || slot.masters.iter().filter(|master| master.keys > 0);
+    let Some(winner) = holders().max_by_key(|master| claim(master)) else {
+        return if slot.consent.assign || accepted {
             Decision::Assign
         } else {
             Decision::Refuse(Why::NobodyHolds)
         };
     };
-    let others = slot.stands.iter().filter(|stand| stand.id != winner.id);
+    let others = slot.masters.iter().filter(|master| master.id != winner.id);
     let close: Vec<FixStep> = others
-        .filter(|stand| stand.importing.is_some() && !stand.hides)
-        .map(|stand| FixStep::Close { node: stand.id })
+        .filter(|master| master.importing.is_some() && !master.counts_own_only)
+        .map(|master| FixStep::Close { node: master.id })
         .collect();
     if !close.is_empty() {
         return Decision::Steps(close);
@@ -448,14 +448,14 @@ fn unowned(slot: &Slotwise<'_>) -> Decision {
     Decision::Steps(vec![FixStep::Claim { node: winner.id }])
 }
 
-/// What nodes hold that don't tell; nothing where all do.
-fn reveal(slot: &Slotwise<'_>) -> Option<Decision> {
-    let veiled = slot.stands.iter().filter(|stand| stand.veiled);
-    let steps: Vec<FixStep> = veiled
-        .filter_map(|stand| {
-            let from = slot.stands.iter().find(|other| other.id != stand.id)?.id;
+/// Makes nodes count keys that they may hold; `None` if all have counted theirs.
+fn reveal(slot: &SlotState<'_>) -> Option<Decision> {
+    let may_hold_more = slot.masters.iter().filter(|master| master.may_hold_more);
+    let steps: Vec<FixStep> = may_hold_more
+        .filter_map(|master| {
+            let from = slot.masters.iter().find(|other| other.id != master.id)?.id;
             Some(FixStep::Reveal {
-                node: stand.id,
+                node: master.id,
                 from,
             })
         })
@@ -463,29 +463,29 @@ fn reveal(slot: &Slotwise<'_>) -> Option<Decision> {
     (!steps.is_empty()).then_some(Decision::Steps(steps))
 }
 
-/// Who of several that have keys should own them: who was giving them away is the authority for
-/// what it has; then who has most; then who was last heard of.
-fn claim(stand: &Stand) -> (bool, u64, u64, Reverse<NodeId>) {
-    let is_source = stand.migrating.is_some() && stand.keys > 0;
-    (is_source, stand.keys, stand.epoch, Reverse(stand.id))
+/// The strength of the claim of a node with keys: a migrating source is the authority for its keys;
+/// then the most keys; then the highest epoch.
+fn claim(master: &MasterState) -> (bool, u64, u64, Reverse<NodeId>) {
+    let is_source = master.migrating.is_some() && master.keys > 0;
+    (is_source, master.keys, master.epoch, Reverse(master.id))
 }
 
-/// Several claim it, and would delete each other's keys as soon as they hear each other.
-fn contested(slot: &Slotwise<'_>, owners: &[&Stand]) -> Decision {
-    let Some(winner) = owners.iter().max_by_key(|stand| claim(stand)) else {
+/// Several masters claim it, and would delete their keys as soon as they learn of each other.
+fn contested(slot: &SlotState<'_>, owners: &[&MasterState]) -> Decision {
+    let Some(winner) = owners.iter().max_by_key(|master| claim(master)) else {
         return Decision::Fine;
     };
     let astray = slot
-        .stands
+        .masters
         .iter()
-        .filter(|stand| !stand.owns() && stand.importing.is_some_and(|from| from != winner.id));
+        .filter(|master| !master.owns() && master.importing.is_some_and(|from| from != winner.id));
     let mut steps: Vec<FixStep> = astray
-        .map(|stand| FixStep::Guard {
-            node: stand.id,
+        .map(|master| FixStep::Guard {
+            node: master.id,
             owner: winner.id,
         })
         .collect();
-    let losers = owners.iter().filter(|stand| stand.id != winner.id);
+    let losers = owners.iter().filter(|master| master.id != winner.id);
     steps.extend(losers.map(|loser| FixStep::Fence {
         loser: loser.id,
         winner: winner.id,
@@ -494,14 +494,14 @@ fn contested(slot: &Slotwise<'_>, owners: &[&Stand]) -> Decision {
     Decision::Steps(steps)
 }
 
-/// One claims it.
-fn owned(slot: &Slotwise<'_>, owner: &Stand) -> Decision {
-    let others = || slot.stands.iter().filter(|stand| stand.id != owner.id);
-    // Who takes part in it and sees another owner would answer with CLUSTERDOWN or MOVED.
+/// One master claims it.
+fn owned(slot: &SlotState<'_>, owner: &MasterState) -> Decision {
+    let others = || slot.masters.iter().filter(|master| master.id != owner.id);
+    // A participant that sees another owner would answer with CLUSTERDOWN or MOVED.
     let tell: Vec<FixStep> = others()
-        .filter(|stand| (stand.is_open() || stand.keys > 0) && stand.sees != Some(owner.id))
-        .map(|stand| FixStep::Tell {
-            node: stand.id,
+        .filter(|master| (master.is_open() || master.keys > 0) && master.sees != Some(owner.id))
+        .map(|master| FixStep::Tell {
+            node: master.id,
             owner: owner.id,
         })
         .collect();
@@ -509,9 +509,9 @@ fn owned(slot: &Slotwise<'_>, owner: &Stand) -> Decision {
         return Decision::Steps(tell);
     }
     let guard: Vec<FixStep> = others()
-        .filter(|stand| stand.importing.is_some_and(|from| from != owner.id))
-        .map(|stand| FixStep::Guard {
-            node: stand.id,
+        .filter(|master| master.importing.is_some_and(|from| from != owner.id))
+        .map(|master| FixStep::Guard {
+            node: master.id,
             owner: owner.id,
         })
         .collect();
@@ -521,21 +521,26 @@ fn owned(slot: &Slotwise<'_>, owner: &Stand) -> Decision {
     if owner.importing.is_some() {
         return Decision::Steps(vec![FixStep::Close { node: owner.id }]);
     }
-    let holders: Vec<&Stand> = others().filter(|stand| stand.keys > 0).collect();
+    let holders: Vec<&MasterState> = others().filter(|master| master.keys > 0).collect();
     match owner.migrating {
         Some(peer) => migrating(slot, owner, peer, &holders),
-        None => at_home(slot, owner, &holders),
+        None => kept(slot, owner, &holders),
     }
 }
 
-/// Its owner gives it away.
-fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand]) -> Decision {
+/// Its owner is migrating it.
+fn migrating(
+    slot: &SlotState<'_>,
+    owner: &MasterState,
+    peer: NodeId,
+    holders: &[&MasterState],
+) -> Decision {
     let finish = |to: NodeId| {
-        let others = slot.stands.iter();
-        let others = others.filter(|stand| stand.id != owner.id && stand.id != to);
+        let others = slot.masters.iter();
+        let others = others.filter(|master| master.id != owner.id && master.id != to);
         let close: Vec<FixStep> = others
-            .filter(|stand| stand.importing.is_some() && !stand.hides)
-            .map(|stand| FixStep::Close { node: stand.id })
+            .filter(|master| master.importing.is_some() && !master.counts_own_only)
+            .map(|master| FixStep::Close { node: master.id })
             .collect();
         Decision::Steps(match close.is_empty() {
             true => vec![FixStep::Finish { from: owner.id, to }],
@@ -543,33 +548,37 @@ fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand
         })
     };
     let close = || Decision::Steps(vec![FixStep::Close { node: owner.id }]);
-    let state = slot.peers.get(&peer).copied().unwrap_or(Peer::Away);
+    let state = slot
+        .peers
+        .get(&peer)
+        .copied()
+        .unwrap_or(PeerState::Unreachable);
     let target = match state {
-        Peer::Sound => Some(peer),
-        Peer::Follows(master) => Some(master),
-        Peer::Replaced(_) | Peer::Away => None,
+        PeerState::Healthy => Some(peer),
+        PeerState::Follows(master) => Some(master),
+        PeerState::Replaced(_) | PeerState::Unreachable => None,
     };
-    let target = target.and_then(|id| slot.stands.iter().find(|stand| stand.id == id));
+    let target = target.and_then(|id| slot.masters.iter().find(|master| master.id == id));
     match target {
-        // Its target owns it itself, by way of a failover.
+        // The target owns it itself after a failover.
         Some(target) if target.id == owner.id => close(),
-        Some(target) if target.importing.is_some() || target.keys > 0 || target.veiled => {
+        Some(target) if target.importing.is_some() || target.keys > 0 || target.may_hold_more => {
             finish(target.id)
         }
-        // The target has forgotten, and has nothing: clients that are sent there are sent back.
+        // The target is no longer importing and has no keys: clients redirected there are redirected back.
         Some(_) => match holders {
             [only] if only.importing.is_some() => finish(only.id),
-            // What others hold is gathered then.
+            // Then the keys of others are gathered.
             _ => close(),
         },
-        // Who took the target's place has what was moved already.
+        // The master that took over from the target has the keys that were moved already.
         None => {
-            let veiled = match (state, holders) {
-                (Peer::Replaced(_), [only]) => return finish(only.id),
-                (Peer::Replaced(successor), []) => match (reveal(slot), successor) {
-                    // Of this slot nothing had been moved yet.
+            let may_hold_more = match (state, holders) {
+                (PeerState::Replaced(_), [only]) => return finish(only.id),
+                (PeerState::Replaced(successor), []) => match (reveal(slot), successor) {
+                    // No key of this slot had been moved yet.
                     (None, Some(id)) if id != owner.id => return finish(id),
-                    (veiled, _) => veiled,
+                    (may_hold_more, _) => may_hold_more,
                 },
                 _ => None,
             };
@@ -577,7 +586,7 @@ fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand
                 owner: owner.id,
                 target: peer,
             });
-            veiled.unwrap_or(match slot.given.accept_loss {
+            may_hold_more.unwrap_or(match slot.consent.accept_loss {
                 true => close(),
                 false => refusal,
             })
@@ -585,13 +594,14 @@ fn migrating(slot: &Slotwise<'_>, owner: &Stand, peer: NodeId, holders: &[&Stand
     }
 }
 
-/// Its owner keeps it.
-fn at_home(slot: &Slotwise<'_>, owner: &Stand, holders: &[&Stand]) -> Decision {
-    let (open, strays): (Vec<&Stand>, Vec<&Stand>) = holders
+/// Its owner is not migrating it.
+fn kept(slot: &SlotState<'_>, owner: &MasterState, holders: &[&MasterState]) -> Decision {
+    let (open, strays): (Vec<&MasterState>, Vec<&MasterState>) = holders
         .iter()
-        .partition(|stand| stand.is_open() && !stand.unveiled);
+        .partition(|master| master.is_open() && !master.imports_to_count);
     let mut steps: Vec<FixStep> = match (&open[..], &strays[..]) {
-        // Half a move, whose source forgot (Redis forgets in a failover): the shorter way.
+        // Half a move whose source is no longer migrating (Redis drops that state in a failover): finishing
+        // moves fewer keys.
         ([target], []) if target.keys > owner.keys && target.importing.is_some() => {
             vec![FixStep::Finish {
                 from: owner.id,
@@ -600,23 +610,23 @@ fn at_home(slot: &Slotwise<'_>, owner: &Stand, holders: &[&Stand]) -> Decision {
         }
         _ => open
             .iter()
-            .map(|stand| FixStep::Gather {
-                from: stand.id,
+            .map(|master| FixStep::Gather {
+                from: master.id,
                 to: owner.id,
             })
             .collect(),
     };
     let idle = slot
-        .stands
+        .masters
         .iter()
-        .filter(|stand| stand.id != owner.id && stand.is_open() && stand.keys == 0);
-    steps.extend(idle.map(|stand| FixStep::Close { node: stand.id }));
+        .filter(|master| master.id != owner.id && master.is_open() && master.keys == 0);
+    steps.extend(idle.map(|master| FixStep::Close { node: master.id }));
     match (steps.is_empty(), strays.is_empty()) {
         (false, _) => Decision::Steps(steps),
         (true, true) => Decision::Fine,
         (true, false) => Decision::Strays {
             owner: owner.id,
-            holders: strays.iter().map(|stand| stand.id).collect(),
+            holders: strays.iter().map(|master| master.id).collect(),
         },
     }
 }
@@ -731,31 +741,31 @@ mod tests {
 
     #[test]
     fn contested_slots_are_fenced_before_the_claim() {
-        let owner = |number: usize, keys| Stand {
+        let owner = |number: usize, keys| MasterState {
             id: node(number),
             sees: Some(node(number)),
             migrating: None,
             importing: None,
             keys,
-            veiled: false,
-            unveiled: false,
-            hides: false,
+            may_hold_more: false,
+            imports_to_count: false,
+            counts_own_only: false,
             epoch: 1,
         };
-        let importer = Stand {
+        let importer = MasterState {
             sees: None,
             importing: Some(node(2)),
             ..owner(3, 0)
         };
         let peers = BTreeMap::new();
-        let slot = Slotwise {
+        let slot = SlotState {
             // The winner has the lowest id, so that an order by node would put its claim first.
-            stands: vec![owner(1, 5), owner(2, 1), importer],
-            owner_away: None,
-            somebody_away: None,
+            masters: vec![owner(1, 5), owner(2, 1), importer],
+            unreachable_owner: None,
+            unreachable_master: None,
             orphan: None,
             peers: &peers,
-            given: Given::default(),
+            consent: SlotConsent::default(),
         };
         let Decision::Steps(steps) = decide(&slot) else {
             panic!("no steps");

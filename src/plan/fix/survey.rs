@@ -1,9 +1,9 @@
-//! What was seen, as far as slots are concerned, and which steps follow from it.
+//! The state of all slots, and the steps that are not about one slot alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Request;
-use super::slot::{FixStep, Given, Peer, Slotwise, Stand, Why};
+use super::slot::{FixStep, MasterState, PeerState, SlotConsent, SlotState, Why};
 use crate::cluster::health::Stability;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::Seen;
@@ -11,20 +11,21 @@ use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::{Member, Topology};
 
-/// What was seen, as far as slots are concerned.
+/// The state of all slots.
 pub(super) struct Survey<'a> {
     request: &'a Request<'a>,
-    /// Masters that answer, were counted, and are not held for dead by the others, by id.
+    /// Masters that answer, whose keys were counted, and that the other nodes do not flag as failed; by
+    /// id.
     sound: Vec<&'a Member>,
-    /// Masters that are not.
+    /// The other masters.
     away: Vec<&'a Member>,
-    /// Replicas whose master nobody knows.
+    /// Replicas of a master that no node knows.
     orphans: Vec<NodeId>,
-    /// Slots that need a closer look.
+    /// Slots that may need a step.
     pub(super) troubled: SlotSet,
-    /// Whom sound masters see as the owner of these, where it is not they.
+    /// The owners of these slots as each healthy master sees them.
     sees: BTreeMap<NodeId, BTreeMap<Slot, NodeId>>,
-    peers: BTreeMap<NodeId, Peer>,
+    peers: BTreeMap<NodeId, PeerState>,
 }
 
 impl<'a> Survey<'a> {
@@ -32,7 +33,7 @@ impl<'a> Survey<'a> {
         let topology = &request.diagnosis.topology;
         let (sound, away): (Vec<&Member>, Vec<&Member>) = topology
             .masters()
-            // Passing ids of nodes that were met.
+            // Nodes in handshake have temporary ids.
             .filter(|member| member.peer_status.handshake == 0)
             .partition(|member| is_sound(request, member));
         let orphans = topology
@@ -55,9 +56,9 @@ impl<'a> Survey<'a> {
             sees: BTreeMap::new(),
             peers: BTreeMap::new(),
         };
-        survey.troubled = survey.look_for_trouble();
-        survey.sees = survey.look_at_owners();
-        survey.peers = survey.look_at_peers();
+        survey.troubled = survey.find_troubled();
+        survey.sees = survey.seen_owners();
+        survey.peers = survey.find_peers();
         survey
     }
 
@@ -69,8 +70,8 @@ impl<'a> Survey<'a> {
         self.sound.iter().map(|m| (m.id, &m.slots)).collect()
     }
 
-    /// Open, not owned by exactly one, owned by one that is away, held by one that does not own it.
-    fn look_for_trouble(&self) -> SlotSet {
+    /// Slots that are open, have no owner or several, an unhealthy owner, or keys outside their owner.
+    fn find_troubled(&self) -> SlotSet {
         let mut troubled = SlotSet::new();
         let mut owned = SlotSet::new();
         for member in &self.sound {
@@ -86,7 +87,7 @@ impl<'a> Survey<'a> {
         troubled.union(&SlotSet::full().difference(&owned))
     }
 
-    fn look_at_owners(&self) -> BTreeMap<NodeId, BTreeMap<Slot, NodeId>> {
+    fn seen_owners(&self) -> BTreeMap<NodeId, BTreeMap<Slot, NodeId>> {
         if self.troubled.is_empty() {
             return BTreeMap::new();
         }
@@ -108,37 +109,37 @@ impl<'a> Survey<'a> {
         self.sound.iter().filter_map(seen).collect()
     }
 
-    fn look_at_peers(&self) -> BTreeMap<NodeId, Peer> {
+    fn find_peers(&self) -> BTreeMap<NodeId, PeerState> {
         let open = self.sound.iter().flat_map(|member| &member.open);
         let named: BTreeSet<NodeId> = open.map(|open| open.peer).collect();
         named.into_iter().map(|id| (id, self.peer(id))).collect()
     }
 
-    fn peer(&self, id: NodeId) -> Peer {
+    fn peer(&self, id: NodeId) -> PeerState {
         let is_sound = |id| self.sound.iter().any(|member| member.id == id);
         let Some(member) = self.topology().members.get(&id) else {
-            return Peer::Away;
+            return PeerState::Unreachable;
         };
         match (member.role, member.master) {
-            (Role::Master, _) if is_sound(id) => Peer::Sound,
-            (Role::Replica, Some(master)) if is_sound(master) => Peer::Follows(master),
+            (Role::Master, _) if is_sound(id) => PeerState::Healthy,
+            (Role::Replica, Some(master)) if is_sound(master) => PeerState::Follows(master),
             (Role::Master, _)
                 if member.peer_status.silent
                     && member.peer_status.is_down()
                     && member.slots.is_empty() =>
             {
-                Peer::Replaced(self.successor_of_target(id))
+                PeerState::Replaced(self.successor_of_target(id))
             }
-            _ => Peer::Away,
+            _ => PeerState::Unreachable,
         }
     }
 
-    /// Who has keys of slots that were on their way to a node that is gone: its replica had them, and
-    /// took its place. `None` where that is several, or nobody.
+    /// The master that has keys of slots that were migrating to `gone`: it was a replica of `gone` and
+    /// took over. `None` if several masters have such keys, or none has.
     fn successor_of_target(&self, gone: NodeId) -> Option<NodeId> {
         let mut found = BTreeSet::new();
         for owner in &self.sound {
-            let on_their_way: SlotSet = owner
+            let migrating: SlotSet = owner
                 .open
                 .iter()
                 .filter(|open| open.direction == Direction::Migrating && open.peer == gone)
@@ -146,7 +147,7 @@ impl<'a> Survey<'a> {
                 .collect();
             let holders = self.sound.iter().filter(|member| {
                 let held = self.request.holdings.slots(member.id);
-                member.id != owner.id && !held.intersection(&on_their_way).is_empty()
+                member.id != owner.id && !held.intersection(&migrating).is_empty()
             });
             found.extend(holders.map(|member| member.id));
         }
@@ -156,7 +157,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    pub(super) fn slotwise(&self, slot: Slot) -> Slotwise<'_> {
+    pub(super) fn slot_state(&self, slot: Slot) -> SlotState<'_> {
         let Request {
             holdings,
             revealed,
@@ -169,14 +170,14 @@ impl<'a> Survey<'a> {
             open.find(|open| open.direction == direction)
                 .map(|open| open.peer)
         };
-        let stand = |member: &&Member| {
+        let state = |member: &&Member| {
             let owns = member.slots.contains(slot);
             let importing = open(member, Direction::Importing);
             let is_in = |known: &BTreeMap<NodeId, SlotSet>| {
                 let slots = known.get(&member.id);
                 slots.is_some_and(|slots| slots.contains(slot))
             };
-            Stand {
+            MasterState {
                 id: member.id,
                 sees: match owns {
                     true => Some(member.id),
@@ -188,36 +189,36 @@ impl<'a> Survey<'a> {
                 migrating: open(member, Direction::Migrating),
                 importing,
                 keys: holdings.keys(member.id, slot),
-                veiled: holdings.hidden(member.id) > 0
+                may_hold_more: holdings.hidden(member.id) > 0
                     && !owns
                     && importing.is_none()
                     && !is_in(revealed),
-                unveiled: is_in(unveiled),
-                hides: holdings.hides(member.id),
+                imports_to_count: is_in(unveiled),
+                counts_own_only: holdings.hides(member.id),
                 epoch: member.epoch,
             }
         };
         let owner_away = self.away.iter().find(|member| member.slots.contains(slot));
-        // A replica that answers has a copy: it takes over first.
+        // A replica that answers has a copy and takes over first.
         let has_copy = owner_away.is_some_and(|owner| self.may_take_over(owner.id));
-        Slotwise {
-            stands: self.sound.iter().map(stand).collect(),
-            owner_away: owner_away.map(|member| member.id),
-            somebody_away: self.away.first().map(|member| member.id),
+        SlotState {
+            masters: self.sound.iter().map(state).collect(),
+            unreachable_owner: owner_away.map(|member| member.id),
+            unreachable_master: self.away.first().map(|member| member.id),
             orphan: self
                 .orphans
                 .iter()
                 .copied()
                 .find(|id| holdings.keys(*id, slot) > 0),
             peers: &self.peers,
-            given: Given {
+            consent: SlotConsent {
                 assign: consent.assign.contains(slot),
                 accept_loss: consent.accept_loss.contains(slot) && !has_copy,
             },
         }
     }
 
-    /// Owners whose claims some members do not hear, or hear from several: two looks saw the same.
+    /// Owners whose claims some nodes do not accept, or that share a config epoch, in two observations.
     pub(super) fn unheard(&self, unsettled: &SlotSet) -> BTreeMap<FixStep, SlotSet> {
         let mut bumps: BTreeMap<FixStep, SlotSet> = BTreeMap::new();
         if self.request.stability != Stability::Stuck {
@@ -248,7 +249,7 @@ impl<'a> Survey<'a> {
         bumps
     }
 
-    /// Of which slots nodes hold keys that they have open, or that nobody owns.
+    /// Slots that are open on a node, or have no owner, and of which the node holds keys.
     pub(super) fn begun(&self) -> BTreeMap<NodeId, SlotSet> {
         let mut begun = self.request.begun.clone();
         let claimed = self.sound.iter().chain(&self.away);
@@ -265,7 +266,7 @@ impl<'a> Survey<'a> {
         begun
     }
 
-    /// Nodes that have keys which they don't show are made to tell of slots that others own.
+    /// Nodes with uncounted keys are made to count the slots of other owners.
     pub(super) fn reveal_strays(&self) -> BTreeMap<FixStep, SlotSet> {
         let mut reveal = BTreeMap::new();
         for id in self.hidden().into_keys() {
@@ -288,7 +289,7 @@ impl<'a> Survey<'a> {
         hidden.filter(|(_, keys)| *keys > 0).collect()
     }
 
-    /// A replica of who is away takes over, where the user wants that and there is one.
+    /// A replica of the unreachable owner takes over, if the user allows that and there is one.
     pub(super) fn successor(&self, why: Why) -> Option<FixStep> {
         let (Why::OwnerAway(master), Some(_)) = (why, self.request.consent.failover) else {
             return None;
@@ -297,7 +298,7 @@ impl<'a> Survey<'a> {
             .then_some(FixStep::TakeOver { master })
     }
 
-    /// Whether a master is silent, a replica of it is not, and that has not been tried.
+    /// Whether a master does not answer, a replica of it does, and the takeover was not tried.
     fn may_take_over(&self, master: NodeId) -> bool {
         let member = self.topology().members.get(&master);
         let is_silent = member.is_some_and(|member| member.peer_status.silent);
@@ -307,7 +308,7 @@ impl<'a> Survey<'a> {
         is_silent && answers && !tried.contains(&FixStep::TakeOver { master })
     }
 
-    /// The master with slots that has fewest replicas.
+    /// The master with slots that has the fewest replicas.
     fn least_replicated(&self) -> Option<NodeId> {
         let owners = self.sound.iter().filter(|member| !member.slots.is_empty());
         owners
@@ -316,7 +317,7 @@ impl<'a> Survey<'a> {
             .map(|(_, id)| id)
     }
 
-    /// Replicas of replicas and of nobody, and nodes that are nothing but an id.
+    /// Steps for replicas of replicas, replicas of unknown masters, and nodes that no node can reach.
     pub(super) fn members(&self) -> BTreeMap<FixStep, SlotSet> {
         let topology = self.topology();
         let mut steps = BTreeMap::new();
@@ -332,7 +333,7 @@ impl<'a> Survey<'a> {
                 let (replica, master) = (member.id, end.id);
                 steps.insert(FixStep::Follow { replica, master }, SlotSet::new());
             }
-            // It has nothing that would be lost.
+            // It has no key that would be lost.
             let is_empty_orphan = self.orphans.contains(&member.id)
                 && self.request.holdings.has(member.id)
                 && self.request.holdings.is_empty(member.id);
@@ -340,30 +341,30 @@ impl<'a> Survey<'a> {
                 let replica = member.id;
                 steps.insert(FixStep::Follow { replica, master }, SlotSet::new());
             }
-            // One that is known to all, and dead, may come back to its address; one whose address another
-            // node has (Redis and Valkey write `fail,noaddr` then) can't.
+            // A failed node that all nodes know may return to its address; one whose address another node
+            // has (Redis and Valkey write `fail,noaddr` then) can't.
             let nodes = &self.request.diagnosis.observation.nodes;
             let has_no_address = nodes
                 .get(&member.id)
                 .is_some_and(|node| matches!(node.seen, Seen::NoAddress));
-            // Who is named by an open slot may have keys of it: that is decided first.
+            // A node named by an open slot may have keys of it: that is decided first.
             let is_named = self.peers.contains_key(&member.id);
-            let is_ghost = peer_status.silent
+            let is_unreachable_to_all = peer_status.silent
                 && (peer_status.is_lost() || peer_status.is_lost_to_all_who_know_it())
                 && member.slots.is_empty()
                 && !is_named
                 && topology.replicas_of(member.id).next().is_none()
                 && (has_no_address || peer_status.known < peer_status.asked)
                 && peer_status.handshake == 0;
-            if is_ghost {
+            if is_unreachable_to_all {
                 steps.insert(FixStep::Forget { node: member.id }, SlotSet::new());
             }
         }
         steps
     }
 
-    /// Open slots that replicas know of and their masters don't (Valkey ≥ 8 tells replicas, and one
-    /// that hung may have missed the end).
+    /// Slots that are open on replicas and not on their masters (Valkey ≥ 8 sends open slots to
+    /// replicas, and a replica that hung may have missed the end).
     pub(super) fn stale(&self, unsettled: &SlotSet) -> BTreeMap<FixStep, SlotSet> {
         let topology = self.topology();
         let mut refresh: BTreeMap<FixStep, SlotSet> = BTreeMap::new();
@@ -390,7 +391,7 @@ impl<'a> Survey<'a> {
     }
 }
 
-/// It answers for itself, all of it is in memory and counted, and the others hear it.
+/// Whether a master answers, has loaded its data set, was counted, and is not flagged by the others.
 fn is_sound(request: &Request<'_>, member: &Member) -> bool {
     let node = request.diagnosis.observation.nodes.get(&member.id);
     let report = node.and_then(|node| node.report());

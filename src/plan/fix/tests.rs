@@ -1,13 +1,13 @@
-//! Every combination of what three nodes can say and hold of a slot, on a model of the servers: the
-//! steps are carried out one by one, and gossip comes whenever it does most harm.
+//! Every combination of states of a slot on three nodes, on a model of the servers: the steps run one
+//! by one, and gossip arrives when it does the most harm.
 
 use proptest::prelude::*;
 
-use super::slot::{Decision, FixStep, Given, Peer, Slotwise, Stand, Why, decide};
+use super::slot::{Decision, FixStep, MasterState, PeerState, SlotConsent, SlotState, Why, decide};
 use super::*;
 use crate::plan::samples::node;
 
-/// What a model of a server says of the slot, and holds of two keys: a value each.
+/// The state of the slot on a model server, with the values of two keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Server {
     sees: Option<usize>,
@@ -25,7 +25,7 @@ impl Server {
 
 type World = [Server; 3];
 
-/// Made once: they are asked for some hundred million times.
+/// Made once: they are read some hundred million times.
 fn ids() -> &'static [NodeId; 3] {
     static IDS: std::sync::OnceLock<[NodeId; 3]> = std::sync::OnceLock::new();
     IDS.get_or_init(|| [1, 2, 3].map(node))
@@ -39,15 +39,15 @@ fn index(id: NodeId) -> usize {
     ids().iter().position(|one| *one == id).unwrap()
 }
 
-/// When gossip is heard.
+/// When gossip arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gossip {
-    /// Only once all of a step is done: the bus was cut until then.
+    /// After a complete step: the cluster bus was cut until then.
     BetweenSteps,
     /// After each command.
     AtOnce,
-    /// The same as the first, and whoever imports a slot from a node that does not claim it takes it
-    /// when that node is heard of, as with Valkey.
+    /// The same as the first; and a node that imports a slot from a node that does not claim it takes
+    /// the slot when it hears from that node, as in Valkey.
     Seizing,
 }
 
@@ -55,8 +55,8 @@ fn claims(world: &World, index: usize) -> bool {
     world[index].sees == Some(index)
 }
 
-/// Every claim reaches everybody, as servers do it: the higher epoch wins, who imports the slot does
-/// not listen, and who loses it deletes its keys (protocol.md section 1, peers.md section 4).
+/// Every claim reaches every node: the higher epoch wins, a node that imports the slot ignores claims,
+/// and a node that loses the slot deletes its keys (protocol.md section 1, peers.md section 4).
 fn gossip(world: &mut World) {
     for _ in 0..4 {
         for sender in 0..3 {
@@ -81,7 +81,7 @@ fn gossip(world: &mut World) {
     }
 }
 
-/// Whoever imports the slot from a node that does not claim it takes it (Valkey).
+/// A node that imports the slot from a node that does not claim it takes the slot (Valkey).
 fn seize(world: &mut World) {
     for taker in 0..3 {
         if let Some(from) = world[taker].importing
@@ -101,7 +101,7 @@ fn bump(world: &mut World, index: usize) {
     world[index].epoch = highest + 1;
 }
 
-/// Brings keys from one to the other; `false` where two values stand in the way.
+/// Moves keys from one node to the other; `false` if a key has two values.
 fn carry(world: &mut World, from: usize, to: usize) -> bool {
     for key in 0..2 {
         match (world[from].keys[key], world[to].keys[key]) {
@@ -117,7 +117,7 @@ fn carry(world: &mut World, from: usize, to: usize) -> bool {
     true
 }
 
-/// Carries one step out, as the servers would.
+/// Runs one step, as the servers do.
 fn apply(world: &mut World, step: FixStep, heard: Gossip) {
     let hear = |world: &mut World| {
         if heard == Gossip::AtOnce {
@@ -205,41 +205,43 @@ fn apply(world: &mut World, step: FixStep, heard: Gossip) {
     }
 }
 
-fn stands(world: &World, hides: bool) -> Vec<Stand> {
-    let stand = |(index, server): (usize, &Server)| Stand {
+fn masters(world: &World, counts_own_only: bool) -> Vec<MasterState> {
+    let master = |(index, server): (usize, &Server)| MasterState {
         id: id(index),
         sees: server.sees.map(id),
         migrating: server.migrating.map(id),
         importing: server.importing.map(id),
         keys: server.count(),
-        veiled: false,
-        unveiled: false,
-        hides,
+        may_hold_more: false,
+        imports_to_count: false,
+        counts_own_only,
         epoch: server.epoch,
     };
-    world.iter().enumerate().map(stand).collect()
+    world.iter().enumerate().map(master).collect()
 }
 
 /// All three answer.
-fn all_sound() -> BTreeMap<NodeId, Peer> {
-    (0..3).map(|index| (id(index), Peer::Sound)).collect()
+fn all_sound() -> BTreeMap<NodeId, PeerState> {
+    (0..3)
+        .map(|index| (id(index), PeerState::Healthy))
+        .collect()
 }
 
-fn decided(world: &World, hides: bool, peers: &BTreeMap<NodeId, Peer>) -> Decision {
-    decide(&Slotwise {
-        stands: stands(world, hides),
-        owner_away: None,
-        somebody_away: None,
+fn decided(world: &World, counts_own_only: bool, peers: &BTreeMap<NodeId, PeerState>) -> Decision {
+    decide(&SlotState {
+        masters: masters(world, counts_own_only),
+        unreachable_owner: None,
+        unreachable_master: None,
         orphan: None,
         peers,
-        given: Given {
+        consent: SlotConsent {
             assign: true,
             accept_loss: false,
         },
     })
 }
 
-/// The values of a key, wherever they are: a bit for each.
+/// The values of a key on all nodes, one bit each.
 fn values(world: &World, key: usize) -> u32 {
     let values = world.iter().filter_map(|server| server.keys[key]);
     values.fold(0, |set, value| {
@@ -247,24 +249,24 @@ fn values(world: &World, key: usize) -> u32 {
     })
 }
 
-/// Mends to the end, and holds the end against what must be.
-fn check(start: World, heard: Gossip, peers: &BTreeMap<NodeId, Peer>) {
+/// Runs all steps and checks the final state.
+fn check(start: World, heard: Gossip, peers: &BTreeMap<NodeId, PeerState>) {
     if heard == Gossip::AtOnce {
         let mut alone = start;
         gossip(&mut alone);
         if alone.iter().zip(&start).any(|(a, b)| a.keys != b.keys) {
-            // Lost before anybody looked.
+            // Lost before the fix began.
             return;
         }
     }
-    // Nodes that take what they import tell of all keys; the others may not.
-    let hides = heard != Gossip::Seizing;
+    // Valkey nodes, which take imported slots, count all keys; others may not.
+    let counts_own_only = heard != Gossip::Seizing;
     let before = [values(&start, 0), values(&start, 1)];
     let in_conflict = before.iter().any(|values| values.count_ones() > 1);
     let mut world = start;
     for round in 0.. {
-        assert!(round < 12, "it never ends: {start:#?} {world:#?}");
-        let steps = match decided(&world, hides, peers) {
+        assert!(round < 12, "the fix does not end: {start:#?} {world:#?}");
+        let steps = match decided(&world, counts_own_only, peers) {
             Decision::Fine => break,
             Decision::Steps(steps) => steps,
             Decision::Assign => vec![FixStep::Assign { node: id(0) }],
@@ -290,7 +292,7 @@ fn check(start: World, heard: Gossip, peers: &BTreeMap<NodeId, Peer>) {
         }
     }
     gossip(&mut world);
-    // It is not open, one owns it, and each key is there once, at its owner.
+    // The slot is not open, has one owner, and each key exists once, on its owner.
     let owners: Vec<usize> = (0..3).filter(|index| claims(&world, *index)).collect();
     let [owner] = owners[..] else {
         panic!("{owners:?} own it: {start:#?} {world:#?}");
@@ -315,8 +317,8 @@ fn check(start: World, heard: Gossip, peers: &BTreeMap<NodeId, Peer>) {
     }
 }
 
-/// All that one node can say: whom it sees, what is open on it.
-fn sayings(index: usize) -> Vec<(Option<usize>, Option<usize>, Option<usize>)> {
+/// All states of the slot on one node: the owner that it sees, and whether the slot is open.
+fn states(index: usize) -> Vec<(Option<usize>, Option<usize>, Option<usize>)> {
     let others: Vec<usize> = (0..3).filter(|other| *other != index).collect();
     let [one, other] = others[..] else { panic!() };
     let states = [
@@ -332,9 +334,9 @@ fn sayings(index: usize) -> Vec<(Option<usize>, Option<usize>, Option<usize>)> {
     views.into_iter().flat_map(both).collect()
 }
 
-/// 24 sayings × 4 holdings for each of three nodes: 884,736 worlds.
+/// 24 states × 4 holdings for each of three nodes: 884,736 worlds.
 #[test]
-fn every_state_of_three_nodes_is_mended_without_loss() {
+fn every_state_of_three_nodes_is_repaired_without_loss() {
     let holdings = [
         [None, None],
         [Some('v'), None],
@@ -351,8 +353,8 @@ fn every_state_of_three_nodes_is_mended_without_loss() {
             epoch: index as u64 + 1,
         }
     };
-    // Each thread takes a part: a minute would be long for a unit test.
-    let all = [sayings(0), sayings(1), sayings(2)];
+    // Each thread takes a part, to keep the test below a minute.
+    let all = [states(0), states(1), states(2)];
     std::thread::scope(|scope| {
         for part in 0..4 {
             let all = &all;
@@ -381,7 +383,7 @@ fn every_state_of_three_nodes_is_mended_without_loss() {
 fn any_world() -> impl Strategy<Value = World> {
     let value = || proptest::option::of(prop_oneof![Just('v'), Just('w')]);
     let server = move |index: usize| {
-        let all = sayings(index);
+        let all = states(index);
         (0..all.len(), value(), value(), 1_u64..6).prop_map(move |(saying, one, two, epoch)| {
             let (sees, migrating, importing) = all[saying];
             Server {
@@ -400,45 +402,45 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(20_000))]
 
     #[test]
-    fn gossip_at_any_moment_does_no_harm(world in any_world()) {
+    fn gossip_at_any_moment_loses_no_key(world in any_world()) {
         let peers = all_sound();
         check(world, Gossip::AtOnce, &peers);
         check(world, Gossip::BetweenSteps, &peers);
         check(world, Gossip::Seizing, &peers);
     }
 
-    /// What is owned by a node that may come back is not touched, whatever the others say.
+    /// A slot of an owner that may return is not changed, whatever other nodes report.
     #[test]
-    fn nothing_is_taken_from_who_is_away(world in any_world(), away in 0..3_usize) {
-        let mut stands = stands(&world, false);
-        stands.remove(away);
+    fn slots_of_an_unreachable_owner_are_not_reassigned(world in any_world(), away in 0..3_usize) {
+        let mut masters = masters(&world, false);
+        masters.remove(away);
         let peers = (0..3)
-            .map(|index| (id(index), if index == away { Peer::Away } else { Peer::Sound }))
+            .map(|index| (id(index), if index == away { PeerState::Unreachable } else { PeerState::Healthy }))
             .collect();
-        let mut slot = Slotwise {
-            stands,
-            owner_away: Some(id(away)),
-            somebody_away: Some(id(away)),
+        let mut slot = SlotState {
+            masters,
+            unreachable_owner: Some(id(away)),
+            unreachable_master: Some(id(away)),
             orphan: None,
             peers: &peers,
-            given: Given { assign: true, accept_loss: false },
+            consent: SlotConsent { assign: true, accept_loss: false },
         };
         prop_assert_eq!(decide(&slot), Decision::Refuse(Why::OwnerAway(id(away))));
-        // It owns nothing as far as is known, and may still hold keys.
-        slot.owner_away = None;
-        let owners = slot.stands.iter().filter(|stand| stand.sees == Some(stand.id)).count();
+        // It owns no slot as far as is known, and may still hold keys.
+        slot.unreachable_owner = None;
+        let owners = slot.masters.iter().filter(|master| master.sees == Some(master.id)).count();
         let decision = decide(&slot);
         if owners == 0 {
             prop_assert_eq!(&decision, &Decision::Refuse(Why::HolderAway(id(away))));
         }
-        let goes_there = |stand: &Stand| stand.migrating == Some(id(away));
+        let goes_there = |master: &MasterState| master.migrating == Some(id(away));
         if owners == 1 {
             let is_given_to_it = slot
-                .stands
+                .masters
                 .iter()
-                .any(|stand| stand.sees == Some(stand.id) && goes_there(stand));
+                .any(|master| master.sees == Some(master.id) && goes_there(master));
             let closes = |step: &FixStep| {
-                matches!(step, FixStep::Close { node } if slot.stands.iter().any(|s| s.id == *node
+                matches!(step, FixStep::Close { node } if slot.masters.iter().any(|s| s.id == *node
                     && s.sees == Some(s.id) && s.importing.is_none()))
             };
             if let Decision::Steps(steps) = &decision {

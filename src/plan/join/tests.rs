@@ -45,8 +45,8 @@ fn fewest_first_and_recomputed_after_each() {
 }
 
 #[test]
-fn who_comes_first_does_not_take_what_only_another_could() {
-    // The first of the newcomers could follow either, the others not.
+fn the_first_does_not_take_the_only_place_of_another() {
+    // The first new replica could follow either master, the others could not.
     let shards: Vec<Shard> = (1..=3).map(|n| shard(n, place(n, None), vec![])).collect();
     let newcomers: Vec<Follower> = (1..=3).map(|n| follower(10 + n, place(n, None))).collect();
     let masters = follow(&shards, &newcomers).unwrap();
@@ -82,7 +82,7 @@ proptest! {
         for master in &masters {
             *counts.get_mut(master).unwrap() += 1;
         }
-        // Nobody who got one has more than one more than anybody.
+        // No master that got a replica has more than one replica above another.
         let least = counts.values().min().unwrap();
         for master in masters.iter().collect::<BTreeSet<_>>() {
             prop_assert!(counts[master] <= least + 1, "{:?}", counts);
@@ -90,7 +90,7 @@ proptest! {
     }
 
     #[test]
-    fn everybody_is_met(members in 1..300_usize, newcomers in 1..40_usize) {
+    fn all_new_nodes_are_met(members in 1..300_usize, newcomers in 1..40_usize) {
         let members: Vec<NodeId> = (0..members).map(id).collect();
         let newcomers: Vec<NodeId> = (1000..1000 + newcomers).map(id).collect();
         let steps = meetings(&members, &newcomers);

@@ -63,14 +63,14 @@ fn a_master_is_drained_and_its_replica_given_away_before_the_last_slot() {
     assert_eq!(shown(&plan.drain), ["3>1 10923-13653", "3>2 13654-16382"]);
     assert_eq!(shown(&plan.last), ["3>2 16383"]);
     assert_eq!(given(&plan), [(node(6), node(1))]);
-    // With its replica there is nothing to keep back for.
+    // If its replica leaves too, no slot is kept back.
     let plan = leave(&request(three(), &[3, 6], OwnedSlots::Drain)).unwrap();
     assert_eq!(shown(&plan.drain), ["3>1 10923-13653", "3>2 13654-16383"]);
     assert!(plan.last.is_empty() && plan.given.is_empty());
 }
 
 #[test]
-fn slots_make_the_numbers_even_whoever_had_more() {
+fn slots_make_the_numbers_even() {
     let members = vec![
         master(1, "0-999"),
         master(2, "1000-8000"),
@@ -81,7 +81,7 @@ fn slots_make_the_numbers_even_whoever_had_more() {
 }
 
 #[test]
-fn slots_are_named_where_nobody_said_that_they_may_move() {
+fn slots_are_named_unless_they_may_move() {
     let mut members = three();
     members.push(master(7, ""));
     let refusals = leave(&request(members.clone(), &[3], OwnedSlots::Refuse)).unwrap_err();
@@ -90,7 +90,7 @@ fn slots_are_named_where_nobody_said_that_they_may_move() {
         slots: slots("10923-16383"),
     };
     assert_eq!(refusals, [owns]);
-    // An empty one goes, and so do its replicas elsewhere.
+    // A master without slots leaves, and its replicas get other masters.
     members.push(replica(8, 7));
     let plan = leave(&request(members.clone(), &[7], OwnedSlots::Refuse)).unwrap();
     assert!(plan.drain.is_empty() && plan.last.is_empty());
@@ -120,10 +120,10 @@ fn last_copies_stay_unless_their_loss_is_named() {
     }
     asked.unprotected = [node(5)].into();
     assert!(leave(&asked).is_err());
-    // One that is not in sync is no copy to lose.
+    // A replica that is not in sync is not a copy.
     asked.members[3].in_sync = false;
     assert!(leave(&asked).is_ok());
-    // One of two may go, not both.
+    // One of two may leave, not both.
     let mut members = three();
     members.push(replica(7, 1));
     assert!(leave(&request(members.clone(), &[4], OwnedSlots::Refuse)).is_ok());
@@ -132,7 +132,7 @@ fn last_copies_stay_unless_their_loss_is_named() {
 }
 
 #[test]
-fn nobody_deletes_what_a_dead_master_left() {
+fn the_data_of_a_failed_master_is_not_deleted() {
     let mut asked = request(three(), &[4], OwnedSlots::Refuse);
     asked.members[0].life = Life::Silent;
     asked.unprotected = [node(4)].into();
@@ -144,13 +144,13 @@ fn nobody_deletes_what_a_dead_master_left() {
             ..
         }]
     ));
-    // Nothing of it is deleted where it is dead itself.
+    // A failed replica deletes nothing.
     asked.members[3].life = Life::Silent;
     assert!(leave(&asked).is_ok());
 }
 
 #[test]
-fn a_dead_master_of_slots_has_to_be_succeeded_first() {
+fn a_failed_master_with_slots_needs_a_failover_first() {
     let mut asked = request(three(), &[1], OwnedSlots::Drain);
     asked.members[0].life = Life::Silent;
     let refusals = leave(&asked).unwrap_err();
@@ -160,7 +160,7 @@ fn a_dead_master_of_slots_has_to_be_succeeded_first() {
         successor: Some(node(4)),
     };
     assert_eq!(refusals, [cant]);
-    // Once that is done it goes.
+    // After that it leaves.
     asked.members[0].slots = SlotSet::new();
     asked.members[3] = master(4, "0-5460");
     assert!(leave(&asked).is_ok());
@@ -190,7 +190,7 @@ fn a_replica_that_does_not_answer_cant_be_given_away() {
 
 /// Found by the property below: the replica would follow a node that all forget.
 #[test]
-fn where_nobody_owns_a_slot_a_replica_has_nobody_to_follow() {
+fn without_slot_owners_a_replica_has_no_master_to_follow() {
     let members = vec![master(1, ""), replica(2, 1)];
     let refusals = leave(&request(members, &[1], OwnedSlots::Refuse)).unwrap_err();
     let nobody = Refusal::NobodyToFollow {
@@ -246,7 +246,7 @@ fn clusters() -> impl Strategy<Value = Request> {
 
 proptest! {
     #[test]
-    fn whoever_may_leave_leaves_nothing_behind(request in clusters()) {
+    fn nodes_that_leave_leave_nothing_behind(request in clusters()) {
         let Ok(plan) = leave(&request) else {
             return Ok(());
         };
@@ -268,7 +268,7 @@ proptest! {
         let owned = owned.fold(SlotSet::new(), |sum, member| sum.union(&member.slots));
         prop_assert_eq!(&moved, &owned);
 
-        // Nobody who took any has more than one above anybody else.
+        // No master that took slots has more than one slot above another.
         let total = |member: &LeaveMember| {
             member.slots.count() + after.get(&member.id).copied().unwrap_or(0)
         };
@@ -281,8 +281,8 @@ proptest! {
             }
         }
 
-        // Every replica that stays follows somebody who stays, and those that had to go were given
-        // while their master still had a slot.
+        // Every replica that stays follows a node that stays, and got its new master while its old one
+        // still had a slot.
         for member in request.members.iter().filter(|m| stays(m.id) && m.role == Role::Replica) {
             let new = plan.given.iter().find(|one| one.replica == member.id);
             let from = member.master.unwrap();

@@ -1,15 +1,16 @@
-//! Balance by what slots hold. To do it with the fewest moves is as hard as packing bins, so this
-//! is greedy: slots that fit best, one by one, to who lacks most.
+//! Balance by load. The fewest moves would be as hard to find as a bin packing, so this is greedy: the
+//! slot that fits best moves, one at a time, to the master with the largest deficit.
 //!
-//! What it keeps to:
+//! The rules:
 //! - A slot moves at most once, so it ends after 16384 moves at the latest.
-//! - Masters of weight 0 give everything, slots that hold nothing too. Of the others only slots
-//!   that hold something move, and each keeps at least one slot.
-//! - A slot that leaves a master of weight above 0 holds less than the two masters are apart, so
-//!   every such move brings them closer, and neither ends farther off than the farther one was.
-//! - It stops when all are within the threshold, or when that can't be done any more to a master
-//!   beyond it. Such a master, when it has too much, is then apart from every other one by no more
-//!   than its lightest slot that holds something and hasn't moved: no more than that is left.
+//! - Masters of weight 0 give all slots away, those without load too. Of the other masters only slots
+//!   with load move, and each keeps at least one slot.
+//! - A slot that leaves a master of weight above 0 has less load than the surplus of source and target
+//!   differ, so every such move brings them closer, and neither ends farther off than the farther one
+//!   was.
+//! - It stops when all masters are within the threshold, or when no move improves one that is beyond
+//!   it. If such a master has a surplus, it then differs from every other one by no more than the load
+//!   of its lightest slot that has load and has not moved.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,26 +19,26 @@ use crate::cluster::slot::{Slot, SlotSet};
 use crate::plan::MovePlan;
 use crate::plan::shares::apportion;
 
-/// A member, as it becomes.
-struct Carrier {
+/// The state of a master while moves are planned.
+struct MasterLoad {
     weight: u64,
     expected: u128,
     has: u128,
-    /// How many slots it has.
+    /// Its number of slots.
     slots: usize,
-    /// Those of its slots that hold something and haven't moved, by what they hold.
+    /// Its slots with load that have not moved, by load.
     movable: BTreeSet<(u64, Slot)>,
 }
 
-impl Carrier {
-    /// How much too much it has; negative: too little.
+impl MasterLoad {
+    /// Its load above the expected one; negative for a deficit.
     fn surplus(&self) -> i128 {
         // Sums of 16384 numbers of 64 bits: far below 127 bits.
         self.has as i128 - self.expected as i128
     }
 
-    /// The slot that comes nearest to `gap`, if it holds less than `limit`; between two that are
-    /// as near, the smaller one.
+    /// The slot whose load is nearest to `gap`, if it is below `limit`; of two equally near ones the
+    /// smaller.
     fn nearest(&self, gap: i128, limit: i128) -> Option<(u64, Slot)> {
         if self.slots < 2 {
             return None;
@@ -61,27 +62,27 @@ impl Carrier {
     }
 }
 
-/// Moves of single slots, as they are decided.
-struct Moving<'a> {
+/// The moves of single slots, while they are planned.
+struct LoadMoves<'a> {
     members: &'a [WeightedMaster],
-    carriers: Vec<Carrier>,
+    masters: Vec<MasterLoad>,
     moved: BTreeMap<Slot, (usize, usize)>,
 }
 
-impl Moving<'_> {
+impl LoadMoves<'_> {
     fn move_slot(&mut self, load: u64, slot: Slot, from: usize, to: usize) {
-        let source = &mut self.carriers[from];
+        let source = &mut self.masters[from];
         source.movable.remove(&(load, slot));
         source.slots -= 1;
         source.has -= u128::from(load);
-        let target = &mut self.carriers[to];
+        let target = &mut self.masters[to];
         target.slots += 1;
         target.has += u128::from(load);
         self.moved.insert(slot, (from, to));
     }
 
-    /// What masters of weight 0 own goes away, the heaviest first: each to who lacks most, and what
-    /// holds nothing to who has fewest slots for its weight.
+    /// Masters of weight 0 give their slots away, the heaviest first: each to the master with the largest
+    /// deficit, and slots without load to the master with the fewest slots for its weight.
     fn drain(&mut self, load_of: impl Fn(Slot) -> u64) {
         let mut leaving: Vec<(u64, Slot, usize)> = Vec::new();
         for (from, member) in self.members.iter().enumerate() {
@@ -91,12 +92,12 @@ impl Moving<'_> {
         }
         leaving.sort_unstable_by_key(|(load, slot, _)| (std::cmp::Reverse(*load), *slot));
         for (load, slot, from) in leaving {
-            let weighty = (0..self.carriers.len()).filter(|index| self.carriers[*index].weight > 0);
+            let weighted = (0..self.masters.len()).filter(|index| self.masters[*index].weight > 0);
             let to = if load > 0 {
-                weighty.min_by_key(|index| (self.carriers[*index].surplus(), *index))
+                weighted.min_by_key(|index| (self.masters[*index].surplus(), *index))
             } else {
-                weighty.min_by(|one, other| {
-                    let (a, b) = (&self.carriers[*one], &self.carriers[*other]);
+                weighted.min_by(|one, other| {
+                    let (a, b) = (&self.masters[*one], &self.masters[*other]);
                     let fill = a.slots as u128 * u128::from(b.weight);
                     fill.cmp(&(b.slots as u128 * u128::from(a.weight)))
                         .then(one.cmp(other))
@@ -108,38 +109,38 @@ impl Moving<'_> {
         }
     }
 
-    /// Moves one slot from or to a master that is beyond the threshold; false when none helps.
+    /// Moves one slot from or to a master that is beyond the threshold; `false` if no move improves it.
     fn improve(&mut self, threshold: f64) -> bool {
-        let mut by_surplus: Vec<usize> = (0..self.carriers.len())
-            .filter(|index| self.carriers[*index].weight > 0)
+        let mut by_surplus: Vec<usize> = (0..self.masters.len())
+            .filter(|index| self.masters[*index].weight > 0)
             .collect();
-        by_surplus.sort_by_key(|index| (self.carriers[*index].surplus(), *index));
-        let mut troubled: Vec<usize> = by_surplus
+        by_surplus.sort_by_key(|index| (self.masters[*index].surplus(), *index));
+        let mut beyond: Vec<usize> = by_surplus
             .iter()
             .copied()
             .filter(|index| {
-                let carrier = &self.carriers[*index];
-                is_beyond(carrier.has, carrier.expected, threshold)
+                let master = &self.masters[*index];
+                is_beyond(master.has, master.expected, threshold)
             })
             .collect();
-        troubled.sort_by_key(|index| {
-            let off = self.carriers[*index].surplus().unsigned_abs();
+        beyond.sort_by_key(|index| {
+            let off = self.masters[*index].surplus().unsigned_abs();
             (std::cmp::Reverse(off), *index)
         });
-        for one in troubled {
-            let gives = self.carriers[one].surplus() > 0;
+        for one in beyond {
+            let gives = self.masters[one].surplus() > 0;
             let partner = |nth: usize| {
                 let last = by_surplus.len() - 1;
                 by_surplus[if gives { nth } else { last - nth }]
             };
             for other in (0..by_surplus.len()).map(partner) {
                 let (from, to) = if gives { (one, other) } else { (other, one) };
-                let (over, under) = (self.carriers[from].surplus(), self.carriers[to].surplus());
+                let (over, under) = (self.masters[from].surplus(), self.masters[to].surplus());
                 if over <= under {
-                    // The partners that follow are nearer still.
+                    // The remaining partners are even nearer.
                     break;
                 }
-                let fits = self.carriers[from].nearest(over.min(-under), over - under);
+                let fits = self.masters[from].nearest(over.min(-under), over - under);
                 if let Some((load, slot)) = fits {
                     self.move_slot(load, slot, from, to);
                     return true;
@@ -173,10 +174,10 @@ pub(super) fn rebalance(
     let expected = apportion(before.iter().sum(), &weights, |index| {
         std::cmp::Reverse(before[index])
     });
-    let carriers = members
+    let masters = members
         .iter()
         .zip(before.iter().zip(&expected))
-        .map(|(member, (before, expected))| Carrier {
+        .map(|(member, (before, expected))| MasterLoad {
             weight: member.weight,
             expected: *expected,
             has: *before,
@@ -189,9 +190,9 @@ pub(super) fn rebalance(
                 .collect(),
         })
         .collect();
-    let mut moving = Moving {
+    let mut moving = LoadMoves {
         members,
-        carriers,
+        masters,
         moved: BTreeMap::new(),
     };
     moving.drain(load_of);
@@ -199,12 +200,12 @@ pub(super) fn rebalance(
 
     let shares: Vec<Share> = members
         .iter()
-        .zip(before.iter().zip(&moving.carriers))
-        .map(|(member, (before, carrier))| Share {
+        .zip(before.iter().zip(&moving.masters))
+        .map(|(member, (before, master))| Share {
             id: member.id,
             before: *before,
-            expected: carrier.expected,
-            after: carrier.has,
+            expected: master.expected,
+            after: master.has,
         })
         .collect();
     if moving.moved.is_empty() {

@@ -33,7 +33,7 @@ const THREE: [&str; 4] = ["0-5460", "5461-10922", "10923-16383", ""];
 
 #[test]
 fn the_layout_of_create_is_in_balance() {
-    // The odd slot belongs to who has it; redis-cli gives it to the first in its list.
+    // The odd slot stays with its owner; redis-cli gives it to the first in its list.
     let balance = rebalance(&request(&THREE, &[])).unwrap();
     assert_eq!(balance.verdict, Verdict::Balanced);
     assert_eq!(balance.left_out, [node(4)]);
@@ -85,7 +85,7 @@ fn weights_share_the_slots_and_zero_empties() {
     let balance = rebalance(&request(&THREE, &[(4, 5.0)])).unwrap();
     assert_eq!(balance.verdict, Verdict::Balanced);
     assert_eq!(balance.left_out, [node(4)]);
-    // Next to nothing is not nothing.
+    // A tiny weight is not 0.
     assert_eq!(
         after(&request(three, &[(1, 1e-300), (2, 1e300), (3, 1e300)])),
         [1, 8191, 8192]
@@ -94,8 +94,8 @@ fn weights_share_the_slots_and_zero_empties() {
 
 #[test]
 fn a_balance_with_odd_slots_stays_as_it_is() {
-    // All are owed half a slot more than they get; who weighs thrice as much owns most, and is owed no more
-    // than the others.
+    // The share of each is half a slot more than it gets; the master with three times the weight owns
+    // most slots, and has no larger remainder than the others.
     let owned = ["0-3", "4", "5-6", "7", "8", "9-11"];
     let unbalanced = request(&owned, &[(2, 3.0)]);
     assert_eq!(after(&unbalanced), [2, 4, 2, 1, 1, 2]);
@@ -221,13 +221,13 @@ fn masters_without_keys_are_in_balance() {
 }
 
 #[test]
-fn weight_zero_gives_slots_that_hold_nothing_too() {
+fn weight_zero_gives_slots_without_load_too() {
     let mut request = by_load(&["0-99", "100-199", "200-399"], &[(0, 5), (1, 5)], 0.0);
     request.weights = vec![(node(1), 0.0)];
     let plan = moves(&request);
     assert_eq!(plan.slots_moved(), 100);
     assert_eq!(after(&request), [0, 5, 5]);
-    // Those that hold nothing go to who has fewest.
+    // Slots without load go to the master with the fewest slots.
     let moved = plan.moves().find(|one| one.to == node(3)).unwrap();
     assert_eq!(moved.slots.count(), 1);
 }
@@ -241,11 +241,11 @@ fn even_loads_end_within_the_threshold() {
     for share in &balance.shares {
         assert!(!is_beyond(share.after, share.expected, 1.0), "{share:?}");
     }
-    // A quarter of the slots, fewer where those that hold most go first.
+    // At most a quarter of the slots; fewer if the heaviest go first.
     assert!(moves(&request).slots_moved() <= 4096);
 }
 
-/// What every master owns when the plan is done.
+/// The slots of every master after the plan.
 fn applied(masters: &[SlotOwner], plan: &MovePlan) -> Vec<SlotOwner> {
     let mut masters = masters.to_vec();
     for one in plan.moves() {
@@ -311,7 +311,7 @@ fn loads() -> impl Strategy<Value = Vec<u64>> {
     })
 }
 
-/// What holds by slots and by load; gives what the masters own afterwards.
+/// Checks what holds by slots and by load; returns the slots of the masters afterwards.
 fn check_balance(request: &Request, balance: &Balance) -> Result<Vec<SlotOwner>, TestCaseError> {
     let plan = match &balance.verdict {
         Verdict::Moves(plan) => plan.clone(),
@@ -341,7 +341,7 @@ fn check_balance(request: &Request, balance: &Balance) -> Result<Vec<SlotOwner>,
 }
 
 proptest! {
-    // Each looks at all slots of all masters many times.
+    // Each case reads all slots of all masters many times.
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
@@ -374,7 +374,7 @@ proptest! {
     }
 
     #[test]
-    fn by_load_nothing_is_lost_and_what_is_left_is_bounded(request in requests(), load in loads()) {
+    fn by_load_no_slot_is_lost_and_the_imbalance_is_bounded(request in requests(), load in loads()) {
         let request = Request { by: By::Load(load.clone()), ..request };
         let Ok(balance) = rebalance(&request) else { return Ok(()) };
         let masters = check_balance(&request, &balance)?;
@@ -418,7 +418,7 @@ proptest! {
 }
 
 #[test]
-fn two_hundred_masters_are_balanced_in_a_moment() {
+fn two_hundred_masters_are_balanced_quickly() {
     let request = Request {
         masters: (0..200_u16)
             .map(|number| SlotOwner {

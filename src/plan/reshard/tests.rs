@@ -63,7 +63,7 @@ fn the_walkthroughs_leaving_master_gives_its_lowest_slots() {
 }
 
 #[test]
-fn what_redis_cli_miscounts_adds_up() {
+fn shares_add_up_where_redis_cli_miscounts() {
     // redis-cli rounds up for the first source and down for the rest, which makes 9 and 1.
     let four = ["0-4095", "4096-8191", "8192-12287", "12288-16383", ""];
     let plan = count(&four, 10, Sources::All, &[5]).unwrap();
@@ -237,7 +237,7 @@ proptest! {
                 };
                 for one in 1..=targets {
                     for other in 1..=targets {
-                        // Who took some has no more than the others, but for one.
+                        // A target that took slots has at most one more than the others.
                         prop_assert!(taken(&plan, node(one)) == 0 || ends(one) <= ends(other) + 1);
                     }
                 }
