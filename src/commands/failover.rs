@@ -108,6 +108,7 @@ fn ended(ui: &Ui, cluster: &Cluster, outcome: Result<FailoverReport, Failed>) ->
             ui.done(ExitCode::Done, "")?;
             Ok(ExitCode::Done)
         }
+        Err(Failed::Survey(error)) => Err(Stop::refused(error)),
         Err(failed) if failed.has_changed() => Err(Stop::partial(anyhow!(
             "{failed}\nTo see where it stands:\n  redis-trib check {} --wait 30s",
             cluster.seed_again()

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub(crate) use nudge::foreign_node;
 use nudge::nudge;
-use probe::{NotReady, Until};
+use probe::{Condition, NotReady};
 pub use report::NotInTime;
 use report::mute;
 
@@ -126,21 +126,22 @@ impl Watch {
 
     /// Until every node knows every other, and has a link to it.
     pub async fn join(&self) -> Result<(), NotInTime> {
-        let behind = self.until(Until::Joined).await;
+        const LATE: &str = "the nodes have not all joined";
+        self.require_participants(LATE)?;
+        let behind = self.until(Condition::Joined).await;
         if behind.is_empty() {
             return Ok(());
         }
-        Err(self.not_in_time(
-            "the nodes have not all joined",
-            self.not_joined(behind).await,
-        ))
+        Err(self.not_in_time(LATE, self.not_joined(behind).await))
     }
 
     /// Until all nodes agree with the goal: about slots as each sees them, about roles as each has
     /// its own.
     pub async fn agree(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
-        let behind = self.until(Until::Agreed(Arc::clone(goal))).await;
-        self.result("not all nodes agree", behind)
+        const LATE: &str = "not all nodes agree";
+        self.require_participants(LATE)?;
+        let behind = self.until(Condition::Agreed(Arc::clone(goal))).await;
+        self.result(LATE, behind)
     }
 
     /// The same in a cluster that lives: where somebody still sees something else after a while, it is
@@ -184,13 +185,15 @@ impl Watch {
 
     /// Until every node serves, and every replica has a copy.
     pub async fn usable(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
-        let behind = self.until(Until::Usable(Arc::clone(goal))).await;
-        self.result("the nodes agree, but not all are usable", behind)
+        const LATE: &str = "the nodes agree, but not all are usable";
+        self.require_participants(LATE)?;
+        let behind = self.until(Condition::Usable(Arc::clone(goal))).await;
+        self.result(LATE, behind)
     }
 
     /// Polls all nodes side by side until each lacks nothing, or the deadline; then who lacks what.
-    async fn until(&self, until: Until) -> Vec<Unready> {
-        let phase = until.phase();
+    async fn until(&self, condition: Condition) -> Vec<Unready> {
+        let phase = condition.phase();
         // A thousand nodes are not asked ten times a second.
         let pause = LOOK_AGAIN + Duration::from_millis(self.participants.len() as u64);
         let mut polling = JoinSet::new();
@@ -199,14 +202,14 @@ impl Watch {
             let connections = Arc::clone(&self.connections);
             let participants = Arc::clone(&self.participants);
             let absent = Arc::clone(&self.absent);
-            let until = until.clone();
+            let condition = condition.clone();
             let nudged = Arc::clone(&self.nudged);
             polling.spawn(async move {
-                let mut nudge_at = Instant::now() + until.gossip_time();
+                let mut nudge_at = Instant::now() + condition.gossip_time();
                 let mut last = None;
                 loop {
                     let began = Instant::now();
-                    let look = until.look(&participant, &connections, &participants);
+                    let look = condition.look(&participant, &connections, &participants);
                     let not_ready = match timeout_at(deadline, look).await {
                         Ok(not_ready) => not_ready?,
                         // A stopped server would hold us for as long as a command may take; one
@@ -268,3 +271,6 @@ impl Watch {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

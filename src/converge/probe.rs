@@ -17,7 +17,7 @@ use crate::state::{Participant, Participants};
 
 /// What is waited for.
 #[derive(Debug, Clone)]
-pub(super) enum Until {
+pub(super) enum Condition {
     Joined,
     Agreed(Arc<Goal>),
     Usable(Arc<Goal>),
@@ -45,7 +45,7 @@ pub(super) enum NotReady {
     Silent(String),
 }
 
-impl Until {
+impl Condition {
     pub(super) fn phase(&self) -> Phase {
         match self {
             Self::Joined => Phase::Join,

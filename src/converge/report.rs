@@ -64,6 +64,18 @@ impl Watch {
         Err(self.not_in_time(waited_for, lines.collect()))
     }
 
+    /// Refuses to wait for nobody: without any node to ask, nothing shows that the cluster agrees.
+    pub(super) fn require_participants(&self, waited_for: &'static str) -> Result<(), NotInTime> {
+        if !self.participants.is_empty() {
+            return Ok(());
+        }
+        Err(NotInTime {
+            waited_for,
+            after: Duration::ZERO,
+            behind: vec!["no member is known that could be asked".to_string()],
+        })
+    }
+
     pub(super) fn not_in_time(
         &self,
         waited_for: &'static str,

@@ -49,6 +49,9 @@ pub(crate) struct FailoverPlan {
 /// Why a takeover did not come about, or was not seen to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Failed {
+    /// The members that have to agree could not be found out.
+    #[error("{0:#}")]
+    Survey(anyhow::Error),
     /// Not all agreed before anything was done.
     #[error("{0}")]
     NotReady(NotInTime),
@@ -71,7 +74,7 @@ impl Failed {
     /// Whether anything may have changed.
     pub(crate) fn has_changed(&self) -> bool {
         match self {
-            Self::NotReady(_) => false,
+            Self::Survey(_) | Self::NotReady(_) => false,
             Self::Client(error) => error.outcome_unknown(),
             Self::NotClaimed { .. } | Self::Late { .. } => true,
         }
@@ -223,8 +226,8 @@ impl FailoverPlan {
         let Some(target) = cluster.reach.get(&self.replica) else {
             return Err(self.not_claimed(cluster));
         };
-        // Everybody has an address: the look that this began with saw to it.
-        let (participants, absent) = cluster.participants(session).await.unwrap_or_default();
+        let members = cluster.participants(session).await;
+        let (participants, absent) = members.map_err(|stop| Failed::Survey(stop.error))?;
         let connections = Arc::clone(&session.connections);
         let watch = Watch::new(connections, participants, absent, events.clone(), within);
         self.heard_of(&watch, cluster).await?;
