@@ -3,7 +3,9 @@
 //! Every wait has a deadline, tells how far it is, and on failure names who is behind, and why as
 //! far as that can be found out from here.
 
+mod cluster_wait;
 mod nudge;
+pub mod poll;
 mod probe;
 mod report;
 
@@ -16,6 +18,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+pub(crate) use cluster_wait::{
+    ViewError, copied, followed, forgotten, known, linked, one_opinion, owners_known,
+};
 pub(crate) use nudge::foreign_node;
 use nudge::nudge;
 use probe::{Condition, NotReady};
