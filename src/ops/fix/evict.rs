@@ -18,7 +18,8 @@ use super::state::FixState;
 use crate::cluster::health::redis_cli;
 use crate::cluster::node::NodeId;
 use crate::connections::{Connections, Target};
-use crate::ops::leave::{Afterwards, gone, known, leave};
+use crate::converge::{forgotten, known};
+use crate::ops::leave::{Afterwards, GONE_WITHIN, leave};
 use crate::plan::fix::{FixPlan, FixStep};
 
 /// How often a node is told whose connection breaks.
@@ -83,8 +84,12 @@ pub(super) async fn carry_out(
             part(connections, &these, fellows)
         );
         untold.extend(others);
-        untold.extend(gone(connections, &those, &staying, &untold).await);
-        untold.extend(gone(connections, &these, fellows, &untold).await);
+        for (side, leaving) in [(&those, &staying), (&these, fellows)] {
+            // Those that could not be told are not waited for.
+            let mut told = side.clone();
+            told.retain(|id, _| !untold.contains_key(id));
+            untold.extend(forgotten(connections, told, leaving, GONE_WITHIN).await);
+        }
         for side in [&those, &these] {
             untold.extend(strangers_now(state, connections, side).await);
         }
