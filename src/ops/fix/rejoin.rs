@@ -19,9 +19,10 @@ use crate::change::Global;
 use crate::change::legacy::Access;
 use crate::change::legacy::consent;
 use crate::cluster::node::NodeId;
-use crate::cluster::parse::{EntryState, MasterLink};
+use crate::cluster::parse::EntryState;
 use crate::commands::fix::Args;
-use crate::converge::Watch;
+use crate::converge::poll::Polled;
+use crate::converge::{Watch, linked};
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
 use crate::session::Session;
@@ -34,8 +35,6 @@ use crate::ui::{FixLine, FixView, Ui};
 const WITHIN: Duration = Duration::from_secs(60);
 /// How long replicas may take to find their masters, by themselves and when told again.
 const LINKED_WITHIN: Duration = Duration::from_secs(40);
-/// Between two looks at them.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long they are left to it: they try once a second.
 const BY_THEMSELVES: Duration = Duration::from_secs(3);
 /// Between telling one and telling it again: it takes the address that it knows then, which may be the old
@@ -116,59 +115,41 @@ pub(crate) async fn run(global: &Global, ui: &Ui, args: &Args) -> CommandResult 
 async fn relink(session: &Session, ui: &Ui) -> Result<(), Stop> {
     let begun = Instant::now();
     let mut told: BTreeMap<NodeId, Instant> = BTreeMap::new();
-    loop {
-        let looked = Cluster::look(session).await;
-        let cluster = looked
-            .map_err(|stop| Stop::partial(stop.error.context("the nodes have met, but then")))?;
-        let observation = &cluster.diagnosis.observation;
-        let detached: Vec<(NodeId, NodeId)> = observation
-            .reports()
-            .filter(|(_, report)| matches!(report.info.master_link, Some(MasterLink::Down(_))))
-            .filter_map(|(node, report)| Some((node.id, report.view.myself().master?)))
-            .filter(|(_, master)| {
-                observation
-                    .nodes
-                    .get(master)
-                    .is_some_and(|n| n.report().is_some())
-            })
-            .collect();
-        if detached.is_empty() {
-            return Ok(());
+    let found = linked(session, LINKED_WITHIN, async |cluster, detached| {
+        if begun.elapsed() < BY_THEMSELVES {
+            return;
         }
-        if begun.elapsed() >= LINKED_WITHIN {
-            let names: Vec<String> = detached.iter().map(|(id, _)| cluster.name(*id)).collect();
-            ui.warn(&format!(
-                "still without a link to their masters: {}",
-                names.join(", ")
-            ));
-            return Ok(());
-        }
-        if begun.elapsed() >= BY_THEMSELVES {
-            for (replica, master) in detached {
-                let Some(target) = cluster.reach.get(&replica) else {
-                    continue;
-                };
-                if told
-                    .get(&replica)
-                    .is_some_and(|at| at.elapsed() < TELL_AGAIN)
-                {
-                    continue;
-                }
-                told.insert(replica, Instant::now());
-                let tell = async {
-                    let client = session.connections.client(target).await?;
-                    client.cluster_replicate(master).await
-                };
-                if let Err(error) = tell.await {
-                    let name = cluster.name(replica);
-                    ui.warn(&format!(
-                        "{name} could not be told its master again: {error}"
-                    ));
-                }
+        for (replica, master) in detached {
+            let Some(target) = cluster.reach.get(replica) else {
+                continue;
+            };
+            let last = told.get(replica);
+            if last.is_some_and(|at| at.elapsed() < TELL_AGAIN) {
+                continue;
+            }
+            told.insert(*replica, Instant::now());
+            let tell = async {
+                let client = session.connections.client(target).await?;
+                client.cluster_replicate(*master).await
+            };
+            if let Err(error) = tell.await {
+                let name = cluster.name(*replica);
+                ui.warn(&format!(
+                    "{name} could not be told its master again: {error}"
+                ));
             }
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+    });
+    let found = found.await;
+    let found =
+        found.map_err(|stop| Stop::partial(stop.error.context("the nodes have met, but then")))?;
+    if let Polled::Missing(names) = found {
+        ui.warn(&format!(
+            "still without a link to their masters: {}",
+            names.join(", ")
+        ));
     }
+    Ok(())
 }
 
 /// The nodes that answered, at the addresses where they were reached.
