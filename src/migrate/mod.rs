@@ -106,10 +106,10 @@ pub enum Rate {
     Bytes(u64),
 }
 
-/// What becomes of keys that have different values on both ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// The treatment of a key that has different values on both nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
-    /// The slot stops, both copies stay, the key is named.
+    /// The slot is not finished. Both copies stay, and the key is reported.
     Abort,
     /// The source's value wins.
     Source,
@@ -117,14 +117,14 @@ pub enum OnConflict {
     Target,
 }
 
-/// What becomes of slots with big keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// The treatment of slots with big keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnBigKey {
-    /// The lane stops before it opens the slot, and names the key.
+    /// The lane stops before it opens the slot, and reports the key.
     Refuse,
-    /// The slot stays where it is, the others move.
+    /// The slot stays where it is. The others move.
     Skip,
-    /// It moves, however long that holds the servers.
+    /// The slot moves, however long that blocks both nodes.
     Move,
 }
 

@@ -6,12 +6,12 @@ use crate::cluster::parse::{Product, Version};
 
 use super::schedule::MoveMethod;
 
-/// What the user wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// The way of moving slots that the user asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
-    /// In jobs of the servers where both ends can, key by key elsewhere.
+    /// Atomic slot migration where both nodes support it, key by key elsewhere.
     Auto,
-    /// In jobs of the servers (Valkey 9.0, Redis 8.4), or not at all.
+    /// Atomic slot migration (Valkey 9.0, Redis 8.4), or nothing.
     Atomic,
     /// Key by key.
     Keys,
