@@ -69,7 +69,7 @@ pub struct MoveOptions {
     pub after_failure: AfterFailure,
     /// How long the windows in hand may take after a stop was asked for.
     pub stop_deadline: Duration,
-    /// How long one job of the servers may take; without it that depends on its size.
+    /// How long one ASM task may take; without it that depends on its size.
     pub job_deadline: Option<Duration>,
 }
 
@@ -189,8 +189,8 @@ pub enum SlotProgress {
     Claimed,
     /// The target owns it; the source holds keys of it, and says that it imports it.
     Gathered,
-    /// It was in a job of the servers when they were last heard of; where it is, a look will tell.
-    InJob,
+    /// It was in an ASM task when they were last heard of; where it is, a look will tell.
+    InTask,
     /// A command that changes it got no answer, or its lane broke off. Its keys may be on both nodes.
     Unknown,
 }

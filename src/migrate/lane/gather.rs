@@ -64,7 +64,7 @@ impl Lane {
                 self.called(call, SlotProgress::Gathered);
             });
             match moving.await {
-                Err(halt @ LaneError::Key(_)) => conflict = Err(halt),
+                Err(error @ LaneError::Key(_)) => conflict = Err(error),
                 done => done?,
             }
             self.close(ends, &window).await?;

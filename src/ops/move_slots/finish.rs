@@ -82,7 +82,7 @@ pub(super) fn rest(
             SlotProgress::Claimed => "claimed by the target",
             SlotProgress::Gathered => "with keys on a node that does not own them",
             SlotProgress::Unknown => "state unknown, its keys may be on both nodes",
-            SlotProgress::InJob => "in a job of the servers, which may go on by itself",
+            SlotProgress::InTask => "in an ASM task, which may go on by itself",
         };
         by_state.entry((*pair, word)).or_default().insert(*slot);
     }
