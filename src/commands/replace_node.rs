@@ -18,7 +18,7 @@ use crate::change::legacy::Signals;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::topology::Member;
-use crate::converge::{Goal, Heard, Watch};
+use crate::converge::{Goal, KnownBy, Watch};
 use crate::exit_code::ExitCode;
 use crate::ops::failover::FailoverPlan;
 use crate::ops::join::inspect::{NewNode, recruit};
@@ -455,7 +455,7 @@ impl Job {
         let goal = Arc::new(Goal {
             slots: Default::default(),
             masters: [(new, master)].into(),
-            heard: Heard::ByTheirMasters,
+            roles_known_by: KnownBy::TheirMasters,
         });
         let connections = Arc::clone(&self.session.connections);
         let watch = Watch::new(connections, participants, absent, events, within);

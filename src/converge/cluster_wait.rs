@@ -1,4 +1,4 @@
-//! Waits for one condition of a cluster: who owns slots, who follows whom, which nodes are forgotten.
+//! Waits for one condition of a cluster: slot owners, masters of replicas, copies, forgotten nodes.
 //!
 //! Each function polls until its condition holds or its time is over, and returns what does not meet it
 //! yet. What to say of that is the caller's business.
@@ -30,7 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 /// A new owner tells all others at once, so the first looks follow each other closely. Where that
 /// message is lost, gossip brings it later.
 ///
-/// `Missing` has the words of the finding that tells who differs.
+/// `Missing` has the message of the finding that names the nodes that differ.
 pub(crate) async fn one_opinion(
     connections: &Arc<Connections>,
     seeds: &[Target],

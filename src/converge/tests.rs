@@ -25,7 +25,7 @@ async fn no_participants_are_no_agreement() {
     let goal = Arc::new(Goal {
         slots: BTreeMap::new(),
         masters: BTreeMap::new(),
-        heard: Heard::ByAll,
+        roles_known_by: KnownBy::All,
     });
     for done in [
         watch.join().await,

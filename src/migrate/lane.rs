@@ -16,8 +16,8 @@
 //! opening the next travel in the same pipelines. Before each, both ends are looked at: a node that
 //! restarted or changed its role since does not know what it promised, and the lane stops.
 //!
-//! A lane of ASM tasks, which the servers carry out by themselves, is told of in `atomic`; keys that are
-//! where their slot is not are another matter, told of in `gather`.
+//! `atomic` has the lanes whose slots the servers move as ASM tasks. `gather` has the lanes for keys on a
+//! node that does not own their slots.
 
 mod atomic;
 mod gather;
@@ -76,7 +76,7 @@ pub(super) struct Lane {
     stop: StopSignal,
     /// Lanes that may fill the target at the same time, this one included.
     sharing: u64,
-    /// Whose turn it is to send the target something heavy.
+    /// The permit to send the target a large batch.
     turns: Option<Arc<Semaphore>>,
     tally: MoveStats,
     moved: SlotSet,
@@ -95,7 +95,7 @@ pub(super) struct Report {
     pub(super) skipped: SlotSet,
     pub(super) open: BTreeMap<Slot, SlotProgress>,
     pub(super) failure: Option<String>,
-    /// Whom the target follows since it is no master any more.
+    /// The master of the target, if it is no master any more.
     pub(super) successor: Option<NodeId>,
     pub(super) tally: MoveStats,
     pub(super) touched: bool,
@@ -226,7 +226,7 @@ impl Lane {
 
     fn tell(&self, event: LaneEvent) {
         let lane = self.pair();
-        // Nobody listens any more when we were interrupted.
+        // After an interrupt the receiver is gone.
         let _ = self.events.send(Event::Lane { lane, event });
     }
 
@@ -608,7 +608,7 @@ impl Lane {
         }
     }
 
-    /// Tells the source who owns slots now.
+    /// Tells the source the owner of slots.
     async fn give(
         &self,
         source: &NodeClient,

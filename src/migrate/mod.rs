@@ -140,7 +140,7 @@ pub enum AfterFailure {
 /// One end of a lane.
 #[derive(Debug, Clone)]
 pub struct End {
-    /// Who it is.
+    /// The node.
     pub id: NodeId,
     /// Where we reach it.
     pub target: Target,
@@ -172,7 +172,7 @@ pub struct Outcome {
     pub touched: bool,
     /// Why lanes stopped.
     pub failures: Vec<(Pair, String)>,
-    /// Targets that are no masters any more, and whom they follow.
+    /// Targets that are no masters any more, and their masters.
     pub successors: BTreeMap<NodeId, NodeId>,
     /// What moved.
     pub tally: MoveStats,

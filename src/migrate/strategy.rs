@@ -44,9 +44,9 @@ pub struct NodeFacts {
 /// What is known of a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairFacts<'a> {
-    /// Who gives.
+    /// The source.
     pub source: &'a NodeFacts,
-    /// Who takes.
+    /// The target.
     pub target: &'a NodeFacts,
     /// What stands in the way between the two: open slots, stray keys, a login.
     pub hindrance: Option<String>,

@@ -12,7 +12,7 @@ use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::parse::{ClusterInfo, MasterLink};
 use crate::cluster::topology::Member;
 use crate::connections::Target;
-use crate::converge::{Goal, Heard, NotInTime, Watch};
+use crate::converge::{Goal, KnownBy, NotInTime, Watch};
 use crate::event::{Event, Phase};
 use crate::plan::failover::{FailoverCandidate, NoCandidate, choose};
 use crate::session::Session;
@@ -385,7 +385,7 @@ impl FailoverPlan {
         Goal {
             slots: slots.collect(),
             masters: followers.map(|member| (member.id, owner)).collect(),
-            heard: Heard::ByAll,
+            roles_known_by: KnownBy::All,
         }
     }
 }

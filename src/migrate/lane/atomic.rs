@@ -7,7 +7,7 @@
 //!   open, and the target holds no key of what is coming (see `stray`).
 //! - A task is watched until it ends, and so are the processes and roles of both ends: a source of
 //!   Redis that restarts empty in the middle makes it `completed` with no key.
-//! - Who owns the slots counts, not what a server says of its task. A source of Valkey says `failed`,
+//! - The owner of the slots counts, not what a server says of its task. A source of Valkey says `failed`,
 //!   and takes writes again, where its target only slept and takes the slots later.
 //! - A task that does not end in time is called off: at the source on Valkey, at the target on Redis,
 //!   which else begins it again for ever.
@@ -47,7 +47,7 @@ const CALLED_OFF_WITHIN: Duration = Duration::from_secs(5);
 const SILENT_FOR: Duration = Duration::from_secs(10);
 /// How often the processes and roles of both ends are looked at during a task.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long both ends may take to tell the same about who owns what a task moved.
+/// How long both ends may take to agree about the owner of what a task moved.
 const OWNED_WITHIN: Duration = Duration::from_secs(5);
 /// How often Redis may begin a task again by itself.
 const RETRIES: u64 = 5;
@@ -94,7 +94,7 @@ enum Cause {
     Because(String),
 }
 
-/// Who owns the slots of a task that is over.
+/// The owner of the slots of a task that is over.
 enum Owner {
     Target,
     Source,
@@ -180,7 +180,7 @@ impl Lane {
                 .fold(SlotSet::new(), |all, open| all.union(&open));
             if !open.is_empty() {
                 return Err(LaneError::Changed(format!(
-                    "slots {open} are open on {end}: somebody else moves them, or did (check says \
+                    "slots {open} are open on {end}: another client moves them, or did (check says \
                      more)"
                 )));
             }
@@ -206,7 +206,7 @@ impl Lane {
         Ok(())
     }
 
-    /// Begins a task, watches it to its end, and looks who owns the slots then.
+    /// Begins a task, watches it to its end, and returns the owner of the slots then.
     async fn attempt(
         &mut self,
         ends: &mut Ends,
@@ -487,7 +487,8 @@ impl Lane {
         None
     }
 
-    /// Who owns the slots now. The target decides: where it neither owns nor takes them, it will not.
+    /// Returns the owner of the slots now. The target decides: where it neither owns nor takes them, it
+    /// will not.
     async fn owner(
         &self,
         ends: &mut Ends,

@@ -86,8 +86,8 @@ impl Lane {
         }
     }
 
-    /// Why the lane stopped, with what servers don't say when they refuse a command; and whom the
-    /// target follows, if it is no master any more.
+    /// Why the lane stopped, with what servers don't say when they refuse a command; and the
+    /// master of the target, if it is no master any more.
     pub(super) async fn explain(&self, error: LaneError) -> (String, Option<NodeId>) {
         let mut why = error.to_string();
         let target = self.view_at(&self.target).await;
