@@ -65,8 +65,6 @@ const EXCEPTIONS: &[&str] = &[
     "import cycle across folders: commands/create.rs, ops/create/plan.rs",
     "import cycle across folders: commands/del_node.rs, ops/leave/drain.rs, ops/leave/request.rs",
     "import cycle across folders: commands/fix.rs, ops/fix/rejoin.rs",
-    "migrate/mod.rs names the crate clap",
-    "migrate/strategy.rs names the crate clap",
     "ops/create/existing.rs imports ui",
     "ops/create/plan.rs imports commands",
     "ops/create/plan.rs imports ui",

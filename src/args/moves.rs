@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{EnumValueParser, TypedValueParser};
+
 use crate::args::global::MOVING;
 use crate::args::values::duration;
 use crate::migrate::schedule::Limits;
@@ -13,7 +15,7 @@ use crate::migrate::{AfterFailure, Lag, MoveOptions, OnBigKey, OnConflict, Rate}
 #[derive(Debug, clap::Args)]
 pub(crate) struct MoveArgs {
     /// Whether the servers move slots by themselves, at once (atomic), or we move them key by key.
-    #[arg(long, value_name = "HOW", default_value = "auto", help_heading = MOVING)]
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = parser::<StrategyArg, Strategy>(), help_heading = MOVING)]
     pub(crate) strategy: Strategy,
     /// How long the servers may take for one job, before it is called off [default: 60 s, and 1 s
     /// for each 4 MiB].
@@ -22,7 +24,7 @@ pub(crate) struct MoveArgs {
     #[command(flatten)]
     pub(crate) pace: PaceArgs,
     /// What becomes of a key that has different values on both ends.
-    #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = MOVING)]
+    #[arg(long, value_name = "WHOSE", default_value = "abort", value_parser = parser::<OnConflictArg, OnConflict>(), help_heading = MOVING)]
     pub(crate) on_conflict: OnConflict,
     /// The source's value wins (--on-conflict source).
     #[arg(long, help_heading = MOVING, conflicts_with = "on_conflict")]
@@ -77,7 +79,7 @@ pub(crate) struct PaceArgs {
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = MOVING)]
     pub(crate) big_key: u64,
     /// What becomes of slots with big keys.
-    #[arg(long, value_name = "WHAT", default_value = "refuse", help_heading = MOVING)]
+    #[arg(long, value_name = "WHAT", default_value = "refuse", value_parser = parser::<OnBigKeyArg, OnBigKey>(), help_heading = MOVING)]
     pub(crate) on_big_key: OnBigKey,
     /// How far replicas of either end may stay behind, in bytes (64MiB) or since they were last heard of
     /// (5s); the move waits for them, for a minute at most.
@@ -86,6 +88,78 @@ pub(crate) struct PaceArgs {
     /// How long the slots in hand may take after Ctrl-C.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration, help_heading = MOVING)]
     pub(crate) stop_deadline: Duration,
+}
+
+/// The values of `--strategy`.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum StrategyArg {
+    /// Atomic slot migration where both nodes support it, key by key elsewhere.
+    Auto,
+    /// Atomic slot migration (Valkey 9.0, Redis 8.4), or nothing.
+    Atomic,
+    /// Key by key.
+    Keys,
+}
+
+impl From<StrategyArg> for Strategy {
+    fn from(arg: StrategyArg) -> Self {
+        match arg {
+            StrategyArg::Auto => Self::Auto,
+            StrategyArg::Atomic => Self::Atomic,
+            StrategyArg::Keys => Self::Keys,
+        }
+    }
+}
+
+/// The values of `--on-conflict`.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum OnConflictArg {
+    /// The slot is not finished. Both copies stay, and the key is reported.
+    Abort,
+    /// The source's value wins.
+    Source,
+    /// The target's value wins.
+    Target,
+}
+
+impl From<OnConflictArg> for OnConflict {
+    fn from(arg: OnConflictArg) -> Self {
+        match arg {
+            OnConflictArg::Abort => Self::Abort,
+            OnConflictArg::Source => Self::Source,
+            OnConflictArg::Target => Self::Target,
+        }
+    }
+}
+
+/// The values of `--on-big-key`.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum OnBigKeyArg {
+    /// The move stops before it opens the slot, and reports the key.
+    Refuse,
+    /// The slot stays where it is. The others move.
+    Skip,
+    /// The slot moves, however long that blocks both nodes.
+    Move,
+}
+
+impl From<OnBigKeyArg> for OnBigKey {
+    fn from(arg: OnBigKeyArg) -> Self {
+        match arg {
+            OnBigKeyArg::Refuse => Self::Refuse,
+            OnBigKeyArg::Skip => Self::Skip,
+            OnBigKeyArg::Move => Self::Move,
+        }
+    }
+}
+
+/// Parses the values of `A`, with their help texts, into the type that `migrate` takes.
+fn parser<A, T>() -> impl TypedValueParser<Value = T>
+where
+    A: clap::ValueEnum + Clone + Send + Sync + Into<T> + 'static,
+    T: Clone + Send + Sync + 'static,
+{
+    EnumValueParser::<A>::new().map(Into::into)
 }
 
 /// `10MiB`, `512KiB`, `1GiB` or `100B`.

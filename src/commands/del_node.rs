@@ -12,8 +12,9 @@ use crate::change::legacy::Access;
 use crate::change::legacy::{Signals, shown};
 use crate::cluster::health::Severity;
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::parse::MasterLink;
 use crate::connections::Target;
+use crate::converge::copied;
+use crate::converge::poll::Polled;
 use crate::exit_code::ExitCode;
 use crate::ops::leave::drain::{ReplicaMigrationGuard, give};
 use crate::ops::leave::request::{command_again, named, refusals, request, stale_owners};
@@ -476,47 +477,36 @@ impl Job<'_> {
 
     /// Replicas with other masters receive a whole copy; that takes its time, and goes on without us.
     async fn wait_for_copies(&self, cluster: &Cluster, plan: &Leave) -> Result<(), Stop> {
-        let deadline = Instant::now() + COPIES_WITHIN;
         let given: BTreeSet<NodeId> = plan.given.iter().map(|one| one.replica).collect();
         if given.is_empty() {
             return Ok(());
         }
         let seeds = self.stayers(cluster);
         let mut signals = Signals::listen()?;
-        loop {
-            let now = Cluster::look_from(self.session, &seeds).await;
-            let now = now.map_err(begun)?;
-            let lacking: Vec<String> = given
-                .iter()
-                .filter(|id| {
-                    let node = now.diagnosis.observation.nodes.get(id);
-                    let link = node.and_then(|node| node.report()?.info.master_link);
-                    link != Some(MasterLink::Up)
-                })
-                .map(|id| now.name(*id))
-                .collect();
-            if lacking.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() >= deadline {
-                self.ui.warn(&format!(
-                    "still without a copy from their new masters: {}",
-                    lacking.join(", ")
-                ));
-                return Ok(());
-            }
+        let mut last = Vec::new();
+        let copies = copied(self.session, &seeds, &given, COPIES_WITHIN, |lacking| {
             self.ui.waiting(&format!(
                 "copies for replicas that got other masters: {}",
                 lacking.join(", ")
             ));
-            tokio::select! {
-                () = tokio::time::sleep(Duration::from_millis(300)) => {}
-                signal = signals.next() => return Err(Stop::interrupted(anyhow!(
-                    "interrupted ({signal}): the nodes have left; these replicas are still receiving \
-                     their copies, and go on: {}",
-                    lacking.join(", ")
-                ))),
+            last = lacking.to_vec();
+        });
+        tokio::select! {
+            biased;
+            found = copies => {
+                if let Polled::Missing(lacking) = found.map_err(begun)? {
+                    self.ui.warn(&format!(
+                        "still without a copy from their new masters: {}",
+                        lacking.join(", ")
+                    ));
+                }
+                Ok(())
             }
+            signal = signals.next() => Err(Stop::interrupted(anyhow!(
+                "interrupted ({signal}): the nodes have left; these replicas are still receiving \
+                 their copies, and go on: {}",
+                last.join(", ")
+            ))),
         }
     }
 

@@ -1,9 +1,11 @@
 //! Waiting until nodes know each other, agree, and serve.
 //!
-//! Every wait has a deadline, tells how far it is, and on failure names who is behind, and why as
-//! far as that can be found out from here.
+//! Every wait has a deadline and reports its progress. On failure it names the nodes that do not meet the
+//! condition, and the reason as far as it can be found out from here.
 
+mod cluster_wait;
 mod nudge;
+pub mod poll;
 mod probe;
 mod report;
 
@@ -16,9 +18,12 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+pub(crate) use cluster_wait::{
+    ViewError, copied, followed, forgotten, known, linked, one_opinion, owners_known,
+};
 pub(crate) use nudge::foreign_node;
 use nudge::nudge;
-use probe::{NotReady, Until};
+use probe::{Condition, NotReady};
 pub use report::NotInTime;
 use report::mute;
 
@@ -28,47 +33,47 @@ use crate::connections::Connections;
 use crate::event::{Event, Phase};
 use crate::state::Participants;
 
-/// Between two looks at a node that is not there yet. Gossip needs 100 ms at the least.
+/// Pause between two looks at a node that is not ready. Gossip needs at least 100 ms.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Between two times that gossip is helped.
+/// Pause between two nudges of a node.
 const NUDGE_AGAIN: Duration = Duration::from_secs(1);
 
-/// How many nodes may be missing for that.
+/// The most nodes that a node may lack to be nudged.
 const FEW: usize = 8;
 
-/// How long links may be down after gossip was helped.
+/// How long links may be down after a nudge.
 const SETTLES: Duration = Duration::from_millis(400);
 
 /// How late an answer may be before a node counts as silent, at the deadline.
 const IN_TIME: Duration = Duration::from_secs(1);
 
-/// After so long without agreement it is looked at again what there is to agree about.
+/// How long a goal is waited for before it is read again.
 const GOAL_LASTS: Duration = Duration::from_secs(4);
 
-/// How long that look may take.
+/// How long reading the goal may take.
 const LOOK: Duration = Duration::from_secs(3);
 
-/// What the nodes shall agree about.
+/// The roles and slot owners that the nodes have to agree about.
 #[derive(Debug, Clone)]
 pub struct Goal {
     /// The slots of every master.
     pub slots: BTreeMap<NodeId, Vec<SlotRange>>,
     /// The master of every replica.
     pub masters: BTreeMap<NodeId, NodeId>,
-    /// Who must have heard of that, besides the replicas themselves.
-    pub heard: Heard,
+    /// The nodes that must know the masters of the replicas, besides the replicas themselves.
+    pub roles_known_by: KnownBy,
 }
 
-/// Who must have heard who follows whom.
+/// The nodes that must know which master a replica has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Heard {
-    /// The masters that are followed. A master passes over what a node asks of it as its replica
-    /// (CLUSTER FAILOVER) until it has.
-    ByTheirMasters,
-    /// All. A master that has not heard yet that another has become a replica gives it no vote
-    /// (Redis 6.2, 7.0), and in a large cluster it may take half a node timeout until all have.
-    ByAll,
+pub enum KnownBy {
+    /// The masters of the replicas. A master ignores a request of a replica (CLUSTER FAILOVER) as long as
+    /// it does not know it as its replica.
+    TheirMasters,
+    /// All nodes. A master that still takes a replica for a master gives it no vote (Redis 6.2, 7.0).
+    /// In a large cluster it may take half a node timeout until all know.
+    All,
 }
 
 /// The nodes that have to agree, and the deadline for that.
@@ -86,7 +91,7 @@ pub struct Watch {
     nudged: Arc<AtomicBool>,
 }
 
-/// A node that is behind.
+/// A node that does not meet the condition, and what it lacks.
 type Unready = (NodeId, NotReady);
 
 impl Watch {
@@ -124,28 +129,28 @@ impl Watch {
         }
     }
 
-    /// Until every node knows every other, and has a link to it.
+    /// Waits until every node knows every other, and has a link to it.
     pub async fn join(&self) -> Result<(), NotInTime> {
-        let behind = self.until(Until::Joined).await;
+        const LATE: &str = "the nodes have not all joined";
+        self.require_participants(LATE)?;
+        let behind = self.until(Condition::Joined).await;
         if behind.is_empty() {
             return Ok(());
         }
-        Err(self.not_in_time(
-            "the nodes have not all joined",
-            self.not_joined(behind).await,
-        ))
+        Err(self.not_in_time(LATE, self.not_joined(behind).await))
     }
 
-    /// Until all nodes agree with the goal: about slots as each sees them, about roles as each has
-    /// its own.
+    /// Waits until all nodes agree with the goal: each about all slots and about its own role.
     pub async fn agree(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
-        let behind = self.until(Until::Agreed(Arc::clone(goal))).await;
-        self.result("not all nodes agree", behind)
+        const LATE: &str = "not all nodes agree";
+        self.require_participants(LATE)?;
+        let behind = self.until(Condition::Agreed(Arc::clone(goal))).await;
+        self.result(LATE, behind)
     }
 
-    /// The same in a cluster that lives: where somebody still sees something else after a while, it is
-    /// looked at again what there is to agree about. A replica that took over elsewhere since then has
-    /// changed that, and nobody is to wait for what was before. What they agree about.
+    /// Waits for agreement in a cluster that may change meanwhile. While nodes differ, the goal is read
+    /// again from time to time: a failover of another master since then has changed it. Returns the goal
+    /// that the nodes agree with.
     pub async fn agree_as_it_is(
         &self,
         mut goal: Arc<Goal>,
@@ -164,9 +169,9 @@ impl Watch {
         }
     }
 
-    /// The same as [`Self::agree`], and until all links are up again, so that whoever needs votes next gets them: a node
-    /// that is told to meet one that it knows already calls anew, and that one hangs up the link
-    /// that it had, which comes back with the next round of pings (100 ms; Redis 6.2 to 8.6).
+    /// Waits for agreement, and until all links are up again, so that votes can be given next. A node that
+    /// is told to meet one that it knows opens a new link. The other node closes the link that it had, and
+    /// opens it again with the next round of pings (100 ms; Redis 6.2 to 8.6).
     pub async fn agree_and_settle(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
         self.agree(goal).await?;
         self.settle().await;
@@ -175,22 +180,25 @@ impl Watch {
         Ok(())
     }
 
-    /// Until the links are up again that help has cost.
+    /// Waits until the links are up again that MEET messages have closed.
     pub async fn settle(&self) {
         if self.nudged.swap(false, Ordering::Relaxed) {
             sleep(SETTLES).await;
         }
     }
 
-    /// Until every node serves, and every replica has a copy.
+    /// Waits until every node says `cluster_state:ok` and every replica has its copy.
     pub async fn usable(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
-        let behind = self.until(Until::Usable(Arc::clone(goal))).await;
-        self.result("the nodes agree, but not all are usable", behind)
+        const LATE: &str = "the nodes agree, but not all are usable";
+        self.require_participants(LATE)?;
+        let behind = self.until(Condition::Usable(Arc::clone(goal))).await;
+        self.result(LATE, behind)
     }
 
-    /// Polls all nodes side by side until each lacks nothing, or the deadline; then who lacks what.
-    async fn until(&self, until: Until) -> Vec<Unready> {
-        let phase = until.phase();
+    /// Polls all nodes side by side until each meets the condition, or the deadline. Returns those that
+    /// do not, with what they lack.
+    async fn until(&self, condition: Condition) -> Vec<Unready> {
+        let phase = condition.phase();
         // A thousand nodes are not asked ten times a second.
         let pause = LOOK_AGAIN + Duration::from_millis(self.participants.len() as u64);
         let mut polling = JoinSet::new();
@@ -199,14 +207,14 @@ impl Watch {
             let connections = Arc::clone(&self.connections);
             let participants = Arc::clone(&self.participants);
             let absent = Arc::clone(&self.absent);
-            let until = until.clone();
+            let condition = condition.clone();
             let nudged = Arc::clone(&self.nudged);
             polling.spawn(async move {
-                let mut nudge_at = Instant::now() + until.gossip_time();
+                let mut nudge_at = Instant::now() + condition.gossip_time();
                 let mut last = None;
                 loop {
                     let began = Instant::now();
-                    let look = until.look(&participant, &connections, &participants);
+                    let look = condition.look(&participant, &connections, &participants);
                     let not_ready = match timeout_at(deadline, look).await {
                         Ok(not_ready) => not_ready?,
                         // A stopped server would hold us for as long as a command may take; one
@@ -260,7 +268,7 @@ impl Watch {
     }
 
     fn tell(&self, phase: Phase, ready: usize, total: usize) {
-        // Nobody listens any more when we were interrupted.
+        // After an interrupt the receiver is gone.
         let _ = self.events.send(Event::Waiting {
             phase,
             ready,
@@ -268,3 +276,6 @@ impl Watch {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

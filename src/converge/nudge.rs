@@ -1,4 +1,4 @@
-//! What helps a node that is behind.
+//! Messages that bring a node up to date sooner than gossip does.
 
 use std::collections::BTreeSet;
 
@@ -64,7 +64,7 @@ pub(super) async fn nudge(
 
 /// Has a replica's replica follow the master of both. A node that hears of a takeover from the old
 /// master, now a replica, before it hears of it from the new one, counts the slots as the new one's at
-/// once, and never asks itself again whom it should follow itself: its guard against such replicas runs
+/// once, and does not re-evaluate which master it should follow: its guard against such replicas runs
 /// only where slots change hands (Redis 8.2.3, 8.6.2; not Valkey 8.0 to 9.1).
 async fn lead(connections: &Connections, participant: &Participant, master: NodeId) {
     let led = async {
@@ -96,7 +96,7 @@ pub(crate) fn foreign_node(
         .find(|id| !participants.contains_key(id) && !absent.contains(id))
 }
 
-/// Whether that is another node's view, or one that got to know somebody who is not in the plan.
+/// Whether the view is that of another node, or knows a node that is not in the plan.
 fn is_other(
     text: &str,
     participant: &Participant,

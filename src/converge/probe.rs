@@ -1,10 +1,10 @@
-//! What one look at a node tells: what it lacks, if anything.
+//! One look at a node: what it lacks to meet a condition.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{FEW, Goal, Heard};
+use super::{FEW, Goal, KnownBy};
 use crate::client::{ClientError, NodeClient};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{
@@ -15,9 +15,9 @@ use crate::connections::Connections;
 use crate::event::Phase;
 use crate::state::{Participant, Participants};
 
-/// What is waited for.
+/// A condition that every node has to meet.
 #[derive(Debug, Clone)]
-pub(super) enum Until {
+pub(super) enum Condition {
     Joined,
     Agreed(Arc<Goal>),
     Usable(Arc<Goal>),
@@ -28,24 +28,24 @@ pub(super) enum Until {
 pub(super) enum NotReady {
     /// It has no live link to these.
     Peers(BTreeSet<NodeId>),
-    /// It has not heard yet which slots these own.
+    /// It does not know yet which slots these own.
     Claims(BTreeSet<NodeId>),
-    /// It has not heard yet whom these follow.
+    /// It does not know yet which masters these have.
     Followers(BTreeSet<NodeId>),
-    /// It follows a replica of the master that it is to follow.
+    /// Its master is a replica of the planned master.
     Between {
         /// That replica.
         replica: NodeId,
         /// Its master.
         master: NodeId,
     },
-    /// Something else, in words that follow the node's name.
+    /// Something else, in words that follow the name of the node.
     Other(String),
-    /// It does not say; the whole of what is to be told about it.
+    /// It does not answer. This is the whole message about it.
     Silent(String),
 }
 
-impl Until {
+impl Condition {
     pub(super) fn phase(&self) -> Phase {
         match self {
             Self::Joined => Phase::Join,
@@ -54,18 +54,18 @@ impl Until {
         }
     }
 
-    /// How long gossip is left alone before it is helped.
+    /// How long gossip has before a node is nudged.
     pub(super) fn gossip_time(&self) -> Duration {
         match self {
             Self::Joined => Duration::from_millis(300),
             // A new master tells all at once, and the help costs links.
-            Self::Agreed(goal) if goal.heard == Heard::ByAll => Duration::from_secs(1),
+            Self::Agreed(goal) if goal.roles_known_by == KnownBy::All => Duration::from_secs(1),
             // It had its time while the nodes joined.
             Self::Agreed(_) | Self::Usable(_) => Duration::ZERO,
         }
     }
 
-    /// One look at one node: what it lacks, if anything.
+    /// Looks at one node once, and returns what it lacks.
     pub(super) async fn look(
         &self,
         participant: &Participant,
@@ -124,7 +124,7 @@ pub(super) fn read(text: &str) -> Result<View, ParseError> {
     EntryPool::default().view(text)
 }
 
-/// The participants that a node has no live link to.
+/// Returns the participants that a node has no live link to.
 pub(super) fn unlinked(text: &str, participants: &Participants) -> Option<NotReady> {
     let view = match read(text) {
         Ok(view) => view,
@@ -141,7 +141,7 @@ pub(super) fn unlinked(text: &str, participants: &Participants) -> Option<NotRea
     (!peers.is_empty()).then_some(NotReady::Peers(peers))
 }
 
-/// What a node sees differently from the goal.
+/// Returns what a node sees differently from the goal.
 fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<NotReady> {
     let view = match read(text) {
         Ok(view) => view,
@@ -161,7 +161,7 @@ fn differs(text: &str, id: NodeId, goal: &Goal) -> Option<NotReady> {
     let follows = |entry: &Entry, master: NodeId| {
         entry.role == Some(Role::Replica) && entry.master == Some(master)
     };
-    let concerns = |master: NodeId| goal.heard == Heard::ByAll || master == id;
+    let concerns = |master: NodeId| goal.roles_known_by == KnownBy::All || master == id;
     let unheard: BTreeSet<NodeId> = goal
         .masters
         .iter()

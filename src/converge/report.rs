@@ -1,4 +1,4 @@
-//! Who is behind when the time is over, and why, as far as that can be found out from here.
+//! The nodes that are not ready at the deadline, and the reason as far as it can be found out from here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,10 +19,10 @@ const KNOCK: Duration = Duration::from_secs(2);
 /// From a node's port to its bus port, unless it says otherwise.
 const BUS_OFFSET: u16 = 10_000;
 
-/// How many of those who are behind are named.
+/// How many nodes are named.
 const NAMED: usize = 8;
 
-/// A wait that ran out, in words.
+/// The message of a wait that was not over at the deadline.
 #[derive(Debug, thiserror::Error)]
 #[error("{waited_for} after {}:{}", humantime::format_duration(*.after), .behind.iter().map(|b| format!("\n  {b}")).collect::<String>())]
 pub struct NotInTime {
@@ -49,7 +49,7 @@ impl Watch {
                 self.names(owners)
             ),
             NotReady::Followers(replicas) => format!(
-                "{} has not heard yet whom these follow: {}",
+                "{} does not know yet which masters these have: {}",
                 self.name(*id),
                 self.names(replicas)
             ),
@@ -62,6 +62,18 @@ impl Watch {
             NotReady::Silent(why) => why.clone(),
         });
         Err(self.not_in_time(waited_for, lines.collect()))
+    }
+
+    /// Refuses to wait without participants: nothing would show that the cluster agrees.
+    pub(super) fn require_participants(&self, waited_for: &'static str) -> Result<(), NotInTime> {
+        if !self.participants.is_empty() {
+            return Ok(());
+        }
+        Err(NotInTime {
+            waited_for,
+            after: Duration::ZERO,
+            behind: vec!["no member is known that could be asked".to_string()],
+        })
     }
 
     pub(super) fn not_in_time(
@@ -98,8 +110,8 @@ impl Watch {
         names.join(", ")
     }
 
-    /// Who can't see whom, the node with most such pairs first, and what a knock at its bus port
-    /// tells.
+    /// Returns which nodes have no link to which, the node with most such pairs first, and whether its bus
+    /// port can be reached from here.
     pub(super) async fn not_joined(&self, behind: Vec<Unready>) -> Vec<String> {
         let (mut pairs, silent) = self.unlinked_pairs(behind).await;
         let mut lines: Vec<String> = silent.values().cloned().collect();
@@ -139,8 +151,8 @@ impl Watch {
         lines
     }
 
-    /// Looks once more at those who are behind, side by side: each pair of who can't see whom, and
-    /// those who do not answer.
+    /// Looks once more at the nodes that are not ready, side by side. Returns each pair without a link, and
+    /// the nodes that do not answer.
     async fn unlinked_pairs(
         &self,
         behind: Vec<Unready>,

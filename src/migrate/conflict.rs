@@ -25,7 +25,7 @@ const MEMBERS: u64 = 512;
 const DUMPED: u64 = 1 << 20;
 /// The same for values that can't be compared in another way.
 const DUMPED_AT_MOST: u64 = 16 << 20;
-/// How often a key that somebody writes at the target is looked at again.
+/// How often a key that clients write at the target is looked at again.
 const LOOKS: usize = 3;
 
 /// What holding two copies against each other came to.

@@ -386,8 +386,8 @@ impl Movers {
         Ok(())
     }
 
-    /// Whoever sends much to a target waits until others that do have: a call holds its source until the
-    /// target has taken it in, and there one after the other is taken in all the same.
+    /// Large batches to the same target are sent one after another: a call blocks its source until the
+    /// target has restored the keys, and the target restores them one after another anyway.
     async fn turn(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
         let turns = self.turns.clone().filter(|_| bytes >= HEAVY)?;
         turns.acquire_owned().await.ok()

@@ -16,8 +16,8 @@
 //! opening the next travel in the same pipelines. Before each, both ends are looked at: a node that
 //! restarted or changed its role since does not know what it promised, and the lane stops.
 //!
-//! A lane of jobs, which the servers carry out by themselves, is told of in `atomic`; keys that are
-//! where their slot is not are another matter, told of in `gather`.
+//! `atomic` has the lanes whose slots the servers move as ASM tasks. `gather` has the lanes for keys on a
+//! node that does not own their slots.
 
 mod atomic;
 mod gather;
@@ -76,7 +76,7 @@ pub(super) struct Lane {
     stop: StopSignal,
     /// Lanes that may fill the target at the same time, this one included.
     sharing: u64,
-    /// Whose turn it is to send the target something heavy.
+    /// The permit to send the target a large batch.
     turns: Option<Arc<Semaphore>>,
     tally: MoveStats,
     moved: SlotSet,
@@ -95,7 +95,7 @@ pub(super) struct Report {
     pub(super) skipped: SlotSet,
     pub(super) open: BTreeMap<Slot, SlotProgress>,
     pub(super) failure: Option<String>,
-    /// Whom the target follows since it is no master any more.
+    /// The master of the target, if it is no master any more.
     pub(super) successor: Option<NodeId>,
     pub(super) tally: MoveStats,
     pub(super) touched: bool,
@@ -130,9 +130,9 @@ pub(super) enum LaneError {
     /// A key stands in the way.
     #[error("{0}")]
     Key(String),
-    /// A job of the servers did not do what it should.
+    /// An ASM task did not do what it should.
     #[error("{0}")]
-    Job(String),
+    Task(String),
     /// A fault in the program.
     #[error("the lane panicked, which is a fault of redis-trib: {0}")]
     Panicked(String),
@@ -226,7 +226,7 @@ impl Lane {
 
     fn tell(&self, event: LaneEvent) {
         let lane = self.pair();
-        // Nobody listens any more when we were interrupted.
+        // After an interrupt the receiver is gone.
         let _ = self.events.send(Event::Lane { lane, event });
     }
 
@@ -251,7 +251,7 @@ impl Lane {
         let mut ends = self.connect().await?;
         let done = match way {
             MoveMethod::Keys => self.move_all(&mut ends, slots).await,
-            MoveMethod::Atomic(product) => self.move_in_jobs(&mut ends, product, slots).await,
+            MoveMethod::Atomic(product) => self.move_as_tasks(&mut ends, product, slots).await,
             MoveMethod::Gather => self.gather_all(&mut ends, slots).await,
             MoveMethod::Purge => self.purge_all(&mut ends, slots).await,
         };
@@ -262,27 +262,27 @@ impl Lane {
     }
 
     /// Ends the lane: what moved, what is open, what is left of `all`, and why it stopped.
-    async fn report(mut self, all: SlotSet, halt: Option<LaneError>) -> Report {
-        let (failure, successor) = match halt {
+    async fn report(mut self, all: SlotSet, error: Option<LaneError>) -> Report {
+        let (failure, successor) = match error {
             None => (None, None),
             // The user knows why.
             Some(LaneError::Dropped) => {
                 self.ask_both().await;
                 (None, None)
             }
-            Some(halt @ LaneError::Panicked(_)) => {
+            Some(error @ LaneError::Panicked(_)) => {
                 self.touched = true;
                 // What it had in hand may have changed without being noted.
                 self.doubt_all();
                 self.ask_both().await;
-                (Some(halt.to_string()), None)
+                (Some(error.to_string()), None)
             }
-            Some(halt) => {
-                let why = halt.to_string();
+            Some(error) => {
+                let why = error.to_string();
                 let now = self.stop.now.clone();
                 let (why, successor) = tokio::select! {
                     biased;
-                    explained = self.explain(halt) => explained,
+                    explained = self.explain(error) => explained,
                     () = now.cancelled() => (why, None),
                 };
                 (Some(why), successor)
@@ -294,7 +294,7 @@ impl Lane {
         let open: BTreeMap<Slot, SlotProgress> = self
             .begun
             .iter()
-            .map(|(slot, (standing, _))| (*slot, *standing))
+            .map(|(slot, (progress, _))| (*slot, *progress))
             .collect();
         let left = open
             .keys()
@@ -608,7 +608,7 @@ impl Lane {
         }
     }
 
-    /// Tells the source who owns slots now.
+    /// Tells the source the owner of slots.
     async fn give(
         &self,
         source: &NodeClient,
@@ -626,10 +626,10 @@ impl Lane {
             .collect()
     }
 
-    fn standing_at(&self, wanted: SlotProgress) -> Vec<Slot> {
+    fn slots_with(&self, wanted: SlotProgress) -> Vec<Slot> {
         self.begun
             .iter()
-            .filter(|(_, (standing, _))| *standing == wanted)
+            .filter(|(_, (progress, _))| *progress == wanted)
             .map(|(slot, _)| *slot)
             .collect()
     }

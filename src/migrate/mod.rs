@@ -69,7 +69,7 @@ pub struct MoveOptions {
     pub after_failure: AfterFailure,
     /// How long the windows in hand may take after a stop was asked for.
     pub stop_deadline: Duration,
-    /// How long one job of the servers may take; without it that depends on its size.
+    /// How long one ASM task may take; without it that depends on its size.
     pub job_deadline: Option<Duration>,
 }
 
@@ -106,10 +106,10 @@ pub enum Rate {
     Bytes(u64),
 }
 
-/// What becomes of keys that have different values on both ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// The treatment of a key that has different values on both nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
-    /// The slot stops, both copies stay, the key is named.
+    /// The slot is not finished. Both copies stay, and the key is reported.
     Abort,
     /// The source's value wins.
     Source,
@@ -117,14 +117,14 @@ pub enum OnConflict {
     Target,
 }
 
-/// What becomes of slots with big keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// The treatment of slots with big keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnBigKey {
-    /// The lane stops before it opens the slot, and names the key.
+    /// The lane stops before it opens the slot, and reports the key.
     Refuse,
-    /// The slot stays where it is, the others move.
+    /// The slot stays where it is. The others move.
     Skip,
-    /// It moves, however long that holds the servers.
+    /// The slot moves, however long that blocks both nodes.
     Move,
 }
 
@@ -140,7 +140,7 @@ pub enum AfterFailure {
 /// One end of a lane.
 #[derive(Debug, Clone)]
 pub struct End {
-    /// Who it is.
+    /// The node.
     pub id: NodeId,
     /// Where we reach it.
     pub target: Target,
@@ -172,7 +172,7 @@ pub struct Outcome {
     pub touched: bool,
     /// Why lanes stopped.
     pub failures: Vec<(Pair, String)>,
-    /// Targets that are no masters any more, and whom they follow.
+    /// Targets that are no masters any more, and their masters.
     pub successors: BTreeMap<NodeId, NodeId>,
     /// What moved.
     pub tally: MoveStats,
@@ -189,8 +189,8 @@ pub enum SlotProgress {
     Claimed,
     /// The target owns it; the source holds keys of it, and says that it imports it.
     Gathered,
-    /// It was in a job of the servers when they were last heard of; where it is, a look will tell.
-    InJob,
+    /// It was in an ASM task when they were last heard of; where it is, a look will tell.
+    InTask,
     /// A command that changes it got no answer, or its lane broke off. Its keys may be on both nodes.
     Unknown,
 }

@@ -7,11 +7,11 @@
 //!   ends (seen on Redis 7.0 and 8.6, Valkey 8.1 and 9.1).
 //! - A source has one lane at a time: MIGRATE holds its main thread, so a second one gains nothing.
 //! - A target takes a few lanes at a time, and so does the whole.
-//! - Moves key by key and jobs of the servers never share a node at a time: both servers refuse a
-//!   job while any of their slots is open, and SETSLOT on a slot that is in one.
-//! - Valkey's jobs are held to the same rules as MIGRATE, though it bears more: a source forks for
-//!   one of them at a time, and calling off means all jobs of a source.
-//! - On Redis a node is in one job at a time, whichever its part.
+//! - Moves key by key and ASM tasks never share a node at a time: both servers refuse a
+//!   task while any of their slots is open, and SETSLOT on a slot that is in one.
+//! - Valkey's tasks are held to the same rules as MIGRATE, though it bears more: a source forks for
+//!   one of them at a time, and calling off means all tasks of a source.
+//! - On Redis a node is in one ASM task at a time, whichever its part.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ use crate::event::Pair;
 pub enum MoveMethod {
     /// MIGRATE, key by key (every version).
     Keys,
-    /// Jobs of the servers: atomic slot migration.
+    /// ASM tasks (atomic slot migration).
     Atomic(Product),
     /// Nothing but the keys: the target owns the slots, and the source should have none of them.
     Gather,

@@ -1,4 +1,4 @@
-//! Key by key, or in jobs of the servers: which, and why.
+//! Key by key, or in ASM tasks: which, and why.
 //!
 //! Pure: what the servers can do comes in as facts.
 
@@ -6,12 +6,12 @@ use crate::cluster::parse::{Product, Version};
 
 use super::schedule::MoveMethod;
 
-/// What the user wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// The way of moving slots that the user asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strategy {
-    /// In jobs of the servers where both ends can, key by key elsewhere.
+    /// Atomic slot migration where both nodes support it, key by key elsewhere.
     Auto,
-    /// In jobs of the servers (Valkey 9.0, Redis 8.4), or not at all.
+    /// Atomic slot migration (Valkey 9.0, Redis 8.4), or nothing.
     Atomic,
     /// Key by key.
     Keys,
@@ -44,15 +44,15 @@ pub struct NodeFacts {
 /// What is known of a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairFacts<'a> {
-    /// Who gives.
+    /// The source.
     pub source: &'a NodeFacts,
-    /// Who takes.
+    /// The target.
     pub target: &'a NodeFacts,
     /// What stands in the way between the two: open slots, stray keys, a login.
     pub hindrance: Option<String>,
 }
 
-/// The last version of Valkey on which jobs fail while slots are written to, with io-threads
+/// The last version of Valkey on which tasks fail while slots are written to, with io-threads
 /// (valkey-io/valkey#4545).
 const FAULTY_WITH_THREADS: [u16; 3] = [9, 1, 1];
 
@@ -72,7 +72,7 @@ pub fn choose(
     }
     match (possible(facts), wanted) {
         (Ok(_), Strategy::Auto) if throttled => Ok(keys(
-            "--rate holds for that only; the servers' own jobs know no limit".to_string(),
+            "--rate holds for that only; ASM tasks have no such limit".to_string(),
         )),
         (Ok(product), _) => Ok(MethodChoice {
             way: MoveMethod::Atomic(product),
@@ -87,7 +87,7 @@ pub fn choose(
     }
 }
 
-/// Whose jobs the pair can move its slots in; or why in none.
+/// Returns the product whose ASM tasks can move the slots of the pair, or why none can.
 fn possible(facts: &PairFacts<'_>) -> Result<Product, String> {
     let ends = [facts.source, facts.target];
     let without = |node: &NodeFacts| {
@@ -123,7 +123,7 @@ fn possible(facts: &PairFacts<'_>) -> Result<Product, String> {
             && version.numbers <= FAULTY_WITH_THREADS
         {
             return Err(format!(
-                "{} runs {version} with io-threads, on which jobs break while clients write \
+                "{} runs {version} with io-threads, on which tasks break while clients write \
                  (valkey#4545)",
                 node.name
             ));

@@ -74,7 +74,7 @@ async fn elsewhere(target: &NodeClient) -> Result<Option<Strays>, ClientError> {
         let text = target.cluster_nodes().await?;
         let owned: SlotSet = match EntryPool::default().view(&text) {
             Ok(view) => view.myself().slots.iter().copied().collect(),
-            // Whoever looks at it next says what is wrong with it.
+            // The next look at it reports what is wrong with it.
             Err(_) => return Ok(None),
         };
         let (all, counted) = target.dbsize_and_counts(&owned).await?;

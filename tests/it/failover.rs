@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Trib};
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Cut, Proxy};
 use crate::support::scripted::{Reply, Script, Scripted};
 use crate::support::server::{Server, Spec, versions};
 use crate::support::views::{counts, myself};
@@ -545,4 +545,27 @@ fn matrix_a_sibling_that_hears_from_the_old_master_first() {
         assert_eq!(myself(&nodes[4])[3], nodes[3].id());
         assert_eq!(nodes[4].field("master_link_status").unwrap(), "up");
     }
+}
+
+/// Without the members that have to agree, nothing shows that they do.
+#[test]
+fn a_member_that_goes_away_before_the_start_is_a_refusal() {
+    let (nodes, proxies) = Nodes::behind_proxies(6, &Spec::new().quick());
+    // Its address has to be asked for: the others know it by a name.
+    nodes[5].cmd(&["CONFIG", "SET", "cluster-announce-ip", "localhost"]);
+    nodes.form(3);
+    let go = || Trib::new().args(["failover", &proxies[0].addr(), &nodes[4].id()]);
+    proxies[5].forget_commands();
+    // A run that changes nothing does not name its connections.
+    go().arg("--dry-run").run().status(0);
+    let looks = proxies[5].count("CLUSTER NODES");
+    assert!(looks > 0, "{:?}", proxies[5].commands());
+    let cut = Cut::before("CLIENT SETNAME").nth(looks + 1);
+    proxies[5].cut(cut.reset().then_refuse());
+    let ended = go().arg("--yes").run().status(3);
+    assert!(!ended.stderr.contains("took over"), "{}", ended.stderr);
+    assert_eq!(role(&nodes[4]), "slave");
+    proxies[5].resume();
+    go().arg("--yes").run().status(0);
+    assert_eq!(role(&nodes[4]), "master");
 }

@@ -1,19 +1,19 @@
-//! A lane of jobs: the servers move slots by themselves, many at a time, and hand them over at once.
+//! A lane of ASM tasks: the servers move slots by themselves, many at a time, and hand them over at once.
 //!
 //! Valkey is asked at the source, Redis at the target, and both answer before anything has moved.
 //! What is seen to here (servers: Valkey 9.1, Redis 8.6):
 //!
-//! - Before each job both ends are looked at as before each window of keys, no slot of either is
+//! - Before each task both ends are looked at as before each window of keys, no slot of either is
 //!   open, and the target holds no key of what is coming (see `stray`).
-//! - A job is watched until it ends, and so are the processes and roles of both ends: a source of
+//! - A task is watched until it ends, and so are the processes and roles of both ends: a source of
 //!   Redis that restarts empty in the middle makes it `completed` with no key.
-//! - Who owns the slots counts, not what a server says of its job. A source of Valkey says `failed`,
+//! - The owner of the slots counts, not what a server says of its task. A source of Valkey says `failed`,
 //!   and takes writes again, where its target only slept and takes the slots later.
-//! - A job that does not end in time is called off: at the source on Valkey, at the target on Redis,
+//! - A task that does not end in time is called off: at the source on Valkey, at the target on Redis,
 //!   which else begins it again for ever.
 //! - After it the target's replicas confirm: no server waits for them.
 //!
-//! Jobs are as large as what moves in a few seconds: each costs a tenth of a second before its first
+//! Tasks are as large as what moves in a few seconds: each costs a tenth of a second before its first
 //! key, and what is called off has moved nothing.
 
 use std::collections::BTreeSet;
@@ -33,26 +33,26 @@ use crate::event::LaneEvent;
 use crate::migrate::stray::strays;
 use crate::migrate::{End, SlotProgress, barrier_key};
 
-/// How often a job that moved nothing is begun again.
+/// How often a task that moved nothing is begun again.
 const TRIES: usize = 3;
 /// Before each further try. A target of Valkey needs a moment to clean up.
 const BREATH: Duration = Duration::from_secs(1);
-/// How long a job may take that has nothing to move.
+/// How long a task may take that has nothing to move.
 const LEAST_DEADLINE: Duration = Duration::from_secs(60);
-/// What a job moves at least in a second, in bytes; one that is slower is given up.
+/// What a task moves at least in a second, in bytes; one that is slower is given up.
 const SLOWEST: u64 = 4 << 20;
-/// How long a job that was called off may take to end.
+/// How long a task that was called off may take to end.
 const CALLED_OFF_WITHIN: Duration = Duration::from_secs(5);
-/// How long the node that leads a job may be silent.
+/// How long the node that leads a task may be silent.
 const SILENT_FOR: Duration = Duration::from_secs(10);
-/// How often the processes and roles of both ends are looked at during a job.
+/// How often the processes and roles of both ends are looked at during a task.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long both ends may take to tell the same about who owns what a job moved.
+/// How long both ends may take to agree about the owner of what a task moved.
 const OWNED_WITHIN: Duration = Duration::from_secs(5);
-/// How often Redis may begin a job again by itself.
+/// How often Redis may begin a task again by itself.
 const RETRIES: u64 = 5;
 
-/// How far a job came.
+/// How far a task came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TaskProgress {
     /// The target owns the slots.
@@ -68,16 +68,16 @@ enum Try {
     Again(String),
 }
 
-/// A job in hand.
+/// A task in hand.
 struct Hand<'a> {
     product: Product,
     slots: &'a SlotSet,
-    /// The jobs that the leading end knew before.
+    /// The tasks that the leading end knew before.
     known: BTreeSet<String>,
     deadline: Duration,
 }
 
-/// A job that ended, or is not heard of any more.
+/// A task that ended, or is not heard of any more.
 struct Ending {
     /// How, as far as the server told.
     end: Option<JobEnd>,
@@ -94,7 +94,7 @@ enum Cause {
     Because(String),
 }
 
-/// Who owns the slots of a job that is over.
+/// The owner of the slots of a task that is over.
 enum Owner {
     Target,
     Source,
@@ -103,8 +103,8 @@ enum Owner {
 }
 
 impl Lane {
-    /// All slots, job by job.
-    pub(super) async fn move_in_jobs(
+    /// All slots, task by task.
+    pub(super) async fn move_as_tasks(
         &mut self,
         ends: &mut Ends,
         product: Product,
@@ -114,10 +114,10 @@ impl Lane {
         let mut queue = unless_dropped(&now, self.weigh(ends, slots)).await??;
         let mut size = Size::first();
         while !queue.is_empty() && !self.stop.soon.is_cancelled() {
-            let job = size.take(&mut queue);
-            let bytes: u64 = job.iter().map(|weighed| weighed.bytes).sum();
+            let task = size.take(&mut queue);
+            let bytes: u64 = task.iter().map(|weighed| weighed.bytes).sum();
             let started = Instant::now();
-            match self.move_job(ends, product, &job).await? {
+            match self.move_task(ends, product, &task).await? {
                 TaskProgress::Moved => size.measured(bytes, started.elapsed()),
                 TaskProgress::Stopped => return Ok(()),
             }
@@ -125,25 +125,25 @@ impl Lane {
         Ok(())
     }
 
-    /// One job, begun again where it moved nothing.
-    async fn move_job(
+    /// One task, begun again where it moved nothing.
+    async fn move_task(
         &mut self,
         ends: &mut Ends,
         product: Product,
-        job: &[Weighed],
+        task: &[Weighed],
     ) -> Result<TaskProgress, LaneError> {
-        let slots: SlotSet = job.iter().map(|weighed| weighed.slot).collect();
+        let slots: SlotSet = task.iter().map(|weighed| weighed.slot).collect();
         let mut tries = 1..=TRIES;
         let mut last = String::new();
         let now = self.stop.now.clone();
         while tries.next().is_some() {
             let nothing_open = SlotSet::new();
             unless_dropped(&now, self.look(ends, &slots, &nothing_open)).await??;
-            let bytes = job.iter().map(|weighed| weighed.bytes).sum();
+            let bytes = task.iter().map(|weighed| weighed.bytes).sum();
             unless_dropped(&now, self.ready(ends, product, &slots, bytes)).await??;
-            match self.attempt(ends, product, &slots, job).await? {
+            match self.attempt(ends, product, &slots, task).await? {
                 Try::Over(TaskProgress::Moved) => {
-                    unless_dropped(&now, self.confirm_job(ends, &slots)).await??;
+                    unless_dropped(&now, self.confirm_task(ends, &slots)).await??;
                     return Ok(TaskProgress::Moved);
                 }
                 Try::Over(TaskProgress::Stopped) => return Ok(TaskProgress::Stopped),
@@ -157,12 +157,12 @@ impl Lane {
                 }
             }
         }
-        Err(LaneError::Job(format!(
+        Err(LaneError::Task(format!(
             "slots {slots} stay, after {TRIES} tries: {last} (--strategy keys moves them key by key)"
         )))
     }
 
-    /// Whether a job may begin: nothing is open, the target has no key of it, and room.
+    /// Whether a task may begin: nothing is open, the target has no key of it, and room.
     async fn ready(
         &self,
         ends: &Ends,
@@ -180,14 +180,14 @@ impl Lane {
                 .fold(SlotSet::new(), |all, open| all.union(&open));
             if !open.is_empty() {
                 return Err(LaneError::Changed(format!(
-                    "slots {open} are open on {end}: somebody else moves them, or did (check says \
+                    "slots {open} are open on {end}: another client moves them, or did (check says \
                      more)"
                 )));
             }
         }
         if let Some(strays) = strays(&ends.target, product, slots).await? {
             return Err(LaneError::Key(format!(
-                "{} holds {strays}, which a job would lose (--strategy keys compares them)",
+                "{} holds {strays}, which a task would lose (--strategy keys compares them)",
                 self.target
             )));
         }
@@ -206,33 +206,33 @@ impl Lane {
         Ok(())
     }
 
-    /// Begins a job, watches it to its end, and looks who owns the slots then.
+    /// Begins a task, watches it to its end, and returns the owner of the slots then.
     async fn attempt(
         &mut self,
         ends: &mut Ends,
         product: Product,
         slots: &SlotSet,
-        job: &[Weighed],
+        task: &[Weighed],
     ) -> Result<Try, LaneError> {
         let now = self.stop.now.clone();
-        let before = unless_dropped(&now, self.jobs(ends, product)).await??;
-        if let Some(other) = before.iter().find(|job| job.end.is_none()) {
+        let before = unless_dropped(&now, self.tasks(ends, product)).await??;
+        if let Some(other) = before.iter().find(|task| task.end.is_none()) {
             return Ok(Try::Again(format!(
-                "another job is under way there, for slots {} ({})",
+                "another ASM task is under way there, for slots {} ({})",
                 other.slots, other.state
             )));
         }
-        let known: BTreeSet<String> = before.into_iter().map(|job| job.id).collect();
+        let known: BTreeSet<String> = before.into_iter().map(|task| task.id).collect();
         for slot in slots.iter() {
             self.begun
-                .insert(slot, (SlotProgress::InJob, Instant::now()));
+                .insert(slot, (SlotProgress::InTask, Instant::now()));
         }
         let start = async {
             match product {
                 Product::Valkey => {
                     let log = ends.source.cluster_migrateslots(slots, self.target.id);
                     let log = log.await?;
-                    Ok(self.find(log, None, &known, slots).map(|job| job.id))
+                    Ok(self.find(log, None, &known, slots).map(|task| task.id))
                 }
                 Product::Redis => ends.target.cluster_migration_import(slots).await.map(Some),
             }
@@ -251,8 +251,8 @@ impl Lane {
             }
         };
         self.touched = true;
-        let keys = job.iter().map(|weighed| weighed.keys).sum();
-        let bytes = job.iter().map(|weighed| weighed.bytes).sum();
+        let keys = task.iter().map(|weighed| weighed.keys).sum();
+        let bytes = task.iter().map(|weighed| weighed.bytes).sum();
         let since = Instant::now();
         let hand = Hand {
             product,
@@ -276,16 +276,16 @@ impl Lane {
                 self.forget(slots);
                 match ending.cause {
                     Some(Cause::Stopped) => Ok(Try::Over(TaskProgress::Stopped)),
-                    Some(Cause::Because(why)) => Err(LaneError::Job(format!(
-                        "the job for slots {slots} was called off, and they stay: {why}{said}"
+                    Some(Cause::Because(why)) => Err(LaneError::Task(format!(
+                        "the ASM task for slots {slots} was called off, and they stay: {why}{said}"
                     ))),
                     None => Ok(Try::Again(format!(
-                        "the job for slots {slots} failed{said}"
+                        "the ASM task for slots {slots} failed{said}"
                     ))),
                 }
             }
-            Owner::Unclear(why) => Err(LaneError::Job(format!(
-                "what became of the job for slots {slots} is not known, and it may still go on: \
+            Owner::Unclear(why) => Err(LaneError::Task(format!(
+                "what became of the ASM task for slots {slots} is not known, and it may still go on: \
                  {why}{said}"
             ))),
         }
@@ -310,8 +310,8 @@ impl Lane {
             moved: slots.count(),
         });
         if ending.end == Some(JobEnd::Failed) {
-            return Err(LaneError::Job(format!(
-                "{} took slots {slots} after {} had given the job up ({}): what clients wrote to \
+            return Err(LaneError::Task(format!(
+                "{} took slots {slots} after {} had given the task up ({}): what clients wrote to \
                  them in between is lost",
                 self.target, self.source, ending.said
             )));
@@ -320,7 +320,7 @@ impl Lane {
             let numbers: Vec<Slot> = slots.iter().collect();
             let counts = self.count(&ends.target, &[0], &numbers).await;
             let there: u64 = counts.unwrap_or_default().into_iter().sum();
-            return Err(LaneError::Job(format!(
+            return Err(LaneError::Task(format!(
                 "{} restarted while slots {slots} moved: of about {keys} keys {} has {there}; what \
                  had not been loaded again is lost",
                 self.source, self.target
@@ -343,27 +343,27 @@ impl Lane {
         }
     }
 
-    /// The job in hand among those that a server tells of.
+    /// The task in hand among those that a server tells of.
     fn find(
         &self,
-        jobs: Vec<AsmTask>,
+        tasks: Vec<AsmTask>,
         id: Option<&str>,
         known: &BTreeSet<String>,
         slots: &SlotSet,
     ) -> Option<AsmTask> {
-        jobs.into_iter().find(|job| match id {
-            Some(id) => job.id == id,
+        tasks.into_iter().find(|task| match id {
+            Some(id) => task.id == id,
             // The newest come first on Valkey, and on Redis there is one at a time.
             None => {
-                let to = job.target.is_none_or(|target| target == self.target.id);
-                let from = job.source.is_none_or(|source| source == self.source.id);
-                to && from && job.slots == *slots && !known.contains(&job.id)
+                let to = task.target.is_none_or(|target| target == self.target.id);
+                let from = task.source.is_none_or(|source| source == self.source.id);
+                to && from && task.slots == *slots && !known.contains(&task.id)
             }
         })
     }
 
-    /// The jobs that the leading end tells of, on a new connection where the last one broke.
-    async fn jobs(&self, ends: &mut Ends, product: Product) -> Result<Vec<AsmTask>, ClientError> {
+    /// The tasks that the leading end tells of, on a new connection where the last one broke.
+    async fn tasks(&self, ends: &mut Ends, product: Product) -> Result<Vec<AsmTask>, ClientError> {
         let (client, end) = match product {
             Product::Valkey => (&mut ends.source, &self.source),
             Product::Redis => (&mut ends.target, &self.target),
@@ -373,11 +373,11 @@ impl Lane {
                 *client = self.connections.own(&end.target).await?;
                 list(client, product).await
             }
-            jobs => jobs,
+            tasks => tasks,
         }
     }
 
-    /// Until the job ends, calling it off where it must not go on.
+    /// Until the task ends, calling it off where it must not go on.
     async fn watch(&self, ends: &mut Ends, hand: &Hand<'_>, mut id: Option<String>) -> Ending {
         let Hand { product, slots, .. } = *hand;
         let started = Instant::now();
@@ -396,24 +396,24 @@ impl Lane {
                 // It has its time to end; see `dropped`.
                 Some(_) => CancellationToken::new(),
             };
-            match unless_dropped(&now, self.jobs(ends, product)).await {
-                Ok(Ok(jobs)) => {
+            match unless_dropped(&now, self.tasks(ends, product)).await {
+                Ok(Ok(tasks)) => {
                     heard = Instant::now();
-                    let job = self.find(jobs, id.as_deref(), &hand.known, slots);
+                    let task = self.find(tasks, id.as_deref(), &hand.known, slots);
                     // A source that gave its last slot away is a replica by now, and has forgotten.
-                    let Some(job) = job else {
+                    let Some(task) = task else {
                         return ending;
                     };
-                    if !job.message.is_empty() {
-                        ending.said = job.message;
+                    if !task.message.is_empty() {
+                        ending.said = task.message;
                     }
-                    ending.end = job.end;
+                    ending.end = task.end;
                     if ending.end.is_some() {
                         return ending;
                     }
-                    if job.retries > retries {
-                        retries = job.retries;
-                        let why = format!("the job for slots {slots} failed: {}", ending.said);
+                    if task.retries > retries {
+                        retries = task.retries;
+                        let why = format!("the ASM task for slots {slots} failed: {}", ending.said);
                         self.tell(LaneEvent::Again { why });
                     }
                     if retries > RETRIES {
@@ -421,9 +421,9 @@ impl Lane {
                     }
                     if started.elapsed() > hand.deadline {
                         let within = hand.deadline.as_secs();
-                        because = Some(overdue(within, &job.state));
+                        because = Some(overdue(within, &task.state));
                     }
-                    id = Some(job.id);
+                    id = Some(task.id);
                 }
                 Ok(Err(error)) if heard.elapsed() > SILENT_FOR => {
                     ending.cause = Some(Cause::Because(error.to_string()));
@@ -446,10 +446,10 @@ impl Lane {
                     };
                     if ending.cause.is_some() {
                         if id.is_none()
-                            && let Ok(jobs) = self.jobs(ends, product).await
+                            && let Ok(tasks) = self.tasks(ends, product).await
                         {
-                            let job = self.find(jobs, None, &hand.known, slots);
-                            id = job.map(|job| job.id);
+                            let task = self.find(tasks, None, &hand.known, slots);
+                            id = task.map(|task| task.id);
                         }
                         call_off(ends, product, id.as_deref()).await;
                         called_off = Some(Instant::now());
@@ -466,7 +466,7 @@ impl Lane {
     }
 
     /// What is not as it was when the lane began: a process, a role. (A source that gave its last
-    /// slot away becomes a replica, but by then the job has ended, and can't be called off.)
+    /// slot away becomes a replica, but by then the task has ended, and can't be called off.)
     async fn changed(&self, ends: &mut Ends) -> Option<String> {
         let pairs = [
             (&self.source, &mut ends.source, &ends.source_run),
@@ -487,7 +487,8 @@ impl Lane {
         None
     }
 
-    /// Who owns the slots now. The target decides: where it neither owns nor takes them, it will not.
+    /// Returns the owner of the slots now. The target decides: where it neither owns nor takes them, it
+    /// will not.
     async fn owner(
         &self,
         ends: &mut Ends,
@@ -540,15 +541,15 @@ impl Lane {
             };
             return Ok((!claims).then_some(Owner::Target));
         }
-        let under_way = list(&ends.target, product).await?.into_iter().any(|job| {
-            let overlaps = !job.slots.intersection(slots).is_empty();
-            job.side == Side::Target && job.end.is_none() && overlaps
+        let under_way = list(&ends.target, product).await?.into_iter().any(|task| {
+            let overlaps = !task.slots.intersection(slots).is_empty();
+            task.side == Side::Target && task.end.is_none() && overlaps
         });
         Ok((taken.is_empty() && !under_way).then_some(Owner::Source))
     }
 
-    /// Waits until the target's replicas have what a job brought: the source has deleted it.
-    async fn confirm_job(&self, ends: &Ends, slots: &SlotSet) -> Result<(), LaneError> {
+    /// Waits until the target's replicas have what a task brought: the source has deleted it.
+    async fn confirm_task(&self, ends: &Ends, slots: &SlotSet) -> Result<(), LaneError> {
         let Some(key) = barrier_key(slots).filter(|_| ends.replicas() > 0) else {
             return Ok(());
         };
@@ -569,7 +570,7 @@ impl Lane {
     }
 }
 
-/// The jobs that a node tells of.
+/// The tasks that a node tells of.
 async fn list(client: &NodeClient, product: Product) -> Result<Vec<AsmTask>, ClientError> {
     match product {
         Product::Valkey => client.cluster_getslotmigrations().await,
@@ -577,7 +578,7 @@ async fn list(client: &NodeClient, product: Product) -> Result<Vec<AsmTask>, Cli
     }
 }
 
-/// Calls a job off. Whether that was in time shows in how it ends.
+/// Calls a task off. Whether that was in time shows in how it ends.
 async fn call_off(ends: &Ends, product: Product, id: Option<&str>) {
     let answer = match (product, id) {
         (Product::Valkey, _) => ends.source.cluster_cancelslotmigrations().await,
@@ -585,7 +586,7 @@ async fn call_off(ends: &Ends, product: Product, id: Option<&str>) {
         (Product::Redis, None) => Ok(()),
     };
     if let Err(error) = answer {
-        tracing::warn!(%error, "a job can't be called off");
+        tracing::warn!(%error, "a task can't be called off");
     }
 }
 
@@ -605,12 +606,12 @@ async fn info(
     Ok(Info::parse(&text?))
 }
 
-/// How long a job may take that brings so many bytes.
+/// How long a task may take that brings so many bytes.
 fn deadline(bytes: u64) -> Duration {
     LEAST_DEADLINE + Duration::from_secs(bytes / SLOWEST)
 }
 
-/// Why a job was called off that goes on and on.
+/// Why a task was called off that goes on and on.
 fn overdue(within: u64, state: &str) -> String {
     // Seen on Valkey 9.1 with 20,000 writes a second to one slot.
     let hint = match state {
@@ -623,7 +624,7 @@ fn overdue(within: u64, state: &str) -> String {
     format!("it did not end within {within} s (--job-deadline), and was {state}{hint}")
 }
 
-/// A job that can't begin now and may in a moment: an earlier one is still being cleaned up.
+/// A task that can't begin now and may in a moment: an earlier one is still being cleaned up.
 fn is_busy(error: &ClientError) -> bool {
     let Fault::Server { message, .. } = &error.fault else {
         return false;

@@ -64,7 +64,7 @@ impl Lane {
                 self.called(call, SlotProgress::Gathered);
             });
             match moving.await {
-                Err(halt @ LaneError::Key(_)) => conflict = Err(halt),
+                Err(error @ LaneError::Key(_)) => conflict = Err(error),
                 done => done?,
             }
             self.close(ends, &window).await?;
@@ -118,7 +118,7 @@ impl Lane {
         let claimed = wanted.intersection(&claimed);
         if !away.is_empty() || !claimed.is_empty() {
             return Err(LaneError::Changed(format!(
-                "somebody else is at slots {} of {} and {}",
+                "slots {} of {} and {} are being changed by another client",
                 away.union(&claimed),
                 self.source,
                 self.target

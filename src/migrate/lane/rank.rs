@@ -3,7 +3,7 @@
 //! From Valkey 8 on a SETSLOT goes to the replicas first. Should the target die right then, its
 //! replicas know that it owns the slot, but not the new config epoch with which it would have said
 //! so. Where the source's epoch is the higher one, the next that they hear of the source takes the
-//! slot back for it, in their eyes. Who takes over then does not own the slot, and on Valkey 9.1.2
+//! slot back for it, in their view. The replica that takes over then does not own the slot, and on Valkey 9.1.2
 //! deletes its keys ("I have keys for slot 0, but the slot is assigned to another node"): they are
 //! gone, since the source has deleted them as well.
 //!
@@ -19,8 +19,8 @@ use crate::cluster::node::Role;
 use crate::cluster::parse::{EntryState, Info, Product, View};
 use crate::connections::Target;
 
-/// How long replicas may take to hear of an epoch: half a cluster-node-timeout, which is 15 s where
-/// nobody changed it, and some more.
+/// How long replicas may take to hear of an epoch: half a cluster-node-timeout, which is 15 s by
+/// default, and some more.
 const HEARD_WITHIN: Duration = Duration::from_secs(15);
 /// Between two looks at them.
 const PAUSE: Duration = Duration::from_millis(50);

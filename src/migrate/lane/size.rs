@@ -1,4 +1,4 @@
-//! How much moves in one job: a few seconds' worth, by what the slots weigh and the last job took.
+//! How much moves in one ASM task: a few seconds' worth, by what the slots weigh and the last task took.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use super::{Ends, Lane, LaneError};
 use crate::cluster::slot::Slot;
 
-/// What a job should take: less than anybody waits for after Ctrl-C.
-const JOB_TAKES: Duration = Duration::from_secs(4);
-/// What a job brings before anything was measured, in bytes.
-const FIRST_JOB: u64 = 64 << 20;
-/// What a job brings at most, in bytes, unless a single slot has more.
-const LARGEST_JOB: u64 = 2 << 30;
+/// What a task should take: less than anybody waits for after Ctrl-C.
+const TASK_TAKES: Duration = Duration::from_secs(4);
+/// What a task brings before anything was measured, in bytes.
+const FIRST_TASK: u64 = 64 << 20;
+/// What a task brings at most, in bytes, unless a single slot has more.
+const LARGEST_TASK: u64 = 2 << 30;
 /// What a key is taken to weigh at least: servers may not tell, and a key costs time in any case.
 const LIGHTEST: u64 = 64;
 /// How many keys are weighed to know the rest.
@@ -25,7 +25,7 @@ pub(super) struct Weighed {
     pub(super) bytes: u64,
 }
 
-/// How much goes in one job; adapts to what the last one took.
+/// How much goes in one ASM task; adapts to what the last one took.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
     bytes: u64,
@@ -33,7 +33,7 @@ pub(super) struct Size {
 
 impl Size {
     pub(super) fn first() -> Self {
-        Self { bytes: FIRST_JOB }
+        Self { bytes: FIRST_TASK }
     }
 
     /// The next slots: as many as fit, at least 1 of them.
@@ -50,13 +50,13 @@ impl Size {
         queue.drain(..count).collect()
     }
 
-    /// What a job took that brought so much. Small ones say nothing: they take a tenth of a second
+    /// What a task took that brought so much. Small ones say nothing: they take a tenth of a second
     /// whatever they bring.
     pub(super) fn measured(&mut self, bytes: u64, took: Duration) {
-        if bytes >= FIRST_JOB / 4 {
-            let fits = bytes as f64 / took.as_secs_f64().max(0.1) * JOB_TAKES.as_secs_f64();
+        if bytes >= FIRST_TASK / 4 {
+            let fits = bytes as f64 / took.as_secs_f64().max(0.1) * TASK_TAKES.as_secs_f64();
             let grown = self.bytes.saturating_mul(4);
-            self.bytes = (fits as u64).min(grown).clamp(FIRST_JOB / 4, LARGEST_JOB);
+            self.bytes = (fits as u64).min(grown).clamp(FIRST_TASK / 4, LARGEST_TASK);
         }
     }
 }
@@ -114,28 +114,28 @@ mod tests {
     fn jobs_grow_while_they_are_short_and_shrink_when_they_are_not() {
         let mut size = Size::first();
         size.measured(100, Duration::from_millis(100));
-        assert_eq!(size.bytes, FIRST_JOB);
-        size.measured(FIRST_JOB, Duration::from_millis(500));
-        assert_eq!(size.bytes, FIRST_JOB * 4);
-        size.measured(FIRST_JOB * 4, Duration::from_secs(8));
-        assert_eq!(size.bytes, FIRST_JOB * 2);
-        size.measured(FIRST_JOB, Duration::from_secs(600));
-        assert_eq!(size.bytes, FIRST_JOB / 4);
+        assert_eq!(size.bytes, FIRST_TASK);
+        size.measured(FIRST_TASK, Duration::from_millis(500));
+        assert_eq!(size.bytes, FIRST_TASK * 4);
+        size.measured(FIRST_TASK * 4, Duration::from_secs(8));
+        assert_eq!(size.bytes, FIRST_TASK * 2);
+        size.measured(FIRST_TASK, Duration::from_secs(600));
+        assert_eq!(size.bytes, FIRST_TASK / 4);
     }
 
     #[test]
     fn a_slot_that_is_too_large_goes_alone() {
-        let mut slots = queue(&[LARGEST_JOB * 2, 1, 1]);
+        let mut slots = queue(&[LARGEST_TASK * 2, 1, 1]);
         assert_eq!(Size::first().take(&mut slots).len(), 1);
         assert_eq!(Size::first().take(&mut slots).len(), 2);
         assert!(slots.is_empty());
     }
 
     proptest! {
-        /// Every slot goes once, and no job is larger than it may be unless it is one slot.
+        /// Every slot goes once, and no task is larger than it may be unless it is one slot.
         #[test]
         fn jobs_take_every_slot_once(
-            weights in proptest::collection::vec(0..FIRST_JOB * 2, 1..200),
+            weights in proptest::collection::vec(0..FIRST_TASK * 2, 1..200),
             took in proptest::collection::vec(1_u64..20_000, 200),
         ) {
             let mut slots = queue(&weights);
@@ -145,12 +145,12 @@ mod tests {
                 if slots.is_empty() {
                     break;
                 }
-                let job = size.take(&mut slots);
-                let bytes: u64 = job.iter().map(|weighed| weighed.bytes).sum();
-                prop_assert!(job.len() == 1 || bytes <= size.bytes);
-                gone.extend(job.iter().map(|weighed| weighed.slot));
+                let task = size.take(&mut slots);
+                let bytes: u64 = task.iter().map(|weighed| weighed.bytes).sum();
+                prop_assert!(task.len() == 1 || bytes <= size.bytes);
+                gone.extend(task.iter().map(|weighed| weighed.slot));
                 size.measured(bytes, Duration::from_millis(millis));
-                prop_assert!((FIRST_JOB / 4..=LARGEST_JOB).contains(&size.bytes));
+                prop_assert!((FIRST_TASK / 4..=LARGEST_TASK).contains(&size.bytes));
             }
             prop_assert_eq!(gone, Slot::all().take(weights.len()).collect::<Vec<_>>());
         }

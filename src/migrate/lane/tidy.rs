@@ -31,17 +31,17 @@ impl Lane {
         // the slot would have no owner.
         let claimed: SlotSet = target.myself().slots.iter().copied().collect();
         let mut give = Vec::new();
-        for (slot, (standing, _)) in &mut self.begun {
+        for (slot, (progress, _)) in &mut self.begun {
             if claimed.contains(*slot) {
-                *standing = SlotProgress::Claimed;
+                *progress = SlotProgress::Claimed;
                 give.push((*slot, SetSlot::Node(self.target.id)));
-            } else if matches!(standing, SlotProgress::Claimed | SlotProgress::Unknown) {
-                *standing = SlotProgress::Migrating;
+            } else if matches!(progress, SlotProgress::Claimed | SlotProgress::Unknown) {
+                *progress = SlotProgress::Migrating;
             }
         }
         let outcomes = self.give(&ends.source, &give).await;
         self.note(&give, &outcomes);
-        let migrating = self.standing_at(SlotProgress::Migrating);
+        let migrating = self.slots_with(SlotProgress::Migrating);
         if let Ok(counts) = self.count(&ends.source, &ends.databases, &migrating).await {
             let empty: Window = migrating
                 .into_iter()
@@ -58,7 +58,7 @@ impl Lane {
 
     /// STABLE at the target, for slots of which the source was never told.
     pub(super) async fn take_back(&mut self, ends: &Ends) {
-        let importing = self.standing_at(SlotProgress::Importing);
+        let importing = self.slots_with(SlotProgress::Importing);
         if importing.is_empty() {
             return;
         }
@@ -86,13 +86,13 @@ impl Lane {
         }
     }
 
-    /// Why the lane stopped, with what servers don't say when they refuse a command; and whom the
-    /// target follows, if it is no master any more.
-    pub(super) async fn explain(&self, halt: LaneError) -> (String, Option<NodeId>) {
-        let mut why = halt.to_string();
+    /// Why the lane stopped, with what servers don't say when they refuse a command; and the
+    /// master of the target, if it is no master any more.
+    pub(super) async fn explain(&self, error: LaneError) -> (String, Option<NodeId>) {
+        let mut why = error.to_string();
         let target = self.view_at(&self.target).await;
         let successor = target.as_ref().and_then(followed);
-        let LaneError::Client(error) = &halt else {
+        let LaneError::Client(error) = &error else {
             return (why, successor.map(|master| master.id));
         };
         if let Some(master) = successor {
@@ -111,7 +111,7 @@ impl Lane {
     /// Nothing is known for certain any more of the slots in hand.
     pub(super) fn doubt_all(&mut self) {
         for (progress, _) in self.begun.values_mut() {
-            if !matches!(progress, SlotProgress::Gathered | SlotProgress::InJob) {
+            if !matches!(progress, SlotProgress::Gathered | SlotProgress::InTask) {
                 *progress = SlotProgress::Unknown;
             }
         }
@@ -199,7 +199,7 @@ impl Claims {
     fn progress(&self, slot: Slot, known: SlotProgress) -> Told {
         let has = |slots: &SlotSet| slots.contains(slot);
         match known {
-            SlotProgress::InJob => return Told::Open(known),
+            SlotProgress::InTask => return Told::Open(known),
             _ if has(&self.gathering) => return Told::Open(SlotProgress::Gathered),
             // Closed, or never opened: looking for its keys again does no harm.
             SlotProgress::Gathered => return Told::Untouched,

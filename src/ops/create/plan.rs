@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use super::CreateRequest;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
-use crate::converge::{Goal, Heard};
+use crate::converge::{Goal, KnownBy};
 use crate::ops::join::inspect::NewNode;
 use crate::ops::join::zones::Zones;
 use crate::plan::create::{self, Candidate, Conflict, Layout, Request, Shared};
@@ -87,7 +87,7 @@ impl CreatePlan {
                 .map(|shard| (shard.master, vec![shard.slots]))
                 .collect(),
             masters: replicas.collect(),
-            heard: Heard::ByTheirMasters,
+            roles_known_by: KnownBy::TheirMasters,
         }
     }
 

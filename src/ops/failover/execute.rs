@@ -12,7 +12,7 @@ use crate::client::{ClientError, DEFAULT_NODE_TIMEOUT, Fault};
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::parse::ClusterInfo;
 use crate::connections::Target;
-use crate::converge::{Goal, Heard, NotInTime, Watch};
+use crate::converge::{Goal, KnownBy, NotInTime, Watch};
 use crate::event::{FailedOver, Phase};
 use crate::plan::failover::FailoverPlan;
 use crate::session::Session;
@@ -291,7 +291,7 @@ impl<'a> Failover<'a> {
         Goal {
             slots: slots.collect(),
             masters: followers.map(|member| (member.id, owner)).collect(),
-            heard: Heard::ByAll,
+            roles_known_by: KnownBy::All,
         }
     }
 }

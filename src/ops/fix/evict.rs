@@ -12,7 +12,8 @@ use std::sync::Arc;
 use super::state::FixState;
 use crate::cluster::node::NodeId;
 use crate::connections::{Connections, Target};
-use crate::ops::leave::{Afterwards, gone, known, leave};
+use crate::converge::{forgotten, known};
+use crate::ops::leave::{Afterwards, GONE_WITHIN, leave};
 use crate::plan::fix::{FixPlan, FixStep};
 use crate::session::Session;
 use crate::shell::redis_cli;
@@ -79,8 +80,12 @@ pub(super) async fn carry_out(
             forget(connections, &own, members)
         );
         untold.extend(others);
-        untold.extend(gone(connections, &foreign, &staying, &untold).await);
-        untold.extend(gone(connections, &own, members, &untold).await);
+        for (side, leaving) in [(&foreign, &staying), (&own, members)] {
+            // Those that could not be told are not waited for.
+            let mut told = side.clone();
+            told.retain(|id, _| !untold.contains_key(id));
+            untold.extend(forgotten(connections, told, leaving, GONE_WITHIN).await);
+        }
         for side in [&foreign, &own] {
             untold.extend(lost_members(state, connections, side).await);
         }

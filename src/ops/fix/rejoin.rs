@@ -11,12 +11,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::cluster::node::NodeId;
-use crate::cluster::parse::{EntryState, MasterLink};
+use crate::cluster::parse::EntryState;
 use crate::connections::Target;
-use crate::converge::Watch;
+use crate::converge::poll::Polled;
+use crate::converge::{Watch, linked};
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::state::{Participant, Participants};
@@ -27,8 +28,6 @@ use crate::ui::{FixLine, FixView};
 const WITHIN: Duration = Duration::from_secs(60);
 /// The timeout until replicas have a link to their masters, by themselves and after they were told again.
 const LINKED_WITHIN: Duration = Duration::from_secs(40);
-/// The interval between two looks at them.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long replicas may try by themselves: they try once a second.
 const BY_THEMSELVES: Duration = Duration::from_secs(3);
 /// The interval between two times that a replica is told its master: it takes the address that it knows then, which may
@@ -171,61 +170,43 @@ async fn carry_out(session: &Session, plan: &RejoinPlan) -> Result<(), Stop> {
 async fn relink(session: &Session) -> Result<(), Stop> {
     let started = Instant::now();
     let mut told: BTreeMap<NodeId, Instant> = BTreeMap::new();
-    loop {
-        let cluster = Cluster::look(session).await;
-        let cluster = cluster.map_err(|stop| Stop {
-            error: stop.error.context("the nodes have met, but then"),
-            ..stop
-        })?;
-        let observation = &cluster.diagnosis.observation;
-        let detached: Vec<(NodeId, NodeId)> = observation
-            .reports()
-            .filter(|(_, report)| matches!(report.info.master_link, Some(MasterLink::Down(_))))
-            .filter_map(|(node, report)| Some((node.id, report.view.myself().master?)))
-            .filter(|(_, master)| {
-                observation
-                    .nodes
-                    .get(master)
-                    .is_some_and(|n| n.report().is_some())
-            })
-            .collect();
-        if detached.is_empty() {
-            return Ok(());
+    let found = linked(session, LINKED_WITHIN, async |cluster, detached| {
+        if started.elapsed() < BY_THEMSELVES {
+            return;
         }
-        if started.elapsed() >= LINKED_WITHIN {
-            let names: Vec<String> = detached.iter().map(|(id, _)| cluster.name(*id)).collect();
-            session.events.warn(format!(
-                "replicas without a link to their masters: {}",
-                names.join(", ")
-            ));
-            return Ok(());
-        }
-        if started.elapsed() >= BY_THEMSELVES {
-            for (replica, master) in detached {
-                let Some(target) = cluster.reach.get(&replica) else {
-                    continue;
-                };
-                if told
-                    .get(&replica)
-                    .is_some_and(|at| at.elapsed() < TELL_AGAIN)
-                {
-                    continue;
-                }
-                told.insert(replica, Instant::now());
-                let tell = async {
-                    let client = session.connections.client(target).await?;
-                    client.cluster_replicate(master).await
-                };
-                if let Err(error) = tell.await {
-                    let name = cluster.name(replica);
-                    session.events.warn(format!(
-                        "{name} could not be told its master again: {error}"
-                    ));
-                }
+        for (replica, master) in detached {
+            let Some(target) = cluster.reach.get(replica) else {
+                continue;
+            };
+            let last = told.get(replica);
+            if last.is_some_and(|at| at.elapsed() < TELL_AGAIN) {
+                continue;
+            }
+            told.insert(*replica, Instant::now());
+            let tell = async {
+                let client = session.connections.client(target).await?;
+                client.cluster_replicate(*master).await
+            };
+            if let Err(error) = tell.await {
+                let name = cluster.name(*replica);
+                session.events.warn(format!(
+                    "{name} could not be told its master again: {error}"
+                ));
             }
         }
-        sleep(LOOK_AGAIN).await;
+    });
+    let found = found.await;
+    let found = found.map_err(|stop| Stop {
+        error: stop.error.context("the nodes have met, but then"),
+        ..stop
+    })?;
+    if let Polled::Missing(names) = found {
+        session.events.warn(format!(
+            "replicas without a link to their masters: {}",
+            names.join(", ")
+        ));
     }
+    Ok(())
 }
 
 /// The nodes that answered, at the addresses where they were reached.

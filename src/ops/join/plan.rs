@@ -11,7 +11,7 @@ use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::cluster::topology::Member;
 use crate::connections::Target;
-use crate::converge::{Goal, Heard};
+use crate::converge::{Goal, KnownBy};
 use crate::ops::join::zones::{ZoneRules, Zones};
 use crate::plan::join::{Follower, Place, Shard, follow, meetings};
 use crate::plan::{MembershipPlan, MembershipStep};
@@ -181,7 +181,7 @@ pub(super) fn goal(cluster: &Cluster, masters: &BTreeMap<NodeId, NodeId>) -> Goa
             .iter()
             .map(|(replica, master)| (*replica, now(*master)))
             .collect(),
-        heard: Heard::ByTheirMasters,
+        roles_known_by: KnownBy::TheirMasters,
     }
 }
 

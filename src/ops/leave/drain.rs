@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::change::legacy::Signals;
-use crate::cluster::node::{NodeId, Role};
+use crate::cluster::node::NodeId;
 use crate::commands::del_node::is_master;
 use crate::connections::{Connections, Target};
+use crate::converge::followed;
+use crate::converge::poll::Polled;
 use crate::event::{Event, Phase};
 use crate::plan::leave::Given;
 use crate::session::Session;
@@ -138,33 +139,16 @@ async fn tell_and_wait(
             master: to,
         });
     }
-    let deadline = Instant::now() + GIVEN_WITHIN;
-    loop {
-        let now = Cluster::look(session).await?;
-        let behind = now
-            .diagnosis
-            .observation
-            .reports()
-            .find_map(|(node, report)| {
-                let blind = given.iter().find(|one| {
-                    let entry = report.view.entry(one.replica);
-                    entry.is_some_and(|entry| {
-                        entry.role != Some(Role::Replica) || entry.master != Some(one.to)
-                    })
-                })?;
-                Some((node.to_string(), *blind))
-            });
-        let Some((node, one)) = behind else {
-            return Ok(());
-        };
-        if Instant::now() >= deadline {
-            return Err(Stop::partial(anyhow!(
-                "{node} does not see within {} s that {} follows {} now",
-                GIVEN_WITHIN.as_secs(),
-                cluster.name(one.replica),
-                cluster.name(one.to)
-            )));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    let masters = given.iter().map(|one| (one.replica, one.to)).collect();
+    match followed(session, &masters, GIVEN_WITHIN).await? {
+        Polled::Met(()) => Ok(()),
+        Polled::Missing((node, replica)) => Err(Stop::partial(anyhow!(
+            "{node} does not see within {} s that {} follows {} now",
+            GIVEN_WITHIN.as_secs(),
+            cluster.name(replica),
+            masters
+                .get(&replica)
+                .map_or(String::new(), |to| cluster.name(*to))
+        ))),
     }
 }

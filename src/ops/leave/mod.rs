@@ -19,20 +19,20 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 
 use crate::client::{ClientError, Reset};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::Seen;
-use crate::cluster::parse::{EntryPool, EntryState};
+use crate::cluster::parse::EntryPool;
 use crate::connections::{Connections, Target};
+use crate::converge::forgotten;
 use crate::event::{Event, Phase};
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
 
 /// How long all members may take until none of them tells of the nodes any more.
-const GONE_WITHIN: Duration = Duration::from_secs(15);
+pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(15);
 
 /// What becomes of the servers once they have left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +137,10 @@ async fn out(
         }
     }
     troubles.extend(forget(connections, &stayers, leaving).await);
-    troubles.extend(gone(connections, &stayers, leaving, &troubles).await);
+    // Those that could not be told are not waited for.
+    let mut told = stayers;
+    told.retain(|id, _| !troubles.contains_key(id));
+    troubles.extend(forgotten(connections, told, leaving, GONE_WITHIN).await);
     for id in leaving.iter().filter(|id| !troubles.contains_key(id)) {
         session.events.send(Event::Left { node: *id });
     }
@@ -269,67 +272,6 @@ async fn reset_one(connections: &Connections, target: &Target, id: NodeId) -> Re
         return Err("was not reset: it has got slots meanwhile".to_string());
     }
     client.cluster_reset(Reset::Hard).await.map_err(failed)
-}
-
-/// Waits until no member tells of the nodes any more; why some still do, by member. Those who could
-/// not be told are not waited for.
-pub(crate) async fn gone(
-    connections: &Arc<Connections>,
-    stayers: &BTreeMap<NodeId, Target>,
-    leaving: &BTreeSet<NodeId>,
-    troubles: &BTreeMap<NodeId, String>,
-) -> BTreeMap<NodeId, String> {
-    let deadline = Instant::now() + GONE_WITHIN;
-    let mut looking = JoinSet::new();
-    for (id, target) in stayers {
-        if troubles.contains_key(id) {
-            continue;
-        }
-        let (id, target) = (*id, target.clone());
-        let connections = Arc::clone(connections);
-        let leaving = leaving.clone();
-        looking.spawn(async move {
-            loop {
-                let why = match known(&connections, &target, &leaving).await {
-                    Ok(known) if known.is_empty() => return (id, None),
-                    Ok(known) => {
-                        let known: Vec<String> = known.iter().map(|id| id.short()).collect();
-                        format!("still knows {}", known.join(", "))
-                    }
-                    Err(why) => {
-                        connections.drop_client(&target);
-                        format!("can't be asked whether it has forgotten them: {why}")
-                    }
-                };
-                if Instant::now() >= deadline {
-                    return (id, Some(why));
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        });
-    }
-    let looked = looking.join_all().await.into_iter();
-    looked.filter_map(|(id, why)| Some((id, why?))).collect()
-}
-
-/// Whom of the nodes a member knows.
-pub(crate) async fn known(
-    connections: &Connections,
-    target: &Target,
-    leaving: &BTreeSet<NodeId>,
-) -> Result<Vec<NodeId>, String> {
-    let text = async { connections.client(target).await?.cluster_nodes().await };
-    let text = text
-        .await
-        .map_err(|error: ClientError| error.fault.to_string())?;
-    let view = EntryPool::default()
-        .view(&text)
-        .map_err(|error| error.to_string())?;
-    let entries = view.entries();
-    Ok(entries
-        .filter(|entry| entry.state != EntryState::Handshake && leaving.contains(&entry.id))
-        .map(|entry| entry.id)
-        .collect())
 }
 
 async fn shut_down(connections: &Connections, target: &Target) -> Result<(), ClientError> {

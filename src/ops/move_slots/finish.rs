@@ -1,17 +1,15 @@
 //! After the moves: waiting until all nodes agree, or telling what is left and how to go on.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::Instant;
 
 use super::{AGREE_WITHIN, Part};
 use crate::args::moves::MoveArgs;
-use crate::cluster::health::{Background, Code, Diagnosis};
 use crate::cluster::node::NodeId;
-use crate::cluster::slot::{Slot, SlotSet};
-use crate::discover;
+use crate::cluster::slot::SlotSet;
+use crate::converge::one_opinion;
+use crate::converge::poll::Polled;
 use crate::event::{Event, Pair, Phase};
 use crate::migrate::{Outcome, SlotProgress};
 use crate::plan::MovePlan;
@@ -30,37 +28,20 @@ pub(super) async fn agree(
 ) -> Result<(), Stop> {
     let skipped = outcome.skipped.values();
     let skipped = skipped.fold(SlotSet::new(), |all, slots| all.union(slots));
-    let deadline = Instant::now() + AGREE_WITHIN;
-    // Whoever takes slots tells all others at once; where that is lost, gossip tells them later.
-    let mut pause = Duration::from_millis(5);
+    let mut owners: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    for one in plan.moves() {
+        let owned = owners.entry(one.to).or_default();
+        owned.union_with(&one.slots.difference(&skipped));
+    }
     ui.event(&Event::Phase(Phase::Agree));
-    loop {
-        let observation = discover::observe(&session.connections, &session.targets())
-            .await
-            .map_err(|error| Stop::partial(anyhow!("all slots moved, but then: {error}")))?;
-        let diagnosis = Diagnosis::of(observation, &Background::default());
-        let misplaced: Option<Slot> = plan.moves().find_map(|one| {
-            let member = diagnosis.topology.members.get(&one.to)?;
-            let missing = one.slots.difference(&member.slots);
-            missing.difference(&skipped).iter().next()
-        });
-        let opinions = diagnosis.topology.opinions.len();
-        if opinions == 1 && misplaced.is_none() {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            let differing = diagnosis
-                .findings
-                .iter()
-                .find(|finding| finding.code == Code::ViewsDiffer)
-                .map_or(String::new(), |finding| finding.message.clone());
-            return Err(Stop::partial(anyhow!(
-                "all slots moved, but after {} s not all nodes agree: {differing}",
-                AGREE_WITHIN.as_secs()
-            )));
-        }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(Duration::from_millis(100));
+    let seeds = session.targets();
+    let agreed = one_opinion(&session.connections, &seeds, &owners, AGREE_WITHIN).await;
+    match agreed.map_err(|error| Stop::partial(anyhow!("all slots moved, but then: {error}")))? {
+        Polled::Met(()) => Ok(()),
+        Polled::Missing(differing) => Err(Stop::partial(anyhow!(
+            "all slots moved, but after {} s not all nodes agree: {differing}",
+            AGREE_WITHIN.as_secs()
+        ))),
     }
 }
 
@@ -101,7 +82,7 @@ pub(super) fn rest(
             SlotProgress::Claimed => "claimed by the target",
             SlotProgress::Gathered => "with keys on a node that does not own them",
             SlotProgress::Unknown => "state unknown, its keys may be on both nodes",
-            SlotProgress::InJob => "in a job of the servers, which may go on by itself",
+            SlotProgress::InTask => "in an ASM task, which may go on by itself",
         };
         by_state.entry((*pair, word)).or_default().insert(*slot);
     }

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::Instant;
 
 use super::{AGREE_WITHIN, Part, carry_out_part, consent};
 use crate::args::moves::MoveArgs;
 use crate::client::SetSlot;
 use crate::cluster::health::{Code, Diagnosis};
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::parse::{ClusterInfo, Direction, EntryPool, OpenSlot};
+use crate::cluster::parse::{Direction, OpenSlot};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Member;
+use crate::converge::poll::Polled;
+use crate::converge::{ViewError, owners_known};
 use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::state::{Cluster, errors, unhealthy};
@@ -213,28 +214,14 @@ async fn adopt(
             ))
         })?;
     }
-    let deadline = Instant::now() + AGREE_WITHIN;
-    loop {
-        let text = client.cluster_nodes().await?;
-        let view = EntryPool::default()
-            .view(&text)
-            .map_err(|error| Stop::partial(anyhow!("{name}: {error}")))?;
-        let owned: SlotSet = view
-            .entries()
-            .flat_map(|e| e.slots.iter().copied())
-            .collect();
-        let serves = ClusterInfo::parse(&client.cluster_info().await?).ok;
-        if slots.difference(&owned).is_empty() && serves {
-            return Ok(());
-        }
-        if Instant::now() >= deadline {
-            return Err(Stop::partial(anyhow!(
-                "{name} does not learn within {} s who owns slots {slots}; the same command again \
-                 goes on",
-                AGREE_WITHIN.as_secs()
-            )));
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    match owners_known(&client, slots, AGREE_WITHIN).await {
+        Ok(Polled::Met(())) => Ok(()),
+        Ok(Polled::Missing(_)) => Err(Stop::partial(anyhow!(
+            "{name} does not learn within {} s who owns slots {slots}; the same command again goes on",
+            AGREE_WITHIN.as_secs()
+        ))),
+        Err(ViewError::Client(error)) => Err(error.into()),
+        Err(ViewError::Parse(error)) => Err(Stop::partial(anyhow!("{name}: {error}"))),
     }
 }
 

@@ -13,7 +13,7 @@ use self::route::ReplaceRoute;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Takeover};
 use crate::connections::Target;
-use crate::converge::{Goal, Heard, Watch};
+use crate::converge::{Goal, KnownBy, Watch};
 use crate::event::Event;
 use crate::ops::failover;
 use crate::ops::join::inspect::NewNode;
@@ -279,7 +279,7 @@ impl Replacement<'_> {
         let goal = Arc::new(Goal {
             slots: Default::default(),
             masters: [(self.new, master)].into(),
-            heard: Heard::ByTheirMasters,
+            roles_known_by: KnownBy::TheirMasters,
         });
         let connections = Arc::clone(&self.session.connections);
         let events = self.session.events.sender();

@@ -1,0 +1,263 @@
+//! Waits for one condition of a cluster: slot owners, masters of replicas, copies, forgotten nodes.
+//!
+//! Each function polls until its condition holds or its time is over, and returns what does not meet it
+//! yet. What to say of that is the caller's business.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::poll::{Poll, Polled};
+use super::probe::read;
+use crate::client::{ClientError, NodeClient};
+use crate::cluster::health::{Background, Code, Diagnosis};
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::observation::Observation;
+use crate::cluster::parse::{ClusterInfo, EntryState, MasterLink, ParseError};
+use crate::cluster::slot::SlotSet;
+use crate::connections::{Connections, Target};
+use crate::discover::{self, DiscoverError};
+use crate::session::Session;
+use crate::state::Cluster;
+use crate::stop::Stop;
+
+/// Between two looks at a node, or at all of them.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Waits until all nodes have one opinion about slots, in which every node of `owners` owns its slots.
+///
+/// A new owner tells all others at once, so the first looks follow each other closely. Where that
+/// message is lost, gossip brings it later.
+///
+/// `Missing` has the message of the finding that names the nodes that differ.
+pub(crate) async fn one_opinion(
+    connections: &Arc<Connections>,
+    seeds: &[Target],
+    owners: &BTreeMap<NodeId, SlotSet>,
+    within: Duration,
+) -> Result<Polled<(), String>, DiscoverError> {
+    let poll = Poll::every(Duration::from_millis(5), within).slowing_to(LOOK_AGAIN);
+    poll.until(async || {
+        let observation = discover::observe(connections, seeds).await?;
+        let diagnosis = Diagnosis::of(observation, &Background::default());
+        let members = &diagnosis.topology.members;
+        let misplaced = owners.iter().any(|(id, slots)| {
+            let owned = members.get(id).map(|member| &member.slots);
+            owned.is_some_and(|owned| !slots.difference(owned).is_empty())
+        });
+        if diagnosis.topology.opinions.len() == 1 && !misplaced {
+            return Ok(Polled::Met(()));
+        }
+        let mut findings = diagnosis.findings.iter();
+        let differing = findings.find(|finding| finding.code == Code::ViewsDiffer);
+        let differing = differing.map(|finding| finding.message.clone());
+        Ok(Polled::Missing(differing.unwrap_or_default()))
+    })
+    .await
+}
+
+/// Why a node could not be asked for its view.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ViewError {
+    /// It gave no answer, or an error.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Its answer can't be read.
+    #[error(transparent)]
+    Parse(#[from] ParseError),
+}
+
+/// Waits until a node knows an owner of each of these slots, and says `cluster_state:ok`.
+///
+/// `Missing` has the slots without an owner, which may be none.
+pub(crate) async fn owners_known(
+    client: &NodeClient,
+    slots: &SlotSet,
+    within: Duration,
+) -> Result<Polled<(), SlotSet>, ViewError> {
+    let poll = Poll::every(LOOK_AGAIN, within);
+    poll.until(async || {
+        let view = read(&client.cluster_nodes().await?)?;
+        let entries = view.entries();
+        let owned: SlotSet = entries.flat_map(|e| e.slots.iter().copied()).collect();
+        let unowned = slots.difference(&owned);
+        let serves = ClusterInfo::parse(&client.cluster_info().await?).ok;
+        Ok(match serves && unowned.is_empty() {
+            true => Polled::Met(()),
+            false => Polled::Missing(unowned),
+        })
+    })
+    .await
+}
+
+/// Waits until no view names one of the replicas in `masters` with another master or role.
+///
+/// `Missing` has a node that sees it otherwise, in words, and the replica.
+pub(crate) async fn followed(
+    session: &Session,
+    masters: &BTreeMap<NodeId, NodeId>,
+    within: Duration,
+) -> Result<Polled<(), (String, NodeId)>, Stop> {
+    let poll = Poll::every(LOOK_AGAIN, within);
+    poll.until(async || {
+        let now = Cluster::look(session).await?;
+        let behind = now
+            .diagnosis
+            .observation
+            .reports()
+            .find_map(|(node, report)| {
+                let mut replicas = masters.iter();
+                let (replica, _) = replicas.find(|(replica, master)| {
+                    let entry = report.view.entry(**replica);
+                    entry.is_some_and(|entry| {
+                        entry.role != Some(Role::Replica) || entry.master != Some(**master)
+                    })
+                })?;
+                Some((node.to_string(), *replica))
+            });
+        Ok(behind.map_or(Polled::Met(()), Polled::Missing))
+    })
+    .await
+}
+
+/// Waits until each of these replicas has its copy and its link is up. `waiting` gets the cluster and
+/// those that lack it, after each look but the last.
+///
+/// `Missing` has the names of those that lack it.
+pub(crate) async fn copied(
+    session: &Session,
+    seeds: &[Target],
+    replicas: &BTreeSet<NodeId>,
+    within: Duration,
+    mut waiting: impl FnMut(&[String]),
+) -> Result<Polled<(), Vec<String>>, Stop> {
+    let poll = Poll::every(Duration::from_millis(300), within);
+    poll.until(async || {
+        let now = Cluster::look_from(session, seeds).await?;
+        let lacking: Vec<String> = replicas
+            .iter()
+            .filter(|id| {
+                let node = now.diagnosis.observation.nodes.get(id);
+                let link = node.and_then(|node| node.report()?.info.master_link);
+                link != Some(MasterLink::Up)
+            })
+            .map(|id| now.name(*id))
+            .collect();
+        if lacking.is_empty() {
+            return Ok(Polled::Met(()));
+        }
+        if !poll.is_over() {
+            waiting(&lacking);
+        }
+        Ok(Polled::Missing(lacking))
+    })
+    .await
+}
+
+/// Waits until no replica lacks the link to a master that answers. `detached` gets the cluster and those
+/// replicas with their masters, after each look but the last.
+///
+/// `Missing` has the names of those that lack it.
+pub(crate) async fn linked(
+    session: &Session,
+    within: Duration,
+    mut detached: impl AsyncFnMut(&Cluster, &[(NodeId, NodeId)]),
+) -> Result<Polled<(), Vec<String>>, Stop> {
+    let poll = Poll::every(Duration::from_millis(500), within);
+    poll.until(async || {
+        let cluster = Cluster::look(session).await?;
+        let without = without_link(&cluster.diagnosis.observation);
+        if without.is_empty() {
+            return Ok(Polled::Met(()));
+        }
+        if !poll.is_over() {
+            detached(&cluster, &without).await;
+        }
+        let names = without.iter().map(|(id, _)| cluster.name(*id));
+        Ok(Polled::Missing(names.collect()))
+    })
+    .await
+}
+
+/// Replicas without a link to a master that answers us, with that master.
+fn without_link(observation: &Observation) -> Vec<(NodeId, NodeId)> {
+    let answers = |id: &NodeId| {
+        let node = observation.nodes.get(id);
+        node.is_some_and(|node| node.report().is_some())
+    };
+    observation
+        .reports()
+        .filter(|(_, report)| matches!(report.info.master_link, Some(MasterLink::Down(_))))
+        .filter_map(|(node, report)| Some((node.id, report.view.myself().master?)))
+        .filter(|(_, master)| answers(master))
+        .collect()
+}
+
+/// Waits until none of `members` knows one of the nodes in `leaving`. Returns why some still do, or
+/// can't be asked, by member.
+pub(crate) async fn forgotten(
+    connections: &Arc<Connections>,
+    members: BTreeMap<NodeId, Target>,
+    leaving: &BTreeSet<NodeId>,
+    within: Duration,
+) -> BTreeMap<NodeId, String> {
+    let leaving = Arc::new(leaving.clone());
+    let poll = Poll::every(LOOK_AGAIN, within);
+    let mut remaining = members;
+    let found = poll.until(async || {
+        let asked = std::mem::take(&mut remaining);
+        let answers = connections.fan_out(asked, |connections, (id, target)| {
+            let leaving = Arc::clone(&leaving);
+            async move {
+                let why = match known(&connections, &target, &leaving).await {
+                    Ok(known) if known.is_empty() => None,
+                    Ok(known) => {
+                        let known: Vec<String> = known.iter().map(|id| id.short()).collect();
+                        Some(format!("still knows {}", known.join(", ")))
+                    }
+                    Err(why) => {
+                        connections.drop_client(&target);
+                        Some(format!(
+                            "can't be asked whether it has forgotten them: {why}"
+                        ))
+                    }
+                };
+                (id, target, why)
+            }
+        });
+        let mut reasons = BTreeMap::new();
+        for (id, target, why) in answers.await {
+            if let Some(why) = why {
+                remaining.insert(id, target);
+                reasons.insert(id, why);
+            }
+        }
+        Ok::<_, Infallible>(match reasons.is_empty() {
+            true => Polled::Met(()),
+            false => Polled::Missing(reasons),
+        })
+    });
+    match found.await {
+        Ok(Polled::Missing(reasons)) => reasons,
+        Ok(Polled::Met(())) => BTreeMap::new(),
+    }
+}
+
+/// Returns those of the nodes in `leaving` that a member knows.
+pub(crate) async fn known(
+    connections: &Connections,
+    target: &Target,
+    leaving: &BTreeSet<NodeId>,
+) -> Result<Vec<NodeId>, String> {
+    let text = async { connections.client(target).await?.cluster_nodes().await };
+    let text = text
+        .await
+        .map_err(|error: ClientError| error.fault.to_string())?;
+    let view = read(&text).map_err(|error| error.to_string())?;
+    let entries = view.entries();
+    Ok(entries
+        .filter(|entry| entry.state != EntryState::Handshake && leaving.contains(&entry.id))
+        .map(|entry| entry.id)
+        .collect())
+}
