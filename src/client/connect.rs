@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -23,7 +24,7 @@ use super::error::{ClientError, Fault};
 use super::reply::clean_message;
 use super::stream::{ObservedStream, REPLY_LIMIT, VALUE_LIMIT, Wire};
 use super::tls::{TlsClient, TlsFault};
-use super::{Command, Deadline, NodeClient, Over};
+use super::{Command, Deadline, NodeClient, Over, Shared};
 use crate::cluster::node::Addr;
 use crate::journal::{Journal, SentChanges};
 
@@ -260,16 +261,17 @@ impl Connector {
             .await
             .map_err(|error| Fault::Unreachable(clean_message(&error.to_string())))?;
         let driver = tokio::spawn(driver).abort_handle();
-        Ok(NodeClient::new(
-            addr.clone(),
-            connection,
+        let shared = Shared {
+            addr: addr.clone(),
             driver,
             over,
             wire,
-            self.command_timeout,
-            self.journal.clone(),
-            self.sent.clone(),
-        ))
+            spoken: AtomicBool::new(false),
+            command_timeout: self.command_timeout,
+            journal: self.journal.clone(),
+            sent: self.sent.clone(),
+        };
+        Ok(NodeClient::new(connection, shared))
     }
 
     /// Sends AUTH and CLIENT SETNAME in one round trip; nothing if neither is needed.

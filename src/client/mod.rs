@@ -199,27 +199,9 @@ impl fmt::Debug for NodeClient {
 }
 
 impl NodeClient {
-    fn new(
-        addr: Addr,
-        connection: MultiplexedConnection,
-        driver: AbortHandle,
-        over: Over,
-        wire: Arc<Wire>,
-        command_timeout: Duration,
-        journal: Option<Arc<Journal>>,
-        sent: SentChanges,
-    ) -> Self {
+    fn new(connection: MultiplexedConnection, shared: Shared) -> Self {
         Self {
-            shared: Arc::new(Shared {
-                addr,
-                driver,
-                over,
-                wire,
-                spoken: AtomicBool::new(false),
-                command_timeout,
-                journal,
-                sent,
-            }),
+            shared: Arc::new(shared),
             connection,
             login: LoginOutcome::NotTried,
             remote: None,
