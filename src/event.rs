@@ -20,14 +20,14 @@ impl Events {
         (Self(sender), receiver)
     }
 
-    /// Returns the sending end of the channel.
-    pub fn sender(&self) -> UnboundedSender<Event> {
-        self.0.clone()
-    }
-
     /// Sends an event.
     pub fn send(&self, event: Event) {
         let _ = self.0.send(event);
+    }
+
+    /// The channel itself.
+    pub fn sender(&self) -> UnboundedSender<Event> {
+        self.0.clone()
     }
 
     /// A phase begins.

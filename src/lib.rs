@@ -53,6 +53,7 @@ pub mod resolve;
 pub mod resp;
 pub mod seed;
 pub mod session;
+pub mod shell;
 pub mod state;
 pub mod stop;
 pub mod transfer;

@@ -8,10 +8,10 @@ use clap::{ArgMatches, ValueEnum};
 
 use super::values::duration;
 use crate::client::Verify;
-use crate::cluster::health::shell_word;
 use crate::resolve::Family;
 use crate::seed::AddressMapping;
 use crate::session::ResumeFlags;
+use crate::shell::shell_word;
 use crate::ui::{ColorChoice, Mode, OutputFormat, UiOptions, Verbosity};
 
 /// Options that every command takes.

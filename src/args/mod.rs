@@ -2,5 +2,6 @@
 
 pub mod global;
 pub(crate) mod moves;
+pub(crate) mod transfer;
 pub(crate) mod values;
 pub(crate) mod zones;

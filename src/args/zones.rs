@@ -5,7 +5,7 @@ use std::str::FromStr;
 use clap::ValueEnum;
 
 use crate::cluster::node::Addr;
-use crate::cluster::parse::clean;
+use crate::cluster::text::clean;
 use crate::ops::join::zones::{ZoneRules, ZoneSource};
 use crate::seed::parse_addr;
 

@@ -8,10 +8,10 @@ use secrecy::SecretString;
 use crate::args::global::GlobalArgs;
 use crate::args::values::text_of;
 use crate::client::{Login, TlsClient, TlsOptions, Transport};
-use crate::cluster::health::shell_word;
 use crate::connections::DialOptions;
 use crate::seed::{Scheme, Seed};
 use crate::session::ResumeFlags;
+use crate::shell::shell_word;
 use crate::stop::Stop;
 use crate::ui::{PromptError, Ui};
 

@@ -62,21 +62,20 @@ pub(crate) async fn with_seeds(
     })
 }
 
-/// Runs `work` with the session, and shows its events meanwhile.
+/// Runs a part of an operation, and shows its events.
 pub(crate) async fn shown<T>(
-    ui: &Ui,
     session: &Session,
+    ui: &Ui,
     work: impl AsyncFnOnce(&Session) -> T,
 ) -> T {
     let (events, heard) = Events::channel();
-    let interrupt = session.interrupt.clone();
     let session = Session {
         events,
         ..session.clone()
     };
     let mut pump = Pump {
         ui,
-        interrupt,
+        interrupt: session.interrupt.clone(),
         heard,
     };
     pump.run(work(&session)).await

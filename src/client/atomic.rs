@@ -10,7 +10,6 @@ use super::error::{ClientError, Fault};
 use super::reply::{Reply, clean_line, clean_message};
 use super::{Command, Deadline, NodeClient};
 use crate::cluster::node::NodeId;
-use crate::cluster::parse::Product;
 use crate::cluster::slot::{Slot, SlotRange, SlotSet};
 
 const MIGRATESLOTS: &str = "CLUSTER MIGRATESLOTS";
@@ -44,16 +43,6 @@ pub struct AsmTask {
     pub message: String,
     /// How often the server began it again (Redis).
     pub retries: u64,
-}
-
-impl AsmTask {
-    /// The command by which the node that leads it calls it off.
-    pub fn cancel(&self, product: Product) -> String {
-        match product {
-            Product::Valkey => "CLUSTER CANCELSLOTMIGRATIONS".to_string(),
-            Product::Redis => format!("CLUSTER MIGRATION CANCEL ID {}", self.id),
-        }
-    }
 }
 
 /// What a server is in a job.

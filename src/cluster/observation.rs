@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::node::{Addr, NodeId};
-use super::parse::{ClusterInfo, Info, MasterLink, View};
+use super::parse::{ClusterInfo, Info, MasterLink, Product, View};
 use super::slot::{Slot, SlotSet};
 
 /// A look at all nodes of a cluster.
@@ -86,8 +86,10 @@ pub struct ObservedTask {
     pub said: String,
     /// Whether it goes on; else it has failed, and nobody begins it again.
     pub goes_on: bool,
-    /// The command by which its leader calls it off.
-    pub cancel: String,
+    /// What its leader runs.
+    pub product: Product,
+    /// The id by which the leader cancels it (Redis; Valkey cancels all at once).
+    pub id: String,
 }
 
 /// A node that was named, answers, and is in no cluster.

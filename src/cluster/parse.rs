@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::node::{Addr, NodeId, Role};
 use super::slot::{Slot, SlotRange, SlotSet};
+use super::text::clean;
 
 mod info;
 #[cfg(test)]
@@ -172,19 +173,6 @@ pub enum ParseError {
     /// More lines than any cluster has.
     #[error("CLUSTER NODES has more than {MAX_NODES} lines")]
     TooMany,
-}
-
-/// Text of a node without anything that a terminal would act on: control characters are dropped
-/// (ESC and the C1 block among them), and so are the marks that turn the direction of writing.
-/// At most `max` characters are kept.
-pub fn clean(text: &str, max: usize) -> String {
-    text.chars()
-        .filter(|c| {
-            !c.is_control()
-                && !matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-        })
-        .take(max)
-        .collect()
 }
 
 /// Lines that were read before, by their text.

@@ -19,7 +19,7 @@ use crate::cluster::parse::Direction;
 use crate::cluster::slot::Slot;
 use crate::exit_code::ExitCode;
 use crate::ops::move_slots::{self};
-use crate::plan::{Plan, file};
+use crate::plan::{MovePlan, file};
 use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
@@ -84,7 +84,7 @@ pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
     move_slots::carry_out(&session, ui, &args.moving, &cluster, &left).await
 }
 
-fn read(path: &Path) -> Result<Plan, Stop> {
+fn read(path: &Path) -> Result<MovePlan, Stop> {
     let about = || format!("the plan {}", path.display());
     let text = text_of(path)
         .with_context(|| format!("{} can't be read", about()))
@@ -95,7 +95,7 @@ fn read(path: &Path) -> Result<Plan, Stop> {
 }
 
 /// All nodes of the plan belong to the cluster.
-fn members(plan: &Plan, cluster: &Cluster) -> Result<(), Stop> {
+fn members(plan: &MovePlan, cluster: &Cluster) -> Result<(), Stop> {
     let members = &cluster.diagnosis.topology.members;
     let unknown: Vec<String> = file::nodes(plan)
         .iter()
@@ -121,7 +121,7 @@ enum Begun {
     ByThisPlan,
 }
 
-fn begun(plan: &Plan, cluster: &Cluster) -> Begun {
+fn begun(plan: &MovePlan, cluster: &Cluster) -> Begun {
     let topology = &cluster.diagnosis.topology;
     let planned = |slot: Slot, from: NodeId, to: NodeId| {
         plan.moves()
@@ -144,7 +144,7 @@ fn begun(plan: &Plan, cluster: &Cluster) -> Begun {
 }
 
 /// What is left to do, among masters.
-fn outstanding(plan: &Plan, cluster: &Cluster) -> Result<Plan, Stop> {
+fn outstanding(plan: &MovePlan, cluster: &Cluster) -> Result<MovePlan, Stop> {
     let topology = &cluster.diagnosis.topology;
     let owner_of = |slot: Slot| {
         let mut owners = topology.masters().filter(|m| m.slots.contains(slot));

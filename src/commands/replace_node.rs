@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::args::values::duration;
 use crate::args::values::node_words;
@@ -136,13 +135,13 @@ async fn prepare(global: &Global, ui: &Ui, args: &Args) -> Result<Option<Job>, S
     }
     let session =
         crate::change::legacy::with_seeds(&newly, &credentials, global, &[existing]).await?;
-    let mut home = shown(ui, &session, JoinTarget::visit).await?;
+    let mut home = shown(&session, ui, JoinTarget::visit).await?;
     let everybody = [home.targets(), newly.targets()].concat();
     if !args.dry_run && session.lock(&everybody).await? == LockHeld::AfterWaiting {
-        home = shown(ui, &session, JoinTarget::visit).await?;
+        home = shown(&session, ui, JoinTarget::visit).await?;
     }
     let start_timeout = global.args.start_timeout();
-    let recruits = shown(ui, &newly, async |newly| {
+    let recruits = shown(&newly, ui, async |newly| {
         inspect(newly, start_timeout).await
     })
     .await
@@ -174,7 +173,7 @@ async fn prepare(global: &Global, ui: &Ui, args: &Args) -> Result<Option<Job>, S
             )));
         }
         let way = job.way;
-        job.home = shown(ui, &job.session, JoinTarget::visit).await?;
+        job.home = shown(&job.session, ui, JoinTarget::visit).await?;
         job.way = ReplaceRoute::of(&job.home, job.old, &job.new)?;
         if job.way != way {
             return Err(Stop::refused(anyhow!(
@@ -411,8 +410,8 @@ impl Job {
                 };
                 joining.run().await
             };
-            let report = shown(ui, &self.session, join).await?;
-            new = report.joined.first().copied().unwrap_or(new);
+            let joined = shown(&self.session, ui, join).await?;
+            new = joined.first().copied().unwrap_or(new);
             ui.added(1)?;
         }
         let rest = async {
@@ -464,15 +463,8 @@ impl Job {
             masters: [(new, master)].into(),
             heard: Heard::ByTheirMasters,
         });
-        let watch = Watch {
-            connections: Arc::clone(&self.session.connections),
-            participants: Arc::new(participants),
-            absent: Arc::new(absent),
-            events,
-            deadline: Instant::now() + within,
-            within,
-            nudged: Arc::default(),
-        };
+        let connections = Arc::clone(&self.session.connections);
+        let watch = Watch::new(connections, participants, absent, events, within);
         let work = async {
             let watch = watch;
             watch.usable(&goal).await

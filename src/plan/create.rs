@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::affinity::{self, Mastership, Place};
-use super::{Plan, Step, anti_affinity_search, joining};
+use super::membership::joining;
+use super::{MembershipPlan, MembershipStep, anti_affinity_search};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot, SlotRange};
 
@@ -241,12 +242,12 @@ impl Layout {
     ///
     /// A node that was in a cluster before may have kept its epoch (CLUSTER RESET SOFT), and takes
     /// no other: `epoch_of` tells it, 0 for none, and nobody else gets it.
-    pub fn plan(&self, epoch_of: impl Fn(NodeId) -> u64) -> Plan {
+    pub fn plan(&self, epoch_of: impl Fn(NodeId) -> u64) -> MembershipPlan {
         let masters = self.shards.iter().map(|shard| shard.master);
         let replicas = self.shards.iter().flat_map(|shard| &shard.replicas);
         let nodes: Vec<NodeId> = masters.chain(replicas.copied()).collect();
 
-        let slots = self.shards.iter().map(|shard| Step::AddSlots {
+        let slots = self.shards.iter().map(|shard| MembershipStep::AddSlots {
             node: shard.master,
             slots: [shard.slots].into_iter().collect(),
         });
@@ -260,20 +261,23 @@ impl Layout {
                     true => beyond.next()?,
                     false => epoch,
                 };
-                Some(Step::SetConfigEpoch { node: *node, epoch })
+                Some(MembershipStep::SetConfigEpoch { node: *node, epoch })
             });
         let followers = self.shards.iter().flat_map(|shard| {
-            shard.replicas.iter().map(|replica| Step::Replicate {
-                replica: *replica,
-                master: shard.master,
-            })
+            shard
+                .replicas
+                .iter()
+                .map(|replica| MembershipStep::Replicate {
+                    replica: *replica,
+                    master: shard.master,
+                })
         });
 
         let mut rounds = vec![slots.collect(), epochs.collect()];
         rounds.extend(joining(&nodes));
         rounds.push(followers.collect());
-        rounds.retain(|round: &Vec<Step>| !round.is_empty());
-        Plan { rounds }
+        rounds.retain(|round: &Vec<MembershipStep>| !round.is_empty());
+        MembershipPlan { rounds }
     }
 }
 

@@ -10,7 +10,7 @@ use std::fmt;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Plan, Step};
+use super::MovePlan;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
 
@@ -26,13 +26,7 @@ pub enum UnsavableError {
     /// There is nothing in it.
     #[error("the plan is empty: there is nothing to save")]
     Empty,
-    /// Files hold moves of slots and nothing else.
-    #[error("only moves of slots can be saved, and the plan has another step for {node}")]
-    OtherStep {
-        /// The node that would be told to do it.
-        node: NodeId,
-    },
-    /// A file has no rounds, so it could not say which of two moves comes first.
+    /// A file has no order, so it could not say which of two moves comes first.
     #[error("slots {slots} are moved twice, which a saved plan cannot hold")]
     SlotTwice {
         /// The slots.
@@ -108,12 +102,7 @@ pub enum PlanFileError {
 /// # Errors
 ///
 /// When it is empty, or is more than moves of slots of which none is moved twice.
-pub fn to_json(plan: &Plan) -> Result<String, UnsavableError> {
-    for step in plan.rounds.iter().flatten() {
-        if !matches!(step, Step::MoveSlots { .. }) {
-            return Err(UnsavableError::OtherStep { node: step.node() });
-        }
-    }
+pub fn to_json(plan: &MovePlan) -> Result<String, UnsavableError> {
     if plan.slots_moved() == 0 {
         return Err(UnsavableError::Empty);
     }
@@ -161,7 +150,7 @@ struct SavedMove {
 /// # Errors
 ///
 /// When the text is anything but a whole plan of a version that is understood.
-pub fn from_json(text: &str) -> Result<Plan, PlanFileError> {
+pub fn from_json(text: &str) -> Result<MovePlan, PlanFileError> {
     let object: Map<String, Value> = serde_json::from_str(text).map_err(|error| {
         if error.is_data() {
             // Good JSON, but a list or a number.
@@ -205,7 +194,7 @@ fn located(error: &serde_json::Error) -> (usize, usize, String) {
     (line, column, why)
 }
 
-fn plan_of(saved: Vec<SavedMove>) -> Result<Plan, PlanFileError> {
+fn plan_of(saved: Vec<SavedMove>) -> Result<MovePlan, PlanFileError> {
     let mut moves: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
     let mut all = Vec::new();
     let mut count = 0;
@@ -242,7 +231,7 @@ fn plan_of(saved: Vec<SavedMove>) -> Result<Plan, PlanFileError> {
     if !slots.is_empty() {
         return Err(PlanFileError::SlotTwice { slots });
     }
-    let plan = Plan::of_moves(moves);
+    let plan = MovePlan::of_moves(moves);
     if plan.is_empty() {
         return Err(PlanFileError::Empty);
     }
@@ -345,9 +334,9 @@ impl fmt::Display for Misplaced {
 ///
 /// When any slot is owned by somebody else or by nobody.
 pub fn outstanding(
-    plan: &Plan,
+    plan: &MovePlan,
     owner_of: impl Fn(Slot) -> Option<NodeId>,
-) -> Result<Plan, Misplaced> {
+) -> Result<MovePlan, Misplaced> {
     let mut left: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
     let mut astray: BTreeMap<(NodeId, NodeId, Option<NodeId>), SlotSet> = BTreeMap::new();
     for one in plan.moves() {
@@ -362,7 +351,7 @@ pub fn outstanding(
         }
     }
     if astray.is_empty() {
-        return Ok(Plan::of_moves(left));
+        return Ok(MovePlan::of_moves(left));
     }
     let slots = astray
         .into_iter()
@@ -376,31 +365,16 @@ pub fn outstanding(
     Err(Misplaced { slots })
 }
 
-/// The plan that gives all moved slots back, last round first. Only moves can be undone; a plan's
-/// other steps are not in it.
-pub fn inverse(plan: &Plan) -> Plan {
-    let rounds = plan
-        .rounds
-        .iter()
-        .rev()
-        .map(|round| {
-            round
-                .iter()
-                .filter_map(Step::as_move)
-                .map(|one| Step::MoveSlots {
-                    slots: one.slots.clone(),
-                    from: one.to,
-                    to: one.from,
-                })
-                .collect()
-        })
-        .filter(|round: &Vec<Step>| !round.is_empty())
-        .collect();
-    Plan { rounds }
+/// The plan that gives all moved slots back.
+pub fn inverse(plan: &MovePlan) -> MovePlan {
+    let back = plan
+        .moves()
+        .map(|one| ((one.to, one.from), one.slots.clone()));
+    MovePlan::of_moves(back.collect())
 }
 
 /// Every master that a plan names, to be looked up before it is applied.
-pub fn nodes(plan: &Plan) -> BTreeSet<NodeId> {
+pub fn nodes(plan: &MovePlan) -> BTreeSet<NodeId> {
     plan.moves().flat_map(|one| [one.from, one.to]).collect()
 }
 

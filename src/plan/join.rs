@@ -1,6 +1,7 @@
 //! Nodes that join: whom they meet, and whom they follow.
 
-use super::{Step, joining};
+use super::MembershipStep;
+use super::membership::joining;
 use crate::cluster::node::NodeId;
 
 /// How many meetings one call asks for, where there are that many pairs: with all of them nothing is
@@ -44,14 +45,14 @@ pub struct Follower {
 /// It is the members who are told to meet, since they then call the newcomer: where its bus port is
 /// closed nothing comes of it, and the cluster is left as it was. (A newcomer that calls first is
 /// taken in, and can't be reached.)
-pub fn meetings(members: &[NodeId], newcomers: &[NodeId]) -> Vec<Step> {
+pub fn meetings(members: &[NodeId], newcomers: &[NodeId]) -> Vec<MembershipStep> {
     let each = (MEETINGS / newcomers.len().max(1))
         .max(LEAST)
         .min(members.len());
     let by_members = newcomers.iter().enumerate().flat_map(|(i, newcomer)| {
         // Another part of a large cluster for each.
         let first = i * each;
-        (first..first + each).map(move |at| Step::Meet {
+        (first..first + each).map(move |at| MembershipStep::Meet {
             node: members[at % members.len()],
             with: *newcomer,
         })

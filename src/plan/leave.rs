@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Plan;
+use super::MovePlan;
 use super::assignment::{Giver, Taker, pair};
 use super::join::{Follower, Place, Shard, follow};
 use super::reshard::level;
@@ -70,23 +70,23 @@ pub enum Life {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Leave {
     /// Slots that move to the masters that stay.
-    pub drain: Plan,
+    pub drain: MovePlan,
     /// Replicas of nodes that leave get other masters while those still own a slot: emptied masters
     /// become replicas themselves, and take theirs along (cluster-allow-replica-migration).
     pub given: Vec<Given>,
     /// The slots that were kept back for that.
-    pub last: Plan,
+    pub last: MovePlan,
 }
 
 impl Leave {
     /// All moves together.
-    pub fn moves(&self) -> Plan {
+    pub fn moves(&self) -> MovePlan {
         let mut moves: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
         for one in self.drain.moves().chain(self.last.moves()) {
             let slots = moves.entry((one.from, one.to)).or_default();
-            *slots = slots.union(one.slots);
+            *slots = slots.union(&one.slots);
         }
-        Plan::of_moves(moves)
+        MovePlan::of_moves(moves)
     }
 }
 
@@ -365,7 +365,7 @@ impl<'a> Judge<'a> {
 
     /// The moves, and those that wait until the replicas are given away: the last slot of each master
     /// that has such replicas.
-    fn drain(&self) -> (Plan, Plan) {
+    fn drain(&self) -> (MovePlan, MovePlan) {
         let owners = self.owners();
         let givers: Vec<Giver> = self
             .leavers()
@@ -399,7 +399,7 @@ impl<'a> Judge<'a> {
                 last.insert(pair, one);
             }
         }
-        (Plan::of_moves(moves), Plan::of_moves(last))
+        (MovePlan::of_moves(moves), MovePlan::of_moves(last))
     }
 }
 

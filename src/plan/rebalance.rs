@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::assignment::{Giver, Taker, pair};
 use super::shares::apportion;
-use super::{Contested, Plan, SlotOwner, holdings};
+use super::{Contested, MovePlan, SlotOwner, holdings};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 
@@ -83,7 +83,7 @@ pub enum Verdict {
     Balanced,
     /// These moves, all in one round. By load some masters may be beyond the threshold even then:
     /// [`Share::after`] tells.
-    Moves(Plan),
+    Moves(MovePlan),
     /// Nothing, though some are beyond the threshold: single slots hold so much that moving one
     /// would only move the trouble. By load only.
     Indivisible,
@@ -316,7 +316,7 @@ fn by_slots(members: &[WeightedMaster], threshold: f64) -> (Vec<Share>, Verdict)
             count: share.expected.saturating_sub(share.before) as usize,
         });
     }
-    let plan = Plan::of_moves(pair(&givers, &takers));
+    let plan = MovePlan::of_moves(pair(&givers, &takers));
     (shares, Verdict::Moves(plan))
 }
 

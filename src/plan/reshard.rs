@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::assignment::{Giver, Taker, pair};
 use super::shares::apportion;
-use super::{Contested, Plan, SlotOwner, holdings};
+use super::{Contested, MovePlan, SlotOwner, holdings};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 
@@ -138,7 +138,7 @@ impl ReshardError {
 /// # Errors
 ///
 /// When the request names nodes or slots that cannot take part, or more slots than there are.
-pub fn reshard(request: &Request) -> Result<Plan, ReshardError> {
+pub fn reshard(request: &Request) -> Result<MovePlan, ReshardError> {
     let masters = holdings(&request.masters)?;
     match &request.what {
         What::Count { slots, from, to } => by_count(&masters, *slots, from, to),
@@ -151,7 +151,7 @@ fn by_count(
     count: usize,
     from: &Sources,
     to: &[NodeId],
-) -> Result<Plan, ReshardError> {
+) -> Result<MovePlan, ReshardError> {
     if count == 0 {
         return Err(ReshardError::NoSlots);
     }
@@ -184,14 +184,14 @@ fn by_count(
             count: share as usize,
         })
         .collect();
-    Ok(Plan::of_moves(pair(&givers, &takers)))
+    Ok(MovePlan::of_moves(pair(&givers, &takers)))
 }
 
 fn by_name(
     masters: &BTreeMap<NodeId, SlotSet>,
     slots: &SlotSet,
     to: &[NodeId],
-) -> Result<Plan, ReshardError> {
+) -> Result<MovePlan, ReshardError> {
     if slots.is_empty() {
         return Err(ReshardError::NoSlots);
     }
@@ -225,7 +225,7 @@ fn by_name(
         .zip(level(&kept, coming))
         .map(|(id, count)| Taker { id, count })
         .collect();
-    Ok(Plan::of_moves(pair(&givers, &takers)))
+    Ok(MovePlan::of_moves(pair(&givers, &takers)))
 }
 
 /// The targets, each once, in the order in which they were named.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{Plan, SlotOwner};
+use super::{MovePlan, SlotOwner};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
 
@@ -34,8 +34,7 @@ pub(super) fn masters(owned: &[&str]) -> Vec<SlotOwner> {
 }
 
 /// `from>to slots`, one move each.
-pub(super) fn shown(plan: &Plan) -> Vec<String> {
-    assert!(plan.rounds.len() <= 1);
+pub(super) fn shown(plan: &MovePlan) -> Vec<String> {
     let number = |id: NodeId| usize::from_str_radix(&id.to_string()[32..], 16).unwrap();
     plan.moves()
         .map(|one| format!("{}>{} {}", number(one.from), number(one.to), one.slots))
@@ -67,15 +66,15 @@ pub(super) fn clusters() -> impl Strategy<Value = Vec<SlotOwner>> {
 }
 
 /// Each slot is in one move at most, and its owner gives it; each pair once.
-pub(super) fn check_moves(masters: &[SlotOwner], plan: &Plan) -> Result<(), TestCaseError> {
+pub(super) fn check_moves(masters: &[SlotOwner], plan: &MovePlan) -> Result<(), TestCaseError> {
     let mut moved = SlotSet::new();
     let mut pairs = BTreeSet::new();
     for one in plan.moves() {
         prop_assert!(!one.slots.is_empty());
         prop_assert!(one.from != one.to);
         prop_assert!(pairs.insert((one.from, one.to)));
-        prop_assert!(moved.intersection(one.slots).is_empty());
-        moved = moved.union(one.slots);
+        prop_assert!(moved.intersection(&one.slots).is_empty());
+        moved = moved.union(&one.slots);
         let giver = masters.iter().find(|master| master.id == one.from);
         prop_assert!(one.slots.difference(&giver.unwrap().slots).is_empty());
     }

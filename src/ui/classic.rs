@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use super::create::{LayoutView, NodeName};
 use super::node_state::{Condition, Row};
+use super::remedy::command_line;
 use super::style::{Style, Tone, plain};
 use super::summary::{self, Mark, Totals, Verdict};
 use crate::cluster::health::{Code, Diagnosis, Finding, Severity};
@@ -177,7 +178,7 @@ fn details(out: &mut impl Write, diagnosis: &Diagnosis, code: Code) -> io::Resul
 
 fn remedy(out: &mut impl Write, finding: &Finding) -> io::Result<()> {
     match &finding.remedy {
-        Some(remedy) => writeln!(out, "    remedy: {}", plain(remedy)),
+        Some(remedy) => writeln!(out, "    remedy: {}", plain(&command_line(remedy))),
         None => Ok(()),
     }
 }

@@ -29,6 +29,7 @@ mod password;
 mod progress;
 mod prometheus;
 mod prompt;
+mod remedy;
 mod replace;
 mod screen;
 mod select;
@@ -68,6 +69,7 @@ pub use move_slots::{
 pub use nagios::Status;
 pub use ok_to_stop::{Objection, OkToStopView};
 pub use prompt::{Answer, PromptError};
+pub use remedy::command_line;
 pub use replace::{ReplaceStep, ReplaceView, standing_words};
 pub use set_timeout::{SetTimeoutView, Timeout, TimeoutSet};
 pub use style::counted;

@@ -7,6 +7,7 @@ use super::columns::{Align, Column, Text, branch, draw, push, total_width};
 use super::create::{LayoutView, NodeName};
 use super::node_state::Row;
 use super::node_table::{self, keys, memory};
+use super::remedy::command_line;
 use super::style::{Style, Tone, counted, plain, thousands};
 use super::summary::{self, Mark, Totals, Verdict};
 use crate::cluster::health::Diagnosis;
@@ -235,7 +236,11 @@ fn findings(out: &mut impl Write, diagnosis: &Diagnosis, sheet: Sheet) -> io::Re
         writeln!(out)?;
         // Never broken: it is there to be copied.
         if let Some(remedy) = &finding.remedy {
-            writeln!(out, "  → {}", style.tone(Tone::Strong, &plain(remedy)))?;
+            writeln!(
+                out,
+                "  → {}",
+                style.tone(Tone::Strong, &plain(&command_line(remedy)))
+            )?;
         }
     }
     if diagnosis.findings.is_empty() {

@@ -32,10 +32,11 @@ impl Judge<'_> {
             };
             let ends = [job.source, job.target].into_iter().flatten();
             let nodes: Vec<NodeId> = ends.collect();
+            let remedy = self.cancel_task(leader, &job);
             self.add(Code::SlotsInJob, message, &nodes, job.slots);
             // One that goes well comes to its end.
             if job.goes_on && !job.said.is_empty() {
-                self.remedy(self.redis_cli(leader, &job.cancel));
+                self.remedy(remedy);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Code, Judge, Stability, count, shell_word};
+use super::{Code, Judge, Stability, count};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::{ObservedNode, Seen};
 use crate::cluster::parse::{EntryState, Version};
@@ -121,21 +121,6 @@ impl Judge<'_> {
         }
     }
 
-    /// The command by which nodes meet again, where this one answers elsewhere than the others look for it.
-    fn rejoin_if_moved(&self, id: NodeId) -> Option<String> {
-        let dial = self.node(id)?.dial.as_ref()?;
-        let others = || self.observation.reports().filter(|(node, _)| node.id != id);
-        let mut known = others().filter_map(|(_, report)| report.view.entry(id)?.addr.as_ref());
-        if !known.any(|addr| addr != dial) {
-            return None;
-        }
-        let answering = self.observation.reports();
-        let addrs: Vec<String> = answering
-            .filter_map(|(node, _)| Some(shell_word(&node.dial.as_ref()?.to_string())))
-            .collect();
-        Some(format!("redis-trib fix --rejoin {}", addrs.join(" ")))
-    }
-
     fn doubted(&mut self) {
         let mut doubted = self.ids(|m| {
             let PeerStatus {
@@ -210,19 +195,6 @@ impl Judge<'_> {
         }
     }
 
-    fn map_addresses(&self, nodes: &[NodeId]) -> Option<String> {
-        let maps: Vec<String> = nodes
-            .iter()
-            .filter_map(|id| self.node(*id)?.peer.as_ref())
-            .map(|peer| {
-                let map = shell_word(&format!("{peer}=ADDRESS-FROM-HERE"));
-                format!(" --address-map {map}")
-            })
-            .collect();
-        let lead = self.lead_addr()?;
-        (!maps.is_empty()).then(|| format!("redis-trib check {lead}{}", maps.concat()))
-    }
-
     fn strangers(&mut self) {
         for node in self.observation.nodes.values() {
             let Seen::Stranger(found) = node.seen else {
@@ -262,12 +234,8 @@ impl Judge<'_> {
                 self.names(&nodes),
                 self.name(door),
             );
-            let ids: Vec<String> = nodes.iter().map(ToString::to_string).collect();
             self.add(Code::NodeForeign, message, &nodes, slots);
-            self.remedy(
-                self.lead_addr()
-                    .map(|lead| format!("redis-trib fix {lead} --evict-foreign {}", ids.join(","))),
-            );
+            self.remedy(self.evict_foreign(&nodes));
         }
     }
 
@@ -289,16 +257,6 @@ impl Judge<'_> {
         if let [only] = no_address[..] {
             self.remedy(self.forget_if_useless(only));
         }
-    }
-
-    /// `del-node` for a node that nobody can reach, that owns nothing, and whom nobody follows.
-    fn forget_if_useless(&self, id: NodeId) -> Option<String> {
-        let member = self.topology.members.get(&id)?;
-        let is_useless = member.peer_status.silent
-            && member.peer_status.is_lost()
-            && member.slots.is_empty()
-            && self.topology.replicas_of(id).next().is_none();
-        is_useless.then(|| self.forget(id)).flatten()
     }
 
     fn forgotten(&mut self) {

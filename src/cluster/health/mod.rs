@@ -1,24 +1,26 @@
 //! What is wrong with a cluster: from an observation to findings.
 //!
 //! A finding is data: a code that scripts match on, the nodes and slots that it is about, a
-//! sentence for people, and the command that helps. Errors are what keeps the cluster from serving
+//! sentence for people, and the remedy that helps, if there is one. Errors are what keeps the cluster from serving
 //! all of its data, or would lose some; warnings are what will hurt one day.
 //!
-//! A cause is named once: what follows from it by necessity is left out. Remedies are commands
-//! that exist, in words that a shell takes; none of them can lose a key.
+//! A cause is named once: what follows from it by necessity is left out.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use super::merger::{self, Intruders};
-use super::node::{Addr, NodeId};
+use super::node::NodeId;
 use super::observation::{Observation, ObservedNode};
 use super::slot::SlotSet;
 use super::topology::Topology;
 
+pub use remedy::Remedy;
+
 mod asm_tasks;
 mod members;
 mod placement;
+mod remedy;
 mod replication;
 mod slots;
 #[cfg(test)]
@@ -151,8 +153,8 @@ pub struct Finding {
     pub nodes: Vec<NodeId>,
     /// The slots it is about.
     pub slots: SlotSet,
-    /// A command that helps, where one does.
-    pub remedy: Option<String>,
+    /// What helps, if a command does.
+    pub remedy: Option<Remedy>,
 }
 
 impl Finding {
@@ -308,47 +310,6 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// What helps against the finding that was added last.
-    fn remedy(&mut self, remedy: Option<String>) {
-        if let Some(finding) = self.findings.last_mut() {
-            finding.remedy = remedy;
-        }
-    }
-
-    /// Where two looks saw different things, time may be all that it takes.
-    fn remedy_if_settling(&mut self) {
-        if self.stability == Stability::Settling {
-            self.remedy(self.wait());
-        }
-    }
-
-    /// The command that waits until all is well.
-    fn wait(&self) -> Option<String> {
-        Some(format!("redis-trib check {} --wait 60s", self.lead_addr()?))
-    }
-
-    /// The command that mends it, or says why it can't be mended and what a person can do.
-    fn fix(&self) -> Option<String> {
-        Some(format!("redis-trib fix {}", self.lead_addr()?))
-    }
-
-    fn lead_addr(&self) -> Option<String> {
-        let addr = self.observation.lead()?.addr()?;
-        Some(shell_word(&addr.to_string()))
-    }
-
-    /// A command for one node, as redis-cli sends it.
-    fn redis_cli(&self, id: NodeId, command: &str) -> Option<String> {
-        let addr = self.node(id)?.dial.as_ref()?;
-        Some(redis_cli(addr, command))
-    }
-
-    /// All members forget it, and side by side: within a minute the slowest would tell the first of it
-    /// again (Redis: "CLUSTER FORGET").
-    fn forget(&self, id: NodeId) -> Option<String> {
-        Some(format!("redis-trib del-node {} {id}", self.lead_addr()?))
-    }
-
     fn node(&self, id: NodeId) -> Option<&'a ObservedNode> {
         self.observation.nodes.get(&id)
     }
@@ -366,22 +327,6 @@ impl<'a> Judge<'a> {
             0 => names,
             more => format!("{names} and {more} more"),
         }
-    }
-}
-
-/// A command for the node at that address, as redis-cli sends it.
-pub fn redis_cli(addr: &Addr, command: &str) -> String {
-    let (host, port) = (shell_word(addr.host()), addr.port());
-    format!("redis-cli -h {host} -p {port} {command}")
-}
-
-/// A word that a shell leaves alone. Hosts are announced by nodes, and remedies get pasted.
-pub fn shell_word(text: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || ".:-_=/,%+@".contains(c);
-    if !text.is_empty() && text.chars().all(is_plain) {
-        text.to_string()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
     }
 }
 

@@ -29,7 +29,7 @@ impl Judge<'_> {
                     );
                     let nodes = [member.id, master.id];
                     self.add(Code::ReplicaOfReplica, message, &nodes, SlotSet::new());
-                    self.remedy(self.follow(member.id, master.master));
+                    self.remedy(self.replicate(member.id, master.master));
                 }
                 // A dead master has no links.
                 Some(master) if master.peer_status.is_down() => continue,
@@ -59,19 +59,6 @@ impl Judge<'_> {
         self.add_nodes(Code::ReplicaOrphan, &orphans, |names| {
             format!("replicas of a master that no member knows: {names}")
         });
-    }
-
-    /// CLUSTER REPLICATE of the master at the end of a chain, where that one lives.
-    fn follow(&self, replica: NodeId, master: Option<NodeId>) -> Option<String> {
-        let master = self.topology.members.get(&master?)?;
-        let is_sound = master.role == Role::Master
-            && !master.slots.is_empty()
-            && !master.peer_status.silent
-            && !master.peer_status.is_lost();
-        let command = format!("CLUSTER REPLICATE {}", master.id);
-        is_sound
-            .then(|| self.redis_cli(replica, &command))
-            .flatten()
     }
 
     fn replica_counts(&mut self) {

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Code, Judge, Stability, count, redis_cli, shown, slots_are};
+use super::{Code, Judge, Stability, count, shown, slots_are};
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::parse::{Direction, MasterLink, OpenSlot};
+use crate::cluster::parse::{Direction, OpenSlot};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::{Member, Opinion};
 
@@ -79,7 +79,7 @@ impl Judge<'_> {
                 shown(&lost),
             );
             self.add(Code::SlotsUncovered, message, &[member.id], lost);
-            self.remedy(self.failover(member));
+            self.remedy(self.force_failover(member));
         }
     }
 
@@ -98,37 +98,12 @@ impl Judge<'_> {
 
     /// Whether enough masters are up to vote for a replica: more than half of those with slots
     /// (Redis Cluster specification, "Replica election and promotion").
-    fn has_quorum(&self) -> bool {
+    pub(super) fn has_quorum(&self) -> bool {
         let voters = || self.topology.masters().filter(|m| !m.slots.is_empty());
         let up = voters()
             .filter(|master| !master.peer_status.is_lost())
             .count();
         up * 2 > voters().count()
-    }
-
-    /// CLUSTER FAILOVER FORCE on the replica that had its dead master longest. Not for a master
-    /// that answers us, since it may still take writes; not to a replica whose copy is not whole.
-    /// TAKEOVER, which needs no votes, is never named: the majority may live where we can't see it,
-    /// and elect another.
-    fn failover(&self, master: &Member) -> Option<String> {
-        if !master.peer_status.silent || !self.has_quorum() {
-            return None;
-        }
-        let (_, dial) = self
-            .topology
-            .replicas_of(master.id)
-            .filter_map(|replica| {
-                let node = self.node(replica.id)?;
-                let info = &node.report()?.info;
-                match info.master_link? {
-                    MasterLink::Down(Some(since)) if !info.loading => {
-                        Some((since, node.dial.as_ref()?))
-                    }
-                    _ => None,
-                }
-            })
-            .min_by_key(|(since, _)| *since)?;
-        Some(redis_cli(dial, "CLUSTER FAILOVER FORCE"))
     }
 
     fn open_slots(&mut self) {

@@ -3,9 +3,12 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::node::Addr;
 use crate::cluster::observation::{Bystander, Report, Seen};
 use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
 use crate::cluster::slot::Slot;
+use crate::cluster::text::is_unsafe;
+use crate::ui::command_line;
 
 /// Three masters, each with a replica, each on a host of its own. Node n has the id nnnn….
 const SIX: &str = "\
@@ -218,7 +221,12 @@ fn told(diagnosis: &Diagnosis) -> String {
         };
         let (code, message) = (finding.code, &finding.message);
         lines.push(format!("{code} [{}]{slots}: {message}", nodes.join(" ")));
-        lines.extend(finding.remedy.as_ref().map(|remedy| format!("$ {remedy}")));
+        lines.extend(
+            finding
+                .remedy
+                .as_ref()
+                .map(|remedy| format!("$ {}", command_line(remedy))),
+        );
     }
     lines.join("\n")
 }
@@ -363,13 +371,9 @@ fn nodes_that_answer_elsewhere_than_the_others_look_for_them() {
         .findings
         .iter()
         .find(|f| f.code == Code::NodeFailed);
-    assert_eq!(
-        down.unwrap().remedy.as_deref(),
-        Some(
-            "redis-trib fix --rejoin 10.0.0.1:6379 10.0.0.2:6379 10.0.0.3:6379 10.0.0.4:6379 \
-             10.0.0.5:6379 10.0.0.6:6379"
-        )
-    );
+    let nodes = (1..=6).map(|n| Addr::new(&format!("10.0.0.{n}"), 6379));
+    let nodes = nodes.collect();
+    assert_eq!(down.unwrap().remedy, Some(Remedy::Rejoin { nodes }));
 }
 
 #[test]
@@ -683,11 +687,9 @@ fn members_that_came_in_with_another_cluster() {
         .remedy
         .clone()
         .unwrap();
-    let ids = [4, 5, 6].map(|n| id(n).to_string()).join(",");
-    assert_eq!(
-        remedy,
-        format!("redis-trib fix 10.0.0.1:6379 --evict-foreign {ids}")
-    );
+    let seed = Addr::new("10.0.0.1", 6379);
+    let nodes = [4, 5, 6].map(id).to_vec();
+    assert_eq!(remedy, Remedy::EvictForeign { seed, nodes });
     // As seen by one of them the rest is foreign.
     let mut world = with_newcomers(1000, 60_000);
     world.observation.lead = id(4);
@@ -914,7 +916,7 @@ fn remedies_can_be_pasted_whatever_a_node_announces() {
         .all("10.0.0.5:6379", "$(reboot)'x:6379")
         .silent(5);
     let diagnosis = world.judge();
-    let remedy = diagnosis.findings[0].remedy.as_deref().unwrap();
+    let remedy = command_line(diagnosis.findings[0].remedy.as_ref().unwrap());
     assert!(
         remedy.ends_with(r"--address-map '$(reboot)'\''x:6379=ADDRESS-FROM-HERE'"),
         "{remedy}"
@@ -1060,7 +1062,7 @@ proptest! {
                 code => prop_assert!(finding.slots.is_empty(), "{}", code),
             }
             prop_assert!(!finding.message.is_empty());
-            prop_assert!(!finding.message.contains(char::is_control));
+            prop_assert!(!finding.message.contains(is_unsafe));
         }
         // Every slot is served, or named as not served.
         prop_assert_eq!(uncovered, SlotSet::full().difference(&served));

@@ -1,5 +1,6 @@
 //! Creates the planned cluster, and waits until it is usable.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,15 +72,13 @@ async fn create(
             .collect(),
     );
     let goal = Arc::new(plan.goal());
-    let watch = Watch {
-        connections: Arc::clone(&connections),
-        participants: Arc::clone(&participants),
-        events: session.events.sender(),
-        deadline: Instant::now() + request.within,
-        within: request.within,
-        nudged: Arc::default(),
-        absent: Arc::default(),
-    };
+    let watch = Watch::new(
+        Arc::clone(&connections),
+        Arc::clone(&participants),
+        BTreeSet::new(),
+        session.events.sender(),
+        request.within,
+    );
     let execution = Execution {
         connections,
         participants,

@@ -11,7 +11,7 @@ use crate::converge::{Goal, Heard};
 use crate::ops::join::inspect::NewNode;
 use crate::ops::join::zones::Zones;
 use crate::plan::create::{self, Candidate, Conflict, Layout, Request, Shared};
-use crate::plan::{CreateProgress, Plan};
+use crate::plan::{CreateProgress, MembershipPlan};
 use crate::session::Session;
 use crate::stop::Stop;
 use crate::ui::{LayoutView, NodeName, PlannedShard};
@@ -22,7 +22,7 @@ pub(crate) struct CreatePlan {
     layout: Layout,
     zones: Zones,
     /// All steps, those that are done included.
-    pub(crate) plan: Plan,
+    pub(crate) plan: MembershipPlan,
     pub(crate) progress: CreateProgress,
 }
 

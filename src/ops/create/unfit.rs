@@ -3,11 +3,15 @@
 use crate::cluster::node::Role;
 use crate::cluster::parse::{Entry, EntryState};
 use crate::ops::join::inspect::{NewNode, PasswordPolicy, key_count, list_nodes, loopback_problem};
-use crate::plan::{CreateProgress, Plan};
+use crate::plan::{CreateProgress, MembershipPlan};
 
 /// Returns why the nodes can't become the planned cluster. What an interrupted run of the same plan has done is no
 /// problem.
-pub(super) fn problems(nodes: &[NewNode], plan: &Plan, progress: &CreateProgress) -> Vec<String> {
+pub(super) fn problems(
+    nodes: &[NewNode],
+    plan: &MembershipPlan,
+    progress: &CreateProgress,
+) -> Vec<String> {
     let mut problems = Vec::new();
     let policy = PasswordPolicy::of(nodes.iter().map(|node| node.login));
     // Any node may become a replica after a failover, except in a cluster without replicas.

@@ -1,10 +1,10 @@
 //! Findings of `check` that `fix` does not mend: what a person can do about each.
 
 use super::state::FixState;
-use crate::cluster::health::{Code, Finding, Severity};
+use crate::cluster::health::{Code, Finding, Remedy, Severity};
 use crate::cluster::node::NodeId;
 use crate::plan::fix::{FixPlan, FixStep};
-use crate::ui::FixLine;
+use crate::ui::{FixLine, command_line};
 
 /// Errors that the plan neither mends nor refuses.
 pub(super) fn errors(state: &FixState, plan: &FixPlan, refused: &[FixLine]) -> Vec<FixLine> {
@@ -62,11 +62,9 @@ fn is_about_slots(code: Code) -> bool {
 fn line(state: &FixState, finding: &Finding) -> FixLine {
     let seed = state.cluster.seed_again();
     let way_out = match &finding.remedy {
-        // Those that name `fix` are for who has not come here yet.
-        Some(remedy) if !remedy.starts_with("redis-trib fix") || remedy.contains(" --") => {
-            remedy.clone()
-        }
-        _ => way_out(finding, &seed),
+        // `fix` itself is what runs.
+        None | Some(Remedy::Fix { .. }) => way_out(finding, &seed),
+        Some(remedy) => command_line(remedy),
     };
     FixLine {
         word: finding.code.word(),

@@ -15,11 +15,11 @@ use tokio::task::JoinSet;
 
 use super::Job;
 use super::state::FixState;
-use crate::cluster::health::redis_cli;
 use crate::cluster::node::NodeId;
 use crate::connections::{Connections, Target};
 use crate::ops::leave::{Afterwards, gone, known, leave};
 use crate::plan::fix::{FixPlan, FixStep};
+use crate::shell::redis_cli;
 
 /// How often a node is told whose connection breaks.
 const TRIES: usize = 3;
@@ -153,7 +153,7 @@ async fn part(
                 if told.is_ok() {
                     break;
                 }
-                connections.drop_client(&target.addr);
+                connections.drop_client(&target);
                 told = tell().await;
             }
             (id, told)

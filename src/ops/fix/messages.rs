@@ -8,7 +8,7 @@ use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
 use crate::plan::fix::{Consent, FixPlan, FixStep, Refusal, Remedy, Stray, Strays, Why};
-use crate::ui::{FixLine, FixView};
+use crate::ui::{FixLine, FixView, command_line};
 
 /// Which cluster it is about.
 pub(super) fn about(state: &FixState) -> String {
@@ -403,7 +403,8 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
         .iter()
         .find(|finding| finding.code == Code::AddressUnreachable && finding.nodes.contains(&owner));
     if let Some(finding) = unreached {
-        let remedy = finding.remedy.as_deref().unwrap_or("--address-map");
+        let remedy = finding.remedy.as_ref().map(command_line);
+        let remedy = remedy.as_deref().unwrap_or("--address-map");
         return format!(
             "{name} owns them, and the members reach it, but we don't: tell how it is reached ({remedy})"
         );

@@ -15,7 +15,7 @@ use crate::migrate::schedule::{MoveMethod, Work};
 use crate::migrate::strategy::MethodChoice;
 use crate::migrate::{AfterFailure, End, MoveOptions};
 use crate::ops::move_slots::{Worked, ends, node_timeout, try_logins, work};
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::plan::fix::{FixPlan, FixStep, Remedy};
 use crate::stop::Stop;
 
@@ -206,7 +206,7 @@ async fn ready(
             ));
         }
     }
-    let plan = Plan::of_moves([((pair.from, pair.to), slots.clone())].into());
+    let plan = MovePlan::of_moves([((pair.from, pair.to), slots.clone())].into());
     let told = |stop: Stop| format!("{:#}", stop.error);
     let mut ends = ends(&state.cluster, &plan).map_err(told)?;
     let reason = String::new();

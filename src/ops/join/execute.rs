@@ -1,7 +1,10 @@
-//! From a plan to commands: one round after the other, the steps of a round side by side.
+//! Runs a membership plan: one round after the other, the steps of a round in parallel.
 //!
-//! Before the first step, and before nodes are told to meet, all of them are read again: an address
-//! may by now be another cluster's, and CLUSTER MEET merges clusters (redis/redis#6174, #7287).
+//! Before the first step, and before CLUSTER MEET, all nodes are read again: by now an address may
+//! belong to another cluster, and CLUSTER MEET merges clusters (redis/redis#6174, #7287).
+//!
+//! A step about a node that is not a participant is an error before anything is sent; no step is
+//! skipped.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,27 +15,29 @@ use tokio::task::JoinSet;
 
 use crate::client::ClientError;
 use crate::cluster::node::{Addr, NodeId};
-use crate::cluster::parse::{EntryPool, EntryState, ParseError, View};
+use crate::cluster::parse::{EntryPool, ParseError, View};
+use crate::cluster::slot::SlotSet;
 use crate::connections::Connections;
+use crate::converge::foreign_node;
 use crate::event::{Event, Phase};
-use crate::plan::{Plan, Step};
+use crate::plan::{MembershipPlan, MembershipStep};
 use crate::state::{Participant, Participants};
 
-/// What carries a plan out.
+/// Runs plans on a set of nodes.
 pub(crate) struct Execution {
     /// Kept open from step to step.
     pub(crate) connections: Arc<Connections>,
-    /// Who is who.
+    /// The nodes that steps may name.
     pub(crate) participants: Arc<Participants>,
-    /// Members that the participants know and that do not answer: the plan leaves them alone.
+    /// Members that the participants know and that do not answer: the plan has no steps for them.
     pub(crate) absent: Arc<BTreeSet<NodeId>>,
-    /// Who is told.
+    /// Receives what is done.
     pub(crate) events: UnboundedSender<Event>,
-    /// How far it is.
+    /// Counts the steps.
     pub(crate) tally: Arc<StepCounts>,
 }
 
-/// How many steps were carried out: still known when the execution itself was dropped half-way.
+/// How many steps were carried out. The counts survive an execution that is dropped half-way.
 #[derive(Debug, Default)]
 pub(crate) struct StepCounts {
     done: AtomicUsize,
@@ -67,13 +72,24 @@ impl StepCounts {
     }
 }
 
-/// Why a plan was not carried out to its end.
+/// Why a plan stopped.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExecuteError {
     /// Commands were refused, or not answered.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Failed(Vec<Failure>),
-    /// A node's CLUSTER NODES can't be read.
+    /// A step names a node that is not a participant; no step was sent.
+    #[error(
+        "the plan has a step for node {node}, which is not one of its nodes ({what}); no step was sent",
+        node = .node.short()
+    )]
+    NotParticipant {
+        /// The node.
+        node: NodeId,
+        /// The step.
+        what: &'static str,
+    },
+    /// A node's CLUSTER NODES can't be parsed.
     #[error("{addr}: {error}")]
     Unreadable {
         /// The node.
@@ -81,7 +97,7 @@ pub(crate) enum ExecuteError {
         /// What is wrong with it.
         error: ParseError,
     },
-    /// Another node answers than the one that was planned with.
+    /// Another node answers at the address than when the plan was made.
     #[error(
         "{addr} was node {planned} and is {found} now: it lost its nodes.conf, or its address was \
          given to another node",
@@ -91,44 +107,109 @@ pub(crate) enum ExecuteError {
     Replaced {
         /// The address.
         addr: Addr,
-        /// Who was there.
+        /// The node of the plan.
         planned: NodeId,
-        /// Who is there.
+        /// The node that answers.
         found: NodeId,
     },
-    /// A node got to know somebody who is not in the plan.
+    /// A node knows another one that is not in the plan.
     #[error(
-        "{addr} has got to know {stranger}, who is not in the plan: to meet it would merge two clusters",
-        stranger = .stranger.short()
+        "{addr} now knows node {unexpected}, which is not in the plan: CLUSTER MEET would merge two \
+         clusters",
+        unexpected = .unexpected.short()
     )]
-    Stranger {
+    UnexpectedNode {
         /// The node.
         addr: Addr,
-        /// Who should not be there.
-        stranger: NodeId,
+        /// The node that it knows.
+        unexpected: NodeId,
     },
 }
 
-/// A step that a node did not take.
+/// A step that failed on a node.
 #[derive(Debug, thiserror::Error)]
-#[error("{what}: {error}{}", if error.outcome_unknown() { " (it may have been done all the same)" } else { "" })]
+#[error("{what}: {error}{}", if error.outcome_unknown() { " (it may have taken effect)" } else { "" })]
 pub(crate) struct Failure {
-    /// What was to be done.
+    /// The step.
     what: &'static str,
     /// The node and what it said.
     error: ClientError,
 }
 
+/// A step, with what it takes to send it.
+struct Task {
+    step: MembershipStep,
+    participant: Participant,
+    command: Command,
+}
+
+/// The command of a step.
+enum Command {
+    AddSlots(SlotSet),
+    SetConfigEpoch(u64),
+    Meet(Participant),
+    Replicate(NodeId),
+}
+
+impl Task {
+    fn of(participants: &Participants, step: &MembershipStep) -> Result<Self, ExecuteError> {
+        let find = |node: NodeId| {
+            let found = participants.get(&node).cloned();
+            found.ok_or(ExecuteError::NotParticipant {
+                node,
+                what: what(step),
+            })
+        };
+        Ok(Self {
+            participant: find(step.node())?,
+            command: match step {
+                MembershipStep::AddSlots { slots, .. } => Command::AddSlots(slots.clone()),
+                MembershipStep::SetConfigEpoch { epoch, .. } => Command::SetConfigEpoch(*epoch),
+                MembershipStep::Meet { with, .. } => Command::Meet(find(*with)?),
+                // The replica resolves the id of its master, which need not be a participant.
+                MembershipStep::Replicate { master, .. } => Command::Replicate(*master),
+            },
+            step: step.clone(),
+        })
+    }
+
+    async fn run(&self, connections: &Connections, tally: &StepCounts) -> Result<(), ClientError> {
+        let client = connections.client(&self.participant.target).await?;
+        tally.open.fetch_add(1, Ordering::Relaxed);
+        let answer = match &self.command {
+            Command::AddSlots(slots) => client.cluster_addslots(slots).await,
+            Command::SetConfigEpoch(epoch) => {
+                match client.cluster_set_config_epoch(*epoch).await {
+                    // The node was met meanwhile, by a step of an earlier run. Then the servers
+                    // resolve equal epochs themselves.
+                    Err(error) if error.server_code() == Some("ERR") => Ok(()),
+                    answer => answer,
+                }
+            }
+            Command::Meet(with) => client.cluster_meet(with.ip, with.port, with.bus_port).await,
+            Command::Replicate(master) => client.cluster_replicate(*master).await,
+        };
+        tally.answered(&answer);
+        answer
+    }
+}
+
 impl Execution {
-    /// Carries the plan out, if its nodes still are who they were.
-    pub(crate) async fn run(&self, plan: &Plan) -> Result<(), ExecuteError> {
+    /// Carries the plan out, provided that its nodes have not changed since it was made.
+    pub(crate) async fn run(&self, plan: &MembershipPlan) -> Result<(), ExecuteError> {
+        let tasks = |round: &Vec<MembershipStep>| {
+            let tasks = round.iter().map(|step| Task::of(&self.participants, step));
+            tasks.collect::<Result<Vec<Task>, ExecuteError>>()
+        };
+        // All of them before the first is sent.
+        let rounds: Vec<Vec<Task>> = plan.rounds.iter().map(tasks).collect::<Result<_, _>>()?;
         let mut phase = None;
-        for round in &plan.rounds {
-            let Some(next) = round.first().map(phase_of) else {
+        for round in rounds {
+            let Some(next) = round.first().map(|task| phase_of(&task.step)) else {
                 continue;
             };
-            // Before the first step, since people take their time at a prompt; and right before the
-            // nodes meet, which takes all of its rounds together some 50 ms.
+            // Before the first step, since a prompt can take long; and right before the nodes meet:
+            // all rounds of meetings together take some 50 ms.
             if phase.is_none() || (next == Phase::Meet && phase != Some(next)) {
                 self.look_again().await?;
             }
@@ -142,21 +223,20 @@ impl Execution {
     }
 
     fn tell(&self, event: Event) {
-        // Nobody listens any more when we were interrupted.
+        // There is no receiver after an interrupt.
         let _ = self.events.send(event);
     }
 
-    /// Waits for all steps of a round, also after one has failed: what is still on its way when we
-    /// end would change a cluster that nobody watches.
-    async fn round(&self, steps: &[Step]) -> Result<(), ExecuteError> {
+    /// Runs the steps of a round. Waits for all of them, also after one has failed: a command that is
+    /// still under way when the program ends would change the cluster unseen.
+    async fn round(&self, tasks: Vec<Task>) -> Result<(), ExecuteError> {
         let mut doing = JoinSet::new();
-        for step in steps.iter().cloned() {
+        for task in tasks {
             let connections = Arc::clone(&self.connections);
-            let participants = Arc::clone(&self.participants);
             let tally = Arc::clone(&self.tally);
             doing.spawn(async move {
-                let answer = apply(&connections, &participants, &tally, &step).await;
-                (step, answer)
+                let answer = task.run(&connections, &tally).await;
+                (task.step, answer)
             });
         }
         let mut failures = Vec::new();
@@ -180,7 +260,7 @@ impl Execution {
         Err(ExecuteError::Failed(failures))
     }
 
-    /// Reads every participant's id and whom it knows.
+    /// Reads the id of every participant, and the nodes that it knows, again.
     async fn look_again(&self) -> Result<(), ExecuteError> {
         for (participant, view) in views(&self.connections, &self.participants).await? {
             let addr = || participant.target.addr.clone();
@@ -192,10 +272,10 @@ impl Execution {
                     found,
                 });
             }
-            if let Some(stranger) = stranger_to(&self.participants, &self.absent, &view) {
-                return Err(ExecuteError::Stranger {
+            if let Some(unexpected) = foreign_node(&self.participants, &self.absent, &view) {
+                return Err(ExecuteError::UnexpectedNode {
                     addr: addr(),
-                    stranger,
+                    unexpected,
                 });
             }
         }
@@ -203,20 +283,7 @@ impl Execution {
     }
 }
 
-/// Somebody whom a node knows, and who should not be there. Handshakes have passing ids, and don't
-/// count.
-pub(crate) fn stranger_to(
-    participants: &Participants,
-    absent: &BTreeSet<NodeId>,
-    view: &View,
-) -> Option<NodeId> {
-    view.entries()
-        .filter(|entry| entry.state != EntryState::Handshake)
-        .map(|entry| entry.id)
-        .find(|id| !participants.contains_key(id) && !absent.contains(id))
-}
-
-/// The view of every participant, side by side; in the order of their ids.
+/// The view of every participant, read in parallel; by id.
 async fn views(
     connections: &Arc<Connections>,
     participants: &Participants,
@@ -246,7 +313,7 @@ async fn views(
                 views.push((participant, view));
             }
             Err(error) => failures.push(Failure {
-                what: "looking at the node again",
+                what: "reading the node again",
                 error,
             }),
         }
@@ -259,70 +326,107 @@ async fn views(
     }
 }
 
-async fn apply(
-    connections: &Connections,
-    participants: &Participants,
-    tally: &StepCounts,
-    step: &Step,
-) -> Result<(), ClientError> {
-    // A plan names its participants only; a step about somebody else is nobody's.
-    let Some(participant) = participants.get(&step.node()) else {
-        return Ok(());
-    };
-    let client = connections.client(&participant.target).await?;
-    tally.open.fetch_add(1, Ordering::Relaxed);
-    let answer = match step {
-        Step::AddSlots { slots, .. } => client.cluster_addslots(slots).await,
-        Step::SetConfigEpoch { epoch, .. } => {
-            match client.cluster_set_config_epoch(*epoch).await {
-                // It has been met by now, by what an earlier run began. Then servers see to
-                // different epochs themselves.
-                Err(error) if error.server_code() == Some("ERR") => Ok(()),
-                answer => answer,
-            }
-        }
-        Step::Meet { with, .. } => match participants.get(with) {
-            Some(with) => client.cluster_meet(with.ip, with.port, with.bus_port).await,
-            None => Ok(()),
-        },
-        Step::Replicate { master, .. } => client.cluster_replicate(*master).await,
-        // Many commands to two nodes each, and together: `migrate::run` does that.
-        Step::MoveSlots { .. } => Ok(()),
-    };
-    tally.answered(&answer);
-    answer
-}
-
-fn phase_of(step: &Step) -> Phase {
+fn phase_of(step: &MembershipStep) -> Phase {
     match step {
-        Step::AddSlots { .. } => Phase::AddSlots,
-        Step::SetConfigEpoch { .. } => Phase::SetEpochs,
-        Step::Meet { .. } => Phase::Meet,
-        Step::Replicate { .. } => Phase::Replicate,
-        Step::MoveSlots { .. } => Phase::Move,
+        MembershipStep::AddSlots { .. } => Phase::AddSlots,
+        MembershipStep::SetConfigEpoch { .. } => Phase::SetEpochs,
+        MembershipStep::Meet { .. } => Phase::Meet,
+        MembershipStep::Replicate { .. } => Phase::Replicate,
     }
 }
 
-fn what(step: &Step) -> &'static str {
+fn what(step: &MembershipStep) -> &'static str {
     match step {
-        Step::AddSlots { .. } => "giving slots",
-        Step::SetConfigEpoch { .. } => "setting the config epoch",
-        Step::Meet { .. } => "telling a node to meet another",
-        Step::Replicate { .. } => "making a node a replica",
-        Step::MoveSlots { .. } => "moving slots",
+        MembershipStep::AddSlots { .. } => "assigning slots",
+        MembershipStep::SetConfigEpoch { .. } => "setting the config epoch",
+        MembershipStep::Meet { .. } => "sending CLUSTER MEET",
+        MembershipStep::Replicate { .. } => "making a node a replica",
     }
 }
 
-fn event_of(step: &Step) -> Option<Event> {
+fn event_of(step: &MembershipStep) -> Option<Event> {
     match step {
-        Step::AddSlots { node, slots } => Some(Event::SlotsAdded {
+        MembershipStep::AddSlots { node, slots } => Some(Event::SlotsAdded {
             node: *node,
             slots: slots.clone(),
         }),
-        Step::Replicate { replica, master } => Some(Event::Replicates {
+        MembershipStep::Replicate { replica, master } => Some(Event::Replicates {
             replica: *replica,
             master: *master,
         }),
-        Step::SetConfigEpoch { .. } | Step::Meet { .. } | Step::MoveSlots { .. } => None,
+        MembershipStep::SetConfigEpoch { .. } | MembershipStep::Meet { .. } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Login, Transport};
+    use crate::connections::{DialOptions, Target};
+
+    fn node(digit: char) -> NodeId {
+        digit.to_string().repeat(40).parse().unwrap()
+    }
+
+    #[test]
+    fn a_step_about_a_node_that_is_not_a_participant_is_an_error() {
+        let steps = [
+            MembershipStep::AddSlots {
+                node: node('a'),
+                slots: SlotSet::full(),
+            },
+            MembershipStep::SetConfigEpoch {
+                node: node('a'),
+                epoch: 1,
+            },
+            MembershipStep::Meet {
+                node: node('a'),
+                with: node('b'),
+            },
+            MembershipStep::Replicate {
+                replica: node('a'),
+                master: node('b'),
+            },
+        ];
+        for step in &steps {
+            let Err(error) = Task::of(&Participants::new(), step) else {
+                panic!("{step:?} was accepted");
+            };
+            assert!(
+                matches!(error, ExecuteError::NotParticipant { node: id, .. } if id == node('a')),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_meeting_with_a_node_that_is_not_a_participant_is_an_error() {
+        let participants = Participants::from([(node('a'), participant('a'))]);
+        let step = MembershipStep::Meet {
+            node: node('a'),
+            with: node('b'),
+        };
+        let error = Task::of(&participants, &step).err().unwrap();
+        assert_eq!(
+            error.to_string(),
+            "the plan has a step for node bbbbbbbb, which is not one of its nodes (sending CLUSTER \
+             MEET); no step was sent"
+        );
+    }
+
+    fn participant(digit: char) -> Participant {
+        Participant {
+            id: node(digit),
+            target: Target {
+                addr: Addr::new("127.0.0.1", 7000),
+                access: Arc::new(DialOptions {
+                    login: Login::default(),
+                    transport: Transport::Plain,
+                }),
+            },
+            ip: std::net::Ipv4Addr::LOCALHOST.into(),
+            port: 7000,
+            bus_port: None,
+        }
     }
 }

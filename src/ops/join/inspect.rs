@@ -184,7 +184,7 @@ async fn read_all(
     let reading = connections.fan_out(targets.to_vec(), |connections, target| async move {
         let answer = async { read(&*connections.client(&target).await?).await }.await;
         if answer.is_err() {
-            connections.drop_client(&target.addr);
+            connections.drop_client(&target);
         }
         answer
     });

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::client::{ClientError, NodeClient, Reset};
 use crate::cluster::node::{NodeId, Role};
@@ -69,13 +69,6 @@ pub(crate) enum Until {
     Usable,
 }
 
-/// What has joined.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct JoinReport {
-    /// The ids of the new nodes. A hard reset has changed them.
-    pub(crate) joined: Vec<NodeId>,
-}
-
 /// Changes so far. They are still known after the work was dropped.
 #[derive(Default)]
 struct Changes {
@@ -91,13 +84,13 @@ impl Changes {
 }
 
 impl Joining<'_> {
-    /// Makes the nodes members, until the first signal. An error says which nodes have joined, and which command
+    /// Makes the nodes members, until the first signal, and returns their ids, which a hard reset changes. An error says which nodes have joined, and which command
     /// resumes.
-    pub(crate) async fn run(mut self) -> Result<JoinReport, Stop> {
+    pub(crate) async fn run(mut self) -> Result<Vec<NodeId>, Stop> {
         let changes = Changes::default();
         let interrupt = self.session.interrupt.clone();
         match interrupt.stops(self.join(&changes)).await {
-            Ok(Ok(())) => Ok(JoinReport { joined: self.ids() }),
+            Ok(Ok(())) => Ok(self.ids()),
             Ok(Err(error)) => Err(Stop::partial(self.explained(error, &changes).await)),
             Err(signal) => {
                 let error = anyhow!("interrupted ({signal})");
@@ -126,15 +119,13 @@ impl Joining<'_> {
         );
         let plan = plan.await.map_err(|stop| stop.error)?;
         self.copy_functions(changes).await?;
-        let watch = Watch {
-            connections: Arc::clone(&connections),
-            participants: Arc::clone(&plan.participants),
-            absent: Arc::clone(&plan.absent),
-            events: session.events.sender(),
-            deadline: Instant::now() + self.within,
-            within: self.within,
-            nudged: Arc::default(),
-        };
+        let watch = Watch::new(
+            Arc::clone(&connections),
+            Arc::clone(&plan.participants),
+            Arc::clone(&plan.absent),
+            session.events.sender(),
+            self.within,
+        );
         let execution = Execution {
             connections,
             participants: Arc::clone(&plan.participants),

@@ -14,7 +14,7 @@ use crate::connections::Target;
 use crate::converge::{Goal, Heard};
 use crate::ops::join::zones::{ZoneRules, Zones};
 use crate::plan::join::{Follower, Place, Shard, follow, meetings};
-use crate::plan::{Plan, Step};
+use crate::plan::{MembershipPlan, MembershipStep};
 use crate::session::Session;
 use crate::state::Participants;
 use crate::state::{Cluster, name};
@@ -49,7 +49,7 @@ pub(crate) struct JoinPlan {
     /// Members that do not answer.
     pub(super) absent: Arc<BTreeSet<NodeId>>,
     /// CLUSTER MEET, then CLUSTER REPLICATE.
-    pub(super) plan: Plan,
+    pub(super) plan: MembershipPlan,
     pub(super) goal: Arc<Goal>,
     zones: Zones,
 }
@@ -78,9 +78,9 @@ impl JoinPlan {
                 participants.insert(participant.id, participant);
             }
         }
-        let following: Vec<Step> = masters
+        let following: Vec<MembershipStep> = masters
             .iter()
-            .map(|(replica, master)| Step::Replicate {
+            .map(|(replica, master)| MembershipStep::Replicate {
                 replica: *replica,
                 master: *master,
             })
@@ -92,7 +92,7 @@ impl JoinPlan {
             masters,
             participants: Arc::new(participants),
             absent: Arc::new(absent),
-            plan: Plan { rounds },
+            plan: MembershipPlan { rounds },
             goal: Arc::new(goal),
             zones,
         })

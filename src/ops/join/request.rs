@@ -14,7 +14,7 @@ use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SLOTS;
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::plan::reshard::{self, Request, Sources, What};
 use crate::session::Session;
 use crate::state::Cluster;
@@ -157,7 +157,7 @@ impl RequestedRole {
 
 /// Plans the moves that give new masters their share of the slots. Each other master gives in proportion to what it
 /// owns.
-pub(crate) fn fill_plan(cluster: &Cluster, joined: &[NodeId]) -> Result<Plan, Stop> {
+pub(crate) fn fill_plan(cluster: &Cluster, joined: &[NodeId]) -> Result<MovePlan, Stop> {
     let shares = fair_shares(owners(cluster), joined, usize::from(SLOTS));
     let request = Request {
         masters: cluster.owners(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::observation::ObservedNode;
-use crate::cluster::parse::clean;
+use crate::cluster::text::clean;
 use crate::connections::{Connections, Target};
 
 /// The zone of each node whose zone is known.

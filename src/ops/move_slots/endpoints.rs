@@ -9,36 +9,25 @@ use crate::client::{ClientError, Login, LoginOutcome, MigrateFault, NodeClient, 
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::SlotSet;
+use crate::discover;
 use crate::event::Pair;
 use crate::migrate::schedule::MoveMethod;
 use crate::migrate::strategy::MethodChoice;
 use crate::migrate::{self, End, MoveOptions, Trial};
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
 use crate::ui::Ui;
 
-/// cluster-node-timeout where CONFIG is denied: the servers' default.
-const NODE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// After how long nodes take each other for dead.
+/// The node timeout of the node that was asked first; the servers' default where it does not tell.
 pub(crate) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
-    const NAME: &str = "cluster-node-timeout";
     let lead = cluster.reach.get(&cluster.diagnosis.observation.lead);
-    let config = match lead {
-        Some(lead) => match session.connections.client(lead).await {
-            Ok(client) => client.config_get(&[NAME]).await.unwrap_or_default(),
-            Err(_) => BTreeMap::new(),
-        },
-        None => BTreeMap::new(),
-    };
-    let millis = config.get(NAME).and_then(|value| value.parse().ok());
-    millis.map_or(NODE_TIMEOUT, Duration::from_millis)
+    discover::node_timeout(&session.connections, lead).await
 }
 
 /// The nodes of the plan, and how they reach each other.
-pub(crate) fn ends(cluster: &Cluster, plan: &Plan) -> Result<BTreeMap<NodeId, End>, Stop> {
+pub(crate) fn ends(cluster: &Cluster, plan: &MovePlan) -> Result<BTreeMap<NodeId, End>, Stop> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     ids.into_iter()
         .map(|id| {

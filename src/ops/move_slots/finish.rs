@@ -8,14 +8,15 @@ use tokio::time::Instant;
 
 use super::{AGREE_WITHIN, Part};
 use crate::args::moves::MoveArgs;
-use crate::cluster::health::{Background, Code, Diagnosis, shell_word};
+use crate::cluster::health::{Background, Code, Diagnosis};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::discover;
 use crate::event::{Event, Pair, Phase};
 use crate::migrate::{Outcome, SlotProgress};
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::session::Session;
+use crate::shell::shell_word;
 use crate::state::Cluster;
 use crate::stop::Stop;
 use crate::ui::Ui;
@@ -24,7 +25,7 @@ use crate::ui::Ui;
 pub(super) async fn agree(
     session: &Session,
     ui: &Ui,
-    plan: &Plan,
+    plan: &MovePlan,
     outcome: &Outcome,
 ) -> Result<(), Stop> {
     let skipped = outcome.skipped.values();
@@ -99,6 +100,7 @@ pub(super) fn rest(
             SlotProgress::Migrating => "migrating, its keys may be on both",
             SlotProgress::Claimed => "claimed by the target",
             SlotProgress::Gathered => "with keys on a node that does not own them",
+            SlotProgress::Unknown => "state unknown, its keys may be on both nodes",
             SlotProgress::InJob => "in a job of the servers, which may go on by itself",
         };
         by_state.entry((*pair, word)).or_default().insert(*slot);

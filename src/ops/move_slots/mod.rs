@@ -25,7 +25,7 @@ use crate::exit_code::ExitCode;
 use crate::migrate::schedule::{MoveMethod, Work};
 use crate::migrate::strategy::MethodChoice;
 use crate::migrate::{self, End, MoveOptions, Outcome, StopSignal};
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::plan::file::inverse;
 use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
@@ -49,7 +49,7 @@ pub(crate) async fn carry_out(
     ui: &Ui,
     args: &MoveArgs,
     cluster: &Cluster,
-    plan: &Plan,
+    plan: &MovePlan,
 ) -> CommandResult {
     carry_out_part(session, ui, args, cluster, plan, Part::Last).await
 }
@@ -70,7 +70,7 @@ async fn carry_out_part(
     ui: &Ui,
     args: &MoveArgs,
     cluster: &Cluster,
-    plan: &Plan,
+    plan: &MovePlan,
     part: Part,
 ) -> CommandResult {
     let diagnosis = &cluster.diagnosis;
@@ -99,7 +99,7 @@ pub(crate) async fn present_drain(
     ui: &Ui,
     args: &MoveArgs,
     cluster: &Cluster,
-    plan: &Plan,
+    plan: &MovePlan,
 ) -> Result<(), Stop> {
     present(session, ui, args, cluster, plan, Part::Drain).await?;
     Ok(())
@@ -111,7 +111,7 @@ pub(crate) async fn drain(
     ui: &Ui,
     args: &MoveArgs,
     cluster: &Cluster,
-    plan: &Plan,
+    plan: &MovePlan,
 ) -> Result<(), Stop> {
     let choices = choices(session, args, cluster, plan, Part::Drain).await?;
     transfer(session, ui, args, cluster, plan, &choices, Part::Drain).await?;
@@ -123,7 +123,7 @@ async fn present(
     ui: &Ui,
     args: &MoveArgs,
     cluster: &Cluster,
-    plan: &Plan,
+    plan: &MovePlan,
     part: Part,
 ) -> Result<BTreeMap<Pair, MethodChoice>, Stop> {
     let choices = choices(session, args, cluster, plan, part).await?;
@@ -154,7 +154,7 @@ async fn transfer(
     ui: &Ui,
     args: &MoveArgs,
     cluster: &Cluster,
-    plan: &Plan,
+    plan: &MovePlan,
     choices: &BTreeMap<Pair, MethodChoice>,
     part: Part,
 ) -> CommandResult {

@@ -14,7 +14,7 @@ use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{ClusterInfo, Direction, EntryPool, OpenSlot};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Member;
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::state::{Cluster, errors, unhealthy};
 use crate::stop::Stop;
@@ -241,7 +241,7 @@ async fn adopt(
 /// What a cut left behind.
 struct Unfinished {
     /// Moves that are finished by doing them again.
-    plan: Plan,
+    plan: MovePlan,
     /// Nodes that gave slots away and were not told: the slots, and who owns them.
     told_late: Vec<(NodeId, SlotSet, NodeId)>,
     /// Targets that import slots from a node that has failed over since.
@@ -309,7 +309,7 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
     }
     Ok(Unfinished {
         orphaned,
-        plan: Plan::of_moves(moves),
+        plan: MovePlan::of_moves(moves),
         told_late: told_late
             .into_iter()
             .map(|((holder, owner), slots)| (holder, slots, owner))

@@ -12,7 +12,7 @@ use crate::cluster::slot::SlotSet;
 use crate::event::Pair;
 use crate::migrate::schedule::MoveMethod;
 use crate::migrate::strategy::MethodChoice;
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::plan::file::to_json;
 use crate::session::Session;
 use crate::state::{Cluster, name};
@@ -52,11 +52,16 @@ pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, choices: &BTreeMap<Pa
 /// A master that gives its last slot away follows whom it gave it to, at once or when it hears of it
 /// (all versions; from Redis 7.0 on cluster-allow-replica-migration says whether), and drops what it has.
 /// Whoever means to use it again should know before.
-pub(super) async fn warn_of_emptied(session: &Session, ui: &Ui, cluster: &Cluster, plan: &Plan) {
+pub(super) async fn warn_of_emptied(
+    session: &Session,
+    ui: &Ui,
+    cluster: &Cluster,
+    plan: &MovePlan,
+) {
     const NAME: &str = "cluster-allow-replica-migration";
     let mut given: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for one in plan.moves() {
-        given.entry(one.from).or_default().union_with(one.slots);
+        given.entry(one.from).or_default().union_with(&one.slots);
     }
     let mut emptied = Vec::new();
     for (id, slots) in given {
@@ -87,7 +92,7 @@ pub(super) async fn warn_of_emptied(session: &Session, ui: &Ui, cluster: &Cluste
 /// What a plan moves, and what that does to the memory of its targets.
 pub(super) fn view(
     diagnosis: &Diagnosis,
-    plan: &Plan,
+    plan: &MovePlan,
     choices: &BTreeMap<Pair, MethodChoice>,
 ) -> MovesView {
     let how = |from: NodeId, to: NodeId| match choices.get(&Pair { from, to }) {
@@ -171,7 +176,7 @@ pub(super) fn refuse_full_targets(view: &MovesView, percent: u8) -> Result<(), S
 }
 
 /// Nothing was changed yet, and nothing will be when the plan can't be kept.
-pub(crate) fn save(flag: &str, file: &Path, plan: &Plan) -> Result<(), Stop> {
+pub(crate) fn save(flag: &str, file: &Path, plan: &MovePlan) -> Result<(), Stop> {
     let text = to_json(plan).map_err(Stop::refused)?;
     std::fs::write(file, text)
         .with_context(|| {

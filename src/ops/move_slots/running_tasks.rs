@@ -9,11 +9,11 @@ use tokio::task::JoinSet;
 
 use crate::args::moves::MoveArgs;
 use crate::client::AsmTask;
-use crate::cluster::health::redis_cli;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::Product;
 use crate::discover;
 use crate::session::Session;
+use crate::shell::{cancel_task, redis_cli};
 use crate::state::{Cluster, healthy};
 use crate::stop::Stop;
 use crate::ui::Ui;
@@ -91,7 +91,7 @@ pub(crate) async fn ended(
             |one: &&UnderWay| one.job.state == "failed" && one.job.retries >= HOPELESS;
         let hopeless = left.iter().find(is_hopeless);
         if let Some(one) = hopeless.or((started.elapsed() >= WITHIN).then_some(one)) {
-            let cancel = one.job.cancel(one.product);
+            let cancel = cancel_task(one.product, &one.job.id);
             let command = match cluster.reach.get(&one.leader) {
                 Some(target) => redis_cli(&target.addr, &cancel),
                 None => cancel,

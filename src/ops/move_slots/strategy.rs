@@ -18,7 +18,7 @@ use crate::event::Pair;
 use crate::migrate::schedule::MoveMethod;
 use crate::migrate::strategy::{MethodChoice, NodeFacts, PairFacts, Strategy, choose};
 use crate::migrate::strays;
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
@@ -45,7 +45,7 @@ pub(super) async fn choices(
     session: &Session,
     args: &MoveArgs,
     cluster: &Cluster,
-    plan: &Plan,
+    plan: &MovePlan,
     part: Part,
 ) -> Result<BTreeMap<Pair, MethodChoice>, Stop> {
     let throttled = args.pace.rate.is_some();
@@ -56,7 +56,7 @@ pub(super) async fn choices(
     }
     let pairs = plan.moves().map(|one| {
         let (from, to) = (one.from, one.to);
-        (Pair { from, to }, one.slots)
+        (Pair { from, to }, &one.slots)
     });
     let keys = |reason: &str| MethodChoice {
         way: MoveMethod::Keys,
@@ -104,7 +104,7 @@ pub(super) async fn choices(
 }
 
 /// All nodes of a plan, side by side.
-async fn ask_all(session: &Session, cluster: &Cluster, plan: &Plan) -> BTreeMap<NodeId, Asked> {
+async fn ask_all(session: &Session, cluster: &Cluster, plan: &MovePlan) -> BTreeMap<NodeId, Asked> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     let mut asking = JoinSet::new();
     for id in ids {
@@ -158,10 +158,7 @@ async fn offers(client: &NodeClient, version: Option<Version>) -> Option<Product
         Ok(commands) if commands.migration => Some(Product::Redis),
         Ok(_) => None,
         Err(_) => version
-            .filter(|version| match version.product {
-                Product::Valkey => version.numbers >= [9, 0, 0],
-                Product::Redis => version.numbers >= [8, 4, 0],
-            })
+            .filter(|version| version.can_migrate_atomically())
             .map(|version| version.product),
     }
 }

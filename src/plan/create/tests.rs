@@ -236,7 +236,7 @@ fn epochs_that_nodes_have_kept_are_nobody_elses() {
     let epochs: Vec<_> = layout.plan(kept).rounds[1]
         .iter()
         .map(|step| match step {
-            Step::SetConfigEpoch { node, epoch } => (number(*node), *epoch),
+            MembershipStep::SetConfigEpoch { node, epoch } => (number(*node), *epoch),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -252,8 +252,8 @@ fn the_plan_joins_in_doubling_rounds() {
         .rounds
         .iter()
         .map(|round| {
-            let meet = |step: &Step| match step {
-                Step::Meet { node, with } => Some((number(*node), number(*with))),
+            let meet = |step: &MembershipStep| match step {
+                MembershipStep::Meet { node, with } => Some((number(*node), number(*with))),
                 _ => None,
             };
             round.iter().filter_map(meet).collect()
@@ -267,14 +267,14 @@ fn the_plan_joins_in_doubling_rounds() {
     let epochs: Vec<_> = plan.rounds[1]
         .iter()
         .map(|step| match step {
-            Step::SetConfigEpoch { node, epoch } => (number(*node), *epoch),
+            MembershipStep::SetConfigEpoch { node, epoch } => (number(*node), *epoch),
             other => panic!("{other:?}"),
         })
         .collect();
     assert_eq!(epochs, [(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]);
     assert_eq!(
         plan.rounds[5],
-        [(3, 0), (4, 1), (5, 2)].map(|(replica, master)| Step::Replicate {
+        [(3, 0), (4, 1), (5, 2)].map(|(replica, master)| MembershipStep::Replicate {
             replica: id(replica),
             master: id(master),
         })

@@ -17,21 +17,16 @@ fn slots(ranges: &[(u16, u16)]) -> SlotSet {
         .collect()
 }
 
-fn step(from: &str, to: &str, ranges: &[(u16, u16)]) -> Step {
-    Step::MoveSlots {
-        slots: slots(ranges),
-        from: id(from),
-        to: id(to),
-    }
+/// A plan of these moves: from, to, and the slots.
+fn of(moves: &[(&str, &str, &[(u16, u16)])]) -> MovePlan {
+    let moves = moves
+        .iter()
+        .map(|(from, to, ranges)| ((id(from), id(to)), slots(ranges)));
+    MovePlan::of_moves(moves.collect())
 }
 
-fn plan() -> Plan {
-    Plan {
-        rounds: vec![vec![
-            step(A, C, &[(0, 1364), (2000, 2000)]),
-            step(B, C, &[(5461, 6826)]),
-        ]],
-    }
+fn plan() -> MovePlan {
+    of(&[(A, C, &[(0, 1364), (2000, 2000)]), (B, C, &[(5461, 6826)])])
 }
 
 /// A file with these moves.
@@ -64,8 +59,8 @@ fn moves_of_a_pair_are_one_step() {
         r#"{{"from":"{A}","to":"{B}","slots":[[7,9]],"note":"by hand"}},
            {{"from":"{A}","to":"{B}","slots":[[1,1],[3,4]]}}"#
     ));
-    let expected = vec![vec![step(A, B, &[(1, 1), (3, 4), (7, 9)])]];
-    assert_eq!(from_json(&text).unwrap().rounds, expected);
+    let expected = of(&[(A, B, &[(1, 1), (3, 4), (7, 9)])]);
+    assert_eq!(from_json(&text).unwrap(), expected);
 }
 
 #[test]
@@ -156,21 +151,9 @@ fn moves_that_make_no_sense_are_refused_with_the_place() {
 
 #[test]
 fn what_a_file_cannot_hold_is_not_saved() {
-    let meet = Step::Meet {
-        node: id(A),
-        with: id(B),
-    };
-    let of = |rounds| to_json(&Plan { rounds });
-    assert_eq!(of(vec![]), Err(UnsavableError::Empty));
+    assert_eq!(to_json(&of(&[])), Err(UnsavableError::Empty));
     assert_eq!(
-        of(vec![vec![step(A, B, &[(0, 0)]), meet]]),
-        Err(UnsavableError::OtherStep { node: id(A) })
-    );
-    assert_eq!(
-        of(vec![
-            vec![step(A, B, &[(0, 5)])],
-            vec![step(B, C, &[(3, 3)])]
-        ]),
+        to_json(&of(&[(A, B, &[(0, 5)]), (B, C, &[(3, 3)])])),
         Err(UnsavableError::SlotTwice {
             slots: slots(&[(3, 3)]),
         })
@@ -185,11 +168,8 @@ fn an_interrupted_plan_goes_on_where_it_stopped() {
         _ => Some(id(B)),
     };
     let left = outstanding(&plan(), owner).unwrap();
-    let expected = vec![vec![
-        step(A, C, &[(100, 1364)]),
-        step(B, C, &[(5461, 5999)]),
-    ]];
-    assert_eq!(left.rounds, expected);
+    let expected = of(&[(A, C, &[(100, 1364)]), (B, C, &[(5461, 5999)])]);
+    assert_eq!(left, expected);
     assert!(outstanding(&plan(), |_| Some(id(C))).unwrap().is_empty());
 }
 
@@ -212,25 +192,14 @@ fn slots_in_other_hands_are_named_with_all_ids() {
 
 #[test]
 fn the_inverse_gives_everything_back() {
-    let plan = Plan {
-        rounds: vec![
-            vec![step(A, B, &[(0, 5)])],
-            vec![
-                Step::Meet {
-                    node: id(A),
-                    with: id(B),
-                },
-                step(B, C, &[(3, 3)]),
-            ],
-        ],
-    };
-    let back = vec![vec![step(C, B, &[(3, 3)])], vec![step(B, A, &[(0, 5)])]];
-    assert_eq!(inverse(&plan).rounds, back);
+    let plan = of(&[(A, B, &[(0, 5)]), (B, C, &[(8, 9)])]);
+    let back = of(&[(B, A, &[(0, 5)]), (C, B, &[(8, 9)])]);
+    assert_eq!(inverse(&plan), back);
     assert_eq!(nodes(&plan), [id(A), id(B), id(C)].into());
 }
 
-/// Plans of one round, each slot at most once.
-fn plans() -> impl Strategy<Value = Plan> {
+/// Plans that move each slot at most once.
+fn plans() -> impl Strategy<Value = MovePlan> {
     proptest::collection::btree_map(0..SLOTS, (0..3_usize, 1..3_usize), 1..200).prop_map(|slots| {
         let nodes = [A, B, C].map(id);
         let mut moves: BTreeMap<_, SlotSet> = BTreeMap::new();
@@ -241,7 +210,7 @@ fn plans() -> impl Strategy<Value = Plan> {
                 .or_default()
                 .insert(Slot::new(number).unwrap());
         }
-        Plan::of_moves(moves)
+        MovePlan::of_moves(moves)
     })
 }
 

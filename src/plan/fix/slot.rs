@@ -17,7 +17,7 @@
 //! Each step leads to a state that this same function steps: a fix that is cut off is finished by
 //! the next one.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
 use crate::cluster::node::NodeId;
@@ -93,8 +93,9 @@ pub(super) struct Slotwise<'a> {
     pub(super) given: Given,
 }
 
-/// A step for one slot, or for many at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A step for one slot, or for many at once. Steps are ordered by [`FixStep::stage`], whatever the
+/// order of the variants here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FixStep {
     /// A member of another cluster and all members of this one forget each other: `--evict-foreign`.
     Evict {
@@ -198,7 +199,70 @@ pub enum FixStep {
     },
 }
 
+impl Ord for FixStep {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let key = |step: &Self| (step.stage(), step.operands());
+        key(self).cmp(&key(other))
+    }
+}
+
+impl PartialOrd for FixStep {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl FixStep {
+    /// The position of the step in the safety order: the steps of a plan run by ascending stage. No
+    /// two kinds of step share a stage.
+    ///
+    /// A claim has a new config epoch, and every node that hears it deletes its keys of the slots
+    /// unless it imports them from the claimant. So `Guard` and `Fence` (which set `IMPORTING`) come
+    /// before `Claim`, and `Reveal` (which makes a node count its keys) before the claimant is final.
+    /// `Tell` names an owner and follows the claim that makes it the owner. Keys move (`Finish`,
+    /// `Gather`) and are deleted (`Purge`) once ownership is settled.
+    pub fn stage(&self) -> u8 {
+        match self {
+            Self::Evict { .. } => 0,
+            Self::Guard { .. } => 1,
+            Self::Fence { .. } => 2,
+            Self::Close { .. } => 3,
+            Self::Reveal { .. } => 4,
+            Self::Claim { .. } => 5,
+            Self::Assign { .. } => 6,
+            Self::Bump { .. } => 7,
+            Self::Tell { .. } => 8,
+            Self::Finish { .. } => 9,
+            Self::Gather { .. } => 10,
+            Self::Purge { .. } => 11,
+            Self::TakeOver { .. } => 12,
+            Self::Follow { .. } => 13,
+            Self::Forget { .. } => 14,
+            Self::Refresh { .. } => 15,
+        }
+    }
+
+    /// The nodes of the step, which order steps of one stage.
+    fn operands(&self) -> (NodeId, Option<NodeId>) {
+        match *self {
+            Self::Evict { node, copies } => (node, copies),
+            Self::Guard { node, owner } | Self::Tell { node, owner } => (node, Some(owner)),
+            Self::Fence { loser, winner } => (loser, Some(winner)),
+            Self::Reveal { node, from } => (node, Some(from)),
+            Self::Close { node }
+            | Self::Claim { node }
+            | Self::Assign { node }
+            | Self::Bump { node }
+            | Self::Forget { node }
+            | Self::Refresh { node } => (node, None),
+            Self::Finish { from, to } | Self::Gather { from, to } | Self::Purge { from, to } => {
+                (from, Some(to))
+            }
+            Self::TakeOver { master } => (master, None),
+            Self::Follow { replica, master } => (replica, Some(master)),
+        }
+    }
+
     /// Whether it moves keys, or deletes some: all others are a command or a few.
     pub fn moves_keys(self) -> bool {
         matches!(
@@ -320,7 +384,7 @@ impl Why {
 pub(super) enum Decision {
     /// Nothing.
     Fine,
-    /// These, in their order of [`FixStep`]; then it is looked at again.
+    /// These, by [`FixStep::stage`]; then it is looked at again.
     Steps(Vec<FixStep>),
     /// Give it to anybody.
     Assign,
@@ -554,5 +618,149 @@ fn at_home(slot: &Slotwise<'_>, owner: &Stand, holders: &[&Stand]) -> Decision {
             owner: owner.id,
             holders: strays.iter().map(|stand| stand.id).collect(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::samples::node;
+
+    /// One step of each kind, in the order in which a plan runs them.
+    fn in_safety_order() -> [FixStep; 16] {
+        let (one, two) = (node(1), node(2));
+        [
+            FixStep::Evict {
+                node: one,
+                copies: None,
+            },
+            FixStep::Guard {
+                node: one,
+                owner: two,
+            },
+            FixStep::Fence {
+                loser: one,
+                winner: two,
+            },
+            FixStep::Close { node: one },
+            FixStep::Reveal {
+                node: one,
+                from: two,
+            },
+            FixStep::Claim { node: one },
+            FixStep::Assign { node: one },
+            FixStep::Bump { node: one },
+            FixStep::Tell {
+                node: one,
+                owner: two,
+            },
+            FixStep::Finish { from: one, to: two },
+            FixStep::Gather { from: one, to: two },
+            FixStep::Purge { from: one, to: two },
+            FixStep::TakeOver { master: one },
+            FixStep::Follow {
+                replica: one,
+                master: two,
+            },
+            FixStep::Forget { node: one },
+            FixStep::Refresh { node: one },
+        ]
+    }
+
+    #[test]
+    fn steps_sort_in_safety_order_and_no_two_kinds_share_a_stage() {
+        let expected = in_safety_order();
+        let mut words: Vec<&str> = expected.iter().map(|step| step.word()).collect();
+        words.sort_unstable();
+        words.dedup();
+        assert_eq!(words.len(), expected.len(), "a kind is listed twice");
+        assert!(expected.is_sorted_by(|one, next| one.stage() < next.stage()));
+        let mut shuffled = expected;
+        shuffled.reverse();
+        shuffled.sort_unstable();
+        assert_eq!(shuffled, expected);
+        let keyed: BTreeMap<FixStep, ()> = expected.iter().rev().map(|step| (*step, ())).collect();
+        assert!(keyed.into_keys().eq(expected));
+    }
+
+    #[test]
+    fn the_stage_comes_before_the_nodes() {
+        let late = FixStep::Fence {
+            loser: node(9),
+            winner: node(8),
+        };
+        let mut steps = [FixStep::Claim { node: node(1) }, late];
+        steps.sort_unstable();
+        assert_eq!(steps, [late, FixStep::Claim { node: node(1) }]);
+        let of = |node| FixStep::Claim { node };
+        let mut steps = [of(node(2)), of(node(1))];
+        steps.sort_unstable();
+        assert_eq!(steps, [of(node(1)), of(node(2))]);
+    }
+
+    #[test]
+    fn keys_are_protected_before_a_claim_and_moved_after_it() {
+        let stage = |wanted: &str| {
+            let step = in_safety_order()
+                .into_iter()
+                .find(|step| step.word() == wanted);
+            step.unwrap().stage()
+        };
+        for (earlier, later) in [
+            // A loser that hears a claim before its fence deletes its keys.
+            ("fence", "claim"),
+            // Valkey: a node that imports from a node without the slot takes the slot itself.
+            ("guard", "fence"),
+            ("guard", "claim"),
+            ("close", "claim"),
+            // A holder that has not counted its keys is no loser yet.
+            ("reveal", "claim"),
+            // No owner is named before it has claimed.
+            ("claim", "tell"),
+            ("assign", "tell"),
+            ("claim", "finish"),
+            ("fence", "gather"),
+            // What is not at its owner yet is brought there before copies are deleted.
+            ("gather", "purge"),
+            // Nodes leave before any slot is looked at.
+            ("evict", "guard"),
+        ] {
+            assert!(stage(earlier) < stage(later), "{earlier} before {later}");
+        }
+    }
+
+    #[test]
+    fn contested_slots_are_fenced_before_the_claim() {
+        let owner = |number: usize, keys| Stand {
+            id: node(number),
+            sees: Some(node(number)),
+            migrating: None,
+            importing: None,
+            keys,
+            veiled: false,
+            unveiled: false,
+            hides: false,
+            epoch: 1,
+        };
+        let importer = Stand {
+            sees: None,
+            importing: Some(node(2)),
+            ..owner(3, 0)
+        };
+        let peers = BTreeMap::new();
+        let slot = Slotwise {
+            // The winner has the lowest id, so that an order by node would put its claim first.
+            stands: vec![owner(1, 5), owner(2, 1), importer],
+            owner_away: None,
+            somebody_away: None,
+            orphan: None,
+            peers: &peers,
+            given: Given::default(),
+        };
+        let Decision::Steps(steps) = decide(&slot) else {
+            panic!("no steps");
+        };
+        let words: Vec<&str> = steps.iter().map(|step| step.word()).collect();
+        assert_eq!(words, ["guard", "fence", "claim"]);
     }
 }

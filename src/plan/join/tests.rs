@@ -96,7 +96,7 @@ proptest! {
         let steps = meetings(&members, &newcomers);
         let mut met: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
         for step in &steps {
-            let Step::Meet { node, with } = step else {
+            let MembershipStep::Meet { node, with } = step else {
                 panic!("{step:?}");
             };
             prop_assert_ne!(node, with);

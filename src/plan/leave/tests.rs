@@ -260,8 +260,8 @@ proptest! {
             prop_assert!(!stays(one.from) && stays(one.to));
             prop_assert!(one.slots.difference(&of(one.from).slots).is_empty());
             prop_assert!(!of(one.to).slots.is_empty());
-            prop_assert!(moved.intersection(one.slots).is_empty());
-            moved = moved.union(one.slots);
+            prop_assert!(moved.intersection(&one.slots).is_empty());
+            moved = moved.union(&one.slots);
             *after.entry(one.to).or_default() += one.slots.count();
         }
         let owned = request.members.iter().filter(|member| !stays(member.id));

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Share, Verdict, WeightedMaster, is_beyond};
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::plan::Plan;
+use crate::plan::MovePlan;
 use crate::plan::shares::apportion;
 
 /// A member, as it becomes.
@@ -221,5 +221,5 @@ pub(super) fn rebalance(
         let pair = (members[from].id, members[to].id);
         moves.entry(pair).or_default().insert(slot);
     }
-    (shares, Verdict::Moves(Plan::of_moves(moves)))
+    (shares, Verdict::Moves(MovePlan::of_moves(moves)))
 }

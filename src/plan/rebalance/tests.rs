@@ -17,7 +17,7 @@ fn request(owned: &[&str], weights: &[(usize, f64)]) -> Request {
     }
 }
 
-fn moves(request: &Request) -> Plan {
+fn moves(request: &Request) -> MovePlan {
     match rebalance(request).unwrap().verdict {
         Verdict::Moves(plan) => plan,
         other => panic!("{other:?}"),
@@ -246,15 +246,15 @@ fn even_loads_end_within_the_threshold() {
 }
 
 /// What every master owns when the plan is done.
-fn applied(masters: &[SlotOwner], plan: &Plan) -> Vec<SlotOwner> {
+fn applied(masters: &[SlotOwner], plan: &MovePlan) -> Vec<SlotOwner> {
     let mut masters = masters.to_vec();
     for one in plan.moves() {
         for master in &mut masters {
             if master.id == one.from {
-                master.slots = master.slots.difference(one.slots);
+                master.slots = master.slots.difference(&one.slots);
             }
             if master.id == one.to {
-                master.slots = master.slots.union(one.slots);
+                master.slots = master.slots.union(&one.slots);
             }
         }
     }
@@ -315,7 +315,7 @@ fn loads() -> impl Strategy<Value = Vec<u64>> {
 fn check_balance(request: &Request, balance: &Balance) -> Result<Vec<SlotOwner>, TestCaseError> {
     let plan = match &balance.verdict {
         Verdict::Moves(plan) => plan.clone(),
-        Verdict::Balanced | Verdict::Indivisible => Plan { rounds: Vec::new() },
+        Verdict::Balanced | Verdict::Indivisible => MovePlan::default(),
     };
     let after = applied(&request.masters, &plan);
     prop_assert_eq!(owned_by_all(&after), owned_by_all(&request.masters));
@@ -382,7 +382,7 @@ proptest! {
             slots.iter().map(|slot| u128::from(load[usize::from(slot.number())])).sum()
         };
         let moved = match &balance.verdict {
-            Verdict::Moves(plan) => plan.moves().fold(SlotSet::new(), |sum, one| sum.union(one.slots)),
+            Verdict::Moves(plan) => plan.moves().fold(SlotSet::new(), |sum, one| sum.union(&one.slots)),
             Verdict::Balanced | Verdict::Indivisible => SlotSet::new(),
         };
         let weighs = |id: NodeId| !request.weights.contains(&(id, 0.0));

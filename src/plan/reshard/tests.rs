@@ -3,7 +3,12 @@ use crate::cluster::slot::{SLOTS, Slot};
 use crate::plan::samples::{check_moves, clusters, masters, node, shown, slots};
 use proptest::prelude::*;
 
-fn count(owned: &[&str], slots: usize, from: Sources, to: &[usize]) -> Result<Plan, ReshardError> {
+fn count(
+    owned: &[&str],
+    slots: usize,
+    from: Sources,
+    to: &[usize],
+) -> Result<MovePlan, ReshardError> {
     reshard(&Request {
         masters: masters(owned),
         what: What::Count {
@@ -14,7 +19,7 @@ fn count(owned: &[&str], slots: usize, from: Sources, to: &[usize]) -> Result<Pl
     })
 }
 
-fn named(owned: &[&str], text: &str, to: &[usize]) -> Result<Plan, ReshardError> {
+fn named(owned: &[&str], text: &str, to: &[usize]) -> Result<MovePlan, ReshardError> {
     reshard(&Request {
         masters: masters(owned),
         what: What::Slots {
@@ -159,7 +164,7 @@ fn what_cannot_be_moved_is_refused_by_name() {
     }
 }
 
-fn taken(plan: &Plan, by: NodeId) -> usize {
+fn taken(plan: &MovePlan, by: NodeId) -> usize {
     plan.moves()
         .filter(|one| one.to == by)
         .map(|one| one.slots.count())
@@ -221,7 +226,7 @@ proptest! {
         match reshard(&Request { masters: masters.clone(), what }) {
             Ok(plan) => {
                 check_moves(&masters, &plan)?;
-                let moved = plan.moves().fold(SlotSet::new(), |sum, one| sum.union(one.slots));
+                let moved = plan.moves().fold(SlotSet::new(), |sum, one| sum.union(&one.slots));
                 let at_targets = masters[..targets]
                     .iter()
                     .fold(SlotSet::new(), |sum, master| sum.union(&master.slots));

@@ -12,6 +12,7 @@ use crate::cluster::parse::{MasterLink, OpenSlot, Product};
 use crate::cluster::topology::PeerStatus;
 use crate::ui::node_state::Row;
 use crate::ui::ok_to_stop::OkToStopView;
+use crate::ui::remedy::command_line;
 use crate::ui::style::plain;
 use crate::ui::summary::{self, Totals};
 
@@ -325,7 +326,10 @@ fn finding(finding: &Finding) -> FindingObject {
         message: plain(&finding.message),
         nodes: finding.nodes.iter().map(ToString::to_string).collect(),
         slots: ranges(&finding.slots),
-        remedy: finding.remedy.as_deref().map(plain),
+        remedy: finding
+            .remedy
+            .as_ref()
+            .map(|remedy| plain(&command_line(remedy))),
     }
 }
 
