@@ -1,7 +1,7 @@
-//! Connections to many nodes: who may be dialled how, and how many at once.
+//! Connections to many nodes: the access to each node, and a limit on simultaneous connections.
 //!
-//! Owned by the command, lent to the others. Each node has an address and an access of its own;
-//! nodes that were found through another inherit its access.
+//! Owned by the command. Each node has an address and an access of its own; nodes that were found through another
+//! node inherit its access.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
@@ -17,7 +17,7 @@ use crate::client::{ClientError, Connector, Login, NodeClient, Snapshot, Transpo
 use crate::cluster::node::Addr;
 use crate::seed::AddressMapping;
 
-/// How a node is logged in to, and whether over TLS.
+/// The credentials and the transport for a node.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DialOptions {
     /// User and password.
@@ -29,9 +29,9 @@ pub struct DialOptions {
 /// A node that can be dialled.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Where.
+    /// The address to dial.
     pub addr: Addr,
-    /// How.
+    /// The access to the node.
     pub access: Arc<DialOptions>,
 }
 
@@ -54,7 +54,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// At most `at_once` (at least 1) connections are being opened, and looked through, at a time.
+    /// At most `at_once` (at least 1) connections are opened, and temporary ones used, at a time.
     pub fn new(connector: Connector, mappings: Vec<AddressMapping>, at_once: usize) -> Self {
         Self {
             connector,
@@ -65,8 +65,8 @@ impl Connections {
         }
     }
 
-    /// Runs `work` on every item, a bounded number of them side by side, and returns the results in the order of the
-    /// items. Dropping the future ends all of them. A panic in one ends this one too.
+    /// Runs `work` on every item, at most `at_once` of them side by side, and returns the results in the order of the
+    /// items. Dropping the future stops all of them. A panic in one panics this one too.
     pub async fn fan_out<I, T, F>(
         self: &Arc<Self>,
         items: impl IntoIterator<Item = I>,
@@ -80,18 +80,18 @@ impl Connections {
         let mut running = JoinSet::new();
         for (place, item) in items.into_iter().enumerate() {
             if running.len() >= self.at_once {
-                results.extend(joined(running.join_next().await));
+                results.extend(result_of(running.join_next().await));
             }
             let work = work(Arc::clone(self), item);
             running.spawn(async move { (place, work.await) });
         }
         while let Some(result) = running.join_next().await {
-            results.extend(joined(Some(result)));
+            results.extend(result_of(Some(result)));
         }
         results.into_values().collect()
     }
 
-    /// Where a node that announces `peer` is reached from here.
+    /// Returns the address to dial for a node that announces `peer`.
     pub fn dial_of(&self, peer: &Addr) -> Addr {
         self.mappings
             .iter()
@@ -99,8 +99,8 @@ impl Connections {
             .unwrap_or_else(|| peer.clone())
     }
 
-    /// Opens a connection for one temporary. It waits its turn, and the turn lasts until the temporary
-    /// is dropped: looking at a thousand nodes, no more than a few replies are in memory at once.
+    /// Opens a connection for a short use. It waits for a turn, which lasts until the connection is dropped: a look
+    /// at a thousand nodes keeps only a few replies in memory at once.
     pub async fn temporary(&self, target: &Target) -> Result<TemporaryClient, ClientError> {
         let turn = self.turn().await;
         let client = self.dial(target).await?;
@@ -110,7 +110,7 @@ impl Connections {
         })
     }
 
-    /// A connection of the caller's own, for as long as it is held.
+    /// Opens a connection that belongs to the caller.
     pub async fn own(&self, target: &Target) -> Result<NodeClient, ClientError> {
         let _turn = self.turn().await;
         self.dial(target).await
@@ -152,7 +152,7 @@ impl Connections {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A connection of the caller's own for a value of any size.
+    /// Opens a connection that belongs to the caller, for a value of any size.
     pub async fn for_one_value(&self, target: &Target) -> Result<NodeClient, ClientError> {
         let DialOptions { login, transport } = &*target.access;
         self.connector
@@ -182,8 +182,8 @@ impl Connections {
         Arc::clone(&self.dialling).acquire_owned().await.ok()
     }
 
-    /// Whether anybody listens at an address that speaks no RESP, such as a bus port; if not, why,
-    /// in words.
+    /// Checks that a port accepts TCP connections, for ports that do not speak RESP, such as a cluster bus port. The
+    /// error is the reason.
     pub async fn knock(&self, addr: &Addr, within: Duration) -> Result<(), String> {
         let dial = self.dial_of(addr);
         match timeout(within, TcpStream::connect((dial.host(), dial.port()))).await {
@@ -193,7 +193,7 @@ impl Connections {
         }
     }
 
-    /// The address that the other nodes know, of a node that is reached at `dial`.
+    /// Returns the address that the other nodes know of a node that is dialled at `dial`.
     pub fn peer_of(&self, dial: &Addr) -> Addr {
         self.mappings
             .iter()
@@ -202,8 +202,8 @@ impl Connections {
     }
 }
 
-/// The result of a task; its panic is ours. No task is aborted but by dropping all of them.
-fn joined<T>(result: Option<Result<T, JoinError>>) -> Option<T> {
+/// Returns the result of a task, or resumes its panic. Tasks are aborted only when all of them are dropped.
+fn result_of<T>(result: Option<Result<T, JoinError>>) -> Option<T> {
     match result? {
         Ok(result) => Some(result),
         Err(error) => match error.try_into_panic() {
@@ -213,7 +213,7 @@ fn joined<T>(result: Option<Result<T, JoinError>>) -> Option<T> {
     }
 }
 
-/// A connection of its own, for as long as it is held.
+/// A connection for a short use, with its turn.
 #[derive(Debug)]
 pub struct TemporaryClient {
     client: NodeClient,

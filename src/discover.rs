@@ -1,4 +1,4 @@
-//! From a few addresses to the whole cluster: every node that any member knows is looked at.
+//! Discovery: finds a whole cluster from a few addresses. Every node that any member knows is asked.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,51 +23,50 @@ use crate::connections::{Connections, DialOptions, Target};
 use crate::exit_code::ExitCode;
 use crate::stop::Stop;
 
-/// Why seeds don't lead to one cluster.
+/// Why the seeds do not lead to one cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoverError {
-    /// Nobody answered.
+    /// No seed answered.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    NobodyAnswers(Vec<ClientError>),
-    /// A node answers with something that is not its CLUSTER NODES.
+    NoAnswer(Vec<ClientError>),
+    /// The answer of a node is not a valid CLUSTER NODES.
     #[error("{addr}: {error}")]
     Unreadable {
         /// The node.
         addr: Addr,
-        /// What is wrong with it.
+        /// The reason.
         error: ParseError,
     },
-    /// Two seeds don't know each other.
-    #[error("{0} and {1} belong to different clusters: name nodes of one only")]
+    /// Two seeds do not know each other.
+    #[error("{0} and {1} belong to different clusters: give nodes of one cluster only")]
     TwoClusters(Addr, Addr),
 }
 
-/// A cluster as it was found: what was seen of its nodes, and how each of them is reached.
+/// A cluster as it was found: the observation, and how to reach each node.
 #[derive(Debug)]
 pub struct Found {
-    /// What was seen.
+    /// The observation of all nodes.
     pub observation: Observation,
-    /// Named addresses at which nobody answered, or nobody who makes sense. Where it is a member
-    /// that stands behind one, the observation says so too.
+    /// Seeds without a valid answer. If a seed belongs to a member, the observation has the fault too.
     pub silent_seeds: Vec<ClientError>,
-    ways: Ways,
+    access: NodeAccess,
 }
 
 impl Found {
-    /// How a node is reached; `None` where nobody knows its address.
+    /// How to reach a node; `None` if no node knows its address.
     pub fn target_of(&self, node: &ObservedNode) -> Option<Target> {
-        Some(self.ways.target(node.dial.clone()?))
+        Some(self.access.target(node.dial.clone()?))
     }
 }
 
-/// How nodes are logged in to: those that were named as their seed says, all others as the lead.
+/// The access to each node: the seed's own for seeds, the first member's for all others.
 #[derive(Debug)]
-struct Ways {
+struct NodeAccess {
     lead: Arc<DialOptions>,
     named: HashMap<Addr, Arc<DialOptions>>,
 }
 
-impl Ways {
+impl NodeAccess {
     fn target(&self, addr: Addr) -> Target {
         let access = self.named.get(&addr).unwrap_or(&self.lead);
         Target {
@@ -77,7 +76,7 @@ impl Ways {
     }
 }
 
-/// Looks at every node that can be found from the seeds.
+/// Observes every node that can be found from the seeds.
 pub async fn observe(
     connections: &Arc<Connections>,
     seeds: &[Target],
@@ -85,53 +84,53 @@ pub async fn observe(
     Ok(find(connections, seeds).await?.observation)
 }
 
-/// The same, for those who have more to ask the nodes.
+/// The same, with what is needed to connect to the nodes.
 pub async fn find(
     connections: &Arc<Connections>,
     seeds: &[Target],
 ) -> Result<Found, DiscoverError> {
     let mut survey = Survey::begin(connections, seeds).await?;
-    survey.ask_the_rest().await;
+    survey.observe_members().await;
     survey.observation.tell_first_syncs();
-    survey.ask_for_links().await;
-    survey.ask_for_jobs().await;
+    survey.read_links().await;
+    survey.read_tasks().await;
     survey.count_open_keys().await;
     Ok(Found {
         observation: survey.observation,
         silent_seeds: survey.silent_seeds,
-        ways: survey.ways,
+        access: survey.access,
     })
 }
 
-/// An observation in the making.
+/// An observation under construction.
 struct Survey<'a> {
     connections: &'a Arc<Connections>,
     pool: Arc<Mutex<EntryPool>>,
     observation: Observation,
     silent_seeds: Vec<ClientError>,
-    ways: Ways,
+    access: NodeAccess,
 }
 
 impl<'a> Survey<'a> {
-    /// Asks all seeds side by side. The first in their order that is a member leads.
+    /// Asks all seeds side by side. The first seed, in their order, that is a member is the lead.
     async fn begin(
         connections: &'a Arc<Connections>,
         seeds: &[Target],
     ) -> Result<Self, DiscoverError> {
         let pool = Arc::default();
         let targets = seeds.iter().cloned();
-        let heard = connections.fan_out(targets, |connections, seed| {
+        let reports = connections.fan_out(targets, |connections, seed| {
             let pool = Arc::clone(&pool);
             async move {
-                let heard = hear(&connections, &seed, &pool).await;
-                (seed, heard)
+                let report = observe_node(&connections, &seed, &pool).await;
+                (seed, report)
             }
         });
         let mut silent_seeds = Vec::new();
         let mut unreadable = None;
         let mut answers = Vec::new();
-        for (seed, heard) in heard.await {
-            match heard {
+        for (seed, report) in reports.await {
+            match report {
                 Ok(report) => answers.push((seed, report)),
                 Err(ProbeError::Silent(error)) => silent_seeds.push(error),
                 Err(ProbeError::Unreadable(error)) => {
@@ -146,7 +145,7 @@ impl<'a> Survey<'a> {
         let Some((seed, report)) = answers.get(lead) else {
             return Err(match unreadable {
                 Some((addr, error)) => DiscoverError::Unreadable { addr, error },
-                None => DiscoverError::NobodyAnswers(silent_seeds),
+                None => DiscoverError::NoAnswer(silent_seeds),
             });
         };
         let lead_addr = seed.addr.clone();
@@ -163,14 +162,14 @@ impl<'a> Survey<'a> {
                 bystanders: Vec::new(),
             },
             silent_seeds,
-            ways: Ways {
+            access: NodeAccess {
                 lead: Arc::clone(&seed.access),
                 named: named.collect(),
             },
         };
         for (seed, report) in answers {
             let id = report.view.myself().id;
-            if share_a_member(&report.view, &lead_view) {
+            if have_a_common_node(&report.view, &lead_view) {
                 survey.add(id, Some(seed.addr), Seen::Report(Box::new(report)));
             } else if is_alone(&report.view) {
                 let dial = seed.addr;
@@ -182,30 +181,30 @@ impl<'a> Survey<'a> {
         Ok(survey)
     }
 
-    /// Asks every node that a member names and that was not asked yet, until nobody names another.
-    async fn ask_the_rest(&mut self) {
+    /// Asks every node that a member knows and that was not asked yet, until there are no more.
+    async fn observe_members(&mut self) {
         loop {
             let mut targets = Vec::new();
             for (id, dial) in self.unasked() {
                 match dial {
-                    Some(dial) => targets.push((id, self.ways.target(dial))),
+                    Some(dial) => targets.push((id, self.access.target(dial))),
                     None => self.add(id, None, Seen::NoAddress),
                 }
             }
             if targets.is_empty() {
                 return;
             }
-            let heard = self
+            let reports = self
                 .connections
                 .fan_out(targets, |connections, (id, target)| {
                     let pool = Arc::clone(&self.pool);
                     async move {
-                        let heard = hear(&connections, &target, &pool).await;
-                        (id, target.addr, heard)
+                        let report = observe_node(&connections, &target, &pool).await;
+                        (id, target.addr, report)
                     }
                 });
-            for (id, dial, heard) in heard.await {
-                let seen = match heard {
+            for (id, dial, report) in reports.await {
+                let seen = match report {
                     Err(ProbeError::Silent(error)) if error.fault == Fault::Loading => {
                         Seen::Loading
                     }
@@ -221,8 +220,8 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Nodes that are named and were not asked, with an address where any member has one for them.
-    /// Handshakes have passing ids, which nobody answers to: they have no address worth asking.
+    /// Returns the nodes that members know and that were not asked, with their address if any member has it. Nodes in
+    /// handshake have temporary ids that no node answers to: their addresses are not used.
     fn unasked(&self) -> BTreeMap<NodeId, Option<Addr>> {
         let nodes = &self.observation.nodes;
         let mut unasked: BTreeMap<NodeId, Option<Addr>> = BTreeMap::new();
@@ -262,18 +261,18 @@ impl<'a> Survey<'a> {
             hostname: told.and_then(|entry| entry.hostname.clone()),
             seen,
         };
-        // A seed that was named twice, under two addresses, keeps the first.
+        // A node that was given twice, under two addresses, keeps the first.
         self.observation.nodes.entry(id).or_insert(node);
     }
 
-    /// Asks those who may have come in with another cluster whom they have known how long.
-    async fn ask_for_links(&mut self) {
+    /// Asks nodes that may have come from another cluster since when they have had links to the others.
+    async fn read_links(&mut self) {
         let newcomers = merger::newcomers(&self.observation);
         let targets: Vec<(NodeId, Target)> = newcomers
             .into_iter()
             .filter_map(|id| {
                 let dial = self.observation.nodes.get(&id)?.dial.clone()?;
-                Some((id, self.ways.target(dial)))
+                Some((id, self.access.target(dial)))
             })
             .collect();
         let told = self
@@ -290,44 +289,44 @@ impl<'a> Survey<'a> {
                         report.links = links.unwrap_or_default();
                     }
                 }
-                Err(error) => tracing::warn!(%error, "its links are not known"),
+                Err(error) => tracing::warn!(%error, "CLUSTER LINKS of a node is not known"),
             }
         }
     }
 
-    /// Asks masters that can have jobs which they lead.
-    async fn ask_for_jobs(&mut self) {
+    /// Asks masters for the ASM tasks that they lead.
+    async fn read_tasks(&mut self) {
         let mut masters = Vec::new();
         for (node, report) in self.observation.reports() {
             let is_master = report.view.myself().role == Some(Role::Master);
             let version = report.info.version.filter(|v| v.can_migrate_atomically());
             if let (Some(version), Some(dial), true) = (version, &node.dial, is_master) {
-                masters.push((node.id, self.ways.target(dial.clone()), version));
+                masters.push((node.id, self.access.target(dial.clone()), version));
             }
         }
-        let jobs = self
-            .connections
-            .fan_out(masters, async |connections, (id, target, version)| {
-                let jobs = jobs_led_by(&connections, &target, version).await;
-                (id, version.product, jobs)
-            });
-        for (id, product, jobs) in jobs.await {
+        let tasks =
+            self.connections
+                .fan_out(masters, async |connections, (id, target, version)| {
+                    let tasks = tasks_led_by(&connections, &target, version).await;
+                    (id, version.product, tasks)
+                });
+        for (id, product, tasks) in tasks.await {
             let node = self.observation.nodes.get_mut(&id);
             let Some(Seen::Report(report)) = node.map(|node| &mut node.seen) else {
                 continue;
             };
-            match jobs {
-                Ok(jobs) => {
+            match tasks {
+                Ok(tasks) => {
                     let owned = report.view.myself().slots.iter().copied().collect();
-                    report.jobs = not_ended_well(jobs, product, &owned);
+                    report.jobs = unfinished_tasks(tasks, product, &owned);
                 }
                 // The right to ask may be missing.
-                Err(error) => tracing::warn!(%error, "its jobs are not known"),
+                Err(error) => tracing::warn!(%error, "the ASM tasks of a node are not known"),
             }
         }
     }
 
-    /// Counts the keys of open slots on every node that has them open, or is the other end.
+    /// Counts the keys of open slots on every node that has them open, and on the other node of the pair.
     async fn count_open_keys(&mut self) {
         let topology = Topology::of(&self.observation);
         let slots: Arc<[Slot]> = topology.open_set().iter().collect();
@@ -342,7 +341,7 @@ impl<'a> Survey<'a> {
             .into_iter()
             .filter_map(|id| {
                 let node = self.observation.nodes.get(&id)?;
-                let target = self.ways.target(node.dial.clone()?);
+                let target = self.access.target(node.dial.clone()?);
                 Some((id, target, databases(node.report()?)))
             })
             .collect();
@@ -366,7 +365,7 @@ impl<'a> Survey<'a> {
             };
             match counts {
                 Ok(counts) => report.open_keys = slots.iter().copied().zip(counts).collect(),
-                Err(error) => tracing::warn!(%error, "keys of open slots are not counted"),
+                Err(error) => tracing::warn!(%error, "the keys of open slots are not counted"),
             }
         }
     }
@@ -378,9 +377,9 @@ enum ProbeError {
     Unreadable(ParseError),
 }
 
-/// Looks at a node, and reads what it says before the next one has its turn: a thousand looks are
-/// 200 MB of text, and the same lines over and over once they are read.
-async fn hear(
+/// Looks at a node, and parses the answer before the next one has its turn: a thousand looks are 200 MB of text, and
+/// the same lines over and over once they are parsed.
+async fn observe_node(
     connections: &Connections,
     target: &Target,
     pool: &Mutex<EntryPool>,
@@ -390,7 +389,7 @@ async fn hear(
         .await
         .map_err(ProbeError::Silent)?;
     let raw = client.look().await.map_err(ProbeError::Silent)?;
-    // What a thread that died left behind is whole lines.
+    // The data is consistent even after a panic of another thread.
     let mut pool = pool.lock().unwrap_or_else(PoisonError::into_inner);
     read(&mut pool, &raw).map_err(ProbeError::Unreadable)
 }
@@ -407,16 +406,16 @@ pub async fn node_timeout(connections: &Connections, target: Option<&Target>) ->
     timeout.ok().flatten().unwrap_or(DEFAULT_NODE_TIMEOUT)
 }
 
-/// What one look at one node brings.
+/// The result of one look at one node.
 #[derive(Debug, Clone)]
 pub struct Looked {
-    /// What it says.
+    /// The replies.
     pub raw: RawLook,
-    /// What it said to our password.
+    /// The answer to the login.
     pub login: LoginOutcome,
 }
 
-/// Looks at nodes side by side; the answers come in the order of the nodes.
+/// Looks at nodes side by side; the results have the order of the nodes.
 pub async fn look_at_all(
     connections: &Arc<Connections>,
     targets: &[Target],
@@ -437,7 +436,7 @@ async fn look(connections: &Connections, target: &Target) -> Result<Looked, Clie
     })
 }
 
-/// The keys of each slot, in all of these databases together.
+/// Counts the keys of each slot, in all of these databases together.
 pub async fn count_keys(
     connections: &Connections,
     target: &Target,
@@ -455,8 +454,8 @@ pub async fn count_keys(
     Ok(sums)
 }
 
-/// Counts the keys of every slot on all masters that answered, and on replicas whose master nobody
-/// knows: 16 requests for each database of a node. Who can't be counted is missing from the answer.
+/// Counts the keys of every slot on all masters that answered, and on replicas whose master is unknown: 16 requests
+/// for each database of a node. Nodes that can't be counted are missing in the result.
 pub async fn count_holdings(
     connections: &Arc<Connections>,
     observation: &Observation,
@@ -472,20 +471,23 @@ pub async fn count_holdings(
         let Some(target) = reach.get(&node.id).cloned().filter(|_| !is_copy) else {
             continue;
         };
-        let hides = report.info.version.is_some_and(hides_strays);
+        let hides = report.info.version.is_some_and(hides_stray_keys);
         nodes.push((node.id, target, databases(report), hides));
     }
     let held = connections.fan_out(
         nodes,
         async |connections, (id, target, databases, hides)| {
-            (id, hold(&connections, &target, &databases, hides).await)
+            (
+                id,
+                count_node(&connections, &target, &databases, hides).await,
+            )
         },
     );
     let mut holdings = Holdings::default();
     for (id, held) in held.await {
         match held {
             Ok(held) => holdings.insert(id, held),
-            Err(error) => tracing::warn!(%error, "its keys are not counted"),
+            Err(error) => tracing::warn!(%error, "the keys of a node are not counted"),
         }
     }
     holdings
@@ -496,13 +498,12 @@ fn databases(report: &Report) -> Vec<u32> {
     report.info.keys.iter().map(|(db, _)| *db).collect()
 }
 
-/// Redis 8 began to count keys of slots that a node owns or imports only (seen on 8.6; 7.0 counts
-/// all).
-fn hides_strays(version: Version) -> bool {
+/// Redis 8 counts only keys of slots that a node owns or imports (seen on 8.6; 7.0 counts all).
+fn hides_stray_keys(version: Version) -> bool {
     version.product == Product::Redis && version.numbers >= [8, 0, 0]
 }
 
-async fn hold(
+async fn count_node(
     connections: &Connections,
     target: &Target,
     databases: &[u32],
@@ -513,16 +514,15 @@ async fn hold(
         let counts = count_keys(connections, target, databases, &slots).await?;
         return Ok(Held::new(counts, None));
     }
-    /// Clients write while it is counted, so that the sum is off by some keys each time: what is hidden
-    /// is missing each time.
+    /// Clients write during a count, so that each sum is off by some keys; hidden keys are missing in every count.
     const COUNTS: usize = 3;
     let client = connections.temporary(target).await?;
-    let mut held = hold_hiding(&client, &slots).await?;
+    let mut held = count_with_dbsize(&client, &slots).await?;
     for _ in 1..COUNTS {
         if held.hidden() == 0 {
             break;
         }
-        let again = hold_hiding(&client, &slots).await?;
+        let again = count_with_dbsize(&client, &slots).await?;
         if again.hidden() < held.hidden() {
             held = again;
         }
@@ -530,16 +530,15 @@ async fn hold(
     Ok(held)
 }
 
-async fn hold_hiding(client: &NodeClient, slots: &[Slot]) -> Result<Held, ClientError> {
+async fn count_with_dbsize(client: &NodeClient, slots: &[Slot]) -> Result<Held, ClientError> {
     let before = client.dbsize().await?;
     let counts = client.cluster_countkeysinslot(0, slots).await?;
     let after = client.dbsize().await?;
     Ok(Held::new(counts, Some(before.min(after))))
 }
 
-/// The jobs that a node began, and can call off: on Valkey their source, on Redis their target. The
-/// newest is first.
-pub async fn jobs_led_by(
+/// Returns the tasks that a node leads and can cancel: as source on Valkey, as target on Redis. The newest is first.
+pub async fn tasks_led_by(
     connections: &Connections,
     target: &Target,
     version: Version,
@@ -548,41 +547,41 @@ pub async fn jobs_led_by(
         return Ok(Vec::new());
     }
     let client = connections.temporary(target).await?;
-    let (jobs, side) = match version.product {
+    let (tasks, side) = match version.product {
         Product::Valkey => (client.cluster_getslotmigrations().await?, Side::Source),
         Product::Redis => (client.cluster_migration_status().await?, Side::Target),
     };
-    Ok(jobs.into_iter().filter(|job| job.side == side).collect())
+    Ok(tasks.into_iter().filter(|task| task.side == side).collect())
 }
 
-/// Those that go on, and those that failed where nobody has tried again since: `owned` are the slots of
-/// the node that leads them. (Redis tries again by itself, for as long as nobody calls it off.)
-fn not_ended_well(jobs: Vec<AsmTask>, product: Product, owned: &SlotSet) -> Vec<ObservedTask> {
+/// Returns tasks that are running, and failed ones that were not repeated since: `owned` are the slots of the node
+/// that leads them. (Redis repeats a failed task itself until it is cancelled.)
+fn unfinished_tasks(tasks: Vec<AsmTask>, product: Product, owned: &SlotSet) -> Vec<ObservedTask> {
     let mut newer = SlotSet::new();
     let mut left = Vec::new();
-    for job in jobs {
-        let is_last = newer.intersection(&job.slots).is_empty();
-        newer.union_with(&job.slots);
+    for task in tasks {
+        let is_last = newer.intersection(&task.slots).is_empty();
+        newer.union_with(&task.slots);
         let has_failed =
-            job.end == Some(JobEnd::Failed) && is_last && job.slots.difference(owned).is_empty();
-        if job.end.is_some() && !has_failed {
+            task.end == Some(JobEnd::Failed) && is_last && task.slots.difference(owned).is_empty();
+        if task.end.is_some() && !has_failed {
             continue;
         }
         left.push(ObservedTask {
             product,
-            id: job.id,
-            goes_on: job.end.is_none(),
-            slots: job.slots,
-            source: job.source,
-            target: job.target,
-            state: job.state,
-            said: job.message,
+            id: task.id,
+            goes_on: task.end.is_none(),
+            slots: task.slots,
+            source: task.source,
+            target: task.target,
+            state: task.state,
+            said: task.message,
         });
     }
     left
 }
 
-/// What a node said, as data.
+/// Parses the replies of a look.
 pub fn read(pool: &mut EntryPool, look: &RawLook) -> Result<Report, ParseError> {
     Ok(Report {
         view: pool.view(&look.nodes)?,
@@ -595,27 +594,25 @@ pub fn read(pool: &mut EntryPool, look: &RawLook) -> Result<Report, ParseError> 
     })
 }
 
-/// A node that knows nobody and owns nothing.
+/// Whether a node knows no other node and owns no slot.
 fn is_alone(view: &View) -> bool {
     view.entries().len() == 1 && view.myself().slots.is_empty()
 }
 
-fn share_a_member(one: &View, other: &View) -> bool {
+fn have_a_common_node(one: &View, other: &View) -> bool {
     one.entries().any(|entry| other.entry(entry.id).is_some())
 }
 
 impl From<DiscoverError> for Stop {
     fn from(error: DiscoverError) -> Self {
         let code = match &error {
-            // They were reached, and they answered.
-            DiscoverError::NobodyAnswers(errors)
+            // The nodes were reached and answered.
+            DiscoverError::NoAnswer(errors)
                 if errors.iter().all(|e| e.fault == Fault::ClusterDisabled) =>
             {
                 ExitCode::Refused
             }
-            DiscoverError::NobodyAnswers(_) | DiscoverError::Unreadable { .. } => {
-                ExitCode::Unreachable
-            }
+            DiscoverError::NoAnswer(_) | DiscoverError::Unreadable { .. } => ExitCode::Unreachable,
             DiscoverError::TwoClusters(..) => ExitCode::Refused,
         };
         Self {

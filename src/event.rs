@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{Addr, NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 
 /// Where events go. Sending never waits and never fails: after an interrupt nobody listens any more.
@@ -20,14 +20,14 @@ impl Events {
         (Self(sender), receiver)
     }
 
+    /// Returns the sending end of the channel.
+    pub fn sender(&self) -> UnboundedSender<Event> {
+        self.0.clone()
+    }
+
     /// Sends an event.
     pub fn send(&self, event: Event) {
         let _ = self.0.send(event);
-    }
-
-    /// The channel itself.
-    pub fn sender(&self) -> UnboundedSender<Event> {
-        self.0.clone()
     }
 
     /// A phase begins.
@@ -92,6 +92,15 @@ pub enum Event {
         /// The node, by the id that it had.
         node: NodeId,
     },
+    /// Nodes have joined.
+    Added {
+        /// How many.
+        nodes: usize,
+    },
+    /// A replica has taken over from its master.
+    FailedOver(Box<FailedOver>),
+    /// A step of `fix` was carried out.
+    Fixed(Box<FixedStep>),
     /// Something happened in a lane.
     Lane {
         /// Between whom.
@@ -99,6 +108,36 @@ pub enum Event {
         /// What.
         event: LaneEvent,
     },
+}
+
+/// A completed failover.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FailedOver {
+    /// The new master.
+    pub replica: (NodeId, Addr),
+    /// The old master.
+    pub master: (NodeId, Addr),
+    /// Their slots.
+    pub slots: SlotSet,
+    /// The time from the command until the new master owned the slots.
+    pub held: Duration,
+    /// How it took over.
+    pub how: Takeover,
+}
+
+/// A completed step of `fix`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FixedStep {
+    /// Its kind, for programs.
+    pub word: &'static str,
+    /// Its slots; empty if it is about a node as a whole.
+    pub slots: SlotSet,
+    /// Its nodes.
+    pub nodes: Vec<NodeId>,
+    /// The number of its keys.
+    pub keys: u64,
+    /// What was done, in words that follow the slots.
+    pub text: String,
 }
 
 /// How far some work is.

@@ -1,8 +1,8 @@
 //! `--journal FILE`: every command that changes something, as a line of JSON.
 //!
-//! A line is written when its command was answered, or was not and never will be, and reaches the disk
-//! before the next change is sent (fsync). Values, passwords and the names of keys are never part of
-//! it; keys are counted. A file that can't be written any more lets nothing more be changed.
+//! A line is written when the outcome of its command is known or can't be known any more, and is synced to the disk
+//! before the next change is sent (fsync). Values, passwords and key names are never written; keys are counted. If
+//! the file can't be written, no further change is sent.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use crate::cluster::node::{Addr, NodeId};
 
-/// A file that only grows.
+/// An append-only file of changes.
 #[derive(Debug)]
 pub struct Journal {
     run: String,
@@ -30,46 +30,46 @@ pub struct Journal {
 #[derive(Debug)]
 struct JournalFile {
     file: File,
-    /// Which node answers at an address, as far as that was seen.
+    /// The node ids by address, as far as they are known.
     ids: HashMap<Addr, NodeId>,
-    /// Why nothing can be written any more.
+    /// Why the file can't be written any more.
     broken: Option<String>,
 }
 
-/// Whether any command that changes a node was sent, and not refused: the node took it, or may have. Clones share
+/// Whether any command that changes a node was sent and not refused: the node executed it, or may have. Clones share
 /// the answer.
 #[derive(Debug, Clone, Default)]
 pub struct SentChanges(Arc<AtomicBool>);
 
 impl SentChanges {
-    /// Whether any was.
+    /// Whether a change was sent.
     pub fn any(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// One was.
+    /// Records that a change was sent.
     pub fn note(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 }
 
-/// A command that changes something, as it may be written down.
+/// A command that changes something, as the journal shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangeRecord {
-    /// Its words; `***` stands for what is nobody's business.
+    /// Its words; `***` replaces hidden ones.
     pub command: String,
-    /// How many keys it names.
+    /// The number of keys that it names.
     pub keys: usize,
 }
 
-/// What came of it.
+/// The outcome of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeOutcome {
-    /// The node took it.
+    /// The node executed it.
     Done,
-    /// It did not; why.
+    /// The node refused it; the reason.
     Refused(String),
-    /// It was sent, and no answer came; it may have taken effect.
+    /// It was sent and not answered; it may have taken effect.
     Unknown(String),
 }
 
@@ -99,7 +99,7 @@ struct Node {
     id: Option<String>,
 }
 
-/// What is no file on a disk (a pipe, a terminal) has nothing to wait for.
+/// A file that is not on a disk (a pipe, a terminal) can't be synced.
 fn to_disk(file: &File) -> io::Result<()> {
     match file.sync_all() {
         Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
@@ -112,7 +112,7 @@ fn is_none(count: &usize) -> bool {
 }
 
 impl Journal {
-    /// Opens the file, or makes it. `run` and `who` are part of every line, and so is the reason.
+    /// Opens or creates the file. `run`, `who` and the reason are part of every line.
     pub fn open(path: &Path, run: String, who: String, reason: Option<String>) -> io::Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path)?;
         to_disk(&file)?;
@@ -129,28 +129,28 @@ impl Journal {
         })
     }
 
-    /// The run's name, which is also part of its connections' names.
+    /// The name of this run, which is also part of its connection names.
     pub fn run(&self) -> &str {
         &self.run
     }
 
-    /// The subcommand that is being carried out; the first one told counts.
+    /// Sets the subcommand; the first call wins.
     pub fn set_command(&self, command: &'static str) {
         self.command.get_or_init(|| command);
     }
 
-    /// That node answers at that address.
+    /// Records the node id behind an address.
     pub fn learn(&self, addr: &Addr, id: NodeId) {
         self.state().ids.insert(addr.clone(), id);
     }
 
-    /// Why nothing more may be changed, in words; `None` while all is well.
+    /// Returns why nothing more may be changed; `None` while the file can be written.
     pub fn broken(&self) -> Option<String> {
         self.state().broken.clone()
     }
 
-    /// Writes a line for each of the changes that were sent to that node, and sees to it that the disk
-    /// has them. Where that fails, [`Self::broken`] says so from now on.
+    /// Writes a line for each change that was sent to that node, and syncs the file. After a failure,
+    /// [`Self::broken`] returns the reason.
     pub fn write(&self, addr: &Addr, changes: &[(ChangeRecord, ChangeOutcome)]) {
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let mut state = self.state();
@@ -177,7 +177,7 @@ impl Journal {
                 result,
                 error,
             };
-            // Strings and numbers can always be written to memory.
+            // Strings and numbers can always be serialized to memory.
             if serde_json::to_writer(&mut text, &line).is_ok() {
                 text.push(b'\n');
             }
@@ -189,7 +189,7 @@ impl Journal {
     }
 
     fn state(&self) -> MutexGuard<'_, JournalFile> {
-        // What a thread that died left behind is whole.
+        // The data is consistent even after a panic of another thread.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_are_appended_and_name_who_and_where() {
+    fn lines_are_appended_with_user_and_node() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal");
         std::fs::write(&path, "older\n").unwrap();
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_remembered() {
+    fn a_full_disk_stops_further_writes() {
         let full = Path::new("/dev/full");
         let journal = Journal::open(full, "5f".into(), "ann".into(), None).unwrap();
         journal.write(

@@ -1,4 +1,4 @@
-//! From names to addresses: what the user named may stand for many nodes.
+//! Name resolution: a name that the user gives may stand for many nodes.
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -13,40 +13,40 @@ use crate::exit_code::ExitCode;
 use crate::seed::Seed;
 use crate::stop::Stop;
 
-/// How often a name is looked up again while it fills up.
+/// The pause between two lookups of a name that does not have all its addresses yet.
 const RESOLVE_AGAIN: Duration = Duration::from_millis(500);
 
-/// How long one look-up may take: a resolver tries each of its servers for 5 s.
+/// The deadline of one lookup: a resolver tries each of its servers for 5 s.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(15);
 
 /// The nodes that one seed stands for.
 #[derive(Debug, Clone)]
 pub struct SeedSet {
-    /// As it was written.
+    /// The seed as written.
     pub seed: Seed,
-    /// One or many.
+    /// One node or several.
     pub targets: Vec<Target>,
 }
 
 impl SeedSet {
-    /// Whether a name stood for several nodes.
+    /// Whether the name stands for several nodes.
     pub fn is_many(&self) -> bool {
         self.targets.len() > 1
     }
 }
 
-/// Why seeds don't stand for the nodes that they should.
+/// Why seeds do not stand for the expected nodes.
 #[derive(Debug, thiserror::Error)]
 pub enum ResolveError {
-    /// A name is unknown.
+    /// The name has no address.
     #[error("{name:?} does not resolve: {why}")]
     NotResolved {
         /// The name.
         name: String,
-        /// In the resolver's words.
+        /// The resolver's message.
         why: String,
     },
-    /// Names stand for too few or too many nodes.
+    /// The names stand for too few or too many nodes.
     #[error(
         "{} found after {}, {} expected (--expect-nodes): {}; --resolve-timeout waits longer",
         .addrs.len(),
@@ -55,17 +55,17 @@ pub enum ResolveError {
         list(.addrs)
     )]
     WrongNumber {
-        /// How many were expected.
+        /// The expected number.
         expected: Expected,
-        /// Those that were found, within the time.
+        /// The nodes that were found in time.
         addrs: Vec<Addr>,
     },
-    /// Addresses, which stand for one node each, are fewer or more than that.
+    /// Only addresses were given, which stand for one node each, and their number is not the expected one.
     #[error("{} nodes are named, {expected} expected (--expect-nodes): {}", .addrs.len(), list(.addrs))]
     MiscountedAddresses {
-        /// How many were expected.
+        /// The expected number.
         expected: usize,
-        /// Those that are named.
+        /// The given addresses.
         addrs: Vec<Addr>,
     },
 }
@@ -78,19 +78,19 @@ fn list(addrs: &[Addr]) -> String {
     addrs.join(", ")
 }
 
-/// How many nodes the seeds must stand for, and how long that may take.
+/// How many nodes the seeds must stand for, and how long to wait for them.
 #[derive(Debug, Clone, Copy)]
 pub struct Expected {
-    /// Nodes in all seed sets together.
+    /// The number of nodes in all seed sets together.
     pub nodes: usize,
-    /// Names of services that are starting fill up slowly.
+    /// The time limit: names of services get their addresses one by one while the service starts.
     pub within: Duration,
 }
 
-/// Which addresses of a name count, where it has both kinds.
+/// Which addresses of a name are used, if it has both kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
-    /// Whichever answers; of names that stand for several nodes, IPv4.
+    /// Any; IPv4 for names that stand for several nodes.
     Any,
     /// IPv4.
     V4,
@@ -98,11 +98,11 @@ pub enum Family {
     V6,
 }
 
-/// Looks all seeds up. Each address is kept once, in the order of the seeds. `tell` hears what is
-/// waited for, whenever that changes.
+/// Resolves all seeds. Each address is kept once, in the order of the seeds. `tell` receives what is waited for,
+/// whenever that changes.
 ///
-/// A name that does not resolve is left as it is where no number is expected: connecting to it says
-/// so, beside what is wrong with the others.
+/// A name that does not resolve is kept as it is unless a number of nodes is expected: the connection to it fails
+/// with the reason, next to the errors of other seeds.
 pub async fn resolve(
     seeds: &[Seed],
     access: impl Fn(&Seed) -> DialOptions,
@@ -134,7 +134,7 @@ pub async fn resolve(
                 }
                 let found = addrs.len();
                 format!(
-                    "{} nodes are expected, and {found} found yet",
+                    "{} nodes are expected, {found} found so far",
                     expected.nodes
                 )
             }
@@ -154,7 +154,7 @@ pub fn targets(sets: &[SeedSet]) -> impl Iterator<Item = &Target> {
     sets.iter().flat_map(|set| &set.targets)
 }
 
-/// What to do with a name that does not resolve.
+/// How to treat a name that does not resolve.
 #[derive(Debug, Clone, Copy)]
 enum Unknown {
     Keep,
@@ -191,9 +191,9 @@ async fn resolve_once(
     Ok(sets)
 }
 
-/// What a seed stands for. A name with one address of a family stays a name, so that certificates
-/// are checked against it; with several it stands for a node each. Where both families have
-/// records (`localhost`), they are two ways to the same nodes, and `family` says which counts.
+/// Returns the addresses that a seed stands for. A name with one address per family stays a name, so that
+/// certificates are verified against it; with several it stands for one node each. Where both families have records
+/// (`localhost`), they lead to the same nodes, and `family` selects one.
 async fn addresses(addr: &Addr, family: Family) -> Result<Vec<Addr>, ResolveError> {
     if addr.ip().is_some() {
         return Ok(vec![addr.clone()]);
@@ -205,13 +205,13 @@ async fn addresses(addr: &Addr, family: Family) -> Result<Vec<Addr>, ResolveErro
     let look_up = tokio::net::lookup_host((addr.host(), addr.port()));
     let found = timeout(LOOK_UP_WITHIN, look_up)
         .await
-        .map_err(|_| not_resolved("the DNS does not answer".to_string()))?
+        .map_err(|_| not_resolved("no answer from DNS".to_string()))?
         .map_err(|error| not_resolved(error.to_string()))?;
     let ips: BTreeSet<IpAddr> = found.map(|socket| socket.ip()).collect();
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = ips.into_iter().partition(IpAddr::is_ipv4);
     let is_one_name = match family {
         Family::Any => v4.len() <= 1 && v6.len() <= 1,
-        // A name would be dialled by whichever address comes first.
+        // The name would be dialled at whichever address comes first.
         Family::V4 | Family::V6 => v4.len() + v6.len() <= 1,
     };
     if is_one_name {

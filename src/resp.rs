@@ -1,31 +1,30 @@
-//! A server's reply to any command, as data: what `call` passes on.
+//! A server's reply to any command, as data, for `call`.
 
-/// A reply. RESP2's types are what servers answer with here; those of RESP3 are kept apart from them
-/// where a server uses them all the same.
+/// A reply. Servers answer with RESP2 types here; RESP3 types are kept distinct where a server sends them anyway.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Resp {
-    /// Nothing (`$-1`, `*-1`, `_`).
+    /// Nil (`$-1`, `*-1`, `_`).
     Nil,
-    /// A number.
+    /// An integer.
     Int(i64),
-    /// A number with a fraction (RESP3).
+    /// A floating-point number (RESP3).
     Double(f64),
-    /// Yes or no (RESP3).
+    /// A boolean (RESP3).
     Bool(bool),
-    /// A word of status: `OK`.
+    /// A status: `OK`.
     Status(String),
-    /// Bytes as they are, which may be no text.
+    /// Bytes, which may not be text.
     Bytes(Vec<u8>),
-    /// A list; a set, too.
+    /// An array, or a set.
     Array(Vec<Resp>),
     /// Pairs, in the server's order (RESP3).
     Map(Vec<(Resp, Resp)>),
-    /// An error: `ERR unknown command`, with its code in front.
+    /// An error with its code: `ERR unknown command`.
     Error(String),
 }
 
 impl Resp {
-    /// What the server says is wrong, also with one of several replies (EXEC).
+    /// Returns the error, also if it is the one of several replies (EXEC).
     pub fn error(&self) -> Option<&str> {
         match self {
             Self::Error(text) => Some(text),

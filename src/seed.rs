@@ -1,7 +1,7 @@
-//! Addresses as people write them.
+//! Parses addresses as users write them.
 //!
-//! `host:port`, `host`, `[v6]:port`, `redis://user:pass@host:port` and `rediss://…` (or `valkey://`, `valkeys://`). Each stands
-//! for a *seed set*: a name may resolve to many nodes (see `discover`).
+//! `host:port`, `host`, `[v6]:port`, `redis://user:pass@host:port` and `rediss://…` (or `valkey://`, `valkeys://`).
+//! Each stands for a *seed set*: a name may resolve to many nodes (see `resolve`).
 
 use std::net::Ipv6Addr;
 use std::str::FromStr;
@@ -10,7 +10,7 @@ use secrecy::SecretString;
 
 use crate::cluster::node::{Addr, DEFAULT_PORT};
 
-/// Where the user says that a node, or several, can be reached.
+/// The address of one node or several, as the user gives it.
 #[derive(Debug, Clone)]
 pub struct Seed {
     /// The host or name, and the port.
@@ -19,14 +19,14 @@ pub struct Seed {
     pub user: Option<String>,
     /// The password of a `redis://` address.
     pub password: Option<SecretString>,
-    /// What the scheme of the address says about TLS.
+    /// The scheme of the address.
     pub scheme: Scheme,
 }
 
-/// What an address says about TLS.
+/// What the scheme of an address says about TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
-    /// Nothing: `--tls` decides.
+    /// No scheme: `--tls` decides.
     None,
     /// `redis://`: no TLS.
     Redis,
@@ -34,43 +34,43 @@ pub enum Scheme {
     Rediss,
 }
 
-/// An address that can't be one. The text is never repeated where it may hold a password.
+/// Why a text is not an address. The text is not repeated where it may contain a password.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotAnAddress {
-    /// Nothing at all.
+    /// The text is empty.
     #[error("an address is empty: write host:port")]
     Empty,
-    /// `user:password@host` without a scheme. What stands there is not repeated.
-    #[error("an address with a user or a password begins with redis:// or rediss://")]
+    /// `user:password@host` without a scheme. The text is not repeated.
+    #[error("an address with a user or a password must begin with redis:// or rediss://")]
     Credentials,
-    /// A `/`, `?` or `#` in a password ends the host. What stands there is not repeated.
-    #[error("in a password, / ? # and @ are written %2F %3F %23 and %40")]
+    /// A `/`, `?` or `#` in a password ends the host. The text is not repeated.
+    #[error("a password has an unencoded character: write / ? # and @ as %2F %3F %23 and %40")]
     NotEncoded,
-    /// Digits alone name no host.
+    /// Digits alone are not a host name.
     #[error("{0:?} is not a host: write 127.0.0.1:{0} or host:{0}")]
     Digits(String),
     /// Not 1 to 65535.
     #[error("{port:?} is not a port (1 to 65535) in {text:?}")]
     Port {
-        /// What stands where the port should.
+        /// The text in place of the port.
         port: String,
         /// The whole address.
         text: String,
     },
     /// An IPv6 address with a port needs brackets.
-    #[error("{0:?} is not clear: write an IPv6 address as [::1]:7000")]
+    #[error("{0:?} is ambiguous: write an IPv6 address as [::1]:7000")]
     Brackets(String),
-    /// A character that no host has.
+    /// The host has an invalid character.
     #[error("{0:?} is not a host name or an IP address: write host:port")]
     Host(String),
-    /// Not one of the two schemes.
-    #[error("{0}:// is not spoken here: write redis:// or rediss://")]
+    /// The scheme is not supported.
+    #[error("{0}:// is not supported: write redis:// or rediss://")]
     Scheme(String),
-    /// A URL that can't be read.
+    /// The URL can't be parsed.
     #[error("not a redis:// address: {0}; write redis://user:password@host:port")]
     Url(String),
-    /// Cluster nodes have one database that commands can name.
-    #[error("an address of a cluster node names no database: leave out {0:?}")]
+    /// Cluster nodes have only one database that an address could select.
+    #[error("a cluster node has no database to select: leave out {0:?}")]
     Database(String),
 }
 
@@ -80,7 +80,7 @@ impl FromStr for Seed {
     fn from_str(text: &str) -> Result<Self, NotAnAddress> {
         match text.split_once("://") {
             Some((scheme, _)) if is_scheme(scheme) => from_url(text, scheme),
-            // What stands before the `://` may be a password then, and is read as an address that holds one.
+            // The text before the `://` may be part of a password: it is parsed as an address that holds one.
             _ => Ok(Self {
                 addr: parse_addr(text)?,
                 user: None,
@@ -106,8 +106,8 @@ fn from_url(text: &str, scheme: &str) -> Result<Seed, NotAnAddress> {
         other => return Err(NotAnAddress::Scheme(other.to_string())),
     };
     let url = url::Url::parse(text).map_err(|error| NotAnAddress::Url(error.to_string()))?;
-    // The host ended at the first `/`, `?` or `#`: what follows an `@` behind it was meant as one, and what stands
-    // before it is the rest of a password.
+    // The host ends at the first `/`, `?` or `#`. An `@` after it was meant to end a password, whose rest precedes
+    // it.
     let rest = [Some(url.path()), url.query(), url.fragment()];
     if rest.into_iter().flatten().any(|part| part.contains('@')) {
         return Err(NotAnAddress::NotEncoded);
@@ -153,14 +153,14 @@ pub fn parse_addr(text: &str) -> Result<Addr, NotAnAddress> {
         };
     }
     match text.rsplit_once(':') {
-        // `::1:7000` is an address of its own, which is hardly what was meant.
+        // `::1:7000` is a valid IPv6 address, but most likely not what was meant.
         Some((host, _)) if host.contains(':') => Err(NotAnAddress::Brackets(text.to_string())),
         Some((host, port)) => checked(host, parse_port(port, text)?),
         None => checked(text, DEFAULT_PORT),
     }
 }
 
-/// Reads a port, 1 to 65535; `text` is the whole that it is part of.
+/// Parses a port, 1 to 65535; `text` is the whole address.
 pub fn parse_port(port: &str, text: &str) -> Result<u16, NotAnAddress> {
     match port.parse() {
         Ok(number) if number != 0 && port.bytes().all(|c| c.is_ascii_digit()) => Ok(number),
@@ -187,14 +187,14 @@ fn checked(host: &str, port: u16) -> Result<Addr, NotAnAddress> {
     Ok(Addr::new(host, port))
 }
 
-/// Where nodes that announce one address are reached from here: `--address-map PEER=DIAL`.
+/// The address at which a node is reached that announces another one: `--address-map PEER=DIAL`.
 #[derive(Debug, Clone)]
 pub struct AddressMapping {
     peer: Pattern,
     dial: Pattern,
 }
 
-/// A host alone stands for all of its ports.
+/// A host without a port stands for all of its ports.
 #[derive(Debug, Clone)]
 struct Pattern {
     host: String,
@@ -211,7 +211,7 @@ impl FromStr for AddressMapping {
         let (peer, dial) = (pattern(peer)?, pattern(dial)?);
         if peer.port.is_none() && dial.port.is_some() {
             return Err(format!(
-                "{text:?} sends all ports of {} to one: name the port on both sides",
+                "{text:?} maps all ports of {} to one: give the port on both sides",
                 peer.host
             ));
         }
@@ -229,18 +229,18 @@ fn pattern(text: &str) -> Result<Pattern, String> {
 }
 
 impl AddressMapping {
-    /// Where that address is reached from here, if this mapping knows it.
+    /// Returns the address to dial for an announced one, if the mapping covers it.
     pub fn apply(&self, peer: &Addr) -> Option<Addr> {
-        turn(&self.peer, &self.dial, peer)
+        replace(&self.peer, &self.dial, peer)
     }
 
-    /// What a node that is reached at that address announces, if this mapping knows it.
+    /// Returns the announced address for one that is dialled, if the mapping covers it.
     pub fn undo(&self, dial: &Addr) -> Option<Addr> {
-        turn(&self.dial, &self.peer, dial)
+        replace(&self.dial, &self.peer, dial)
     }
 }
 
-fn turn(from: &Pattern, to: &Pattern, addr: &Addr) -> Option<Addr> {
+fn replace(from: &Pattern, to: &Pattern, addr: &Addr) -> Option<Addr> {
     let fits = from.host == addr.host() && from.port.is_none_or(|port| port == addr.port());
     fits.then(|| Addr::new(&to.host, to.port.unwrap_or(addr.port())))
 }
@@ -294,12 +294,12 @@ mod tests {
             ("h:", "\"\" is not a port"),
             ("::1:7000", "[::1]:7000"),
             ("::1", "[::1]:7000"),
-            ("[::1", "not clear"),
+            ("[::1", "ambiguous"),
             ("[zz]:1", "not a host name"),
             ("127.0.0.1;7000", "not a host name"),
-            ("http://h", "http:// is not spoken here"),
+            ("http://h", "http:// is not supported"),
             ("redis://h:99999", "not a redis:// address"),
-            ("redis://h/3", "names no database"),
+            ("redis://h/3", "no database to select"),
         ] {
             let error = text.parse::<Seed>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?}: {error}");
@@ -326,7 +326,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is typed: an address that reads as it is written, or an error in one line without the
+        /// Every text is an address that parses to itself when printed, or a one-line error without the
         /// password.
         #[test]
         fn anything_is_an_address_or_an_error(

@@ -1,4 +1,4 @@
-//! What is in an RDB file: it is read to its end, values are passed over.
+//! The contents of an RDB file: reads it to its end and skips the values.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -10,57 +10,57 @@ use ring::digest::{Context, SHA256};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::rdb::{Checksum, Dialect, Keep, RdbError, Reader, Record};
 
-/// What a file holds.
+/// The contents of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inspection {
-    /// Whose numbers it uses.
+    /// The product that wrote it.
     pub dialect: Dialect,
     /// Its RDB version.
     pub version: u16,
-    /// What wrote it: `redis 7.0.15`.
+    /// The server that wrote it: `redis 7.0.15`.
     pub server: String,
-    /// Its length.
+    /// Its length in bytes.
     pub bytes: u64,
-    /// SHA-256 of all of it, in hex digits.
+    /// SHA-256 of the file, in hex digits.
     pub sha256: String,
-    /// Whether it has a checksum of its own; `None` where the server writes none.
+    /// The checksum in the file; `None` if the server writes none.
     pub checksum: Option<u64>,
     /// Keys in all databases.
     pub keys: u64,
     /// Keys of each database.
     pub databases: BTreeMap<u32, u64>,
-    /// Keys by how their values are written.
+    /// Keys by the encoding of their values.
     pub encodings: BTreeMap<String, u64>,
     /// Keys that expire.
     pub expiring: u64,
     /// Libraries of functions.
     pub functions: u64,
-    /// Modules that keep something besides keys.
+    /// Modules that store data besides keys.
     pub module_data: BTreeSet<String>,
-    /// Keys outside of the slots that the node owned: left behind by a move of slots.
+    /// Stray keys, outside of the slots that the node owned: left behind by a slot migration.
     pub strays: u64,
 }
 
-/// Why a file is no good.
+/// Why a file is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// It can't be opened.
+    /// The file can't be opened.
     #[error("{}: {error}", .path.display())]
     Open {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// The operating system's words.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// It can't be read to its end.
+    /// The file can't be read to its end.
     #[error(transparent)]
     Rdb(#[from] RdbError),
-    /// It is not what was written.
-    #[error("came back from the disk as something else")]
+    /// The file differs from what was written.
+    #[error("read back from the disk differs from what was written")]
     ReadBack,
 }
 
-/// Reads a file to its end. `tell` hears how many bytes were read since it heard last.
+/// Reads a file to its end. `tell` receives the number of bytes read since the last call.
 pub fn inspect(
     path: &Path,
     slots: &SlotSet,
@@ -112,7 +112,7 @@ pub fn inspect(
             Record::Entry(entry) => {
                 found.keys += 1;
                 *found.databases.entry(entry.database).or_default() += 1;
-                // A table of words: no key makes one up.
+                // The names come from a table: a key can't add one.
                 match found.encodings.get_mut(entry.encoding.word()) {
                     Some(count) => *count += 1,
                     None => drop(found.encodings.insert(entry.encoding.to_string(), 1)),
@@ -135,37 +135,33 @@ pub fn inspect(
 }
 
 impl Inspection {
-    /// In what a file differs from what it was, if it does.
+    /// Returns how a file differs from its description in the manifest, if it does.
     pub fn differs(&self, now: &Self) -> Option<String> {
         if self.bytes != now.bytes {
             return Some(format!(
-                "has {} bytes, and had {} when it was written",
+                "has {} bytes; the manifest says {}",
                 now.bytes, self.bytes
             ));
         }
         if self.sha256 != now.sha256 {
             return Some(format!(
-                "is not what was written: its SHA-256 is {}, and was {}",
+                "is damaged: its SHA-256 is {}; the manifest says {}",
                 now.sha256, self.sha256
             ));
         }
-        (self.keys != now.keys).then(|| {
-            format!(
-                "holds {} keys, and its manifest says {}",
-                now.keys, self.keys
-            )
-        })
+        (self.keys != now.keys)
+            .then(|| format!("holds {} keys; the manifest says {}", now.keys, self.keys))
     }
 }
 
-/// A SHA-256 in hex digits.
+/// Returns a SHA-256 in hex digits.
 pub(super) fn hex(context: Context) -> String {
     let digest = context.finish();
     let bytes = digest.as_ref().iter();
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A file that is summed while it is read.
+/// A file whose SHA-256 is computed while it is read.
 struct Hashed<'a> {
     file: File,
     context: Context,

@@ -1,4 +1,4 @@
-//! `manifest.json`: what a backup consists of. Versioned; fields may be added.
+//! `manifest.json`: the contents of a backup. Versioned; fields may be added.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -15,72 +15,72 @@ use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
 use crate::cluster::text::is_unsafe;
 use crate::rdb::Dialect;
 
-/// Its name.
+/// The name of the file.
 const NAME: &str = "manifest.json";
 const FORMAT: &str = "redis-trib backup";
 const VERSION: u32 = 1;
-/// A thousand masters make one of about 1 MiB.
+/// The largest manifest that is read. The manifest of a thousand masters has about 1 MiB.
 const LARGEST: u64 = 64 << 20;
 
-/// What a backup consists of.
+/// The contents of a backup.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Manifest {
-    /// When the first file was begun.
+    /// When the first file was started.
     pub began: SystemTime,
-    /// When the last was whole.
+    /// When the last file was complete.
     pub ended: SystemTime,
-    /// A file of each master, by their lowest slots.
+    /// One file per master, sorted by their lowest slots.
     pub files: Vec<FileFacts>,
 }
 
 /// A file of a backup.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FileFacts {
-    /// Its name in the directory.
+    /// The name of the file in the directory.
     pub file: String,
     /// The master whose data it holds.
     pub master: NodeId,
-    /// Where that was reached.
+    /// The address of the master.
     pub master_addr: String,
-    /// The slots of that master.
+    /// The slots of the master.
     pub slots: SlotSet,
-    /// The node that gave them.
+    /// The node that sent the data.
     pub source: NodeId,
-    /// Where that was reached.
+    /// The address of that node.
     pub source_addr: String,
-    /// What it was.
+    /// The role of that node.
     pub source_role: Role,
-    /// The history of writes that the data are a moment of.
+    /// The replication id of the data.
     pub replication_id: String,
-    /// How far in that history they are.
+    /// The replication offset of the data.
     pub offset: u64,
-    /// When its first byte came.
+    /// When the first byte arrived.
     pub began: SystemTime,
-    /// What is in it.
+    /// The contents of the file.
     pub found: Inspection,
 }
 
-/// Why there is no backup in a directory.
+/// Why a directory is not a backup.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// None was finished.
+    /// No backup was finished.
     #[error("there is no manifest.json: no backup was finished here")]
     Missing,
-    /// Nothing is there, or no directory.
+    /// The directory does not exist, or is not a directory.
     #[error("there is no such directory")]
     NoDirectory,
-    /// It can't be read.
+    /// The manifest can't be read.
     #[error("manifest.json can't be read: {0}")]
     Io(io::Error),
-    /// It is no manifest.
+    /// The manifest is invalid.
     #[error("manifest.json is damaged: {0}")]
     Damaged(String),
-    /// It is a later version's.
-    #[error("manifest.json is of version {0}: a newer redis-trib wrote it, and reads it")]
+    /// The manifest has a later version.
+    #[error("manifest.json has version {0}: read it with a newer redis-trib")]
     Newer(u32),
 }
 
-/// As it is written.
+/// The file format.
 #[derive(Debug, Serialize, Deserialize)]
 struct Document {
     format: String,
@@ -131,7 +131,7 @@ impl Manifest {
         self.files.iter().map(|file| file.found.bytes).sum()
     }
 
-    /// Writes it, for good.
+    /// Writes the manifest.
     pub fn write(&self, directory: &Directory) -> Result<(), StoreError> {
         let document = Document {
             format: FORMAT.to_string(),
@@ -144,7 +144,7 @@ impl Manifest {
             files: self.files.iter().map(FileFacts::document).collect(),
         };
         let mut file = directory.file(NAME)?;
-        // Names and numbers: they can always be written.
+        // Strings and numbers can always be serialized.
         let text = serde_json::to_string_pretty(&document).unwrap_or_default();
         file.write(text.as_bytes())?;
         file.write(b"\n")?;
@@ -174,7 +174,7 @@ impl Manifest {
         let value: serde_json::Value =
             serde_json::from_slice(text).map_err(|error| damaged(error.to_string()))?;
         if value.get("format").and_then(|format| format.as_str()) != Some(FORMAT) {
-            return Err(damaged("it is no manifest of a backup".to_string()));
+            return Err(damaged("it is not the manifest of a backup".to_string()));
         }
         match value.get("version").and_then(serde_json::Value::as_u64) {
             Some(version) if version == u64::from(VERSION) => {}
@@ -197,10 +197,13 @@ impl Manifest {
         for file in document.files {
             let file = file.checked()?;
             if !names.insert(file.file.clone()) {
-                return Err(format!("{:?} is in it twice", file.file));
+                return Err(format!("{:?} is listed twice", file.file));
             }
             if !slots.intersection(&file.slots).is_empty() {
-                return Err(format!("slots of {:?} are another file's too", file.file));
+                return Err(format!(
+                    "slots of {:?} belong to another file, too",
+                    file.file
+                ));
             }
             slots = slots.union(&file.slots);
             files.push(file);
@@ -210,10 +213,10 @@ impl Manifest {
             numbers.try_fold(0, u64::checked_add)
         };
         if all(|file| file.found.keys).is_none() || all(|file| file.found.bytes).is_none() {
-            return Err("its files hold more than can be counted".to_string());
+            return Err("the sums over its files are too large".to_string());
         }
         if slots.count() != usize::from(SLOTS) {
-            return Err(format!("its files are of {} slots only", slots.count()));
+            return Err(format!("its files cover only {} slots", slots.count()));
         }
         Ok(Self {
             began: moment(&document.began)?,
@@ -261,12 +264,12 @@ impl FileFacts {
 impl FileDocument {
     fn checked(self) -> Result<FileFacts, String> {
         let name = &self.file;
-        // Nobody is led out of the directory.
-        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(plain) {
-            return Err(format!("{name:?} is no name of a file"));
+        // The name must not lead out of the directory.
+        let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+        if name.is_empty() || name.starts_with('.') || !name.chars().all(is_allowed) {
+            return Err(format!("{name:?} is not a file name"));
         }
-        // Some of them are shown.
+        // Some of these are printed.
         let texts = [
             &self.master_addr,
             &self.source_addr,
@@ -277,26 +280,29 @@ impl FileDocument {
         let texts = texts.into_iter().chain(self.encodings.keys());
         let is_hostile = |text: &&String| text.contains(is_unsafe);
         if let Some(text) = texts.chain(&self.module_data).find(is_hostile) {
-            return Err(format!("{text:?} holds control characters"));
+            return Err(format!("{text:?} has control characters"));
         }
-        let id = |text: &str| text.parse().map_err(|_| format!("{text:?} is no node id"));
+        let id = |text: &str| {
+            text.parse()
+                .map_err(|_| format!("{text:?} is not a node id"))
+        };
         let range = |[start, end]: [u16; 2]| SlotRange::new(Slot::new(start)?, Slot::new(end)?);
         let slots: Option<SlotSet> = self.slots.iter().map(|pair| range(*pair)).collect();
         let dialect = match self.rdb_product.as_str() {
             "redis" => Dialect::Redis,
             "valkey" => Dialect::Valkey,
-            other => return Err(format!("{other:?} writes no RDB files")),
+            other => return Err(format!("{other:?} is not a known product")),
         };
         let checksum = match &self.crc64 {
             None => None,
             Some(text) => Some(
-                u64::from_str_radix(text, 16).map_err(|_| format!("{text:?} is no checksum"))?,
+                u64::from_str_radix(text, 16).map_err(|_| format!("{text:?} is not a checksum"))?,
             ),
         };
         Ok(FileFacts {
             master: id(&self.master)?,
             master_addr: self.master_addr,
-            slots: slots.ok_or_else(|| format!("{name:?} is of slots that there are not"))?,
+            slots: slots.ok_or_else(|| format!("{name:?} has invalid slots"))?,
             source: id(&self.source)?,
             source_addr: self.source_addr,
             source_role: match self.source_role.as_str() {
@@ -328,13 +334,13 @@ impl FileDocument {
 
 /// `2026-11-22T21:33:03Z`.
 fn time(time: SystemTime) -> String {
-    // Times before 1970 can't be written; a clock that is that wrong shows as 1970.
+    // Times before 1970 can't be written; they become 1970.
     let since = time.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }
 
 fn moment(text: &str) -> Result<SystemTime, String> {
-    humantime::parse_rfc3339(text).map_err(|_| format!("{text:?} is no time"))
+    humantime::parse_rfc3339(text).map_err(|_| format!("{text:?} is not a time"))
 }
 
 #[cfg(test)]

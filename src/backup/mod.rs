@@ -1,8 +1,7 @@
 //! Backups: an RDB file of every master and a manifest, in a directory of their own.
 //!
-//! A file has its name only when it is whole: it is written under another, synced, read back from
-//! the disk to its end, and renamed. The manifest comes last, under the same rules. A directory
-//! without one holds no backup.
+//! A file is written under a temporary name, synced, read back from the disk to its end, and then renamed. The
+//! manifest is written last, in the same way. A directory without a manifest is not a backup.
 
 mod inspect;
 mod manifest;
@@ -29,41 +28,41 @@ pub use inspect::{InspectError, Inspection, inspect};
 pub use manifest::{FileFacts, Manifest, ManifestError};
 pub use store::{Directory, StoreError};
 
-/// How long a replica may take to be where its master was when the backup of it began.
+/// How long a replica may take to reach the replication offset that its master had when its backup began.
 const CATCH_UP: Duration = Duration::from_secs(10);
 
-/// A master whose data are wanted.
+/// A master to back up.
 #[derive(Debug, Clone)]
 pub struct MasterBackup {
-    /// The master.
+    /// The node id of the master.
     pub master: NodeId,
-    /// Where it is reached, for people.
+    /// Its address, for messages.
     pub addr: String,
-    /// How it is reached, where it answers.
+    /// How to reach it, if it answers.
     pub target: Option<Target>,
     /// Its slots.
     pub slots: SlotSet,
-    /// Who may give its data, the best first; never empty.
+    /// The nodes that can send its data, the best first; never empty.
     pub sources: Vec<BackupSource>,
 }
 
-/// A node that can give a master's data.
+/// A node that can send the data of a master.
 #[derive(Debug, Clone)]
 pub struct BackupSource {
-    /// The node.
+    /// Its node id.
     pub id: NodeId,
-    /// What it is now.
+    /// Its current role.
     pub role: Role,
-    /// How it is reached.
+    /// How to reach it.
     pub target: Target,
-    /// The host that it stands on.
+    /// The host that it runs on.
     pub host: String,
 }
 
 /// How data are fetched.
 #[derive(Debug, Clone, Copy)]
 pub struct BackupOptions {
-    /// How many nodes of one host fork at a time, at least 1.
+    /// The number of nodes per host that fork at a time, at least 1.
     pub per_host: usize,
     /// How long a node may send nothing.
     pub silence: Duration,
@@ -72,26 +71,26 @@ pub struct BackupOptions {
 /// Why there is no file of a master.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// No source gives its data; why each of them does not.
+    /// No source sends the data; the reason of each source.
     #[error("{}", .0.join("; "))]
     Source(Vec<String>),
-    /// It can't be written.
+    /// The file can't be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// What was written is no good file.
-    #[error("what {0} sent {1}")]
+    /// The written file is invalid.
+    #[error("the data of {0}: the file {1}")]
     Unusable(String, InspectError),
-    /// It was told to stop.
+    /// The user interrupted the backup.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Where and why a backup ended.
+/// Where and why a backup stopped.
 #[derive(Debug)]
 pub struct BackupFailure {
-    /// The master whose file is missing, where it is that of one.
+    /// The master without a file, if the failure concerns one.
     pub master: Option<NodeId>,
-    /// Why.
+    /// The reason.
     pub error: BackupError,
 }
 
@@ -104,7 +103,7 @@ struct Work {
     received: Meter,
 }
 
-/// Fetches everything; the first failure ends it, since a backup that lacks a master is none.
+/// Fetches all files. Stops at the first failure, because a backup without one of the masters is incomplete.
 pub async fn run(
     jobs: Vec<MasterBackup>,
     directory: Arc<Directory>,
@@ -157,11 +156,11 @@ pub async fn run(
                 let master = Some(master);
                 break Some(BackupFailure { master, error });
             }
-            // A task ends by itself, or with all of them.
+            // Tasks are aborted only when all of them are.
             Some(Err(_)) => break Some(BackupFailure::interrupted()),
         }
     };
-    // Until they are gone, and their unfinished files with them.
+    // Wait for the tasks, which delete their unfinished files.
     fetching.shutdown().await;
     match failure {
         Some(failure) => Err(failure),
@@ -182,7 +181,7 @@ impl BackupFailure {
 }
 
 impl Work {
-    /// The file of one master, from the first source that gives it.
+    /// Returns the file of one master, from the first source that sends it.
     async fn fetch(&self, job: &MasterBackup) -> Result<FileFacts, BackupError> {
         let mut refusals = Vec::new();
         for source in &job.sources {
@@ -194,18 +193,18 @@ impl Work {
             };
             match self.ask(job, source).await {
                 Ok(snapshot) => return self.save(job, source, snapshot).await,
-                // It has lost its master, lags, or is starting: the next one may be better off.
+                // The source has lost its master, lags, or is starting: try the next one.
                 Err(why) => refusals.push(why),
             }
         }
         Err(BackupError::Source(refusals))
     }
 
-    /// Data that hold all that the master had written when they were asked for.
+    /// Requests data that contain everything that the master had written at the time of the request.
     ///
-    /// A replica's link may be up while its master sends it nothing yet: after a whole copy, until
-    /// its first REPLCONF ACK (seen on Valkey 8.0: a replica that said `up`, a second behind). So
-    /// it has to be as far as its master was, and the data too.
+    /// A replica's link may be up while its master does not send to it yet: after a full resync, until its first
+    /// REPLCONF ACK (seen on Valkey 8.0: a replica that reported `up`, a second behind). So the replica, and the
+    /// data, must reach the replication offset of the master.
     async fn ask(&self, job: &MasterBackup, source: &BackupSource) -> Result<Snapshot, String> {
         let told = |error: ClientError| error.to_string();
         let wanted = match (&job.target, source.role) {
@@ -232,14 +231,14 @@ impl Work {
         let snapshot = snapshot.await.map_err(told)?;
         match wanted {
             Some(wanted) if snapshot.offset < wanted => Err(format!(
-                "{} gives data that are behind its master's",
+                "{} sends data that are behind its master's",
                 source.target.addr
             )),
             _ => Ok(snapshot),
         }
     }
 
-    /// How far a node is in the history of writes.
+    /// Returns the replication offset of a node.
     async fn offset(&self, target: &Target) -> Result<Option<u64>, ClientError> {
         let client = self.connections.temporary(target).await?;
         Ok(Info::parse(&client.info().await?).replication_offset)
@@ -260,8 +259,8 @@ impl Work {
         }
         let saved = block_in_place(|| {
             file.sync()?;
-            // From the disk again: what the page cache holds proves little, but a short or torn
-            // file, a wrong checksum and an unknown record show here and not in the hour of need.
+            // Read from the disk again: the page cache may hide a bad disk, but a short or torn file, a wrong
+            // checksum and an unknown record are found now and not at restore time.
             let found = inspect(file.path(), &job.slots, &|_| {})
                 .map_err(|error| BackupError::Unusable(source.target.addr.to_string(), error))?;
             if found.sha256 != file.sha256() {
@@ -290,9 +289,9 @@ impl Work {
     }
 }
 
-/// Holds a backup against its manifest, file by file. `tell` hears how many bytes were read.
+/// Verifies a backup against its manifest, file by file. `tell` receives the number of bytes read.
 ///
-/// All that is wrong, by file; nothing for a backup that is whole.
+/// Returns the faults by file; none if the backup is complete.
 pub fn verify(
     path: &Path,
     manifest: &Manifest,
@@ -312,7 +311,7 @@ pub fn verify(
     wrong
 }
 
-/// Counts, and tells now and then how far it is.
+/// Counts an amount and reports the progress at intervals.
 #[derive(Debug)]
 pub struct Meter {
     phase: Phase,
@@ -324,10 +323,10 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// How often it tells.
+    /// The interval.
     const EVERY: Duration = Duration::from_millis(200);
 
-    /// From 0.
+    /// Starts at 0.
     pub fn new(
         phase: Phase,
         unit: Unit,
@@ -344,7 +343,7 @@ impl Meter {
         }
     }
 
-    /// So many more.
+    /// Adds an amount.
     pub fn add(&self, count: u64) {
         let done = self.done.fetch_add(count, Ordering::Relaxed) + count;
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

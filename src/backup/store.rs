@@ -9,23 +9,23 @@ use ring::digest::{Context, SHA256};
 
 use super::inspect::hex;
 
-/// What a file is called until it is whole.
+/// The suffix of a file that is not complete.
 const UNFINISHED: &str = ".partial";
 
-/// Why something can't be kept.
+/// Why a file can't be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is something in it.
-    #[error("{} is not empty: a backup has a directory of its own", .0.display())]
+    /// The directory is not empty.
+    #[error("{} is not empty: give a directory that does not exist or is empty", .0.display())]
     NotEmpty(PathBuf),
-    /// The operating system says no.
+    /// The operating system reports an error.
     #[error("{}: can't be {what}: {error}", .path.display())]
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What was to be done with it.
+        /// The operation, as a participle.
         what: &'static str,
-        /// Its words.
+        /// The operating system's error.
         error: io::Error,
     },
 }
@@ -38,15 +38,14 @@ fn failed<'a>(path: &'a Path, what: &'static str) -> impl FnOnce(io::Error) -> S
     }
 }
 
-/// An empty directory to be filled. Only its owner may look into it: whoever reads a backup reads
-/// all data.
+/// The directory of a new backup. Only its owner may read it: a backup contains all data.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
 }
 
 impl Directory {
-    /// Makes it, or takes one that is empty.
+    /// Creates the directory, or uses an empty one.
     pub fn prepare(path: &Path) -> Result<Self, StoreError> {
         let mut builder = DirBuilder::new();
         match builder.recursive(false).mode(0o700).create(path) {
@@ -54,13 +53,13 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Self::refuse_full(path)?;
             }
-            Err(error) => return Err(failed(path, "made")(error)),
+            Err(error) => return Err(failed(path, "created")(error)),
         }
         let path = path.to_path_buf();
         Ok(Self { path })
     }
 
-    /// Refuses one with anything in it; one that does not exist is fine.
+    /// Refuses a directory that is not empty; one that does not exist is accepted.
     pub fn refuse_full(path: &Path) -> Result<(), StoreError> {
         match fs::read_dir(path) {
             Ok(mut entries) => match entries.next() {
@@ -72,12 +71,12 @@ impl Directory {
         }
     }
 
-    /// Where it is.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Begins a file.
+    /// Creates a file under a temporary name.
     pub fn file(&self, name: &str) -> Result<Unfinished<'_>, StoreError> {
         let path = self.path.join(format!("{name}{UNFINISHED}"));
         let file = OpenOptions::new()
@@ -85,7 +84,7 @@ impl Directory {
             .create_new(true)
             .mode(0o600)
             .open(&path)
-            .map_err(failed(&path, "made"))?;
+            .map_err(failed(&path, "created"))?;
         Ok(Unfinished {
             directory: self,
             file,
@@ -96,14 +95,14 @@ impl Directory {
         })
     }
 
-    /// Takes back what was prepared, where nothing came into it.
-    pub fn forsake(&self) {
-        // One that is not empty stays.
+    /// Removes the directory if no file was written.
+    pub fn remove_if_empty(&self) {
+        // A directory that is not empty stays.
         let _ = fs::remove_dir(&self.path);
     }
 }
 
-/// A file that is not whole yet. Dropped before it is, it goes.
+/// A file that is not complete. It is deleted when it is dropped.
 pub struct Unfinished<'a> {
     directory: &'a Directory,
     file: File,
@@ -114,12 +113,12 @@ pub struct Unfinished<'a> {
 }
 
 impl Unfinished<'_> {
-    /// Where it is for now.
+    /// The temporary path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// More of it.
+    /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.context.update(bytes);
         self.file
@@ -127,19 +126,19 @@ impl Unfinished<'_> {
             .map_err(failed(&self.path, "written"))
     }
 
-    /// Until the disk has it.
+    /// Syncs the file to the disk.
     pub fn sync(&mut self) -> Result<(), StoreError> {
         self.file
             .sync_all()
             .map_err(failed(&self.path, "written to the disk"))
     }
 
-    /// SHA-256 of what was written, in hex digits.
+    /// Returns the SHA-256 of the written bytes, in hex digits.
     pub fn sha256(&self) -> String {
         hex(self.context.clone())
     }
 
-    /// Gives it its name, for good.
+    /// Renames the file to its final name.
     pub fn publish(mut self) -> Result<String, StoreError> {
         let path = self.directory.path.join(&self.name);
         fs::rename(&self.path, &path).map_err(failed(&path, "renamed"))?;
@@ -154,7 +153,7 @@ impl Unfinished<'_> {
 impl Drop for Unfinished<'_> {
     fn drop(&mut self) {
         if !self.is_published {
-            // Where even that fails it still has no name that a backup's file has.
+            // If that fails, the file keeps its temporary name and is not part of the backup.
             let _ = fs::remove_file(&self.path);
         }
     }

@@ -62,20 +62,21 @@ pub(crate) async fn with_seeds(
     })
 }
 
-/// Runs a part of an operation, and shows its events.
+/// Runs `work` with the session, and shows its events meanwhile.
 pub(crate) async fn shown<T>(
-    session: &Session,
     ui: &Ui,
+    session: &Session,
     work: impl AsyncFnOnce(&Session) -> T,
 ) -> T {
     let (events, heard) = Events::channel();
+    let interrupt = session.interrupt.clone();
     let session = Session {
         events,
         ..session.clone()
     };
     let mut pump = Pump {
         ui,
-        interrupt: session.interrupt.clone(),
+        interrupt,
         heard,
     };
     pump.run(work(&session)).await
@@ -121,15 +122,6 @@ impl Signals {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
         })
-    }
-
-    /// The name of one that has come already.
-    pub(crate) async fn heard(&mut self) -> Option<&'static str> {
-        tokio::select! {
-            biased;
-            name = self.next() => Some(name),
-            () = std::future::ready(()) => None,
-        }
     }
 
     /// The name of the next one.

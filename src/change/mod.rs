@@ -382,18 +382,23 @@ impl<'a> Change<'a> {
     /// Asks for consent, whatever the flags say. Anything but a yes stops the command.
     pub(crate) async fn consent(&mut self, question: &Question) -> Result<(), Stop> {
         let ui = self.ui;
-        let refused = |why: &str| Err(Stop::not_confirmed(anyhow!("{why}")));
+        // A command that works in rounds asks again after it has changed something.
+        let rest = match self.global.sent.any() {
+            true => "nothing more was changed",
+            false => "nothing was changed",
+        };
+        let refused = |why: String| Err(Stop::not_confirmed(anyhow!("{why}")));
         self.prepare(async {
             match ui.confirm(&question.text, &question.about).await {
                 Ok(Answer::Accepted) => Ok(()),
-                Ok(Answer::Declined) => refused("declined: nothing was changed"),
-                Err(PromptError::NoTerminal) => refused(
-                    "confirmation required but stdin is not a terminal: pass --yes (nothing was changed)",
-                ),
+                Ok(Answer::Declined) => refused(format!("declined: {rest}")),
+                Err(PromptError::NoTerminal) => refused(format!(
+                    "confirmation required but stdin is not a terminal: pass --yes ({rest})"
+                )),
                 Err(PromptError::Interrupted) => {
                     Err(Stop::interrupted(anyhow!("interrupted (SIGINT)")))
                 }
-                Err(error) => refused(&format!("{error}: nothing was changed")),
+                Err(error) => refused(format!("{error}: {rest}")),
             }
         })
         .await

@@ -210,10 +210,12 @@ fn glued(pieces: &[OsString], index: usize) -> Question {
 }
 
 /// Arguments that name members of the cluster: the command, the argument, which members, and what follows the name.
-const MEMBER_ARGS: [(&str, &str, Which, &str); 8] = [
+const MEMBER_ARGS: [(&str, &str, Which, &str); 10] = [
     ("add-node", "master_id", Which::Masters, ""),
     ("del-node", "ids", Which::All, ""),
-    ("failover", "id", Which::All, ""),
+    ("failover", "of", Which::All, ""),
+    ("failover", "replica", Which::All, ""),
+    ("failover", "to", Which::All, ""),
     ("ok-to-stop", "ids", Which::All, ""),
     ("rebalance", "weight", Which::Masters, "="),
     ("replace-node", "old", Which::All, ""),

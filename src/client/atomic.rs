@@ -1,8 +1,8 @@
-//! Atomic slot migration: jobs in which two servers move slots by themselves.
+//! Atomic slot migration (ASM) tasks, in which two servers move slots themselves.
 //!
-//! Valkey ≥ 9.0 is asked at the source (CLUSTER MIGRATESLOTS), Redis ≥ 8.4 at the target (CLUSTER
-//! MIGRATION IMPORT). Both keep a log of their jobs, the ended ones too, and both may learn new
-//! states and fields: a state that is not known counts as one that goes on.
+//! Valkey ≥ 9.0 starts a task at the source (CLUSTER MIGRATESLOTS), Redis ≥ 8.4 at the target (CLUSTER MIGRATION
+//! IMPORT). Both keep a log of their tasks, ended ones included, and may add states and fields: an unknown state
+//! counts as running.
 
 use std::collections::BTreeMap;
 
@@ -18,55 +18,55 @@ const CANCELSLOTMIGRATIONS: &str = "CLUSTER CANCELSLOTMIGRATIONS";
 /// IMPORT, STATUS and CANCEL are words of one subcommand.
 const MIGRATION: &str = "CLUSTER MIGRATION";
 
-/// The longest state that is kept, in characters.
+/// The most characters of a state that are kept.
 const STATE_LIMIT: usize = 40;
 
-/// A job, as one of its two servers tells of it.
+/// An ASM task, as one of its two servers reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AsmTask {
-    /// Its name: the same on both servers.
+    /// The task id: the same on both servers.
     pub id: String,
-    /// What the server that tells is in it.
+    /// The side of the server that reports the task.
     pub side: Side,
-    /// What moves.
+    /// The slots that move.
     pub slots: SlotSet,
-    /// Who gives, where the server tells.
+    /// The source, if the server reports it.
     pub source: Option<NodeId>,
-    /// Who takes, where the server tells.
+    /// The target, if the server reports it.
     pub target: Option<NodeId>,
-    /// The server's word for how far it is; cleaned.
+    /// The server's word for the state; cleaned.
     pub state: String,
-    /// How it ended; `None` while it goes on. (Redis begins a failed one again by itself, about
-    /// each second and for ever.)
+    /// How the task ended; `None` while it runs. (Redis restarts a failed task itself, about every second and without
+    /// limit.)
     pub end: Option<JobEnd>,
-    /// What went wrong last, in the server's words; empty, or cleaned.
+    /// The last error, in the server's words; cleaned, may be empty.
     pub message: String,
-    /// How often the server began it again (Redis).
+    /// How often the server restarted the task (Redis).
     pub retries: u64,
 }
 
-/// What a server is in a job.
+/// The side of a server in a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// It gives.
+    /// It gives the slots away.
     Source,
-    /// It takes.
+    /// It receives the slots.
     Target,
 }
 
-/// How a job ended, as a server tells it. On Valkey `Failed` at the source does not mean that the
-/// target did not take the slots.
+/// How a task ended, as a server reports it. On Valkey, `Failed` at the source does not mean that the target did not
+/// take the slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JobEnd {
     /// The target owns the slots.
     Done,
     /// It failed.
     Failed,
-    /// It was called off.
+    /// It was cancelled.
     Cancelled,
 }
 
-/// The commands for it that a server has.
+/// The ASM commands that a server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct AtomicCommands {
     /// CLUSTER MIGRATESLOTS (Valkey).
@@ -76,7 +76,7 @@ pub struct AtomicCommands {
 }
 
 impl NodeClient {
-    /// COMMAND INFO: which of the commands the server has (every version answers).
+    /// COMMAND INFO: returns which of the commands the server has (every version).
     pub async fn atomic_commands(&self) -> Result<AtomicCommands, ClientError> {
         let command = Command::named("COMMAND INFO")
             .word("cluster|migrateslots")
@@ -89,8 +89,8 @@ impl NodeClient {
         })
     }
 
-    /// CLUSTER MIGRATESLOTS at the source (Valkey ≥ 9.0), and its log of jobs right after: the
-    /// answer does not name the job. OK is a promise: a target that is a replica is told later.
+    /// CLUSTER MIGRATESLOTS at the source (Valkey ≥ 9.0), followed by its log of tasks, because the reply does not
+    /// name the task. OK does not mean success: a target that is a replica fails later.
     pub async fn cluster_migrateslots(
         &self,
         slots: &SlotSet,
@@ -113,13 +113,13 @@ impl NodeClient {
             };
             let [start, log] = <[Reply; 2]>::try_from(replies).map_err(|_| malformed)?;
             start.ok()?;
-            valkey_jobs(log)
+            valkey_tasks(log)
         };
         replies.and_then(read).map_err(|fault| self.at(fault))
     }
 
-    /// Whether this user may start a job at this source (Valkey ≥ 9.0): asks for one to a node that
-    /// can't exist, which is refused in any case, and by another error where the right is missing.
+    /// Whether this user may start a task at this source (Valkey ≥ 9.0). Names a target that can't exist: the server
+    /// always refuses, but with another error if the right is missing.
     pub async fn may_migrateslots(&self) -> Result<(), ClientError> {
         let command = Command::named(MIGRATESLOTS)
             .word("SLOTSRANGE")
@@ -135,15 +135,15 @@ impl NodeClient {
         }
     }
 
-    /// CLUSTER GETSLOTMIGRATIONS (Valkey ≥ 9.0): the newest first. A node that became a replica, or
-    /// restarted, has forgotten.
+    /// CLUSTER GETSLOTMIGRATIONS (Valkey ≥ 9.0): tasks, the newest first. A node that became a replica or restarted
+    /// has lost its log.
     pub async fn cluster_getslotmigrations(&self) -> Result<Vec<AsmTask>, ClientError> {
         let command = Command::named(GETSLOTMIGRATIONS);
-        self.query(Deadline::Read, command, valkey_jobs).await
+        self.query(Deadline::Read, command, valkey_tasks).await
     }
 
-    /// CLUSTER CANCELSLOTMIGRATIONS (Valkey ≥ 9.0): calls off all jobs of which this node is the
-    /// source. None is no error.
+    /// CLUSTER CANCELSLOTMIGRATIONS (Valkey ≥ 9.0): cancels all tasks of which this node is the source. No task is no
+    /// error.
     pub async fn cluster_cancelslotmigrations(&self) -> Result<(), ClientError> {
         match self.change(Command::named(CANCELSLOTMIGRATIONS)).await {
             Err(ClientError {
@@ -154,8 +154,8 @@ impl NodeClient {
         }
     }
 
-    /// CLUSTER MIGRATION IMPORT at the target (Redis ≥ 8.4): the job's name. The slots have one
-    /// owner, all of them. Keys of them that the target has already are dropped without a word.
+    /// CLUSTER MIGRATION IMPORT at the target (Redis ≥ 8.4): returns the task id. All slots must have the same owner.
+    /// The target silently deletes keys of these slots that it already has.
     pub async fn cluster_migration_import(&self, slots: &SlotSet) -> Result<String, ClientError> {
         let mut command = Command::named(MIGRATION).word("IMPORT");
         for range in slots.ranges() {
@@ -166,21 +166,21 @@ impl NodeClient {
         self.query(Deadline::Change, command, Reply::text).await
     }
 
-    /// CLUSTER MIGRATION STATUS ALL (Redis ≥ 8.4), ended jobs included.
+    /// CLUSTER MIGRATION STATUS ALL (Redis ≥ 8.4): tasks, ended ones included.
     pub async fn cluster_migration_status(&self) -> Result<Vec<AsmTask>, ClientError> {
         let command = Command::named(MIGRATION).word("STATUS").word("ALL");
-        self.query(Deadline::Read, command, redis_jobs).await
+        self.query(Deadline::Read, command, redis_tasks).await
     }
 
-    /// CLUSTER MIGRATION CANCEL at the target (Redis ≥ 8.4; a cancel at the source only makes the
-    /// target try again): how many jobs that ended.
+    /// CLUSTER MIGRATION CANCEL at the target (Redis ≥ 8.4; a cancel at the source only makes the target retry):
+    /// returns how many tasks were cancelled.
     pub async fn cluster_migration_cancel(&self, id: &str) -> Result<u64, ClientError> {
         let command = Command::named(MIGRATION).word("CANCEL").word("ID").word(id);
         self.query(Deadline::Change, command, Reply::count).await
     }
 
-    /// DBSIZE and CLUSTER COUNTKEYSINSLOT of each slot in one transaction, so that both are of one
-    /// moment. 16,384 slots take the server about 5 ms.
+    /// DBSIZE and CLUSTER COUNTKEYSINSLOT of each slot in one transaction, so that both belong to the same moment.
+    /// 16,384 slots take the server about 5 ms.
     pub async fn dbsize_and_counts(&self, slots: &SlotSet) -> Result<(u64, u64), ClientError> {
         let count = |slot: Slot| Command::named("CLUSTER COUNTKEYSINSLOT").word(slot.number());
         let mut commands = vec![Command::named("MULTI"), Command::named("DBSIZE")];
@@ -202,53 +202,53 @@ impl NodeClient {
 }
 
 /// The reply of CLUSTER GETSLOTMIGRATIONS.
-fn valkey_jobs(reply: Reply) -> Result<Vec<AsmTask>, Fault> {
+fn valkey_tasks(reply: Reply) -> Result<Vec<AsmTask>, Fault> {
     let malformed = Fault::Malformed {
         command: GETSLOTMIGRATIONS,
     };
-    let job = |fields: BTreeMap<String, String>| {
+    let task = |fields: BTreeMap<String, String>| {
         let end = |state: &str| match state {
             "success" => Some(JobEnd::Done),
             "failed" => Some(JobEnd::Failed),
             "cancelled" => Some(JobEnd::Cancelled),
             _ => None,
         };
-        let words = Words {
+        let names = FieldNames {
             id: "name",
             slots: "slot_ranges",
             source: "source_node",
             target: "target_node",
             message: "message",
         };
-        read_job(&fields, &words, end).ok_or(malformed.clone())
+        read_task(&fields, &names, end).ok_or(malformed.clone())
     };
-    reply.records()?.into_iter().map(job).collect()
+    reply.records()?.into_iter().map(task).collect()
 }
 
 /// The reply of CLUSTER MIGRATION STATUS.
-fn redis_jobs(reply: Reply) -> Result<Vec<AsmTask>, Fault> {
+fn redis_tasks(reply: Reply) -> Result<Vec<AsmTask>, Fault> {
     let malformed = Fault::Malformed { command: MIGRATION };
-    let job = |fields: BTreeMap<String, String>| {
+    let task = |fields: BTreeMap<String, String>| {
         let end = |state: &str| match state {
             "completed" => Some(JobEnd::Done),
             "canceled" => Some(JobEnd::Cancelled),
-            // It goes on.
+            // Still running.
             _ => None,
         };
-        let words = Words {
+        let names = FieldNames {
             id: "id",
             slots: "slots",
             source: "source",
             target: "dest",
             message: "last_error",
         };
-        read_job(&fields, &words, end).ok_or(malformed.clone())
+        read_task(&fields, &names, end).ok_or(malformed.clone())
     };
-    reply.records()?.into_iter().map(job).collect()
+    reply.records()?.into_iter().map(task).collect()
 }
 
-/// What the fields of a job are called.
-struct Words {
+/// The names of a task's fields.
+struct FieldNames {
     id: &'static str,
     slots: &'static str,
     source: &'static str,
@@ -256,31 +256,31 @@ struct Words {
     message: &'static str,
 }
 
-fn read_job(
+fn read_task(
     fields: &BTreeMap<String, String>,
-    words: &Words,
+    names: &FieldNames,
     end: impl Fn(&str) -> Option<JobEnd>,
 ) -> Option<AsmTask> {
     let field = |name: &str| fields.get(name).map(String::as_str);
     let node = |name: &str| field(name).and_then(|id| id.parse().ok());
     let state = field("state")?;
     Some(AsmTask {
-        id: clean_line(field(words.id)?, STATE_LIMIT),
+        id: clean_line(field(names.id)?, STATE_LIMIT),
         side: match field("operation")?.to_ascii_lowercase().as_str() {
             "import" => Side::Target,
             _ => Side::Source,
         },
-        slots: slots_of(field(words.slots)?)?,
-        source: node(words.source),
-        target: node(words.target),
+        slots: slots_of(field(names.slots)?)?,
+        source: node(names.source),
+        target: node(names.target),
         end: end(state),
         state: clean_line(state, STATE_LIMIT),
-        message: clean_message(field(words.message).unwrap_or_default()),
+        message: clean_message(field(names.message).unwrap_or_default()),
         retries: field("retries").and_then(|n| n.parse().ok()).unwrap_or(0),
     })
 }
 
-/// `0-4 6-9`, or a slot alone.
+/// `0-4 6-9`, or a single slot.
 fn slots_of(text: &str) -> Option<SlotSet> {
     let slot = |text: &str| Slot::new(text.parse().ok()?);
     let mut slots = SlotSet::new();
@@ -306,9 +306,9 @@ mod tests {
     }
 
     #[test]
-    fn valkeys_jobs_are_read() {
+    fn tasks_of_valkey_are_read() {
         let id = "a".repeat(40);
-        let job = |state: &str| {
+        let task = |state: &str| {
             let fields = [
                 ("name", bulk(&id)),
                 ("operation", bulk("EXPORT")),
@@ -320,21 +320,21 @@ mod tests {
                 ("message", bulk("bad\u{1b}[2J\r\n")),
             ];
             let reply = Reply::new(GETSLOTMIGRATIONS, Value::Array(vec![flat(&fields)]));
-            valkey_jobs(reply).unwrap().remove(0)
+            valkey_tasks(reply).unwrap().remove(0)
         };
-        let running = job("some-new-state");
+        let running = task("some-new-state");
         assert_eq!((running.end, running.side), (None, Side::Source));
         assert_eq!(running.slots.count(), 6);
         assert_eq!(running.message, "bad[2J");
         assert_eq!(running.target, "b".repeat(40).parse().ok());
-        assert_eq!(job("success").end, Some(JobEnd::Done));
-        assert_eq!(job("failed").end, Some(JobEnd::Failed));
-        assert_eq!(job("cancelled").end, Some(JobEnd::Cancelled));
+        assert_eq!(task("success").end, Some(JobEnd::Done));
+        assert_eq!(task("failed").end, Some(JobEnd::Failed));
+        assert_eq!(task("cancelled").end, Some(JobEnd::Cancelled));
     }
 
     #[test]
-    fn a_job_of_redis_that_failed_goes_on() {
-        let job = |state: &str, slots: &str| {
+    fn a_failed_task_of_redis_keeps_running() {
+        let task = |state: &str, slots: &str| {
             let fields = [
                 ("id", bulk("7")),
                 ("slots", bulk(slots)),
@@ -345,16 +345,16 @@ mod tests {
                 ("last_error", bulk("-NOAUTH")),
                 ("retries", Value::Int(3)),
             ];
-            redis_jobs(Reply::new(MIGRATION, Value::Array(vec![flat(&fields)])))
+            redis_tasks(Reply::new(MIGRATION, Value::Array(vec![flat(&fields)])))
         };
-        let failed = job("failed", "0-9").unwrap().remove(0);
+        let failed = task("failed", "0-9").unwrap().remove(0);
         assert_eq!((failed.end, failed.side), (None, Side::Target));
         assert_eq!((failed.retries, failed.message.as_str()), (3, "-NOAUTH"));
-        assert_eq!(job("completed", "1").unwrap()[0].end, Some(JobEnd::Done));
+        assert_eq!(task("completed", "1").unwrap()[0].end, Some(JobEnd::Done));
         let malformed = Err(Fault::Malformed { command: MIGRATION });
-        assert_eq!(job("completed", "9-1"), malformed);
-        assert_eq!(job("completed", "0-16384"), malformed);
+        assert_eq!(task("completed", "9-1"), malformed);
+        assert_eq!(task("completed", "0-16384"), malformed);
         let other = Reply::new(MIGRATION, Value::Array(vec![Value::Int(1)]));
-        assert_eq!(redis_jobs(other), malformed);
+        assert_eq!(redis_tasks(other), malformed);
     }
 }

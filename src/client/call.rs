@@ -1,4 +1,4 @@
-//! Any command at all, as `call` sends it, and what the server says about commands.
+//! Any command, as `call` sends it, and what the server reports about commands.
 
 use std::collections::BTreeSet;
 
@@ -10,11 +10,10 @@ use super::reply::Reply;
 use super::{Command, Deadline, NodeClient};
 use crate::resp::Resp;
 
-/// What a command is called in errors: its own name was given by the user, who knows it, and so may
-/// a password have been.
+/// The name of the command in errors. Its own name is not repeated: the user knows it, and it may be a password.
 const NAME: &str = "the command";
 
-/// What a server says about one command.
+/// What a server reports about one command.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommandFlags {
     /// Its flags: `write`, `admin`, `blocking` (Redis ≥ 7.0)…
@@ -24,8 +23,8 @@ pub struct CommandFlags {
 }
 
 impl NodeClient {
-    /// Sends words as they are, and gives back whatever the server says to them. What the server
-    /// refuses is a reply too: [`Resp::Error`].
+    /// Sends the words as they are and returns the server's reply. An error of the server is a reply too:
+    /// [`Resp::Error`].
     pub async fn call(&self, words: &[&[u8]]) -> Result<Resp, ClientError> {
         let mut packed = redis::Cmd::new();
         for word in words {
@@ -34,7 +33,7 @@ impl NodeClient {
         let command = Command {
             name: NAME,
             packed,
-            // A journal says which command it was, and nothing of what went with it.
+            // The journal names the command but none of its arguments.
             arg_kinds: vec![ArgKind::Word],
         };
         let replies = self.pipeline(Deadline::Change, vec![command]).await;
@@ -45,8 +44,8 @@ impl NodeClient {
             .map_err(|fault| self.at(fault))
     }
 
-    /// COMMAND INFO of each name (Redis ≥ 2.8.13; `config|set` from 7.0 on); `None` for a command
-    /// that the server does not know.
+    /// COMMAND INFO of each name (Redis ≥ 2.8.13; `config|set` from 7.0); `None` for a command that the server does
+    /// not know.
     pub async fn command_flags(
         &self,
         names: &[String],
@@ -120,7 +119,7 @@ fn resp(value: Value) -> Resp {
             Some(details) => format!("{} {details}", error.code()),
             None => error.code().to_string(),
         }),
-        // The crate may learn more types than the protocol has today.
+        // The crate may add types that the protocol does not have today.
         other => Resp::Bytes(format!("{other:?}").into_bytes()),
     }
 }

@@ -1,8 +1,8 @@
-//! Making a connection: name → TCP → TLS → login.
+//! Opens a connection: name → TCP → TLS → login.
 //!
-//! One deadline holds for everything up to TLS, the command's own for the login. Without a
-//! password and without a name to give, no command is sent: connecting to a thousand nodes costs
-//! nothing but the handshakes, and what speaks there shows at the first command.
+//! One deadline covers everything up to TLS; the login has the deadline of a command. Without a password and without
+//! a connection name, no command is sent: connecting to a thousand nodes costs only the handshakes, and a port that
+//! speaks another protocol is detected at the first command.
 
 use std::fmt;
 use std::io;
@@ -21,22 +21,22 @@ use tracing::debug;
 
 use super::error::{ClientError, Fault};
 use super::reply::clean_message;
-use super::stream::{REPLY_LIMIT, VALUE_LIMIT, Watched, Wire};
+use super::stream::{ObservedStream, REPLY_LIMIT, VALUE_LIMIT, Wire};
 use super::tls::{TlsClient, TlsFault};
 use super::{Command, Deadline, NodeClient, Over};
 use crate::cluster::node::Addr;
 use crate::journal::{Journal, SentChanges};
 
-/// The user that a password without a name belongs to (Redis ≥ 6.0).
+/// The user of a password without a user name (Redis ≥ 6.0).
 const DEFAULT_USER: &str = "default";
 
-/// Who we are to a node. The password never shows, not in `Debug` either.
+/// The credentials for a node. The password is never printed, not even by `Debug`.
 #[derive(Clone, Default)]
 pub struct Login {
     /// The ACL user (Redis ≥ 6.0); without one, the password is the default user's.
     pub user: Option<String>,
-    /// The password. With a user but no password, an empty one is sent: users with `nopass` take
-    /// it. With neither, nobody logs in.
+    /// The password. With a user but no password, an empty password is sent: users with `nopass` accept it. With
+    /// neither, there is no login.
     pub password: Option<SecretString>,
 }
 
@@ -46,15 +46,15 @@ impl Login {
         self.user.as_deref().unwrap_or(DEFAULT_USER)
     }
 
-    /// AUTH; `None` where there is nothing to say.
+    /// AUTH; `None` without credentials.
     pub(super) fn command(&self) -> Option<Command> {
         let user = self.user.as_deref().filter(|user| *user != DEFAULT_USER);
         let password = self.password.as_ref().map(ExposeSecret::expose_secret);
         let mut auth = redis::cmd("AUTH");
         match (user, password) {
             (None, None) => return None,
-            // The form of every version. For the default user it is also the better one: without a
-            // password set, Redis 7.0 refuses `AUTH x`, but says OK to `AUTH default x`.
+            // Every version knows this form. It is also better for the default user: without a password set, Redis
+            // 7.0 refuses `AUTH x`, but answers OK to `AUTH default x`.
             (None, Some(password)) => auth.arg(password),
             (Some(user), password) => auth.arg(user).arg(password.unwrap_or_default()),
         };
@@ -82,45 +82,45 @@ impl fmt::Debug for Login {
     }
 }
 
-/// What a node said to the login.
+/// The node's answer to the login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginOutcome {
-    /// There was nothing to log in with.
+    /// There were no credentials.
     NotTried,
-    /// The node took it. A user other than the default one may be let in while the default user
-    /// needs no password: that does not show here.
+    /// The node accepted the login. A user other than the default one may log in although the default user needs no
+    /// password: that is not visible here.
     Accepted,
-    /// The node's default user has no password: anybody may do anything there. Among nodes that
-    /// have one it will not be able to talk to its peers either (MIGRATE, replication).
+    /// The node's default user has no password: every client has all rights. Among nodes that have one, this node
+    /// can't talk to its peers either (MIGRATE, replication).
     NoPasswordNeeded,
 }
 
-/// What is spoken on the wire below RESP.
+/// The transport below RESP.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transport {
     /// Plain TCP.
     Plain,
-    /// TLS, with these certificates.
+    /// TLS with this configuration.
     Tls(TlsClient),
 }
 
-/// How connections are made: everything about them but the node.
+/// How connections are opened: everything except the node.
 #[derive(Debug, Clone)]
 pub struct Connector {
-    /// For the name, TCP and TLS together (`--connect-timeout`).
+    /// Deadline for the name, TCP and TLS together (`--connect-timeout`).
     pub connect_timeout: Duration,
-    /// For each command, and for the login (`--command-timeout`).
+    /// Deadline for each command and for the login (`--command-timeout`).
     pub command_timeout: Duration,
-    /// The name that the connection gives itself (CLIENT SETNAME, Redis ≥ 2.6.9): printable ASCII
-    /// without spaces. A user who may not name connections goes without a name.
+    /// The name of the connection (CLIENT SETNAME, Redis ≥ 2.6.9): printable ASCII without spaces. A user without the
+    /// right to set it works without a name.
     pub name: Option<String>,
-    /// Where every change is written down (`--journal`).
+    /// The file that records every change (`--journal`).
     pub journal: Option<Arc<Journal>>,
     /// Whether any change was sent, over all connections.
     pub sent: SentChanges,
 }
 
-/// A stream to a node.
+/// An open stream to a node.
 pub(super) enum Dialled {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
@@ -136,8 +136,7 @@ impl Dialled {
 }
 
 impl Connector {
-    /// Connects and logs in. All the addresses of a name are tried in turn, each with its share of
-    /// the time.
+    /// Connects and logs in. Tries all addresses of a name in turn; each gets a share of the time.
     pub async fn connect(
         &self,
         addr: &Addr,
@@ -149,7 +148,7 @@ impl Connector {
             .map_err(|fault| fault.at(addr))
     }
 
-    /// The same for values of any size that a server takes, one at a time.
+    /// The same for values of any size that a server accepts, one at a time.
     pub async fn connect_for_one_value(
         &self,
         addr: &Addr,
@@ -181,14 +180,14 @@ impl Connector {
         Ok(client)
     }
 
-    /// A stream on which nobody has said anything yet.
+    /// Opens a stream on which nothing was sent yet.
     pub(super) async fn stream(
         &self,
         addr: &Addr,
         transport: &Transport,
     ) -> Result<Dialled, Fault> {
         let now = Instant::now();
-        // A time beyond all clocks is as good as a day.
+        // The clock can't represent the deadline: a day is as good.
         let deadline = now
             .checked_add(self.connect_timeout)
             .unwrap_or(now + Duration::from_secs(24 * 60 * 60));
@@ -219,12 +218,12 @@ impl Connector {
         let mut fault = Fault::NameNotResolved("no address".to_owned());
         let count = targets.len() as u32;
         for (tried, target) in (0..count).zip(targets) {
-            // A silent address must not eat the time of the others.
+            // An address that does not answer must not use up the time of the others.
             let left = deadline.saturating_duration_since(Instant::now());
             let until = Instant::now() + left / (count - tried);
             fault = match timeout_at(until, TcpStream::connect(target)).await {
                 Ok(Ok(stream)) => {
-                    // Requests are written whole: waiting for more to send only costs time.
+                    // Requests are written whole: waiting for more data only costs time.
                     return match stream.set_nodelay(true) {
                         Ok(()) => Ok(stream),
                         Err(error) => Err(Fault::Unreachable(clean_message(&error.to_string()))),
@@ -251,13 +250,12 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // RESP2 is what every version speaks; the library names itself nowhere, since CLIENT LIST
-        // is where operators look for each other. Without login, database and library name the
-        // crate sends nothing here.
+        // Every version speaks RESP2. The library name is not sent, because operators look for each other in CLIENT
+        // LIST. Without login, database and library name the crate sends nothing here.
         let info = RedisConnectionInfo::default().set_skip_set_lib_name();
-        // Deadlines are ours: the crate's 500 ms would cut off CLUSTER NODES of a busy node.
+        // Deadlines are set by this module: the crate's 500 ms would cut off CLUSTER NODES of a busy node.
         let config = AsyncConnectionConfig::new().set_response_timeout(None);
-        let stream = Watched::new(stream, wire.clone());
+        let stream = ObservedStream::new(stream, wire.clone());
         let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config)
             .await
             .map_err(|error| Fault::Unreachable(clean_message(&error.to_string())))?;
@@ -274,7 +272,7 @@ impl Connector {
         ))
     }
 
-    /// AUTH and CLIENT SETNAME in one round trip; none where neither is wanted.
+    /// Sends AUTH and CLIENT SETNAME in one round trip; nothing if neither is needed.
     async fn introduce(&self, client: &NodeClient, login: &Login) -> Result<LoginOutcome, Fault> {
         let auth = login.command();
         let tried = auth.is_some();
@@ -290,27 +288,27 @@ impl Connector {
         let outcome = match replies.next() {
             Some(reply) if tried => login.outcome(reply.ok())?,
             Some(reply) => {
-                named(reply.ok())?;
+                accept_unnamed(reply.ok())?;
                 LoginOutcome::NotTried
             }
             None => LoginOutcome::NotTried,
         };
         if let Some(reply) = replies.next() {
-            named(reply.ok())?;
+            accept_unnamed(reply.ok())?;
         }
         Ok(outcome)
     }
 }
 
-/// A name is for the other operators; who may not give one (ACL) works without.
-fn named(reply: Result<(), Fault>) -> Result<(), Fault> {
+/// The name is for other operators. A user without the right to set it (ACL) works without.
+fn accept_unnamed(reply: Result<(), Fault>) -> Result<(), Fault> {
     match reply {
         Err(fault @ Fault::NoPermission { .. }) => {
-            debug!("the connection stays without a name: {fault}");
+            debug!("the connection has no name: {fault}");
             Ok(())
         }
         Err(fault) if fault.is_unknown_command() => {
-            debug!("the connection stays without a name: {fault}");
+            debug!("the connection has no name: {fault}");
             Ok(())
         }
         other => other,
@@ -318,7 +316,7 @@ fn named(reply: Result<(), Fault>) -> Result<(), Fault> {
 }
 
 impl Login {
-    /// What the answer to AUTH means.
+    /// Returns what the answer to AUTH means.
     pub(super) fn outcome(&self, answer: Result<(), Fault>) -> Result<LoginOutcome, Fault> {
         let fault = match answer {
             Ok(()) => return Ok(LoginOutcome::Accepted),
@@ -345,8 +343,8 @@ impl Login {
         }
     }
 
-    /// A fault of the login without the words of whoever answered: something that is no Redis, but
-    /// speaks in lines, likes to repeat what it did not understand.
+    /// Returns a login fault without the text of the server: a server that is not Redis but speaks in lines may
+    /// repeat what it did not understand.
     fn withheld(&self, fault: Fault) -> Fault {
         let Some(password) = &self.password else {
             return fault;
@@ -360,7 +358,7 @@ impl Login {
                 } else {
                     code
                 },
-                message: "(the text is withheld: it might repeat the password)".to_owned(),
+                message: "(text withheld: it may repeat the password)".to_owned(),
             },
             Fault::NotRedis { begins } => {
                 let word = begins.split_whitespace().next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What can go wrong between us and one node, in words that say what to do next.
+//! Errors of a connection to one node, with the remedy where there is one.
 
 use std::time::Duration;
 
@@ -11,9 +11,9 @@ use crate::stop::Stop;
 /// The longest address that an error prints, in characters: DNS names end at 253.
 const ADDR_LIMIT: usize = 270;
 
-/// A request that did not succeed, or a connection that did not come about.
+/// A request that failed, or a connection that could not be opened.
 ///
-/// It holds no secret, and every text in it that came from a node is cleaned and short.
+/// Contains no secret. Text that came from a node is cleaned and short.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {fault}", clean_line(&.addr.to_string(), ADDR_LIMIT))]
 pub struct ClientError {
@@ -24,14 +24,13 @@ pub struct ClientError {
 }
 
 impl ClientError {
-    /// Whether it is not known what became of the command: it was sent, and no answer that could
-    /// be read came back. A change may have happened; observe again before anything else.
+    /// Whether the outcome of the command is unknown: it was sent, and no readable answer came back. A change may
+    /// have happened: observe the cluster again before anything else.
     pub fn outcome_unknown(&self) -> bool {
         self.fault.outcome_unknown()
     }
 
-    /// The code of a server's error (`ERR`, `CLUSTERDOWN`, `MOVED`), where it was one without a
-    /// fault of its own.
+    /// Returns the code of a server error (`ERR`, `CLUSTERDOWN`, `MOVED`) that has no [`Fault`] of its own.
     pub fn server_code(&self) -> Option<&str> {
         match &self.fault {
             Fault::Server { code, .. } => Some(code),
@@ -39,14 +38,13 @@ impl ClientError {
         }
     }
 
-    /// Whether the server does not know the command or the subcommand: it is older than they are,
-    /// or they were renamed.
+    /// Whether the server does not know the command or the subcommand, because it is too old or the command was
+    /// renamed.
     pub fn is_unknown_command(&self) -> bool {
         self.fault.is_unknown_command()
     }
 
-    /// Whether the server does not know the node that it was told of: `ERR Unknown node …` (all
-    /// versions).
+    /// Whether the server does not know the node that a command named: `ERR Unknown node …` (all versions).
     pub fn is_unknown_node(&self) -> bool {
         matches!(&self.fault, Fault::Server { message, .. } if message.starts_with("Unknown node"))
     }
@@ -55,48 +53,46 @@ impl ClientError {
 /// What went wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// DNS knows no address for the name; the resolver's words.
-    #[error("the name does not resolve ({0}): look at the spelling and at the DNS")]
+    /// The name has no address in DNS; the resolver's message.
+    #[error("the name does not resolve ({0}): check the spelling and the DNS")]
     NameNotResolved(String),
-    /// Nobody listens there.
-    #[error("connection refused: is a server running, and on that port?")]
+    /// No server listens on the port.
+    #[error("connection refused (is redis-server running on that port?)")]
     Refused,
-    /// No TCP connection in that time.
+    /// The TCP connection was not open in time.
     #[error(
-        "no connection within {}: is the host up, and no firewall between? \
+        "no connection within {}: check that the host is up and that no firewall blocks the port \
          (--connect-timeout waits longer)",
         humantime::format_duration(*.0)
     )]
     ConnectTimeout(Duration),
-    /// No TCP connection for another reason; the operating system's words.
+    /// The TCP connection failed for another reason; the operating system's message.
     #[error("cannot connect: {0}")]
     Unreachable(String),
-    /// TLS did not come about.
+    /// The TLS handshake failed.
     #[error(transparent)]
     Tls(#[from] TlsFault),
-    /// The connection ended without a byte, or with a TLS alert, on the first command over plain
-    /// TCP: a TLS port does that (Redis 7.0 resets the connection), and so does a published port
-    /// with nothing behind it.
+    /// The connection ended without a byte, or with a TLS alert, on the first command over plain TCP. A TLS port does
+    /// that (Redis 7.0 resets the connection), and so does a published port with no server behind it.
     #[error(
-        "closed the connection without an answer: does the port expect TLS (--tls), \
-         or is nothing behind a published port?"
+        "closed the connection without an answer: the port may expect TLS (pass --tls), \
+         or a published port may have no server behind it"
     )]
     MaybeTls,
-    /// Something else speaks there.
-    #[error("does not speak the Redis protocol (it says {begins:?}): is the port right?")]
+    /// The port speaks another protocol.
+    #[error("does not speak the Redis protocol (it says {begins:?}): check the port")]
     NotRedis {
-        /// The beginning of what it said, cleaned.
+        /// The first bytes of its answer, cleaned.
         begins: String,
     },
-    /// The server turns away everyone who is not local (`DENIED`, Redis ≥ 3.2 without a password
-    /// and without `bind`).
+    /// The server refuses remote clients (`DENIED`, Redis ≥ 3.2 without a password and without `bind`).
     #[error(
-        "runs in protected mode and refuses connections from elsewhere: \
+        "runs in protected mode and refuses remote connections: \
          set a password or protected-mode no on the server"
     )]
     ProtectedMode,
-    /// The server has as many clients as it takes.
-    #[error("has no room for another client: raise maxclients on the server")]
+    /// The server has reached `maxclients`.
+    #[error("has reached its limit of clients: raise maxclients on the server")]
     TooManyClients,
     /// `NOAUTH`.
     #[error("needs a password: give it with --pass, --pass-file or REDISCLI_AUTH")]
@@ -107,19 +103,19 @@ pub enum Fault {
          give the right one with --user and --pass, --pass-file or REDISCLI_AUTH"
     )]
     WrongPassword {
-        /// The user who tried to log in; `default` where none was named.
+        /// The user of the login; `default` if none was given.
         user: String,
     },
-    /// The server is older than users are (Redis 6.0).
-    #[error("knows no users (older than Redis 6.0): leave out --user")]
+    /// The server has no ACL users (older than Redis 6.0).
+    #[error("has no ACL users (older than Redis 6.0): leave out --user")]
     UserUnsupported,
     /// `NOPERM` (Redis ≥ 6.0).
-    #[error("the user may not run {command}: let ACL SETUSER allow it, or log in as another user")]
+    #[error("the user may not run {command}: allow it with ACL SETUSER, or log in as another user")]
     NoPermission {
         /// The command that was refused.
         command: &'static str,
     },
-    /// No answer in time. The command may yet be carried out.
+    /// No answer in time. The command may still be executed.
     #[error(
         "no answer to {command} within {}: the server is stopped or busy \
          (--command-timeout waits longer)",
@@ -128,73 +124,74 @@ pub enum Fault {
     Timeout {
         /// The command, or the first of a pipeline.
         command: &'static str,
-        /// How long we waited.
+        /// The deadline.
         after: Duration,
     },
     /// The connection ended between the command and its answer.
-    #[error("the connection broke before the answer to {command}: did the server restart?")]
+    #[error(
+        "the connection broke before the answer to {command}: check whether the server restarted"
+    )]
     Closed {
         /// The command, or the first of a pipeline.
         command: &'static str,
     },
-    /// The answer has no end that we would wait for.
-    #[error("the answer to {command} is longer than {} MiB: given up", .limit / (1024 * 1024))]
+    /// The answer exceeds the size limit.
+    #[error("the answer to {command} is longer than {} MiB and was not read", .limit / (1024 * 1024))]
     TooLarge {
         /// The command, or the first of a pipeline.
         command: &'static str,
-        /// The most that is read, in bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// A stream of data that came to a halt.
+    /// A replication stream that stalled.
     #[error(
-        "sent nothing for {} after {received} bytes of its data: it is stopped, or the network is cut \
+        "sent nothing for {} after {received} bytes of its data: the server is stopped, or the network is cut \
          (--stall-timeout waits longer)",
         humantime::format_duration(*.after)
     )]
     Stalled {
-        /// How long nothing came.
+        /// How long no byte arrived.
         after: Duration,
-        /// How much had come before.
+        /// The bytes received before.
         received: u64,
     },
-    /// A stream of data that ended before its end.
+    /// A replication stream that ended early.
     #[error(
-        "the connection broke after {received} bytes of its data: did the server or its fork die?"
+        "the connection broke after {received} bytes of its data: look in the server's log for a crash of the server or its fork"
     )]
     CutOff {
-        /// How much had come.
+        /// The bytes received before.
         received: u64,
     },
-    /// An error of the server that has no fault of its own.
+    /// Any other error of the server.
     #[error("{command} was refused: {code} {message}")]
     Server {
         /// The command that was refused.
         command: &'static str,
         /// The first word of the error: `ERR`, `CLUSTERDOWN`, `MOVED`…
         code: String,
-        /// The rest of it: one line, cleaned, at most 300 characters.
+        /// The rest of the error: one line, cleaned, at most 300 characters.
         message: String,
     },
-    /// The answer is not of the shape that the command has.
-    #[error("the answer to {command} makes no sense: is this a Redis or Valkey server?")]
+    /// The answer does not have the shape of the command's reply.
+    #[error("the answer to {command} is malformed: check that this is a Redis or Valkey server")]
     Malformed {
         /// The command, or the first of a pipeline.
         command: &'static str,
     },
-    /// `LOADING`: the server is reading its data from disk.
-    #[error("is still loading its data: wait until it has, then try again")]
+    /// `LOADING`: the server is loading its data from disk.
+    #[error("is still loading its data: wait until it is done, then try again")]
     Loading,
-    /// The server runs without `cluster-enabled yes`; INFO still answers there.
+    /// The server runs without `cluster-enabled yes`. INFO still answers there.
     #[error("is not a cluster node: set cluster-enabled yes in its configuration and restart it")]
     ClusterDisabled,
-    /// The journal (`--journal`) can't be written, so nothing more is changed; the operating system's
-    /// words.
-    #[error("is told to change nothing more: the journal can't be written ({0})")]
+    /// The journal (`--journal`) can't be written, so no further change is sent; the operating system's message.
+    #[error("the journal can't be written ({0}), so no further changes are sent")]
     Journal(String),
 }
 
 impl Fault {
-    /// The fault of that node.
+    /// Returns the error of the node at that address.
     pub(super) fn at(self, addr: &Addr) -> ClientError {
         ClientError {
             addr: addr.clone(),
@@ -209,8 +206,8 @@ impl Fault {
             | Self::Closed { .. }
             | Self::TooLarge { .. }
             | Self::Malformed { .. }
-            // Nothing was ever heard on that connection, but a node that dies right after it did
-            // what it was told looks the same.
+            // The server never answered on that connection. A node that dies right after it executed a
+            // command looks the same.
             | Self::MaybeTls => true,
             Self::NameNotResolved(_)
             | Self::Refused
@@ -227,14 +224,14 @@ impl Fault {
             | Self::Loading
             | Self::ClusterDisabled
             | Self::Journal(_)
-            // They only read.
+            // Reads only.
             | Self::Stalled { .. }
             | Self::CutOff { .. }
             | Self::Server { .. } => false,
         }
     }
 
-    /// What a server's error means. `message` is as it came.
+    /// Returns the fault that a server error means. `message` is as received.
     pub(super) fn of_server(command: &'static str, code: &str, message: &str) -> Self {
         match code {
             "NOAUTH" => Self::PasswordNeeded,
@@ -246,8 +243,7 @@ impl Fault {
                 Self::ClusterDisabled
             }
             "ERR" if message.starts_with("max number of clients") => Self::TooManyClients,
-            // A server that does not know a command repeats its arguments, passwords and values among
-            // them.
+            // A server that does not know a command repeats the arguments, passwords and values included.
             _ => Self::Server {
                 command,
                 code: clean_line(code, 32),
@@ -259,8 +255,8 @@ impl Fault {
         }
     }
 
-    /// Whether it may be gone when one tries again: servers start, load, come back. What a password,
-    /// a certificate or an option causes stays.
+    /// Whether a retry may succeed: servers start, finish loading, come back. A wrong password, certificate or option
+    /// does not change by itself.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::NameNotResolved(_)
@@ -297,7 +293,7 @@ impl Fault {
         let message = message.to_ascii_lowercase();
         code == "ERR"
             && [
-                // Any version, for commands; Redis ≥ 7.0 for subcommands.
+                // For commands: all versions; for subcommands: Redis ≥ 7.0.
                 "unknown command",
                 "unknown subcommand",
                 // Subcommands of CLUSTER and of CONFIG, CLIENT before Redis 5.0.
@@ -332,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_node_and_what_to_do() {
+    fn errors_name_the_node_and_the_remedy() {
         assert_eq!(
             error(Fault::WrongPassword {
                 user: "default".into()
@@ -368,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_commands_of_all_ages_are_told() {
+    fn unknown_commands_of_all_versions_are_recognized() {
         for message in [
             "unknown subcommand 'FOO'. Try CLUSTER HELP.",
             "unknown command 'FOO', with args beginning with: ",
@@ -384,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_sent_and_not_answered_is_unknown() {
+    fn only_unanswered_commands_have_an_unknown_outcome() {
         assert!(error(Fault::Closed { command: "SET" }).outcome_unknown());
         assert!(!error(Fault::Refused).outcome_unknown());
         assert!(!error(Fault::of_server("SET", "CLUSTERDOWN", "")).outcome_unknown());

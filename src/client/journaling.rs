@@ -1,4 +1,4 @@
-//! What the journal is kinds of commands: those that change something, and nothing that is secret.
+//! What the journal records of commands: those that change something, without secrets.
 
 use std::iter::repeat;
 use std::sync::Arc;
@@ -10,18 +10,19 @@ use super::{Command, Deadline, Fault};
 use crate::cluster::node::Addr;
 use crate::journal::{ChangeOutcome, ChangeRecord, Journal, SentChanges};
 
-/// What an argument is to somebody who reads the journal.
+/// How an argument appears in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ArgKind {
-    /// A word that may be read.
+    /// Shown.
     Word,
-    /// A key, which is counted.
+    /// Counted: a key.
     Key,
-    /// A value or a password.
+    /// Hidden: a value or a password.
     Hidden,
 }
 
-/// Sent with changes, and none themselves: they hold for our connection only, wait, or look.
+/// Commands that are sent with changes but change nothing themselves: they hold for this connection only, wait, or
+/// read.
 const NO_CHANGES: [&str; 9] = [
     "ASKING",
     "AUTH",
@@ -46,7 +47,7 @@ pub(super) struct JournaledChanges {
     answered: bool,
 }
 
-/// What the journal is kinds of them.
+/// What the journal records of the commands.
 struct Journaled {
     journal: Arc<Journal>,
     /// For each command of the pipeline the change it makes, if it makes one.
@@ -103,11 +104,11 @@ impl JournaledChanges {
             .filter_map(|(change, outcome)| Some((change?, outcome)))
             .collect();
         let addr = self.addr.clone();
-        // It fails only when the program ends.
+        // Fails only when the program ends.
         let _ = tokio::task::spawn_blocking(move || journal.write(&addr, &lines)).await;
     }
 
-    /// What became of the command at that position.
+    /// Returns the outcome of the command at that position.
     fn outcome(&self, place: usize, answer: &Result<Vec<Reply>, Fault>) -> ChangeOutcome {
         match answer {
             Ok(replies) => {
@@ -135,7 +136,7 @@ impl Drop for JournaledChanges {
         let Some(Journaled { journal, changes }) = self.journaled.take() else {
             return;
         };
-        let unknown = ChangeOutcome::Unknown("nobody waited for the answer".to_owned());
+        let unknown = ChangeOutcome::Unknown("the wait for the answer was interrupted".to_owned());
         let changes = changes.into_iter().flatten();
         let lines: Vec<_> = changes.map(|change| (change, unknown.clone())).collect();
         journal.write(&self.addr, &lines);
@@ -146,9 +147,9 @@ fn is_change(command: &Command) -> bool {
     !NO_CHANGES.contains(&command.name)
 }
 
-/// The command as it may be read; `None` for one that changes nothing.
+/// The command as the journal shows it; `None` for one that changes nothing.
 fn change(command: &Command) -> Option<ChangeRecord> {
-    /// A word of a command line that is nobody's novel.
+    /// The most characters of a word.
     const LONGEST: usize = 255;
     if !is_change(command) {
         return None;

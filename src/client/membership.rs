@@ -1,5 +1,4 @@
-//! The commands that make nodes join, leave and take over, and what comes with that: functions and
-//! users.
+//! The commands by which nodes join, leave and fail over, and those for functions and users.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,21 +10,21 @@ use super::reply::Reply;
 use super::{Command, Deadline, NodeClient};
 use crate::cluster::node::{NodeId, Role, Takeover};
 
-/// How much a node forgets.
+/// What CLUSTER RESET clears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reset {
-    /// The other nodes, its slots and its role; its id and its epoch stay.
+    /// The other nodes, the slots and the role; the node id and the config epoch stay.
     Soft,
-    /// Its id and its epoch, too.
+    /// The node id and the config epoch, too.
     Hard,
 }
 
-/// A library of functions, as the server keeps it.
+/// A library of functions, as the server stores it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Library {
-    /// The engine that runs it.
+    /// The engine.
     pub engine: Vec<u8>,
-    /// Its source.
+    /// The source code.
     pub code: Vec<u8>,
 }
 
@@ -33,25 +32,24 @@ pub struct Library {
 pub type Libraries = BTreeMap<String, Library>;
 
 /// FLUSHALL and CLUSTER RESET free all keys before they answer.
-const FREEING: Duration = Duration::from_secs(60);
+const FREE_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl NodeClient {
-    /// CLUSTER RESET (Redis ≥ 3.0): the node forgets all others and becomes a master without slots.
-    /// A master that holds keys refuses; a replica deletes its copy.
+    /// CLUSTER RESET (Redis ≥ 3.0): the node forgets all others and becomes a master without slots. A master that
+    /// holds keys refuses; a replica deletes its copy.
     pub async fn cluster_reset(&self, reset: Reset) -> Result<(), ClientError> {
         let how = match reset {
             Reset::Soft => "SOFT",
             Reset::Hard => "HARD",
         };
         let command = Command::named("CLUSTER RESET").word(how);
-        self.query(Deadline::Within(FREEING), command, Reply::ok)
+        self.query(Deadline::Within(FREE_TIMEOUT), command, Reply::ok)
             .await
     }
 
-    /// CLUSTER FORGET of several nodes at one go (Redis ≥ 3.0); those that the node does not know are
-    /// forgotten already. In a transaction, since from Redis 7.2 and Valkey 7.2 on a node tells all
-    /// that it knows of whom it was told to forget, and they do the same: one that had forgotten a few
-    /// of several would make the others of these forget them, too.
+    /// CLUSTER FORGET of several nodes (Redis ≥ 3.0); a node that is unknown is forgotten already. Sent in a
+    /// transaction: from Redis 7.2 and Valkey 7.2 on, a node tells all nodes that it knows which ones to forget. A
+    /// node that had forgotten only some would make the others of these forget them, too.
     pub async fn cluster_forget_all(&self, ids: &BTreeSet<NodeId>) -> Result<(), ClientError> {
         let forget = |id| Command::named("CLUSTER FORGET").word(id);
         for forgotten in self.transaction(ids.iter().map(forget).collect()).await? {
@@ -63,13 +61,13 @@ impl NodeClient {
         Ok(())
     }
 
-    /// CLUSTER LINKS (Redis ≥ 7.0, Valkey): since when the node has had a link to or from each other
-    /// one, in ms of its own clock; `None` where it can't tell or will not.
+    /// CLUSTER LINKS (Redis ≥ 7.0, Valkey): since when the node has had a link to or from each other node, in ms of
+    /// its own clock; `None` where the command is unknown or denied.
     pub async fn cluster_links(&self) -> Result<Option<BTreeMap<NodeId, u64>>, ClientError> {
         let command = Command::named("CLUSTER LINKS");
         let records = match self.query(Deadline::Read, command, Reply::records).await {
             Ok(records) => records,
-            Err(error) if is_denied(&error) => return Ok(None),
+            Err(error) if is_unknown_or_denied(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
         let mut oldest: BTreeMap<NodeId, u64> = BTreeMap::new();
@@ -84,8 +82,8 @@ impl NodeClient {
         Ok(Some(oldest))
     }
 
-    /// SHUTDOWN (every version): the server ends, and writes its data to disk first where it is
-    /// configured to. It answers by closing the connection.
+    /// SHUTDOWN (every version): stops the server, which writes its data to disk first if it is configured to. It
+    /// answers by closing the connection.
     pub async fn shutdown(&self) -> Result<(), ClientError> {
         match self.change(Command::named("SHUTDOWN")).await {
             Err(error) if matches!(error.fault, Fault::Closed { .. } | Fault::MaybeTls) => Ok(()),
@@ -96,12 +94,11 @@ impl NodeClient {
     /// FLUSHALL (every version): deletes the keys of all databases.
     pub async fn flushall(&self) -> Result<(), ClientError> {
         let command = Command::named("FLUSHALL");
-        self.query(Deadline::Within(FREEING), command, Reply::ok)
+        self.query(Deadline::Within(FREE_TIMEOUT), command, Reply::ok)
             .await
     }
 
-    /// CLUSTER FAILOVER (Redis ≥ 3.0), sent to a replica. OK is a promise: the roles change a moment
-    /// later, or never.
+    /// CLUSTER FAILOVER (Redis ≥ 3.0), sent to a replica. OK does not mean success: the roles change later, or never.
     pub async fn cluster_failover(&self, how: Takeover) -> Result<(), ClientError> {
         let command = Command::named("CLUSTER FAILOVER");
         self.change(match how {
@@ -112,7 +109,7 @@ impl NodeClient {
         .await
     }
 
-    /// ROLE (Redis ≥ 2.8.12): what the node takes itself for; short where CLUSTER NODES is long.
+    /// ROLE (Redis ≥ 2.8.12): the role of the node in its own view; a short reply where CLUSTER NODES is long.
     pub async fn role(&self) -> Result<Role, ClientError> {
         let command = Command::named("ROLE");
         self.query(Deadline::Read, command, |reply| {
@@ -129,13 +126,12 @@ impl NodeClient {
         .await
     }
 
-    /// FUNCTION LIST WITHCODE (Redis ≥ 7.0, Valkey); `None` where the server knows no functions or
-    /// will not tell them.
+    /// FUNCTION LIST WITHCODE (Redis ≥ 7.0, Valkey); `None` where the command is unknown or denied.
     pub async fn function_list(&self) -> Result<Option<Libraries>, ClientError> {
         let command = Command::named("FUNCTION LIST").arg("WITHCODE");
         match self.query(Deadline::Read, command, libraries).await {
             Ok(libraries) => Ok(Some(libraries)),
-            Err(error) if is_denied(&error) => Ok(None),
+            Err(error) if is_unknown_or_denied(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -149,30 +145,30 @@ impl NodeClient {
         .await
     }
 
-    /// FUNCTION RESTORE … REPLACE (Redis ≥ 7.0, Valkey): adds those libraries, in the place of those of
-    /// the same names.
+    /// FUNCTION RESTORE … REPLACE (Redis ≥ 7.0, Valkey): adds those libraries and replaces libraries of the same
+    /// names.
     pub async fn function_restore(&self, dump: &[u8]) -> Result<(), ClientError> {
         let command = Command::named("FUNCTION RESTORE");
         self.change(command.arg(dump).word("REPLACE")).await
     }
 
-    /// ACL USERS (Redis ≥ 6.0); `None` where the server knows no users or will not name them.
+    /// ACL USERS (Redis ≥ 6.0); `None` where the command is unknown or denied.
     pub async fn acl_users(&self) -> Result<Option<Vec<String>>, ClientError> {
         let command = Command::named("ACL USERS");
         match self.query(Deadline::Read, command, Reply::texts).await {
             Ok(users) => Ok(Some(users)),
-            Err(error) if is_denied(&error) => Ok(None),
+            Err(error) if is_unknown_or_denied(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
 }
 
-/// Unknown to the server, or not for us.
-fn is_denied(error: &ClientError) -> bool {
+/// Whether the command is unknown to the server, or denied to this user.
+fn is_unknown_or_denied(error: &ClientError) -> bool {
     error.is_unknown_command() || matches!(error.fault, Fault::NoPermission { .. })
 }
 
-/// Each library is a map, written as a flat array in RESP2.
+/// Each library is a map, sent as a flat array in RESP2.
 fn libraries(reply: Reply) -> Result<Libraries, Fault> {
     let malformed = || Fault::Malformed {
         command: "FUNCTION LIST",

@@ -1,16 +1,15 @@
-//! Talking to one node: one connection, one typed method per server command.
+//! Client for one node: one connection, one typed method per server command.
 //!
-//! The only folder that names the `redis` crate, which frames commands and reads replies on a
-//! stream of ours. What it leaves open is decided here:
+//! This is the only folder that names the `redis` crate, which frames commands and parses replies on a stream of this
+//! module. The client adds:
 //!
 //! - a deadline for every command, by its class ([`Connector::command_timeout`]);
 //! - a limit on what a node may send per request (32 MiB);
-//! - replies of the wrong shape are errors, and text that goes further is free of control
-//!   characters;
-//! - every failure is a [`ClientError`] that names the node and what to do next. A command that was
-//!   sent and not answered is *unknown*, not failed: [`ClientError::outcome_unknown`].
+//! - replies of the wrong shape are errors, and text is cleaned of control characters;
+//! - every failure is a [`ClientError`] that names the node and the remedy. A command that was sent and not answered
+//!   is *unknown*, not failed: [`ClientError::outcome_unknown`].
 //!
-//! Commands are sent as they are to this one node: nothing is redirected or tried again.
+//! Commands go to this one node as they are: nothing is redirected or retried.
 
 mod atomic;
 mod call;
@@ -64,26 +63,26 @@ pub const NODE_TIMEOUT: &str = "cluster-node-timeout";
 /// The servers' default of `cluster-node-timeout`, which holds where CONFIG may not be asked.
 pub const DEFAULT_NODE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How many COUNTKEYSINSLOT go in one pipeline: between two of them the server serves others, and
-/// each has a deadline of its own.
+/// The number of COUNTKEYSINSLOT per pipeline: the server serves others between two pipelines, and each has a
+/// deadline of its own.
 const COUNTS_PER_PIPELINE: usize = 1024;
 
 /// The classes of commands that have a deadline each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deadline {
-    /// Commands that only look.
+    /// Commands that only read.
     Read,
-    /// Commands that change something; one that times out may have done so.
+    /// Commands that change something; one that timed out may have done so.
     Change,
-    /// Commands that bring a time of their own (MIGRATE, WAIT).
+    /// Commands with a time of their own (MIGRATE, WAIT).
     Within(Duration),
 }
 
-/// One command on its way to a node.
+/// A command, before it is sent.
 struct Command {
     name: &'static str,
     packed: redis::Cmd,
-    /// What the journal may say of each word; those for which nothing stands here are hidden.
+    /// What the journal may show of each word; words without an entry are hidden.
     arg_kinds: Vec<ArgKind>,
 }
 
@@ -106,7 +105,7 @@ impl Command {
         command
     }
 
-    /// An argument that no journal shows: a value, a password, a user's text.
+    /// Adds an argument that the journal hides: a value, a password, a user's text.
     fn arg(mut self, arg: impl redis::ToRedisArgs) -> Self {
         self.arg_kinds
             .resize(self.arg_kinds.len() + arg.num_of_args(), ArgKind::Hidden);
@@ -114,14 +113,14 @@ impl Command {
         self
     }
 
-    /// An argument that anybody may read: a number, an id, an address, a keyword.
+    /// Adds an argument that the journal shows: a number, an id, an address, a keyword.
     fn word(mut self, word: impl fmt::Display) -> Self {
         self.arg_kinds.push(ArgKind::Word);
         self.packed.arg(word.to_string());
         self
     }
 
-    /// The name of a key that is written or moved; the journal counts it.
+    /// Adds the name of a key that is written or moved; the journal counts it.
     fn key(mut self, key: &[u8]) -> Self {
         self.arg_kinds.push(ArgKind::Key);
         self.packed.arg(key);
@@ -137,8 +136,8 @@ fn config_get(name: &str) -> Command {
     Command::named("CONFIG GET").arg(name)
 }
 
-/// What one look at a node brings, unparsed but cleaned of control characters other than line
-/// ends. See [`NodeClient::look`].
+/// The replies of one look at a node, unparsed but cleaned of control characters other than line ends. See
+/// [`NodeClient::look`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawLook {
     /// CLUSTER NODES.
@@ -147,15 +146,14 @@ pub struct RawLook {
     pub cluster_info: String,
     /// INFO, its default sections.
     pub info: String,
-    /// CONFIG GET save: when the server writes its data to disk, empty for never; `None` where it
-    /// may not be asked.
+    /// CONFIG GET save: when the server writes its data to disk, empty for never; `None` where CONFIG is denied.
     pub save: Option<String>,
 }
 
 /// A connection to one node, logged in. Clones share it; it is closed with the last of them.
 ///
-/// Requests of several callers at once are pipelined in the order of their calls. Dropping a
-/// request does not take its command back.
+/// Requests of several callers at once are pipelined in the order of their calls. Dropping a request does not
+/// withdraw its command.
 #[derive(Clone)]
 pub struct NodeClient {
     shared: Arc<Shared>,
@@ -169,7 +167,7 @@ struct Shared {
     driver: AbortHandle,
     over: Over,
     wire: Arc<Wire>,
-    /// Whether a reply ever came whole.
+    /// Whether a complete reply was ever received.
     spoken: AtomicBool,
     command_timeout: Duration,
     journal: Option<Arc<Journal>>,
@@ -178,13 +176,13 @@ struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // The driver outlives its connections while replies are missing; a node that never
-        // answers would keep it, and the socket, for ever.
+        // The driver outlives its connections while replies are missing: a node that never answers would keep it, and
+        // the socket, forever.
         self.driver.abort();
     }
 }
 
-/// What carries the commands.
+/// The transport that carries the commands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Over {
     Tcp,
@@ -233,12 +231,12 @@ impl NodeClient {
         &self.shared.addr
     }
 
-    /// What the node said to our credentials.
+    /// The node's answer to the login.
     pub fn login_outcome(&self) -> LoginOutcome {
         self.login
     }
 
-    /// The IP address at the other end, of those that a name may have.
+    /// The IP address of the node, one of those that its name may have.
     pub fn remote_ip(&self) -> Option<IpAddr> {
         self.remote
     }
@@ -253,8 +251,8 @@ impl NodeClient {
 
     /// CLUSTER NODES, CLUSTER INFO, INFO and CONFIG GET save in one round trip (Redis ≥ 3.0).
     ///
-    /// On a server that is no cluster node it fails with [`Fault::ClusterDisabled`];
-    /// [`NodeClient::info`] works there. CONFIG may be denied or renamed; the others may not.
+    /// Fails with [`Fault::ClusterDisabled`] on a server that is not a cluster node; [`NodeClient::info`] works
+    /// there. CONFIG may be denied or renamed; the others may not.
     pub async fn look(&self) -> Result<RawLook, ClientError> {
         let commands = vec![
             Command::named("CLUSTER NODES"),
@@ -283,7 +281,7 @@ impl NodeClient {
         Ok(nodes)
     }
 
-    /// Tells the journal whose address this is, in the node's own words.
+    /// Tells the journal the node id behind this address.
     fn learn(&self, nodes: &str) {
         let Some(journal) = &self.shared.journal else {
             return;
@@ -312,13 +310,13 @@ impl NodeClient {
         .await
     }
 
-    /// CONFIG GET of each name, in one round trip (every version). Names that the server does not
-    /// know, or may not tell us, are absent from the answer.
+    /// CONFIG GET of each name, in one round trip (every version). Names that the server does not know, or may not
+    /// report, are missing in the result.
     pub async fn config_get(
         &self,
         names: &[&str],
     ) -> Result<BTreeMap<String, String>, ClientError> {
-        // One command per name: several names in one are understood from Redis 7.0 on only.
+        // One command per name: several names in one command need Redis 7.0.
         let commands: Vec<_> = names.iter().map(|name| config_get(name)).collect();
         let replies = self.pipeline(Deadline::Read, commands).await;
         let replies = replies.map_err(|fault| self.at(fault))?;
@@ -341,7 +339,7 @@ impl NodeClient {
 
     /// CONFIG SET of one value (every version), until the server is restarted.
     pub async fn config_set(&self, name: &str, value: &str) -> Result<(), ClientError> {
-        /// Numbers and switches, which may stand in a journal.
+        /// Numbers and switches, which the journal may show.
         const NO_SECRETS: [&str; 2] = ["cluster-allow-replica-migration", NODE_TIMEOUT];
         let command = Command::named("CONFIG SET").word(name);
         let command = match NO_SECRETS.contains(&name) {
@@ -351,34 +349,33 @@ impl NodeClient {
         self.change(command).await
     }
 
-    /// CONFIG REWRITE (Redis ≥ 2.8): what was set goes to the configuration file, where the server
-    /// has one.
+    /// CONFIG REWRITE (Redis ≥ 2.8): writes the current settings to the configuration file, if the server has one.
     pub async fn config_rewrite(&self) -> Result<(), ClientError> {
         self.change(Command::named("CONFIG REWRITE")).await
     }
 
-    /// CLUSTER ADDSLOTS: the node takes slots that nobody has, in its own view (Redis ≥ 3.0). All
-    /// of them or none; for no slot nothing is sent.
+    /// CLUSTER ADDSLOTS: assigns unassigned slots to the node, in its own view (Redis ≥ 3.0). All of them or none;
+    /// sends nothing if there is no slot.
     pub async fn cluster_addslots(&self, slots: &SlotSet) -> Result<(), ClientError> {
         self.change_slots("CLUSTER ADDSLOTS", slots).await
     }
 
-    /// CLUSTER DELSLOTS: the node forgets who has those slots (Redis ≥ 3.0). All of them or none;
-    /// for no slot nothing is sent.
+    /// CLUSTER DELSLOTS: the node forgets the owners of those slots (Redis ≥ 3.0). All of them or none; sends nothing
+    /// if there is no slot.
     pub async fn cluster_delslots(&self, slots: &SlotSet) -> Result<(), ClientError> {
         self.change_slots("CLUSTER DELSLOTS", slots).await
     }
 
-    /// CLUSTER SET-CONFIG-EPOCH (Redis ≥ 3.0): refused by a node that knows others, or has an epoch
-    /// other than 0 already.
+    /// CLUSTER SET-CONFIG-EPOCH (Redis ≥ 3.0): refused by a node that knows others, or has a config epoch other than
+    /// 0 already.
     pub async fn cluster_set_config_epoch(&self, epoch: u64) -> Result<(), ClientError> {
         let command = Command::named("CLUSTER SET-CONFIG-EPOCH").word(epoch);
         self.change(command).await
     }
 
-    /// CLUSTER MEET (Redis ≥ 3.0): the node will try to join with the one at that address, which
-    /// it must be able to reach itself. OK is a promise, not a meeting. The bus port (Redis ≥ 4.0)
-    /// needs to be given only where it is not the port + 10000.
+    /// CLUSTER MEET (Redis ≥ 3.0): the node tries to join the node at that address, which it must be able to reach
+    /// itself. OK does not mean that they have met. The bus port (Redis ≥ 4.0) is only needed if it is not the port +
+    /// 10000.
     pub async fn cluster_meet(
         &self,
         ip: IpAddr,
@@ -392,23 +389,21 @@ impl NodeClient {
         self.change(command).await
     }
 
-    /// CLUSTER REPLICATE (Redis ≥ 3.0): the node follows that master. `ERR Unknown node` until the
-    /// node has heard of it.
+    /// CLUSTER REPLICATE (Redis ≥ 3.0): makes the node a replica of that master. `ERR Unknown node` until the node
+    /// knows it.
     pub async fn cluster_replicate(&self, master: NodeId) -> Result<(), ClientError> {
         let command = Command::named("CLUSTER REPLICATE").word(master);
         self.change(command).await
     }
 
-    /// CLUSTER FORGET (Redis ≥ 3.0): the node strikes another one from its list, and for 60 s does
-    /// not take it back.
+    /// CLUSTER FORGET (Redis ≥ 3.0): the node removes another node from its list, and does not add it again for 60 s.
     pub async fn cluster_forget(&self, id: NodeId) -> Result<(), ClientError> {
         let command = Command::named("CLUSTER FORGET").word(id);
         self.change(command).await
     }
 
-    /// CLUSTER COUNTKEYSINSLOT of each slot, in their order (Redis ≥ 3.0): the keys that the node
-    /// itself holds in that database, expired ones included. Cluster nodes have more than database
-    /// 0 from Valkey 9 on.
+    /// CLUSTER COUNTKEYSINSLOT of each slot, in their order (Redis ≥ 3.0): the keys that the node itself holds in
+    /// that database, expired ones included. Cluster nodes have databases other than 0 from Valkey 9 on.
     pub async fn cluster_countkeysinslot(
         &self,
         database: u32,
@@ -418,8 +413,8 @@ impl NodeClient {
         for slots in slots.chunks(COUNTS_PER_PIPELINE) {
             let count = |slot: &Slot| Command::named("CLUSTER COUNTKEYSINSLOT").arg(slot.number());
             let mut commands: Vec<Command> = slots.iter().map(count).collect();
-            // Back again in the same pipeline: everything else counts on database 0. There is
-            // nothing to select, and perhaps no right to, where all keys are in 0.
+            // Selected back in the same pipeline: all other commands expect database 0. For database 0 there is
+            // nothing to select, and the right to SELECT may be missing.
             let selects = usize::from(database != 0);
             if database != 0 {
                 commands.insert(0, Command::named("SELECT").arg(database));
@@ -475,7 +470,7 @@ impl NodeClient {
             .await
     }
 
-    /// DEL of one key (every version): how many there were, 0 or 1.
+    /// DEL of one key (every version): the number of deleted keys, 0 or 1.
     pub async fn del(&self, key: &[u8]) -> Result<u64, ClientError> {
         self.query(
             Deadline::Change,
@@ -501,7 +496,7 @@ impl NodeClient {
         self.change(command).await
     }
 
-    /// A change that is answered by OK.
+    /// Sends a change that is answered by OK.
     async fn change(&self, command: Command) -> Result<(), ClientError> {
         self.query(Deadline::Change, command, Reply::ok).await
     }
@@ -526,8 +521,8 @@ impl NodeClient {
         fault.at(&self.shared.addr)
     }
 
-    /// `MULTI`, changes, `EXEC`: nobody else is heard in between. Each one's reply, in order; a command that
-    /// is not taken into the queue fails the whole.
+    /// `MULTI`, changes, `EXEC`: the server executes nothing in between. Returns the reply of each change, in order.
+    /// Fails as a whole if a command is not queued.
     async fn transaction(&self, changes: Vec<Command>) -> Result<Vec<Reply>, ClientError> {
         let at = |fault| self.at(fault);
         let name = changes.first().map_or("EXEC", |change| change.name);
@@ -546,11 +541,11 @@ impl NodeClient {
         exec.replies(name).map_err(at)
     }
 
-    /// Sends commands in one go and waits for all their replies, within one deadline. A command
-    /// that the server refuses does not hide the replies of the others.
+    /// Sends commands in one pipeline and waits for all replies, within one deadline. A command that the server
+    /// refuses does not hide the replies of the others.
     ///
-    /// After a deadline the connection stays in use: the crate keeps a place in its queue for each
-    /// command that it wrote, so that a late reply ends there and not with the next command.
+    /// After a timeout the connection stays usable: the crate keeps a place in its queue for each command that it
+    /// wrote, so that a late reply does not reach the next command.
     async fn pipeline(&self, class: Deadline, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
         let Some(first) = commands.first().map(|command| command.name) else {
             return Ok(Vec::new());
@@ -586,7 +581,7 @@ impl NodeClient {
                     .collect())
             }
             Ok(Ok(_)) => Err(Fault::Malformed { command: first }),
-            // The crate tells every end alike; the stream saw what it was.
+            // The crate reports all broken connections alike; the stream knows the cause.
             Ok(Err(_)) => Err(self.ended(first)),
             Err(_) => Err(Fault::Timeout {
                 command: first,
@@ -608,7 +603,7 @@ impl NodeClient {
         result
     }
 
-    /// Why no reply can come any more.
+    /// Returns why no reply can arrive any more.
     fn ended(&self, command: &'static str) -> Fault {
         let seen = self.shared.wire.seen();
         if seen.end == Some(End::TooLarge) {
@@ -624,15 +619,15 @@ impl NodeClient {
         match (seen.beginning.first(), self.shared.over, seen.end) {
             // A TLS record of type alert.
             (Some(0x15), Over::Tcp, _) => Fault::MaybeTls,
-            // An error before the first command was read, or instead of its answer: DENIED, too
-            // many clients. The crate drops what it did not ask for.
+            // An error before the first command was read, or instead of its answer: DENIED, too many clients. The
+            // crate drops replies that it did not ask for.
             (Some(b'-'), _, Some(_)) => greeting(command, &seen.beginning),
             (Some(b'+' | b':' | b'$' | b'*'), _, Some(_)) => Fault::Closed { command },
             (Some(b'+' | b':' | b'$' | b'*' | b'-'), _, None) => Fault::Malformed { command },
             (Some(_), _, _) => Fault::NotRedis {
                 begins: first_line(&seen.beginning),
             },
-            // With TLS 1.3 the server looks at our certificate after we think that all is well.
+            // With TLS 1.3 the server verifies our certificate after the handshake is complete on our side.
             (None, _, Some(End::Tls(fault))) => Fault::Tls(fault),
             (None, Over::Tcp, _) => Fault::MaybeTls,
             (None, Over::Tls, _) => Fault::Closed { command },
@@ -640,7 +635,7 @@ impl NodeClient {
     }
 }
 
-/// An error line that came before the connection ended.
+/// Returns an error line that arrived before the connection ended.
 fn greeting(command: &'static str, beginning: &[u8]) -> Fault {
     let line = String::from_utf8_lossy(&beginning[1..]);
     let line = line.lines().next().unwrap_or_default();
@@ -648,7 +643,7 @@ fn greeting(command: &'static str, beginning: &[u8]) -> Fault {
     Fault::of_server(command, code, message)
 }
 
-/// What somebody else says first, short enough for an error.
+/// The first bytes of another protocol, short enough for an error.
 fn first_line(beginning: &[u8]) -> String {
     let text = String::from_utf8_lossy(beginning);
     clean_line(text.lines().next().unwrap_or_default(), 60)
@@ -666,8 +661,8 @@ fn raw_look(replies: Vec<Reply>) -> Result<RawLook, Fault> {
     })
 }
 
-/// The value in a reply to CONFIG GET: `None` where the server does not know that name, or will
-/// not say (denied by an ACL, renamed, a managed service).
+/// Returns the value in a reply to CONFIG GET: `None` where the server does not know the name, or does not report it
+/// (denied by an ACL, renamed, a managed service).
 fn configured(name: &str, reply: Reply) -> Result<Option<String>, Fault> {
     match reply.texts() {
         Ok(pair) => {

@@ -1,10 +1,9 @@
-//! A node's data as it gives them to a replica: PSYNC, and the RDB file that follows.
+//! A node's data as it sends them to a replica: PSYNC and the RDB file that follows.
 //!
-//! Spoken on a stream of our own, since what comes is no reply: it has no end that could be known
-//! beforehand, and may be larger than any memory. The node takes us for a replica that wants the
-//! file alone (`rdb-only`, Redis ≥ 7.0) and, where it is set up so, sends it without a file of its
-//! own (`capa eof`, Redis ≥ 2.8.18). It may collect replicas for some seconds before it begins
-//! (`repl-diskless-sync-delay`), and says so by an empty line each second.
+//! This uses a stream of its own: the data are not a reply, have no known end and may be larger than memory. The node
+//! treats the connection as a replica that wants only the file (`rdb-only`, Redis ≥ 7.0) and, if it is configured so,
+//! sends it without a file on its own disk (`capa eof`, Redis ≥ 2.8.18). It may wait some seconds for more replicas
+//! before it begins (`repl-diskless-sync-delay`), and sends an empty line each second meanwhile.
 
 use std::time::Duration;
 
@@ -15,37 +14,37 @@ use super::connect::{Connector, Dialled, Login, Transport};
 use super::error::{ClientError, Fault};
 use crate::cluster::node::Addr;
 
-/// No line of the handshake is longer.
+/// The longest line of the handshake.
 const LINE_LIMIT: usize = 8 * 1024;
-/// How much is read at a time.
+/// The bytes per read.
 const CHUNK: usize = 256 * 1024;
-/// What ends a file of unknown length.
+/// The length of the mark that ends a file of unknown length.
 const MARK: usize = 40;
 
-/// The data of one node at one moment, on their way.
+/// The data of one node at one moment, while they are received.
 pub struct Snapshot {
-    /// The id of the history of writes that it is a moment of.
+    /// The replication id.
     pub replication_id: String,
-    /// How far in that history it is.
+    /// The replication offset of the data.
     pub offset: u64,
-    /// How many bytes will come, where the node knows.
+    /// The total bytes, if the node knows.
     pub length: Option<u64>,
     wire: Wire,
     end: End,
     received: u64,
 }
 
-/// How the end of the data is known.
+/// How the end of the data is recognized.
 enum End {
-    /// So many bytes are left.
+    /// This many bytes remain.
     After(u64),
-    /// These bytes follow the last one. What may be their beginning is held back.
+    /// These bytes follow the last one. Bytes that may be their beginning are held back.
     Mark([u8; MARK]),
-    /// It was there.
+    /// The end was reached.
     Reached,
 }
 
-/// Both ways of the stream, and what was read of it too early.
+/// Both directions of the stream, and bytes that were read too early.
 struct Wire {
     addr: Addr,
     reader: Box<dyn AsyncRead + Unpin + Send>,
@@ -55,8 +54,8 @@ struct Wire {
 }
 
 impl Connector {
-    /// Asks a node for all of its data. `silence` is how long it may say nothing, now and later;
-    /// a login as a user other than the default one needs `+psync +replconf`.
+    /// Asks a node for all of its data. `silence` is how long the node may send nothing, during the handshake and
+    /// later. A login as a user other than the default one needs `+psync +replconf`.
     pub async fn snapshot(
         &self,
         addr: &Addr,
@@ -101,8 +100,8 @@ impl Wire {
             let answer = self.answer("AUTH").await?;
             login.outcome(answer.map(drop))?;
         }
-        // Without a version, Valkey 9 writes for the oldest of replicas: then field TTLs have no form,
-        // and its fork dies of the first (9.1.2). We want what it has.
+        // Without a version, Valkey 9 writes for the oldest replicas: field TTLs have no encoding then, and its fork
+        // dies at the first one (9.1.2).
         let options = [
             ("rdb-only", "1"),
             ("capa", "eof"),
@@ -111,13 +110,13 @@ impl Wire {
         for (option, value) in options {
             self.send("REPLCONF", &["REPLCONF", option, value]).await?;
             match self.answer("REPLCONF").await? {
-                // Older than the option: it works without.
+                // The server is older than the option and works without it.
                 Ok(_) | Err(Fault::Server { .. }) => {}
                 Err(fault) => return Err(fault),
             }
         }
         self.send("PSYNC", &["PSYNC", "?", "-1"]).await?;
-        // From here on a fork may take its time.
+        // A fork may take some time now.
         self.silence = silence;
         let answer = self.answer("PSYNC").await??;
         let malformed = Fault::Malformed { command: "PSYNC" };
@@ -182,7 +181,7 @@ impl Wire {
         }
     }
 
-    /// The words after `+`, or the fault that an error means; the outer fault is the stream's.
+    /// Returns the words after `+`, or the fault that an error means; the outer fault is the stream's.
     async fn answer(&mut self, command: &'static str) -> Result<Result<String, Fault>, Fault> {
         let line = self.line(command).await?;
         match line.split_at_checked(1) {
@@ -195,7 +194,7 @@ impl Wire {
         }
     }
 
-    /// The next line that is not empty.
+    /// Returns the next line that is not empty.
     async fn line(&mut self, command: &'static str) -> Result<String, Fault> {
         loop {
             if let Some(end) = self.ahead.iter().position(|byte| *byte == b'\n') {
@@ -223,12 +222,12 @@ impl Wire {
 }
 
 impl Snapshot {
-    /// How many bytes of the data came so far.
+    /// The bytes of the data received so far.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// The next bytes of the data; `None` after the last. They are all there only then.
+    /// Returns the next bytes of the data; `None` after the last. The data are complete only then.
     pub async fn chunk(&mut self) -> Result<Option<Vec<u8>>, ClientError> {
         loop {
             let data = match self.end {
@@ -240,12 +239,12 @@ impl Snapshot {
                     data
                 }
                 End::Mark(mark) => {
-                    // All of a small file may have come with the handshake.
+                    // A small file may have arrived whole with the handshake.
                     let mut data = match self.wire.ahead.ends_with(&mark) {
                         true => std::mem::take(&mut self.wire.ahead),
                         false => self.read(CHUNK).await?,
                     };
-                    // Nothing follows the mark until we speak, so it can only be at the end.
+                    // Nothing follows the mark until the client sends something, so it can only be at the end.
                     let held_back = data.len().saturating_sub(MARK);
                     let tail = data.split_off(held_back);
                     if tail == mark {
@@ -263,7 +262,7 @@ impl Snapshot {
         }
     }
 
-    /// What was held back, and what comes after it; of what was held back no more than `most`.
+    /// Returns the bytes that were held back and those that follow, at most `most` of the former.
     async fn read(&mut self, most: usize) -> Result<Vec<u8>, ClientError> {
         let mut data = std::mem::take(&mut self.wire.ahead);
         if data.len() >= most {

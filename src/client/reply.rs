@@ -1,7 +1,7 @@
-//! What a node answers, checked before anyone believes it.
+//! Replies of a node, checked before use.
 //!
-//! A node's words are hostile until proven otherwise: a reply of another shape than the command's
-//! is an error that names the command, and text loses every character that could steer a terminal.
+//! Replies are untrusted: a reply of the wrong shape is an error that names the command, and text loses every
+//! character that is unsafe to print.
 
 use std::collections::BTreeMap;
 
@@ -10,10 +10,10 @@ use redis::Value;
 use super::error::Fault;
 use crate::cluster::text::is_unsafe;
 
-/// The longest error text of a server that is kept, in characters.
+/// The most characters of a server's error text that are kept.
 const MESSAGE_LIMIT: usize = 300;
 
-/// A command's reply, not yet looked at.
+/// A command's reply, not yet checked.
 #[derive(Debug)]
 pub(super) struct Reply {
     command: &'static str,
@@ -30,12 +30,12 @@ impl Reply {
         self.command
     }
 
-    /// Why the server refused the command, if it did.
+    /// Returns why the server refused the command, if it did.
     pub(super) fn refusal(&self) -> Option<Fault> {
         self.refusal_in(&self.value)
     }
 
-    /// The same for one command of a transaction, of which this is EXEC's reply.
+    /// The same for one command of a transaction; `self` is the reply to EXEC.
     pub(super) fn refusal_of(&self, nth: usize) -> Option<Fault> {
         match &self.value {
             Value::Array(values) => self.refusal_in(values.get(nth)?),
@@ -54,7 +54,7 @@ impl Reply {
         }
     }
 
-    /// The reply's value; a server's error is the fault that it means.
+    /// Returns the value; a server's error becomes the fault that it means.
     pub(super) fn value(self) -> Result<Value, Fault> {
         match self.refusal() {
             Some(fault) => Err(fault),
@@ -62,7 +62,7 @@ impl Reply {
         }
     }
 
-    /// The reply as it came, errors too.
+    /// Returns the reply as received, errors included.
     pub(super) fn any(self) -> Value {
         self.value
     }
@@ -76,7 +76,7 @@ impl Reply {
         }
     }
 
-    /// `+PONG`, or another word of status.
+    /// `+PONG`, or another status.
     pub(super) fn status(self, expected: &str) -> Result<(), Fault> {
         let command = self.command;
         match self.value()? {
@@ -85,7 +85,7 @@ impl Reply {
         }
     }
 
-    /// An integer that counts something, so never a negative one.
+    /// A count: an integer that is not negative.
     pub(super) fn count(self) -> Result<u64, Fault> {
         let command = self.command;
         match self.value()? {
@@ -94,7 +94,7 @@ impl Reply {
         }
     }
 
-    /// An integer, whichever.
+    /// Any integer.
     pub(super) fn integer(self) -> Result<i64, Fault> {
         let command = self.command;
         match self.value()? {
@@ -103,7 +103,7 @@ impl Reply {
         }
     }
 
-    /// Whether there is nothing (`$-1`, `*-1`) where an array might be.
+    /// Whether the reply is nil (`$-1`, `*-1`) instead of an array.
     pub(super) fn nil(self) -> Result<bool, Fault> {
         let command = self.command;
         match self.value()? {
@@ -131,7 +131,7 @@ impl Reply {
         text_of(self.value()?).ok_or(Fault::Malformed { command })
     }
 
-    /// Bytes as they are; `None` where there are none (`$-1`).
+    /// Bytes as received; `None` for nil (`$-1`).
     pub(super) fn bytes(self) -> Result<Option<Vec<u8>>, Fault> {
         let command = self.command;
         match self.value()? {
@@ -141,7 +141,7 @@ impl Reply {
         }
     }
 
-    /// A word of status, whichever (`+OK`, `+NOKEY`).
+    /// Any status (`+OK`, `+NOKEY`).
     pub(super) fn word(self) -> Result<String, Fault> {
         let command = self.command;
         match self.value()? {
@@ -151,7 +151,7 @@ impl Reply {
         }
     }
 
-    /// An array of byte strings, as they are.
+    /// An array of byte strings, as received.
     pub(super) fn byte_strings(self) -> Result<Vec<Vec<u8>>, Fault> {
         let command = self.command;
         match self.value()? {
@@ -166,7 +166,7 @@ impl Reply {
         }
     }
 
-    /// Which elements of an array are something: COMMAND INFO has nil for what it does not know.
+    /// Which elements of an array are not nil: COMMAND INFO returns nil for unknown commands.
     pub(super) fn known(self) -> Result<Vec<bool>, Fault> {
         let command = self.command;
         match self.value()? {
@@ -178,7 +178,7 @@ impl Reply {
         }
     }
 
-    /// What EXEC brings: a reply for each of the commands of that name.
+    /// The reply to EXEC: one reply for each of the commands of that name.
     pub(super) fn replies(self, name: &'static str) -> Result<Vec<Reply>, Fault> {
         let command = self.command;
         match self.value()? {
@@ -190,8 +190,8 @@ impl Reply {
         }
     }
 
-    /// An array of records: names and values in turn (RESP2), or maps. Values are texts, cleaned,
-    /// and numbers; others are left out.
+    /// An array of records: names and values in turn (RESP2), or maps. Values are numbers and cleaned texts; others
+    /// are omitted.
     pub(super) fn records(self) -> Result<Vec<BTreeMap<String, String>>, Fault> {
         let command = self.command;
         let malformed = || Fault::Malformed { command };
@@ -234,7 +234,7 @@ impl Reply {
         Ok((cursor.ok_or_else(malformed)?, keys))
     }
 
-    /// What EXEC answers to one command that counts; `None` where nothing was done.
+    /// The reply to EXEC of one command that counts; `None` if the transaction was aborted.
     pub(super) fn executed_count(self) -> Result<Option<u64>, Fault> {
         let command = self.command;
         match self.value()? {
@@ -268,15 +268,15 @@ fn text_of(value: Value) -> Option<String> {
     }
 }
 
-/// Bytes from a node as text: what is not UTF-8 is replaced, line ends stay (they are structure in
-/// INFO and CLUSTER NODES), every other control or direction character goes.
+/// Converts bytes of a node to text: invalid UTF-8 is replaced, line ends stay (INFO and CLUSTER NODES need them),
+/// every other unsafe character is removed.
 fn clean_text(bytes: Vec<u8>) -> String {
     let kept = |c: char| matches!(c, '\n' | '\r') || !is_unsafe(c);
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
     };
-    // Nearly every reply is harmless, and a look at a thousand nodes has 200 MB of them: no copy.
+    // Avoids a copy: nearly every reply is safe, and a look at a thousand nodes has 200 MB.
     if text.chars().all(kept) {
         text
     } else {
@@ -284,22 +284,21 @@ fn clean_text(bytes: Vec<u8>) -> String {
     }
 }
 
-/// A server's message or name as one harmless line of at most `limit` characters; what was cut off
-/// shows as `…`.
+/// Returns a server's message or name as one safe line of at most `limit` characters; a cut is shown as `…`.
 pub(super) fn clean_line(text: &str, limit: usize) -> String {
-    let mut harmless = text
+    let mut safe = text
         .trim()
         .chars()
         .map(|c| if c.is_whitespace() { ' ' } else { c })
         .filter(|c| !is_unsafe(*c));
-    let mut line: String = harmless.by_ref().take(limit).collect();
-    if harmless.next().is_some() {
+    let mut line: String = safe.by_ref().take(limit).collect();
+    if safe.next().is_some() {
         line.push('…');
     }
     line
 }
 
-/// A server's error text, as [`Fault`]s keep it.
+/// A server's error text, as [`Fault`]s store it.
 pub(super) fn clean_message(text: &str) -> String {
     clean_line(text, MESSAGE_LIMIT)
 }
@@ -310,7 +309,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn text_keeps_lines_and_nothing_that_steers() {
+    fn text_keeps_line_ends_and_no_unsafe_character() {
         let dirty =
             "a\r\nb\u{1b}[31mc\u{9b}2Jd\u{202e}e\u{2066}f\0\u{7f}\t\u{7}é\u{2028}g\u{2029}\u{feff}"
                 .as_bytes();
@@ -362,7 +361,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever reads it: a value, or an error that names the command; and texts are harmless.
+        /// Every reply is a value, or an error that names the command; all texts are safe.
         #[test]
         fn any_shape_is_read_or_malformed(value in values()) {
             let reply = || Reply::new("INFO", value.clone());
@@ -373,19 +372,19 @@ mod tests {
                 reply().byte_strings().err(), reply().scanned().err(), reply().executed_count().err(),
                 reply().status("PONG").err(),
             ];
-            let harmless = |text: &str| text.chars().all(|c| matches!(c, '\n' | '\r') || !is_unsafe(c));
+            let is_safe = |text: &str| text.chars().all(|c| matches!(c, '\n' | '\r') || !is_unsafe(c));
             match reply().text() {
-                Ok(text) => prop_assert!(harmless(&text)),
+                Ok(text) => prop_assert!(is_safe(&text)),
                 Err(fault) => faults.push(Some(fault)),
             }
             match reply().texts() {
-                Ok(texts) => prop_assert!(texts.iter().all(|text| harmless(text))),
+                Ok(texts) => prop_assert!(texts.iter().all(|text| is_safe(text))),
                 Err(fault) => faults.push(Some(fault)),
             }
             match reply().records() {
                 Ok(records) => {
                     let mut words = records.iter().flatten().flat_map(|(name, value)| [name, value]);
-                    prop_assert!(words.all(|text| harmless(text)));
+                    prop_assert!(words.all(|text| is_safe(text)));
                 }
                 Err(fault) => faults.push(Some(fault)),
             }

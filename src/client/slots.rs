@@ -1,7 +1,7 @@
 //! The commands that move slots and their keys.
 //!
-//! Those that take one slot are sent for many slots in one go. The server carries such a pipeline
-//! out without serving anybody else in between: the caller bounds it.
+//! Commands for one slot are sent for many slots in one pipeline. The server executes such a pipeline without serving
+//! other clients: the caller bounds its length.
 
 use std::time::Duration;
 
@@ -13,84 +13,84 @@ use super::{Command, Deadline, Login, NodeClient};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 
-/// What SETSLOT makes of a slot.
+/// The states that CLUSTER SETSLOT sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetSlot {
-    /// `IMPORTING from`: the node will take it.
+    /// `IMPORTING from`: the node will receive the slot.
     Importing(NodeId),
-    /// `MIGRATING to`: the node gives it away.
+    /// `MIGRATING to`: the node gives the slot away.
     Migrating(NodeId),
-    /// `NODE owner`: who owns it now.
+    /// `NODE owner`: the owner of the slot.
     Node(NodeId),
-    /// `STABLE`: neither of the first two.
+    /// `STABLE`: neither importing nor migrating.
     Stable,
 }
 
-/// Where MIGRATE sends keys, and how.
+/// Arguments of MIGRATE.
 #[derive(Debug, Clone)]
 pub struct Migration {
-    /// Where the source reaches the target.
+    /// The address at which the source reaches the target.
     pub peer: Addr,
     /// The *target's* credentials.
     pub login: Login,
-    /// The database, on both ends.
+    /// The database, on both nodes.
     pub database: u32,
     /// The server's own deadline, for each read and each write of the call.
     pub timeout: Duration,
-    /// What to do with keys that the target has already.
+    /// How keys that the target has already are treated.
     pub existing: Existing,
-    /// Whether the source keeps what it sends.
+    /// Whether the source keeps the keys.
     pub source: Keep,
 }
 
-/// What MIGRATE does with keys that the target has already.
+/// How MIGRATE treats keys that the target has already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Existing {
-    /// BUSYKEY.
+    /// Fails with BUSYKEY.
     Refuse,
-    /// They are overwritten.
+    /// Overwrites them (`REPLACE`).
     Replace,
 }
 
-/// What MIGRATE does with keys at the source.
+/// How MIGRATE treats keys at the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// They are deleted once the target has them.
+    /// Deletes them once the target has them.
     Move,
-    /// They stay (`COPY`).
+    /// Keeps them (`COPY`).
     Copy,
 }
 
-/// What came of a MIGRATE that no error came of.
+/// The result of a MIGRATE without an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Migrated {
     /// Those keys that still existed are at the target.
     Moved,
-    /// None of them existed any more.
+    /// None of the keys existed any more.
     NoKey,
 }
 
-/// Why MIGRATE failed, as far as callers treat it differently.
+/// Why MIGRATE failed, as far as callers distinguish it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MigrateFault {
     /// The target has one of the keys already; the others may have moved.
     BusyKey,
     /// The target has no memory left.
     OutOfMemory,
-    /// The target wants other credentials, or none.
+    /// The target requires other credentials, or none.
     Login,
     /// The target neither owns nor imports the slot.
     Moved,
-    /// The target does not serve (a node that has just joined says so for 5 s).
+    /// The target does not serve yet (a node that has just joined reports `fail` for 5 s).
     ClusterDown,
-    /// The connection between the two broke, or was too slow: keys may be on both ends.
+    /// The connection between the nodes broke or was too slow: keys may be on both.
     Io,
-    /// Something else.
+    /// Any other error.
     Other,
 }
 
 impl MigrateFault {
-    /// Tells what a failed [`NodeClient::migrate`] means.
+    /// Returns what the error of a [`NodeClient::migrate`] means.
     pub fn of(error: &ClientError) -> Self {
         let Fault::Server { code, message, .. } = &error.fault else {
             return if error.outcome_unknown() {
@@ -112,7 +112,7 @@ impl MigrateFault {
             "NOAUTH" | "WRONGPASS" | "NOPERM" => Self::Login,
             "MOVED" => Self::Moved,
             "CLUSTERDOWN" => Self::ClusterDown,
-            // Older than 6.0: `ERR invalid password`; or a target that needs none.
+            // Older than 6.0: `ERR invalid password`; or the target needs no password.
             _ if word.contains("invalid password") || word.contains("no password is set") => {
                 Self::Login
             }
@@ -123,9 +123,9 @@ impl MigrateFault {
 }
 
 impl NodeClient {
-    /// CLUSTER SETSLOT for each of the slots, in one go (Redis ≥ 3.0), and what became of each.
+    /// CLUSTER SETSLOT for each slot, in one pipeline (Redis ≥ 3.0); returns the result of each.
     ///
-    /// From Valkey 8 on it is replicated first, and fails with NOREPLICAS when a replica hangs.
+    /// Valkey ≥ 8 replicates the command first, and fails with NOREPLICAS if a replica hangs.
     pub async fn cluster_setslots(
         &self,
         changes: &[(Slot, SetSlot)],
@@ -140,7 +140,7 @@ impl NodeClient {
             .collect())
     }
 
-    /// Whether this login may use MULTI and EXEC: an empty transaction tells.
+    /// Whether this user may use MULTI and EXEC: sends an empty transaction.
     pub async fn may_use_transactions(&self) -> Result<bool, ClientError> {
         let commands = vec![Command::named("MULTI"), Command::named("EXEC")];
         let replies = self.pipeline(Deadline::Read, commands).await;
@@ -148,14 +148,13 @@ impl NodeClient {
         Ok(replies.all(|reply| reply.value().is_ok()))
     }
 
-    /// CLUSTER SETSLOT `NODE me` for slots that this node, `me`, imports, as one transaction
-    /// (Redis ≥ 3.0), and what became of each.
+    /// CLUSTER SETSLOT `NODE me` for slots that this node, `me`, imports, as one transaction (Redis ≥ 3.0); returns
+    /// the result of each.
     ///
-    /// A node that claims a slot which it imports tells every other node at once, with all slots
-    /// that it owns, and each of these then goes through all 16,384 (`clusterBroadcastPong` in
-    /// Redis 3.2 to 8.6). All but the last slot are therefore made STABLE first, which keeps the
-    /// node quiet; the last one raises its epoch and tells of all. Nobody is served in between, and
-    /// a transaction that is cut off has not happened.
+    /// A node that claims a slot which it imports sends all slots that it owns to every other node at once, and each
+    /// of them then walks all 16,384 slots (`clusterBroadcastPong` in Redis 3.2 to 8.6). All slots but the last are
+    /// therefore made STABLE first, which sends nothing; the last one raises the config epoch and announces all. The
+    /// server executes nothing in between, and a transaction that is cut off does not take effect.
     pub async fn cluster_claim(
         &self,
         slots: &[Slot],
@@ -179,7 +178,7 @@ impl NodeClient {
         let executed = match executed {
             Ok(executed) if executed.len() == quietly + slots.len() => executed,
             Ok(_) => return Err(self.at(Fault::Malformed { command: "EXEC" })),
-            // Why it was refused is said where it was queued.
+            // The reason for the refusal is in the reply to the queued command.
             Err(refused) => {
                 let queued = replies.into_iter().map(Reply::value);
                 let why = queued.filter_map(Result::err).next();
@@ -198,8 +197,8 @@ impl NodeClient {
         Ok(outcomes)
     }
 
-    /// CLUSTER GETKEYSINSLOT of each slot, in one go (Redis ≥ 3.0): up to `count` (above 0) keys of
-    /// that database, in no order.
+    /// CLUSTER GETKEYSINSLOT of each slot, in one pipeline (Redis ≥ 3.0): up to `count` (above 0) keys of that
+    /// database, in no order.
     pub async fn cluster_getkeysinslot(
         &self,
         database: u32,
@@ -218,8 +217,8 @@ impl NodeClient {
             .collect()
     }
 
-    /// MEMORY USAGE of each key, in one go (Redis ≥ 4.0): bytes, an estimate for large collections;
-    /// `None` for a key that is gone, and where the command does not exist or is denied.
+    /// MEMORY USAGE of each key, in one pipeline (Redis ≥ 4.0): bytes, estimated for large collections; `None` for a
+    /// key that is gone, and where the command does not exist or is denied.
     pub async fn memory_usage(
         &self,
         database: u32,
@@ -237,10 +236,10 @@ impl NodeClient {
             .collect())
     }
 
-    /// Takes slots from a node that claims them without deleting its keys: `MULTI`, `DELSLOTS`, then
-    /// for each slot `IMPORTING winner` and `NODE winner`, `EXEC` (Redis ≥ 3.0). Between these nothing
-    /// is heard from other nodes; importing, the node does not delete what it holds when it hears of
-    /// the winner, and knowing the winner it lets MIGRATE send them there.
+    /// Takes slots away from a node that claims them, without deleting its keys: `MULTI`, `DELSLOTS`, then for each
+    /// slot `IMPORTING winner` and `NODE winner`, `EXEC` (Redis ≥ 3.0). The node processes no messages of other nodes
+    /// in between. While it imports the slot, it does not delete its keys when the winner claims the slot; and
+    /// because it knows the winner, it lets MIGRATE send the keys there.
     pub async fn cluster_fence(&self, slots: &SlotSet, winner: NodeId) -> Result<(), ClientError> {
         let mut delete = Command::named("CLUSTER DELSLOTS");
         for slot in slots.iter() {
@@ -257,15 +256,15 @@ impl NodeClient {
             .map_err(|fault| self.at(fault))
     }
 
-    /// CLUSTER BUMPEPOCH (Redis ≥ 3.0): the node repeats its claims with the highest epoch of all. One
-    /// that has it alone already keeps it.
+    /// CLUSTER BUMPEPOCH (Redis ≥ 3.0): the node repeats its claims with the highest config epoch of all. A node that
+    /// is the only one with the highest epoch keeps it.
     pub async fn cluster_bumpepoch(&self) -> Result<(), ClientError> {
         let command = Command::named("CLUSTER BUMPEPOCH");
         self.query(Deadline::Change, command, |reply| reply.word().map(drop))
             .await
     }
 
-    /// MEMORY USAGE of keys of slots that the node imports, in one go (Redis ≥ 4.0); see
+    /// MEMORY USAGE of keys of slots that the node imports, in one pipeline (Redis ≥ 4.0); see
     /// [`Self::memory_usage`].
     pub async fn memory_usage_asking(
         &self,
@@ -283,9 +282,8 @@ impl NodeClient {
         Ok(usages.map(|reply| reply.count().ok()).collect())
     }
 
-    /// MIGRATE (keys of one slot in one call since Redis 3.0.6). It blocks the source, and the
-    /// target for its part. The deadline is ours on top of the server's own: the call is given up
-    /// when nothing is heard for ten of the server's.
+    /// MIGRATE (several keys of one slot in one call since Redis 3.0.6). It blocks the source, and partly the target.
+    /// The client's deadline is ten times the server's own.
     pub async fn migrate(
         &self,
         migration: &Migration,
@@ -327,7 +325,7 @@ impl NodeClient {
         }
     }
 
-    /// Whether this user may WAIT: waits for nobody.
+    /// Whether this user may WAIT: sends a WAIT for no replica.
     pub async fn may_wait(&self) -> Result<(), ClientError> {
         let command = Command::named("WAIT").arg(0).arg(1);
         self.query(Deadline::Read, command, Reply::count)
@@ -335,12 +333,12 @@ impl NodeClient {
             .map(drop)
     }
 
-    /// Writes a key, deletes it, and WAITs (Redis ≥ 3.0): how many replicas have all that was
-    /// written on this node so far. Returns when `replicas` have, or the time is up.
+    /// Writes a key, deletes it, and sends WAIT (Redis ≥ 3.0): returns how many replicas have everything that was
+    /// written on this node so far. Returns when `replicas` have it, or the time is up.
     ///
-    /// The key is of a slot that the node imports or owns. The write is there because WAIT counts
-    /// from the last write of its own connection on Redis ≥ 7.2 and Valkey; on older servers any
-    /// command would do. Without the right to write that key WAIT alone has to do.
+    /// The key belongs to a slot that the node imports or owns. The write is needed because WAIT counts from the last
+    /// write of its own connection on Redis ≥ 7.2 and Valkey; on older servers any command would do. Without the
+    /// right to write that key, WAIT is sent alone.
     pub async fn wait_after_write(
         &self,
         key: &[u8],
@@ -350,7 +348,7 @@ impl NodeClient {
         let millis = u64::try_from(within.as_millis()).unwrap_or(u64::MAX);
         let commands = vec![
             Command::named("ASKING"),
-            // It goes by itself should the next one never arrive.
+            // The key expires if the DEL never arrives.
             Command::named("SET")
                 .key(key)
                 .arg("")
@@ -375,16 +373,16 @@ impl NodeClient {
         wait.count().map_err(|fault| self.at(fault))
     }
 
-    /// DUMP of a key of an importing slot, or of any key this node serves; `None` where it is not
-    /// there, or has left for another node (every version).
+    /// DUMP of a key of an importing slot, or of any key that this node serves; `None` if the key does not exist, or
+    /// has moved to another node (every version).
     pub async fn dump(&self, database: u32, key: &[u8]) -> Result<Option<Vec<u8>>, ClientError> {
-        // ASKING holds for one command. A node that owns the slot passes it over.
+        // ASKING holds for one command. The owner of the slot ignores it.
         let commands = vec![Command::named("ASKING"), Command::named("DUMP").arg(key)];
         let mut replies = self.in_database(database, Deadline::Read, commands).await?;
         let malformed = Fault::Malformed { command: "DUMP" };
         let reply = replies.pop().ok_or_else(|| self.at(malformed))?;
         match reply.bytes() {
-            // A source that gives the slot away has no such key any more.
+            // The source of a migrating slot no longer has the key.
             Err(Fault::Server { code, .. }) if code == "ASK" => Ok(None),
             value => value.map_err(|fault| self.at(fault)),
         }
@@ -392,7 +390,7 @@ impl NodeClient {
 
     /// DEL of a key that this node serves, has served, or imports (every version).
     pub async fn del_in(&self, database: u32, key: &[u8]) -> Result<(), ClientError> {
-        // ASKING holds for one command. A node that owns the slot passes it over.
+        // ASKING holds for one command. The owner of the slot ignores it.
         let commands = vec![Command::named("ASKING"), Command::named("DEL").key(key)];
         let mut replies = self
             .in_database(database, Deadline::Change, commands)
@@ -400,14 +398,14 @@ impl NodeClient {
         let malformed = Fault::Malformed { command: "DEL" };
         let reply = replies.pop().ok_or_else(|| self.at(malformed))?;
         match reply.count() {
-            // It went by itself meanwhile.
+            // The key is gone already.
             Err(Fault::Server { code, .. }) if code == "ASK" => Ok(()),
             deleted => deleted.map(drop).map_err(|fault| self.at(fault)),
         }
     }
 
-    /// Commands on a database, which is selected for them alone: everything else counts on
-    /// database 0. Nothing is selected, and no right to is needed, where it is 0.
+    /// Sends commands on a database, which is selected for them alone: all other commands expect database 0. For
+    /// database 0 nothing is selected, and no right to SELECT is needed.
     pub(super) async fn in_database(
         &self,
         database: u32,

@@ -1,8 +1,7 @@
-//! The stream that the `redis` crate speaks on: it counts what a node sends, and remembers how a
-//! connection began and ended.
+//! The stream below the `redis` crate: counts what a node sends, and remembers how a connection began and ended.
 //!
-//! The crate reads replies of any size and reports every broken connection alike. Both matter
-//! here: a port may speak anything, for ever, and the error should say what it spoke.
+//! The crate reads replies of any size and reports all broken connections alike. Both matter: a port may send
+//! anything without end, and the error must say what it sent.
 
 use std::io;
 use std::pin::Pin;
@@ -14,16 +13,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::tls::TlsFault;
 
-/// The bytes that a node may send between two of our writes. CLUSTER NODES of a thousand nodes is
-/// about 200 KiB, CLIENT LIST of 65,000 clients about 26 MiB. More is not honest, and parsed it may
-/// take twenty times its size (an array of nulls, 3 bytes each).
+/// The most bytes that a node may send between two of our writes. CLUSTER NODES of a thousand nodes has about 200
+/// KiB, CLIENT LIST of 65,000 clients about 26 MiB. Parsed replies can take twenty times their size (an array of
+/// nulls, 3 bytes each).
 pub(super) const REPLY_LIMIT: u64 = 32 * 1024 * 1024;
 
-/// The same where one value is asked for: as much as a server takes back (`proto-max-bulk-len`,
-/// 512 MiB), and a little.
+/// The limit where one value is requested: the largest that a server accepts (`proto-max-bulk-len`, 512 MiB), plus
+/// some framing.
 pub(super) const VALUE_LIMIT: u64 = 520 * 1024 * 1024;
 
-/// As many bytes of a connection's beginning as are kept, to tell what speaks there.
+/// The bytes of a connection's beginning that are kept, to tell which protocol it speaks.
 const BEGINNING: usize = 512;
 
 /// How a connection ended, seen from our side.
@@ -31,13 +30,13 @@ const BEGINNING: usize = 512;
 pub(super) enum End {
     /// The node closed it, or it broke.
     Closed,
-    /// TLS ended it.
+    /// A TLS error ended it.
     Tls(TlsFault),
-    /// We gave up: the reply was longer than the limit.
+    /// The reply exceeded the limit.
     TooLarge,
 }
 
-/// What was seen on one connection; shared between the stream and its client.
+/// Observations of one connection; shared between the stream and its client.
 #[derive(Debug)]
 pub(super) struct Wire {
     limit: u64,
@@ -50,7 +49,7 @@ pub(super) struct Wire {
 pub(super) struct Seen {
     /// The first bytes that the node sent, 512 at most.
     pub(super) beginning: Vec<u8>,
-    /// Why nothing more will come; `None` while the stream itself is well.
+    /// Why the connection ended; `None` while it is open.
     pub(super) end: Option<End>,
 }
 
@@ -73,11 +72,11 @@ impl Wire {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
-        // The data is whole after every statement that holds the lock, a panic elsewhere or not.
+        // The data is consistent after every statement that holds the lock, even if another thread panics.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first end is the cause; what follows are its echoes.
+    /// Records the end. The first one is the cause; later ones follow from it.
     fn ended(&self, end: End) {
         self.lock().end.get_or_insert(end);
     }
@@ -93,7 +92,7 @@ impl Wire {
         }
         let count = bytes.len() as u64;
         let before = self.received.fetch_add(count, Ordering::Relaxed);
-        // Only the first write's replies can hold the beginning: later ones need no lock.
+        // Only the first bytes are kept: later reads need no lock.
         if before < BEGINNING as u64 {
             let beginning = &mut self.lock().beginning;
             let room = BEGINNING - beginning.len();
@@ -101,25 +100,25 @@ impl Wire {
         }
         if before + count > self.limit {
             self.ended(End::TooLarge);
-            // A kind for which the redis crate gives the connection up.
+            // An error kind at which the redis crate closes the connection.
             return Err(io::Error::from(io::ErrorKind::ConnectionAborted));
         }
         Ok(())
     }
 }
 
-/// A stream, watched.
-pub(super) struct Watched<S> {
+/// A stream with its observations.
+pub(super) struct ObservedStream<S> {
     stream: S,
     wire: Arc<Wire>,
 }
 
-impl<S> Watched<S> {
+impl<S> ObservedStream<S> {
     pub(super) fn new(stream: S, wire: Arc<Wire>) -> Self {
         Self { stream, wire }
     }
 
-    /// Notes a failure on its way to the redis crate, which would lose what it was.
+    /// Records an error on its way to the redis crate, which would lose its cause.
     fn note<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if let Poll::Ready(Err(error)) = &result {
             self.wire.failed(error);
@@ -128,7 +127,7 @@ impl<S> Watched<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for ObservedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -141,7 +140,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for ObservedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -149,7 +148,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     ) -> Poll<io::Result<usize>> {
         let result = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if let Poll::Ready(Ok(_)) = result {
-            // A new request has a budget of its own.
+            // Each request has a new budget.
             self.wire.received.store(0, Ordering::Relaxed);
         }
         self.note(result)

@@ -1,4 +1,4 @@
-//! The client against a real server, and against everything that is none.
+//! The client against real servers and against ports that are not Redis.
 
 use std::fs;
 use std::future::Future;
@@ -32,7 +32,7 @@ fn connector() -> Connector {
     }
 }
 
-fn hasty() -> Connector {
+fn impatient_connector() -> Connector {
     Connector {
         connect_timeout: Duration::from_millis(300),
         command_timeout: Duration::from_millis(300),
@@ -69,7 +69,7 @@ async fn ping_error(connector: &Connector, addr: &Addr, transport: &Transport) -
     }
 }
 
-/// A listener that does as told with each connection.
+/// A listener that runs `serve` on each connection.
 async fn listen<F, R>(serve: F) -> Addr
 where
     F: Fn(TcpStream) -> R + Send + 'static,
@@ -85,7 +85,7 @@ where
     Addr::new("127.0.0.1", port)
 }
 
-/// A listener that waits for some bytes, sends its own, and hangs up after `linger`.
+/// A listener that waits for some bytes, sends its own, and closes the connection after `linger`.
 async fn answering(answer: Vec<u8>, linger: Duration) -> Addr {
     let answer = Arc::new(answer);
     listen(move |mut stream| {
@@ -102,7 +102,7 @@ async fn answering(answer: Vec<u8>, linger: Duration) -> Addr {
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// A redis-server of its own, killed when dropped.
+/// A redis-server process, killed when dropped.
 struct Server {
     child: Child,
     addr: Addr,
@@ -190,7 +190,7 @@ async fn a_cluster_node_is_looked_at_and_changed() {
     assert!(look.cluster_info.contains("cluster_state:fail"));
     assert!(look.info.contains("redis_version:"));
     assert_eq!(look.save.as_deref(), Some("60 1"));
-    // Requests run side by side on one connection, in tasks of their own.
+    // Requests of several tasks share one connection.
     let other = client.clone();
     let task = tokio::spawn(async move { other.cluster_nodes().await });
     assert_eq!(look.nodes, client.cluster_nodes().await.unwrap());
@@ -225,7 +225,7 @@ async fn a_cluster_node_is_looked_at_and_changed() {
     client.cluster_addslots(&some).await.unwrap();
     client.cluster_addslots(&SlotSet::new()).await.unwrap();
 
-    // A lone master is ok from the next cron on.
+    // A lone master reports `ok` after its next cron.
     while !client
         .cluster_info()
         .await
@@ -286,7 +286,7 @@ async fn a_cluster_node_is_looked_at_and_changed() {
 }
 
 #[tokio::test]
-async fn a_server_without_cluster_support_still_tells_info() {
+async fn info_works_without_cluster_support() {
     let server = Server::start(&[]).await;
     let client = server.client().await;
     assert_eq!(
@@ -297,7 +297,7 @@ async fn a_server_without_cluster_support_still_tells_info() {
 }
 
 #[tokio::test]
-async fn logins_are_told_apart() {
+async fn login_errors_are_distinguished() {
     let open = Server::start(&[]).await;
     let none = Login::default();
     assert_eq!(open.login(&none).await, Ok(LoginOutcome::NotTried));
@@ -326,7 +326,7 @@ async fn logins_are_told_apart() {
         assert_eq!(closed.login(&login).await, Err(wrong));
     }
 
-    // Without credentials it shows at the first command; with a name to give, at once.
+    // Without credentials the error shows at the first command; with a connection name, when connecting.
     let error = ping_error(&connector(), &closed.addr, &Transport::Plain).await;
     assert_eq!(error.fault, Fault::PasswordNeeded);
     let named = Connector {
@@ -336,7 +336,7 @@ async fn logins_are_told_apart() {
     let refused = named.connect(&closed.addr, &none, &Transport::Plain).await;
     assert_eq!(refused.unwrap_err().fault, Fault::PasswordNeeded);
 
-    // Who may not be named, or asked about save, is looked at all the same.
+    // A user without the right to CLIENT SETNAME or CONFIG GET can still look.
     let login = user("limited", PASSWORD);
     let client = named.connect(&closed.addr, &login, &Transport::Plain);
     let client = client.await.unwrap();
@@ -358,11 +358,11 @@ async fn logins_are_told_apart() {
 }
 
 #[tokio::test]
-async fn logins_of_older_servers_are_told_apart() {
+async fn login_errors_of_older_servers_are_distinguished() {
     let wrong = Fault::WrongPassword {
         user: "default".to_owned(),
     };
-    // The words of Redis 3.2 to 5.0 (their sources).
+    // The messages of Redis 3.2 to 5.0 (from their sources).
     for (login, answer, expected) in [
         (
             password(PASSWORD),
@@ -389,9 +389,9 @@ async fn logins_of_older_servers_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_full_server_and_a_dead_one_say_so() {
+async fn a_full_server_and_a_closed_port_have_their_own_errors() {
     let mut server = Server::start(&["--maxclients", "1"]).await;
-    // The connection that waited for the start may linger for a moment.
+    // The connection that waited for the start may remain for a moment.
     let client = loop {
         let client = server.client().await;
         if client.ping().await.is_ok() {
@@ -412,7 +412,7 @@ async fn a_full_server_and_a_dead_one_say_so() {
     assert_eq!(error.fault, Fault::Refused);
 }
 
-// ---- what is no server ----
+// ---- ports that are not Redis ----
 
 #[tokio::test]
 async fn endless_replies_end() {
@@ -446,7 +446,7 @@ async fn endless_replies_end() {
 }
 
 #[tokio::test]
-async fn what_speaks_something_else_is_named() {
+async fn other_protocols_are_named() {
     let not_redis = |begins: &str| Fault::NotRedis {
         begins: begins.to_owned(),
     };
@@ -490,7 +490,7 @@ async fn what_speaks_something_else_is_named() {
 }
 
 #[tokio::test]
-async fn a_refusal_in_a_broken_pipeline_is_heard() {
+async fn a_refusal_in_a_broken_pipeline_is_reported() {
     let answer = b"-DENIED Redis is running in protected mode\r\n".to_vec();
     let addr = answering(answer, Duration::ZERO).await;
     let opened = plain(connector(), &addr, Login::default());
@@ -499,7 +499,7 @@ async fn a_refusal_in_a_broken_pipeline_is_heard() {
 }
 
 #[tokio::test]
-async fn deep_and_wide_replies_do_no_harm() {
+async fn deep_and_wide_replies_are_errors() {
     for answer in [
         b"*1\r\n".repeat(100_000),
         b"*2147483647\r\n".repeat(50),
@@ -511,15 +511,15 @@ async fn deep_and_wide_replies_do_no_harm() {
     ] {
         let addr = answering(answer, Duration::ZERO).await;
         let error = ping_error(&connector(), &addr, &Transport::Plain).await;
-        // Types of RESP3 are nothing that a server says to who speaks RESP2.
+        // A server does not send RESP3 types to a client that speaks RESP2.
         let told = matches!(error.fault, Fault::NotRedis { .. }) || error.outcome_unknown();
         assert!(told, "{error}");
     }
 }
 
-/// Bits of the protocol in any order: an error each, in time.
+/// Fragments of the protocol in any order: an error each, in time.
 #[tokio::test]
-async fn bits_of_the_protocol_are_no_reply() {
+async fn fragments_of_the_protocol_are_errors() {
     const BITS: [&[u8]; 16] = [
         b"*2\r\n",
         b"$3\r\nabc\r\n",
@@ -547,24 +547,24 @@ async fn bits_of_the_protocol_are_no_reply() {
         }
         let shown = answer.escape_ascii().to_string();
         let addr = answering(answer, Duration::ZERO).await;
-        let error = ping_error(&hasty(), &addr, &Transport::Plain).await;
+        let error = ping_error(&impatient_connector(), &addr, &Transport::Plain).await;
         assert!(!error.to_string().contains(is_unsafe), "{shown}: {error}");
     }
 }
 
 #[tokio::test]
-async fn a_silent_node_does_not_hold_us_up() {
+async fn a_node_that_does_not_answer_runs_into_the_deadline() {
     let addr = listen(|stream| async move {
         let _open = stream;
         tokio::time::sleep(LONG).await;
     })
     .await;
-    let error = ping_error(&hasty(), &addr, &Transport::Plain).await;
+    let error = ping_error(&impatient_connector(), &addr, &Transport::Plain).await;
     let after = Duration::from_millis(300);
     let command = "PING";
     assert_eq!(error.fault, Fault::Timeout { command, after });
     assert!(error.outcome_unknown());
-    let error = hasty()
+    let error = impatient_connector()
         .connect(&addr, &password(PASSWORD), &Transport::Plain)
         .await;
     let command = "AUTH";
@@ -581,14 +581,14 @@ async fn a_late_reply_does_not_become_the_next_commands() {
         tokio::time::sleep(LONG).await;
     })
     .await;
-    let client = plain(hasty(), &addr, Login::default());
+    let client = plain(impatient_connector(), &addr, Login::default());
     let client = client.await.unwrap();
     assert!(client.dbsize().await.unwrap_err().outcome_unknown());
     assert_eq!(client.dbsize().await.unwrap(), 2);
 }
 
 #[tokio::test]
-async fn names_that_do_not_resolve_are_told() {
+async fn names_that_do_not_resolve_are_errors() {
     let addr = Addr::new("no-such-host.invalid", 6379);
     let error = ping_error(&connector(), &addr, &Transport::Plain).await;
     assert!(matches!(error.fault, Fault::NameNotResolved(_)), "{error}");
@@ -610,7 +610,7 @@ async fn the_driver_ends_with_the_last_client() {
         while let Ok(1..) = stream.read(&mut buffer).await {}
     })
     .await;
-    let client = plain(hasty(), &addr, Login::default());
+    let client = plain(impatient_connector(), &addr, Login::default());
     let client = client.await.unwrap();
     let _ = client.ping().await;
     let driver = client.shared.driver.clone();
@@ -638,7 +638,7 @@ async fn server_errors_carry_no_control_characters() {
 }
 
 #[tokio::test]
-async fn the_password_shows_nowhere() {
+async fn the_password_is_never_printed() {
     let login = user("admin", PASSWORD);
     let shown = |text: String| {
         assert!(!text.contains(PASSWORD), "{text}");
@@ -653,7 +653,9 @@ async fn the_password_shows_nowhere() {
     ] {
         for linger in [Duration::ZERO, LONG] {
             let addr = answering(answer.clone().into_bytes(), linger).await;
-            let refused = hasty().connect(&addr, &login, &Transport::Plain).await;
+            let refused = impatient_connector()
+                .connect(&addr, &login, &Transport::Plain)
+                .await;
             let error = refused.unwrap_err();
             shown(format!(
                 "{error} {error:?} {:#}",
@@ -723,7 +725,7 @@ impl Authority {
 
 type Pair = (CertificateDer<'static>, KeyPair);
 
-/// A TLS server that answers PONG to whatever it hears.
+/// A TLS server that answers PONG to everything.
 async fn tls_server((cert, key): Pair) -> Addr {
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let key = ring::default_provider()
@@ -753,7 +755,7 @@ async fn tls_server((cert, key): Pair) -> Addr {
     .await
 }
 
-/// PING over TLS: the fault, if any.
+/// The fault of a PING over TLS, if any.
 async fn over(transport: &Transport, addr: &Addr) -> Result<(), Fault> {
     let connected = connector()
         .connect(addr, &Login::default(), transport)
@@ -770,7 +772,7 @@ fn tls_fault(result: Result<(), Fault>) -> TlsFault {
 }
 
 #[tokio::test]
-async fn certificates_are_checked_as_far_as_told() {
+async fn certificates_are_verified_by_mode() {
     let ca = Authority::new();
     let (full, chain, none) = (
         ca.client(Verify::Full),
@@ -821,13 +823,13 @@ async fn certificates_are_checked_as_far_as_told() {
     let fault = tls_fault(over(&chain, &early).await);
     assert!(fault.to_string().contains("from 2999-01-01"), "{fault}");
 
-    // Another CA, of the same name or not.
-    let stranger = Authority::new();
+    // Another CA, with the same name or not.
+    let other_ca = Authority::new();
     for verify in [Verify::Full, Verify::Chain] {
-        let fault = tls_fault(over(&stranger.client(verify), &good).await);
+        let fault = tls_fault(over(&other_ca.client(verify), &good).await);
         assert_eq!(fault, TlsFault::UnknownIssuer);
     }
-    assert_eq!(over(&stranger.client(Verify::None), &good).await, Ok(()));
+    assert_eq!(over(&other_ca.client(Verify::None), &good).await, Ok(()));
 
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
@@ -857,7 +859,7 @@ fn der(tag: u8, value: &[u8]) -> Vec<u8> {
     [&header, value].concat()
 }
 
-/// Where the value of a DER element begins, and where it ends.
+/// The range of the value of a DER element.
 fn der_extent(element: &[u8]) -> (usize, usize) {
     let (header, length) = match element[1] {
         0x81 => (3, usize::from(element[2])),
@@ -905,7 +907,7 @@ async fn certificates_of_version_one_are_named() {
 }
 
 #[tokio::test]
-async fn tls_and_plain_ports_are_told_apart() {
+async fn tls_and_plain_ports_are_distinguished() {
     let ca = Authority::new();
     let tls = ca.client(Verify::None);
     let addr = tls_server(ca.issue("good", &["127.0.0.1"], |_| ())).await;
@@ -920,9 +922,9 @@ async fn tls_and_plain_ports_are_told_apart() {
         TlsFault::ClosedInHandshake
     );
 
-    // Redis on a plain port waits for the end of what it takes for a command.
+    // Redis on a plain port waits for the end of a command.
     let redis = Server::start(&[]).await;
-    let error = ping_error(&hasty(), &redis.addr, &tls).await;
+    let error = ping_error(&impatient_connector(), &redis.addr, &tls).await;
     assert_eq!(
         error.fault,
         Fault::Tls(TlsFault::NoAnswer(Duration::from_millis(300)))
@@ -958,11 +960,11 @@ async fn a_real_server_asks_for_a_client_certificate() {
     let client = Transport::Tls(TlsClient::new(&options).unwrap());
     assert_eq!(over(&client, &server.addr).await, Ok(()));
 
-    let stranger = Authority::new();
-    stranger.issue("client", &[], |_| ());
+    let other_ca = Authority::new();
+    other_ca.issue("client", &[], |_| ());
     let options = TlsOptions {
-        cert: Some(stranger.file("client.crt")),
-        key: Some(stranger.file("client.key")),
+        cert: Some(other_ca.file("client.crt")),
+        key: Some(other_ca.file("client.key")),
         ..options
     };
     let client = Transport::Tls(TlsClient::new(&options).unwrap());
@@ -974,7 +976,7 @@ async fn a_real_server_asks_for_a_client_certificate() {
 }
 
 #[test]
-fn files_that_do_not_fit_are_named_with_their_flags() {
+fn bad_tls_files_are_named_with_their_options() {
     let ca = Authority::new();
     ca.issue("one", &["a"], |_| ());
     ca.issue("two", &["b"], |_| ());
@@ -1017,11 +1019,11 @@ fn files_that_do_not_fit_are_named_with_their_flags() {
     };
     says(
         &authorities(Some("none"), None),
-        &["--cacert ", "none", "cannot be read"],
+        &["--cacert ", "none", "can't be read"],
     );
     says(
         &authorities(Some("dir"), None),
-        &["--cacert ", "dir", "cannot be read"],
+        &["--cacert ", "dir", "can't be read"],
     );
     says(
         &authorities(Some("empty"), None),
@@ -1037,11 +1039,11 @@ fn files_that_do_not_fit_are_named_with_their_flags() {
     );
     says(
         &authorities(None, Some("none")),
-        &["--cacertdir ", "cannot be read"],
+        &["--cacertdir ", "can't be read"],
     );
     TlsClient::new(&authorities(None, Some("cas"))).unwrap();
-    says(&identity("none", "one.key"), &["--cert ", "cannot be read"]);
-    says(&identity("one.crt", "none"), &["--key ", "cannot be read"]);
+    says(&identity("none", "one.key"), &["--cert ", "can't be read"]);
+    says(&identity("one.crt", "none"), &["--key ", "can't be read"]);
     says(
         &identity("one.crt", "two.key"),
         &["--key ", "not the key of"],

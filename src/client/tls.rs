@@ -1,8 +1,8 @@
-//! TLS: which certificates are believed, which of our own is shown, and what can go wrong.
+//! TLS: trusted certificates, our own certificate, and TLS errors.
 //!
-//! rustls with ring; TLS 1.2 and 1.3. rustls is stricter than OpenSSL, hence than redis-cli: it
-//! takes no X.509 v1 certificates (which `openssl x509 -req` of OpenSSL ≤ 3.1 makes unless it is
-//! given extensions), and looks for names in subjectAltName only. Both get errors of their own.
+//! rustls with ring; TLS 1.2 and 1.3. rustls is stricter than OpenSSL, and so than redis-cli: it rejects X.509 v1
+//! certificates (which `openssl x509 -req` of OpenSSL ≤ 3.1 creates unless it is given extensions), and matches names
+//! in subjectAltName only. Both cases have errors of their own.
 
 use std::fmt;
 use std::fs;
@@ -27,75 +27,75 @@ use tokio_rustls::rustls::{
 
 use super::reply::clean_line;
 
-/// The largest PEM file that is read, in bytes: a bundle of all public CAs is about 250 KiB.
+/// The largest PEM file that is read, in bytes. A bundle of all public CAs has about 250 KiB.
 const PEM_LIMIT: u64 = 4 * 1024 * 1024;
 
-/// The longest word of a peer, and the most names of its certificate, that an error repeats.
+/// The most characters of a peer's text, and the most names of its certificate, that an error repeats.
 const WORD_LIMIT: usize = 120;
 const NAME_LIMIT: usize = 5;
 
-/// How far a server's certificate is checked (`--tls-verify`, `--insecure` is [`Verify::None`]).
+/// How a server's certificate is verified (`--tls-verify`; `--insecure` is [`Verify::None`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Verify {
-    /// Its chain, its dates and its names.
+    /// Verify the chain, the dates and the host name.
     #[default]
     Full,
-    /// Its chain and its dates, whatever its names: what redis-cli does.
+    /// Verify the chain and the dates but not the host name (redis-cli's behaviour).
     Chain,
-    /// Nothing: anybody may answer.
+    /// Verify nothing (insecure).
     None,
 }
 
-/// What the command line says about TLS.
+/// The TLS options of the command line.
 #[derive(Debug, Clone, Default)]
 pub struct TlsOptions {
-    /// `--cacert`: a PEM file of CA certificates to believe. With neither this nor a directory,
-    /// those of the operating system are believed.
+    /// `--cacert`: a PEM file of trusted CA certificates. Without this and `--cacertdir`, the CAs of the operating
+    /// system are trusted.
     pub ca_file: Option<PathBuf>,
     /// `--cacertdir`: a directory of such files.
     pub ca_dir: Option<PathBuf>,
-    /// `--cert`: a PEM file with our certificate and those between it and its CA.
+    /// `--cert`: a PEM file with our certificate and its intermediate certificates.
     pub cert: Option<PathBuf>,
-    /// `--key`: a PEM file with our certificate's key, not encrypted.
+    /// `--key`: a PEM file with the unencrypted key of our certificate.
     pub key: Option<PathBuf>,
-    /// `--sni`: the name to ask for, and to look for in the certificate; otherwise the host.
+    /// `--sni`: the name to request and to verify; the host by default.
     pub sni: Option<String>,
     /// `--tls-verify`.
     pub verify: Verify,
 }
 
-/// A file or a flag of the TLS options that cannot be used.
+/// A file or an option of TLS that can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsSetupError {
-    /// The file cannot be read; the operating system's words.
-    #[error("{flag} {}: cannot be read: {reason}", .file.display())]
+    /// The file can't be read; the operating system's message.
+    #[error("{flag} {}: can't be read: {reason}", .file.display())]
     Unreadable {
-        /// The flag that named it.
+        /// The option.
         flag: &'static str,
         /// The file or directory.
         file: PathBuf,
         /// Why.
         reason: String,
     },
-    /// No certificate in it.
+    /// The file has no certificate.
     #[error("{flag} {}: holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)", .file.display())]
     NoCertificate {
-        /// The flag that named it.
+        /// The option.
         flag: &'static str,
         /// The file or directory.
         file: PathBuf,
     },
-    /// A certificate in it is damaged.
+    /// A certificate in the file is damaged.
     #[error("{flag} {}: holds a damaged certificate: {reason}", .file.display())]
     BadCertificate {
-        /// The flag that named it.
+        /// The option.
         flag: &'static str,
         /// The file.
         file: PathBuf,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// No key in it.
+    /// The file has no key.
     #[error("--key {}: holds no private key in PEM form", .0.display())]
     NoKey(PathBuf),
     /// The key is encrypted.
@@ -105,7 +105,7 @@ pub enum TlsSetupError {
         .0.display()
     )]
     EncryptedKey(PathBuf),
-    /// The key is damaged or of a kind that is not supported.
+    /// The key is damaged or of an unsupported kind.
     #[error("--key {}: not a usable key (RSA, ECDSA P-256/P-384 or Ed25519)", .0.display())]
     BadKey(PathBuf),
     /// The key belongs to another certificate.
@@ -122,87 +122,89 @@ pub enum TlsSetupError {
     /// `--key` without `--cert`.
     #[error("--key needs --cert: the key's certificate")]
     KeyWithoutCert,
-    /// No CA was named, and the operating system has none.
+    /// No CA was given, and the operating system has none.
     #[error("this system has no CA certificates: name the servers' CA with --cacert")]
     NoRoots,
-    /// `--sni` is not a name.
+    /// `--sni` is not a valid name.
     #[error("--sni {0:?}: not a host name or IP address")]
     BadSni(String),
-    /// rustls refused what it was given; its words.
-    #[error("TLS cannot be set up: {0}")]
+    /// rustls rejected the configuration; its message.
+    #[error("TLS can't be set up: {0}")]
     Refused(String),
 }
 
-/// Why TLS did not come about on a connection.
+/// Why a TLS handshake failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFault {
-    /// The certificate's time is over.
-    #[error("the server's certificate expired{}: renew it, or look at this machine's clock", since(.0))]
+    /// The certificate expired.
+    #[error("the server's certificate expired{}: renew it, or check this machine's clock", since(.0))]
     Expired(Option<String>),
-    /// The certificate's time has not come.
-    #[error("the server's certificate is not valid yet{}: look at this machine's clock", since(.0))]
+    /// The certificate is not valid yet.
+    #[error("the server's certificate is not valid yet{}: check this machine's clock", since(.0))]
     NotYetValid(Option<String>),
-    /// No CA that we believe signed it.
+    /// The certificate is signed by an untrusted CA.
     #[error(
         "the server's certificate is signed by a CA that is not trusted: \
-         name the right one with --cacert or --cacertdir"
+         name its CA with --cacert or --cacertdir"
     )]
     UnknownIssuer,
-    /// It is somebody else's certificate.
+    /// The certificate is for another host.
     #[error(
         "the server's certificate is not for {asked} but for {}: \
-         use one of its names, set --sni, or check the chain only with --tls-verify chain",
+         use one of its names, set --sni, or verify the chain only with --tls-verify chain",
         names_of(.names)
     )]
     NameMismatch {
-        /// The name that we asked for.
+        /// The requested name.
         asked: String,
-        /// The names that it has, the first few of them; empty where it has no subjectAltName.
+        /// The first few names of the certificate; empty if it has no subjectAltName.
         names: Vec<String>,
     },
     /// An X.509 v1 certificate.
     #[error(
         "the server's certificate is of X.509 version 1, which is not supported: issue it again \
-         as version 3, with a subjectAltName (or leave it unchecked with --tls-verify none)"
+         as version 3, with a subjectAltName (or verify nothing with --tls-verify none)"
     )]
     VersionOne,
-    /// A CA's certificate is shown as the server's own.
+    /// The server's certificate is a CA certificate.
     #[error(
-        "the server shows a CA's certificate (CA:TRUE) as its own: issue one for the server \
-         (or leave it unchecked with --tls-verify none)"
+        "the server's certificate is a CA certificate (CA:TRUE): issue one for the server \
+         (or verify nothing with --tls-verify none)"
     )]
     CaAsServer,
-    /// The certificate is refused for another reason; rustls's words.
-    #[error("the server's certificate is refused: {0}")]
+    /// The certificate is rejected for another reason; rustls's message.
+    #[error("the server's certificate is rejected: {0}")]
     Certificate(String),
-    /// The server wants to see a certificate of ours.
-    #[error("the server asks for a client certificate: give one with --cert and --key")]
+    /// The server requires a client certificate.
+    #[error("the server requires a client certificate: give one with --cert and --key")]
     ClientCertificateNeeded,
-    /// The server ended it with an alert, for example since it does not believe our certificate.
-    /// Where we show none, TLS 1.2 says `HandshakeFailure` (Redis 7.0 with OpenSSL 3.0).
+    /// The server closed the handshake with an alert, for example because it does not trust our certificate. Without
+    /// a client certificate, TLS 1.2 reports `HandshakeFailure` (Redis 7.0 with OpenSSL 3.0).
     #[error(
-        "the server refused TLS ({0}): it may want a client certificate, or another one \
+        "the server refused TLS ({0}): it may require a client certificate, or another one \
          (--cert, --key)"
     )]
     Alert(String),
     /// The answer is not TLS.
-    #[error("the port does not speak TLS: leave out --tls (or rediss://), or take the TLS port")]
+    #[error("the port does not speak TLS: leave out --tls (or rediss://), or use the TLS port")]
     NotTls,
-    /// TCP came about, but no TLS in that time. Redis 7.0 on a plain port takes our greeting for
-    /// the beginning of a command, and waits for the rest.
+    /// TCP is connected, but the TLS handshake got no answer in time. Redis 7.0 on a plain port takes the ClientHello
+    /// for the beginning of a command and waits for the rest.
     #[error(
-        "no answer to the TLS handshake within {}: does the port speak plain TCP \
-         (leave out --tls or rediss://), or is the server stopped?",
+        "no answer to the TLS handshake within {}: the port may speak plain TCP \
+         (leave out --tls or rediss://), or the server is stopped",
         humantime::format_duration(*.0)
     )]
     NoAnswer(Duration),
-    /// The connection ended before TLS stood.
-    #[error("the connection was closed during the TLS handshake: is it a TLS port?")]
+    /// The connection ended during the handshake.
+    #[error("the connection was closed during the TLS handshake: check that this is a TLS port")]
     ClosedInHandshake,
-    /// The host cannot stand in a certificate.
-    #[error("{0:?} cannot be looked up in a certificate: name the server with --sni")]
+    /// The host can't be used as a certificate name.
+    #[error(
+        "{0:?} is not a name that a certificate can have: give the name of the server with --sni"
+    )]
     BadName(String),
-    /// Anything else; rustls's words.
+    /// Any other TLS error; rustls's message.
     #[error("TLS failed: {0}")]
     Other(String),
 }
@@ -222,7 +224,7 @@ fn names_of(names: &[String]) -> String {
 }
 
 impl TlsFault {
-    /// What TLS says in an error of its stream; `None` where the error is not TLS's.
+    /// Returns the TLS error behind an error of the stream; `None` if it has another cause.
     pub(super) fn of_io(error: &io::Error) -> Option<Self> {
         let error = error.get_ref()?.downcast_ref::<RustlsError>()?;
         Some(match error {
@@ -231,7 +233,7 @@ impl TlsFault {
                 Self::ClientCertificateNeeded
             }
             RustlsError::AlertReceived(alert) => Self::Alert(format!("{alert:?}")),
-            // What is no TLS record at all, or claims to be longer than one can be.
+            // Not a TLS record, or one with an impossible length.
             RustlsError::InvalidMessage(_) => Self::NotTls,
             other => Self::Other(clean_line(&other.to_string(), WORD_LIMIT)),
         })
@@ -247,14 +249,18 @@ impl TlsFault {
             CertificateError::NotValidYetContext { not_before, .. } => {
                 Self::NotYetValid(Some(format!("from {}", date(*not_before))))
             }
-            // A bad signature is a CA of the right name with another key: the wrong CA's file.
+            // A bad signature is a CA of the right name with another key: the wrong CA file.
             CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownIssuer,
             CertificateError::NotValidForNameContext {
                 expected,
                 presented,
             } => Self::NameMismatch {
                 asked: clean_line(&expected.to_str(), WORD_LIMIT),
-                names: presented.iter().take(NAME_LIMIT).map(|n| bare(n)).collect(),
+                names: presented
+                    .iter()
+                    .take(NAME_LIMIT)
+                    .map(|n| unwrapped_name(n))
+                    .collect(),
             },
             CertificateError::Other(other) => match other.0.downcast_ref::<webpki::Error>() {
                 Some(webpki::Error::UnsupportedCertVersion) => Self::VersionOne,
@@ -267,13 +273,13 @@ impl TlsFault {
 }
 
 fn date(time: UnixTime) -> String {
-    // Certificates end in the year 9999, as does what humantime can write.
+    // Certificates end in the year 9999, the last that humantime can format.
     let time = UNIX_EPOCH + Duration::from_secs(time.as_secs().min(253_402_300_799));
     humantime::format_rfc3339_seconds(time).to_string()
 }
 
-/// A name of a certificate without webpki's dress: it tells them as `DnsName("host")`.
-fn bare(name: &str) -> String {
+/// A name of a certificate without webpki's wrapping: webpki reports `DnsName("host")`.
+fn unwrapped_name(name: &str) -> String {
     let inner = name
         .split_once('(')
         .and_then(|(_, rest)| rest.rsplit_once(')'))
@@ -281,7 +287,7 @@ fn bare(name: &str) -> String {
     clean_line(inner.trim_matches('"'), WORD_LIMIT)
 }
 
-/// TLS, ready to be spoken: made once from the options, cheap to clone.
+/// A TLS configuration, ready to use: created once from the options, cheap to clone.
 #[derive(Clone)]
 pub struct TlsClient {
     connector: TlsConnector,
@@ -289,7 +295,8 @@ pub struct TlsClient {
 }
 
 impl PartialEq for TlsClient {
-    /// The configuration can't be compared: clones of one client are equal, two that were set up apart are not.
+    /// Configurations can't be compared: clones of one client are equal, clients that were created separately are
+    /// not.
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(self.connector.config(), other.connector.config()) && self.sni == other.sni
     }
@@ -305,7 +312,7 @@ impl fmt::Debug for TlsClient {
 }
 
 impl TlsClient {
-    /// Reads the files that the options name.
+    /// Reads the files of the options.
     pub fn new(options: &TlsOptions) -> Result<Self, TlsSetupError> {
         let provider = Arc::new(crypto::ring::default_provider());
         let verifier = verifier(options, &provider)?;
@@ -336,7 +343,7 @@ impl TlsClient {
         })
     }
 
-    /// The name to ask a host for: `--sni`, or the host itself.
+    /// The name to request from a host: `--sni`, or the host itself.
     pub(super) fn server_name(&self, host: &str) -> Result<ServerName<'static>, TlsFault> {
         match &self.sni {
             Some(name) => Ok(name.clone()),
@@ -354,7 +361,7 @@ fn verifier(
     options: &TlsOptions,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, TlsSetupError> {
-    // Read even when nothing is checked, so that a wrong path is told in every mode.
+    // Read even if nothing is verified, so that a wrong path is an error in every mode.
     let named = named_roots(options)?;
     if options.verify == Verify::None {
         return Ok(Arc::new(Unchecked(
@@ -375,7 +382,7 @@ fn verifier(
     })
 }
 
-/// The CAs that `--cacert` and `--cacertdir` name; `None` where neither is there.
+/// The CAs of `--cacert` and `--cacertdir`; `None` if neither is given.
 fn named_roots(options: &TlsOptions) -> Result<Option<RootCertStore>, TlsSetupError> {
     if options.ca_file.is_none() && options.ca_dir.is_none() {
         return Ok(None);
@@ -399,7 +406,7 @@ fn named_roots(options: &TlsOptions) -> Result<Option<RootCertStore>, TlsSetupEr
         let entries = fs::read_dir(dir).map_err(|error| unreadable(flag, dir, &error))?;
         for entry in entries {
             let file = entry.map_err(|error| unreadable(flag, dir, &error))?.path();
-            // As OpenSSL does with such a directory: what is not a certificate is passed over.
+            // As OpenSSL does with such a directory: files that are not certificates are skipped.
             if file.is_file()
                 && let Ok(found) = certificates(flag, &file)
             {
@@ -416,7 +423,7 @@ fn named_roots(options: &TlsOptions) -> Result<Option<RootCertStore>, TlsSetupEr
     Ok(Some(roots))
 }
 
-/// The operating system's CAs; one that cannot be parsed is passed over, as everywhere.
+/// The operating system's CAs. One that can't be parsed is skipped, as other programs do.
 fn system_roots() -> Result<RootCertStore, TlsSetupError> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
@@ -445,8 +452,7 @@ fn identity(
                 key: key.to_owned(),
             })
         }
-        // Whatever else rustls cannot read in it (X.509 v1, say) is for the server to judge:
-        // OpenSSL takes it.
+        // Whatever else rustls can't read in it (X.509 v1, for example) is left to the server: OpenSSL may accept it.
         Ok(()) | Err(_) => Ok(identity),
     }
 }
@@ -504,7 +510,7 @@ fn unreadable(flag: &'static str, file: &Path, error: &io::Error) -> TlsSetupErr
     }
 }
 
-/// [`Verify::Chain`]: everything but the names.
+/// [`Verify::Chain`]: everything except the host name.
 #[derive(Debug)]
 struct ChainOnly(Arc<WebPkiServerVerifier>);
 
@@ -521,7 +527,7 @@ impl ServerCertVerifier for ChainOnly {
             self.0
                 .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match result {
-            // rustls checks the names last, when the chain has already been found good.
+            // rustls verifies the names last, after the chain.
             Err(RustlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -552,7 +558,7 @@ impl ServerCertVerifier for ChainOnly {
     }
 }
 
-/// [`Verify::None`]: any certificate.
+/// [`Verify::None`]: accepts any certificate.
 #[derive(Debug)]
 struct Unchecked(WebPkiSupportedAlgorithms);
 
@@ -591,9 +597,8 @@ impl ServerCertVerifier for Unchecked {
     }
 }
 
-/// webpki cannot read the key out of an X.509 v1 certificate, so the handshake's signature cannot
-/// be checked against it. Nothing is lost: who the certificate belongs to was not checked either,
-/// and the user said so.
+/// webpki can't read the key of an X.509 v1 certificate, so the handshake signature can't be verified against it.
+/// Nothing is lost: the owner of the certificate is not verified in this mode either.
 fn tolerate_version_one(
     result: Result<HandshakeSignatureValid, RustlsError>,
 ) -> Result<HandshakeSignatureValid, RustlsError> {

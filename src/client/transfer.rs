@@ -1,7 +1,7 @@
 //! The commands that copy keys from one server to another: SCAN, DUMP, RESTORE.
 //!
-//! They go on connections of their own, which stay on one database ([`NodeClient::select`]), many
-//! keys in one pipeline. The caller bounds a pipeline by keys and by bytes.
+//! They use connections of their own, which stay on one database ([`NodeClient::select`]), with many keys in one
+//! pipeline. The caller bounds a pipeline by keys and by bytes.
 
 use std::time::Duration;
 
@@ -10,97 +10,96 @@ use super::reply::Reply;
 use super::{Command, Deadline, NodeClient};
 use crate::cluster::node::Addr;
 
-/// Half of what a slow network carries in a second, in bytes: so much longer may a large pipeline
-/// take.
+/// Half of the bytes that a slow network transfers per second: the deadline of a large pipeline grows by this rate.
 const BYTES_PER_SECOND: u64 = 4 << 20;
 
-/// When a key goes.
+/// When a key expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
     /// Never.
     Never,
-    /// At that time, in milliseconds of the epoch (RESTORE … ABSTTL: Redis ≥ 5.0).
+    /// At that time, in milliseconds since 1970 (RESTORE … ABSTTL: Redis ≥ 5.0).
     At(u64),
-    /// In so many milliseconds.
+    /// In this many milliseconds.
     In(u64),
 }
 
-/// How a server tells when a key goes.
+/// The command that reports when a key expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExpiryQuestion {
-    /// PEXPIRETIME (Redis ≥ 7.0, Valkey): a time.
+    /// PEXPIRETIME (Redis ≥ 7.0, Valkey): an absolute time.
     Time,
-    /// PTTL (every version): what is left.
+    /// PTTL (every version): the remaining time.
     Left,
 }
 
-/// A key as DUMP tells it.
+/// A key as DUMP returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dumped {
-    /// For RESTORE.
+    /// The payload for RESTORE.
     pub payload: Vec<u8>,
-    /// When it goes.
+    /// When it expires.
     pub expires: Expiry,
 }
 
 /// A key as RESTORE takes it.
 #[derive(Debug, Clone, Copy)]
 pub struct Restoring<'a> {
-    /// Its name.
+    /// The name of the key.
     pub key: &'a [u8],
-    /// From a DUMP or a file.
+    /// The payload, from a DUMP or an RDB file.
     pub payload: &'a [u8],
-    /// When it goes.
+    /// When it expires.
     pub expires: Expiry,
-    /// For how many seconds nobody used it (Redis ≥ 5.0).
+    /// Seconds since the last access (Redis ≥ 5.0).
     pub idle: Option<u64>,
     /// Its LFU counter (Redis ≥ 5.0).
     pub frequency: Option<u8>,
 }
 
-/// How RESTORE is sent.
+/// How RESTORE treats an existing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RestoreMode {
-    /// To the owner of the slot; a key that is there is refused.
+    /// Refuses it.
     Keep,
-    /// To the owner; a key that is there is overwritten.
+    /// Overwrites it.
     Replace,
 }
 
-/// Whether a slot may be one that the node imports.
+/// Whether the slot may be one that the node imports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asking {
     /// The node owns it.
     No,
-    /// Another node sent us here (`ASK`).
+    /// Another node redirected the key (`ASK`).
     Yes,
 }
 
 /// Why a key was not restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RestoreFault {
-    /// It is there already.
+    /// The key exists already.
     BusyKey,
-    /// No memory is left (`maxmemory`).
+    /// The server has no memory left (`maxmemory`).
     OutOfMemory,
     /// Another node owns the slot.
     Moved,
-    /// That node imports the slot, and this key would be there.
+    /// That node imports the slot, and the key belongs there.
     Ask(Addr),
-    /// Not now: the node is no master any more, is loading, or the cluster is down for it.
+    /// Temporary: the node is no longer a master, is loading, or the cluster is down in its view.
     NotNow(ClientError),
-    /// The payload is of an RDB version that the server does not take.
+    /// The server does not accept the RDB version of the payload.
     Version,
-    /// The server can't read the value: a type that it does not have, or a module that is not there.
+    /// The server can't read the value: it does not have the type, or lacks the module.
     Format,
-    /// Anything else.
+    /// Any other error.
     Refused(ClientError),
 }
 
 impl NodeClient {
-    /// SELECT: from here on this connection is on that database.
+    /// SELECT: switches this connection to that database.
     pub async fn select(&self, database: u32) -> Result<(), ClientError> {
-        // It changes our connection only.
+        // Affects this connection only.
         self.query(
             Deadline::Read,
             Command::named("SELECT").word(database),
@@ -124,7 +123,7 @@ impl NodeClient {
         self.query(Deadline::Read, command, Reply::scanned).await
     }
 
-    /// DUMP of each key, with when it goes (Redis ≥ 2.6); `None` for those that are not there.
+    /// DUMP of each key, with its expiry (Redis ≥ 2.6); `None` for keys that do not exist.
     pub async fn dump_many(
         &self,
         keys: &[&[u8]],
@@ -168,7 +167,7 @@ impl NodeClient {
         Ok(dumped)
     }
 
-    /// RESTORE of each key (Redis ≥ 2.6), and what became of each.
+    /// RESTORE of each key (Redis ≥ 2.6); returns the result of each.
     pub async fn restore_many(
         &self,
         keys: &[Restoring<'_>],
@@ -223,7 +222,7 @@ impl NodeClient {
         }
     }
 
-    /// WATCH (Redis ≥ 2.2): [`Self::unlink_watched`] does nothing if any of them changes.
+    /// WATCH (Redis ≥ 2.2): [`Self::unlink_watched`] does nothing if one of the keys changes.
     pub async fn watch_many(&self, keys: &[&[u8]]) -> Result<(), ClientError> {
         let command = keys
             .iter()
@@ -237,8 +236,8 @@ impl NodeClient {
         self.query(Deadline::Read, command, Reply::ok).await
     }
 
-    /// UNLINK in a transaction (Redis ≥ 4.0): how many went; `None` where a watched key had changed,
-    /// and nothing was done. The watch is over either way.
+    /// UNLINK in a transaction (Redis ≥ 4.0): returns the number of deleted keys; `None` if a watched key had
+    /// changed, and nothing was deleted. The keys are no longer watched afterwards.
     pub async fn unlink_watched(&self, keys: &[&[u8]]) -> Result<Option<u64>, ClientError> {
         let unlink = keys
             .iter()
@@ -253,7 +252,7 @@ impl NodeClient {
         executed.executed_count().map_err(|fault| self.at(fault))
     }
 
-    /// FUNCTION LOAD (Redis ≥ 7.0, Valkey): a library, of the engine that its first line names.
+    /// FUNCTION LOAD (Redis ≥ 7.0, Valkey): a library, for the engine that its first line names.
     pub async fn function_load(&self, code: &[u8], mode: RestoreMode) -> Result<(), ClientError> {
         let mut command = Command::named("FUNCTION LOAD");
         if mode == RestoreMode::Replace {
@@ -269,7 +268,7 @@ impl NodeClient {
 fn restore(key: &Restoring<'_>, mode: RestoreMode) -> Command {
     let (ttl, is_time) = match key.expires {
         Expiry::Never => (0, false),
-        // 0 would stand for never.
+        // 0 would mean never.
         Expiry::At(time) => (time.max(1), true),
         Expiry::In(left) => (left.max(1), false),
     };
@@ -283,7 +282,7 @@ fn restore(key: &Restoring<'_>, mode: RestoreMode) -> Command {
     if is_time {
         command = command.word("ABSTTL");
     }
-    // One or the other: a server has one of the two policies.
+    // Only one of them: a server has either an LRU or an LFU policy.
     if let Some(idle) = key.idle {
         command = command.word("IDLETIME").word(idle);
     } else if let Some(frequency) = key.frequency {

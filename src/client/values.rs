@@ -1,7 +1,7 @@
-//! One key's value, read piece by piece: what it takes to tell whether two nodes hold the same.
+//! Reads the value of one key in pieces, to compare it between two nodes.
 //!
-//! Every command is preceded by ASKING, which holds for one command, so that a node that imports the
-//! slot answers too; one that owns it passes it over. Commands of Redis 3.2, unless said otherwise.
+//! Every command is preceded by ASKING, which holds for one command, so that a node that imports the slot answers
+//! too; the owner ignores it. The commands exist since Redis 3.2 unless a comment says otherwise.
 
 use std::fmt;
 
@@ -11,7 +11,7 @@ use super::error::{ClientError, Fault};
 use super::reply::Reply;
 use super::{Command, Deadline, NodeClient};
 
-/// What a key holds.
+/// The type of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A string.
@@ -26,7 +26,7 @@ pub enum Kind {
     Hash,
     /// A stream (Redis ≥ 5.0).
     Stream,
-    /// A module's type, or one that is younger than this program.
+    /// A module's type, or a type that this program does not know.
     Other,
 }
 
@@ -40,44 +40,44 @@ impl fmt::Display for Kind {
             Self::SortedSet => "a sorted set",
             Self::Hash => "a hash",
             Self::Stream => "a stream",
-            Self::Other => "a module's type",
+            Self::Other => "a module type",
         })
     }
 }
 
-/// A key at a glance.
+/// Type, time to live and size of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Glance {
-    /// What it holds.
+    /// The type of the value.
     pub kind: Kind,
-    /// Milliseconds that it has to live; `None` where it lives for ever.
+    /// Milliseconds to live; `None` if the key does not expire.
     pub ttl: Option<u64>,
-    /// Bytes in memory, about; `None` where the server does not tell (Redis < 4.0, ACL).
+    /// Approximate bytes in memory; `None` where the server does not report them (Redis < 4.0, ACL).
     pub weight: Option<u64>,
 }
 
-/// Values that can be held against each other, and are nothing else to us.
+/// A part of a value, only for comparison.
 #[derive(Debug, PartialEq)]
 pub struct Piece(Vec<redis::Value>);
 
-/// Members of a collection, and where the next ones are.
+/// Members of a collection, and the position of the next ones.
 #[derive(Debug)]
 pub struct Scanned {
-    /// Where to go on; 0 at the end.
+    /// The next cursor; 0 at the end.
     pub cursor: u64,
-    /// Members; fields or members each followed by its value or score, where there are any.
+    /// Members; in hashes and sorted sets each is followed by its value or score.
     pub items: Vec<Vec<u8>>,
 }
 
-/// An entry of a stream: its time and its number in that millisecond.
+/// The id of a stream's entry: its time and its number in that millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StreamId(u64, u64);
 
 impl StreamId {
-    /// Before every other.
+    /// Sorts before every other id.
     pub const FIRST: Self = Self(0, 0);
 
-    /// The next one that may be; `None` after the last of all.
+    /// The next possible id; `None` after the last one.
     pub fn next(self) -> Option<Self> {
         match (self.0, self.1) {
             (time, number) if number < u64::MAX => Some(Self(time, number + 1)),
@@ -98,12 +98,12 @@ impl fmt::Display for StreamId {
     }
 }
 
-/// A part of a stream, or of what a group has not acknowledged.
+/// A part of a stream, or of the pending entries of a group.
 #[derive(Debug)]
 pub struct Entries {
-    /// The entries, to be compared.
+    /// The entries, for comparison.
     pub piece: Piece,
-    /// The last of them; `None` where there is none.
+    /// The id of the last one; `None` if there is none.
     pub last: Option<StreamId>,
 }
 
@@ -116,7 +116,7 @@ pub struct Reader<'a> {
 }
 
 impl NodeClient {
-    /// Reads that key of that database.
+    /// Returns a reader of that key in that database.
     pub fn reader<'a>(&'a self, database: u32, key: &'a [u8]) -> Reader<'a> {
         Reader {
             client: self,
@@ -127,8 +127,7 @@ impl NodeClient {
 }
 
 impl Reader<'_> {
-    /// TYPE, PTTL and MEMORY USAGE (Redis ≥ 4.0); `None` where the key is not there, or has left for
-    /// another node.
+    /// TYPE, PTTL and MEMORY USAGE (Redis ≥ 4.0); `None` if the key does not exist, or has moved to another node.
     pub async fn glance(&self) -> Result<Option<Glance>, ClientError> {
         let commands = vec![
             self.on_key("TYPE"),
@@ -155,7 +154,7 @@ impl Reader<'_> {
             _ => Kind::Other,
         };
         let ttl = match ttl.integer() {
-            // It went between the two.
+            // The key vanished between the commands.
             Err(Fault::Server { code, .. }) if code == "ASK" => return Ok(None),
             Ok(-2) => return Ok(None),
             ttl => u64::try_from(ttl.map_err(|fault| self.client.at(fault))?).ok(),
@@ -167,7 +166,7 @@ impl Reader<'_> {
         }))
     }
 
-    /// How many bytes or members it has.
+    /// The number of bytes or members.
     pub async fn length(&self, kind: Kind) -> Result<u64, ClientError> {
         let name = match kind {
             Kind::String | Kind::Other => "STRLEN",
@@ -180,19 +179,19 @@ impl Reader<'_> {
         self.one(self.on_key(name), Reply::count).await
     }
 
-    /// GETRANGE: so many bytes of a string from there on.
+    /// GETRANGE: `count` bytes of a string from `from` on.
     pub async fn bytes(&self, from: u64, count: u64) -> Result<Piece, ClientError> {
         let command = self.on_key("GETRANGE").arg(from).arg(last(from, count));
         self.piece(command).await
     }
 
-    /// LRANGE: so many elements of a list from there on.
+    /// LRANGE: `count` elements of a list from `from` on.
     pub async fn elements(&self, from: u64, count: u64) -> Result<Piece, ClientError> {
         let command = self.on_key("LRANGE").arg(from).arg(last(from, count));
         self.piece(command).await
     }
 
-    /// SSCAN, ZSCAN or HSCAN: about so many members, each at least once until the cursor is 0 again.
+    /// SSCAN, ZSCAN or HSCAN: about `count` members, each at least once until the cursor is 0 again.
     pub async fn scan(&self, kind: Kind, cursor: u64, count: u64) -> Result<Scanned, ClientError> {
         let name = match kind {
             Kind::SortedSet => "ZSCAN",
@@ -220,7 +219,7 @@ impl Reader<'_> {
         self.each(replies, has)
     }
 
-    /// ZSCORE of each; `None` for one that is no member of the sorted set.
+    /// ZSCORE of each; `None` for one that is not a member of the sorted set.
     pub async fn scores(&self, members: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>, ClientError> {
         let commands = members.iter().map(|m| self.on_key("ZSCORE").arg(*m));
         let replies = self.ask(commands.collect()).await?;
@@ -236,8 +235,8 @@ impl Reader<'_> {
         .await
     }
 
-    /// HPEXPIRETIME (Redis ≥ 7.4, Valkey ≥ 9.0): when each field expires, in milliseconds since 1970;
-    /// negative for never. `None` where fields of hashes don't expire.
+    /// HPEXPIRETIME (Redis ≥ 7.4, Valkey ≥ 9.0): when each field expires, in milliseconds since 1970; negative for
+    /// never. `None` where the server has no field expiry.
     pub async fn field_times(&self, fields: &[&[u8]]) -> Result<Option<Vec<i64>>, ClientError> {
         let command = self.on_key("HPEXPIRETIME").arg("FIELDS").arg(fields.len());
         let times = self
@@ -251,7 +250,7 @@ impl Reader<'_> {
         }
     }
 
-    /// XINFO STREAM (Redis ≥ 5.0): what a stream knows beside its entries.
+    /// XINFO STREAM (Redis ≥ 5.0): the properties of a stream besides its entries.
     pub async fn stream_facts(&self) -> Result<Piece, ClientError> {
         const FACTS: [&str; 5] = [
             "length",
@@ -266,14 +265,14 @@ impl Reader<'_> {
         .await
     }
 
-    /// XRANGE (Redis ≥ 5.0): so many entries of a stream from that one on.
+    /// XRANGE (Redis ≥ 5.0): `count` entries of a stream from `from` on.
     pub async fn entries(&self, from: StreamId, count: u64) -> Result<Entries, ClientError> {
         let command = self.on_key("XRANGE").arg(from.to_string());
         let command = command.arg("+").arg("COUNT").arg(count);
         self.one(command, |reply| entries(reply, &[])).await
     }
 
-    /// XINFO GROUPS (Redis ≥ 5.0): the groups' names, and what they know.
+    /// XINFO GROUPS (Redis ≥ 5.0): the names of the groups, and their properties.
     pub async fn groups(&self) -> Result<(Vec<Vec<u8>>, Piece), ClientError> {
         const FACTS: [&str; 5] = [
             "name",
@@ -286,8 +285,8 @@ impl Reader<'_> {
             .await
     }
 
-    /// XINFO CONSUMERS (Redis ≥ 5.0): the consumers of a group, and how much they have not
-    /// acknowledged. Since when they are idle is no part of the value.
+    /// XINFO CONSUMERS (Redis ≥ 5.0): the consumers of a group, and the number of their pending entries. The idle
+    /// time is not part of the value.
     pub async fn consumers(&self, group: &[u8]) -> Result<Piece, ClientError> {
         let command = self.on_key("XINFO CONSUMERS").arg(group);
         let (_, piece) = self
@@ -296,28 +295,27 @@ impl Reader<'_> {
         Ok(piece)
     }
 
-    /// XPENDING (Redis ≥ 5.0): so many entries that a group's consumers have not acknowledged, from
-    /// that one on: whose they are, and how often they were delivered.
+    /// XPENDING (Redis ≥ 5.0): `count` pending entries of a group from `from` on, with consumer and delivery count.
     pub async fn pending(
         &self,
         group: &[u8],
         from: StreamId,
         count: u64,
     ) -> Result<Entries, ClientError> {
-        /// Milliseconds since the last delivery: another one with every look.
+        /// Milliseconds since the last delivery: changes with every look.
         const IDLE: usize = 2;
         let command = self.on_key("XPENDING").arg(group).arg(from.to_string());
         let command = command.arg("+").arg(count);
         self.one(command, |reply| entries(reply, &[IDLE])).await
     }
 
-    /// WATCH: from now on [`Self::is_unchanged`] tells whether anybody wrote the key. One key on one
-    /// connection at a time.
+    /// WATCH: from now on [`Self::is_unchanged`] reports whether the key was written. One key per connection at a
+    /// time.
     pub async fn watch(&self) -> Result<(), ClientError> {
         self.one(self.on_key("WATCH"), Reply::ok).await
     }
 
-    /// MULTI and EXEC of nothing: whether the key that is watched still is what it was.
+    /// An empty MULTI and EXEC: whether the watched key is unchanged.
     pub async fn is_unchanged(&self) -> Result<bool, ClientError> {
         let commands = vec![Command::named("MULTI"), Command::named("EXEC")];
         let replies = self.client.pipeline(Deadline::Read, commands).await;
@@ -368,7 +366,7 @@ impl Reader<'_> {
         <[Reply; N]>::try_from(replies).map_err(|_| self.client.at(Fault::Malformed { command }))
     }
 
-    /// Sends commands, each with ASKING in front, and leaves out what is said to that.
+    /// Sends commands, each preceded by ASKING, and omits the replies to ASKING.
     async fn ask(&self, commands: Vec<Command>) -> Result<Vec<Reply>, ClientError> {
         let asking = |command| [Command::named("ASKING"), command];
         let commands = commands.into_iter().flat_map(asking).collect();
@@ -380,7 +378,7 @@ impl Reader<'_> {
     }
 }
 
-/// The last of `count` from there on, as GETRANGE and LRANGE count.
+/// The index of the last of `count` from `from` on, as GETRANGE and LRANGE count.
 fn last(from: u64, count: u64) -> u64 {
     from.saturating_add(count).saturating_sub(1)
 }
@@ -389,8 +387,7 @@ fn with_each(command: Command, args: &[impl ToRedisArgs]) -> Command {
     args.iter().fold(command, |command, arg| command.arg(arg))
 }
 
-/// The values of these names in a flat list of names and values; a name that the server does not
-/// know is passed over.
+/// The values of these names in a flat list of names and values; a name that the server does not know is skipped.
 fn facts(reply: Reply, wanted: &[&str]) -> Result<Vec<redis::Value>, Fault> {
     let mut facts = Vec::with_capacity(wanted.len());
     let mut parts = reply.parts()?.into_iter();
@@ -402,7 +399,7 @@ fn facts(reply: Reply, wanted: &[&str]) -> Result<Vec<redis::Value>, Fault> {
     Ok(facts)
 }
 
-/// Such lists in a list, in the order of their names, which are the first of the wanted facts.
+/// A list of such lists, sorted by name, which is the first of the wanted facts.
 fn named(reply: Reply, wanted: &[&str]) -> Result<(Vec<Vec<u8>>, Piece), Fault> {
     let command = reply.command();
     let mut all = Vec::new();

@@ -117,7 +117,7 @@ pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
         },
         afterwards: GoOn::AddTheRest,
     };
-    let joined = change.execute(joining.run()).await?;
+    let joined = change.execute(joining.run()).await?.joined;
     ui.added(joined.len())?;
     if request.fill {
         // The answer covers the moves too.

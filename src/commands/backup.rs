@@ -131,7 +131,7 @@ async fn save(global: &Global, ui: &Ui, args: &Args, seed: Seed, path: &Path) ->
         () = heed => Err(BackupFailure { master: None, error: BackupError::Interrupted }),
     };
     let files = fetched.map_err(|failure| {
-        directory.forsake();
+        directory.remove_if_empty();
         failed(&cluster.diagnosis, path, &failure)
     })?;
     refuse_moved(&cluster, &Cluster::look(&session).await?, path)?;

@@ -142,9 +142,7 @@ fn may_pass(stop: &Stop) -> bool {
         return matches!(error, ResolveError::NotResolved { .. });
     }
     match stop.error.downcast_ref::<DiscoverError>() {
-        Some(DiscoverError::NobodyAnswers(errors)) => {
-            errors.iter().any(|error| error.fault.may_pass())
-        }
+        Some(DiscoverError::NoAnswer(errors)) => errors.iter().any(|error| error.fault.may_pass()),
         _ => false,
     }
 }

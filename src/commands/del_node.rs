@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::args::moves::MoveArgs;
 use crate::change::Global;
 use crate::change::legacy::Access;
-use crate::change::legacy::Signals;
+use crate::change::legacy::{Signals, shown};
 use crate::cluster::health::Severity;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::MasterLink;
@@ -394,7 +394,10 @@ impl Job<'_> {
             true => Afterwards::ShutDown,
             false => Afterwards::Run,
         };
-        let left = leave(self.session, self.ui, cluster, self.leaving, afterwards).await?;
+        let left = shown(self.ui, self.session, async |session| {
+            leave(session, cluster, self.leaving, afterwards).await
+        });
+        let left = left.await;
         if !left.troubles.is_empty() {
             return Err(Stop::partial(anyhow!(
                 "the nodes have not left altogether:\n  {}\nThe same command again finishes it:\n  {}",

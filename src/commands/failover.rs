@@ -1,190 +1,164 @@
-//! `redis-trib failover NODE ID`: a replica takes over from its master.
+//! `redis-trib failover NODE --to MEMBER | --of MEMBER`: a replica takes over from its master.
 
+use std::io;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::mpsc;
 
 use crate::args::values::duration;
 use crate::args::values::node_words;
-use crate::change::Global;
-use crate::change::legacy::Access;
-use crate::change::legacy::Signals;
+use crate::change::{Approval, Change, Global, Proposal, Question};
 use crate::cluster::node::Takeover;
+use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::failover::{Failed, FailoverPlan};
-use crate::session::{LockHeld, Session};
+use crate::ops::failover;
+use crate::plan::failover::{Decision, NamedMember, Request};
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{FailoverReport, Ui};
+use crate::ui::Ui;
 
 /// Arguments of `failover`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  \
-    redis-trib failover 10.0.0.3 105f108d          # this replica takes over, no write is lost\n  \
-    redis-trib failover 10.0.0.3 10.0.0.5:6379     # of this master's replicas, the best\n  \
-    redis-trib failover 10.0.0.3 105f108d --force  # its master is dead, and no vote came about")]
+#[command(
+    override_usage = "redis-trib failover [OPTIONS] <NODE> <--to <MEMBER>|--of <MEMBER>|REPLICA>",
+    after_help = "A member is named by its id, a unique prefix of its id of 4 or more characters, or its \
+    address.\nThe command can be run again: what is done already is success.\n\nExamples:\n  \
+    redis-trib failover 10.0.0.3 --to 105f108d           # this replica takes over, no write is lost\n  \
+    redis-trib failover 10.0.0.3 --of 10.0.0.5:6379      # the best replica of this master takes over\n  \
+    redis-trib failover 10.0.0.3 --to 105f108d --force   # its master is dead, and no replica was elected"
+)]
+#[command(group = clap::ArgGroup::new("member").required(true))]
 pub struct Args {
     /// A node of the cluster, as host:port.
     #[arg(value_name = "NODE")]
     node: String,
-    /// The replica that takes over, or the master that hands over to its best one; by id, the
-    /// beginning of one, or address.
-    #[arg(value_name = "ID")]
-    id: String,
-    /// Without the master's help, where it is dead: writes that it has not sent ARE LOST. A majority
-    /// of masters must agree.
+    /// The replica that takes over, as with --to.
+    #[arg(value_name = "REPLICA", group = "member")]
+    replica: Option<String>,
+    /// Make this member the master. Nothing is changed if it is the master already.
+    #[arg(long, value_name = "MEMBER", group = "member")]
+    to: Option<String>,
+    /// Hand over from this master to its best replica. Nothing is changed if it is a replica whose master
+    /// answers.
+    #[arg(long, value_name = "MEMBER", group = "member")]
+    of: Option<String>,
+    /// Take over without the master, if it is dead: writes that it has not replicated ARE LOST. A majority
+    /// of the masters must vote.
     #[arg(long, conflicts_with = "takeover")]
     force: bool,
-    /// Without anybody's vote, where the majority of masters is gone: as --force, and two sides of a
-    /// split network may both take writes, of which one side's ARE LOST.
+    /// Take over without votes, if the majority of the masters is gone: like --force, and both sides of a
+    /// split network may accept writes, of which one side's ARE LOST.
     #[arg(long)]
     takeover: bool,
-    /// Don't ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     yes: bool,
-    /// Show who would take over, and stop.
+    /// Show which replica would take over and exit.
     #[arg(long)]
     dry_run: bool,
-    /// How long all nodes may take to agree, and the old master to follow.
+    /// Timeout for the wait until all nodes agree and the old master is a replica.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
     timeout: Duration,
 }
 
 impl Args {
-    fn how(&self) -> Takeover {
-        match (self.force, self.takeover) {
+    fn request(&self, cluster: &Cluster) -> Result<Request, Stop> {
+        let find = |name: &String| {
+            let found = cluster.diagnosis.observation.find(name);
+            found.map_err(Stop::refused)
+        };
+        let member = match (&self.replica, &self.to, &self.of) {
+            (Some(name), ..) => NamedMember::Positional(find(name)?),
+            (_, Some(name), _) => NamedMember::To(find(name)?),
+            (.., Some(name)) => NamedMember::Of(find(name)?),
+            (None, None, None) => {
+                return Err(Stop::usage(anyhow!(
+                    "--to MEMBER or --of MEMBER is missing"
+                )));
+            }
+        };
+        let how = match (self.force, self.takeover) {
             (_, true) => Takeover::Takeover,
             (true, false) => Takeover::Force,
             (false, false) => Takeover::Planned,
-        }
+        };
+        Ok(Request { member, how })
     }
 }
 
-/// Lets a replica take over.
+/// Fails over to a replica.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
-    let outcome = fail_over(global, ui, &args).await;
-    if let Err(stop) = &outcome {
-        ui.stopped(stop.code, &stop.error)?;
-    }
-    outcome
-}
-
-async fn fail_over(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
-    let mut signals = Signals::listen()?;
-    let prepared = tokio::select! {
-        // A prompt that is interrupted says so itself.
-        biased;
-        prepared = prepare(global, ui, args) => prepared?,
-        signal = signals.next() => {
-            return Err(Stop::interrupted(anyhow!("interrupted ({signal}): nothing was changed")));
-        }
+    let seed = node_words(std::slice::from_ref(&args.node))?;
+    let approval = Approval::of(args.yes, args.dry_run);
+    let mut change = Change::open(global, ui, "failover", &[seed], approval).await?;
+    let session = change.session();
+    let plan = async || {
+        let cluster = Cluster::settled(&session).await?;
+        let decision = failover::plan(&cluster, &args.request(&cluster)?);
+        let decision =
+            decision.map_err(|error| Stop::refused(anyhow!("{error}; nothing was changed")))?;
+        Ok(Plan { cluster, decision })
     };
-    let Some((session, cluster, succession)) = prepared else {
+    let Some(Plan { cluster, decision }) = change.approve(plan).await? else {
         return Ok(ExitCode::Done);
     };
-    let (events, mut told) = mpsc::unbounded_channel();
-    let show = async {
-        while let Some(event) = told.recv().await {
-            ui.event(&event);
-        }
+    let Decision::FailOver(plan) = decision else {
+        return Ok(ExitCode::Done);
     };
-    let work = succession.carry_out(&session, &cluster, ui, events, args.timeout);
-    tokio::select! {
-        biased;
-        (outcome, ()) = async { tokio::join!(work, show) } => ended(ui, &cluster, outcome),
-        signal = signals.next() => Err(Stop::interrupted(anyhow!(
-            "interrupted ({signal}): {} takes over all the same, if it can; redis-trib check {} tells",
-            cluster.name(succession.replica),
-            cluster.seed_again()
-        ))),
-    }
+    let work = failover::execute(&session, &cluster, &plan, args.timeout);
+    let done = change.execute(work).await?;
+    ui.succeeded(&(&done).into())?;
+    change.finish("")
 }
 
-fn ended(ui: &Ui, cluster: &Cluster, outcome: Result<FailoverReport, Failed>) -> CommandResult {
-    match outcome {
-        Ok(succeeded) => {
-            ui.succeeded(&succeeded)?;
-            ui.done(ExitCode::Done, "")?;
-            Ok(ExitCode::Done)
-        }
-        Err(failed) if failed.has_changed() => Err(Stop::partial(anyhow!(
-            "{failed}\nTo see where it stands:\n  redis-trib check {} --wait 30s",
-            cluster.seed_again()
-        ))),
-        Err(failed) => Err(Stop::refused(anyhow!("{failed}; nothing was changed"))),
-    }
+/// A failover, and the cluster for which it was planned.
+struct Plan {
+    cluster: Cluster,
+    decision: Decision,
 }
 
-/// Everything up to the command; `None` where nothing is to be done.
-async fn prepare(
-    global: &Global,
-    ui: &Ui,
-    args: &Args,
-) -> Result<Option<(Session, Cluster, FailoverPlan)>, Stop> {
-    let seed = node_words(std::slice::from_ref(&args.node))?;
-    let intent = match args.dry_run {
-        true => Access::Read,
-        false => Access::Change("failover"),
-    };
-    let session = crate::change::legacy::open(global, ui, &[seed], intent).await?;
-    let mut cluster = Cluster::settled(&session).await?;
-    let mut succession = succession(&cluster, args)?;
-    if !args.dry_run && alone(&session, &cluster, &succession).await? == LockHeld::AfterWaiting {
-        cluster = Cluster::settled(&session).await?;
-        succession = self::succession(&cluster, args)?;
+impl Proposal for Plan {
+    fn nothing_to_do(&self) -> Option<String> {
+        match self.decision {
+            Decision::NoChange(already) => Some(failover::already(&self.cluster, already)),
+            Decision::FailOver(_) => None,
+        }
     }
-    ui.succession(&succession.view(&cluster))?;
-    if args.dry_run {
-        ui.done(ExitCode::Done, "Dry run: nothing was changed.")?;
-        return Ok(None);
-    }
-    if !args.yes {
-        let about = format!(
-            "The cluster of {} nodes that {} belongs to.",
-            cluster.diagnosis.topology.members.len(),
-            cluster.seed()
-        );
-        let question = match succession.how {
-            Takeover::Planned => "Let it take over?",
-            Takeover::Force | Takeover::Takeover => "Let it take over, and lose such writes?",
+
+    fn lock(&self) -> Vec<Target> {
+        let replica = match self.decision {
+            Decision::FailOver(plan) => Some(plan.replica),
+            Decision::NoChange(_) => None,
         };
-        crate::change::legacy::consent(ui, question, &about).await?;
-        // People take their time.
-        if alone(&session, &cluster, &succession).await? == LockHeld::AfterWaiting {
-            return Err(Stop::refused(anyhow!(
-                "another redis-trib was at work on this cluster meanwhile: look again; nothing was \
-                 changed"
-            )));
-        }
-        let now = Cluster::look(&session).await?;
-        if self::succession(&now, args)? != succession {
-            return Err(Stop::refused(anyhow!(
-                "the cluster is another than it was when it was shown: look again; nothing was changed"
-            )));
-        }
-        cluster = now;
+        failover::lock(&self.cluster, replica)
     }
-    Ok(Some((session, cluster, succession)))
-}
 
-fn succession(cluster: &Cluster, args: &Args) -> Result<FailoverPlan, Stop> {
-    let found = cluster.diagnosis.observation.find(&args.id);
-    FailoverPlan::of(cluster, found.map_err(Stop::refused)?, args.how())
-}
+    fn show(&self, ui: &Ui) -> io::Result<()> {
+        match self.decision {
+            Decision::FailOver(plan) => ui.succession(&failover::view(&self.cluster, &plan)),
+            Decision::NoChange(_) => Ok(()),
+        }
+    }
 
-/// Nobody else is at work on the masters, or on the replica.
-async fn alone(
-    session: &Session,
-    cluster: &Cluster,
-    succession: &FailoverPlan,
-) -> Result<LockHeld, Stop> {
-    let reports = cluster.diagnosis.observation.reports();
-    let answer: Vec<_> = reports.map(|(node, _)| node.id).collect();
-    let masters = cluster.diagnosis.topology.masters().map(|m| m.id);
-    let targets = masters
-        .chain([succession.replica])
-        .filter(|id| answer.contains(id))
-        .filter_map(|id| cluster.reach.get(&id));
-    session.refuse_others(targets).await
+    fn question(&self) -> Option<Question> {
+        let Decision::FailOver(plan) = self.decision else {
+            return None;
+        };
+        Some(Question {
+            about: format!(
+                "The cluster of {} nodes that {} belongs to.",
+                self.cluster.diagnosis.topology.members.len(),
+                self.cluster.seed()
+            ),
+            text: match plan.how {
+                Takeover::Planned => "Fail over?",
+                Takeover::Force | Takeover::Takeover => "Fail over, and lose such writes?",
+            }
+            .to_string(),
+        })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.decision == other.decision
+    }
 }

@@ -1,21 +1,23 @@
-//! `redis-trib fix NODE`: what is broken is mended, or refused by name.
+//! `redis-trib fix NODE`: repairs what can be repaired, and names the rest.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::io;
 
 use anyhow::anyhow;
 
 use crate::args::moves::PaceArgs;
 use crate::args::values::{node_words, slot_ranges};
-use crate::change::Global;
-use crate::change::legacy::Access;
-use crate::cluster::naming::NoSuchNode;
+use crate::change::{Approval, Change, Global, Proposal, Question};
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
+use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::fix::{Approval, ConflictWinner, FixSummary, Job};
+use crate::ops::fix::rejoin::{self, RejoinPlan};
+use crate::ops::fix::{ConflictWinner, Fix, FixOptions, FixRound, FixStart, FixSummary};
+use crate::ops::move_slots::node_timeout;
 use crate::plan::fix::{Consent, Strays};
-use crate::session::Session;
-use crate::state::Cluster;
+use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -23,182 +25,273 @@ use crate::ui::Ui;
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "redis-trib fix [OPTIONS] <NODE>\n       redis-trib fix --rejoin <NODE>...",
-    after_help = "Nothing is lost that is not named: --yes consents to remedies that lose no key, and \
-    what loses some has a flag of its own. What was cut off is finished by the same command.\n\n\
+    after_help = "--yes consents to remedies that lose no key; each remedy that loses keys has an option of its \
+    own.\nAn interrupted run is continued by the same command.\n\n\
     Examples:\n  \
     redis-trib fix 10.0.0.3:6379 --dry-run\n  \
     redis-trib fix 10.0.0.3 --yes\n  \
     redis-trib fix 10.0.0.3 --assign-uncovered 5461-5470\n  \
     redis-trib fix tasks.master tasks.slave --rejoin --yes    # after a full restart\n  \
     redis-trib fix 10.0.0.3 --evict-foreign 1977c4d4,a2b0c3d9 # two clusters became one\n\n\
-    Exit codes: 0 all is mended, or nothing was broken; 3 nothing could be mended; 6 some was."
+    Exit codes: 0 everything is fixed, or nothing was broken; 3 nothing could be fixed; 6 only some faults were."
 )]
 pub struct Args {
-    /// A node of the cluster (`host port` as two words is understood too); with --rejoin all of them.
+    /// A node of the cluster (also as two words, `host port`); with --rejoin all nodes.
     #[arg(required = true, num_args = 1.., value_name = "NODE")]
-    pub(crate) node: Vec<String>,
-    /// All nodes were restarted at new addresses, and know each other at the old ones: let them meet.
-    /// Nothing else is changed.
+    node: Vec<String>,
+    /// Let nodes meet again that were all restarted at new addresses and know each other at the old ones. Nothing
+    /// else is changed.
     #[arg(long)]
-    pub(crate) rejoin: bool,
-    /// Members of another cluster, all of them (ids, or the beginning of one): they and the others forget
-    /// each other. Their keys stay with them.
+    rejoin: bool,
+    /// Members of another cluster, all of them (ids or unique prefixes): they and the other members forget each
+    /// other. They keep their keys.
     #[arg(long, value_name = "ID,…", value_delimiter = ',', num_args = 1.., conflicts_with = "rejoin")]
-    pub(crate) evict_foreign: Vec<String>,
-    /// Give these slots to masters where nobody owns them and nobody has a key of them.
+    evict_foreign: Vec<String>,
+    /// Assign these slots to masters if they have no owner and no node has a key in them.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
-    pub(crate) assign_uncovered: Option<SlotSet>,
-    /// Give these slots to other masters though a node that can't be asked may hold keys of them:
-    /// those keys are lost.
+    assign_uncovered: Option<SlotSet>,
+    /// Assign these slots to other masters although a node that can't be asked may have keys in them: those keys
+    /// are lost.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
-    pub(crate) accept_data_loss: Option<SlotSet>,
-    /// Let a replica take over where a master is dead: what that had not sent is lost.
+    accept_data_loss: Option<SlotSet>,
+    /// Fail over to a replica if a master is dead: writes that the master did not replicate are lost.
     #[arg(long, value_name = "HOW", help_heading = GIVEN_UP)]
-    pub(crate) failover: Option<HowArg>,
-    /// Whose value stays of a key that differs between the owner of its slot and another node.
+    failover: Option<FailoverArg>,
+    /// Which value wins of a key that differs between the owner of its slot and another node.
     #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = GIVEN_UP)]
-    pub(crate) on_conflict: ConflictWinner,
-    /// Delete keys on nodes that don't own their slot, where the owner has the same.
+    on_conflict: ConflictArg,
+    /// Delete keys on nodes that do not own their slot, if the owner has the same value.
     #[arg(long, help_heading = GIVEN_UP)]
-    pub(crate) purge_strays: bool,
-    /// Bring keys of nodes that don't own their slot to the owner, where it lacks them.
+    purge_strays: bool,
+    /// Move keys from nodes that do not own their slot to the owner, if it lacks them.
     #[arg(long, help_heading = GIVEN_UP, conflicts_with = "purge_strays")]
-    pub(crate) collect_strays: bool,
-    /// Don't ask; consents to remedies that lose no key.
+    collect_strays: bool,
+    /// Do not ask for confirmation of remedies that lose no key.
     #[arg(short, long)]
-    pub(crate) yes: bool,
-    /// Show what would be done, and stop.
+    yes: bool,
+    /// Show the remedies and exit.
     #[arg(long)]
-    pub(crate) dry_run: bool,
+    dry_run: bool,
     #[command(flatten)]
-    pub(crate) pace: PaceArgs,
+    pace: PaceArgs,
 }
 
 /// How a replica of a dead master takes over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum HowArg {
-    /// A majority of masters must agree.
+enum FailoverArg {
+    /// A majority of the masters must vote.
     Force,
-    /// Without anybody's vote.
+    /// Without votes.
     Takeover,
+}
+
+/// Which value wins if two differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum ConflictArg {
+    /// Neither: both stay, and the key is named.
+    Abort,
+    /// The value on the node that owns the slot.
+    Owner,
+    /// The value on the other node.
+    Other,
+}
+
+impl From<ConflictArg> for ConflictWinner {
+    fn from(arg: ConflictArg) -> Self {
+        match arg {
+            ConflictArg::Abort => Self::Abort,
+            ConflictArg::Owner => Self::Owner,
+            ConflictArg::Other => Self::Other,
+        }
+    }
 }
 
 const GIVEN_UP: &str = "What may be given up";
 
-/// Mends a cluster.
+impl Args {
+    fn consent(&self, evict: BTreeSet<NodeId>) -> Consent {
+        Consent {
+            evict,
+            assign: self.assign_uncovered.clone().unwrap_or_default(),
+            accept_loss: self.accept_data_loss.clone().unwrap_or_default(),
+            strays: match (self.purge_strays, self.collect_strays) {
+                (true, _) => Strays::Purge,
+                (_, true) => Strays::Collect,
+                _ => Strays::Leave,
+            },
+            failover: self.failover.map(|how| match how {
+                FailoverArg::Force => Takeover::Force,
+                FailoverArg::Takeover => Takeover::Takeover,
+            }),
+        }
+    }
+}
+
+/// Fixes a cluster.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
+    let approval = Approval::of(args.yes, args.dry_run);
     if args.rejoin {
-        return crate::ops::fix::rejoin::run(global, ui, &args).await;
+        return rejoin(global, ui, &args.node, approval).await;
     }
     let seed = node_words(&args.node)?;
-    let session = crate::change::legacy::open(global, ui, &[seed], Access::Change("fix")).await?;
-    let consent = Consent {
-        evict: foreign(&session, ui, &args.evict_foreign).await?,
-        assign: args.assign_uncovered.clone().unwrap_or_default(),
-        accept_loss: args.accept_data_loss.clone().unwrap_or_default(),
-        strays: match (args.purge_strays, args.collect_strays) {
-            (true, _) => Strays::Purge,
-            (_, true) => Strays::Collect,
-            _ => Strays::Leave,
-        },
-        failover: args.failover.map(|how| match how {
-            HowArg::Force => Takeover::Force,
-            HowArg::Takeover => Takeover::Takeover,
-        }),
+    let mut change = Change::open(global, ui, "fix", &[seed], approval).await?;
+    let session = change.session();
+    let start = change
+        .prepare(FixStart::observe(&session, args.dry_run))
+        .await?;
+    let options = FixOptions {
+        consent: args.consent(start.foreign(&session, &args.evict_foreign)?),
+        on_conflict: args.on_conflict.into(),
+        moving: change
+            .prepare(async {
+                let timeout = node_timeout(&session, start.cluster()).await;
+                Ok(args.pace.options(timeout))
+            })
+            .await?,
+        with_warnings: args.dry_run,
     };
-    let asking = match (args.dry_run, args.yes) {
-        (true, _) => Approval::DryRun,
-        (_, true) => Approval::Yes,
-        _ => Approval::Ask,
-    };
-    let job = Job {
-        session: &session,
-        ui,
-        pace: &args.pace,
-        on_conflict: args.on_conflict,
-        consent: &consent,
-        asking,
-    };
-    match crate::ops::fix::fix(&job).await {
-        Ok(mended) => end(ui, asking, &mended),
-        Err(stop) => {
-            ui.stopped(stop.code, &stop.error)?;
-            Err(stop)
+    // Before the observations that wait until a state is stable: another operator keeps it from that.
+    let lock = change.lock(&start.lock()).await?;
+    let mut fix = Fix::new(&session, &options);
+    let mut round = change.prepare(fix.first_round(start, lock)).await?;
+    if round.kinds().is_empty() {
+        ui.remedies(&round.view())?;
+        if args.dry_run {
+            let code = match round.left().is_empty() {
+                true => ExitCode::Done,
+                false => ExitCode::Refused,
+            };
+            ui.done(code, "Dry run: nothing was changed.")?;
+            return Ok(code);
         }
+    }
+    let mut approved = BTreeSet::new();
+    loop {
+        let kinds = round.kinds();
+        if kinds.is_empty() {
+            break;
+        }
+        let asks = approval == Approval::Ask && !kinds.is_subset(&approved);
+        if approved.is_empty() || asks {
+            let resume = fix.resume(&round);
+            let planned = Cell::new(Some(round));
+            let plan = async || match planned.take() {
+                Some(round) => Ok(round),
+                None => fix.observe().await,
+            };
+            let now = change.approve(plan).await;
+            let now = now.map_err(|stop| match approved.is_empty() {
+                true => stop,
+                false => Stop {
+                    error: anyhow!("{:#}\n{resume}", stop.error),
+                    ..stop
+                },
+            });
+            let Some(now) = now? else {
+                return Ok(ExitCode::Done);
+            };
+            approved.extend(kinds);
+            approved.extend(now.kinds());
+            round = now;
+            // The faults may have gone while the user was asked.
+            continue;
+        }
+        change.execute(fix.carry_out(&round)).await?;
+        round = change.execute(fix.next_round()).await?;
+    }
+    report(change, &fix.end(&round))
+}
+
+impl Proposal for FixRound {
+    fn lock(&self) -> Vec<Target> {
+        self.lock()
+    }
+
+    fn show(&self, ui: &Ui) -> io::Result<()> {
+        ui.remedies(&self.view())
+    }
+
+    fn question(&self) -> Option<Question> {
+        Some(Question {
+            about: self.about(),
+            text: "Carry out these remedies?".to_string(),
+        })
+    }
+
+    /// Consent is for kinds of remedies: which slots they are about changes while people read.
+    fn is_same(&self, other: &Self) -> bool {
+        self.kinds().is_subset(&other.kinds())
     }
 }
 
-/// The members of another cluster, by what the user calls them.
-async fn foreign(session: &Session, ui: &Ui, names: &[String]) -> Result<BTreeSet<NodeId>, Stop> {
-    if names.is_empty() {
-        return Ok(BTreeSet::new());
-    }
-    let cluster = Cluster::look(session).await?;
-    let observation = &cluster.diagnosis.observation;
-    let mut ids = BTreeSet::new();
-    for name in names {
-        match (observation.find(name), name.parse::<NodeId>()) {
-            (Ok(id), _) => drop(ids.insert(id)),
-            // Members pass on whom they forgot (Redis and Valkey from 7.2 on): after a run that was cut off
-            // they may be gone. The beginning of an id may be a slip as well.
-            (Err(NoSuchNode::Unknown(_)), Ok(id)) => {
-                ui.hint(&format!("{} is no member, or not any more", id.short()));
-            }
-            (Err(error), _) => return Err(Stop::refused(error)),
-        }
-    }
-    if ids.contains(&observation.lead) {
-        return Err(Stop::refused(anyhow!(
-            "{} is the node that was asked for the cluster: name one that stays, and those that are to \
-             leave it with --evict-foreign",
-            cluster.name(observation.lead)
-        )));
-    }
-    Ok(ids)
-}
-
-/// What came of it, and the exit code that says so.
-fn end(ui: &Ui, asking: Approval, mended: &FixSummary) -> CommandResult {
-    let FixSummary { steps, left, .. } = mended;
-    if asking == Approval::DryRun {
-        let code = match (left.is_empty(), mended.planned) {
-            (false, 0) => ExitCode::Refused,
-            _ => ExitCode::Done,
-        };
-        ui.done(code, "Dry run: nothing was changed.")?;
-        return Ok(code);
-    }
+/// What was done, and the exit code for it.
+fn report(change: Change<'_>, summary: &FixSummary) -> CommandResult {
     let count = |keys: u64, done: &str| match keys {
         0 => String::new(),
         1 => format!(", 1 key {done}"),
         keys => format!(", {keys} keys {done}"),
     };
-    let keys = count(mended.keys, "brought home")
-        + &count(mended.purged, "deleted (the owner has the same)");
-    let taken = match steps {
-        1 => "1 step taken".to_string(),
-        steps => format!("{steps} steps taken"),
+    let done = match summary.steps {
+        1 => "1 step done".to_string(),
+        steps => format!("{steps} steps done"),
     };
-    match (left.is_empty(), steps) {
-        (true, 0) => {
-            ui.done(ExitCode::Done, "[OK] Nothing is broken.")?;
-            Ok(ExitCode::Done)
-        }
-        (true, _) => {
-            ui.done(
-                ExitCode::Done,
-                &format!("[OK] All is mended: {taken}{keys}."),
-            )?;
-            Ok(ExitCode::Done)
-        }
+    let done = done
+        + &count(summary.keys, "moved to the owner of the slot")
+        + &count(summary.purged, "deleted (the owner has the same)");
+    match (summary.left.is_empty(), summary.steps) {
+        (true, 0) => change.finish("[OK] Nothing is broken."),
+        (true, _) => change.finish(&format!("[OK] Everything is fixed: {done}.")),
         (false, steps) => {
-            let error = anyhow!("not all can be mended:\n{}", left.join("\n"));
-            let stop = match (steps, mended.failed) {
-                (0, false) => Stop::refused(error),
-                _ => Stop::partial(error.context(format!("{taken}{keys}"))),
-            };
-            ui.stopped(stop.code, &stop.error)?;
-            Err(stop)
+            let error = anyhow!("not everything can be fixed:\n{}", summary.left.join("\n"));
+            Err(Stop::refused(match steps > 0 || summary.has_failures {
+                true => error.context(done),
+                false => error,
+            }))
         }
+    }
+}
+
+/// `--rejoin`.
+async fn rejoin(global: &Global, ui: &Ui, nodes: &[String], approval: Approval) -> CommandResult {
+    let seeds: Vec<Seed> = nodes
+        .iter()
+        .map(|node| node.parse().map_err(Stop::usage))
+        .collect::<Result<_, _>>()?;
+    let mut change = Change::open(global, ui, "fix", &seeds, approval).await?;
+    let session = change.session();
+    let plan = change.approve(async || RejoinPlan::observe(&session).await);
+    let Some(plan) = plan.await? else {
+        return Ok(ExitCode::Done);
+    };
+    change.execute(rejoin::execute(&session, &plan)).await?;
+    change.finish("[OK] All nodes see each other again.")
+}
+
+impl Proposal for RejoinPlan {
+    fn nothing_to_do(&self) -> Option<String> {
+        let message = "[OK] These nodes all see each other.";
+        self.is_joined().then(|| message.to_string())
+    }
+
+    fn lock(&self) -> Vec<Target> {
+        match self.is_joined() {
+            true => Vec::new(),
+            false => self.lock(),
+        }
+    }
+
+    fn show(&self, ui: &Ui) -> io::Result<()> {
+        ui.remedies(&self.view())
+    }
+
+    fn question(&self) -> Option<Question> {
+        Some(Question {
+            about: format!("{} nodes of one cluster.", self.len()),
+            text: "Tell them to meet?".to_string(),
+        })
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.is_same(other)
     }
 }

@@ -173,7 +173,7 @@ fn doubts(cluster: &Cluster, manifest: &Manifest) -> Vec<String> {
             .iter()
             .filter(|(word, _)| {
                 let encoding = Encoding::of_word(word);
-                encoding.is_some_and(|encoding| encoding.is_taken_by(version) == Some(false))
+                encoding.is_some_and(|encoding| encoding.is_accepted_by(version) == Some(false))
             })
             .map(|(word, count)| format!("{count} of {word}"))
             .collect();

@@ -8,4 +8,5 @@ pub(crate) mod fix;
 pub(crate) mod join;
 pub(crate) mod leave;
 pub(crate) mod move_slots;
+pub(crate) mod replace;
 pub(crate) mod set_timeout;

@@ -1,10 +1,10 @@
-//! The types of values, by number and by who numbered them.
+//! The value types of RDB files, by number and product.
 
 use std::fmt;
 
 use crate::cluster::parse::Version as ServerVersion;
 
-/// Who wrote a file or a payload. The numbers mean the same up to 21.
+/// The product that wrote a file or a payload. Type numbers up to 21 mean the same in both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
     /// Redis; Valkey up to 8.1 writes the same, up to version 11.
@@ -22,7 +22,7 @@ impl fmt::Display for Dialect {
     }
 }
 
-/// How a value is written.
+/// How a value is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Encoding {
     /// A string.
@@ -73,16 +73,16 @@ pub enum Encoding {
     HashMetadata,
     /// A hash with field TTLs in one listpack (Redis ≥ 7.4).
     HashListpackEx,
-    /// A stream that remembers who added what (Redis ≥ 8.6).
+    /// A stream that records the ids of its producers (Redis ≥ 8.6).
     Stream4,
     /// A hash with field TTLs (Valkey ≥ 9.0).
     ValkeyHash2,
 }
 
-/// One row of the table: number, type, the RDB version that brought it, its word.
+/// A row of the table: number, type, the first RDB version with it, its name.
 type Row = (u8, Encoding, u16, &'static str);
 
-/// What both know.
+/// Types of both products.
 const SHARED: [Row; 20] = [
     (0, Encoding::String, 1, "string"),
     (1, Encoding::List, 1, "list"),
@@ -121,13 +121,13 @@ const REDIS: [Row; 5] = [
 
 const VALKEY: [Row; 1] = [(22, Encoding::ValkeyHash2, 80, "hash-field-ttl-valkey")];
 
-/// Everything that is known.
+/// All known types.
 fn rows() -> impl Iterator<Item = &'static Row> {
     SHARED.iter().chain(&REDIS).chain(&VALKEY)
 }
 
 impl Encoding {
-    /// The type of that number; `None` where it is not known.
+    /// Returns the type of that number; `None` if it is unknown.
     pub fn of(number: u8, dialect: Dialect) -> Option<Self> {
         let own: &[Row] = match dialect {
             Dialect::Redis => &REDIS,
@@ -141,27 +141,28 @@ impl Encoding {
         rows().find(|row| row.1 == self)
     }
 
-    /// The RDB version that brought it, which every server that knows the type takes: a payload of
-    /// that version is understood by the oldest of them, and by both products where both know it.
+    /// Returns the first RDB version with the type, which every server that knows the type accepts: the oldest server
+    /// that knows it understands a payload of that version, and so do both products if both know it.
     pub fn version(self) -> u16 {
         self.row().map_or(u16::MAX, |row| row.2)
     }
 
-    /// Whether RESTORE of that server takes the type; `None` for servers that are not released yet. Valkey 9 takes its
-    /// own version 80 and what it shares with Redis (up to 11), but not the versions of Redis in between.
-    pub fn is_taken_by(self, server: ServerVersion) -> Option<bool> {
+    /// Whether RESTORE of that server accepts the type; `None` for servers that are not released yet. Valkey 9
+    /// accepts its own version 80 and the versions that it shares with Redis (up to 11), but not the versions of
+    /// Redis in between.
+    pub fn is_accepted_by(self, server: ServerVersion) -> Option<bool> {
         let highest = server.highest_rdb_version()?;
         let version = self.version();
         let is_between = highest >= 80 && (12..80).contains(&version);
         Some(version <= highest && !is_between)
     }
 
-    /// Its word, in manifests and messages.
+    /// Returns the name in manifests and messages.
     pub fn word(self) -> &'static str {
         self.row().map_or("unknown", |row| row.3)
     }
 
-    /// The type of that word.
+    /// Returns the type of that name.
     pub fn of_word(word: &str) -> Option<Self> {
         rows().find(|row| row.3 == word).map(|row| row.1)
     }

@@ -1,7 +1,6 @@
-//! Where a value ends: strings and numbers are counted, none is looked at.
+//! Finds the end of a value by skipping strings and numbers without interpreting them.
 //!
-//! Every turn of every loop reads at least one byte, so no count makes this run longer than the
-//! file is.
+//! Every iteration of every loop reads at least one byte, so no count makes this run longer than the file is.
 
 use std::io::Read;
 
@@ -9,7 +8,7 @@ use super::RdbError;
 use super::encoding::Encoding;
 use super::input::{Input, Length};
 
-/// Special forms of strings (rdb.h).
+/// Special encodings of strings (rdb.h).
 pub(super) const INT8: u8 = 0;
 pub(super) const INT16: u8 = 1;
 pub(super) const INT32: u8 = 2;
@@ -23,12 +22,12 @@ const MODULE_FLOAT: u64 = 3;
 const MODULE_DOUBLE: u64 = 4;
 const MODULE_STRING: u64 = 5;
 
-/// A stream's id or a pair of 64-bit numbers, not compressed.
+/// A stream id, or a pair of 64-bit numbers, uncompressed.
 const STREAM_ID: u64 = 16;
 const MILLISECONDS: u64 = 8;
 
 impl<R: Read> Input<R> {
-    /// Passes over a value of that type.
+    /// Skips a value of that type.
     pub(super) fn skip_value(&mut self, encoding: Encoding) -> Result<(), RdbError> {
         match encoding {
             Encoding::String
@@ -89,7 +88,7 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// As many items as the next length says.
+    /// Skips as many items as the next length says.
     fn each(&mut self, item: impl Fn(&mut Self) -> Result<(), RdbError>) -> Result<(), RdbError> {
         for _ in 0..self.length()? {
             item(self)?;
@@ -108,11 +107,11 @@ impl<R: Read> Input<R> {
                 self.length()?;
                 self.skip(compressed)
             }
-            Length::Special(_) => Err(self.damaged("a string in a form that is not known")),
+            Length::Special(_) => Err(self.damaged("a string in an unknown encoding")),
         }
     }
 
-    /// Fields, each with what is left of its life.
+    /// Skips fields, each with its remaining time to live.
     fn skip_hash_metadata(&mut self) -> Result<(), RdbError> {
         self.each(|input| {
             input.length()?;
@@ -121,7 +120,7 @@ impl<R: Read> Input<R> {
         })
     }
 
-    /// The parts of a module's value, up to its end.
+    /// Skips the parts of a module's value, up to its end.
     pub(super) fn skip_module(&mut self) -> Result<(), RdbError> {
         loop {
             match self.length()? {
@@ -132,7 +131,7 @@ impl<R: Read> Input<R> {
                 MODULE_FLOAT => self.skip(4)?,
                 MODULE_DOUBLE => self.skip(8)?,
                 MODULE_STRING => self.skip_string()?,
-                _ => return Err(self.damaged("a part of a module's value that is not known")),
+                _ => return Err(self.damaged("an unknown part of a module's value")),
             }
         }
     }
@@ -150,15 +149,15 @@ impl<R: Read> Input<R> {
             input.skip_string()?;
             input.skip_string()
         })?;
-        // Its length, and its last id.
+        // The length and the last id.
         self.skip_lengths(3)?;
         if version >= 2 {
-            // The first id, the highest deleted one, how many were ever added.
+            // The first id, the highest deleted id, the number of entries ever added.
             self.skip_lengths(5)?;
         }
         self.each(|group| {
             group.skip_string()?;
-            // Its last id, and from version 2 on how many it has read.
+            // The last delivered id, and from version 2 the number of entries read.
             group.skip_lengths(if version >= 2 { 3 } else { 2 })?;
             group.each(|pending| {
                 pending.skip(STREAM_ID + MILLISECONDS)?;
@@ -166,13 +165,13 @@ impl<R: Read> Input<R> {
             })?;
             group.each(|consumer| {
                 consumer.skip_string()?;
-                // Seen, and from version 3 on active.
+                // The seen time, and from version 3 the active time.
                 consumer.skip(if version >= 3 { 2 } else { 1 } * MILLISECONDS)?;
                 consumer.each(|pending| pending.skip(STREAM_ID))
             })
         })?;
         if version >= 4 {
-            // For how long, and how many of, its producers' ids are remembered.
+            // How long, and how many, ids of producers are remembered.
             self.skip_lengths(2)?;
             self.each(|producer| {
                 producer.skip_string()?;
@@ -181,7 +180,7 @@ impl<R: Read> Input<R> {
                     added.skip_lengths(2)
                 })
             })?;
-            // How many were ever added, and how many of those twice.
+            // The number of entries ever added, and of duplicates among them.
             self.skip_lengths(2)?;
         }
         Ok(())

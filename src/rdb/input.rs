@@ -1,4 +1,4 @@
-//! Bytes in, counted and summed; what belongs to a value is kept aside.
+//! Input bytes with position and checksum; the bytes of a value are kept on request.
 
 use std::io::Read;
 
@@ -9,7 +9,7 @@ use super::RdbError;
 /// The checksum of RDB files and payloads (Jones' polynomial, reflected, from 0).
 pub(super) static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
 
-/// How much is read from the file at a time.
+/// The bytes read from the file at a time.
 const BUFFER: usize = 256 * 1024;
 
 /// A stream of bytes with its checksum so far.
@@ -18,28 +18,28 @@ pub(super) struct Input<R> {
     buffer: Box<[u8]>,
     start: usize,
     end: usize,
-    /// Where in the buffer the bytes begin that the sum does not hold yet.
+    /// The position in the buffer from which bytes are not part of the checksum yet.
     unsummed: usize,
     sum: Digest<'static, u64, Table<16>>,
-    /// Bytes that were handed out.
+    /// The number of bytes handed out.
     read: u64,
     kept: Option<Kept>,
 }
 
-/// What is kept of a value.
+/// The kept bytes of a value.
 struct Kept {
     bytes: Vec<u8>,
     limit: usize,
-    /// How many there were, kept or not.
+    /// The number of bytes, kept or not.
     length: u64,
 }
 
-/// A length, or what stands in its place.
+/// A length, or a special encoding in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Length {
-    /// So many bytes or items.
+    /// A number of bytes or items.
     Plain(u64),
-    /// A string that is written in another form.
+    /// A string in a special encoding.
     Special(u8),
 }
 
@@ -57,7 +57,7 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// How many bytes were handed out.
+    /// The number of bytes handed out.
     pub(super) fn position(&self) -> u64 {
         self.read
     }
@@ -67,7 +67,7 @@ impl<R: Read> Input<R> {
         RdbError::Damaged { at, what }
     }
 
-    /// From here on bytes are kept, up to `limit`; beyond, they are only counted.
+    /// Keeps bytes from here on, up to `limit`; further bytes are only counted.
     pub(super) fn keep(&mut self, first: u8, limit: usize) {
         self.kept = Some(Kept {
             bytes: vec![first],
@@ -76,7 +76,7 @@ impl<R: Read> Input<R> {
         });
     }
 
-    /// What was kept, and how many bytes it should be.
+    /// Returns the kept bytes, and how many there were.
     pub(super) fn kept(&mut self) -> (Vec<u8>, u64) {
         match self.kept.take() {
             Some(kept) => (kept.bytes, kept.length),
@@ -91,12 +91,12 @@ impl<R: Read> Input<R> {
         self.sum.clone().finalize()
     }
 
-    /// Whether there is anything more.
+    /// Whether the end is reached.
     pub(super) fn is_at_end(&mut self) -> Result<bool, RdbError> {
         Ok(self.start == self.end && !self.fill()?)
     }
 
-    /// Reads more; false at the end of the file. All that was there has been handed out.
+    /// Reads more; false at the end of the file. The buffer must be used up.
     fn fill(&mut self) -> Result<bool, RdbError> {
         self.sum.update(&self.buffer[self.unsummed..self.start]);
         self.start = 0;
@@ -114,7 +114,7 @@ impl<R: Read> Input<R> {
         }
     }
 
-    /// Hands out the next `most` bytes, or fewer where the buffer ends; at least one.
+    /// Hands out the next `most` bytes, or fewer if the buffer ends; at least one.
     fn take(&mut self, most: usize) -> Result<&[u8], RdbError> {
         if self.start == self.end && !self.fill()? {
             return Err(RdbError::Truncated { at: self.read });
@@ -128,14 +128,14 @@ impl<R: Read> Input<R> {
             if kept.length <= kept.limit as u64 {
                 kept.bytes.extend_from_slice(bytes);
             } else {
-                // Too large to be used: nor does it take room until its end is found.
+                // Too large to be used: it is not kept while its end is searched.
                 kept.bytes = Vec::new();
             }
         }
         Ok(bytes)
     }
 
-    /// Passes over bytes.
+    /// Skips bytes.
     pub(super) fn skip(&mut self, count: u64) -> Result<(), RdbError> {
         let mut left = count;
         while left > 0 {
@@ -145,7 +145,7 @@ impl<R: Read> Input<R> {
         Ok(())
     }
 
-    /// As many bytes as the array holds.
+    /// Reads as many bytes as the array holds.
     pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], RdbError> {
         let mut bytes = [0; N];
         let mut filled = 0;
@@ -161,7 +161,7 @@ impl<R: Read> Input<R> {
         Ok(self.array::<1>()?[0])
     }
 
-    /// So many bytes; room is made as they come, whatever was announced.
+    /// Reads `length` bytes; memory is allocated as they arrive, whatever was announced.
     pub(super) fn bytes(&mut self, count: u64) -> Result<Vec<u8>, RdbError> {
         let mut bytes = Vec::new();
         let mut left = count;
@@ -174,7 +174,7 @@ impl<R: Read> Input<R> {
         Ok(bytes)
     }
 
-    /// A length or a special form (rdb.c, rdbLoadLen).
+    /// Reads a length or a special encoding (rdb.c, rdbLoadLen).
     pub(super) fn length_or_special(&mut self) -> Result<Length, RdbError> {
         let first = self.byte()?;
         Ok(match (first >> 6, first) {
@@ -186,11 +186,11 @@ impl<R: Read> Input<R> {
             (3, _) => Length::Special(first & 0x3f),
             (_, 0x80) => Length::Plain(u64::from(u32::from_be_bytes(self.array()?))),
             (_, 0x81) => Length::Plain(u64::from_be_bytes(self.array()?)),
-            _ => return Err(self.damaged("no length begins like this")),
+            _ => return Err(self.damaged("not a valid length")),
         })
     }
 
-    /// A length.
+    /// Reads a length.
     pub(super) fn length(&mut self) -> Result<u64, RdbError> {
         match self.length_or_special()? {
             Length::Plain(length) => Ok(length),

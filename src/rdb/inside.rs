@@ -1,8 +1,8 @@
-//! Whether two values are the same for whoever reads them, however each is written.
+//! Compares two values for equality, independent of how each is encoded.
 //!
-//! Equal payloads are equal values; unequal ones prove nothing: sets and hashes are written in the
-//! order of their tables, and small ones in other forms than large ones (and by older servers). So
-//! both are taken apart, by type, and what has no order is sorted.
+//! Equal payloads are equal values, but unequal payloads may be equal values too: sets and hashes are written in the
+//! order of their tables, and small collections in other encodings than large ones (and by older servers). Both
+//! values are therefore decoded by type, and unordered items are sorted.
 
 use std::collections::BTreeMap;
 
@@ -12,21 +12,21 @@ use super::lzf;
 use super::packed::{Cursor, decimal, intset, listpack, ziplist, zipmap};
 use super::payload::Payload;
 
-/// What came of a comparison.
+/// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sameness {
-    /// They hold the same.
+    /// The values are equal.
     Same,
-    /// They don't.
+    /// The values differ.
     Different,
-    /// Nobody can tell: a module's value, a type that is not known, or more than fits into memory.
+    /// Undecidable: a module's value, an unknown type, or more than fits into memory.
     Unknown,
 }
 
-/// What both values together may take, expanded, in bytes.
+/// The limit of both decoded values together, in bytes.
 const ROOM: usize = 1 << 30;
 
-/// Compares two answers to DUMP.
+/// Compares two replies to DUMP.
 pub fn same_value(one: &[u8], other: &[u8]) -> Sameness {
     let (Ok(one), Ok(other)) = (Payload::read(one), Payload::read(other)) else {
         return Sameness::Unknown;
@@ -42,7 +42,7 @@ pub fn same_value(one: &[u8], other: &[u8]) -> Sameness {
 }
 
 type Bytes = Vec<u8>;
-/// Milliseconds and number.
+/// A stream id: milliseconds and number.
 type StreamId = (u64, u64);
 
 /// A value as clients see it.
@@ -51,15 +51,15 @@ enum Content {
     String(Bytes),
     List(Vec<Bytes>),
     Set(Vec<Bytes>),
-    /// Scores as bits, 0 and -0 folded.
+    /// Scores as bits, with -0 as 0.
     ZSet(BTreeMap<Bytes, u64>),
-    /// Values, and when the field goes.
+    /// Values, and when the field expires.
     Hash(BTreeMap<Bytes, (Bytes, Option<u64>)>),
     Stream(Box<Stream>),
 }
 
-/// What a stream holds. What servers of some versions leave out (when a consumer was active, how
-/// many entries were ever added) is left out here.
+/// A stream. What servers of some versions do not write (the active time of a consumer, the number of entries ever
+/// added) is left out.
 #[derive(Debug, PartialEq)]
 struct Stream {
     last_id: StreamId,
@@ -70,19 +70,19 @@ struct Stream {
 #[derive(Debug, PartialEq)]
 struct Group {
     last_id: StreamId,
-    /// When it was delivered, and how often.
+    /// The delivery time and the delivery count.
     pending: BTreeMap<[u8; 16], (u64, u64)>,
     consumers: BTreeMap<Bytes, Vec<[u8; 16]>>,
 }
 
-/// A value's bytes, and how much more may be expanded.
+/// The bytes of a value, and how much more may be decoded.
 struct Inside<'a> {
     cursor: Cursor<'a>,
     room: usize,
 }
 
 impl Content {
-    /// `None` where it can't be taken apart.
+    /// Returns `None` if the value can't be decoded.
     fn of(payload: &Payload<'_>) -> Option<Self> {
         let encoding = payload.encoding()?;
         let mut inside = Inside {
@@ -138,7 +138,7 @@ impl Inside<'_> {
             Encoding::HashListpack => hash(listpack(&self.string()?)?)?,
             Encoding::HashMetadata => {
                 let least = u64::from_le_bytes(self.cursor.array()?);
-                // What is left beyond the first to go, plus 1; 0 for those that stay.
+                // The offset from the first expiry, plus 1; 0 for fields that do not expire.
                 self.hash_with_ttls(|ttl| match ttl {
                     0 => None,
                     ttl => Some(least.saturating_add(ttl - 1)),
@@ -203,7 +203,7 @@ impl Inside<'_> {
         })
     }
 
-    /// As many times `each` strings as the next length says.
+    /// Reads `each` strings for every item of the next length.
     fn strings(&mut self, each: usize) -> Option<Vec<Bytes>> {
         let mut strings = Vec::new();
         for _ in 0..self.length()? {
@@ -295,7 +295,7 @@ impl Inside<'_> {
         })
     }
 
-    /// What producers have added is remembered for a while only: no part of the comparison.
+    /// The ids of producers are remembered for a while only: not part of the comparison.
     fn producers(&mut self) -> Option<()> {
         self.id()?;
         for _ in 0..self.length()? {
@@ -345,7 +345,7 @@ fn stream_entries(
                 pairs.push(next()?);
             }
         }
-        // How many items that were.
+        // The number of items of the entry.
         next()?;
         if flags & DELETED == 0 {
             entries.push((id, pairs));
@@ -385,7 +385,7 @@ fn hash(items: Vec<Bytes>) -> Option<Content> {
     Some(Content::Hash(fields))
 }
 
-/// Field, value, and when the field goes: 0 for never.
+/// Field, value, and when the field expires: 0 for never.
 fn hash_of_triples(items: &[Bytes]) -> Option<Content> {
     let mut fields = BTreeMap::new();
     for triple in items.chunks(3) {

@@ -1,12 +1,11 @@
 //! LZF, the compression of long strings in RDB files.
 
-/// Expands `packed` to exactly `length` bytes; `None` where it isn't that, or is longer than
-/// `limit`.
+/// Expands `packed` to exactly `length` bytes; `None` if that is impossible, or longer than `limit`.
 pub(super) fn expand(packed: &[u8], length: u64, limit: usize) -> Option<Vec<u8>> {
     let length = usize::try_from(length)
         .ok()
         .filter(|length| *length <= limit)?;
-    // Three bytes stand for 264 at most: no more room than the bytes could ever fill.
+    // Three bytes expand to at most 264: never allocate more than the bytes could fill.
     let mut out = Vec::with_capacity(length.min(packed.len().saturating_mul(100)));
     let mut bytes = packed;
     while let Some((control, rest)) = bytes.split_first() {
@@ -27,7 +26,7 @@ pub(super) fn expand(packed: &[u8], length: u64, limit: usize) -> Option<Vec<u8>
             bytes = rest;
             let back = ((control & 0x1f) << 8 | usize::from(*low)) + 1;
             let from = out.len().checked_sub(back)?;
-            // What is copied may overlap what is written.
+            // Source and destination may overlap.
             for i in from..from + count + 2 {
                 let byte = *out.get(i)?;
                 out.push(byte);

@@ -1,17 +1,15 @@
-//! RDB files: which records they hold, where each value begins and ends, and how a value becomes
-//! the payload of a RESTORE.
+//! RDB files: the records, the extent of each value, and the conversion of a value to a RESTORE payload.
 //!
-//! A value's bytes after its type are the same in an RDB file and in the answer to DUMP (compared
-//! on Redis 6.2 to 8.6 and Valkey 8.0 to 9.1), so a value is cut out, not understood: its
-//! [`extent`](Reader) is found by counting strings and numbers. Only [`same_value`] looks inside.
+//! The bytes of a value after its type are the same in an RDB file and in the reply to DUMP (compared on Redis 6.2 to
+//! 8.6 and Valkey 8.0 to 9.1). A value is therefore copied without being interpreted: its [`extent`](Reader) is found
+//! by skipping strings and numbers. Only [`same_value`] looks inside.
 //!
-//! A file is hostile until its checksum says otherwise: no length in it makes anything allocate
-//! more than was read, and what is kept of one value has a limit ([`Keep`]). What is not known
-//! (a type of a later version, an opcode) is an error with its name, never passed over: where such
-//! a record ends can't be told.
+//! Files are untrusted: no length in a file makes the reader allocate more than it has read, and the kept bytes of
+//! one value have a limit ([`Keep`]). An unknown type or opcode is an error that names it and is never skipped,
+//! because the end of such a record is unknown.
 //!
-//! Redis and Valkey number types and opcodes apart from 22 and 243 on; which of them wrote a file
-//! is told by its first bytes.
+//! Redis and Valkey assign type numbers from 22 and opcodes from 243 differently; the first bytes of a file say which
+//! of them wrote it.
 
 mod encoding;
 mod extent;
@@ -31,69 +29,71 @@ pub use inside::{Sameness, same_value};
 pub use payload::{NotAPayload, Payload, module_type, portable};
 pub use reader::{Checksum, Entry, Header, Keep, Reader, Record, Value};
 
-/// Why a file can't be read on.
+/// Why a file can't be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum RdbError {
-    /// Reading it failed.
+    /// Reading failed.
     #[error("can't be read: {0}")]
     Io(#[from] io::Error),
-    /// It does not begin like an RDB file.
-    #[error("is no RDB file: it begins with {begins:?}")]
+    /// The file does not begin like an RDB file.
+    #[error("is not an RDB file: it begins with {begins:?}")]
     NotRdb {
-        /// Its first bytes.
+        /// The first bytes.
         begins: String,
     },
-    /// It ends in the middle of a record.
-    #[error("ends after {at} bytes, in the middle of a record: it is cut off")]
+    /// The file ends in the middle of a record.
+    #[error("ends after {at} bytes, in the middle of a record: the file is truncated")]
     Truncated {
-        /// Bytes that were there.
+        /// The length of the file.
         at: u64,
     },
     /// A record that no server writes.
     #[error("is damaged at byte {at}: {what}")]
     Damaged {
-        /// Where.
+        /// The position.
         at: u64,
-        /// What is wrong there.
+        /// The fault.
         what: &'static str,
     },
-    /// A type of value of a later version.
+    /// A value type of a later version.
     #[error(
-        "has a value of type {number} at byte {at}, which {dialect} files of version {version} \
-             may hold and this redis-trib does not know: a newer redis-trib may"
+        "has a value of type {number} at byte {at}, which this redis-trib does not know \
+             ({dialect}, RDB version {version}): try a newer redis-trib"
     )]
     UnknownType {
-        /// The type's number.
+        /// The number of the type.
         number: u8,
-        /// Where.
+        /// The position.
         at: u64,
-        /// Whose numbers these are.
+        /// The product that wrote the file.
         dialect: Dialect,
-        /// The file's RDB version.
+        /// The RDB version of the file.
         version: u16,
     },
-    /// A record of a later version, or of an unfinished one.
-    #[error("has a record {number} ({what}) at byte {at}, which this redis-trib does not read")]
+    /// A record of a later version or a release candidate.
+    #[error("has a record {number} ({what}) at byte {at}, which this redis-trib does not support")]
     UnknownRecord {
         /// The opcode.
         number: u8,
-        /// What it is, as far as that is known.
+        /// Its meaning, if known.
         what: &'static str,
-        /// Where.
+        /// The position.
         at: u64,
     },
-    /// What it holds is not what was written.
-    #[error("is damaged: its checksum is {found:016x}, and {computed:016x} is that of its bytes")]
+    /// The checksum does not match.
+    #[error(
+        "is damaged: the checksum in the file is {found:016x}, the checksum of its bytes is {computed:016x}"
+    )]
     Checksum {
-        /// The one in the file.
+        /// The checksum in the file.
         found: u64,
-        /// The one of its bytes.
+        /// The checksum of its bytes.
         computed: u64,
     },
-    /// Something follows the end.
-    #[error("goes on after its end, at byte {at}: it is not one RDB file")]
+    /// The file has bytes after the end.
+    #[error("has bytes after its end, at byte {at}: it is not a single RDB file")]
     Trailing {
-        /// Where.
+        /// The position.
         at: u64,
     },
 }

@@ -1,5 +1,5 @@
-//! Small collections that are one string: listpacks, ziplists, intsets, zipmaps. Read item by item,
-//! numbers as the decimal text that clients see. `None` stands for bytes that are none of these.
+//! Small collections that are one string: listpacks, ziplists, intsets, zipmaps. Items are read one by one, numbers
+//! as the decimal text that clients see. `None` means that the bytes are invalid.
 
 /// Bytes, read from the front.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,7 @@ impl<'a> Cursor<'a> {
         self.array::<1>().map(|[byte]| byte)
     }
 
-    /// A signed number of so many bytes, the lowest first.
+    /// Reads a signed little-endian number of `width` bytes.
     fn number(&mut self, width: usize) -> Option<i64> {
         let bytes = self.bytes(width)?;
         let negative = bytes.last().is_some_and(|byte| byte & 0x80 != 0);
@@ -77,7 +77,7 @@ pub(super) fn listpack(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
             0xf4 => cursor.text(8)?,
             _ => return None,
         };
-        // Its own length follows, for those who read backwards.
+        // The length of the item follows, for reading backwards.
         let back = match before - cursor.0.len() {
             0..=127 => 1,
             128..=16_383 => 2,
@@ -100,7 +100,7 @@ pub(super) fn ziplist(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
     cursor.bytes(6)?;
     let mut items = Vec::new();
     loop {
-        // The length of the one before.
+        // The length of the previous item.
         match cursor.byte()? {
             0xff => return cursor.0.is_empty().then_some(items),
             0xfe => drop(cursor.bytes(4)?),

@@ -1,35 +1,34 @@
-//! What DUMP answers and RESTORE takes: type, value, RDB version, checksum.
+//! The payload of DUMP and RESTORE: type, value, RDB version, checksum.
 
 use super::encoding::{Dialect, Encoding};
 use super::input::CRC64;
 use super::reader::module_name;
 
-/// Version (2 bytes) and checksum (8) at the end.
+/// The bytes of version (2) and checksum (8) at the end.
 const FOOTER: usize = 10;
 
-/// RESTORE is as old as this version (Redis 2.6).
+/// RESTORE exists since this version (Redis 2.6).
 const OLDEST: u16 = 6;
 
-/// The first version that is Valkey's own; Redis is not expected to come near.
+/// The first version that is Valkey's own; Redis is far below it.
 const VALKEY_FROM: u16 = 80;
 
-/// A value with its type in front, as it stands in an RDB file.
+/// A value preceded by its type, as in an RDB file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload<'a> {
     /// Type and value.
     pub value: &'a [u8],
-    /// The RDB version that it was framed with.
+    /// The RDB version of the payload.
     pub version: u16,
 }
 
-/// Bytes that are no answer to DUMP.
+/// The bytes are not a reply to DUMP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not the answer to a DUMP: its checksum is wrong")]
+#[error("not a reply to DUMP: the checksum is wrong")]
 pub struct NotAPayload;
 
 impl<'a> Payload<'a> {
-    /// Takes the answer to a DUMP apart. Servers without checksums in their RDB files still write
-    /// them here.
+    /// Parses a reply to DUMP. Servers that write no checksum in RDB files still write one here.
     pub fn read(dump: &'a [u8]) -> Result<Self, NotAPayload> {
         let (value, footer) = dump
             .len()
@@ -48,7 +47,7 @@ impl<'a> Payload<'a> {
         })
     }
 
-    /// Whose numbers the types are, as far as the version tells.
+    /// The product whose type numbers are used, as far as the version tells.
     pub fn dialect(&self) -> Dialect {
         match self.version {
             VALKEY_FROM.. => Dialect::Valkey,
@@ -56,23 +55,23 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// How the value is written; `None` where that is not known.
+    /// The encoding of the value; `None` if it is unknown.
     pub fn encoding(&self) -> Option<Encoding> {
         Encoding::of(*self.value.first()?, self.dialect())
     }
 
-    /// The oldest version that it can be framed with: the one that brought its type.
+    /// Returns the oldest version for the payload: the first one with its type.
     ///
-    /// A server checks the version, and then reads the value by its type alone: so a type that an
-    /// older server knows is safe there, one that it does not know is still refused by the
-    /// version. Of a type that is not known here the version stays.
+    /// A server checks the version and then reads the value by its type alone: a type that an older server knows is
+    /// safe there, and one that it does not know is still refused by the version. The version of an unknown type
+    /// stays.
     fn oldest_version(&self) -> u16 {
         self.encoding().map_or(self.version, Encoding::version)
     }
 }
 
-/// The type that a module gave a value, where one did: its id follows the number of the type, as a
-/// length of eight bytes (rdb.c, rdbSaveObjectType and rdbSaveObject).
+/// Returns the module type of a value, if it has one: its id follows the number of the type, as a length of eight
+/// bytes (rdb.c, rdbSaveObjectType and rdbSaveObject).
 pub fn module_type(payload: &[u8]) -> Option<String> {
     let [_, 0x81, id @ ..] = payload else {
         return None;
@@ -84,19 +83,19 @@ pub fn module_type(payload: &[u8]) -> Option<String> {
     Some(module_name(u64::from_be_bytes(*id)))
 }
 
-/// The answer to a DUMP for RESTORE on as many servers as can be, and how its value is written
-/// where that is known. What is no such answer stays as it is: the server may know better.
+/// Converts a reply to DUMP for RESTORE on as many servers as possible, and returns the encoding of its value if it
+/// is known. Invalid bytes stay as they are: the server decides.
 pub fn portable(mut dump: Vec<u8>) -> (Vec<u8>, Option<Encoding>) {
     let Ok(read) = Payload::read(&dump) else {
         return (dump, None);
     };
     let (version, encoding) = (read.oldest_version(), read.encoding());
-    // In place: it may be as large as 512 MiB.
+    // In place: a value may have 512 MiB.
     dump.truncate(read.value.len());
     (frame(dump, version), encoding)
 }
 
-/// Puts version and checksum behind a value with its type in front.
+/// Appends version and checksum to a value that is preceded by its type.
 pub(super) fn frame(mut value: Vec<u8>, version: u16) -> Vec<u8> {
     value.reserve_exact(FOOTER);
     value.extend_from_slice(&version.max(OLDEST).to_le_bytes());

@@ -1,4 +1,4 @@
-//! An RDB file, record by record.
+//! Reads an RDB file record by record.
 
 use std::io::Read;
 
@@ -24,13 +24,13 @@ const EXPIRE_S: u8 = 253;
 const SELECT_DB: u8 = 254;
 const END: u8 = 255;
 
-/// Strings that are read whole (keys, functions, aux fields) end here: the servers' own limit.
+/// The longest string that is read whole (keys, functions, aux fields): the servers' own limit.
 const STRING_LIMIT: u64 = 512 * 1024 * 1024;
 
-/// How a file begins.
+/// The header of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// Whose numbers it uses.
+    /// The product that wrote it.
     pub dialect: Dialect,
     /// Its RDB version.
     pub version: u16,
@@ -39,20 +39,20 @@ pub struct Header {
 /// What is kept of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {
-    /// Nothing: they are passed over.
+    /// Nothing: values are skipped.
     Nothing,
-    /// All of those that are no larger than so many bytes.
+    /// Values up to this number of bytes.
     UpTo(usize),
 }
 
-/// One record, as far as anybody wants to know.
+/// A record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
-    /// A fact about the file: `redis-ver`, `ctime`, `used-mem`…
+    /// A property of the file: `redis-ver`, `ctime`, `used-mem`…
     Aux(Vec<u8>, Vec<u8>),
     /// A library of functions, as FUNCTION LOAD takes it.
     Function(Vec<u8>),
-    /// What a module keeps besides keys; it can't be given to a server but in an RDB file.
+    /// Data of a module besides keys; a server accepts it only in an RDB file.
     ModuleAux(String),
     /// A key.
     Entry(Entry),
@@ -65,15 +65,15 @@ pub enum Record {
 pub struct Entry {
     /// The number of its database.
     pub database: u32,
-    /// Its name.
+    /// The name of the key.
     pub key: Vec<u8>,
-    /// How its value is written.
+    /// The encoding of its value.
     pub encoding: Encoding,
-    /// When it expires, in milliseconds of the epoch.
+    /// When it expires, in milliseconds since 1970.
     pub expires: Option<u64>,
-    /// For how many seconds nobody used it.
+    /// Seconds since the last access.
     pub idle: Option<u64>,
-    /// How often it is used (the LFU counter).
+    /// The LFU counter.
     pub frequency: Option<u8>,
     /// Its value.
     pub value: Value,
@@ -82,20 +82,20 @@ pub struct Entry {
 /// A value, as far as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// As RESTORE takes it.
+    /// The payload for RESTORE.
     Payload(Vec<u8>),
-    /// Larger than what is kept; so many bytes.
+    /// Larger than the limit; its length.
     TooLarge(u64),
-    /// Passed over.
+    /// Skipped.
     NotKept,
 }
 
-/// What a file says about its bytes.
+/// The checksum of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
-    /// It is right.
+    /// Present and correct.
     Right(u64),
-    /// The server writes none (`rdbchecksum no`).
+    /// Absent: the server writes none (`rdbchecksum no`).
     Absent,
 }
 
@@ -107,7 +107,7 @@ pub struct Reader<R> {
     database: u32,
 }
 
-/// What stands before a key.
+/// The properties that precede a key.
 #[derive(Default)]
 struct Before {
     expires: Option<u64>,
@@ -116,7 +116,7 @@ struct Before {
 }
 
 impl<R: Read> Reader<R> {
-    /// Begins to read.
+    /// Reads the header.
     pub fn new(inner: R, keep: Keep) -> Result<Self, RdbError> {
         let mut input = Input::new(inner);
         let magic: [u8; 9] = input.array()?;
@@ -144,17 +144,17 @@ impl<R: Read> Reader<R> {
         })
     }
 
-    /// How the file begins.
+    /// The header of the file.
     pub fn header(&self) -> Header {
         self.header
     }
 
-    /// How many bytes were read so far.
+    /// The number of bytes read so far.
     pub fn position(&self) -> u64 {
         self.input.position()
     }
 
-    /// The next record; after [`Record::End`] there is none.
+    /// Reads the next record; there is none after [`Record::End`].
     pub fn record(&mut self) -> Result<Record, RdbError> {
         let mut before = Before::default();
         loop {
@@ -171,7 +171,7 @@ impl<R: Read> Reader<R> {
                 SELECT_DB => {
                     let number = self.input.length()?;
                     self.database = u32::try_from(number)
-                        .map_err(|_| self.input.damaged("no database has such a number"))?;
+                        .map_err(|_| self.input.damaged("an invalid database number"))?;
                 }
                 RESIZE_DB => {
                     self.input.length()?;
@@ -257,9 +257,9 @@ impl<R: Read> Reader<R> {
         }))
     }
 
-    /// A string, whole and expanded.
+    /// Reads a string, whole and uncompressed.
     fn string(&mut self) -> Result<Vec<u8>, RdbError> {
-        let too_long = "a name is longer than a server takes";
+        let too_long = "a name is longer than a server allows";
         match self.input.length_or_special()? {
             Length::Plain(length) if length > STRING_LIMIT => Err(self.input.damaged(too_long)),
             Length::Plain(length) => self.input.bytes(length),
@@ -274,13 +274,13 @@ impl<R: Read> Reader<R> {
                 }
                 let packed = self.input.bytes(packed)?;
                 lzf::expand(&packed, length, STRING_LIMIT as usize)
-                    .ok_or_else(|| self.input.damaged("a compressed name does not expand"))
+                    .ok_or_else(|| self.input.damaged("a compressed name can't be expanded"))
             }
-            Length::Special(_) => Err(self.input.damaged("a name in a form that is not known")),
+            Length::Special(_) => Err(self.input.damaged("a name in an unknown encoding")),
         }
     }
 
-    /// The checksum, and nothing after it. Files older than version 5 have none.
+    /// Verifies the checksum, and that nothing follows it. Files older than version 5 have none.
     fn end(&mut self) -> Result<Checksum, RdbError> {
         let computed = self.input.checksum();
         let checksum = if self.header.version < 5 {
@@ -304,7 +304,7 @@ fn decimal(number: impl ToString) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
-/// The nine letters that are a module's type (module.c, moduleTypeNameByID).
+/// Returns the nine letters of a module type (module.c, moduleTypeNameByID).
 pub(super) fn module_name(id: u64) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     // The lowest ten bits are a version.

@@ -1,5 +1,4 @@
-//! The reader on bytes that nobody sane wrote. What real servers write is compared in
-//! `tests/it/backup.rs`.
+//! The reader on invalid bytes. Files of real servers are compared in `tests/it/backup.rs`.
 
 use proptest::prelude::*;
 
@@ -44,7 +43,7 @@ fn checksum_is_jones() {
 
 #[test]
 fn an_entry_becomes_what_dump_answers() {
-    // Redis 7.0.15: SET a 1; DUMP a, but for the version: strings are older than it.
+    // Redis 7.0.15: SET a 1; DUMP a, except for the version: strings are older than it.
     let entry = entry(&file(&[0, 1, b'a', 0xc0, 1]));
     let Value::Payload(payload) = entry.value else {
         panic!("no payload");
@@ -82,7 +81,7 @@ fn payloads_of_real_servers() {
 }
 
 #[test]
-fn types_above_21_are_their_writers() {
+fn types_above_21_depend_on_the_product() {
     assert_eq!(
         Encoding::of(22, Dialect::Redis),
         Some(Encoding::HashMetadataPreGa)
@@ -96,7 +95,7 @@ fn types_above_21_are_their_writers() {
 }
 
 #[test]
-fn a_server_takes_what_it_knows() {
+fn a_server_accepts_the_types_it_knows() {
     let server = |product, major, minor| ServerVersion {
         product,
         numbers: [major, minor, 0],
@@ -114,7 +113,7 @@ fn a_server_takes_what_it_knows() {
         (Encoding::String, server(redis, 99, 0), None),
     ] {
         assert_eq!(
-            encoding.is_taken_by(server),
+            encoding.is_accepted_by(server),
             expected,
             "{encoding} {server}"
         );
@@ -122,7 +121,7 @@ fn a_server_takes_what_it_knows() {
 }
 
 #[test]
-fn what_is_not_known_is_named() {
+fn unknown_types_and_opcodes_are_named() {
     let unknown = read_all(&file(&[27, 1, b'a', 0]), Keep::Nothing).unwrap_err();
     assert!(
         unknown.to_string().contains("type 27 at byte 9"),
@@ -133,7 +132,7 @@ fn what_is_not_known_is_named() {
 }
 
 #[test]
-fn what_is_damaged_is_told() {
+fn damage_is_detected() {
     let good = file(&[0, 1, b'a', 1, b'b']);
     for cut in 0..good.len() {
         let error = read_all(&good[..cut], Keep::Nothing).unwrap_err();
@@ -161,7 +160,7 @@ fn what_is_damaged_is_told() {
 }
 
 #[test]
-fn lengths_that_lie_take_no_memory() {
+fn false_lengths_allocate_no_memory() {
     // A string of 2^62 bytes, a list of 2^62 items, a name of 2^40 bytes.
     let huge = [0x81, 0x40, 0, 0, 0, 0, 0, 0, 0];
     let value = [&[0, 1, b'a'][..], &huge].concat();
@@ -195,13 +194,13 @@ fn keys_are_expanded() {
 }
 
 #[test]
-fn modules_are_called_by_their_letters() {
+fn module_types_have_names() {
     // `vectorset` of Redis 8.6.2, as DUMP writes it.
     assert_eq!(reader::module_name(0xbde7_2da2_bb1e_b400), "vectorset");
 }
 
 proptest! {
-    /// No bytes make the reader panic, or go on for ever.
+    /// No bytes make the reader panic or run forever.
     #[test]
     fn anything_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = read_all(&bytes, Keep::UpTo(100));
@@ -211,7 +210,7 @@ proptest! {
         let _ = read_all(&valkey, Keep::Nothing);
     }
 
-    /// The same inside of values of every type.
+    /// The same for values of every type.
     #[test]
     fn any_value_is_compared_or_not(kind in 0_u8..30, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         for version in [9, 12, 80] {
@@ -222,7 +221,7 @@ proptest! {
         }
     }
 
-    /// Every value that is passed over is kept whole, byte by byte, and nothing else is.
+    /// Every skipped value is kept whole, byte by byte, and nothing else is.
     #[test]
     fn a_value_is_cut_out_whole(value in prop::collection::vec(any::<u8>(), 0..300), rest in prop::collection::vec(any::<u8>(), 0..20)) {
         let length = value.len() as u32;

@@ -1,4 +1,4 @@
-//! From a server: SCAN, DUMP, RESTORE, and UNLINK where keys are to move.
+//! Import from a server: SCAN, DUMP, RESTORE, and UNLINK for keys that move.
 
 use std::sync::Arc;
 
@@ -16,59 +16,59 @@ use crate::cluster::node::NodeId;
 use crate::connections::{Connections, Target};
 use crate::rdb::portable;
 
-/// How many keys go in one batch at most.
+/// The most keys per batch.
 const BATCH: usize = 512;
-/// The same where they are watched meanwhile: WATCH compares each key with all that the connection
-/// watches already (Redis 7.0: 512 keys in 2 ms, half of all that moving them takes).
+/// The most keys per batch if they are watched: WATCH compares each key with all that the connection watches already
+/// (Redis 7.0: 512 keys in 2 ms, half of the time that it takes to move them).
 const WATCHED_BATCH: usize = 96;
-/// How many bytes a batch should have.
+/// The bytes per batch.
 const BATCH_BYTES: u64 = 2 << 20;
-/// How many keys SCAN looks at in one go.
+/// The COUNT of SCAN.
 const SCAN_COUNT: usize = 1000;
-/// How often keys are copied again that changed while they were moved.
+/// How often keys that changed while they were moved are copied again.
 const COPY_ATTEMPTS: usize = 10;
 
 /// Whether keys stay at the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TransferMode {
-    /// They do.
+    /// Keys stay.
     Copy,
-    /// They are deleted there once they are in the cluster, unless they changed meanwhile.
+    /// Keys are deleted once they are in the cluster, unless they changed meanwhile.
     Move,
 }
 
-/// What is read of the source.
+/// The part of the source that is read.
 #[derive(Debug, Clone)]
 pub struct ImportOptions {
-    /// Its database.
+    /// The database.
     pub database: u32,
-    /// Keys of this pattern only.
+    /// Only keys of this pattern.
     pub pattern: Option<String>,
-    /// Whether they stay there.
+    /// Whether keys stay at the source.
     pub mode: TransferMode,
-    /// How it tells when keys go.
+    /// How the source reports the expiry of keys.
     pub question: ExpiryQuestion,
 }
 
-/// All that lanes need.
+/// The state that all lanes share.
 struct Import {
     owners: Arc<SlotOwners>,
     source: Target,
-    /// How the source is reached: not the way in which the cluster is.
-    reach: Arc<Connections>,
+    /// The connections to the source, which has an access other than the cluster's.
+    source_connections: Arc<Connections>,
     wanted: ImportOptions,
     options: TransferOptions,
     counts: WriteCounts,
     stopper: Stopper,
-    /// Large values come one at a time.
+    /// Large values are transferred one at a time.
     large: Semaphore,
 }
 
-/// Copies or moves all keys that are wanted. What became of them is told also where it stopped.
+/// Copies or moves all matching keys. The report covers what was done even if the transfer stopped.
 pub async fn import(
     owners: Arc<SlotOwners>,
     source: Target,
-    reach: Arc<Connections>,
+    source_connections: Arc<Connections>,
     wanted: ImportOptions,
     options: TransferOptions,
     meter: Meter,
@@ -78,7 +78,7 @@ pub async fn import(
     let import = Arc::new(Import {
         owners,
         source,
-        reach,
+        source_connections,
         wanted,
         options,
         counts: WriteCounts {
@@ -100,7 +100,7 @@ pub async fn import(
 }
 
 impl Import {
-    /// Names all keys, and hands them out by owner. The queues end with it.
+    /// Scans all keys, and queues them by owner. The queues close at the end.
     async fn scan(&self, queues: Queues<Vec<Vec<u8>>>) -> Result<(), TransferError> {
         let client = self.connect().await?;
         let mut batcher = Batcher::new(BATCH, usize::MAX);
@@ -129,7 +129,7 @@ impl Import {
         Ok(())
     }
 
-    /// Puts a batch in a queue; false where everything stops.
+    /// Queues a batch; false if the transfer stops.
     async fn enqueue(
         &self,
         queues: &Queues<Vec<Vec<u8>>>,
@@ -143,16 +143,16 @@ impl Import {
         }
     }
 
-    /// A connection of its own to the source, on its database.
+    /// Opens a connection to the source, on its database.
     async fn connect(&self) -> Result<NodeClient, ClientError> {
-        let client = self.reach.own(&self.source).await?;
+        let client = self.source_connections.own(&self.source).await?;
         if self.wanted.database != 0 {
             client.select(self.wanted.database).await?;
         }
         Ok(client)
     }
 
-    /// One lane.
+    /// Runs one lane.
     async fn run_lane(&self, receiver: BatchReceiver<Vec<Vec<u8>>>) -> Result<(), TransferError> {
         let mut source = None;
         let mut lane = Lane::new(Arc::clone(&self.owners), self.options, 0);
@@ -160,12 +160,12 @@ impl Import {
             TransferMode::Copy => BATCH,
             TransferMode::Move => WATCHED_BATCH,
         };
-        // How many keys fit into a batch, by those that came before.
+        // How many keys fit into a batch, estimated from the previous one.
         let mut size = most;
         while let Some(keys) = next(&receiver, &self.stopper).await {
             let mut rest = keys.as_slice();
-            // How many go alone, since a value among them is large: it would be dumped again, and
-            // the source held, for each guess at how many fit.
+            // The number of keys to send one at a time, because a value among them is large: each wrong guess at how
+            // many fit would dump it again, and block the source.
             let mut alone: usize = 0;
             while !rest.is_empty() {
                 if self.stopper.is_halted() {
@@ -181,7 +181,7 @@ impl Import {
                 let some: Vec<&[u8]> = some.iter().map(Vec::as_slice).collect();
                 let bytes = match self.transfer(client, &mut lane, &some).await {
                     Ok(bytes) => bytes,
-                    // Far larger than those before: again, one at a time.
+                    // Much larger than the previous values: retry one key at a time.
                     Err(TransferError::Client(error))
                         if matches!(error.fault, Fault::TooLarge { .. }) && some.len() > 1 =>
                     {
@@ -207,7 +207,7 @@ impl Import {
         Ok(())
     }
 
-    /// Keys of one batch, from the source to the cluster; how many bytes they had.
+    /// Transfers the keys of one batch to the cluster; returns their bytes.
     async fn transfer(
         &self,
         source: &NodeClient,
@@ -235,7 +235,7 @@ impl Import {
                 .iter()
                 .map(|item| item.payload.len() as u64)
                 .sum::<u64>();
-            // What we wrote ourselves a moment ago is no conflict.
+            // Keys that were written by the previous attempt are no conflict.
             let done = match attempt {
                 0 => lane.write(items).await?,
                 _ => lane.overwrite(items).await?,
@@ -260,12 +260,11 @@ impl Import {
                 report.deleted += deleted;
                 break;
             }
-            // Somebody wrote to one of them: all of these once more.
+            // A key was written meanwhile: copy all of these again.
             left.retain(|key| there.iter().any(|name| name == key));
             if attempt + 1 == COPY_ATTEMPTS {
                 for key in &left {
-                    let why =
-                        "it, or a key beside it, was written to at the source again and again";
+                    let why = "the key, or another one of its batch, was written at the source during every attempt";
                     report.fail(FailureReason::KeptChanging, key, why);
                 }
             }
@@ -274,18 +273,18 @@ impl Import {
         Ok(bytes)
     }
 
-    /// A value that is larger than any reply should be.
+    /// Transfers a value that exceeds the limit of replies.
     async fn transfer_large(&self, lane: &mut Lane, key: &[u8]) -> Result<(), TransferError> {
-        // Never closed.
+        // The semaphore is never closed.
         let _turn = self.large.acquire().await.ok();
-        let client = self.reach.for_one_value(&self.source).await?;
+        let client = self.source_connections.for_one_value(&self.source).await?;
         if self.wanted.database != 0 {
             client.select(self.wanted.database).await?;
         }
         match self.transfer(&client, lane, &[key]).await {
             Err(TransferError::Client(error)) if matches!(error.fault, Fault::TooLarge { .. }) => {
                 let mut report = TransferReport::default();
-                let why = "larger than the 512 MiB that a server takes in one piece";
+                let why = "larger than 512 MiB, the limit of servers";
                 report.fail(FailureReason::TooLarge, key, why);
                 self.counts.report.add(report);
                 Ok(())

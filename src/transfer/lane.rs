@@ -1,10 +1,10 @@
-//! A lane: writes batches of keys to whoever owns their slots.
+//! A lane: writes batches of keys to the owners of their slots.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::report::{FailureReason, shown};
+use super::report::{FailureReason, quoted};
 use super::slots::{SlotOwner, SlotOwners};
 use super::{AfterFailure, Item, KeyOutcome, OnConflict, TransferError, TransferOptions};
 use crate::client::{
@@ -17,12 +17,12 @@ use crate::rdb::{Sameness, module_type, same_value};
 
 /// How long a slot may have no owner that answers. A failover takes the node timeout and a little more.
 const OWNER_TIMEOUT: Duration = DEFAULT_NODE_TIMEOUT.saturating_mul(3);
-/// Before another try.
+/// The pause between attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
-/// How much is asked for in one go where values are compared.
+/// The bytes requested at a time when values are compared.
 const COMPARED_BYTES: usize = 4 << 20;
 
-/// Writes batches, one after the other.
+/// Writes batches one after the other.
 pub(super) struct Lane {
     owners: Arc<SlotOwners>,
     options: TransferOptions,
@@ -30,7 +30,7 @@ pub(super) struct Lane {
     clients: HashMap<Addr, NodeClient>,
 }
 
-/// Where some of a batch go, and how.
+/// The keys of a batch that go to one node.
 struct Group {
     target: Target,
     name: String,
@@ -38,13 +38,13 @@ struct Group {
     members: Vec<usize>,
 }
 
-/// A batch in hand: what became of each, and which are still to be done.
+/// A batch in progress.
 struct Batch {
     items: Vec<Item>,
     outcomes: Vec<Option<KeyOutcome>>,
-    /// Sent elsewhere by the owner of their slot, for the next try.
+    /// Keys that the owner of their slot redirected (`ASK`), for the next attempt.
     asked: BTreeMap<usize, Addr>,
-    /// Why it was put off last.
+    /// Why keys were delayed last.
     delay: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl Lane {
         }
     }
 
-    /// Writes them, and tells what became of each.
+    /// Writes keys, and returns the result of each.
     pub(super) async fn write(
         &mut self,
         items: Vec<Item>,
@@ -92,12 +92,12 @@ impl Lane {
             if Instant::now() >= deadline {
                 for i in &left {
                     let why = batch.delay.clone();
-                    let why = why.unwrap_or_else(|| "no master owns its slot".to_string());
+                    let why = why.unwrap_or_else(|| "no master owns the slot".to_string());
                     batch.outcomes[*i] = Some(KeyOutcome::Failed(FailureReason::NoOwner, why));
                 }
                 break;
             }
-            // What ASK said is tried at once.
+            // Keys that were redirected by ASK are retried at once.
             if batch.asked.len() < left.len() {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 if let Err(error) = self.owners.refresh(generation).await {
@@ -113,7 +113,7 @@ impl Lane {
             .collect();
         if self.options.after_failure == AfterFailure::Stop
             && let Some((key, why)) = done.iter().find_map(|(item, outcome)| match outcome {
-                KeyOutcome::Failed(_, why) => Some((shown(&item.key), why.clone())),
+                KeyOutcome::Failed(_, why) => Some((quoted(&item.key), why.clone())),
                 _ => None,
             })
         {
@@ -122,7 +122,7 @@ impl Lane {
         Ok(done)
     }
 
-    /// The same where what is there is known to be older.
+    /// The same for keys whose existing value is known to be older.
     pub(super) async fn overwrite(
         &mut self,
         items: Vec<Item>,
@@ -134,7 +134,7 @@ impl Lane {
         written
     }
 
-    /// Those that are left, by where they go.
+    /// Groups the remaining keys by node.
     fn groups(&self, batch: &mut Batch, left: &[usize]) -> (Vec<Group>, u64) {
         let mut groups: HashMap<(Addr, bool), Group> = HashMap::new();
         let asked = std::mem::take(&mut batch.asked);
@@ -167,7 +167,7 @@ impl Lane {
         (groups.into_values().collect(), generation)
     }
 
-    /// One pipeline to one node, and what follows from its answers.
+    /// Sends one pipeline to one node, and evaluates the replies.
     async fn send(&mut self, batch: &mut Batch, group: Group) -> Result<(), TransferError> {
         let mode = match self.options.on_conflict {
             OnConflict::Replace => RestoreMode::Replace,
@@ -175,7 +175,7 @@ impl Lane {
         };
         let client = match self.client(&group.target).await {
             Ok(client) => client,
-            // There is no such database; that of another number would be the wrong place.
+            // The database does not exist; another one would be wrong.
             Err(error) if self.database != 0 && matches!(error.fault, Fault::Server { .. }) => {
                 for i in group.members {
                     let why = error.to_string();
@@ -183,7 +183,7 @@ impl Lane {
                 }
                 return Ok(());
             }
-            Err(error) => return batch.put_off(error),
+            Err(error) => return batch.delay_after(error),
         };
         let restoring: Vec<Restoring<'_>> = group
             .members
@@ -194,9 +194,9 @@ impl Lane {
         let answers = match answers {
             Ok(answers) => answers,
             Err(error) => {
-                // It may have written some of them: those are there already at the next try.
+                // Some keys may be written: the next attempt finds them.
                 self.clients.remove(&group.target.addr);
-                return batch.put_off(error);
+                return batch.delay_after(error);
             }
         };
         let mut there = Vec::new();
@@ -229,7 +229,7 @@ impl Lane {
                     item.not_understood(&group.name),
                 ),
                 Err(RestoreFault::Refused(error)) => match error.fault {
-                    // No other key would fare better.
+                    // All other keys would fail in the same way.
                     Fault::NoPermission { .. } | Fault::PasswordNeeded => return Err(error.into()),
                     _ => failed(FailureReason::Refused, error.to_string()),
                 },
@@ -238,7 +238,7 @@ impl Lane {
         self.compare(batch, &group, &there).await
     }
 
-    /// Keys that are there already: whether they are the same.
+    /// Compares keys that exist already.
     async fn compare(
         &mut self,
         batch: &mut Batch,
@@ -247,7 +247,7 @@ impl Lane {
     ) -> Result<(), TransferError> {
         let mut rest = there;
         while !rest.is_empty() {
-            // As many as may be expected to fit; a value that is far larger than ours differs anyway.
+            // As many as are expected to fit; a value that is much larger than ours differs anyway.
             let mut bytes = 0;
             let fits = |i: &&usize| {
                 bytes += batch.items[**i].payload.len();
@@ -258,7 +258,7 @@ impl Lane {
             rest = others;
             let client = match self.client(&group.target).await {
                 Ok(client) => client,
-                Err(error) => return batch.put_off(error),
+                Err(error) => return batch.delay_after(error),
             };
             let keys: Vec<&[u8]> = some
                 .iter()
@@ -280,7 +280,7 @@ impl Lane {
                     self.clients.remove(&group.target.addr);
                     match self.dump_large(group, keys[0]).await {
                         Ok(value) => vec![value],
-                        // Larger than any that could be sent: ours is another.
+                        // Larger than any value that could be sent: it differs.
                         Err(error) if matches!(error.fault, Fault::TooLarge { .. }) => {
                             let nothing = Vec::new();
                             vec![Some(Dumped {
@@ -288,17 +288,17 @@ impl Lane {
                                 expires: Expiry::Never,
                             })]
                         }
-                        Err(error) => return batch.put_off(error),
+                        Err(error) => return batch.delay_after(error),
                     }
                 }
                 Err(error) => {
                     self.clients.remove(&group.target.addr);
-                    return batch.put_off(error);
+                    return batch.delay_after(error);
                 }
             };
             for (i, theirs) in some.iter().zip(theirs) {
                 let item = &batch.items[*i];
-                // One that went meanwhile is written at the next try.
+                // A key that vanished meanwhile is written by the next attempt.
                 let Some(theirs) = theirs else {
                     continue;
                 };
@@ -309,7 +309,7 @@ impl Lane {
                         if self.options.on_conflict == OnConflict::Abort =>
                     {
                         return Err(TransferError::Conflict {
-                            key: shown(&item.key),
+                            key: quoted(&item.key),
                             node: group.name.clone(),
                         });
                     }
@@ -328,9 +328,9 @@ impl Lane {
         Ok(())
     }
 
-    /// A value that is larger than any reply should be; one at a time, whoever asks.
+    /// Dumps a value that exceeds the limit of replies; one at a time over all lanes.
     async fn dump_large(&self, group: &Group, key: &[u8]) -> Result<Option<Dumped>, ClientError> {
-        // Never closed.
+        // The semaphore is never closed.
         let _turn = self.owners.large().acquire().await.ok();
         let connections = self.owners.connections();
         let client = connections.for_one_value(&group.target).await?;
@@ -343,7 +343,7 @@ impl Lane {
         Ok(dumped.into_iter().next().flatten())
     }
 
-    /// Our connection to a node, on our database.
+    /// Returns this lane's connection to a node, on its database.
     async fn client(&mut self, target: &Target) -> Result<NodeClient, ClientError> {
         if let Some(client) = self.clients.get(&target.addr) {
             return Ok(client.clone());
@@ -366,8 +366,8 @@ impl Batch {
             .collect()
     }
 
-    /// What may pass is tried again; what a password or a right causes stays.
-    fn put_off(&mut self, error: ClientError) -> Result<(), TransferError> {
+    /// Keeps the keys for another attempt if the error is temporary; a wrong password or a missing right is not.
+    fn delay_after(&mut self, error: ClientError) -> Result<(), TransferError> {
         if !error.fault.may_pass() || matches!(error.fault, Fault::Server { .. }) {
             return Err(error.into());
         }
@@ -406,7 +406,7 @@ impl Item {
     }
 }
 
-/// Now, in milliseconds of the epoch.
+/// The current time in milliseconds since 1970.
 pub(super) fn milliseconds() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {

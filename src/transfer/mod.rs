@@ -1,14 +1,12 @@
-//! Keys into a cluster, whoever owns their slots now: what `import` and `restore` share.
+//! Writes keys to the current owners of their slots, for `import` and `restore`.
 //!
-//! Keys travel as RESTORE payloads, read from a server by DUMP or cut out of RDB files. Those of one
-//! owner go together, in bounded batches; each owner has its lanes, and all owners are served side
-//! by side. A slot that moves meanwhile is followed (`MOVED`, `ASK`), a node that is away for a
-//! moment is waited for.
+//! Keys are sent as RESTORE payloads, read from a server by DUMP or cut out of RDB files. Keys of one owner are sent
+//! together, in bounded batches; each owner has its lanes, and all owners are served side by side. A slot that moves
+//! meanwhile is followed (`MOVED`, `ASK`); a node that does not answer for a moment is waited for.
 //!
-//! MIGRATE from the source would do the same without us in between. Measured on 200,000 keys of
-//! 100 B it is no faster than our copies (benches/import.sh), holds the source for as long as each call takes, tells
-//! nothing of single keys, and works only where the source reaches the targets and speaks as they
-//! do: so it is not used.
+//! MIGRATE from the source is not used. Measured on 200,000 keys of 100 B it is not faster (benches/import.sh),
+//! blocks the source during each call, reports no single keys, and works only if the source can reach the targets and
+//! both understand the same RDB version.
 
 mod import;
 mod lane;
@@ -34,31 +32,31 @@ pub enum OnConflict {
     Skip,
     /// It is overwritten.
     Replace,
-    /// Everything stops.
+    /// The transfer stops.
     Abort,
 }
 
-/// Whether a key that fails stops the rest.
+/// Whether a failed key stops the transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterFailure {
-    /// It does.
+    /// The transfer stops at the first failed key.
     Stop,
-    /// It does not.
+    /// Failed keys are reported at the end.
     GoOn,
 }
 
 /// How keys are written.
 #[derive(Debug, Clone, Copy)]
 pub struct TransferOptions {
-    /// What becomes of keys that are there.
+    /// How keys are treated that exist with another value.
     pub on_conflict: OnConflict,
-    /// What a failing key means to the others.
+    /// Whether a failed key stops the transfer.
     pub after_failure: AfterFailure,
-    /// How many connections write to one node at a time.
+    /// The number of connections that write to one node at a time.
     pub lanes: usize,
 }
 
-/// A key on its way.
+/// A key to be written.
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
     pub(crate) key: Vec<u8>,
@@ -69,64 +67,64 @@ pub(crate) struct Item {
     pub(crate) frequency: Option<u8>,
 }
 
-/// What became of a key.
+/// The result of writing a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeyOutcome {
-    /// It is there now.
+    /// The key was written.
     Written,
-    /// It was there already, the same.
+    /// The key existed with the same value.
     Same,
-    /// Its time was over.
+    /// The key expired.
     Expired,
-    /// It is not there, or not as it should be.
+    /// The key was not written.
     Failed(FailureReason, String),
 }
 
-/// Why everything stops.
+/// Why the transfer stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// A key is there with another value, and nobody said which one counts.
+    /// A key exists with another value, and `--on-conflict` is `abort`.
     #[error(
-        "{key} is in the cluster with another value ({node}): --on-conflict skip leaves such keys, \
-             replace overwrites them"
+        "{key} is in the cluster with another value ({node}): pass --on-conflict skip to keep \
+             such keys, or replace to overwrite them"
     )]
     Conflict {
-        /// The key, fit to be shown.
+        /// The key, ready to print.
         key: String,
-        /// Where.
+        /// The node with the other value.
         node: String,
     },
-    /// A node has no room.
-    #[error("{0} has no memory left (maxmemory): raise it, or spread the slots over more nodes")]
+    /// A node has no memory left.
+    #[error("{0} has no memory left: raise maxmemory, or spread the slots over more nodes")]
     OutOfMemory(String),
-    /// A key failed, and the first failure was to be the last.
+    /// A key failed, and the first failure stops the transfer.
     #[error("{key}: {why}")]
     Key {
-        /// The key, fit to be shown.
+        /// The key, ready to print.
         key: String,
-        /// Why it failed.
+        /// The reason.
         why: String,
     },
-    /// A server can't be asked any more, or does not let us.
+    /// A server does not answer any more, or denies a command.
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The cluster can't be read any more.
     #[error(transparent)]
     Slots(#[from] SlotMapError),
-    /// A file can't be read on.
+    /// A file can't be read further.
     #[error("{file}: {error}")]
     File {
-        /// Which.
+        /// The file.
         file: String,
-        /// Why.
+        /// The reason.
         error: String,
     },
-    /// A signal.
+    /// The user interrupted the transfer.
     #[error("interrupted")]
     Interrupted,
 }
 
-/// Stops all of it once.
+/// Stops all tasks of a transfer.
 #[derive(Debug, Clone, Default)]
 pub struct Stopper {
     token: CancellationToken,
@@ -134,7 +132,7 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Stops everything; the first reason counts.
+    /// Stops the transfer; the first reason is kept.
     pub fn halt(&self, why: TransferError) {
         let mut first = self
             .first
@@ -144,17 +142,17 @@ impl Stopper {
         self.token.cancel();
     }
 
-    /// Whether everything is to stop.
+    /// Whether the transfer is to stop.
     pub fn is_halted(&self) -> bool {
         self.token.is_cancelled()
     }
 
-    /// Until it is.
+    /// Waits until the transfer is to stop.
     pub async fn halted(&self) {
         self.token.cancelled().await;
     }
 
-    /// Why.
+    /// Takes the reason.
     fn why(&self) -> Option<TransferError> {
         self.first
             .lock()

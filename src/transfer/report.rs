@@ -1,4 +1,4 @@
-//! What became of all keys.
+//! The report of a transfer: counts, and the keys that failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
@@ -6,27 +6,27 @@ use std::sync::{Mutex, PoisonError};
 use super::{Item, KeyOutcome};
 use crate::cluster::text::clean;
 
-/// Why a key is not where it should be.
+/// Why a key was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FailureReason {
-    /// The cluster has another value under its name.
+    /// The cluster has another value for the key.
     Differs,
-    /// Its form is of an RDB version that the node does not take.
+    /// The node does not accept the RDB version of the value.
     TooNew,
-    /// The node has no such type, or lacks the module.
+    /// The node does not know the type, or lacks the module.
     NotUnderstood,
-    /// It is larger than a server takes in one piece.
+    /// The value exceeds the limit of servers.
     TooLarge,
-    /// Its slot had no owner that answered in time.
+    /// The slot had no owner that answered in time.
     NoOwner,
-    /// It changed at the source whenever it was about to be deleted there.
+    /// The key changed at the source before each deletion.
     KeptChanging,
-    /// The server says something else.
+    /// Any other error of the server.
     Refused,
 }
 
 impl FailureReason {
-    /// Its word in JSON.
+    /// The word in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Differs => "differs",
@@ -43,40 +43,40 @@ impl FailureReason {
 /// A key that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedKey {
-    /// Its name, fit to be shown.
+    /// The key, ready to print.
     pub key: String,
-    /// Why, in words.
+    /// The reason.
     pub why: String,
 }
 
-/// Numbers of keys.
+/// Counts of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TransferReport {
-    /// Written.
+    /// Written keys.
     pub written: u64,
     /// Bytes of their values.
     pub bytes: u64,
-    /// There already, the same.
+    /// Keys that existed with the same value.
     pub same: u64,
-    /// Expired, or deleted at the source, on their way.
+    /// Keys that expired, or were deleted at the source, meanwhile.
     pub gone: u64,
-    /// Deleted at the source once they were there.
+    /// Keys deleted at the source after the transfer.
     pub deleted: u64,
-    /// Of slots that the node of the file did not own.
+    /// Stray keys, of slots that the node of the file did not own.
     pub strays: u64,
     /// Libraries of functions that every master has now.
     pub functions: u64,
-    /// Modules of which a file holds what no command restores.
+    /// Modules with data that no command restores.
     pub module_data: BTreeSet<String>,
-    /// Failed, by reason, each with the first few.
+    /// Failed keys by reason, with the first few of each.
     pub failed: BTreeMap<FailureReason, (u64, Vec<FailedKey>)>,
 }
 
-/// How many failures of a kind are told by name.
+/// The number of failed keys per reason that are named.
 const EXAMPLES: usize = 5;
 
 impl TransferReport {
-    /// How many failed.
+    /// The number of failed keys.
     pub fn failures(&self) -> u64 {
         self.failed.values().map(|(count, _)| count).sum()
     }
@@ -94,10 +94,10 @@ impl TransferReport {
     }
 
     pub(super) fn fail(&mut self, reason: FailureReason, key: &[u8], why: &str) {
-        self.fail_named(reason, shown(key), why);
+        self.fail_named(reason, quoted(key), why);
     }
 
-    /// The same for what is no key.
+    /// The same for something other than a key.
     pub(super) fn fail_named(&mut self, reason: FailureReason, key: String, why: &str) {
         let (count, examples) = self.failed.entry(reason).or_default();
         *count += 1;
@@ -109,7 +109,7 @@ impl TransferReport {
         }
     }
 
-    /// Both together.
+    /// Adds the counts of another report.
     pub(super) fn add(&mut self, other: Self) {
         self.written += other.written;
         self.bytes += other.bytes;
@@ -128,7 +128,7 @@ impl TransferReport {
     }
 }
 
-/// A report that many write.
+/// A report that all lanes write to.
 #[derive(Debug, Default)]
 pub(super) struct SharedReport(Mutex<TransferReport>);
 
@@ -145,8 +145,8 @@ impl SharedReport {
     }
 }
 
-/// A key in quotes, cut where it is long; bytes that are no text as escapes.
-pub(super) fn shown(key: &[u8]) -> String {
+/// Quotes a key for printing: long keys are cut, bytes that are not printable ASCII are escaped.
+pub(super) fn quoted(key: &[u8]) -> String {
     const LONGEST: usize = 80;
     let text: String = key
         .iter()

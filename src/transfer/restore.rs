@@ -1,4 +1,4 @@
-//! From the files of a backup: values are cut out and sent, a few megabytes at a time.
+//! Restore from the files of a backup: values are cut out and sent, a few megabytes at a time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -20,37 +20,37 @@ use crate::cluster::node::NodeId;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::rdb::{Entry, Keep, Reader, Record, Value};
 
-/// How many keys go in one batch at most.
+/// The most keys per batch.
 const BATCH: usize = 512;
-/// From so many bytes on a batch is full.
+/// The bytes from which a batch is full.
 const BATCH_BYTES: usize = 1 << 20;
-/// Values larger than this can't be restored: the servers' own limit (`proto-max-bulk-len`).
+/// The largest value that can be restored: the servers' own limit (`proto-max-bulk-len`).
 const LARGEST: usize = 512 << 20;
-/// How much may be on its way at a time, in KiB; a larger value goes alone.
+/// The memory for batches in progress, in KiB; a larger value is sent alone.
 const ROOM: u32 = 256 << 10;
-/// How many files are read at a time.
+/// The number of files that are read at a time.
 const READERS: usize = 4;
 
 /// A file of a backup.
 #[derive(Debug, Clone)]
 pub struct BackupFile {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// Its name.
+    /// The name in messages.
     pub name: String,
-    /// The slots that its node owned: other keys in it are left-overs.
+    /// The slots that its node owned: other keys in the file are stray keys.
     pub slots: SlotSet,
 }
 
-/// Keys of one database.
+/// A batch of keys of one database.
 struct Batch {
     database: u32,
     items: Vec<Item>,
-    /// Their share of the memory that may be used.
+    /// Its share of the memory for batches.
     _room: Option<OwnedSemaphorePermit>,
 }
 
-/// All that readers and lanes need.
+/// The state that readers and lanes share.
 struct Restore {
     owners: Arc<SlotOwners>,
     options: TransferOptions,
@@ -62,7 +62,7 @@ struct Restore {
     loaded: Mutex<BTreeSet<Vec<u8>>>,
 }
 
-/// Writes the keys of all files. What became of them is told also where it stopped.
+/// Writes the keys of all files. The report covers what was done even if the transfer stopped.
 pub async fn restore(
     owners: Arc<SlotOwners>,
     parts: Vec<BackupFile>,
@@ -94,20 +94,20 @@ pub async fn restore(
     for part in parts {
         let (restore, readers) = (Arc::clone(&restore), Arc::clone(&readers));
         lanes.spawn(async move {
-            // Never closed.
+            // The semaphore is never closed.
             let _turn = readers.acquire_owned().await.ok();
             let runtime = Handle::current();
             let reading = spawn_blocking(move || restore.read(&part, &runtime));
             reading.await.unwrap_or(Err(TransferError::Interrupted))
         });
     }
-    // The queues end with the last reader.
+    // The queues close with the last reader.
     drop(restore);
     finish(lanes, stopper).await;
     (counts.report.take(), stopper.why())
 }
 
-/// One lane.
+/// Runs one lane.
 async fn run_lane(
     receiver: BatchReceiver<Batch>,
     owners: Arc<SlotOwners>,
@@ -176,7 +176,7 @@ impl Restore {
         Ok(())
     }
 
-    /// A key as it is sent; `None` for one that can't be.
+    /// Returns a key to be written; `None` if it can't be.
     fn item(
         &self,
         entry: Entry,
@@ -185,9 +185,9 @@ impl Restore {
         let payload = match entry.value {
             Value::Payload(payload) => payload,
             Value::TooLarge(bytes) => {
-                let why = format!("{bytes} bytes: larger than the 512 MiB that a server takes");
+                let why = format!("{bytes} bytes: larger than 512 MiB, the limit of servers");
                 if self.options.after_failure == AfterFailure::Stop {
-                    let key = super::report::shown(&entry.key);
+                    let key = super::report::quoted(&entry.key);
                     return Err(TransferError::Key { key, why });
                 }
                 report.fail(FailureReason::TooLarge, &entry.key, &why);
@@ -206,12 +206,12 @@ impl Restore {
         Ok(Some((entry.database, item)))
     }
 
-    /// Puts a batch in a queue, once there is room for it.
+    /// Queues a batch once there is memory for it.
     async fn enqueue(&self, owner: Option<NodeId>, database: u32, items: Vec<Item>) {
         let bytes: usize = items.iter().map(|item| item.payload.len()).sum();
         let share = u32::try_from(bytes >> 10).unwrap_or(ROOM).clamp(1, ROOM);
         let send = async {
-            // Never closed.
+            // The semaphore is never closed.
             let room = Arc::clone(&self.room).acquire_many_owned(share).await.ok();
             let batch = Batch {
                 database,
@@ -227,7 +227,7 @@ impl Restore {
         }
     }
 
-    /// Gives a library of functions to every master.
+    /// Loads a library of functions on every master.
     async fn load(&self, code: &[u8], report: &mut TransferReport) -> Result<(), TransferError> {
         let is_new = {
             let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
@@ -281,5 +281,5 @@ fn already_exists(error: &ClientError) -> bool {
 /// `the functions "#!lua name=mylib"`.
 fn name_of(code: &[u8]) -> String {
     let line = code.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    format!("the functions {}", super::report::shown(line))
+    format!("the functions {}", super::report::quoted(line))
 }

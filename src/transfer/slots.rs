@@ -1,4 +1,4 @@
-//! Who owns which slot now.
+//! The current owners of all slots.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -11,7 +11,7 @@ use crate::cluster::topology::Topology;
 use crate::connections::{Connections, Target};
 use crate::discover::{self, DiscoverError, Found};
 
-/// Why nobody can tell.
+/// Why the owners are unknown.
 #[derive(Debug, thiserror::Error)]
 pub enum SlotMapError {
     /// The cluster can't be read.
@@ -22,9 +22,9 @@ pub enum SlotMapError {
 /// A master that owns slots.
 #[derive(Debug, Clone)]
 pub struct SlotOwner {
-    /// Its id.
+    /// Its node id.
     pub id: NodeId,
-    /// How it is reached.
+    /// How to reach it.
     pub target: Target,
     /// `127.0.0.1:7000 (1977c4d4)`.
     pub name: String,
@@ -33,7 +33,7 @@ pub struct SlotOwner {
 /// The owners at one moment.
 #[derive(Debug)]
 struct Snapshot {
-    /// How often it was read anew.
+    /// How often the owners were read again.
     generation: u64,
     owners: BTreeMap<NodeId, SlotOwner>,
     by_slot: Vec<Option<NodeId>>,
@@ -67,7 +67,7 @@ impl Snapshot {
     }
 }
 
-/// The owners of all slots, read anew whenever somebody finds them changed.
+/// The owners of all slots, read again when a lane finds that they changed.
 #[derive(Debug)]
 pub struct SlotOwners {
     connections: Arc<Connections>,
@@ -78,7 +78,7 @@ pub struct SlotOwners {
 }
 
 impl SlotOwners {
-    /// Reads them.
+    /// Reads the owners.
     pub async fn read(
         connections: Arc<Connections>,
         seeds: Vec<Target>,
@@ -94,12 +94,12 @@ impl SlotOwners {
         })
     }
 
-    /// How nodes are reached.
+    /// The connections to the cluster.
     pub(super) fn connections(&self) -> &Arc<Connections> {
         &self.connections
     }
 
-    /// The turns of those who ask an owner for a value that is larger than replies should be.
+    /// The turns for values that exceed the limit of replies.
     pub(super) fn large(&self) -> &Semaphore {
         &self.large
     }
@@ -118,7 +118,7 @@ impl SlotOwners {
             .collect()
     }
 
-    /// The owner of a key's slot, and how new that knowledge is; no owner where nobody has it.
+    /// Returns the owner of a key's slot, and the generation of that knowledge; no owner if the slot is unassigned.
     pub(super) fn of_key(&self, key: &[u8]) -> (Option<SlotOwner>, u64) {
         let now = self.now();
         let slot = usize::from(Slot::of_key(key).number());
@@ -126,19 +126,19 @@ impl SlotOwners {
         (owner, now.generation)
     }
 
-    /// The same by id alone: to sort many keys.
+    /// Returns only the owner's id, which is cheaper.
     pub(super) fn id_of_key(&self, key: &[u8]) -> Option<NodeId> {
         let slot = usize::from(Slot::of_key(key).number());
         self.now().by_slot[slot]
     }
 
-    /// Reads them anew, unless somebody has since that generation.
+    /// Reads the owners again, unless that was done since the given generation.
     pub(super) async fn refresh(&self, seen: u64) -> Result<(), SlotMapError> {
-        let _alone = self.reading.lock().await;
+        let _turn = self.reading.lock().await;
         if self.now().generation > seen {
             return Ok(());
         }
-        // Those that were seen last are seeds as well: the ones that were named may be gone.
+        // The last known owners are seeds as well: the original seeds may be gone.
         let mut seeds = self.seeds.clone();
         seeds.extend(self.now().owners.values().map(|owner| owner.target.clone()));
         let found = discover::find(&self.connections, &seeds).await?;

@@ -1,4 +1,4 @@
-//! Lanes for every owner, and the batches that wait for them.
+//! Queues of batches for the lanes of every owner.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -13,22 +13,20 @@ use super::{Item, KeyOutcome, Stopper, TransferError};
 use crate::backup::Meter;
 use crate::cluster::node::NodeId;
 
-/// How many batches may wait for one owner: what is in memory is bounded by this, the lanes and the
-/// size of a batch.
+/// The most batches that wait for one owner. This, the number of lanes and the size of a batch bound the memory.
 const QUEUED_BATCHES: usize = 2;
 
-/// Batches on their way, by owner. Batches of keys that nobody owns go to any: a lane waits until
-/// somebody does.
+/// Queues of batches by owner. Keys of unassigned slots go to the queue `any`, whose lanes wait for an owner.
 pub(super) struct Queues<B> {
     by_owner: HashMap<NodeId, mpsc::Sender<B>>,
     any: mpsc::Sender<B>,
 }
 
-/// Where one lane's batches come from.
+/// The receiving end of a queue, shared by its lanes.
 pub(super) type BatchReceiver<B> = Arc<Mutex<mpsc::Receiver<B>>>;
 
 impl<B> Queues<B> {
-    /// A queue for every owner there is now; the receivers, each with how many lanes it has.
+    /// Creates a queue for every current owner; returns one receiver per lane.
     pub(super) fn new(owners: &SlotOwners, lanes: usize) -> (Self, Vec<BatchReceiver<B>>) {
         let mut by_owner = HashMap::new();
         let mut receivers = Vec::new();
@@ -45,7 +43,7 @@ impl<B> Queues<B> {
         (Self { by_owner, any }, receivers)
     }
 
-    /// The queue of an owner.
+    /// Returns the queue of an owner.
     pub(super) fn of(&self, owner: Option<NodeId>) -> &mpsc::Sender<B> {
         owner
             .and_then(|id| self.by_owner.get(&id))
@@ -53,7 +51,7 @@ impl<B> Queues<B> {
     }
 }
 
-/// Puts keys together by owner.
+/// Collects keys into batches by owner.
 pub(super) struct Batcher<K, T> {
     pending: HashMap<K, (Vec<T>, usize)>,
     most: usize,
@@ -69,7 +67,7 @@ impl<K: Eq + Hash + Copy, T> Batcher<K, T> {
         }
     }
 
-    /// One more; a batch that is full by it.
+    /// Adds a key; returns the batch if it is full.
     pub(super) fn add(&mut self, owner: K, one: T, bytes: usize) -> Option<Vec<T>> {
         let (batch, sum) = self.pending.entry(owner).or_default();
         batch.push(one);
@@ -81,7 +79,7 @@ impl<K: Eq + Hash + Copy, T> Batcher<K, T> {
         })
     }
 
-    /// What is left.
+    /// Returns the incomplete batches.
     pub(super) fn rest(self) -> impl Iterator<Item = (K, Vec<T>)> {
         let rest = self.pending.into_iter();
         rest.filter(|(_, (batch, _))| !batch.is_empty())
@@ -89,7 +87,7 @@ impl<K: Eq + Hash + Copy, T> Batcher<K, T> {
     }
 }
 
-/// The next batch of an receiver, unless everything stops.
+/// Returns the next batch, unless the transfer stops.
 pub(super) async fn next<B>(receiver: &BatchReceiver<B>, stopper: &Stopper) -> Option<B> {
     let receive = async { receiver.lock().await.recv().await };
     tokio::select! {
@@ -99,7 +97,7 @@ pub(super) async fn next<B>(receiver: &BatchReceiver<B>, stopper: &Stopper) -> O
     }
 }
 
-/// What all lanes tell.
+/// The counts that all lanes write to.
 pub(super) struct WriteCounts {
     pub(super) report: SharedReport,
     pub(super) meter: Meter,
@@ -117,13 +115,13 @@ impl WriteCounts {
     }
 }
 
-/// Waits for all lanes; what went wrong in one stops the others.
+/// Waits for all lanes; an error in one stops the others.
 pub(super) async fn finish(mut lanes: JoinSet<Result<(), TransferError>>, stopper: &Stopper) {
     while let Some(ended) = lanes.join_next().await {
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(why)) => stopper.halt(why),
-            // A lane that fell over has told why on standard error.
+            // The panic of a lane is printed on standard error.
             Err(_) => stopper.halt(TransferError::Interrupted),
         }
     }

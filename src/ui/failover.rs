@@ -8,8 +8,9 @@ use super::move_slots::millis;
 use super::style::{Tone, bytes, counted};
 use super::summary::{Mark, Verdict};
 use super::{Format, Ui};
-use crate::cluster::node::Takeover;
+use crate::cluster::node::{Addr, NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
+use crate::event::FailedOver;
 
 /// The plan of `failover`.
 #[derive(Debug, Clone, PartialEq)]
@@ -42,6 +43,23 @@ pub struct FailoverReport {
     pub held: Duration,
     /// How.
     pub how: Takeover,
+}
+
+impl From<&FailedOver> for FailoverReport {
+    fn from(done: &FailedOver) -> Self {
+        let name = |(id, addr): &(NodeId, Addr)| NodeName {
+            id: *id,
+            addr: addr.clone(),
+            zone: None,
+        };
+        Self {
+            replica: name(&done.replica),
+            master: name(&done.master),
+            slots: done.slots.clone(),
+            held: done.held,
+            how: done.how,
+        }
+    }
 }
 
 impl FailoverView {

@@ -6,6 +6,7 @@ use super::style::{Style, Tone, counted, plain};
 use super::{Format, Ui, json};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
+use crate::event::FixedStep;
 
 /// A plan of remedies, as far as it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +34,18 @@ pub struct FixLine {
     pub keys: u64,
     /// What it is, in words that follow the slots.
     pub text: String,
+}
+
+impl From<&FixedStep> for FixLine {
+    fn from(step: &FixedStep) -> Self {
+        Self {
+            word: step.word,
+            slots: step.slots.clone(),
+            nodes: step.nodes.clone(),
+            keys: step.keys,
+            text: step.text.clone(),
+        }
+    }
 }
 
 impl FixLine {

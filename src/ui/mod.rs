@@ -385,6 +385,10 @@ impl Ui {
             Event::Hint(text) => return self.hint(text),
             Event::Warning(text) => return self.warn(text),
             Event::WaitingFor(text) => return self.waiting(text),
+            // If standard output is closed, the end of the command reports it.
+            Event::Added { nodes } => return drop(self.added(*nodes)),
+            Event::FailedOver(done) => return drop(self.succeeded(&(&**done).into())),
+            Event::Fixed(step) => return drop(self.mended(&(&**step).into())),
             _ => {}
         }
         if let Format::Json = self.format {

@@ -78,6 +78,7 @@ impl Progress {
     pub(super) fn event(&mut self, event: &Event) {
         match *event {
             Event::Hint(_) | Event::Warning(_) | Event::WaitingFor(_) => {}
+            Event::Added { .. } | Event::FailedOver(_) | Event::Fixed(_) => {}
             Event::Phase(phase) => self.begin(phase),
             Event::Waiting {
                 phase,

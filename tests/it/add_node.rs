@@ -323,7 +323,8 @@ fn nodes_that_lead_nowhere() {
 fn masters_that_are_none() {
     let (nodes, new) = beside(2, 3, 1, &Spec::new().quick());
     let line = |id: &str| add(new.addrs(), &nodes[0]).args(["--replica", "--master-id", id]);
-    refused(line("ffffffffff"), 3, &nodes).stderr_has("\"ffffffffff\" is no node of this cluster");
+    refused(line("ffffffffff"), 3, &nodes)
+        .stderr_has("\"ffffffffff\" is not a node of this cluster");
     refused(line(&nodes[2].id()), 3, &nodes)
         .stderr_has("is a replica of")
         .stderr_has(&format!("{} (", nodes[0].addr()));
@@ -724,7 +725,7 @@ fn names_that_stand_for_many() {
         .args(["add-node", "--yes", "--replica", &service, &service])
         .args(["--expect-nodes", "5"])
         .spawn();
-    run.wait_stderr("waiting: 5 nodes are expected, and 4 found yet");
+    run.wait_stderr("waiting: 5 nodes are expected, 4 found so far");
     names.write(&lines);
     run.wait()
         .status(0)

@@ -182,7 +182,7 @@ fn what_would_be_missing_is_refused() {
     backup(&node, home.path().join("no/such").as_path())
         .run()
         .status(3)
-        .stderr_has("can't be made");
+        .stderr_has("can't be created");
     fs::create_dir(&path).unwrap();
     fs::write(path.join("notes"), "mine").unwrap();
     backup(&node, &path)
@@ -323,8 +323,8 @@ fn verify_finds_what_was_damaged() {
     let middle = flipped.len() / 2;
     flipped[middle] ^= 1;
     damage(&flipped, "damaged");
-    damage(&whole[..whole.len() - 20], "cut off");
-    damage(b"", "cut off");
+    damage(&whole[..whole.len() - 20], "truncated");
+    damage(b"", "truncated");
     fs::remove_file(&file).unwrap();
     verify(&path).run().status(1).stderr_has("No such file");
     fs::write(&file, &whole).unwrap();
@@ -333,7 +333,7 @@ fn verify_finds_what_was_damaged() {
     let manifest = path.join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
     for (from, to, says) in [
-        (name.as_str(), "../../etc/passwd", "is no name of a file"),
+        (name.as_str(), "../../etc/passwd", "is not a file name"),
         ("\"version\": 1", "\"version\": 2", "a newer redis-trib"),
         ("\"slots\": [", "\"slots\": [[5,20000],", "damaged"),
         ("{", "", "damaged"),

@@ -133,6 +133,8 @@ const TABLE: &[Row] = &[
     row("backup",                         [  4,   4,  NA,   0,  NA,   0,   0], "{seed/dead} {directory}"),
     row("restore",                        [  4,   4,  NA,   5,   5,   3,   0], "{backup} {seed/dead}"),
     row("failover",                       [  4,   4,   3,   5,   5,   3,   0], "{seed/dead} {replica/unknown}"),
+    row("failover --to",                  [  4,   4,   3,   5,   5,   3,   0], "{replica/unknown} {seed/dead}"),
+    row("failover --of",                  [  4,   4,   3,   5,   5,   3,   0], "{master/unknown} {seed/dead}"),
     row("replace-node",                   [  4,   4,   3,   5,   5,   3,   0], "{seed/dead} {replica/unknown} {spare}"),
     row("replace-node",                   [ NA,   3,  NA,  NA,  NA,  NA,  NA], "{seed} {replica} {spare/dead}"),
     row("ok-to-stop",                     [  4,   4,   3,   0,  NA,   0,  NA], "{seed/dead} {master/unknown}"),
@@ -162,11 +164,6 @@ fn consent(command: &str) -> Option<&'static str> {
 
 /// Cells whose stream of events ends without `done` in today's program: rows of that name, and the situation.
 const WITHOUT_DONE_TODAY: &[(&str, Situation)] = &[
-    ("fix --evict-foreign", WrongPassword),
-    ("fix --evict-foreign", DeadSeed),
-    ("fix --evict-foreign", UnknownMember),
-    ("fix --rejoin", WrongPassword),
-    ("fix --rejoin", DeadSeed),
     ("reshard", WrongPassword),
     ("reshard", DeadSeed),
     ("reshard", UnknownMember),

@@ -74,6 +74,11 @@ fn nodes_of_the_named_cluster() {
         let said = login(asked("bash", &["redis-trib", command, &addr, replica])).run();
         assert_eq!(offered(&said.status(0)), [nodes[3].id()], "{command}");
     }
+    for option in ["--to", "--of"] {
+        let words = ["redis-trib", "failover", &addr, option, replica];
+        let said = login(asked("bash", &words)).run();
+        assert_eq!(offered(&said.status(0)), [nodes[3].id()], "{option}");
+    }
     // All masters, by id and by address; no replica.
     let all = login(asked("fish", &["redis-trib", "reshard", &addr, "--to", ""]));
     let all = all.run().status(0);

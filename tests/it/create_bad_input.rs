@@ -32,7 +32,7 @@ fn the_command_line() {
         ),
         (&["127.0.0.1;7000"], "is not a host name or an IP address"),
         (&["::1:7000"], "write an IPv6 address as [::1]:7000"),
-        (&["http://h:7000"], "http:// is not spoken here"),
+        (&["http://h:7000"], "http:// is not supported"),
         (&["h:1", "--nosuch"], "unexpected argument '--nosuch'"),
         (&["h:1", "--replicas", "70000"], "--replicas"),
         (&["h:1", "--replicas", "-1"], "--replicas"),
@@ -208,7 +208,7 @@ fn tls_and_certificates() {
     let good = tls.start();
     let ca = material.ca.display().to_string();
     let with = |addr: String, ca: &str| create([addr]).args(["--tls", "--cacert", ca]);
-    refused(create([good.addr()]), 4).stderr_has("does the port expect TLS (--tls)");
+    refused(create([good.addr()]), 4).stderr_has("the port may expect TLS (pass --tls)");
     refused(with(plain.addr(), &ca), 4).stderr_has(&plain.addr());
     refused(
         with(good.addr(), &material.other_ca.display().to_string()),

@@ -36,7 +36,7 @@ fn a_service_of_masters_and_one_of_replicas() {
         .spawn();
     run.wait_stderr("waiting: 6 nodes are expected, but \"tasks.master\" does not resolve");
     hosts.write(&all[..5]);
-    run.wait_stderr("waiting: 6 nodes are expected, and 5 found yet");
+    run.wait_stderr("waiting: 6 nodes are expected, 5 found so far");
     hosts.write(&all);
     // No two of a shard share a host, so nothing is warned of.
     run.wait().status(0).stdout_lacks("[WARNING]");

@@ -4,13 +4,21 @@ use std::time::Duration;
 
 use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Trib};
+use crate::support::proxy::Proxy;
+use crate::support::scripted::{Reply, Script, Scripted};
 use crate::support::server::{Server, Spec, versions};
 use crate::support::views::{counts, myself};
 use crate::support::wait::{PATIENCE, until};
 use crate::support::writers::Writers;
 
-fn failover(nodes: &[Server], id: &str) -> Trib {
-    Trib::new().args(["failover", "--yes", &nodes[0].addr(), id])
+/// `failover` to that replica.
+fn failover(nodes: &[Server], replica: &str) -> Trib {
+    Trib::new().args(["failover", "--yes", &nodes[0].addr(), "--to", replica])
+}
+
+/// `failover` from that master to its best replica.
+fn hand_over(nodes: &[Server], master: &str) -> Trib {
+    Trib::new().args(["failover", "--yes", &nodes[0].addr(), "--of", master])
 }
 
 fn role(server: &Server) -> String {
@@ -23,7 +31,7 @@ fn matrix_writes_go_on_and_none_is_lost() {
         let nodes = Nodes::with(6, &Spec::new().quick().version(version));
         nodes.form(3);
         let mut writers = Writers::start(&nodes, 4);
-        // The replica by the beginning of its id; then the master hands it back, to its best one.
+        // First to a replica, named by a prefix of its id; then the new master hands back to its best replica.
         failover(&nodes, &nodes[4].id()[..12])
             .run()
             .status(0)
@@ -35,7 +43,7 @@ fn matrix_writes_go_on_and_none_is_lost() {
         assert_eq!(myself(&nodes[1])[3], nodes[4].id());
         assert_eq!(nodes[1].field("master_link_status").unwrap(), "up");
         writers.wait_for_more(50);
-        let ended = failover(&nodes, &nodes[4].addr())
+        let ended = hand_over(&nodes, &nodes[4].addr())
             .args(["-o", "json"])
             .run()
             .status(0);
@@ -99,7 +107,7 @@ fn of_several_replicas_the_best() {
         });
     }
     nodes[4].stop();
-    let ended = failover(&nodes, &nodes[0].id())
+    let ended = hand_over(&nodes, &nodes[0].id())
         .args(["--command-timeout", "500ms", "--timeout", "5s"])
         .run();
     nodes[4].cont();
@@ -129,12 +137,12 @@ fn consent() {
     terminal
         .expect(" takes over from ")
         .expect("ARE LOST")
-        .expect("Let it take over, and lose such writes? (type 'yes' to accept): ")
+        .expect("Fail over, and lose such writes? (type 'yes' to accept): ")
         .send_line("no");
     terminal.finish().status(5);
     assert_eq!(role(&nodes[3]), "slave");
     let mut terminal = line(&[]).terminal();
-    terminal.expect("Let it take over?").send_line("yes");
+    terminal.expect("Fail over?").send_line("yes");
     let ended = terminal.finish().status(0);
     assert!(ended.screen().contains("[OK] "), "{}", ended.screen());
     assert_eq!(role(&nodes[3]), "master");
@@ -145,13 +153,15 @@ fn what_can_not_be() {
     let nodes = Nodes::quick(5);
     nodes.form(3);
     let refused = |id: &str| failover(&nodes, id).run().status(3);
-    refused("ffffffffff").stderr_has("\"ffffffffff\" is no node of this cluster");
-    refused(&nodes[2].id())
+    refused("ffffffffff").stderr_has("\"ffffffffff\" is not a node of this cluster");
+    refused(&nodes[3].id()[..3]).stderr_has("4 or more characters");
+    let of = |id: &str| hand_over(&nodes, id).run().status(3);
+    of(&nodes[2].id())
         .stderr_has("has no replica that could take over")
         .stderr_has("--master-id");
     // Slots on their way.
     nodes[0].cmd(&["CLUSTER", "SETSLOT", "7", "MIGRATING", &nodes[1].id()]);
-    refused(&nodes[3].id()).stderr_has("slots 7 are on their way");
+    refused(&nodes[3].id()).stderr_has("slots 7 are open on ");
     nodes[0].cmd(&["CLUSTER", "SETSLOT", "7", "STABLE"]);
     let hung = nodes[4].id();
     // Who does not answer is what the others take it for.
@@ -180,6 +190,184 @@ fn what_can_not_be() {
         .args(["failover", "h:1", "abc", "--force", "--takeover"])
         .run()
         .status(2);
+    // Exactly one member, named in one way.
+    for members in [
+        &[][..],
+        &["--to", "abcd", "--of", "abcd"],
+        &["abcd", "--to", "abcd"],
+        &["abcd", "--of", "abcd"],
+        &["abcd", "abcd"],
+    ] {
+        Trib::new()
+            .args(["failover", "127.0.0.1:1", "--yes"])
+            .args(members)
+            .run()
+            .status(2);
+    }
+}
+
+/// The state that each form asks for is success when it is there already: nothing is changed.
+#[test]
+fn the_same_command_twice() {
+    let nodes = Nodes::quick(4);
+    nodes.form(3);
+    let (master, replica) = (&nodes[0], &nodes[3]);
+    let line = |args: &[&str]| {
+        Trib::new()
+            .args(["failover", "--yes", &nodes[1].addr()])
+            .args(args)
+    };
+    let epochs = || {
+        nodes
+            .iter()
+            .map(|node| node.field("cluster_current_epoch"))
+            .collect::<Vec<_>>()
+    };
+    let unchanged = |args: &[&str], said: &str| {
+        let before = epochs();
+        let ended = line(args).run().status(0);
+        assert!(ended.stdout.contains(said), "{}", ended.stdout);
+        assert!(!ended.stdout.contains("took over"), "{}", ended.stdout);
+        assert_eq!(epochs(), before);
+    };
+
+    line(&["--to", &replica.id()])
+        .run()
+        .status(0)
+        .stdout_has(" took over 5,461 slots from ");
+    unchanged(&["--to", &replica.id()], "is already the master");
+    unchanged(&["--of", &master.id()], "is already a replica of");
+    // It needs no consent, and says the same in a dry run and in JSON.
+    Trib::new()
+        .args(["failover", &nodes[1].addr(), "--to", &replica.addr()])
+        .run()
+        .status(0)
+        .stdout_has("is already the master");
+    unchanged(
+        &["--to", &replica.id(), "--dry-run"],
+        "is already the master",
+    );
+    let lines = line(&["--of", &master.id(), "-o", "json"])
+        .run()
+        .status(0)
+        .json_lines();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["event"], "done");
+    assert_eq!(lines[0]["exit_code"], 0);
+
+    // A member without an option: a replica takes over, a master is refused.
+    line(&[&replica.id()[..8]])
+        .run()
+        .status(3)
+        .stderr_has("is a master: use --of ")
+        .stderr_has("--to REPLICA");
+    line(&[&master.id()[..8]])
+        .run()
+        .status(0)
+        .stdout_has(" took over 5,461 slots from ");
+    assert_eq!(role(master), "master");
+
+    line(&["--of", &master.addr()]).run().status(0);
+    assert_eq!(role(replica), "master");
+    unchanged(&["--of", &master.addr()], "is already a replica of");
+}
+
+/// `--of` a replica whose master is dead is no success: its slots are not served.
+#[test]
+fn of_a_replica_without_its_master() {
+    let nodes = Nodes::with(4, &Spec::new().quick().node_timeout(60_000));
+    nodes.form(3);
+    let master = nodes[0].id();
+    nodes[0].stop();
+    let quick = ["--command-timeout", "500ms"];
+    hand_over(&nodes[1..], &nodes[3].id())
+        .args(quick)
+        .run()
+        .status(3)
+        .stderr_has("is a replica, and its master ")
+        .stderr_has("does not answer: --of ");
+    // Nor is a master that hangs "already the master".
+    failover(&nodes[1..], &master)
+        .args(quick)
+        .run()
+        .status(3)
+        .stderr_has("does not answer");
+    nodes[0].cont();
+}
+
+/// The nodes that must agree are looked up before anything is sent. The second master announces a name, so its IP
+/// address is only known from a connection to it, and it dies while it is asked for other operators.
+#[test]
+fn a_failed_survey_is_a_refusal() {
+    let proxies: Vec<Proxy> = (0..4).map(|_| Proxy::unconnected()).collect();
+    let port = |index: usize| proxies[index].addr().rsplit_once(':').unwrap().1.to_owned();
+    let table = |myself: usize| {
+        let line = |index: usize| {
+            let me = if index == myself { "myself," } else { "" };
+            let host = if index == 1 { "localhost" } else { "127.0.0.1" };
+            let rest = match index {
+                0 => "master - 0 1 1 connected 0-5460".to_owned(),
+                1 => "master - 0 1 2 connected 5461-10922".to_owned(),
+                2 => "master - 0 1 3 connected 10923-16383".to_owned(),
+                _ => format!("slave {:040x} 0 1 1 connected", 1),
+            };
+            format!("{:040x} {host}:{}@1 {me}{rest}\n", index + 1, port(index))
+        };
+        Reply::bulk(&(0..4).map(line).collect::<String>())
+    };
+    let mut nodes: Vec<Option<Scripted>> = (0..4)
+        .map(|index| {
+            let script = Script::new()
+                .on("CLUSTER NODES", table(index))
+                .on("CLUSTER INFO", Reply::bulk("cluster_state:ok\r\n"))
+                .on("CLUSTER FAILOVER", Reply::ok());
+            let script = match index {
+                1 => script.on("CLIENT LIST", Reply::never()),
+                3 => {
+                    let slave = [
+                        Reply::bulk("slave"),
+                        Reply::bulk("127.0.0.1"),
+                        Reply::int(port(0).parse().unwrap()),
+                        Reply::bulk("connected"),
+                        Reply::int(100),
+                    ];
+                    script.on("ROLE", Reply::array(slave)).on(
+                        "INFO",
+                        Reply::bulk(
+                            "redis_version:7.0.15\r\ncluster_enabled:1\r\nrole:slave\r\n\
+                             master_link_status:up\r\nslave_repl_offset:100\r\n",
+                        ),
+                    )
+                }
+                _ => script,
+            };
+            Some(script.start())
+        })
+        .collect();
+    for (proxy, node) in proxies.iter().zip(&nodes) {
+        proxy.point_at(&node.as_ref().unwrap().addr());
+    }
+    let replica = format!("{:040x}", 4);
+    let run = Trib::new()
+        .args(["failover", "--yes", &proxies[0].addr(), "--to", &replica])
+        .args(["--timeout", "3s"])
+        .spawn();
+    until("CLIENT LIST to be asked", PATIENCE, || {
+        let commands = nodes[1].as_ref().unwrap().commands();
+        match commands.iter().any(|command| command == "CLIENT LIST") {
+            true => Ok(()),
+            false => Err(commands.join("\n")),
+        }
+    });
+    nodes[1] = None;
+    run.wait().status(3).stderr_has("localhost");
+    let commands = nodes[3].as_ref().unwrap().commands();
+    assert!(
+        !commands
+            .iter()
+            .any(|command| command.starts_with("CLUSTER FAILOVER")),
+        "{commands:?}"
+    );
 }
 
 #[test]
@@ -326,7 +514,7 @@ fn interrupted() {
     run.signal(Signal::SIGINT);
     run.wait()
         .status(130)
-        .stderr_has("takes over all the same, if it can");
+        .stderr_has("may still take over; redis-trib check ");
     proxies[3].resume();
 }
 

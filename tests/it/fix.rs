@@ -108,7 +108,7 @@ fn open_slots_of_every_kind(spec: &Spec) {
         .arg("--yes")
         .run()
         .status(0)
-        .stdout_has("All is mended");
+        .stdout_has("Everything is fixed");
     assert_closed(&nodes);
     is_healthy(&nodes[0]);
     let mut after = contents(&nodes);

@@ -314,6 +314,6 @@ fn nobody_is_put_out_half() {
     line("abcdefabcdef")
         .run()
         .status(3)
-        .stderr_has("is no node of this cluster");
+        .stderr_has("is not a node of this cluster");
     assert_eq!(nodes[0].field("cluster_known_nodes").unwrap(), "4");
 }

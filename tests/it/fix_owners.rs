@@ -265,7 +265,7 @@ fn an_owner_that_is_held_for_dead_is_no_loser_yet() {
     let name = format!("{} ({})", b.addr(), &b.id()[..8]);
     assert!(run.stderr.contains(&name), "{}", run.stderr);
     assert!(
-        run.stderr.contains("the others hold it for dead"),
+        run.stderr.contains("the other nodes flag it as failed"),
         "{}",
         run.stderr
     );

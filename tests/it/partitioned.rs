@@ -196,9 +196,9 @@ fn while_a_node_is_replaced() {
     let ended = run.wait();
     network.heal();
     // It may have come through, with the third left out; what is left is done by the same command.
-    let cut_off = ended.stderr.contains("The same command again goes on");
+    let cut_off = ended.stderr.contains("same command again");
     assert!(
-        cut_off || ended.stdout.contains("has taken the place of"),
+        cut_off || ended.stdout.contains("has replaced "),
         "{}",
         ended.stderr
     );

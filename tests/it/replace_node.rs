@@ -46,7 +46,7 @@ fn matrix_a_replica_and_a_master_under_writes() {
             .status(0)
             .stdout_has("a replica of ")
             .stdout_has("1. ")
-            .stdout_has(" has taken the place of ");
+            .stdout_has(" has replaced ");
         assert_eq!(myself(&new[0])[3], nodes[1].id());
         assert_bare_again(&nodes[4]);
         writers.wait_for_more(50);
@@ -58,7 +58,7 @@ fn matrix_a_replica_and_a_master_under_writes() {
             .stdout_has("a master with 5,461 slots")
             .stdout_has("2. ")
             .stdout_has("writes were held for ")
-            .stdout_has(" has taken the place of ");
+            .stdout_has(" has replaced ");
         assert_eq!(owned_slots(&new[1]), slots, "no slot moves");
         assert_bare_again(&nodes[1]);
         writers.wait_for_more(50);
@@ -156,7 +156,7 @@ fn killed_at_each_step_and_run_again() {
                 replace(&nodes, &old, &new)
                     .run()
                     .status(0)
-                    .stdout_has("nobody knows")
+                    .stdout_has("no node knows")
                     .stdout_has("nothing to do");
             });
         }
@@ -179,9 +179,9 @@ fn half_forgotten_and_run_again() {
     line()
         .run()
         .status(6)
-        .stderr_has("is in its place")
+        .stderr_has(" has replaced ")
         .stderr_has("was not told")
-        .stderr_has("The same command again goes on");
+        .stderr_has("Run the same command again to continue");
     proxies[2].resume();
     assert_bare_again(&nodes[1]);
     until(
@@ -213,7 +213,7 @@ fn interrupted() {
     let ended = run
         .wait()
         .status(130)
-        .stderr_has("is not out of the cluster yet. The same command again goes on");
+        .stderr_has("has not left the cluster yet. Run the same command again to continue");
     assert_eq!(ended.json_lines().last().unwrap()["exit_code"], 130);
     replace(&nodes, &nodes[1].id(), &new)
         .run()
@@ -228,8 +228,8 @@ fn what_can_not_be() {
     nodes.form(3);
     let new = Spec::new().quick().start();
     let refused = |old: &str, new: &Server| replace(&nodes, old, new).run().status(3);
-    refused("ffffffffff", &new).stderr_has("\"ffffffffff\" is no node of this cluster");
-    refused(&"f".repeat(40), &new).stderr_has("it is no node of this cluster");
+    refused("ffffffffff", &new).stderr_has("\"ffffffffff\" is not a node of this cluster");
+    refused(&"f".repeat(40), &new).stderr_has("is not a node of this cluster");
     refused(&nodes[1].id(), &nodes[1]).stderr_has("can't replace itself");
     refused(&nodes[1].id(), &nodes[3]).stderr_has("is a member of this cluster already, elsewhere");
     let full = Nodes::quick(1);
@@ -302,7 +302,7 @@ fn a_master_that_dies_meanwhile() {
     run.wait()
         .status(6)
         .within(Duration::from_secs(60))
-        .stderr_has("The same command again goes on");
+        .stderr_has("Run the same command again to continue");
     until("its replica to be elected", PATIENCE, || {
         match nodes[4].field("role").unwrap().as_str() {
             "master" => Ok(()),

@@ -303,7 +303,7 @@ fn at_the_prompt() {
     }
     terminal.expect("How many slots").send_line("1365");
     terminal.expect("receiving node ID").send_line("nobody");
-    terminal.expect("is no node of this cluster");
+    terminal.expect("is not a node of this cluster");
     terminal
         .expect("receiving node ID")
         .send_line(&nodes[3].id());

@@ -355,7 +355,7 @@ impl Soak {
                 add(&["--join-timeout=20s", "--sync-timeout=30s"]);
             }
             Operation::Failover { replica } => {
-                add(&["failover", &seed, &addr(replica), "--yes"]);
+                add(&["failover", &seed, "--to", &addr(replica), "--yes"]);
             }
         }
         words.extend(operation.rate().map(|rate| format!("--rate={rate}")));

@@ -27,7 +27,7 @@ fn parse(value: &Value) -> Result<Manifest, ManifestError> {
     Manifest::parse(value.to_string().as_bytes())
 }
 
-/// Why it is refused, where one field of the first file is another.
+/// The error for a manifest with another value in one field of the first file.
 fn refusal(field: &str, value: Value) -> String {
     let mut document = document();
     document["files"][0][field] = value;
@@ -35,46 +35,54 @@ fn refusal(field: &str, value: Value) -> String {
 }
 
 #[test]
-fn what_makes_no_sense_is_named() {
+fn invalid_values_are_named() {
     assert_eq!(parse(&document()).unwrap().keys(), 6);
     for (field, value, why) in [
         (
             "file",
             json!("../master.rdb"),
-            "\"../master.rdb\" is no name",
+            "\"../master.rdb\" is not a file name",
         ),
-        ("file", json!("master-2.rdb"), "is in it twice"),
-        ("master", json!("xyz"), "\"xyz\" is no node id"),
-        ("slots", json!([[0, 8192]]), "are another file's too"),
-        ("slots", json!([[0, 99]]), "are of 8292 slots only"),
-        ("slots", json!([[5, 3]]), "slots that there are not"),
-        ("slots", json!([[0, 16384]]), "slots that there are not"),
-        ("rdb_product", json!("kdb"), "\"kdb\" writes no RDB files"),
-        ("crc64", json!("x"), "\"x\" is no checksum"),
-        ("began", json!("yesterday"), "\"yesterday\" is no time"),
-        ("keys", json!(u64::MAX), "more than can be counted"),
-        ("bytes", json!(u64::MAX), "more than can be counted"),
+        ("file", json!("master-2.rdb"), "is listed twice"),
+        ("master", json!("xyz"), "\"xyz\" is not a node id"),
+        ("slots", json!([[0, 8192]]), "belong to another file"),
+        ("slots", json!([[0, 99]]), "cover only 8292 slots"),
+        ("slots", json!([[5, 3]]), "invalid slots"),
+        ("slots", json!([[0, 16384]]), "invalid slots"),
+        (
+            "rdb_product",
+            json!("kdb"),
+            "\"kdb\" is not a known product",
+        ),
+        ("crc64", json!("x"), "\"x\" is not a checksum"),
+        ("began", json!("yesterday"), "\"yesterday\" is not a time"),
+        ("keys", json!(u64::MAX), "sums over its files are too large"),
+        (
+            "bytes",
+            json!(u64::MAX),
+            "sums over its files are too large",
+        ),
         ("keys", json!(-1), "damaged"),
         (
             "server",
             json!("\u{1b}[2J"),
-            "\"\\u{1b}[2J\" holds control characters",
+            "\"\\u{1b}[2J\" has control characters",
         ),
-        ("module_data", json!(["a\rb"]), "holds control characters"),
+        ("module_data", json!(["a\rb"]), "has control characters"),
         (
             "replication_id",
             json!("a\u{2028}b"),
-            "holds control characters",
+            "has control characters",
         ),
         (
             "source_addr",
             json!("\u{feff}\u{202e}"),
-            "holds control characters",
+            "has control characters",
         ),
         (
             "encodings",
             json!({"\u{9b}2J": 1}),
-            "holds control characters",
+            "has control characters",
         ),
     ] {
         let said = refusal(field, value);
@@ -98,9 +106,9 @@ proptest! {
         prop_assert!(Manifest::parse(&bytes).is_err());
     }
 
-    /// Whatever happened to a file, it is read as one that holds together, or refused in one clean line.
+    /// A damaged file is read as a consistent manifest, or refused with one clean line.
     #[test]
-    fn a_mangled_one_never_panics(
+    fn a_damaged_manifest_never_panics(
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {

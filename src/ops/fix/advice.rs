@@ -1,4 +1,4 @@
-//! Findings of `check` that `fix` does not mend: what a person can do about each.
+//! Findings of `check` that `fix` does not repair, and what the user can do about each.
 
 use super::state::FixState;
 use crate::cluster::health::{Code, Finding, Remedy, Severity};
@@ -6,20 +6,20 @@ use crate::cluster::node::NodeId;
 use crate::plan::fix::{FixPlan, FixStep};
 use crate::ui::{FixLine, command_line};
 
-/// Errors that the plan neither mends nor refuses.
+/// Errors for which the plan has neither a remedy nor a refusal.
 pub(super) fn errors(state: &FixState, plan: &FixPlan, refused: &[FixLine]) -> Vec<FixLine> {
     let told: Vec<NodeId> = refused.iter().flat_map(|line| line.nodes.clone()).collect();
-    let told = [told, mended(plan)].concat();
+    let told = [told, fixed(plan)].concat();
     of(state, plan, Severity::Error, &told)
 }
 
-/// The same of warnings: they are nothing that is broken.
+/// The same for warnings, which are not faults.
 pub(super) fn warnings(state: &FixState, plan: &FixPlan) -> Vec<FixLine> {
-    of(state, plan, Severity::Warning, &mended(plan))
+    of(state, plan, Severity::Warning, &fixed(plan))
 }
 
-/// Nodes that are about to be put right, not slots of theirs.
-fn mended(plan: &FixPlan) -> Vec<NodeId> {
+/// Nodes for which the plan has a remedy that is not about slots.
+fn fixed(plan: &FixPlan) -> Vec<NodeId> {
     let changed = plan.remedies.iter().filter_map(|one| match one.step {
         FixStep::Evict { node, .. }
         | FixStep::Follow { replica: node, .. }
@@ -34,12 +34,12 @@ fn of(state: &FixState, plan: &FixPlan, severity: Severity, told: &[NodeId]) -> 
     let findings = state.diagnosis().findings.iter();
     findings
         .filter(|finding| finding.severity() == severity)
-        // What it has to say of slots is said; where it says nothing at all, somebody has to.
+        // The plan covers slots, unless it is empty.
         .filter(|finding| plan.is_empty() || !is_about_slots(finding.code))
         .filter(|finding| {
             let mut nodes = finding.nodes.iter();
             match finding.code {
-                // Named with the one that is put right.
+                // Its nodes include the one with the remedy.
                 Code::ReplicaOfReplica | Code::EpochCollision => !nodes.any(|id| told.contains(id)),
                 _ => finding.nodes.is_empty() || !nodes.all(|id| told.contains(id)),
             }
@@ -62,7 +62,7 @@ fn is_about_slots(code: Code) -> bool {
 fn line(state: &FixState, finding: &Finding) -> FixLine {
     let seed = state.cluster.seed_again();
     let way_out = match &finding.remedy {
-        // `fix` itself is what runs.
+        // `fix` itself is running.
         None | Some(Remedy::Fix { .. }) => way_out(finding, &seed),
         Some(remedy) => command_line(remedy),
     };
@@ -75,10 +75,10 @@ fn line(state: &FixState, finding: &Finding) -> FixLine {
     }
 }
 
-/// What helps where the finding itself names no command.
+/// The remedy of a finding that names no command.
 fn way_out(finding: &Finding, seed: &str) -> String {
     let code = finding.code;
-    // Where there are several, the command is one for each; who stands at a member's address comes second.
+    // Several nodes need a command each. For a foreign node, the node that answers at the member's address is second.
     let id = match finding.nodes[..] {
         [only] => only.to_string(),
         [member, _] if code == Code::NodeForeign => member.to_string(),
@@ -95,60 +95,59 @@ fn way_out(finding: &Finding, seed: &str) -> String {
         | Code::EpochCollision
         | Code::ReplicaSyncing => wait(),
         Code::NodeFailed | Code::NodeUnreachable => {
-            "bring it back, or let a replica of it take over: --failover force".to_string()
+            "start it again, or fail over to a replica of it: --failover force".to_string()
         }
         Code::SlotlessFailed | Code::SlotlessUnreachable | Code::NodeNoAddress => {
-            format!("bring it back, or take it out: redis-trib del-node {seed} {id}")
+            format!("start it again, or remove it: redis-trib del-node {seed} {id}")
         }
         Code::NodeFailing | Code::NodeHandshake => {
-            "look at the bus ports, and at the links between the nodes".to_string()
+            "check the bus ports and the links between the nodes".to_string()
         }
-        Code::AddressUnreachable => "tell how it is reached: --address-map PEER=ADDRESS".to_string(),
+        Code::AddressUnreachable => "map its address: --address-map PEER=ADDRESS".to_string(),
         Code::NodeForeign => format!(
-            "bring the member back at another address and let it meet the others (redis-trib fix \
-             --rejoin), or take it out: redis-trib del-node {seed} {id}"
+            "start the member at another address and let it meet the others (redis-trib fix --rejoin), or \
+             remove it: redis-trib del-node {seed} {id}"
         ),
         Code::NodeForgotten => format!(
-            "let them meet again (redis-trib fix --rejoin, with all nodes), or take it out: redis-trib \
+            "let the nodes meet again (redis-trib fix --rejoin, with all nodes), or remove it: redis-trib \
              del-node {seed} {id}"
         ),
         Code::SeedNotMember => {
-            "take it in (redis-trib add-node), or name a node of the cluster".to_string()
+            "add it (redis-trib add-node), or name a node of the cluster".to_string()
         }
-        Code::ProbeFailed => "look at its log".to_string(),
+        Code::ProbeFailed => "check its log".to_string(),
         Code::ReplicaLinkDown => {
-            "look at its log and at its master's: a wrong masterauth, a full disk, an output buffer \
-             limit"
+            "check its log and its master's: a wrong masterauth, a full disk, or an output buffer limit"
                 .to_string()
         }
-        Code::ReplicaOrphan => "it may have the last copy of its keys: read them from it first, then let \
-             it follow a master (CLUSTER REPLICATE)"
+        Code::ReplicaOrphan => "it may have the last copy of its keys: read them from it first, then make it \
+             a replica of a master (CLUSTER REPLICATE)"
             .to_string(),
         Code::ReplicaOfReplica => {
-            "let it follow a master once one answers: CLUSTER REPLICATE".to_string()
+            "make it a replica of a master once one answers: CLUSTER REPLICATE".to_string()
         }
         Code::MasterAlone => {
-            format!("give it a replica: redis-trib add-node --replica NEW {seed}")
+            format!("add a replica: redis-trib add-node --replica NEW {seed}")
         }
         Code::ReplicasUneven => {
-            "let some follow another master: CLUSTER REPLICATE".to_string()
+            "make some of them replicas of another master: CLUSTER REPLICATE".to_string()
         }
         Code::OneHost
         | Code::ReplicaSameHost
         | Code::ReplicaSameZone
         | Code::HostQuorum
         | Code::ZoneQuorum => {
-            format!("put nodes elsewhere in their place: redis-trib replace-node {seed} {id} NEW")
+            format!("replace nodes with nodes elsewhere: redis-trib replace-node {seed} {id} NEW")
         }
         Code::SlotsInJob => {
-            "nothing is lost by it, and slots that did not move can be moved again: redis-trib reshard"
+            "no data is lost; slots that were not moved can be moved again: redis-trib reshard"
                 .to_string()
         }
         Code::VersionsMixed => {
-            format!("restart the older ones, one by one: redis-trib ok-to-stop {seed} {id}")
+            format!("upgrade the older ones, one by one: redis-trib ok-to-stop {seed} {id}")
         }
         Code::RestartsEmpty => {
-            "switch persistence on (save, appendonly), or don't let them be restarted".to_string()
+            "enable persistence (save, appendonly), or disable automatic restarts".to_string()
         }
     }
 }

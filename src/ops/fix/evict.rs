@@ -1,27 +1,23 @@
-//! Two clusters that became one part again: each member of the one forgets all of the other, at one
-//! go.
+//! Separates two clusters that became one: each member of one forgets all members of the other, at the same time.
 //!
-//! At one go, since from Redis 7.2 and Valkey 7.2 on a node passes on whom it was told to forget. On
-//! Valkey it does so in its answers to the pings of those whom it has forgotten, too: where one side alone
-//! was told, each member of the other loses all its own fellows within seconds (seen on 8.1 and 9.1, not
-//! on 8.0, nor on Redis 8.2 and 8.6). So both sides are told side by side, over connections that are there
-//! already, and who can't be told is told again at once. What is left is the time between the first and the
-//! last; who has lost fellows then is named.
+//! From Redis 7.2 and Valkey 7.2 on, a node passes on which nodes it was told to forget. Valkey also does so in its
+//! answers to the pings of the nodes that it has forgotten: if only one side was told, each member of the other side
+//! loses all members of its own side within seconds (seen on 8.1 and 9.1, not on 8.0, nor on Redis 8.2 and 8.6). So both
+//! sides are told in parallel, on connections that are open already, and a node that could not be told is told again at
+//! once. What remains is the time between the first and the last; nodes that lose members of their side then are named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use tokio::task::JoinSet;
-
-use super::Job;
 use super::state::FixState;
 use crate::cluster::node::NodeId;
 use crate::connections::{Connections, Target};
 use crate::ops::leave::{Afterwards, gone, known, leave};
 use crate::plan::fix::{FixPlan, FixStep};
+use crate::session::Session;
 use crate::shell::redis_cli;
 
-/// How often a node is told whose connection breaks.
+/// How often a node is told if its connection breaks.
 const TRIES: usize = 3;
 
 type Side = BTreeMap<NodeId, Target>;
@@ -29,10 +25,10 @@ type Side = BTreeMap<NodeId, Target>;
 /// Members of another cluster that are to leave.
 #[derive(Default)]
 pub(super) struct Leaving {
-    /// They keep what they have, and each other.
-    fellows: BTreeSet<NodeId>,
-    /// They follow masters that stay, and can't forget these but by RESET.
-    copies: BTreeSet<NodeId>,
+    /// They keep their data, and know each other afterwards.
+    members: BTreeSet<NodeId>,
+    /// They are replicas of masters that stay. Only RESET makes them forget these.
+    replicas: BTreeSet<NodeId>,
 }
 
 impl Leaving {
@@ -40,8 +36,8 @@ impl Leaving {
         let mut leaving = Self::default();
         for remedy in &plan.remedies {
             match remedy.step {
-                FixStep::Evict { node, copies: None } => leaving.fellows.insert(node),
-                FixStep::Evict { node, .. } => leaving.copies.insert(node),
+                FixStep::Evict { node, copies: None } => leaving.members.insert(node),
+                FixStep::Evict { node, .. } => leaving.replicas.insert(node),
                 _ => false,
             };
         }
@@ -49,44 +45,44 @@ impl Leaving {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.fellows.is_empty() && self.copies.is_empty()
+        self.members.is_empty() && self.replicas.is_empty()
     }
 }
 
-/// Has them leave.
+/// Makes them leave.
 pub(super) async fn carry_out(
-    job: &Job<'_>,
+    session: &Session,
     state: &FixState,
-    Leaving { fellows, copies }: &Leaving,
+    Leaving { members, replicas }: &Leaving,
 ) -> anyhow::Result<()> {
-    let connections = &job.session.connections;
+    let connections = &session.connections;
     let mut troubles = Vec::new();
-    if !copies.is_empty() {
-        let left = leave(job.session, job.ui, &state.cluster, copies, Afterwards::Run);
-        troubles.extend(left.await.map_err(|stop| stop.error)?.troubles);
+    if !replicas.is_empty() {
+        let left = leave(session, &state.cluster, replicas, Afterwards::Run).await;
+        troubles.extend(left.troubles);
     }
-    if !fellows.is_empty() {
+    if !members.is_empty() {
         let nodes = &state.diagnosis().observation.nodes;
         let staying: BTreeSet<NodeId> = nodes
             .keys()
-            .filter(|id| !fellows.contains(id) && !copies.contains(id))
+            .filter(|id| !members.contains(id) && !replicas.contains(id))
             .copied()
             .collect();
-        let (those, these) = (side(state, fellows), side(state, &staying));
-        // Nobody is told anything before all can be.
-        for (id, target) in those.iter().chain(&these) {
+        let (foreign, own) = (side(state, members), side(state, &staying));
+        // No node is told anything before all are connected.
+        for (id, target) in foreign.iter().chain(&own) {
             let client = connections.client(target).await;
             client.map_err(|error| anyhow::anyhow!("{}: {error}", state.name(*id)))?;
         }
         let (mut untold, others) = tokio::join!(
-            part(connections, &those, &staying),
-            part(connections, &these, fellows)
+            forget(connections, &foreign, &staying),
+            forget(connections, &own, members)
         );
         untold.extend(others);
-        untold.extend(gone(connections, &those, &staying, &untold).await);
-        untold.extend(gone(connections, &these, fellows, &untold).await);
-        for side in [&those, &these] {
-            untold.extend(strangers_now(state, connections, side).await);
+        untold.extend(gone(connections, &foreign, &staying, &untold).await);
+        untold.extend(gone(connections, &own, members, &untold).await);
+        for side in [&foreign, &own] {
+            untold.extend(lost_members(state, connections, side).await);
         }
         let line = |(id, why): (NodeId, String)| format!("{} {why}", state.name(id));
         troubles.extend(untold.into_iter().map(line));
@@ -95,34 +91,32 @@ pub(super) async fn carry_out(
     Ok(())
 }
 
-/// Members that have forgotten fellows of theirs, whom they knew before: with the way to bring them together.
-async fn strangers_now(
+/// Nodes that have forgotten members of their own side, with the way to bring them together again.
+async fn lost_members(
     state: &FixState,
     connections: &Arc<Connections>,
     side: &Side,
 ) -> BTreeMap<NodeId, String> {
-    let fellows: BTreeSet<NodeId> = side.keys().copied().collect();
-    let mut strangers = BTreeMap::new();
+    let ids: BTreeSet<NodeId> = side.keys().copied().collect();
+    let mut losers = BTreeMap::new();
     for (id, target) in side {
-        // Who can't be asked has been named for that.
-        let Ok(known) = known(connections, target, &fellows).await else {
+        // A node that can't be asked has been named for that.
+        let Ok(known) = known(connections, target, &ids).await else {
             continue;
         };
-        let missing = fellows
-            .iter()
-            .filter(|one| *one != id && !known.contains(one));
+        let missing = ids.iter().filter(|one| *one != id && !known.contains(one));
         let missing: Vec<String> = missing.map(|id| state.name(*id)).collect();
         if !missing.is_empty() {
             let meet = redis_cli(&target.addr, "CLUSTER MEET IP PORT");
             let why = format!(
-                "has forgotten {}, which was not meant. They meet again a minute from now, by CLUSTER MEET \
+                "has also forgotten {}, which belong to the same cluster. A minute from now, let them meet again \
                  with the address of each ({meet}); change nothing else before",
                 missing.join(", "),
             );
-            strangers.insert(*id, why);
+            losers.insert(*id, why);
         }
     }
-    strangers
+    losers
 }
 
 /// Those of them that answer.
@@ -134,16 +128,16 @@ fn side(state: &FixState, ids: &BTreeSet<NodeId>) -> Side {
         .collect()
 }
 
-/// Tells one side to forget the other; why some don't, by node.
-async fn part(
+/// Tells one side to forget the other. Returns the nodes that could not be told, and why.
+async fn forget(
     connections: &Arc<Connections>,
     side: &Side,
     others: &BTreeSet<NodeId>,
 ) -> BTreeMap<NodeId, String> {
-    let mut telling = JoinSet::new();
-    for (id, target) in side.clone() {
-        let (connections, others) = (Arc::clone(connections), others.clone());
-        telling.spawn(async move {
+    let others = Arc::new(others.clone());
+    let told = connections.fan_out(side.clone(), |connections, (id, target)| {
+        let others = Arc::clone(&others);
+        async move {
             let tell = || async {
                 let client = connections.client(&target).await?;
                 client.cluster_forget_all(&others).await
@@ -157,9 +151,9 @@ async fn part(
                 told = tell().await;
             }
             (id, told)
-        });
-    }
-    let told = telling.join_all().await.into_iter();
+        }
+    });
+    let told = told.await.into_iter();
     told.filter_map(|(id, told)| Some((id, format!("was not told: {}", told.err()?.fault))))
         .collect()
 }

@@ -1,7 +1,7 @@
-//! What is done, and what is not and why, in words.
+//! Remedies and refusals in words.
 
 use super::state::FixState;
-use super::{ConflictWinner, Job, advice};
+use super::{ConflictWinner, FixContext, advice};
 use crate::cluster::health::Code;
 use crate::cluster::merger;
 use crate::cluster::node::{NodeId, Takeover};
@@ -10,7 +10,7 @@ use crate::cluster::topology::Member;
 use crate::plan::fix::{Consent, FixPlan, FixStep, Refusal, Remedy, Stray, Strays, Why};
 use crate::ui::{FixLine, FixView, command_line};
 
-/// Which cluster it is about.
+/// The cluster, for the question of consent.
 pub(super) fn about(state: &FixState) -> String {
     format!(
         "The cluster of {} nodes that {} belongs to.",
@@ -19,8 +19,8 @@ pub(super) fn about(state: &FixState) -> String {
     )
 }
 
-/// The command that goes on: with all that was given up by name.
-pub(super) fn again(job: &Job<'_>, state: &FixState) -> String {
+/// The command that continues, with everything that was given up by name.
+pub(super) fn resume(context: FixContext<'_>, state: &FixState) -> String {
     let mut line = format!("To go on: redis-trib fix {}", state.cluster.seed_again());
     let Consent {
         assign,
@@ -28,7 +28,7 @@ pub(super) fn again(job: &Job<'_>, state: &FixState) -> String {
         strays,
         failover,
         evict,
-    } = job.consent;
+    } = &context.options.consent;
     let mut add = |flag: &str, value: &str| line.push_str(&format!(" {flag}{value}"));
     if !assign.is_empty() {
         add("--assign-uncovered ", &assign.to_string());
@@ -46,7 +46,7 @@ pub(super) fn again(job: &Job<'_>, state: &FixState) -> String {
         Some(Takeover::Force) => add("--failover ", "force"),
         Some(Takeover::Takeover) => add("--failover ", "takeover"),
     }
-    match job.on_conflict {
+    match context.options.on_conflict {
         ConflictWinner::Abort => {}
         ConflictWinner::Owner => add("--on-conflict ", "owner"),
         ConflictWinner::Other => add("--on-conflict ", "other"),
@@ -78,7 +78,7 @@ pub(super) fn view(state: &FixState, plan: &FixPlan) -> FixView {
     }
 }
 
-/// What is refused, as sentences.
+/// The refusals, as sentences.
 pub(super) fn left(state: &FixState, plan: &FixPlan) -> Vec<String> {
     view(state, plan)
         .refused
@@ -87,7 +87,7 @@ pub(super) fn left(state: &FixState, plan: &FixPlan) -> Vec<String> {
         .collect()
 }
 
-/// A remedy in a few messages, for errors.
+/// A remedy as a sentence, for errors.
 pub(super) fn doing(state: &FixState, remedy: &Remedy) -> String {
     line(state, remedy).sentence()
 }
@@ -119,21 +119,21 @@ pub(super) fn line(state: &FixState, remedy: &Remedy) -> FixLine {
     let text = match remedy.step {
         FixStep::Evict { node, copies } => evicted(state, remedy, node, copies),
         FixStep::Fence { loser, winner } => format!(
-            "{} gives up its claim, and keeps its keys ({held}) until they are brought to {}",
+            "{} gives up its claim, and keeps its keys ({held}) until they are moved to {}",
             name(loser),
             name(winner)
         ),
         FixStep::Guard { node, owner } => format!(
-            "{} is told to import them from {}, which owns them",
+            "{} imports them from {}, which owns them",
             name(node),
             name(owner)
         ),
         FixStep::Reveal { node, .. } => format!(
-            "{} is made to tell what it holds of slots that are not its own",
+            "{} counts its keys in slots that it does not own",
             name(node)
         ),
         FixStep::Claim { node } => {
-            format!("{} owns them, with {held}, and all are told", name(node))
+            format!("{} claims them, with {held}", name(node))
         }
         FixStep::Assign { node } => assigned(state, remedy, node),
         FixStep::Bump { node } if remedy.slots.is_empty() => format!(
@@ -141,28 +141,28 @@ pub(super) fn line(state: &FixState, remedy: &Remedy) -> FixLine {
             name(node)
         ),
         FixStep::Bump { node } => format!(
-            "{} owns them, and repeats that with a new epoch, so that all hear it",
+            "{} owns them, and takes a new config epoch, so that all nodes accept its claim",
             name(node)
         ),
         FixStep::Tell { node, owner } => {
             format!("{} is told that {} owns them", name(node), name(owner))
         }
-        FixStep::Close { node } => format!("closed on {}: nothing is on its way there", name(node)),
+        FixStep::Close { node } => format!("closed on {}: no key is left to move", name(node)),
         FixStep::Refresh { node } => format!(
-            "replicas of {} hear again that nothing is on its way",
+            "replicas of {} are told again that the slots are closed",
             name(node)
         ),
         FixStep::TakeOver { master } => format!(
-            "a replica of {}, which can't be asked, takes over: what that had not sent to it is lost",
+            "failover to a replica of {}, which does not answer: writes that it did not replicate are lost",
             name(master)
         ),
         FixStep::Follow { replica, master } => format!(
-            "{} follows {}, instead of a node that is no master",
+            "{} becomes a replica of {}, instead of a node that is not a master",
             name(replica),
             name(master)
         ),
         FixStep::Forget { node } => format!(
-            "{} is forgotten: nobody can reach it, it owns nothing, and nobody follows it",
+            "{} is forgotten: no node reaches it, and it has neither slots nor replicas",
             name(node)
         ),
         FixStep::Finish { from, to } => format!(
@@ -171,12 +171,12 @@ pub(super) fn line(state: &FixState, remedy: &Remedy) -> FixLine {
             name(to)
         ),
         FixStep::Gather { from, to } => format!(
-            "{held} on {}, which does not own them, brought to {}, which does",
+            "{held} on {}, which does not own them, moved to {}, which does",
             name(from),
             name(to)
         ),
         FixStep::Purge { from, to } => format!(
-            "{held} on {}, which does not own them: deleted where {} has the same",
+            "{held} on {}, which does not own them: deleted if {} has the same value",
             name(from),
             name(to)
         ),
@@ -190,7 +190,7 @@ pub(super) fn line(state: &FixState, remedy: &Remedy) -> FixLine {
     }
 }
 
-/// Slots whose keys have been moved, as far as that went.
+/// A step that moves keys, for the slots that were completed.
 pub(super) fn moved(state: &FixState, step: FixStep, slots: &SlotSet) -> FixLine {
     let remedy = |keys| Remedy {
         step,
@@ -216,7 +216,7 @@ pub(super) fn moved(state: &FixState, step: FixStep, slots: &SlotSet) -> FixLine
     line
 }
 
-/// Who takes slots without an owner, and what is given up with them.
+/// Which node takes slots without an owner, and what is given up.
 fn assigned(state: &FixState, remedy: &Remedy, node: NodeId) -> String {
     let name = state.name(node);
     let topology = &state.diagnosis().topology;
@@ -230,10 +230,9 @@ fn assigned(state: &FixState, remedy: &Remedy, node: NodeId) -> String {
         })
         .collect();
     match lost.is_empty() {
-        true => format!("{name} takes them: nobody who answers has a key of them"),
+        true => format!("{name} takes them: no node that answers has a key in them"),
         false => format!(
-            "{name} takes them; what these had of them is lost ({}; how many keys, nobody who answers can \
-             tell)",
+            "{name} takes them; what these nodes have in them is lost ({}; the number of keys is not known)",
             lost.join("; ")
         ),
     }
@@ -245,21 +244,23 @@ fn evicted(state: &FixState, remedy: &Remedy, node: NodeId, copies: Option<NodeI
     let member = state.diagnosis().topology.members.get(&node);
     if member.is_some_and(|member| member.peer_status.silent) {
         return format!(
-            "{name} is forgotten; it can't be told to forget the others, so should it come back, do this \
-             again"
+            "{name} is forgotten; it does not answer and can't be told to forget the others, so if it comes back, \
+             run this again"
         );
     }
     if let Some(master) = copies {
         return format!(
-            "{name} leaves, empty and alone: it threw its own keys away when it became a replica of {}",
+            "{name} leaves without keys: it deleted its own when it became a replica of {}",
             state.name(master)
         );
     }
     let held = state.holdings.keys_in(node, &SlotSet::full()) + state.holdings.hidden(node);
     let held = keys(held);
     match remedy.slots.is_empty() {
-        true => format!("{name} leaves, and keeps what it holds: {held}"),
-        false => format!("{name} leaves with them and with {held}; they have no owner here then"),
+        true => format!("{name} leaves, and keeps its data: {held}"),
+        false => {
+            format!("{name} leaves with them and with {held}; afterwards they have no owner here")
+        }
     }
 }
 
@@ -274,7 +275,7 @@ fn refusal(state: &FixState, refusal: &Refusal) -> FixLine {
     }
 }
 
-/// Why, and what a person can do.
+/// Why, and what the user can do.
 fn why(state: &FixState, refusal: &Refusal) -> (Vec<NodeId>, String) {
     let name = |id: NodeId| state.name(id);
     let slots = &refusal.slots;
@@ -283,23 +284,23 @@ fn why(state: &FixState, refusal: &Refusal) -> (Vec<NodeId>, String) {
         Why::HolderAway(away) => (
             vec![away],
             format!(
-                "nobody owns them, and {} can't be asked for their keys: bring it back, or forget it; \
-                 or give up what it may hold: --accept-data-loss {slots}",
+                "they have no owner, and {} can't be asked for their keys: start it again, or remove it; \
+                 or give up the keys that it may have: --accept-data-loss {slots}",
                 name(away)
             ),
         ),
         Why::NobodyHolds => (
             Vec::new(),
             format!(
-                "nobody owns them, and nobody has a key of them: --assign-uncovered {slots} gives \
-                 them to masters"
+                "they have no owner, and no node has a key in them: --assign-uncovered {slots} assigns them \
+                 to masters"
             ),
         ),
         Why::TargetAway { owner, target } => (
             vec![owner, target],
             format!(
-                "on their way from {} to {}, which can't be asked and may have some of their keys: \
-                 bring it back; or give up what it may hold: --accept-data-loss {slots}",
+                "open from {} to {}, which can't be asked and may have some of their keys: \
+                 start it again; or give up the keys that it may have: --accept-data-loss {slots}",
                 name(owner),
                 name(target)
             ),
@@ -307,21 +308,21 @@ fn why(state: &FixState, refusal: &Refusal) -> (Vec<NodeId>, String) {
         Why::HeldByOrphan(replica) => (
             vec![replica],
             format!(
-                "nobody owns them, and {}, a replica whose master nobody knows, has keys of them: \
+                "they have no owner, and {}, a replica whose master is unknown, has keys in them: \
                  read them from it first; or give them up: --accept-data-loss {slots}",
                 name(replica)
             ),
         ),
-        Why::Strangers { door } => strangers(state, door),
+        Why::Strangers { door } => intruders(state, door),
         Why::LeavesWithKeys { node } => (
             vec![node],
             format!(
-                "{} owns them, and takes its keys of them along ({}): if they are of this cluster, move \
-                 them first (redis-trib reshard {} --from {node}); if not: --accept-data-loss {slots}",
+                "{} owns them, and keeps its keys in them ({}): if these belong to this cluster, move \
+                 the slots first (redis-trib reshard {} --from {node}); if not: --accept-data-loss {slots}",
                 name(node),
                 match state.holdings.has(node) {
                     true => keys(state.holdings.keys_in(node, slots)),
-                    false => "it can't be asked how many".to_string(),
+                    false => "it does not report how many".to_string(),
                 },
                 state.cluster.seed_again()
             ),
@@ -329,8 +330,8 @@ fn why(state: &FixState, refusal: &Refusal) -> (Vec<NodeId>, String) {
         Why::FollowedBy { node, follower } => (
             vec![node, follower],
             format!(
-                "{} can't leave without its replica {}: name that too, or give it another master first \
-                 (CLUSTER REPLICATE)",
+                "{} can't leave without its replica {}: name the replica too, or make it a replica of another \
+                 master first (CLUSTER REPLICATE)",
                 name(node),
                 name(follower)
             ),
@@ -338,7 +339,7 @@ fn why(state: &FixState, refusal: &Refusal) -> (Vec<NodeId>, String) {
         Why::LastCopy { replica, master } => (
             vec![replica, master],
             format!(
-                "{} stays while its master {} can't be asked: it may have the last copy of its data",
+                "{} can't leave while its master {} does not answer: it may have the last copy of the data",
                 name(replica),
                 name(master)
             ),
@@ -347,18 +348,17 @@ fn why(state: &FixState, refusal: &Refusal) -> (Vec<NodeId>, String) {
             step.nodes(),
             match step {
                 FixStep::Bump { node } if slots.is_empty() => format!(
-                    "{} shares its config epoch with another master still: they settle that by \
-                     themselves as soon as they hear each other, so look at the bus ports and the \
-                     links between them",
+                    "{} shares its config epoch with another master still: the servers resolve that as soon as \
+                     the two are linked, so check the bus ports and the links between them",
                     name(node)
                 ),
                 FixStep::Bump { node } => format!(
-                    "{} has told everybody that it owns them, and some don't hear it: look at the bus \
-                     ports and the links between them",
+                    "{} has announced its claim, and not all nodes have heard it: check the bus ports and the \
+                     links between the nodes",
                     name(node)
                 ),
                 _ => format!(
-                    "{} was tried, and made no difference: look at the log of {}",
+                    "{} was tried, and did not help: check the log of {}",
                     step.word(),
                     step.nodes()
                         .first()
@@ -369,16 +369,16 @@ fn why(state: &FixState, refusal: &Refusal) -> (Vec<NodeId>, String) {
     }
 }
 
-/// Who came in, and what may be said of them.
-fn strangers(state: &FixState, door: NodeId) -> (Vec<NodeId>, String) {
+/// The nodes that seem to belong to another cluster, and the choices of the user.
+fn intruders(state: &FixState, door: NodeId) -> (Vec<NodeId>, String) {
     let intruders = merger::intruders(&state.diagnosis().observation).remove(&door);
     let intruders: Vec<NodeId> = intruders.into_iter().flatten().collect();
     let names: Vec<String> = intruders.iter().map(|id| state.name(*id)).collect();
     let ids: Vec<String> = intruders.iter().map(|id| id.short()).collect();
     let text = format!(
-        "{} seem to be of another cluster, and nothing is mended before it is said whether they are: if \
-         so, put them out with --evict-foreign {}; if not, have the node forgotten through whose address \
-         they seem to have come: redis-trib del-node {} {door}",
+        "{} seem to belong to another cluster, and nothing is fixed before that is decided: if they do, remove \
+         them with --evict-foreign {}; if not, remove the node through whose address they seem to have \
+         joined: redis-trib del-node {} {door}",
         names.join(", "),
         ids.join(","),
         state.cluster.seed_again()
@@ -392,8 +392,8 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
     let node = diagnosis.observation.nodes.get(&owner);
     if node.is_some_and(|node| node.report().is_some()) {
         return format!(
-            "{name} owns them and answers us, but the others hold it for dead: where it has only just \
-             come back, wait (redis-trib check {} --wait 60s); else look at its bus port and its links{}",
+            "{name} owns them and answers, but the other nodes flag it as failed: if it has just been started, \
+             wait (redis-trib check {} --wait 60s); if not, check its bus port and its links{}",
             state.cluster.seed_again(),
             rival(state, owner, slots).unwrap_or_default()
         );
@@ -406,7 +406,7 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
         let remedy = finding.remedy.as_ref().map(command_line);
         let remedy = remedy.as_deref().unwrap_or("--address-map");
         return format!(
-            "{name} owns them, and the members reach it, but we don't: tell how it is reached ({remedy})"
+            "{name} owns them; the other nodes reach it, but redis-trib does not: map its address ({remedy})"
         );
     }
     let mut replicas = diagnosis
@@ -419,16 +419,16 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
             let databases = node.and_then(|node| Some(&node.report()?.info.keys));
             let count = databases.map_or(0, |all| all.iter().map(|(_, keys)| keys).sum());
             format!(
-                "{name} owns them and can't be asked: bring it back, or let its replica {} take over, \
-                 which has {}: --failover force, or --failover takeover where too few masters are left \
+                "{name} owns them and can't be asked: start it again, or fail over to its replica {}, \
+                 which has {}: --failover force, or --failover takeover if too few masters are left \
                  to vote",
                 state.name(replica.id),
                 keys(count)
             )
         }
         None => format!(
-            "{name} owns them and can't be asked, and no replica of it answers: bring it back; or give \
-             its keys up, however many they were: --accept-data-loss {slots}"
+            "{name} owns them and can't be asked, and no replica of it answers: start it again; or give \
+             up its keys, whose number is not known: --accept-data-loss {slots}"
         ),
     }
 }
@@ -441,8 +441,8 @@ fn strays(state: &FixState, plan: &FixPlan) -> Vec<FixLine> {
         nodes: vec![*node],
         keys: *count,
         text: format!(
-            "{} has about {} of slots that it does not own, and does not show them: --collect-strays has it \
-             tell and brings them to their owners, --purge-strays deletes those that the owner has too",
+            "{} has about {} in slots that it does not own, and does not list them: --collect-strays finds them \
+             and moves them to the owners, --purge-strays deletes those that the owner has too",
             state.name(*node),
             keys(*count)
         ),
@@ -450,7 +450,7 @@ fn strays(state: &FixState, plan: &FixPlan) -> Vec<FixLine> {
     told.chain(hidden).collect()
 }
 
-/// Who claims the same as one that is held for dead, and which of the two will lose its keys.
+/// The other node that claims slots of an owner that is flagged as failed, and which of the two will lose its keys.
 fn rival(state: &FixState, owner: NodeId, slots: &SlotSet) -> Option<String> {
     let topology = &state.diagnosis().topology;
     let member = topology.members.get(&owner)?;
@@ -463,13 +463,13 @@ fn rival(state: &FixState, owner: NodeId, slots: &SlotSet) -> Option<String> {
     };
     let contested = member.slots.intersection(&other.slots).intersection(slots);
     Some(format!(
-        ". {} claims slots {contested} too: as soon as they hear each other {}, whose config epoch is the \
-         older one, deletes its keys of them ({}): save these first",
+        ". {} claims slots {contested} too: as soon as the two are linked, {}, which has the older config epoch, \
+         deletes its keys in them ({}): save these first",
         state.name(other.id),
         state.name(loser.id),
         match state.holdings.has(loser.id) {
             true => keys(state.holdings.keys_in(loser.id, &contested)),
-            false => "nobody can tell how many".to_string(),
+            false => "their number is not known".to_string(),
         }
     ))
 }
@@ -482,7 +482,7 @@ fn stray(state: &FixState, stray: &Stray) -> FixLine {
         keys: stray.keys,
         text: format!(
             "{} on {}, which does not own them ({} does): --purge-strays deletes those that the owner \
-             has too, --collect-strays brings it what it lacks",
+             has too, --collect-strays moves those that it lacks",
             keys(stray.keys),
             state.name(stray.node),
             state.name(stray.owner)

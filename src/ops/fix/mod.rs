@@ -1,8 +1,7 @@
-//! Mending: look, plan, show, ask, carry out, and look again, until nothing is left that can be
-//! summary. `plan::fix` says what; here it is done.
+//! `fix`: observe, plan, carry out, and observe again, until no remedy is left. `plan::fix` plans the steps.
 //!
-//! Every step leaves the cluster in a state that the next look plans for. So nothing is kept from
-//! one round to the next but what was tried without success, and being cut off is no special case.
+//! Every step leaves the cluster in a state that the next observation can plan for. So only what did not help is kept
+//! from one round to the next, and an interrupted run needs no special treatment.
 
 mod advice;
 mod evict;
@@ -19,77 +18,70 @@ use anyhow::anyhow;
 
 use self::evict::Leaving;
 use self::state::FixState;
-use crate::args::moves::PaceArgs;
-use crate::change::legacy::Signals;
-use crate::change::legacy::consent;
+use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
-use crate::event::{Event, Phase};
-use crate::migrate::OnConflict;
+use crate::connections::Target;
+use crate::event::{Event, FixedStep, Phase};
+use crate::migrate::{MoveOptions, OnConflict};
 use crate::ops::move_slots::{Waited, ended};
-use crate::plan::fix::{Consent, FixPlan, FixStep};
+use crate::plan::fix::{Consent, FixPlan, FixStep, Remedy};
 use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::ui::Ui;
+use crate::ui::{FixLine, FixView};
 
-/// Rounds of looking and mending. The longest way that the planner knows takes five; what takes
-/// longer are conflicts between keys, which stop a window of slots each.
+/// The limit for rounds. The longest sequence that the planner knows takes five; conflicts between keys take more,
+/// since each stops a window of slots.
 const ROUNDS: usize = 100;
 
-/// What is to be summary, and how.
-pub(crate) struct Job<'a> {
-    /// Where.
-    pub(crate) session: &'a Session,
-    /// Who is told.
-    pub(crate) ui: &'a Ui,
-    /// How keys move.
-    pub(crate) pace: &'a PaceArgs,
-    /// Whose value counts where two differ.
+/// What may be done, and how.
+pub(crate) struct FixOptions {
+    /// What the user gives up by name.
+    pub(crate) consent: Consent,
+    /// Which value wins if two differ.
     pub(crate) on_conflict: ConflictWinner,
-    /// What is given up by name.
-    pub(crate) consent: &'a Consent,
-    /// Whether the user is asked.
-    pub(crate) asking: Approval,
+    /// How keys move.
+    pub(crate) moving: MoveOptions,
+    /// Whether the plan lists warnings, which are not faults.
+    pub(crate) with_warnings: bool,
 }
 
-/// Whose value counts of a key that differs between a slot's owner and another node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// Which value wins of a key that differs between the owner of its slot and another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConflictWinner {
-    /// Nobody's: both stay, and the key is named.
+    /// Neither: both stay, and the key is named.
     Abort,
-    /// The value on the node that owns the slot.
+    /// The value on the owner of the slot.
     Owner,
     /// The value on the other node.
     Other,
 }
 
-/// Whether anything is changed, and whether that is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Approval {
-    /// The plan is shown, and that is all.
-    DryRun,
-    /// Nobody is asked.
-    Yes,
-    /// Somebody is.
-    Ask,
+impl ConflictWinner {
+    /// The same for lanes whose source, or target, owns the slots.
+    fn in_lane(self, owner_is_source: bool) -> OnConflict {
+        match (self, owner_is_source) {
+            (Self::Abort, _) => OnConflict::Abort,
+            (Self::Owner, true) | (Self::Other, false) => OnConflict::Source,
+            (Self::Owner, false) | (Self::Other, true) => OnConflict::Target,
+        }
+    }
 }
 
-/// What came of it.
+/// The result of a fix.
 #[derive(Debug, Default)]
 pub(crate) struct FixSummary {
-    /// Remedies that were shown.
-    pub(crate) planned: usize,
     /// Steps that were carried out.
     pub(crate) steps: usize,
-    /// Keys that were brought where they belong.
+    /// Keys that were moved to the owner of their slot.
     pub(crate) keys: u64,
-    /// Keys that were deleted where they don't, since their owner has the same.
+    /// Keys that were deleted on other nodes, since the owner of their slot has the same value.
     pub(crate) purged: u64,
-    /// What is not summary, in words: refused, or tried in vain.
+    /// What is not fixed: refused, or tried without success.
     pub(crate) left: Vec<String>,
-    /// Whether what is left was tried at all.
-    pub(crate) failed: bool,
+    /// Whether any of that was tried.
+    pub(crate) has_failures: bool,
 }
 
 /// What is kept between rounds.
@@ -99,162 +91,314 @@ struct Memory {
     unveiled: BTreeMap<NodeId, SlotSet>,
     begun: BTreeMap<NodeId, SlotSet>,
     tried: BTreeSet<FixStep>,
-    /// Slots that stay open for what was found in them, and what that is.
+    /// Slots that stay open because of their content, which is named in `failures`.
     stuck: SlotSet,
     failures: Vec<String>,
-    /// What could not even be begun, and why.
+    /// What could not be started, and why.
     refused: Vec<String>,
 }
 
-/// Mends what can be summary.
-pub(crate) async fn fix(job: &Job<'_>) -> Result<FixSummary, Stop> {
-    let mut memory = Memory::default();
-    let dry_run = job.asking == Approval::DryRun;
-    let cluster = Cluster::look(job.session).await?;
-    let waited = ended(job.session, job.ui, &cluster, dry_run).await?;
-    let mut alone = LockHeld::AtOnce;
-    if job.asking != Approval::DryRun {
-        // Before the looks that wait for what is on its way.
-        let masters = cluster.diagnosis.topology.masters();
-        let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
-        alone = job.session.refuse_others(masters).await?;
-    }
-    let mut state = match (waited, alone) {
-        (Waited::No, LockHeld::AtOnce) => FixState::look_on(job.session, cluster).await?,
-        _ => FixState::look(job.session).await?,
-    };
-    let plan = state.plan(job.consent, &memory);
-    let mut view = messages::view(&state, &plan);
-    if !dry_run {
-        // Whoever mends wants to see what is broken.
-        view.warnings.clear();
-    }
-    job.ui.remedies(&view)?;
-    let mut summary = FixSummary {
-        planned: plan.remedies.len(),
-        ..FixSummary::default()
-    };
-    if job.asking == Approval::DryRun || plan.remedies.is_empty() {
-        summary.left = messages::left(&state, &plan);
-        return Ok(summary);
-    }
-    if job.asking == Approval::Ask {
-        let question = "Carry these remedies out, and what they lead to?";
-        consent(job.ui, question, &messages::about(&state)).await?;
-    }
-    if job.session.refuse_others(state.masters()).await? == LockHeld::AfterWaiting {
-        return Err(Stop::refused(anyhow!(
-            "another redis-trib was at work until now: the plan may not fit any more; try again"
-        )));
-    }
-    // From here on we end in order.
-    let mut signals = Signals::listen()?;
-    for round in 0..ROUNDS {
-        // People take their time, and each step changes what the next one is.
-        if round > 0 || job.asking == Approval::Ask {
-            state = FixState::look(job.session)
-                .await
-                .map_err(|stop| begun(stop, &summary))?;
-        }
-        let plan = state.plan(job.consent, &memory);
-        memory.begun.clone_from(&plan.begun);
-        if plan.remedies.is_empty() {
-            summary.failed = !memory.failures.is_empty();
-            summary.left = memory.failures;
-            summary.left.extend(memory.refused);
-            summary.left.extend(messages::left(&state, &plan));
-            return Ok(summary);
-        }
-        if let Some(name) = signals.heard().await {
-            return Err(interrupted(job, name, &state, &plan));
-        }
-        let cheap = carry_out(job, &state, &plan, &mut memory, &mut summary).await?;
-        if !cheap {
-            moves::carry_out(job, &state, &plan, &mut memory, &mut summary, &mut signals).await?;
-        }
-        settle::wait(job, &mut signals).await?;
-    }
-    Err(Stop::partial(anyhow!(
-        "after {ROUNDS} rounds something is still broken: {}",
-        messages::left(&state, &state.plan(job.consent, &memory)).join("\n")
-    )))
+/// What has been done.
+#[derive(Default)]
+struct FixCounts {
+    rounds: usize,
+    steps: usize,
+    keys: u64,
+    purged: u64,
 }
 
-/// All that takes a command or a few. Whether there was any: what is left then may be another matter
-/// than what was planned.
-async fn carry_out(
-    job: &Job<'_>,
-    state: &FixState,
-    plan: &FixPlan,
-    memory: &mut Memory,
-    summary: &mut FixSummary,
-) -> Result<bool, Stop> {
-    let mut told = false;
-    let foreign = Leaving::of(plan);
-    if !foreign.is_empty() {
-        job.ui.event(&Event::Phase(Phase::Fix));
-        told = true;
-        evict::carry_out(job, state, &foreign)
-            .await
-            .map_err(|error| {
-                Stop::partial(anyhow!("{error:#}\n{}", messages::again(job, state)))
+/// What every step works with.
+#[derive(Clone, Copy)]
+struct FixContext<'a> {
+    session: &'a Session,
+    options: &'a FixOptions,
+}
+
+impl FixContext<'_> {
+    /// Reports a step that was carried out.
+    fn fixed(&self, line: FixLine) {
+        self.session.events.send(Event::Fixed(Box::new(FixedStep {
+            word: line.word,
+            slots: line.slots,
+            nodes: line.nodes,
+            keys: line.keys,
+            text: line.text,
+        })));
+    }
+}
+
+/// The cluster before the first round.
+pub(crate) struct FixStart {
+    cluster: Cluster,
+    waited: Waited,
+}
+
+impl FixStart {
+    /// Reads the cluster, and waits for ASM tasks that are running. A dry run only names them.
+    pub(crate) async fn observe(session: &Session, dry_run: bool) -> Result<Self, Stop> {
+        let cluster = Cluster::look(session).await?;
+        let waited = ended(session, &cluster, dry_run).await?;
+        Ok(Self { cluster, waited })
+    }
+
+    /// The cluster, as it was read.
+    pub(crate) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The nodes on which no other operator may be at work.
+    pub(crate) fn lock(&self) -> Vec<Target> {
+        let masters = self.cluster.diagnosis.topology.masters();
+        masters
+            .filter_map(|master| self.cluster.reach.get(&master.id).cloned())
+            .collect()
+    }
+
+    /// Returns the members of another cluster, by their names on the command line.
+    pub(crate) fn foreign(
+        &self,
+        session: &Session,
+        names: &[String],
+    ) -> Result<BTreeSet<NodeId>, Stop> {
+        let observation = &self.cluster.diagnosis.observation;
+        let mut ids = BTreeSet::new();
+        for name in names {
+            match (observation.find(name), name.parse::<NodeId>()) {
+                (Ok(id), _) => drop(ids.insert(id)),
+                // Members pass on which nodes they were told to forget (Redis and Valkey from 7.2 on): after an
+                // interrupted run they may be gone. A prefix that is unknown may be a typing error.
+                (Err(NoSuchNode::Unknown(_)), Ok(id)) => {
+                    let text = format!("{} is not a member, or no longer one", id.short());
+                    session.events.hint(text);
+                }
+                (Err(error), _) => return Err(Stop::refused(error)),
+            }
+        }
+        if ids.contains(&observation.lead) {
+            return Err(Stop::refused(anyhow!(
+                "{} is the node through which the cluster is read: name one that stays, and the foreign nodes \
+                 with --evict-foreign",
+                self.cluster.name(observation.lead)
+            )));
+        }
+        Ok(ids)
+    }
+}
+
+/// A plan, and the state that it was made for.
+pub(crate) struct FixRound {
+    state: FixState,
+    plan: FixPlan,
+    with_warnings: bool,
+}
+
+impl FixRound {
+    /// The kinds of its remedies.
+    pub(crate) fn kinds(&self) -> BTreeSet<&'static str> {
+        let remedies = self.plan.remedies.iter();
+        remedies.map(|remedy| remedy.step.word()).collect()
+    }
+
+    /// The nodes on which no other operator may be at work.
+    pub(crate) fn lock(&self) -> Vec<Target> {
+        self.state.masters().cloned().collect()
+    }
+
+    /// The plan, as it is shown.
+    pub(crate) fn view(&self) -> FixView {
+        let mut view = messages::view(&self.state, &self.plan);
+        if !self.with_warnings {
+            view.warnings.clear();
+        }
+        view
+    }
+
+    /// The cluster, in words.
+    pub(crate) fn about(&self) -> String {
+        messages::about(&self.state)
+    }
+
+    /// What is not fixed by it.
+    pub(crate) fn left(&self) -> Vec<String> {
+        messages::left(&self.state, &self.plan)
+    }
+}
+
+/// A fix in progress.
+pub(crate) struct Fix<'a> {
+    context: FixContext<'a>,
+    memory: Memory,
+    counts: FixCounts,
+}
+
+impl<'a> Fix<'a> {
+    /// Begins.
+    pub(crate) fn new(session: &'a Session, options: &'a FixOptions) -> Self {
+        Self {
+            context: FixContext { session, options },
+            memory: Memory::default(),
+            counts: FixCounts::default(),
+        }
+    }
+
+    /// Plans the first round. The cluster is read again if it may have changed since `start`.
+    pub(crate) async fn first_round(
+        &self,
+        start: FixStart,
+        lock: LockHeld,
+    ) -> Result<FixRound, Stop> {
+        let session = self.context.session;
+        let state = match (start.waited, lock) {
+            (Waited::No, LockHeld::AtOnce) => FixState::look_on(session, start.cluster).await?,
+            _ => FixState::look(session).await?,
+        };
+        Ok(self.round(state))
+    }
+
+    /// Observes and plans.
+    pub(crate) async fn observe(&self) -> Result<FixRound, Stop> {
+        let state = FixState::look(self.context.session).await?;
+        Ok(self.round(state))
+    }
+
+    fn round(&self, state: FixState) -> FixRound {
+        let options = self.context.options;
+        FixRound {
+            plan: state.plan(&options.consent, &self.memory),
+            state,
+            with_warnings: options.with_warnings,
+        }
+    }
+
+    /// Observes and plans after changes. A second signal ends it at once.
+    pub(crate) async fn next_round(&self) -> Result<FixRound, Stop> {
+        let steps = self.counts.steps;
+        let round = tokio::select! {
+            biased;
+            () = self.context.session.interrupt.forced() => {
+                return Err(Stop::interrupted(anyhow!(
+                    "interrupted: {steps} steps were done; the same command continues"
+                )));
+            }
+            round = self.observe() => round,
+        };
+        let round = round.map_err(|stop| match steps {
+            0 => stop,
+            _ => Stop {
+                error: stop
+                    .error
+                    .context(format!("{steps} steps were done, but then")),
+                ..stop
+            },
+        })?;
+        if self.counts.rounds < ROUNDS || round.plan.remedies.is_empty() {
+            return Ok(round);
+        }
+        Err(Stop::partial(anyhow!(
+            "after {ROUNDS} rounds there are still faults: {}",
+            round.left().join("\n")
+        )))
+    }
+
+    /// Carries out a round, and waits until the nodes have heard of the changes.
+    pub(crate) async fn carry_out(&mut self, round: &FixRound) -> Result<(), Stop> {
+        let FixRound { state, plan, .. } = round;
+        self.counts.rounds += 1;
+        self.memory.begun.clone_from(&plan.begun);
+        if let Some(signal) = self.context.session.interrupt.heard() {
+            return Err(self.interrupted(signal, state, &plan.remedies));
+        }
+        // Key moves come in a round of their own: after other steps they may not be what is needed.
+        if plan.remedies.iter().any(|remedy| !remedy.step.moves_keys()) {
+            self.carry_out_steps(state, plan).await?;
+        } else {
+            moves::carry_out(
+                self.context,
+                state,
+                plan,
+                &mut self.memory,
+                &mut self.counts,
+            )
+            .await?;
+        }
+        settle::wait(self.context.session).await
+    }
+
+    /// Carries out everything that takes a few commands.
+    async fn carry_out_steps(&mut self, state: &FixState, plan: &FixPlan) -> Result<(), Stop> {
+        let context = self.context;
+        context.session.events.phase(Phase::Fix);
+        let foreign = Leaving::of(plan);
+        if !foreign.is_empty() {
+            let evicted = evict::carry_out(context.session, state, &foreign).await;
+            evicted.map_err(|error| {
+                Stop::partial(anyhow!("{error:#}\n{}", messages::resume(context, state)))
             })?;
-    }
-    for remedy in plan
-        .remedies
-        .iter()
-        .filter(|remedy| !remedy.step.moves_keys())
-    {
-        if !told {
-            job.ui.event(&Event::Phase(Phase::Fix));
-            told = true;
         }
-        steps::take(job, state, remedy, memory)
-            .await
-            .map_err(|error| {
-                Stop::partial(anyhow!(
-                    "{}: {error}\n{}",
-                    messages::doing(state, remedy),
-                    messages::again(job, state)
-                ))
-            })?;
-        summary.steps += 1;
-        job.ui.mended(&messages::line(state, remedy))?;
+        let remedies: Vec<&Remedy> = plan
+            .remedies
+            .iter()
+            .filter(|remedy| !remedy.step.moves_keys())
+            .collect();
+        for (index, remedy) in remedies.iter().enumerate() {
+            if let Some(signal) = context.session.interrupt.heard() {
+                let left = remedies[index..].iter().copied();
+                return Err(self.interrupted(signal, state, left));
+            }
+            match remedy.step {
+                // They have left together.
+                FixStep::Evict { .. } => drop(self.memory.tried.insert(remedy.step)),
+                _ => steps::carry_out(context, state, remedy, &mut self.memory)
+                    .await
+                    .map_err(|error| {
+                        Stop::partial(anyhow!(
+                            "{}: {error}\n{}",
+                            messages::doing(state, remedy),
+                            messages::resume(context, state)
+                        ))
+                    })?,
+            }
+            self.counts.steps += 1;
+            context.fixed(messages::line(state, remedy));
+        }
+        Ok(())
     }
-    Ok(told)
-}
 
-/// A look that fails after something was changed is no refusal.
-fn begun(stop: Stop, summary: &FixSummary) -> Stop {
-    match summary.steps {
-        0 => stop,
-        steps => Stop::partial(
-            stop.error
-                .context(format!("{steps} steps were taken, but then")),
-        ),
+    fn interrupted<'r>(
+        &self,
+        signal: &str,
+        state: &FixState,
+        left: impl IntoIterator<Item = &'r Remedy>,
+    ) -> Stop {
+        let left = left
+            .into_iter()
+            .map(|remedy| messages::doing(state, remedy));
+        let left: Vec<String> = left.collect();
+        Stop::interrupted(anyhow!(
+            "interrupted ({signal}): the step in hand was finished; what is left: {}\n{}",
+            left.join("; "),
+            messages::resume(self.context, state)
+        ))
     }
-}
 
-fn interrupted(job: &Job<'_>, name: &str, state: &FixState, plan: &FixPlan) -> Stop {
-    let left: Vec<String> = plan
-        .remedies
-        .iter()
-        .map(|remedy| messages::doing(state, remedy))
-        .collect();
-    Stop::interrupted(anyhow!(
-        "{name}: what was in hand is done; what is left: {}\n{}",
-        left.join("; "),
-        messages::again(job, state)
-    ))
-}
+    /// The command that continues.
+    pub(crate) fn resume(&self, round: &FixRound) -> String {
+        messages::resume(self.context, &round.state)
+    }
 
-impl ConflictWinner {
-    /// The same, for a run of lanes whose source, or target, owns the slots.
-    fn in_lane(self, owner_is_source: bool) -> OnConflict {
-        match (self, owner_is_source) {
-            (Self::Abort, _) => OnConflict::Abort,
-            (Self::Owner, true) | (Self::Other, false) => OnConflict::Source,
-            (Self::Owner, false) | (Self::Other, true) => OnConflict::Target,
+    /// Ends with a round that has no remedies.
+    pub(crate) fn end(self, last: &FixRound) -> FixSummary {
+        let Memory {
+            failures, refused, ..
+        } = self.memory;
+        let has_failures = !failures.is_empty();
+        let left = failures.into_iter().chain(refused).chain(last.left());
+        FixSummary {
+            steps: self.counts.steps,
+            keys: self.counts.keys,
+            purged: self.counts.purged,
+            left: left.collect(),
+            has_failures,
         }
     }
 }

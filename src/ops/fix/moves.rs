@@ -1,4 +1,4 @@
-//! Steps that move keys: lanes, as for a reshard.
+//! Steps that move keys, in lanes as a reshard does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,27 +6,26 @@ use std::sync::Arc;
 use anyhow::anyhow;
 
 use super::state::FixState;
-use super::{ConflictWinner, FixSummary, Job, Memory, messages};
-use crate::change::legacy::Signals;
+use super::{ConflictWinner, FixContext, FixCounts, Memory, messages};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::event::Pair;
 use crate::migrate::schedule::{MoveMethod, Work};
 use crate::migrate::strategy::MethodChoice;
 use crate::migrate::{AfterFailure, End, MoveOptions};
-use crate::ops::move_slots::{Worked, ends, node_timeout, try_logins, work};
+use crate::ops::move_slots::{Worked, ends, try_logins, work};
 use crate::plan::MovePlan;
 use crate::plan::fix::{FixPlan, FixStep, Remedy};
+use crate::session::Session;
 use crate::stop::Stop;
 
-/// Finishes moves, then brings stray keys home.
+/// Finishes moves, then moves stray keys to the owners of their slots.
 pub(super) async fn carry_out(
-    job: &Job<'_>,
+    context: FixContext<'_>,
     state: &FixState,
     plan: &FixPlan,
     memory: &mut Memory,
-    summary: &mut FixSummary,
-    signals: &mut Signals,
+    counts: &mut FixCounts,
 ) -> Result<(), Stop> {
     for way in [MoveMethod::Keys, MoveMethod::Gather, MoveMethod::Purge] {
         let remedies: Vec<&Remedy> = plan
@@ -35,7 +34,7 @@ pub(super) async fn carry_out(
             .filter(|remedy| lane(remedy.step).is_some_and(|(of, _)| of == way))
             .collect();
         let clear;
-        let remedies = match (way, job.on_conflict) {
+        let remedies = match (way, context.options.on_conflict) {
             (MoveMethod::Gather, ConflictWinner::Other) => {
                 clear = without_ambiguous(state, &remedies, memory);
                 clear.iter().collect()
@@ -46,20 +45,19 @@ pub(super) async fn carry_out(
             continue;
         }
         for remedy in &remedies {
-            // Once will do: what it leaves is told.
+            // It is tried once: what it leaves is reported.
             if let FixStep::Purge { from, .. } = remedy.step {
                 memory.tried.insert(remedy.step);
                 let known = memory.revealed.entry(from).or_default();
                 known.union_with(&remedy.slots);
             }
         }
-        run(job, state, way, &remedies, memory, summary, signals).await?;
+        run(context, state, way, &remedies, memory, counts).await?;
     }
     Ok(())
 }
 
-/// The same without slots of which several nodes besides the owner hold keys: which of them is the other
-/// one, nobody has said.
+/// The same without slots of which several nodes besides the owner hold keys: `--on-conflict other` does not say which.
 fn without_ambiguous(state: &FixState, remedies: &[&Remedy], memory: &mut Memory) -> Vec<Remedy> {
     let (mut once, mut twice) = (SlotSet::new(), SlotSet::new());
     for remedy in remedies {
@@ -76,8 +74,8 @@ fn without_ambiguous(state: &FixState, remedies: &[&Remedy], memory: &mut Memory
         let holders: Vec<String> = holders.map(|id| state.name(id)).collect();
         let why = format!(
             "besides their owner {} hold keys of them, and --on-conflict other may mean any of these: \
-             leave it out first, which brings together what does not differ; then delete the values that \
-             are not wanted",
+             run the command without it first, which moves the keys that do not differ; then delete the values \
+             that are not wanted",
             holders.join(" and ")
         );
         memory.refused.push(messages::about_slots(&twice, &why));
@@ -100,21 +98,19 @@ fn lane(step: FixStep) -> Option<(MoveMethod, Pair)> {
 }
 
 async fn run(
-    job: &Job<'_>,
+    context: FixContext<'_>,
     state: &FixState,
     way: MoveMethod,
     remedies: &[&Remedy],
     memory: &mut Memory,
-    summary: &mut FixSummary,
-    signals: &mut Signals,
+    counts: &mut FixCounts,
 ) -> Result<(), Stop> {
+    let on_conflict = context.options.on_conflict;
     let options = Arc::new(MoveOptions {
-        on_conflict: job.on_conflict.in_lane(way == MoveMethod::Keys),
+        on_conflict: on_conflict.in_lane(way == MoveMethod::Keys),
         conflict_flag: "--on-conflict owner|other",
         after_failure: AfterFailure::KeepGoing,
-        ..job
-            .pace
-            .options(node_timeout(job.session, &state.cluster).await)
+        ..context.options.moving.clone()
     });
     let mut reached = BTreeMap::new();
     let mut moves: BTreeMap<Pair, Work> = BTreeMap::new();
@@ -122,13 +118,13 @@ async fn run(
         let Some((_, pair)) = lane(remedy.step) else {
             continue;
         };
-        match ready(job, state, (pair, way), &remedy.slots, &options).await {
+        match ready(context.session, state, (pair, way), &remedy.slots, &options).await {
             Ok(ends) => {
                 reached.extend(ends);
                 let slots = remedy.slots.iter().collect();
                 moves.insert(pair, Work { way, slots });
             }
-            // One pair that can't is no reason for the others not to.
+            // The other pairs can go on.
             Err(why) => {
                 memory
                     .refused
@@ -139,10 +135,10 @@ async fn run(
     }
     let Worked {
         outcome, stopped, ..
-    } = work(job.session, job.ui, &options, &reached, moves, signals).await;
+    } = work(context.session, &options, &reached, moves).await;
     match way {
-        MoveMethod::Purge => summary.purged += outcome.tally.keys,
-        _ => summary.keys += outcome.tally.keys,
+        MoveMethod::Purge => counts.purged += outcome.tally.keys,
+        _ => counts.keys += outcome.tally.keys,
     }
     let mut left = SlotSet::new();
     for remedy in remedies {
@@ -152,14 +148,14 @@ async fn run(
             continue;
         };
         left = left.difference(done);
-        summary.steps += 1;
-        job.ui.mended(&messages::moved(state, remedy.step, done))?;
+        counts.steps += 1;
+        context.fixed(messages::moved(state, remedy.step, done));
     }
     if stopped {
         let left = messages::about_slots(&left, "not done yet, and still open");
         return Err(Stop::interrupted(anyhow!(
             "interrupted: {left}\n{}",
-            messages::again(job, state)
+            messages::resume(context, state)
         )));
     }
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
@@ -176,7 +172,7 @@ async fn run(
         ));
     }
     if stuck.is_empty() && moved == 0 {
-        // It would be the same again.
+        // Another round would end the same.
         let left = outcome
             .left
             .iter()
@@ -187,9 +183,9 @@ async fn run(
     Ok(())
 }
 
-/// Both ends of a lane, if they serve and the source may send its keys to the target.
+/// The two ends of a lane, if they serve and the target accepts the source's login.
 async fn ready(
-    job: &Job<'_>,
+    session: &Session,
     state: &FixState,
     (pair, way): (Pair, MoveMethod),
     slots: &SlotSet,
@@ -200,25 +196,18 @@ async fn ready(
         let report = node.and_then(|node| node.report());
         if report.is_some_and(|report| !report.cluster.ok) {
             return Err(format!(
-                "{} says cluster_state:fail, and neither sends nor takes keys until that is over: where \
-                 slots have no owner, or nodes do not hear each other, see to that first",
+                "{} reports cluster_state:fail, and can neither send nor receive keys: assign slots without an \
+                 owner and repair broken links first",
                 state.name(id)
             ));
         }
     }
     let plan = MovePlan::of_moves([((pair.from, pair.to), slots.clone())].into());
-    let told = |stop: Stop| format!("{:#}", stop.error);
-    let mut ends = ends(&state.cluster, &plan).map_err(told)?;
+    let text = |stop: Stop| format!("{:#}", stop.error);
+    let mut ends = ends(&state.cluster, &plan).map_err(text)?;
     let reason = String::new();
     let choices = [(pair, MethodChoice { way, reason })].into();
-    let tried = try_logins(
-        job.session,
-        job.ui,
-        state.diagnosis(),
-        &choices,
-        &mut ends,
-        options,
-    );
-    tried.await.map_err(told)?;
+    let tried = try_logins(session, state.diagnosis(), &choices, &mut ends, options);
+    tried.await.map_err(text)?;
     Ok(ends)
 }

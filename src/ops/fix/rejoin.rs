@@ -1,10 +1,9 @@
-//! `fix NODE… --rejoin`: nodes that were all restarted at new addresses, as containers and pods are,
-//! and that know each other at the old ones only.
+//! `fix NODE… --rejoin`: nodes that were all restarted at new addresses, as containers and pods are, and that know each
+//! other only at the old ones.
 //!
-//! Nodes are who their own nodes.conf says, whatever their address: those that remember each other's
-//! ids are of one cluster. They are told to meet at their new addresses, each some of the others, and
-//! that is all: a node that meets one it knows takes the new address for it (Redis 3.2 to 8.6, Valkey
-//! 8 to 9.1). Slots, roles and epochs stay what they were.
+//! A node is identified by its nodes.conf, whatever its address: nodes that know each other's ids belong to one cluster.
+//! They are told to meet at their new addresses, each some of the others, and nothing else: a node that meets one that it
+//! knows takes over the new address (Redis 3.2 to 8.6, Valkey 8 to 9.1). Slots, roles and epochs stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,114 +11,172 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
-use crate::change::Global;
-use crate::change::legacy::Access;
-use crate::change::legacy::consent;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{EntryState, MasterLink};
-use crate::commands::fix::Args;
+use crate::connections::Target;
 use crate::converge::Watch;
-use crate::exit_code::ExitCode;
-use crate::seed::Seed;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::state::{Participant, Participants};
-use crate::stop::{CommandResult, Stop};
-use crate::ui::{FixLine, FixView, Ui};
+use crate::stop::Stop;
+use crate::ui::{FixLine, FixView};
 
-/// How long all may take to see each other.
+/// The timeout until all nodes see each other.
 const WITHIN: Duration = Duration::from_secs(60);
-/// How long replicas may take to find their masters, by themselves and when told again.
+/// The timeout until replicas have a link to their masters, by themselves and after they were told again.
 const LINKED_WITHIN: Duration = Duration::from_secs(40);
-/// Between two looks at them.
+/// The interval between two looks at them.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// How long they are left to it: they try once a second.
+/// How long replicas may try by themselves: they try once a second.
 const BY_THEMSELVES: Duration = Duration::from_secs(3);
-/// Between telling one and telling it again: it takes the address that it knows then, which may be the old
-/// one still. More often would keep a large master from ever sending its copy.
+/// The interval between two times that a replica is told its master: it takes the address that it knows then, which may
+/// still be the old one. A shorter one would keep a large master from ever sending its copy.
 const TELL_AGAIN: Duration = Duration::from_secs(8);
 
-/// Lets nodes meet again.
-pub(crate) async fn run(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
-    let seeds: Vec<Seed> = args
-        .node
-        .iter()
-        .map(|node| node.parse().map_err(Stop::usage))
-        .collect::<Result<_, _>>()?;
-    let session = crate::change::legacy::open(global, ui, &seeds, Access::Change("fix")).await?;
-    let cluster = Cluster::look(&session).await?;
-    let observation = &cluster.diagnosis.observation;
-    if let Some(stranger) = observation.bystanders.first() {
-        return Err(Stop::refused(anyhow!(
-            "{} ({}) remembers no other node: it lost its nodes.conf, or belongs elsewhere; nothing was \
-             changed",
-            stranger.dial,
-            stranger.id.short()
-        )));
-    }
-    let participants = participants(&session, &cluster).await?;
-    let strangers = unlinked(&cluster, &participants);
-    if strangers.is_empty() {
-        ui.done(ExitCode::Done, "[OK] These nodes all see each other.")?;
-        return Ok(ExitCode::Done);
-    }
-    let absent: BTreeSet<NodeId> = observation
-        .nodes
-        .keys()
-        .filter(|id| !participants.contains_key(id))
-        .copied()
-        .collect();
-    ui.remedies(&view(&cluster, &participants, &strangers, &absent))?;
-    if args.dry_run {
-        ui.done(ExitCode::Done, "Dry run: nothing was changed.")?;
-        return Ok(ExitCode::Done);
-    }
-    if !args.yes {
-        let about = format!("{} nodes of one cluster.", participants.len());
-        consent(ui, "Let them meet?", &about).await?;
-    }
-    let targets = participants.values().map(|participant| &participant.target);
-    session.refuse_others(targets).await?;
-    meet(&session, &participants).await?;
-    let (events, mut told) = mpsc::unbounded_channel();
-    let show = async {
-        while let Some(event) = told.recv().await {
-            ui.event(&event);
-        }
-    };
-    let connections = Arc::clone(&session.connections);
-    let watch = Watch::new(connections, participants, absent, events, WITHIN);
-    let joined = async {
-        let watch = watch;
-        watch.join().await
-    };
-    let (joined, ()) = tokio::join!(joined, show);
-    if let Err(late) = joined {
-        let error = anyhow!("{late}\nThe same command again goes on.");
-        ui.stopped(ExitCode::Partial, &error)?;
-        return Err(Stop::partial(error));
-    }
-    relink(&session, ui).await?;
-    ui.hint(&format!(
-        "redis-trib check {} --wait 30s",
-        cluster.seed_again()
-    ));
-    ui.done(ExitCode::Done, "[OK] All nodes see each other again.")?;
-    Ok(ExitCode::Done)
+/// The nodes, and which of them have lost each other.
+pub(crate) struct RejoinPlan {
+    cluster: Cluster,
+    participants: Arc<Participants>,
+    /// How many of the others each node has no link to.
+    unlinked: BTreeMap<NodeId, usize>,
+    /// Members that were not named, or do not answer.
+    absent: Arc<BTreeSet<NodeId>>,
 }
 
-/// Replicas that go on calling their master at its old address are told once more whom they follow: one that
-/// hears of the new address by gossip notes it, and does not tell its replication (Redis 7.0).
-async fn relink(session: &Session, ui: &Ui) -> Result<(), Stop> {
-    let begun = Instant::now();
+impl RejoinPlan {
+    /// Observes and plans.
+    pub(crate) async fn observe(session: &Session) -> Result<Self, Stop> {
+        let cluster = Cluster::look(session).await?;
+        let observation = &cluster.diagnosis.observation;
+        if let Some(bystander) = observation.bystanders.first() {
+            return Err(Stop::refused(anyhow!(
+                "{} ({}) knows no other node: it lost its nodes.conf, or belongs to another cluster; nothing was \
+                 changed",
+                bystander.dial,
+                bystander.id.short()
+            )));
+        }
+        let participants = participants(session, &cluster).await?;
+        let unlinked = unlinked(&cluster, &participants);
+        let absent = observation
+            .nodes
+            .keys()
+            .filter(|id| !participants.contains_key(id))
+            .copied()
+            .collect();
+        Ok(Self {
+            participants: Arc::new(participants),
+            unlinked,
+            absent: Arc::new(absent),
+            cluster,
+        })
+    }
+
+    /// Whether all of them see each other.
+    pub(crate) fn is_joined(&self) -> bool {
+        self.unlinked.is_empty()
+    }
+
+    /// The number of nodes.
+    pub(crate) fn len(&self) -> usize {
+        self.participants.len()
+    }
+
+    /// The nodes on which no other operator may be at work.
+    pub(crate) fn lock(&self) -> Vec<Target> {
+        let participants = self.participants.values();
+        participants
+            .map(|participant| participant.target.clone())
+            .collect()
+    }
+
+    /// Whether it is about the same nodes at the same addresses.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let nodes = |plan: &Self| -> Vec<_> {
+            let participants = plan.participants.values();
+            participants
+                .map(|one| (one.id, one.ip, one.port, one.bus_port))
+                .collect()
+        };
+        nodes(self) == nodes(other)
+    }
+
+    /// The plan, as it is shown.
+    pub(crate) fn view(&self) -> FixView {
+        let line = |word, id: NodeId, text| FixLine {
+            word,
+            slots: Default::default(),
+            nodes: vec![id],
+            keys: 0,
+            text,
+        };
+        let meets = self.unlinked.iter().map(|(id, missing)| {
+            let others = self.participants.len() - 1;
+            let text = format!(
+                "{} meets the others at their new addresses: it sees {} of {others}",
+                self.cluster.name(*id),
+                others - missing
+            );
+            line("meet", *id, text)
+        });
+        let missing = self.absent.iter().map(|id| {
+            let text = format!(
+                "{} was not named, or does not answer: name its new address too",
+                self.cluster.name(*id)
+            );
+            line("not-named", *id, text)
+        });
+        FixView {
+            remedies: meets.collect(),
+            refused: missing.collect(),
+            ..FixView::default()
+        }
+    }
+}
+
+/// Tells the nodes to meet, and waits until they see each other and replicas have their masters. The first signal ends
+/// it: meetings that have begun go on by themselves.
+pub(crate) async fn execute(session: &Session, plan: &RejoinPlan) -> Result<(), Stop> {
+    let done = session.interrupt.stops(carry_out(session, plan)).await;
+    done.unwrap_or_else(|signal| {
+        Err(Stop::interrupted(anyhow!(
+            "interrupted ({signal}): not all nodes have met; the same command continues"
+        )))
+    })
+}
+
+async fn carry_out(session: &Session, plan: &RejoinPlan) -> Result<(), Stop> {
+    meet(session, &plan.participants).await?;
+    let watch = Watch::new(
+        Arc::clone(&session.connections),
+        Arc::clone(&plan.participants),
+        Arc::clone(&plan.absent),
+        session.events.sender(),
+        WITHIN,
+    );
+    let joined = watch.join().await;
+    joined.map_err(|late| Stop::partial(anyhow!("{late}\nThe same command continues.")))?;
+    relink(session).await?;
+    session.events.hint(format!(
+        "redis-trib check {} --wait 30s",
+        plan.cluster.seed_again()
+    ));
+    Ok(())
+}
+
+/// Tells replicas their master once more if they go on calling it at its old address: a replica that hears of the new
+/// address by gossip notes it, but does not pass it to its replication (Redis 7.0).
+async fn relink(session: &Session) -> Result<(), Stop> {
+    let started = Instant::now();
     let mut told: BTreeMap<NodeId, Instant> = BTreeMap::new();
     loop {
-        let looked = Cluster::look(session).await;
-        let cluster = looked
-            .map_err(|stop| Stop::partial(stop.error.context("the nodes have met, but then")))?;
+        let cluster = Cluster::look(session).await;
+        let cluster = cluster.map_err(|stop| Stop {
+            error: stop.error.context("the nodes have met, but then"),
+            ..stop
+        })?;
         let observation = &cluster.diagnosis.observation;
         let detached: Vec<(NodeId, NodeId)> = observation
             .reports()
@@ -135,15 +192,15 @@ async fn relink(session: &Session, ui: &Ui) -> Result<(), Stop> {
         if detached.is_empty() {
             return Ok(());
         }
-        if begun.elapsed() >= LINKED_WITHIN {
+        if started.elapsed() >= LINKED_WITHIN {
             let names: Vec<String> = detached.iter().map(|(id, _)| cluster.name(*id)).collect();
-            ui.warn(&format!(
-                "still without a link to their masters: {}",
+            session.events.warn(format!(
+                "replicas without a link to their masters: {}",
                 names.join(", ")
             ));
             return Ok(());
         }
-        if begun.elapsed() >= BY_THEMSELVES {
+        if started.elapsed() >= BY_THEMSELVES {
             for (replica, master) in detached {
                 let Some(target) = cluster.reach.get(&replica) else {
                     continue;
@@ -161,13 +218,13 @@ async fn relink(session: &Session, ui: &Ui) -> Result<(), Stop> {
                 };
                 if let Err(error) = tell.await {
                     let name = cluster.name(replica);
-                    ui.warn(&format!(
+                    session.events.warn(format!(
                         "{name} could not be told its master again: {error}"
                     ));
                 }
             }
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        sleep(LOOK_AGAIN).await;
     }
 }
 
@@ -183,7 +240,7 @@ async fn participants(session: &Session, cluster: &Cluster) -> Result<Participan
         let ip: Option<IpAddr> = peer.ip().or_else(|| client.remote_ip());
         let Some(ip) = ip else {
             return Err(Stop::refused(anyhow!(
-                "{} has no IP address that the others could be told; nothing was changed",
+                "{} has no IP address for CLUSTER MEET; nothing was changed",
                 cluster.name(node.id)
             )));
         };
@@ -199,8 +256,8 @@ async fn participants(session: &Session, cluster: &Cluster) -> Result<Participan
     Ok(participants)
 }
 
-/// Who has no link to whom. One to an old address may have been taken up by somebody else who listens
-/// there now: it leads nowhere, and the node is held for failing.
+/// The nodes that lack a link to others, and to how many. Another process may listen at an old address and accept the
+/// link: then the link is up, and the node is flagged as failing.
 fn unlinked(cluster: &Cluster, participants: &Participants) -> BTreeMap<NodeId, usize> {
     let mut unlinked = BTreeMap::new();
     for (node, report) in cluster.diagnosis.observation.reports() {
@@ -218,59 +275,24 @@ fn unlinked(cluster: &Cluster, participants: &Participants) -> BTreeMap<NodeId, 
     unlinked
 }
 
-fn view(
-    cluster: &Cluster,
-    participants: &Participants,
-    strangers: &BTreeMap<NodeId, usize>,
-    absent: &BTreeSet<NodeId>,
-) -> FixView {
-    let line = |word, id: NodeId, text| FixLine {
-        word,
-        slots: Default::default(),
-        nodes: vec![id],
-        keys: 0,
-        text,
-    };
-    let meets = strangers.iter().map(|(id, missing)| {
-        let others = participants.len() - 1;
-        let text = format!(
-            "{} meets the others at their new addresses: it sees {} of {others}",
-            cluster.name(*id),
-            others - missing
-        );
-        line("meet", *id, text)
-    });
-    let missing = absent.iter().map(|id| {
-        let text = format!(
-            "{} was not named, or does not answer: name its new address too",
-            cluster.name(*id)
-        );
-        line("not-named", *id, text)
-    });
-    FixView {
-        remedies: meets.collect(),
-        refused: missing.collect(),
-        ..FixView::default()
-    }
-}
-
-/// Node i meets i+1, then i+2, then i+4 and so on. Each is asked right before who it is.
+/// Node i meets i+1, then i+2, then i+4 and so on. The id of both is checked right before each meeting.
 async fn meet(session: &Session, participants: &Participants) -> Result<(), Stop> {
     let all: Vec<&Participant> = participants.values().collect();
     let offsets = std::iter::successors(Some(1_usize), |offset| offset.checked_mul(2));
     for offset in offsets.take_while(|offset| *offset < all.len()) {
         for (one, other) in all.iter().zip(&all[offset..]) {
-            let late =
-                |error: anyhow::Error| Stop::partial(error.context("the nodes have begun to meet"));
+            let partial = |error: anyhow::Error| {
+                Stop::partial(error.context("not all nodes were told to meet"))
+            };
             for participant in [one, other] {
                 let client = session.connections.client(&participant.target).await;
-                let client = client.map_err(|error| late(error.into()))?;
+                let client = client.map_err(|error| partial(error.into()))?;
                 let id = client
                     .cluster_myid()
                     .await
-                    .map_err(|error| late(error.into()))?;
+                    .map_err(|error| partial(error.into()))?;
                 if id != participant.id {
-                    return Err(late(anyhow!(
+                    return Err(partial(anyhow!(
                         "{} was {} and is {} now",
                         participant.target.addr,
                         participant.id.short(),
@@ -279,11 +301,11 @@ async fn meet(session: &Session, participants: &Participants) -> Result<(), Stop
                 }
             }
             let client = session.connections.client(&one.target).await;
-            let client = client.map_err(|error| late(error.into()))?;
+            let client = client.map_err(|error| partial(error.into()))?;
             let met = client
                 .cluster_meet(other.ip, other.port, other.bus_port)
                 .await;
-            met.map_err(|error| late(error.into()))?;
+            met.map_err(|error| partial(error.into()))?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The cluster that is summary, as it is now.
+//! The state of the cluster that is fixed, as far as a plan needs it.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
 
-/// Between two looks: gossip comes each second.
+/// The interval between two looks: nodes gossip every second.
 const SETTLE: Duration = Duration::from_millis(1100);
-/// The same where all agree, and slots are open: whoever moves keys takes some within that time (redis-cli
-/// ten of them each millisecond or two).
+/// The same if all nodes agree and slots are open: another operator would move some keys in that time (redis-cli moves
+/// ten in a millisecond or two).
 const TRANSIT: Duration = Duration::from_millis(80);
-/// How many seconds ago a replica lost the link that it is about to get again: one that is told whom to
-/// follow calls that one within a second, and has its copy soon where there is little to copy.
+/// For how many seconds a replica without a link is expected to get one: a replica that is told its master connects within
+/// a second, and a small full resync is short.
 const JUST_NOW: u64 = 5;
-/// Looks that may show somebody else at work.
+/// The number of looks in which another operator may show.
 const LOOKS: usize = 6;
 
 /// A cluster with everything that a plan needs.
@@ -35,20 +35,19 @@ pub(super) struct FixState {
 }
 
 impl FixState {
-    /// Looks once, and where something is wrong as often as it takes to tell what is on its way from
-    /// what stays so.
+    /// Looks once, and if something is wrong as often as needed to tell a passing state from a stable one.
     pub(super) async fn look(session: &Session) -> Result<Self, Stop> {
         let cluster = Cluster::look(session).await?;
         Self::look_on(session, cluster).await
     }
 
-    /// The same, where the first look was just taken.
+    /// The same, with the first look.
     pub(super) async fn look_on(session: &Session, mut cluster: Cluster) -> Result<Self, Stop> {
         let mut stability = Stability::Unknown;
         let mut holdings = None;
         if is_unsettled(&cluster.diagnosis) {
             for look in 1.. {
-                // What waits for gossip is counted when that has come; what waits for keys meanwhile.
+                // Keys are counted after gossip has arrived, or during the wait if that is only for keys.
                 let counted = match look > 1 || may_change(&cluster.diagnosis) {
                     true => {
                         tokio::time::sleep(SETTLE).await;
@@ -73,8 +72,8 @@ impl FixState {
                 }
                 if look == LOOKS && !still {
                     return Err(Stop::refused(anyhow!(
-                        "slots {} are on their way: their keys become fewer, so somebody else \
-                         moves them; wait until that is done",
+                        "slots {} are being moved: their keys become fewer, so another operator moves them; \
+                         wait until that is done",
                         cluster.diagnosis.topology.open_set()
                     )));
                 }
@@ -102,13 +101,13 @@ impl FixState {
         self.cluster.name(id)
     }
 
-    /// How all masters are reached.
+    /// The masters, as they are reached.
     pub(super) fn masters(&self) -> impl Iterator<Item = &Target> {
         let masters = self.diagnosis().topology.masters();
         masters.filter_map(|master| self.cluster.reach.get(&master.id))
     }
 
-    /// The next step for what is broken, without the slots that have shown to be stuck.
+    /// The next step for each fault, without slots that stay open.
     pub(super) fn plan(&self, consent: &Consent, memory: &Memory) -> FixPlan {
         let mut plan = fix::plan(&Request {
             diagnosis: self.diagnosis(),
@@ -134,12 +133,12 @@ async fn count(session: &Session, cluster: &Cluster) -> Holdings {
     discover::count_holdings(&session.connections, observation, &cluster.reach).await
 }
 
-/// Whether a second look may tell more.
+/// Whether a second look may show more.
 fn is_unsettled(diagnosis: &Diagnosis) -> bool {
     may_change(diagnosis) || !diagnosis.topology.open_set().is_empty()
 }
 
-/// Whether gossip may.
+/// Whether gossip may change what is seen.
 fn may_change(diagnosis: &Diagnosis) -> bool {
     diagnosis.may_settle()
         || is_about_to(diagnosis)
@@ -147,12 +146,12 @@ fn may_change(diagnosis: &Diagnosis) -> bool {
         || diagnosis.slots_covered() < usize::from(crate::cluster::slot::SLOTS)
 }
 
-/// Whether something is on its way that no two views differ about.
+/// Whether a change is expected that does not show as different views.
 fn is_about_to(diagnosis: &Diagnosis) -> bool {
     is_about_to_serve(diagnosis) || is_about_to_link(diagnosis)
 }
 
-/// Whether a replica lost its master a moment ago, and that one answers.
+/// Whether a replica lost the link to its master a moment ago, and the master answers.
 fn is_about_to_link(diagnosis: &Diagnosis) -> bool {
     let nodes = &diagnosis.observation.nodes;
     let answers = |id: NodeId| nodes.get(&id).is_some_and(|node| node.report().is_some());
@@ -163,8 +162,8 @@ fn is_about_to_link(diagnosis: &Diagnosis) -> bool {
     })
 }
 
-/// Whether some do not serve yet, and nothing that is wrong keeps them from it: it is a matter of
-/// seconds, mostly (protocol.md section 6).
+/// Whether nodes do not serve yet although no fault keeps them from it: they do within seconds, mostly (protocol.md
+/// section 6).
 fn is_about_to_serve(diagnosis: &Diagnosis) -> bool {
     let errors = || {
         let findings = diagnosis.findings.iter();
@@ -174,7 +173,7 @@ fn is_about_to_serve(diagnosis: &Diagnosis) -> bool {
         && errors().all(|error| matches!(error.code, Code::StateNotOk | Code::SlotsOpen))
 }
 
-/// What members disagree about, and what they claim.
+/// The views of the members, and their claims.
 fn signature(diagnosis: &Diagnosis) -> impl PartialEq + use<> {
     let members = diagnosis.topology.members.values();
     let claims: Vec<_> = members
@@ -190,8 +189,8 @@ fn signature(diagnosis: &Diagnosis) -> impl PartialEq + use<> {
     (diagnosis.observation.signature(), claims)
 }
 
-/// Open slots as masters tell of them, with the keys that their owners still have: these become
-/// fewer while somebody moves them, whereas clients create keys at the other end only.
+/// Open slots as masters report them, with the number of keys that their owners still have. It falls while an operator
+/// moves the slot; clients create keys on the target only.
 fn in_transit(diagnosis: &Diagnosis) -> Vec<(NodeId, OpenSlot, Option<u64>)> {
     let open = diagnosis.topology.open_slots();
     open.filter(|(member, _)| member.role == Role::Master)

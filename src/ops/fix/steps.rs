@@ -1,31 +1,31 @@
-//! Steps that take a command or a few.
+//! Steps that take a few commands.
 
 use std::time::Duration;
 
-use tokio::sync::mpsc;
-
 use super::state::FixState;
-use super::{Job, Memory};
+use super::{FixContext, Memory};
 use crate::client::{ClientError, NodeClient, SetSlot};
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::{Slot, SlotSet};
+use crate::event::Event;
 use crate::migrate::set_slots;
-use crate::ops::failover::FailoverPlan;
+use crate::ops::failover;
 use crate::ops::leave::{Afterwards, leave};
+use crate::plan::failover::{Decision, NamedMember, Request};
 use crate::plan::fix::{FixStep, Remedy};
 use crate::session::Session;
 
-/// Slots that go in one pipeline: the server serves nobody else meanwhile.
+/// Slots in one pipeline: the server serves no other client meanwhile.
 const AT_ONCE: usize = 512;
 
-/// Takes one step.
-pub(super) async fn take(
-    job: &Job<'_>,
+/// Carries out one step.
+pub(super) async fn carry_out(
+    context: FixContext<'_>,
     state: &FixState,
     remedy: &Remedy,
     memory: &mut Memory,
 ) -> anyhow::Result<()> {
-    let session = job.session;
+    let session = context.session;
     let slots: Vec<Slot> = remedy.slots.iter().collect();
     match remedy.step {
         FixStep::Fence { loser, winner } => {
@@ -44,7 +44,7 @@ pub(super) async fn take(
             let empty = reveal(session, state, node, from, &slots).await?;
             memory.revealed.entry(node).or_default().union_with(&empty);
             let members = &state.diagnosis().topology.members;
-            // Of slots that nobody owns it is the holder; of these it is a stranger.
+            // Slots without an owner are not concerned: there the node is the only holder.
             if let Some(owner) = members.get(&from) {
                 let held = remedy.slots.difference(&empty).intersection(&owner.slots);
                 memory.unveiled.entry(node).or_default().union_with(&held);
@@ -52,8 +52,9 @@ pub(super) async fn take(
         }
         FixStep::Claim { node } | FixStep::Assign { node } => {
             let client = reach(session, state, node).await?;
-            // First: who claims with an epoch that is older than what a member believes is told so, and
-            // deletes its keys (Redis 6.2; from 7.0 on who does not claim it any more does not count).
+            // Before the claim: a node whose claim has an older epoch than a receiver's view is corrected by an
+            // UPDATE message and deletes its keys (Redis 6.2; from 7.0 on, views of nodes that no longer claim the
+            // slot do not count).
             client.cluster_bumpepoch().await?;
             set(&client, &slots, SetSlot::Node(node)).await?;
         }
@@ -77,7 +78,7 @@ pub(super) async fn take(
         }
         FixStep::TakeOver { master } => {
             memory.tried.insert(remedy.step);
-            take_over(job, state, master).await?;
+            fail_over(context, state, master).await?;
         }
         FixStep::Follow { replica, master } => {
             memory.tried.insert(remedy.step);
@@ -87,33 +88,40 @@ pub(super) async fn take(
         FixStep::Forget { node } => {
             memory.tried.insert(remedy.step);
             let nodes = [node].into();
-            let left = leave(session, job.ui, &state.cluster, &nodes, Afterwards::Run);
-            let troubles = left.await.map_err(|stop| stop.error)?.troubles;
+            let left = leave(session, &state.cluster, &nodes, Afterwards::Run).await;
+            let troubles = left.troubles;
             anyhow::ensure!(troubles.is_empty(), "{}", troubles.join("\n"));
         }
-        // All of them at once: see `evict`.
-        FixStep::Evict { .. } => drop(memory.tried.insert(remedy.step)),
-        // Many commands to two nodes each, and together: see `moves`.
-        FixStep::Finish { .. } | FixStep::Gather { .. } | FixStep::Purge { .. } => {}
+        // `evict` carries these out together, `moves` the others.
+        FixStep::Evict { .. }
+        | FixStep::Finish { .. }
+        | FixStep::Gather { .. }
+        | FixStep::Purge { .. } => {
+            anyhow::bail!("{} is not a single step", remedy.step.word());
+        }
     }
     Ok(())
 }
 
-/// The best replica of a dead master takes its place.
-async fn take_over(job: &Job<'_>, state: &FixState, master: NodeId) -> anyhow::Result<()> {
-    /// How long all may take to hear of it.
+/// Fails over from a dead master to its best replica.
+async fn fail_over(
+    context: FixContext<'_>,
+    state: &FixState,
+    master: NodeId,
+) -> anyhow::Result<()> {
+    /// The timeout until all nodes agree.
     const WITHIN: Duration = Duration::from_secs(30);
-    let how = job.consent.failover.unwrap_or(Takeover::Force);
-    let succession = FailoverPlan::of(&state.cluster, master, how).map_err(|stop| stop.error)?;
-    let (events, mut told) = mpsc::unbounded_channel();
-    let show = async {
-        while let Some(event) = told.recv().await {
-            job.ui.event(&event);
-        }
+    let how = context.options.consent.failover.unwrap_or(Takeover::Force);
+    let request = Request {
+        member: NamedMember::Of(master),
+        how,
     };
-    let work = succession.carry_out(job.session, &state.cluster, job.ui, events, WITHIN);
-    let (outcome, ()) = tokio::join!(work, show);
-    job.ui.succeeded(&outcome?)?;
+    let Decision::FailOver(plan) = failover::plan(&state.cluster, &request)? else {
+        return Ok(());
+    };
+    let session = context.session;
+    let report = failover::carry_out(session, &state.cluster, &plan, WITHIN).await?;
+    session.events.send(Event::FailedOver(Box::new(report)));
     Ok(())
 }
 
@@ -136,8 +144,8 @@ async fn set(client: &NodeClient, slots: &[Slot], state: SetSlot) -> Result<(), 
     Ok(())
 }
 
-/// Has a node import slots, so that it counts what it holds of them. Those that it holds nothing of
-/// are closed at once.
+/// Makes a node import slots, so that it counts the keys that it holds in them. Slots without keys are closed at once;
+/// they are returned.
 async fn reveal(
     session: &Session,
     state: &FixState,
@@ -149,7 +157,7 @@ async fn reveal(
     let mut empty = SlotSet::new();
     for slots in slots.chunks(AT_ONCE) {
         set(&client, slots, SetSlot::Importing(from)).await?;
-        // Redis has database 0 only, and nobody else keeps what he holds to himself.
+        // Only Redis hides such keys, and it has database 0 only.
         let counts = client.cluster_countkeysinslot(0, slots).await?;
         let without = slots.iter().zip(counts).filter(|(_, count)| *count == 0);
         let without: Vec<Slot> = without.map(|(slot, _)| *slot).collect();

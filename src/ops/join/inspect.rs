@@ -125,7 +125,7 @@ pub(crate) async fn inspect(
         .iter()
         .all(|error| error.fault != Fault::ClusterDisabled);
     if nodes.is_empty() && unreadable.is_empty() && none_answered {
-        return Err(DiscoverError::NobodyAnswers(faults).into());
+        return Err(DiscoverError::NoAnswer(faults).into());
     }
     let problems: Vec<String> = faults
         .iter()

@@ -69,6 +69,13 @@ pub(crate) enum Until {
     Usable,
 }
 
+/// What has joined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct JoinReport {
+    /// The ids of the new nodes. A hard reset has changed them.
+    pub(crate) joined: Vec<NodeId>,
+}
+
 /// Changes so far. They are still known after the work was dropped.
 #[derive(Default)]
 struct Changes {
@@ -84,13 +91,13 @@ impl Changes {
 }
 
 impl Joining<'_> {
-    /// Makes the nodes members, until the first signal, and returns their ids, which a hard reset changes. An error says which nodes have joined, and which command
+    /// Makes the nodes members, until the first signal. An error says which nodes have joined, and which command
     /// resumes.
-    pub(crate) async fn run(mut self) -> Result<Vec<NodeId>, Stop> {
+    pub(crate) async fn run(mut self) -> Result<JoinReport, Stop> {
         let changes = Changes::default();
         let interrupt = self.session.interrupt.clone();
         match interrupt.stops(self.join(&changes)).await {
-            Ok(Ok(())) => Ok(self.ids()),
+            Ok(Ok(())) => Ok(JoinReport { joined: self.ids() }),
             Ok(Err(error)) => Err(Stop::partial(self.explained(error, &changes).await)),
             Err(signal) => {
                 let error = anyhow!("interrupted ({signal})");

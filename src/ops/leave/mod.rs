@@ -21,7 +21,6 @@ use anyhow::anyhow;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::change::legacy::Signals;
 use crate::client::{ClientError, Reset};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::Seen;
@@ -31,7 +30,6 @@ use crate::event::{Event, Phase};
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::ui::Ui;
 
 /// How long all members may take until none of them tells of the nodes any more.
 const GONE_WITHIN: Duration = Duration::from_secs(15);
@@ -58,23 +56,21 @@ pub(crate) struct Left {
 /// A signal does not stop it half-way: it is a matter of seconds, and the nodes would be half out.
 pub(crate) async fn leave(
     session: &Session,
-    ui: &Ui,
     cluster: &Cluster,
     leaving: &BTreeSet<NodeId>,
     afterwards: Afterwards,
-) -> Result<Left, Stop> {
-    let mut signals = Signals::listen()?;
-    let work = out(session, ui, cluster, leaving, afterwards);
+) -> Left {
+    let work = out(session, cluster, leaving, afterwards);
     tokio::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            left = &mut work => return Ok(left),
-            name = signals.next() => ui.warn(&format!(
-                "{name}: the nodes are half out of the cluster; this is finished first, in some seconds"
-            )),
-        }
-    }
+    let name = tokio::select! {
+        biased;
+        left = &mut work => return left,
+        name = session.interrupt.requested() => name,
+    };
+    session.events.warn(format!(
+        "{name}: the nodes are half out of the cluster; this is finished first, in some seconds"
+    ));
+    work.await
 }
 
 /// Refuses while any member would not forget a node: each is told to forget one that nobody knows.
@@ -120,7 +116,6 @@ pub(crate) fn silent_members(
 
 async fn out(
     session: &Session,
-    ui: &Ui,
     cluster: &Cluster,
     leaving: &BTreeSet<NodeId>,
     afterwards: Afterwards,
@@ -128,7 +123,7 @@ async fn out(
     let connections = &session.connections;
     let stayers = stayers(cluster, leaving);
     let mut troubles: BTreeMap<NodeId, String> = BTreeMap::new();
-    ui.event(&Event::Phase(Phase::Leave));
+    session.events.phase(Phase::Leave);
     let untold = forget(connections, &stayers, leaving).await;
     if untold.len() == stayers.len() && !stayers.is_empty() {
         // Denied, most likely: nobody has forgotten anything.
@@ -144,7 +139,7 @@ async fn out(
     troubles.extend(forget(connections, &stayers, leaving).await);
     troubles.extend(gone(connections, &stayers, leaving, &troubles).await);
     for id in leaving.iter().filter(|id| !troubles.contains_key(id)) {
-        ui.event(&Event::Left { node: *id });
+        session.events.send(Event::Left { node: *id });
     }
     if afterwards == Afterwards::ShutDown {
         for id in leaving {

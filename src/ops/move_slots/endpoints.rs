@@ -18,7 +18,6 @@ use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::ui::Ui;
 
 /// The node timeout of the node that was asked first; the servers' default where it does not tell.
 pub(crate) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
@@ -57,7 +56,6 @@ pub(crate) fn ends(cluster: &Cluster, plan: &MovePlan) -> Result<BTreeMap<NodeId
 /// the servers need none.
 pub(crate) async fn try_logins(
     session: &Session,
-    ui: &Ui,
     diagnosis: &Diagnosis,
     choices: &BTreeMap<Pair, MethodChoice>,
     ends: &mut BTreeMap<NodeId, End>,
@@ -94,7 +92,7 @@ pub(crate) async fn try_logins(
         );
         match tried.await {
             Ok(Trial::Passed) => {}
-            Ok(Trial::Impossible(why)) => ui.warn(&format!(
+            Ok(Trial::Impossible(why)) => session.events.warn(format!(
                 "whether {target} takes the login that {source} sends keys with could not be tried: {why}"
             )),
             Err(error) => return Err(Stop::refused(explain_login(source, target, &error))),

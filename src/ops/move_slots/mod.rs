@@ -12,15 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::args::moves::MoveArgs;
-use crate::change::legacy::Signals;
+use crate::change::legacy::shown;
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
-use crate::event::{Event, Pair, Phase};
+use crate::event::{Pair, Phase};
 use crate::exit_code::ExitCode;
 use crate::migrate::schedule::{MoveMethod, Work};
 use crate::migrate::strategy::MethodChoice;
@@ -162,7 +161,10 @@ async fn transfer(
     let node_timeout = node_timeout(session, cluster).await;
     let options = Arc::new(args.options(node_timeout));
     let mut ends = ends(cluster, plan)?;
-    try_logins(session, ui, diagnosis, choices, &mut ends, &options).await?;
+    let tried = shown(ui, session, async |session| {
+        try_logins(session, diagnosis, choices, &mut ends, &options).await
+    });
+    tried.await?;
 
     let moves: BTreeMap<Pair, Work> = plan
         .moves()
@@ -180,8 +182,10 @@ async fn transfer(
             (pair, work)
         })
         .collect();
-    let mut signals = Signals::listen()?;
-    let worked = work(session, ui, &options, &ends, moves, &mut signals).await;
+    let worked = shown(ui, session, async |session| {
+        work(session, &options, &ends, moves).await
+    });
+    let worked = worked.await;
     let Worked {
         outcome,
         took,
@@ -226,30 +230,22 @@ pub(crate) struct Worked {
 /// Runs lanes, shows how far they are, and heeds signals.
 pub(crate) async fn work(
     session: &Session,
-    ui: &Ui,
     options: &Arc<MoveOptions>,
     ends: &BTreeMap<NodeId, End>,
     moves: BTreeMap<Pair, Work>,
-    signals: &mut Signals,
 ) -> Worked {
-    let (events, mut told) = mpsc::unbounded_channel();
     let stop = StopSignal::default();
     let started = Instant::now();
     let lanes = async {
-        let _ = events.send(Event::Phase(Phase::Move));
-        let events = events;
+        session.events.phase(Phase::Move);
+        let events = session.events.sender();
         let connections = &session.connections;
         migrate::run(moves, ends, connections, options, &events, &stop).await
     };
-    let show = async {
-        while let Some(event) = told.recv().await {
-            ui.event(&event);
-        }
-    };
     let outcome = tokio::select! {
-        (outcome, ()) = async { tokio::join!(lanes, show) } => outcome,
+        outcome = lanes => outcome,
         // It never comes back: the work ends on its own once it was asked to.
-        () = heed_signals(ui, signals, &stop, options.stop_deadline) => Outcome::default(),
+        () = heed_signals(session, &stop, options.stop_deadline) => Outcome::default(),
     };
     // A lane that failed asks the others to stop; only a signal makes them drop what is in hand.
     let stopped =
@@ -262,15 +258,15 @@ pub(crate) async fn work(
 }
 
 /// The first signal asks to finish what is in hand, within the deadline; the second drops it.
-async fn heed_signals(ui: &Ui, signals: &mut Signals, stop: &StopSignal, deadline: Duration) {
-    let name = signals.next().await;
+async fn heed_signals(session: &Session, stop: &StopSignal, deadline: Duration) {
+    let name = session.interrupt.requested().await;
     stop.soon.cancel();
-    ui.warn(&format!(
+    session.events.warn(format!(
         "{name}: the slots in hand are finished first; once more stops at once"
     ));
     tokio::select! {
-        _ = signals.next() => {}
-        () = tokio::time::sleep(deadline) => ui.warn(&format!(
+        () = session.interrupt.forced() => {}
+        () = tokio::time::sleep(deadline) => session.events.warn(format!(
             "--stop-deadline {} is over: the slots in hand stay open",
             humantime::format_duration(deadline)
         )),

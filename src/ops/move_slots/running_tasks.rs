@@ -8,6 +8,7 @@ use anyhow::anyhow;
 use tokio::task::JoinSet;
 
 use crate::args::moves::MoveArgs;
+use crate::change::legacy::shown;
 use crate::client::AsmTask;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::Product;
@@ -40,7 +41,10 @@ pub(crate) async fn at_rest(
     args: &MoveArgs,
     cluster: Cluster,
 ) -> Result<Cluster, Stop> {
-    match ended(session, ui, &cluster, args.dry_run).await? {
+    let waited = shown(ui, session, async |session| {
+        ended(session, &cluster, args.dry_run).await
+    });
+    match waited.await? {
         Waited::No => Ok(cluster),
         Waited::ForThem => healthy(session).await,
     }
@@ -58,7 +62,6 @@ pub(crate) enum Waited {
 /// Waits for the jobs of the servers that are under way, or tells of them only.
 pub(crate) async fn ended(
     session: &Session,
-    ui: &Ui,
     cluster: &Cluster,
     dry_run: bool,
 ) -> Result<Waited, Stop> {
@@ -68,7 +71,7 @@ pub(crate) async fn ended(
     }
     for one in &found {
         let end = |id: Option<NodeId>| id.map_or_else(|| "?".to_string(), |id| cluster.name(id));
-        ui.hint(&format!(
+        session.events.hint(format!(
             "slots {} are on their way from {} to {} in a job of the servers ({}){}",
             one.job.slots,
             end(one.job.source),
@@ -129,7 +132,7 @@ async fn under_way(session: &Session, cluster: &Cluster) -> Vec<UnderWay> {
         let connections = Arc::clone(&session.connections);
         asking.spawn(async move {
             // Who does not know the command, or may not use it, has no job that we could see.
-            let jobs = discover::jobs_led_by(&connections, &target, version).await;
+            let jobs = discover::tasks_led_by(&connections, &target, version).await;
             let running = jobs.unwrap_or_default().into_iter();
             let running = running.filter(|job| job.end.is_none());
             let product = version.product;

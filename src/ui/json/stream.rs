@@ -299,6 +299,8 @@ pub(in crate::ui) fn event(out: &mut impl Write, event: &Event) -> io::Result<()
     let object = match event {
         // For people: on standard error.
         Event::Hint(_) | Event::Warning(_) | Event::WaitingFor(_) => return Ok(()),
+        // They have lines of their own.
+        Event::Added { .. } | Event::FailedOver(_) | Event::Fixed(_) => return Ok(()),
         Event::Phase(phase) => Line::Phase {
             phase: phase.word(),
         },
