@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -18,7 +18,7 @@ use crate::cluster::node::Addr;
 use crate::seed::AddressMapping;
 
 /// How a node is logged in to, and whether over TLS.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DialOptions {
     /// User and password.
     pub login: Login,
@@ -35,6 +35,14 @@ pub struct Target {
     pub access: Arc<DialOptions>,
 }
 
+/// A connection that stays open for later calls. One address may have several, one per access: a user without
+/// rights must not get the connection of another user.
+#[derive(Debug)]
+struct KeptClient {
+    access: Arc<DialOptions>,
+    client: Arc<NodeClient>,
+}
+
 /// Opens and keeps connections.
 #[derive(Debug)]
 pub struct Connections {
@@ -42,7 +50,7 @@ pub struct Connections {
     mappings: Vec<AddressMapping>,
     at_once: usize,
     dialling: Arc<Semaphore>,
-    kept: Mutex<HashMap<Addr, Arc<NodeClient>>>,
+    kept: Mutex<HashMap<Addr, Vec<KeptClient>>>,
 }
 
 impl Connections {
@@ -108,24 +116,40 @@ impl Connections {
         self.dial(target).await
     }
 
-    /// The connection to a node, opened at the first call and kept.
+    /// Returns the connection to a node with that access; the first call opens it, and it is kept.
     pub async fn client(&self, target: &Target) -> Result<Arc<NodeClient>, ClientError> {
-        let kept = || self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = kept().get(&target.addr) {
-            return Ok(Arc::clone(client));
+        if let Some(client) = self.kept_client(target) {
+            return Ok(client);
         }
         let _turn = self.turn().await;
         let client = Arc::new(self.dial(target).await?);
-        kept().insert(target.addr.clone(), Arc::clone(&client));
+        self.drop_client(target);
+        self.kept()
+            .entry(target.addr.clone())
+            .or_default()
+            .push(KeptClient {
+                access: Arc::clone(&target.access),
+                client: Arc::clone(&client),
+            });
         Ok(client)
     }
 
-    /// Forgets the connection to a node, so that the next call opens a new one.
-    pub fn drop_client(&self, addr: &Addr) {
-        self.kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(addr);
+    /// Drops the kept connection to a node with that access, so that the next call opens a new one.
+    pub fn drop_client(&self, target: &Target) {
+        if let Some(clients) = self.kept().get_mut(&target.addr) {
+            clients.retain(|kept| kept.access != target.access);
+        }
+    }
+
+    fn kept_client(&self, target: &Target) -> Option<Arc<NodeClient>> {
+        let kept = self.kept();
+        let mut clients = kept.get(&target.addr)?.iter();
+        let found = clients.find(|kept| kept.access == target.access)?;
+        Some(Arc::clone(&found.client))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<Addr, Vec<KeptClient>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A connection of the caller's own for a value of any size.
@@ -201,5 +225,97 @@ impl Deref for TemporaryClient {
 
     fn deref(&self) -> &NodeClient {
         &self.client
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use secrecy::SecretString;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::journal::SentChanges;
+
+    /// A server that answers OK to each command (one per packet), and the number of its connections.
+    async fn server() -> (Addr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = Addr::new("127.0.0.1", listener.local_addr().unwrap().port());
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let mut buffer = [0; 1024];
+                    while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {
+                        if stream.write_all(b"+OK\r\n").await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        (addr, accepted)
+    }
+
+    fn connections() -> Connections {
+        let connector = Connector {
+            connect_timeout: Duration::from_secs(5),
+            command_timeout: Duration::from_secs(5),
+            name: None,
+            journal: None,
+            sent: SentChanges::default(),
+        };
+        Connections::new(connector, Vec::new(), 4)
+    }
+
+    fn target(addr: &Addr, user: Option<&str>, password: &str) -> Target {
+        Target {
+            addr: addr.clone(),
+            access: Arc::new(DialOptions {
+                login: Login {
+                    user: user.map(ToOwned::to_owned),
+                    password: Some(SecretString::from(password)),
+                },
+                transport: Transport::Plain,
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_kept_connection_belongs_to_one_login() {
+        let (addr, accepted) = server().await;
+        let connections = connections();
+        let ann = target(&addr, Some("ann"), "secret");
+        let others = [
+            target(&addr, Some("bob"), "secret"),
+            target(&addr, Some("ann"), "other"),
+            target(&addr, None, "secret"),
+        ];
+        let first = connections.client(&ann).await.unwrap();
+        for (i, other) in others.iter().enumerate() {
+            let client = connections.client(other).await.unwrap();
+            assert!(!Arc::ptr_eq(&first, &client), "{other:?}");
+            assert_eq!(accepted.load(Ordering::SeqCst), 2 + i);
+        }
+        // The same credentials, read a second time.
+        let again = target(&addr, Some("ann"), "secret");
+        assert!(Arc::ptr_eq(
+            &first,
+            &connections.client(&again).await.unwrap()
+        ));
+        connections.drop_client(&others[0]);
+        assert!(Arc::ptr_eq(
+            &first,
+            &connections.client(&ann).await.unwrap()
+        ));
+        connections.drop_client(&again);
+        assert!(!Arc::ptr_eq(
+            &first,
+            &connections.client(&ann).await.unwrap()
+        ));
     }
 }

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::task::JoinSet;
-
-use crate::client::{AsmTask, ClientError, Fault, JobEnd, LoginOutcome, NodeClient, RawLook, Side};
+use crate::client::{
+    AsmTask, ClientError, DEFAULT_NODE_TIMEOUT, Fault, JobEnd, LoginOutcome, NodeClient, RawLook,
+    Side,
+};
 use crate::cluster::holdings::{Held, Holdings};
 use crate::cluster::merger;
 use crate::cluster::node::{Addr, NodeId, Role};
@@ -117,20 +119,18 @@ impl<'a> Survey<'a> {
         seeds: &[Target],
     ) -> Result<Self, DiscoverError> {
         let pool = Arc::default();
-        let mut asked = JoinSet::new();
-        for (i, seed) in seeds.iter().cloned().enumerate() {
-            let (connections, pool) = (Arc::clone(connections), Arc::clone(&pool));
-            asked.spawn(async move {
+        let targets = seeds.iter().cloned();
+        let heard = connections.fan_out(targets, |connections, seed| {
+            let pool = Arc::clone(&pool);
+            async move {
                 let heard = hear(&connections, &seed, &pool).await;
-                (i, seed, heard)
-            });
-        }
-        let mut heard = asked.join_all().await;
-        heard.sort_unstable_by_key(|(i, _, _)| *i);
+                (seed, heard)
+            }
+        });
         let mut silent_seeds = Vec::new();
         let mut unreadable = None;
         let mut answers = Vec::new();
-        for (_, seed, heard) in heard {
+        for (seed, heard) in heard.await {
             match heard {
                 Ok(report) => answers.push((seed, report)),
                 Err(ProbeError::Silent(error)) => silent_seeds.push(error),
@@ -185,25 +185,26 @@ impl<'a> Survey<'a> {
     /// Asks every node that a member names and that was not asked yet, until nobody names another.
     async fn ask_the_rest(&mut self) {
         loop {
-            let unasked = self.unasked();
-            let mut asked = JoinSet::new();
-            for (id, dial) in unasked {
-                let Some(dial) = dial else {
-                    self.add(id, None, Seen::NoAddress);
-                    continue;
-                };
-                let connections = Arc::clone(self.connections);
-                let pool = Arc::clone(&self.pool);
-                let target = self.ways.target(dial);
-                asked.spawn(async move {
-                    let heard = hear(&connections, &target, &pool).await;
-                    (id, target.addr, heard)
-                });
+            let mut targets = Vec::new();
+            for (id, dial) in self.unasked() {
+                match dial {
+                    Some(dial) => targets.push((id, self.ways.target(dial))),
+                    None => self.add(id, None, Seen::NoAddress),
+                }
             }
-            if asked.is_empty() {
+            if targets.is_empty() {
                 return;
             }
-            while let Some(Ok((id, dial, heard))) = asked.join_next().await {
+            let heard = self
+                .connections
+                .fan_out(targets, |connections, (id, target)| {
+                    let pool = Arc::clone(&self.pool);
+                    async move {
+                        let heard = hear(&connections, &target, &pool).await;
+                        (id, target.addr, heard)
+                    }
+                });
+            for (id, dial, heard) in heard.await {
                 let seen = match heard {
                     Err(ProbeError::Silent(error)) if error.fault == Fault::Loading => {
                         Seen::Loading
@@ -267,20 +268,21 @@ impl<'a> Survey<'a> {
 
     /// Asks those who may have come in with another cluster whom they have known how long.
     async fn ask_for_links(&mut self) {
-        let mut asked = JoinSet::new();
-        for id in merger::newcomers(&self.observation) {
-            let node = self.observation.nodes.get(&id);
-            let Some(dial) = node.and_then(|node| node.dial.clone()) else {
-                continue;
-            };
-            let target = self.ways.target(dial);
-            let connections = Arc::clone(self.connections);
-            asked.spawn(async move {
+        let newcomers = merger::newcomers(&self.observation);
+        let targets: Vec<(NodeId, Target)> = newcomers
+            .into_iter()
+            .filter_map(|id| {
+                let dial = self.observation.nodes.get(&id)?.dial.clone()?;
+                Some((id, self.ways.target(dial)))
+            })
+            .collect();
+        let told = self
+            .connections
+            .fan_out(targets, async |connections, (id, target)| {
                 let client = connections.temporary(&target).await?;
                 Ok::<_, ClientError>((id, client.cluster_links().await?))
             });
-        }
-        for told in asked.join_all().await {
+        for told in told.await {
             match told {
                 Ok((id, links)) => {
                     let node = self.observation.nodes.get_mut(&id);
@@ -295,25 +297,21 @@ impl<'a> Survey<'a> {
 
     /// Asks masters that can have jobs which they lead.
     async fn ask_for_jobs(&mut self) {
-        let mut asked = JoinSet::new();
+        let mut masters = Vec::new();
         for (node, report) in self.observation.reports() {
             let is_master = report.view.myself().role == Some(Role::Master);
-            let (Some(version), Some(dial), true) = (report.info.version, &node.dial, is_master)
-            else {
-                continue;
-            };
-            if !has_jobs(version) {
-                continue;
+            let version = report.info.version.filter(|v| v.can_migrate_atomically());
+            if let (Some(version), Some(dial), true) = (version, &node.dial, is_master) {
+                masters.push((node.id, self.ways.target(dial.clone()), version));
             }
-            let target = self.ways.target(dial.clone());
-            let connections = Arc::clone(self.connections);
-            let id = node.id;
-            asked.spawn(async move {
+        }
+        let jobs = self
+            .connections
+            .fan_out(masters, async |connections, (id, target, version)| {
                 let jobs = jobs_led_by(&connections, &target, version).await;
                 (id, version.product, jobs)
             });
-        }
-        for (id, product, jobs) in asked.join_all().await {
+        for (id, product, jobs) in jobs.await {
             let node = self.observation.nodes.get_mut(&id);
             let Some(Seen::Report(report)) = node.map(|node| &mut node.seen) else {
                 continue;
@@ -332,7 +330,7 @@ impl<'a> Survey<'a> {
     /// Counts the keys of open slots on every node that has them open, or is the other end.
     async fn count_open_keys(&mut self) {
         let topology = Topology::of(&self.observation);
-        let slots: Vec<Slot> = topology.open_set().iter().collect();
+        let slots: Arc<[Slot]> = topology.open_set().iter().collect();
         if slots.is_empty() {
             return;
         }
@@ -340,24 +338,24 @@ impl<'a> Survey<'a> {
             .open_slots()
             .flat_map(|(member, open)| [member.id, open.peer])
             .collect();
-        let mut counting = JoinSet::new();
-        for id in ends {
-            let Some(node) = self.observation.nodes.get(&id) else {
-                continue;
-            };
-            let (Some(report), Some(dial)) = (node.report(), &node.dial) else {
-                continue;
-            };
-            let target = self.ways.target(dial.clone());
-            let databases: Vec<u32> = report.info.keys.iter().map(|(db, _)| *db).collect();
-            let connections = Arc::clone(self.connections);
-            let slots = slots.clone();
-            counting.spawn(async move {
-                let counts = count_keys(&connections, &target, &databases, &slots).await;
-                (id, slots, counts)
+        let targets: Vec<(NodeId, Target, Vec<u32>)> = ends
+            .into_iter()
+            .filter_map(|id| {
+                let node = self.observation.nodes.get(&id)?;
+                let target = self.ways.target(node.dial.clone()?);
+                Some((id, target, databases(node.report()?)))
+            })
+            .collect();
+        let counted = self
+            .connections
+            .fan_out(targets, |connections, (id, target, databases)| {
+                let slots = Arc::clone(&slots);
+                async move {
+                    let counts = count_keys(&connections, &target, &databases, &slots).await;
+                    (id, counts)
+                }
             });
-        }
-        while let Some(Ok((id, slots, counts))) = counting.join_next().await {
+        for (id, counts) in counted.await {
             let Some(Seen::Report(report)) = self
                 .observation
                 .nodes
@@ -367,7 +365,7 @@ impl<'a> Survey<'a> {
                 continue;
             };
             match counts {
-                Ok(counts) => report.open_keys = slots.into_iter().zip(counts).collect(),
+                Ok(counts) => report.open_keys = slots.iter().copied().zip(counts).collect(),
                 Err(error) => tracing::warn!(%error, "keys of open slots are not counted"),
             }
         }
@@ -397,6 +395,18 @@ async fn hear(
     read(&mut pool, &raw).map_err(ProbeError::Unreadable)
 }
 
+/// Returns the node timeout of a node; the servers' default where it does not tell.
+pub async fn node_timeout(connections: &Connections, target: Option<&Target>) -> Duration {
+    let Some(target) = target else {
+        return DEFAULT_NODE_TIMEOUT;
+    };
+    let timeout = match connections.client(target).await {
+        Ok(client) => client.node_timeout().await,
+        Err(error) => Err(error),
+    };
+    timeout.ok().flatten().unwrap_or(DEFAULT_NODE_TIMEOUT)
+}
+
 /// What one look at one node brings.
 #[derive(Debug, Clone)]
 pub struct Looked {
@@ -411,20 +421,12 @@ pub async fn look_at_all(
     connections: &Arc<Connections>,
     targets: &[Target],
 ) -> Vec<(Target, Result<Looked, ClientError>)> {
-    let mut asked = JoinSet::new();
-    for (i, target) in targets.iter().cloned().enumerate() {
-        let connections = Arc::clone(connections);
-        asked.spawn(async move {
-            let look = look(&connections, &target).await;
-            (i, target, look)
-        });
-    }
-    let mut looks = asked.join_all().await;
-    looks.sort_unstable_by_key(|(i, _, _)| *i);
-    looks
-        .into_iter()
-        .map(|(_, target, look)| (target, look))
-        .collect()
+    let targets = targets.iter().cloned();
+    let looks = connections.fan_out(targets, async |connections, target| {
+        let look = look(&connections, &target).await;
+        (target, look)
+    });
+    looks.await
 }
 
 async fn look(connections: &Connections, target: &Target) -> Result<Looked, ClientError> {
@@ -460,7 +462,7 @@ pub async fn count_holdings(
     observation: &Observation,
     reach: &BTreeMap<NodeId, Target>,
 ) -> Holdings {
-    let mut counting = JoinSet::new();
+    let mut nodes = Vec::new();
     for (node, report) in observation.reports() {
         let myself = report.view.myself();
         let follows = myself
@@ -470,20 +472,28 @@ pub async fn count_holdings(
         let Some(target) = reach.get(&node.id).cloned().filter(|_| !is_copy) else {
             continue;
         };
-        let databases: Vec<u32> = report.info.keys.iter().map(|(db, _)| *db).collect();
         let hides = report.info.version.is_some_and(hides_strays);
-        let connections = Arc::clone(connections);
-        let id = node.id;
-        counting.spawn(async move { (id, hold(&connections, &target, &databases, hides).await) });
+        nodes.push((node.id, target, databases(report), hides));
     }
+    let held = connections.fan_out(
+        nodes,
+        async |connections, (id, target, databases, hides)| {
+            (id, hold(&connections, &target, &databases, hides).await)
+        },
+    );
     let mut holdings = Holdings::default();
-    for (id, held) in counting.join_all().await {
+    for (id, held) in held.await {
         match held {
             Ok(held) => holdings.insert(id, held),
             Err(error) => tracing::warn!(%error, "its keys are not counted"),
         }
     }
     holdings
+}
+
+/// The databases that hold keys.
+fn databases(report: &Report) -> Vec<u32> {
+    report.info.keys.iter().map(|(db, _)| *db).collect()
 }
 
 /// Redis 8 began to count keys of slots that a node owns or imports only (seen on 8.6; 7.0 counts
@@ -527,13 +537,6 @@ async fn hold_hiding(client: &NodeClient, slots: &[Slot]) -> Result<Held, Client
     Ok(Held::new(counts, Some(before.min(after))))
 }
 
-fn has_jobs(version: Version) -> bool {
-    match version.product {
-        Product::Valkey => version.numbers >= [9, 0, 0],
-        Product::Redis => version.numbers >= [8, 4, 0],
-    }
-}
-
 /// The jobs that a node began, and can call off: on Valkey their source, on Redis their target. The
 /// newest is first.
 pub async fn jobs_led_by(
@@ -541,7 +544,7 @@ pub async fn jobs_led_by(
     target: &Target,
     version: Version,
 ) -> Result<Vec<AsmTask>, ClientError> {
-    if !has_jobs(version) {
+    if !version.can_migrate_atomically() {
         return Ok(Vec::new());
     }
     let client = connections.temporary(target).await?;

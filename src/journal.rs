@@ -23,12 +23,12 @@ pub struct Journal {
     who: String,
     reason: Option<String>,
     /// The subcommand, once it is known.
-    doing: OnceLock<&'static str>,
-    kept: Mutex<Kept>,
+    command: OnceLock<&'static str>,
+    state: Mutex<JournalFile>,
 }
 
 #[derive(Debug)]
-struct Kept {
+struct JournalFile {
     file: File,
     /// Which node answers at an address, as far as that was seen.
     ids: HashMap<Addr, NodeId>,
@@ -55,7 +55,7 @@ impl SentChanges {
 
 /// A command that changes something, as it may be written down.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Change {
+pub struct ChangeRecord {
     /// Its words; `***` stands for what is nobody's business.
     pub command: String,
     /// How many keys it names.
@@ -64,7 +64,7 @@ pub struct Change {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ChangeOutcome {
     /// The node took it.
     Done,
     /// It did not; why.
@@ -120,8 +120,8 @@ impl Journal {
             run,
             who,
             reason,
-            doing: OnceLock::new(),
-            kept: Mutex::new(Kept {
+            command: OnceLock::new(),
+            state: Mutex::new(JournalFile {
                 file,
                 ids: HashMap::new(),
                 broken: None,
@@ -135,38 +135,38 @@ impl Journal {
     }
 
     /// The subcommand that is being carried out; the first one told counts.
-    pub fn doing(&self, command: &'static str) {
-        self.doing.get_or_init(|| command);
+    pub fn set_command(&self, command: &'static str) {
+        self.command.get_or_init(|| command);
     }
 
     /// That node answers at that address.
     pub fn learn(&self, addr: &Addr, id: NodeId) {
-        self.kept().ids.insert(addr.clone(), id);
+        self.state().ids.insert(addr.clone(), id);
     }
 
     /// Why nothing more may be changed, in words; `None` while all is well.
     pub fn broken(&self) -> Option<String> {
-        self.kept().broken.clone()
+        self.state().broken.clone()
     }
 
     /// Writes a line for each of the changes that were sent to that node, and sees to it that the disk
     /// has them. Where that fails, [`Self::broken`] says so from now on.
-    pub fn write(&self, addr: &Addr, changes: &[(Change, Outcome)]) {
+    pub fn write(&self, addr: &Addr, changes: &[(ChangeRecord, ChangeOutcome)]) {
         let time = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
-        let mut kept = self.kept();
-        let id = kept.ids.get(addr).map(NodeId::to_string);
+        let mut state = self.state();
+        let id = state.ids.get(addr).map(NodeId::to_string);
         let mut text = Vec::new();
         for (change, outcome) in changes {
             let (result, error) = match outcome {
-                Outcome::Done => ("ok", None),
-                Outcome::Refused(error) => ("refused", Some(error.as_str())),
-                Outcome::Unknown(error) => ("unknown", Some(error.as_str())),
+                ChangeOutcome::Done => ("ok", None),
+                ChangeOutcome::Refused(error) => ("refused", Some(error.as_str())),
+                ChangeOutcome::Unknown(error) => ("unknown", Some(error.as_str())),
             };
             let line = Line {
                 time: time.clone(),
                 run: &self.run,
                 who: &self.who,
-                doing: self.doing.get().copied(),
+                doing: self.command.get().copied(),
                 reason: self.reason.as_deref(),
                 node: Node {
                     addr: addr.to_string(),
@@ -182,15 +182,15 @@ impl Journal {
                 text.push(b'\n');
             }
         }
-        let written = kept.file.write_all(&text);
-        if let Err(error) = written.and_then(|()| to_disk(&kept.file)) {
-            kept.broken = Some(error.to_string());
+        let written = state.file.write_all(&text);
+        if let Err(error) = written.and_then(|()| to_disk(&state.file)) {
+            state.broken = Some(error.to_string());
         }
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn state(&self) -> MutexGuard<'_, JournalFile> {
         // What a thread that died left behind is whole.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -198,8 +198,8 @@ impl Journal {
 mod tests {
     use super::*;
 
-    fn change(command: &str, keys: usize) -> Change {
-        Change {
+    fn change(command: &str, keys: usize) -> ChangeRecord {
+        ChangeRecord {
             command: command.to_string(),
             keys,
         }
@@ -221,11 +221,11 @@ mod tests {
         let journal = open().unwrap();
         let addr = Addr::new("::1", 7000);
         let id: NodeId = format!("{:040x}", 7).parse().unwrap();
-        journal.write(&addr, &[(change("CLUSTER MEET", 0), Outcome::Done)]);
-        journal.doing("reshard");
+        journal.write(&addr, &[(change("CLUSTER MEET", 0), ChangeOutcome::Done)]);
+        journal.set_command("reshard");
         journal.learn(&addr, id);
-        let refused = Outcome::Refused("no\nway".into());
-        let unknown = Outcome::Unknown("silence".into());
+        let refused = ChangeOutcome::Refused("no\nway".into());
+        let unknown = ChangeOutcome::Unknown("silence".into());
         journal.write(
             &addr,
             &[
@@ -256,7 +256,10 @@ mod tests {
     fn a_full_disk_is_remembered() {
         let full = Path::new("/dev/full");
         let journal = Journal::open(full, "5f".into(), "ann".into(), None).unwrap();
-        journal.write(&Addr::new("h", 1), &[(change("DEL", 1), Outcome::Done)]);
+        journal.write(
+            &Addr::new("h", 1),
+            &[(change("DEL", 1), ChangeOutcome::Done)],
+        );
         assert!(journal.broken().is_some());
     }
 }

@@ -108,7 +108,7 @@ impl Session {
 async fn client_list(connections: &Connections, target: &Target) -> Result<String, ClientError> {
     match connections.client(target).await?.client_list().await {
         Err(error) if error.outcome_unknown() => {
-            connections.drop_client(&target.addr);
+            connections.drop_client(target);
             connections.client(target).await?.client_list().await
         }
         list => list,

@@ -12,6 +12,7 @@ use super::inspect::Inspection;
 use super::store::{Directory, StoreError};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
+use crate::cluster::text::is_unsafe;
 use crate::rdb::Dialect;
 
 /// Its name.
@@ -274,8 +275,8 @@ impl FileDocument {
             &self.sha256,
         ];
         let texts = texts.into_iter().chain(self.encodings.keys());
-        let steers = |text: &&String| text.contains(char::is_control);
-        if let Some(text) = texts.chain(&self.module_data).find(steers) {
+        let is_hostile = |text: &&String| text.contains(is_unsafe);
+        if let Some(text) = texts.chain(&self.module_data).find(is_hostile) {
             return Err(format!("{text:?} holds control characters"));
         }
         let id = |text: &str| text.parse().map_err(|_| format!("{text:?} is no node id"));

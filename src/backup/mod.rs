@@ -34,7 +34,7 @@ const CATCH_UP: Duration = Duration::from_secs(10);
 
 /// A master whose data are wanted.
 #[derive(Debug, Clone)]
-pub struct Job {
+pub struct MasterBackup {
     /// The master.
     pub master: NodeId,
     /// Where it is reached, for people.
@@ -44,12 +44,12 @@ pub struct Job {
     /// Its slots.
     pub slots: SlotSet,
     /// Who may give its data, the best first; never empty.
-    pub sources: Vec<Source>,
+    pub sources: Vec<BackupSource>,
 }
 
 /// A node that can give a master's data.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct BackupSource {
     /// The node.
     pub id: NodeId,
     /// What it is now.
@@ -88,7 +88,7 @@ pub enum BackupError {
 
 /// Where and why a backup ended.
 #[derive(Debug)]
-pub struct Failure {
+pub struct BackupFailure {
     /// The master whose file is missing, where it is that of one.
     pub master: Option<NodeId>,
     /// Why.
@@ -106,13 +106,13 @@ struct Work {
 
 /// Fetches everything; the first failure ends it, since a backup that lacks a master is none.
 pub async fn run(
-    jobs: Vec<Job>,
+    jobs: Vec<MasterBackup>,
     directory: Arc<Directory>,
     connections: Arc<Connections>,
     options: BackupOptions,
     events: &mpsc::UnboundedSender<Event>,
     stop: &CancellationToken,
-) -> Result<Vec<FileFacts>, Failure> {
+) -> Result<Vec<FileFacts>, BackupFailure> {
     let hosts = jobs
         .iter()
         .flat_map(|job| &job.sources)
@@ -141,7 +141,7 @@ pub async fn run(
     let failure = loop {
         let next = tokio::select! {
             next = fetching.join_next() => next,
-            () = stop.cancelled() => break Some(Failure::interrupted()),
+            () = stop.cancelled() => break Some(BackupFailure::interrupted()),
         };
         match next {
             None => break None,
@@ -155,10 +155,10 @@ pub async fn run(
             }
             Some(Ok((master, Err(error)))) => {
                 let master = Some(master);
-                break Some(Failure { master, error });
+                break Some(BackupFailure { master, error });
             }
             // A task ends by itself, or with all of them.
-            Some(Err(_)) => break Some(Failure::interrupted()),
+            Some(Err(_)) => break Some(BackupFailure::interrupted()),
         }
     };
     // Until they are gone, and their unfinished files with them.
@@ -172,7 +172,7 @@ pub async fn run(
     }
 }
 
-impl Failure {
+impl BackupFailure {
     fn interrupted() -> Self {
         Self {
             master: None,
@@ -183,7 +183,7 @@ impl Failure {
 
 impl Work {
     /// The file of one master, from the first source that gives it.
-    async fn fetch(&self, job: &Job) -> Result<FileFacts, BackupError> {
+    async fn fetch(&self, job: &MasterBackup) -> Result<FileFacts, BackupError> {
         let mut refusals = Vec::new();
         for source in &job.sources {
             let turns = self.hosts.get(&source.host).map(Arc::clone);
@@ -206,7 +206,7 @@ impl Work {
     /// A replica's link may be up while its master sends it nothing yet: after a whole copy, until
     /// its first REPLCONF ACK (seen on Valkey 8.0: a replica that said `up`, a second behind). So
     /// it has to be as far as its master was, and the data too.
-    async fn ask(&self, job: &Job, source: &Source) -> Result<Snapshot, String> {
+    async fn ask(&self, job: &MasterBackup, source: &BackupSource) -> Result<Snapshot, String> {
         let told = |error: ClientError| error.to_string();
         let wanted = match (&job.target, source.role) {
             (Some(master), Role::Replica) => self.offset(master).await.map_err(told)?,
@@ -247,8 +247,8 @@ impl Work {
 
     async fn save(
         &self,
-        job: &Job,
-        source: &Source,
+        job: &MasterBackup,
+        source: &BackupSource,
         mut snapshot: Snapshot,
     ) -> Result<FileFacts, BackupError> {
         let began = SystemTime::now();

@@ -100,7 +100,7 @@ impl Global {
         let journal = self.journal.as_ref();
         let name = command.map(|command| connection_name(command, journal.map(Arc::as_ref)));
         if let (Some(journal), Some(command)) = (journal, command) {
-            journal.doing(command);
+            journal.set_command(command);
         }
         let connector = Connector {
             connect_timeout: self.args.connect_timeout,

@@ -35,7 +35,7 @@ impl NodeClient {
             name: NAME,
             packed,
             // A journal says which command it was, and nothing of what went with it.
-            told: vec![ArgKind::Word],
+            arg_kinds: vec![ArgKind::Word],
         };
         let replies = self.pipeline(Deadline::Change, vec![command]).await;
         let malformed = Fault::Malformed { command: NAME };

@@ -62,6 +62,17 @@ impl Login {
     }
 }
 
+impl PartialEq for Login {
+    fn eq(&self, other: &Self) -> bool {
+        let same_password = match (&self.password, &other.password) {
+            (Some(own), Some(other)) => own.expose_secret() == other.expose_secret(),
+            (None, None) => true,
+            _ => false,
+        };
+        same_password && self.user == other.user
+    }
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Login")
@@ -85,7 +96,7 @@ pub enum LoginOutcome {
 }
 
 /// What is spoken on the wire below RESP.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Transport {
     /// Plain TCP.
     Plain,

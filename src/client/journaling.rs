@@ -1,4 +1,4 @@
-//! What the journal is told of commands: those that change something, and nothing that is secret.
+//! What the journal is kinds of commands: those that change something, and nothing that is secret.
 
 use std::iter::repeat;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use redis::Arg;
 use super::reply::{Reply, clean_line};
 use super::{Command, Deadline, Fault};
 use crate::cluster::node::Addr;
-use crate::journal::{Change, Journal, Outcome, SentChanges};
+use crate::journal::{ChangeOutcome, ChangeRecord, Journal, SentChanges};
 
 /// What an argument is to somebody who reads the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,11 +46,11 @@ pub(super) struct JournaledChanges {
     answered: bool,
 }
 
-/// What the journal is told of them.
+/// What the journal is kinds of them.
 struct Journaled {
     journal: Arc<Journal>,
     /// For each command of the pipeline the change it makes, if it makes one.
-    changes: Vec<Option<Change>>,
+    changes: Vec<Option<ChangeRecord>>,
 }
 
 impl JournaledChanges {
@@ -86,11 +86,11 @@ impl JournaledChanges {
     /// Records the outcome of each command. Writing the journal waits for the disk, on a thread of its own.
     pub(super) async fn end(mut self, answer: &Result<Vec<Reply>, Fault>) {
         self.answered = true;
-        let outcomes: Vec<Outcome> = (0..self.is_change.len())
+        let outcomes: Vec<ChangeOutcome> = (0..self.is_change.len())
             .map(|place| self.outcome(place, answer))
             .collect();
-        let took_effect = |(is_change, outcome): (&bool, &Outcome)| {
-            *is_change && !matches!(outcome, Outcome::Refused(_))
+        let took_effect = |(is_change, outcome): (&bool, &ChangeOutcome)| {
+            *is_change && !matches!(outcome, ChangeOutcome::Refused(_))
         };
         if self.is_change.iter().zip(&outcomes).any(took_effect) {
             self.sent.note();
@@ -99,7 +99,7 @@ impl JournaledChanges {
             return;
         };
         let lines = changes.into_iter().zip(outcomes);
-        let lines: Vec<(Change, Outcome)> = lines
+        let lines: Vec<(ChangeRecord, ChangeOutcome)> = lines
             .filter_map(|(change, outcome)| Some((change?, outcome)))
             .collect();
         let addr = self.addr.clone();
@@ -108,7 +108,7 @@ impl JournaledChanges {
     }
 
     /// What became of the command at that position.
-    fn outcome(&self, place: usize, answer: &Result<Vec<Reply>, Fault>) -> Outcome {
+    fn outcome(&self, place: usize, answer: &Result<Vec<Reply>, Fault>) -> ChangeOutcome {
         match answer {
             Ok(replies) => {
                 let executed = self.exec.filter(|exec| place < *exec);
@@ -116,10 +116,12 @@ impl JournaledChanges {
                     Some(exec) => exec.refusal_of(place.saturating_sub(1)),
                     None => replies.get(place).and_then(Reply::refusal),
                 };
-                refusal.map_or(Outcome::Done, |fault| Outcome::Refused(fault.to_string()))
+                refusal.map_or(ChangeOutcome::Done, |fault| {
+                    ChangeOutcome::Refused(fault.to_string())
+                })
             }
-            Err(fault) if fault.outcome_unknown() => Outcome::Unknown(fault.to_string()),
-            Err(fault) => Outcome::Refused(fault.to_string()),
+            Err(fault) if fault.outcome_unknown() => ChangeOutcome::Unknown(fault.to_string()),
+            Err(fault) => ChangeOutcome::Refused(fault.to_string()),
         }
     }
 }
@@ -133,7 +135,7 @@ impl Drop for JournaledChanges {
         let Some(Journaled { journal, changes }) = self.journaled.take() else {
             return;
         };
-        let unknown = Outcome::Unknown("nobody waited for the answer".to_owned());
+        let unknown = ChangeOutcome::Unknown("nobody waited for the answer".to_owned());
         let changes = changes.into_iter().flatten();
         let lines: Vec<_> = changes.map(|change| (change, unknown.clone())).collect();
         journal.write(&self.addr, &lines);
@@ -145,17 +147,21 @@ fn is_change(command: &Command) -> bool {
 }
 
 /// The command as it may be read; `None` for one that changes nothing.
-fn change(command: &Command) -> Option<Change> {
+fn change(command: &Command) -> Option<ChangeRecord> {
     /// A word of a command line that is nobody's novel.
     const LONGEST: usize = 255;
     if !is_change(command) {
         return None;
     }
-    let told = command.told.iter().copied().chain(repeat(ArgKind::Hidden));
+    let kinds = command
+        .arg_kinds
+        .iter()
+        .copied()
+        .chain(repeat(ArgKind::Hidden));
     let mut words = Vec::new();
     let mut keys = 0;
-    for (arg, told) in command.packed.args_iter().zip(told) {
-        match (told, arg) {
+    for (arg, kinds) in command.packed.args_iter().zip(kinds) {
+        match (kinds, arg) {
             (ArgKind::Key, _) => keys += 1,
             (ArgKind::Word, Arg::Simple([])) => words.push("\"\"".to_owned()),
             (ArgKind::Word, Arg::Simple(word)) => {
@@ -164,7 +170,7 @@ fn change(command: &Command) -> Option<Change> {
             _ => words.push("***".to_owned()),
         }
     }
-    Some(Change {
+    Some(ChangeRecord {
         command: words.join(" "),
         keys,
     })

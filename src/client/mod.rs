@@ -58,6 +58,12 @@ use journaling::{ArgKind, JournaledChanges};
 use reply::{Reply, clean_line};
 use stream::{End, Wire};
 
+/// The setting after which nodes flag each other `fail?`, in ms.
+pub const NODE_TIMEOUT: &str = "cluster-node-timeout";
+
+/// The servers' default of `cluster-node-timeout`, which holds where CONFIG may not be asked.
+pub const DEFAULT_NODE_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// How many COUNTKEYSINSLOT go in one pipeline: between two of them the server serves others, and
 /// each has a deadline of its own.
 const COUNTS_PER_PIPELINE: usize = 1024;
@@ -78,7 +84,7 @@ struct Command {
     name: &'static str,
     packed: redis::Cmd,
     /// What the journal may say of each word; those for which nothing stands here are hidden.
-    told: Vec<ArgKind>,
+    arg_kinds: Vec<ArgKind>,
 }
 
 impl Command {
@@ -86,7 +92,7 @@ impl Command {
         Self {
             name,
             packed,
-            told: Vec::new(),
+            arg_kinds: Vec::new(),
         }
     }
 
@@ -94,7 +100,7 @@ impl Command {
     fn named(name: &'static str) -> Self {
         let mut command = Self::new(name, redis::Cmd::new());
         for word in name.split(' ') {
-            command.told.push(ArgKind::Word);
+            command.arg_kinds.push(ArgKind::Word);
             command.packed.arg(word);
         }
         command
@@ -102,22 +108,22 @@ impl Command {
 
     /// An argument that no journal shows: a value, a password, a user's text.
     fn arg(mut self, arg: impl redis::ToRedisArgs) -> Self {
-        self.told
-            .resize(self.told.len() + arg.num_of_args(), ArgKind::Hidden);
+        self.arg_kinds
+            .resize(self.arg_kinds.len() + arg.num_of_args(), ArgKind::Hidden);
         self.packed.arg(arg);
         self
     }
 
     /// An argument that anybody may read: a number, an id, an address, a keyword.
     fn word(mut self, word: impl fmt::Display) -> Self {
-        self.told.push(ArgKind::Word);
+        self.arg_kinds.push(ArgKind::Word);
         self.packed.arg(word.to_string());
         self
     }
 
     /// The name of a key that is written or moved; the journal counts it.
     fn key(mut self, key: &[u8]) -> Self {
-        self.told.push(ArgKind::Key);
+        self.arg_kinds.push(ArgKind::Key);
         self.packed.arg(key);
         self
     }
@@ -324,10 +330,19 @@ impl NodeClient {
         Ok(values)
     }
 
+    /// CONFIG GET cluster-node-timeout (Redis ≥ 3.0); `None` where CONFIG may not be asked.
+    pub async fn node_timeout(&self) -> Result<Option<Duration>, ClientError> {
+        let values = self.config_get(&[NODE_TIMEOUT]).await?;
+        let millis = values
+            .get(NODE_TIMEOUT)
+            .and_then(|value| value.parse().ok());
+        Ok(millis.map(Duration::from_millis))
+    }
+
     /// CONFIG SET of one value (every version), until the server is restarted.
     pub async fn config_set(&self, name: &str, value: &str) -> Result<(), ClientError> {
         /// Numbers and switches, which may stand in a journal.
-        const NO_SECRETS: [&str; 2] = ["cluster-allow-replica-migration", "cluster-node-timeout"];
+        const NO_SECRETS: [&str; 2] = ["cluster-allow-replica-migration", NODE_TIMEOUT];
         let command = Command::named("CONFIG SET").word(name);
         let command = match NO_SECRETS.contains(&name) {
             true => command.word(value),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use redis::Value;
 
 use super::error::Fault;
+use crate::cluster::text::is_unsafe;
 
 /// The longest error text of a server that is kept, in characters.
 const MESSAGE_LIMIT: usize = 300;
@@ -270,7 +271,7 @@ fn text_of(value: Value) -> Option<String> {
 /// Bytes from a node as text: what is not UTF-8 is replaced, line ends stay (they are structure in
 /// INFO and CLUSTER NODES), every other control or direction character goes.
 fn clean_text(bytes: Vec<u8>) -> String {
-    let kept = |c: char| matches!(c, '\n' | '\r') || !steers_terminals(c);
+    let kept = |c: char| matches!(c, '\n' | '\r') || !is_unsafe(c);
     let text = match String::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => String::from_utf8_lossy(error.as_bytes()).into_owned(),
@@ -290,7 +291,7 @@ pub(super) fn clean_line(text: &str, limit: usize) -> String {
         .trim()
         .chars()
         .map(|c| if c.is_whitespace() { ' ' } else { c })
-        .filter(|c| !steers_terminals(*c));
+        .filter(|c| !is_unsafe(*c));
     let mut line: String = harmless.by_ref().take(limit).collect();
     if harmless.next().is_some() {
         line.push('…');
@@ -303,21 +304,6 @@ pub(super) fn clean_message(text: &str) -> String {
     clean_line(text, MESSAGE_LIMIT)
 }
 
-/// Whether a character could move the cursor, change colours or turn the direction of what stands
-/// around it: C0, DEL and C1 controls, line separators, bidirectional marks (Unicode TR 9).
-fn steers_terminals(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            c,
-            '\u{061C}'
-                | '\u{200E}'
-                | '\u{200F}'
-                | '\u{2028}'..='\u{202E}'
-                | '\u{2066}'..='\u{2069}'
-                | '\u{FEFF}'
-        )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -325,8 +311,10 @@ mod tests {
 
     #[test]
     fn text_keeps_lines_and_nothing_that_steers() {
-        let dirty = "a\r\nb\u{1b}[31mc\u{9b}2Jd\u{202e}e\u{2066}f\0\u{7f}\t\u{7}é".as_bytes();
-        assert_eq!(clean_text(dirty.to_vec()), "a\r\nb[31mc2Jdefé");
+        let dirty =
+            "a\r\nb\u{1b}[31mc\u{9b}2Jd\u{202e}e\u{2066}f\0\u{7f}\t\u{7}é\u{2028}g\u{2029}\u{feff}"
+                .as_bytes();
+        assert_eq!(clean_text(dirty.to_vec()), "a\r\nb[31mc2Jdefég");
         assert_eq!(clean_text(b"x\xffy".to_vec()), "x\u{fffd}y");
         assert_eq!(clean_text(b"plain\n".to_vec()), "plain\n");
     }
@@ -385,7 +373,7 @@ mod tests {
                 reply().byte_strings().err(), reply().scanned().err(), reply().executed_count().err(),
                 reply().status("PONG").err(),
             ];
-            let harmless = |text: &str| text.chars().all(|c| matches!(c, '\n' | '\r') || !steers_terminals(c));
+            let harmless = |text: &str| text.chars().all(|c| matches!(c, '\n' | '\r') || !is_unsafe(c));
             match reply().text() {
                 Ok(text) => prop_assert!(harmless(&text)),
                 Err(fault) => faults.push(Some(fault)),

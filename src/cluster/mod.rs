@@ -13,6 +13,7 @@ pub mod observation;
 pub mod ok_to_stop;
 pub mod parse;
 pub mod slot;
+pub mod text;
 pub mod topology;
 
 #[cfg(test)]

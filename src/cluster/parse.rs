@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use super::node::{Addr, NodeId, Role};
 use super::slot::{Slot, SlotRange, SlotSet};
+use super::text::clean;
 
 mod info;
 #[cfg(test)]
@@ -170,18 +171,6 @@ pub enum ParseError {
     /// More lines than any cluster has.
     #[error("CLUSTER NODES has more than {MAX_NODES} lines")]
     TooMany,
-}
-
-/// Text from a node without characters that affect a terminal: control characters (with ESC and the C1
-/// block) and marks that change the writing direction. At most `max` characters are kept.
-pub fn clean(text: &str, max: usize) -> String {
-    text.chars()
-        .filter(|c| {
-            !c.is_control()
-                && !matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-        })
-        .take(max)
-        .collect()
 }
 
 /// Parsed lines, by their text.

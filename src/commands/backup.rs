@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::args::values::duration;
 use crate::backup::{
-    self, BackupError, BackupOptions, Directory, Failure, FileFacts, Job, Manifest, ManifestError,
-    Meter, Source, StoreError,
+    self, BackupError, BackupFailure, BackupOptions, BackupSource, Directory, FileFacts, Manifest,
+    ManifestError, MasterBackup, Meter, StoreError,
 };
 use crate::change::Global;
 use crate::change::legacy::Access;
@@ -128,7 +128,7 @@ async fn save(global: &Global, ui: &Ui, args: &Args, seed: Seed, path: &Path) ->
     };
     let fetched = tokio::select! {
         (fetched, ()) = async { tokio::join!(work, show) } => fetched,
-        () = heed => Err(Failure { master: None, error: BackupError::Interrupted }),
+        () = heed => Err(BackupFailure { master: None, error: BackupError::Interrupted }),
     };
     let files = fetched.map_err(|failure| {
         directory.forsake();
@@ -155,7 +155,7 @@ fn unfit(error: StoreError) -> Stop {
 }
 
 /// Who gives whose data. Refused where anything would be missing.
-fn jobs(cluster: &Cluster, from_masters: bool) -> Result<Vec<Job>, Stop> {
+fn jobs(cluster: &Cluster, from_masters: bool) -> Result<Vec<MasterBackup>, Stop> {
     let topology = &cluster.diagnosis.topology;
     let observation = &cluster.diagnosis.observation;
     let open = topology.open_set();
@@ -189,7 +189,7 @@ fn jobs(cluster: &Cluster, from_masters: bool) -> Result<Vec<Job>, Stop> {
                 master.slots
             ));
         }
-        jobs.push(Job {
+        jobs.push(MasterBackup {
             master: master.id,
             addr: name(&cluster.diagnosis, master.id).addr.to_string(),
             target: cluster.reach.get(&master.id).cloned(),
@@ -211,14 +211,14 @@ fn jobs(cluster: &Cluster, from_masters: bool) -> Result<Vec<Job>, Stop> {
 }
 
 /// Who has a master's data: replicas in sync, then the master itself.
-fn sources(cluster: &Cluster, master: &Member, from_masters: bool) -> Vec<Source> {
+fn sources(cluster: &Cluster, master: &Member, from_masters: bool) -> Vec<BackupSource> {
     let diagnosis = &cluster.diagnosis;
     let source = |member: &Member| {
         let node = diagnosis.observation.nodes.get(&member.id)?;
         let report = node.report().filter(|report| !report.info.loading)?;
         let fits = member.role == Role::Master || report.info.master_link == Some(MasterLink::Up);
         fits.then_some(())?;
-        Some(Source {
+        Some(BackupSource {
             id: member.id,
             role: member.role,
             target: cluster.reach.get(&member.id)?.clone(),
@@ -234,8 +234,8 @@ fn sources(cluster: &Cluster, master: &Member, from_masters: bool) -> Vec<Source
     sources
 }
 
-fn planned(diagnosis: &Diagnosis, jobs: &[Job], path: &Path) -> BackupView {
-    let shard = |job: &Job| {
+fn planned(diagnosis: &Diagnosis, jobs: &[MasterBackup], path: &Path) -> BackupView {
+    let shard = |job: &MasterBackup| {
         let source = job.sources.first()?;
         Some(ShardView {
             master: name(diagnosis, job.master),
@@ -278,7 +278,7 @@ fn kept(file: &FileFacts, master: NodeName, source: NodeName) -> ShardView {
 }
 
 /// Why there is no backup, and what is left of the try.
-fn failed(diagnosis: &Diagnosis, path: &Path, failure: &Failure) -> Stop {
+fn failed(diagnosis: &Diagnosis, path: &Path, failure: &BackupFailure) -> Stop {
     let left = if path.exists() {
         format!(
             "there is no backup in {}: some files are, but no manifest; delete it, and try again",

@@ -299,15 +299,13 @@ impl Job {
                 .collect(),
         );
         let goal = Arc::new(self.draft.goal());
-        let watch = Watch {
-            connections: Arc::clone(&connections),
-            participants: Arc::clone(&participants),
-            events: events.clone(),
-            deadline: Instant::now() + args.join_timeout,
-            within: args.join_timeout,
-            nudged: Arc::default(),
-            absent: Arc::default(),
-        };
+        let watch = Watch::new(
+            Arc::clone(&connections),
+            Arc::clone(&participants),
+            BTreeSet::new(),
+            events.clone(),
+            args.join_timeout,
+        );
         let execution = Execution {
             connections,
             participants,

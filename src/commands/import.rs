@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use secrecy::SecretString;
 
+use crate::args::transfer::OnConflictArg;
 use crate::args::values::node_words;
 use crate::change::Global;
 use crate::change::credentials::{Credentials, password_of};
@@ -23,7 +24,7 @@ use crate::seed::Seed;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
-use crate::transfer::{self, ImportOptions, OnConflict, Taking};
+use crate::transfer::{self, ImportOptions, OnConflict, TransferMode};
 use crate::ui::{TransferPlan, Ui};
 
 /// Arguments of `import`.
@@ -67,7 +68,7 @@ pub struct Args {
     moving: bool,
     /// What becomes of keys that are in the cluster with another value.
     #[arg(long, value_name = "WHAT", default_value = "skip")]
-    on_conflict: OnConflict,
+    on_conflict: OnConflictArg,
     /// Overwrite keys that are in the cluster (--on-conflict replace).
     #[arg(long, conflicts_with = "on_conflict")]
     replace: bool,
@@ -143,7 +144,7 @@ async fn import(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
         .unwrap_or(0);
     let on_conflict = match args.replace {
         true => OnConflict::Replace,
-        false => args.on_conflict,
+        false => args.on_conflict.into(),
     };
     ui.transfer_plan(&args.plan(&cluster, &from, &info, database, keys, on_conflict))?;
     if args.transfer.dry_run {
@@ -159,9 +160,9 @@ async fn import(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     let wanted = ImportOptions {
         database,
         pattern: args.pattern.clone(),
-        taking: match args.moving {
-            true => Taking::Move,
-            false => Taking::Copy,
+        mode: match args.moving {
+            true => TransferMode::Move,
+            false => TransferMode::Copy,
         },
         question: question(&info),
     };

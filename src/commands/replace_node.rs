@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 
 use crate::args::values::duration;
 use crate::args::values::node_words;
@@ -458,15 +457,8 @@ impl Job {
             masters: [(new, master)].into(),
             heard: Heard::ByTheirMasters,
         });
-        let watch = Watch {
-            connections: Arc::clone(&self.session.connections),
-            participants: Arc::new(participants),
-            absent: Arc::new(absent),
-            events,
-            deadline: Instant::now() + within,
-            within,
-            nudged: Arc::default(),
-        };
+        let connections = Arc::clone(&self.session.connections);
+        let watch = Watch::new(connections, participants, absent, events, within);
         let work = async {
             let watch = watch;
             watch.usable(&goal).await

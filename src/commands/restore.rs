@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use super::backup::{no_backup, read_back};
+use crate::args::transfer::OnConflictArg;
 use crate::args::values::node_words;
 use crate::backup::Manifest;
 use crate::change::Global;
@@ -15,12 +16,12 @@ use crate::change::legacy::consent;
 use crate::cluster::parse::Info;
 use crate::exit_code::ExitCode;
 use crate::ops::data::{
-    TransferArgs, alone, flow, infos, notes, owners, rdb_version, taker, tell, warn_of_evictions,
+    TransferArgs, alone, flow, infos, notes, owners, taker, tell, warn_of_evictions,
 };
 use crate::rdb::Encoding;
 use crate::state::Cluster;
 use crate::stop::{CommandResult, Stop};
-use crate::transfer::{self, OnConflict, Part};
+use crate::transfer::{self, BackupFile};
 use crate::ui::{TransferPlan, Ui};
 
 /// Arguments of `restore`.
@@ -37,7 +38,7 @@ pub struct Args {
     node: Vec<String>,
     /// What becomes of keys that are in the cluster with another value.
     #[arg(long, value_name = "WHAT", default_value = "abort")]
-    on_conflict: OnConflict,
+    on_conflict: OnConflictArg,
     #[command(flatten)]
     transfer: TransferArgs,
 }
@@ -89,15 +90,15 @@ async fn restore(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     }
     alone(&session, &cluster).await?;
     let owners = owners(&session).await?;
-    let options = args.transfer.options(args.on_conflict);
-    let parts = parts(path, &manifest);
+    let options = args.transfer.options(args.on_conflict.into());
+    let files = files(path, &manifest);
     let ended =
         flow(
             ui,
             &mut signals,
             manifest.keys(),
             |meter, stopper| async move {
-                transfer::restore(owners, parts, options, meter, &stopper).await
+                transfer::restore(owners, files, options, meter, &stopper).await
             },
         )
         .await;
@@ -106,19 +107,19 @@ async fn restore(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     tell(ui, "restored", ended, go_on)
 }
 
-fn parts(path: &Path, manifest: &Manifest) -> Vec<Part> {
-    let part = |file: &crate::backup::FileFacts| Part {
+fn files(path: &Path, manifest: &Manifest) -> Vec<BackupFile> {
+    let file = |file: &crate::backup::FileFacts| BackupFile {
         path: path.join(&file.file),
         name: file.file.clone(),
         slots: file.slots.clone(),
     };
-    manifest.files.iter().map(part).collect()
+    manifest.files.iter().map(file).collect()
 }
 
 impl Args {
     fn plan(&self, cluster: &Cluster, manifest: &Manifest) -> TransferPlan {
         let masters = infos(cluster);
-        let mut notes = notes(cluster, self.on_conflict);
+        let mut notes = notes(cluster, self.on_conflict.into());
         let mut servers: Vec<&str> = manifest
             .files
             .iter()
@@ -168,14 +169,11 @@ fn doubts(cluster: &Cluster, manifest: &Manifest) -> Vec<String> {
         let Some(version) = info.version else {
             continue;
         };
-        let Some(most) = rdb_version(version) else {
-            continue;
-        };
         let too_new: Vec<String> = forms
             .iter()
             .filter(|(word, _)| {
                 let encoding = Encoding::of_word(word);
-                encoding.is_some_and(|encoding| !takes(most, encoding))
+                encoding.is_some_and(|encoding| encoding.is_taken_by(version) == Some(false))
             })
             .map(|(word, count)| format!("{count} of {word}"))
             .collect();
@@ -201,11 +199,4 @@ fn doubts(cluster: &Cluster, manifest: &Manifest) -> Vec<String> {
         ));
     }
     doubts
-}
-
-/// Whether RESTORE of a server whose own version is `most` takes such a value. Valkey refuses the
-/// versions between its own and the last that it shares with Redis.
-fn takes(most: u16, encoding: Encoding) -> bool {
-    let version = encoding.version();
-    version <= most && !(most >= 80 && (12..80).contains(&version))
 }

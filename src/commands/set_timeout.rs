@@ -7,9 +7,10 @@ use anyhow::anyhow;
 
 use crate::args::values::duration;
 use crate::change::{Approval, Change, Global, Proposal, Question};
+use crate::client::NODE_TIMEOUT;
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::set_timeout::{self, CONFIG, Member};
+use crate::ops::set_timeout::{self, Member};
 use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{SetTimeoutView, TimeoutSet, Ui};
@@ -140,7 +141,8 @@ fn report(ui: &Ui, change: Change<'_>, plan: &Plan, outcomes: &[TimeoutSet]) -> 
     }
     if failures.is_empty() {
         let time = humantime::format_duration(plan.timeout);
-        let message = format!("{CONFIG} is {time} on all {set} nodes; {persisted} have it on disk");
+        let message =
+            format!("{NODE_TIMEOUT} is {time} on all {set} nodes; {persisted} have it on disk");
         return change.finish_quietly(&message);
     }
     Err(Stop::partial(anyhow!(

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+pub(crate) use nudge::foreign_node;
 use nudge::nudge;
 use probe::{NotReady, Until};
 pub use report::NotInTime;
@@ -70,29 +71,59 @@ pub enum Heard {
     ByAll,
 }
 
-/// The nodes that are waited for.
+/// The nodes that have to agree, and the deadline for that.
 #[derive(Clone)]
 pub struct Watch {
-    /// Kept connections.
-    pub connections: Arc<Connections>,
-    /// The nodes.
-    pub participants: Arc<Participants>,
-    /// Members that the others know and that do not answer: nobody waits for them.
-    pub absent: Arc<BTreeSet<NodeId>>,
-    /// Who is told.
-    pub events: UnboundedSender<Event>,
-    /// The same for all waits of a command.
-    pub deadline: Instant,
-    /// How long that is from the start, for the error.
-    pub within: Duration,
-    /// Whether gossip was helped.
-    pub nudged: Arc<AtomicBool>,
+    connections: Arc<Connections>,
+    participants: Arc<Participants>,
+    absent: Arc<BTreeSet<NodeId>>,
+    events: UnboundedSender<Event>,
+    /// One for all waits of a command.
+    deadline: Instant,
+    /// The time from the start to the deadline, for messages.
+    within: Duration,
+    /// Whether a node was told to meet another since the last [`Watch::settle`].
+    nudged: Arc<AtomicBool>,
 }
 
 /// A node that is behind.
 type Unready = (NodeId, NotReady);
 
 impl Watch {
+    /// Watches `participants`, on kept connections. `absent` are members that the others know and that
+    /// do not answer: they are not waited for. All waits together may take as long as `within`.
+    pub fn new(
+        connections: Arc<Connections>,
+        participants: impl Into<Arc<Participants>>,
+        absent: impl Into<Arc<BTreeSet<NodeId>>>,
+        events: UnboundedSender<Event>,
+        within: Duration,
+    ) -> Self {
+        Self {
+            connections,
+            participants: participants.into(),
+            absent: absent.into(),
+            events,
+            deadline: Instant::now() + within,
+            within,
+            nudged: Arc::default(),
+        }
+    }
+
+    /// The same nodes with a deadline of their own, which is never later than this one's.
+    pub fn within(&self, within: Duration) -> Self {
+        let deadline = Instant::now() + within;
+        let (deadline, within) = match deadline < self.deadline {
+            true => (deadline, within),
+            false => (self.deadline, self.within),
+        };
+        Self {
+            deadline,
+            within,
+            ..self.clone()
+        }
+    }
+
     /// Until every node knows every other, and has a link to it.
     pub async fn join(&self) -> Result<(), NotInTime> {
         let behind = self.until(Until::Joined).await;
@@ -121,10 +152,7 @@ impl Watch {
         look_again: impl AsyncFn() -> Option<Goal>,
     ) -> Result<Arc<Goal>, NotInTime> {
         loop {
-            let for_now = Self {
-                deadline: self.deadline.min(Instant::now() + GOAL_LASTS),
-                ..self.clone()
-            };
+            let for_now = self.within(GOAL_LASTS);
             match for_now.agree(&goal).await {
                 Ok(()) => return Ok(goal),
                 Err(late) if for_now.deadline == self.deadline => return Err(late),
@@ -215,10 +243,15 @@ impl Watch {
         let mut ready = 0;
         let mut behind = Vec::new();
         self.tell(phase, ready, total);
-        while let Some(Ok(outcome)) = polling.join_next().await {
+        while let Some(outcome) = polling.join_next().await {
             match outcome {
-                None => ready += 1,
-                Some(not_ready) => behind.push(not_ready),
+                Ok(None) => ready += 1,
+                Ok(Some(not_ready)) => behind.push(not_ready),
+                // A node that was not polled to the end must not count as ready.
+                Err(error) => match error.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => continue,
+                },
             }
             self.tell(phase, ready, total);
         }

@@ -6,8 +6,8 @@ use super::FEW;
 use super::probe::{NotReady, read};
 use crate::client::ClientError;
 use crate::cluster::node::NodeId;
+use crate::cluster::parse::{EntryState, View};
 use crate::connections::Connections;
-use crate::ops::join::execute::stranger_to;
 use crate::state::{Participant, Participants};
 
 /// Helps out where only little is missing, which gossip may take long to bring: nodes talk to each
@@ -83,6 +83,19 @@ async fn lead(connections: &Connections, participant: &Participant, master: Node
     }
 }
 
+/// A node that the view knows and that is neither a participant nor a member that does not answer.
+/// Handshakes have temporary ids, and don't count.
+pub(crate) fn foreign_node(
+    participants: &Participants,
+    absent: &BTreeSet<NodeId>,
+    view: &View,
+) -> Option<NodeId> {
+    view.entries()
+        .filter(|entry| entry.state != EntryState::Handshake)
+        .map(|entry| entry.id)
+        .find(|id| !participants.contains_key(id) && !absent.contains(id))
+}
+
 /// Whether that is another node's view, or one that got to know somebody who is not in the plan.
 fn is_other(
     text: &str,
@@ -91,6 +104,6 @@ fn is_other(
     absent: &BTreeSet<NodeId>,
 ) -> bool {
     read(text).map_or(true, |view| {
-        view.myself().id != participant.id || stranger_to(participants, absent, &view).is_some()
+        view.myself().id != participant.id || foreign_node(participants, absent, &view).is_some()
     })
 }

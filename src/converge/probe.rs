@@ -78,7 +78,7 @@ impl Until {
         };
         looked.await.unwrap_or_else(|error| {
             // The next look opens a new connection.
-            connections.drop_client(&participant.target.addr);
+            connections.drop_client(&participant.target);
             Some(NotReady::Silent(error.to_string()))
         })
     }

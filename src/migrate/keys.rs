@@ -11,12 +11,10 @@ use super::conflict::{Comparison, Verdict};
 use super::lane::{Ends, LAG_WITHIN, LaneError, WINDOW_KEYS};
 use super::pace::Pace;
 use super::throttle::Throttle;
-use super::{
-    BYTES_PER_SECOND, End, Lag, MoveOptions, OnBigKey, OnConflict, StopSignal, barrier_key,
-};
+use super::{BYTES_PER_SECOND, End, Lag, MoveOptions, OnBigKey, OnConflict, barrier_key};
 use crate::client::{ClientError, Existing, Keep, MigrateFault, Migrated, Migration};
-use crate::cluster::parse::clean;
 use crate::cluster::slot::{Slot, SlotSet};
+use crate::cluster::text::clean;
 use crate::connections::Connections;
 
 /// How many keys are asked for in one go, in all slots of the request together.
@@ -109,6 +107,16 @@ impl fmt::Display for BigKeys {
 pub(super) struct Purged {
     pub(super) deleted: u64,
     pub(super) kept: u64,
+}
+
+/// The progress of MIGRATE calls.
+pub(super) enum Call {
+    /// One for keys of this slot is about to be sent.
+    Sent(Slot),
+    /// The one for keys of this slot was answered: its outcome is known.
+    Answered(Slot),
+    /// One moved keys.
+    Moved(Moved),
 }
 
 /// What one call moved.
@@ -250,8 +258,7 @@ impl Movers {
         prepared: Prepared,
         window: &[(Slot, u64)],
         bare: &SlotSet,
-        stop: &StopSignal,
-        mut moved: impl FnMut(Moved),
+        mut tell: impl FnMut(Call),
     ) -> Result<(), LaneError> {
         let mut batches = prepared.batches;
         let slots: Vec<Slot> = window.iter().map(|(slot, _)| *slot).collect();
@@ -259,7 +266,7 @@ impl Movers {
         let mut tries = 0;
         loop {
             for batch in batches {
-                self.send(ends, batch, bare, stop, &mut moved).await?;
+                self.send(ends, batch, bare, &mut tell).await?;
             }
             // Whatever was not prepared: more keys than one request brings, keys that were written
             // since, keys of a database that was empty then.
@@ -323,8 +330,7 @@ impl Movers {
         ends: &Ends,
         batch: Batch,
         bare: &SlotSet,
-        stop: &StopSignal,
-        moved: &mut impl FnMut(Moved),
+        tell: &mut impl FnMut(Call),
     ) -> Result<(), LaneError> {
         let mut keys = batch.keys.as_slice();
         let mut weights = batch.weights.as_slice();
@@ -332,37 +338,34 @@ impl Movers {
         while !keys.is_empty() {
             let count = self.pace.next(weights);
             let bytes: u64 = weights[..count].iter().sum();
-            tokio::select! {
-                biased;
-                () = stop.now.cancelled() => return Err(LaneError::Dropped),
-                () = self.throttle.pass(count, bytes) => {}
-            }
-            let turn = tokio::select! {
-                biased;
-                () = stop.now.cancelled() => return Err(LaneError::Dropped),
-                turn = self.turn(bytes) => turn,
-            };
+            self.throttle.pass(count, bytes).await;
+            let turn = self.turn(bytes).await;
             let started = Instant::now();
             let migration = self.migration(batch.database, self.existing());
+            tell(Call::Sent(batch.slot));
             let outcome = ends.source.migrate(&migration, &keys[..count]).await;
             let took = started.elapsed();
             drop(turn);
+            let is_answered = !matches!(&outcome, Err(error) if error.outcome_unknown());
+            if is_answered {
+                tell(Call::Answered(batch.slot));
+            }
             match outcome {
                 Ok(outcome) => {
                     self.pace.measured(count, bytes, took);
                     if outcome == Migrated::Moved {
-                        moved(Moved {
+                        tell(Call::Moved(Moved {
                             keys: count as u64,
                             bytes,
                             took,
-                        });
+                        }));
                         self.wait_for_replicas(ends, batch.slot, bytes).await?;
                     }
                 }
                 Err(error) => match MigrateFault::of(&error) {
                     MigrateFault::BusyKey => {
                         for key in &keys[..count] {
-                            self.settle(ends, &batch, bare, key).await?;
+                            self.settle(ends, &batch, bare, key, tell).await?;
                         }
                     }
                     MigrateFault::Io if tries < IO_TRIES && !error.outcome_unknown() => {
@@ -453,6 +456,7 @@ impl Movers {
         batch: &Batch,
         bare: &SlotSet,
         key: &[u8],
+        tell: &mut impl FnMut(Call),
     ) -> Result<(), LaneError> {
         let (slot, database) = (batch.slot, batch.database);
         let existing = match self.compare(database, key).await? {
@@ -486,7 +490,9 @@ impl Movers {
             },
         };
         let migration = self.migration(database, existing);
+        tell(Call::Sent(slot));
         ends.source.migrate(&migration, &[key.to_vec()]).await?;
+        tell(Call::Answered(slot));
         Ok(())
     }
 

@@ -32,8 +32,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio_util::sync::CancellationToken;
 
-use super::keys::{Authority, Movers};
+use super::keys::{Authority, Call, Movers};
+use super::panics::catch_panic;
 use super::schedule::{MoveMethod, Work};
 use super::throttle::Throttle;
 use super::{End, MoveOptions, OnBigKey, SlotProgress, StopSignal};
@@ -60,6 +62,9 @@ pub(super) const WINDOW_KEYS: u64 = 8_192;
 /// How many slots have their keys counted in one go, before they become windows.
 const COUNTED_AHEAD: usize = 256;
 
+/// How long a lane may take to cancel an ASM task when it has to drop what it has in hand.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(5);
+
 /// A lane, before and while it runs.
 pub(super) struct Lane {
     source: End,
@@ -83,6 +88,7 @@ pub(super) struct Lane {
 }
 
 /// How far a lane came.
+#[derive(Debug)]
 pub(super) struct Report {
     pub(super) moved: SlotSet,
     pub(super) left: SlotSet,
@@ -93,6 +99,23 @@ pub(super) struct Report {
     pub(super) successor: Option<NodeId>,
     pub(super) tally: MoveStats,
     pub(super) touched: bool,
+}
+
+impl Report {
+    /// The report of a lane that ended without one: all of its slots are in doubt.
+    pub(super) fn broken_off(slots: &[Slot], why: String) -> Self {
+        let open = slots.iter().map(|slot| (*slot, SlotProgress::Unknown));
+        Self {
+            moved: SlotSet::new(),
+            left: SlotSet::new(),
+            skipped: SlotSet::new(),
+            open: open.collect(),
+            failure: Some(format!("the lane broke off: {why}")),
+            successor: None,
+            tally: MoveStats::default(),
+            touched: true,
+        }
+    }
 }
 
 /// Why a lane does not go on.
@@ -110,6 +133,9 @@ pub(super) enum LaneError {
     /// A job of the servers did not do what it should.
     #[error("{0}")]
     Job(String),
+    /// A fault in the program.
+    #[error("the lane panicked, which is a fault of redis-trib: {0}")]
+    Panicked(String),
     /// The user does not want to wait for the windows in hand.
     #[error("stopped with slots in hand")]
     Dropped,
@@ -208,28 +234,57 @@ impl Lane {
         let Work { way, slots } = work;
         let all: SlotSet = slots.iter().copied().collect();
         self.tell(LaneEvent::Started { slots: slots.len() });
-        let halt = match self.connect().await {
-            Ok(mut ends) => {
-                let done = match way {
-                    MoveMethod::Keys => self.move_all(&mut ends, slots).await,
-                    MoveMethod::Atomic(product) => {
-                        self.move_in_jobs(&mut ends, product, slots).await
-                    }
-                    MoveMethod::Gather => self.gather_all(&mut ends, slots).await,
-                    MoveMethod::Purge => self.purge_all(&mut ends, slots).await,
-                };
-                if done.is_err() && way == MoveMethod::Keys {
-                    self.tidy(&mut ends).await;
-                }
-                done.err()
-            }
-            Err(halt) => Some(halt),
+        let now = self.stop.now.clone();
+        let done = tokio::select! {
+            biased;
+            done = catch_panic(self.carry_out(way, slots)) => match done {
+                Ok(done) => done,
+                Err(message) => Err(LaneError::Panicked(message)),
+            },
+            // Whatever it waits for: a MIGRATE, a WAIT, a replica, an answer, its share of --rate.
+            () = dropped(&now, way) => Err(LaneError::Dropped),
         };
+        self.report(all, done.err()).await
+    }
+
+    async fn carry_out(&mut self, way: MoveMethod, slots: Vec<Slot>) -> Result<(), LaneError> {
+        let mut ends = self.connect().await?;
+        let done = match way {
+            MoveMethod::Keys => self.move_all(&mut ends, slots).await,
+            MoveMethod::Atomic(product) => self.move_in_jobs(&mut ends, product, slots).await,
+            MoveMethod::Gather => self.gather_all(&mut ends, slots).await,
+            MoveMethod::Purge => self.purge_all(&mut ends, slots).await,
+        };
+        if done.is_err() && way == MoveMethod::Keys {
+            self.tidy(&mut ends).await;
+        }
+        done
+    }
+
+    /// Ends the lane: what moved, what is open, what is left of `all`, and why it stopped.
+    async fn report(mut self, all: SlotSet, halt: Option<LaneError>) -> Report {
         let (failure, successor) = match halt {
-            // Whoever stopped it knows why; which slots are open is told in any case.
-            Some(LaneError::Dropped) | None => (None, None),
+            None => (None, None),
+            // The user knows why.
+            Some(LaneError::Dropped) => {
+                self.ask_both().await;
+                (None, None)
+            }
+            Some(halt @ LaneError::Panicked(_)) => {
+                self.touched = true;
+                // What it had in hand may have changed without being noted.
+                self.doubt_all();
+                self.ask_both().await;
+                (Some(halt.to_string()), None)
+            }
             Some(halt) => {
-                let (why, successor) = self.explain(halt).await;
+                let why = halt.to_string();
+                let now = self.stop.now.clone();
+                let (why, successor) = tokio::select! {
+                    biased;
+                    explained = self.explain(halt) => explained,
+                    () = now.cancelled() => (why, None),
+                };
                 (Some(why), successor)
             }
         };
@@ -371,22 +426,32 @@ impl Lane {
             self.turn(ends, &closing, &opening).await?;
             closing.clear();
             let bare = self.bare(ends, &opening).await?;
-            let moving = movers.run(ends, batches, &opening, &bare, &self.stop, |moved| {
-                self.tally.keys += moved.keys;
-                self.tally.bytes += moved.bytes;
-                self.tally.longest_call = self.tally.longest_call.max(moved.took);
-                let lane = Pair {
-                    from: self.source.id,
-                    to: self.target.id,
-                };
-                let event = LaneEvent::Keys {
-                    keys: moved.keys,
-                    bytes: moved.bytes,
-                };
-                let _ = self.events.send(Event::Lane { lane, event });
+            let moving = movers.run(ends, batches, &opening, &bare, |call| {
+                self.called(call, SlotProgress::Migrating);
             });
             moving.await?;
             closing = opening;
+        }
+    }
+
+    /// Notes the progress of MIGRATE calls for slots that are open with this progress.
+    fn called(&mut self, call: Call, open: SlotProgress) {
+        let (slot, progress) = match call {
+            Call::Sent(slot) => (slot, SlotProgress::Unknown),
+            Call::Answered(slot) => (slot, open),
+            Call::Moved(moved) => {
+                self.tally.keys += moved.keys;
+                self.tally.bytes += moved.bytes;
+                self.tally.longest_call = self.tally.longest_call.max(moved.took);
+                self.tell(LaneEvent::Keys {
+                    keys: moved.keys,
+                    bytes: moved.bytes,
+                });
+                return;
+            }
+        };
+        if let Some((now, _)) = self.begun.get_mut(&slot) {
+            *now = progress;
         }
     }
 
@@ -446,6 +511,8 @@ impl Lane {
         let opened: Vec<Slot> = opening.iter().map(|(slot, _)| *slot).collect();
         let claims = each(&closed, SetSlot::Node(self.target.id));
         let imports = each(&opened, SetSlot::Importing(self.source.id));
+        self.expect(&claims);
+        self.expect(&imports);
         // On one connection, so the claims go first.
         let (claimed, imported) = tokio::join!(
             self.claim(ends, &closed, &claims),
@@ -457,6 +524,7 @@ impl Lane {
         first_error(imported)?;
         let mut to_source = claims;
         to_source.extend(each(&opened, SetSlot::Migrating(self.target.id)));
+        self.expect(&to_source);
         let outcomes = self.give(&ends.source, &to_source).await;
         self.note(&to_source, &outcomes);
         first_error(outcomes)?;
@@ -484,35 +552,59 @@ impl Lane {
         }
     }
 
-    /// Keeps in mind where slots stand.
+    /// Notes changes that are about to be sent: a slot is never open without being known as such,
+    /// even if the lane ends before an answer comes.
+    fn expect(&mut self, changes: &[(Slot, SetSlot)]) {
+        for (slot, state) in changes {
+            match (state, self.begun.get(slot).copied()) {
+                (SetSlot::Importing(_), None) => {
+                    let importing = (SlotProgress::Importing, Instant::now());
+                    self.begun.insert(*slot, importing);
+                }
+                (
+                    SetSlot::Migrating(_) | SetSlot::Node(_),
+                    Some((SlotProgress::Importing | SlotProgress::Migrating, since)),
+                ) => {
+                    self.begun.insert(*slot, (SlotProgress::Unknown, since));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Notes what became of changes.
     fn note(&mut self, changes: &[(Slot, SetSlot)], outcomes: &[Result<(), ClientError>]) {
         for ((slot, state), outcome) in changes.iter().zip(outcomes) {
+            let Some((progress, since)) = self.begun.get(slot).copied() else {
+                continue;
+            };
             // What is not known counts as done: it is looked at before anything is undone.
             let took_effect = match outcome {
                 Ok(()) => true,
                 Err(error) => error.outcome_unknown(),
             };
-            if !took_effect {
-                continue;
-            }
-            match (state, self.begun.get(slot).copied()) {
-                (SetSlot::Importing(_), _) => {
-                    self.begun
-                        .insert(*slot, (SlotProgress::Importing, Instant::now()));
-                }
-                (SetSlot::Migrating(_), Some((_, since))) => {
-                    self.begun.insert(*slot, (SlotProgress::Migrating, since));
-                }
-                (SetSlot::Node(_), Some((SlotProgress::Claimed, since))) if outcome.is_ok() => {
+            let now = match (state, took_effect) {
+                (SetSlot::Importing(_), true) => Some(SlotProgress::Importing),
+                (SetSlot::Importing(_), false) => None,
+                (SetSlot::Migrating(_), true) => Some(SlotProgress::Migrating),
+                (SetSlot::Migrating(_), false) => Some(SlotProgress::Importing),
+                (SetSlot::Node(_), true)
+                    if progress == SlotProgress::Claimed && outcome.is_ok() =>
+                {
                     self.tally.close(since.elapsed());
-                    self.begun.remove(slot);
                     self.moved.insert(*slot);
+                    None
                 }
-                (SetSlot::Node(_), Some((_, since))) => {
-                    self.begun.insert(*slot, (SlotProgress::Claimed, since));
+                (SetSlot::Node(_), true) => Some(SlotProgress::Claimed),
+                (SetSlot::Node(_), false) if progress == SlotProgress::Unknown => {
+                    Some(SlotProgress::Migrating)
                 }
-                _ => {}
-            }
+                (SetSlot::Node(_) | SetSlot::Stable, _) => Some(progress),
+            };
+            match now {
+                Some(now) => self.begun.insert(*slot, (now, since)),
+                None => self.begun.remove(slot),
+            };
         }
     }
 
@@ -573,6 +665,27 @@ pub async fn set_slots(
     outcomes
 }
 
+/// Until a lane has to drop what it has in hand. One whose slots the servers move has some time from
+/// then on to cancel that.
+async fn dropped(now: &CancellationToken, way: MoveMethod) {
+    now.cancelled().await;
+    if matches!(way, MoveMethod::Atomic(_)) {
+        tokio::time::sleep(CANCELLED_WITHIN).await;
+    }
+}
+
+/// Waits for something unless the user does not want to wait any more.
+pub(super) async fn unless_dropped<T>(
+    now: &CancellationToken,
+    work: impl Future<Output = T>,
+) -> Result<T, LaneError> {
+    tokio::select! {
+        biased;
+        done = work => Ok(done),
+        () = now.cancelled() => Err(LaneError::Dropped),
+    }
+}
+
 /// The same for each of the slots.
 fn each(slots: &[Slot], state: SetSlot) -> Vec<(Slot, SetSlot)> {
     slots.iter().map(|slot| (*slot, state)).collect()
@@ -594,3 +707,6 @@ fn is_follower(error: &ClientError) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

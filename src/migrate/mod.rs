@@ -10,6 +10,7 @@ mod conflict;
 mod keys;
 mod lane;
 mod pace;
+mod panics;
 pub mod schedule;
 pub mod strategy;
 mod stray;
@@ -30,8 +31,8 @@ use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
 use crate::event::{Event, MoveStats, Pair};
-use lane::Lane;
 pub use lane::set_slots;
+use lane::{Lane, Report};
 use schedule::{Limits, Schedule, Work};
 use throttle::Throttle;
 
@@ -190,6 +191,8 @@ pub enum SlotProgress {
     Gathered,
     /// It was in a job of the servers when they were last heard of; where it is, a look will tell.
     InJob,
+    /// A command that changes it got no answer, or its lane broke off. Its keys may be on both nodes.
+    Unknown,
 }
 
 /// Asked to stop, a run finishes the windows in hand; told to, it drops everything.
@@ -201,7 +204,7 @@ pub struct StopSignal {
     pub now: CancellationToken,
 }
 
-/// Moves all slots, or only their keys, and tells how far that came.
+/// Moves all slots, or only their keys, and returns how far that came.
 pub async fn run(
     moves: BTreeMap<Pair, Work>,
     ends: &BTreeMap<NodeId, End>,
@@ -218,7 +221,37 @@ pub async fn run(
         let one = || Arc::new(Semaphore::new(1));
         turns.entry(pair.to).or_insert_with(one);
     }
-    let mut schedule = Schedule::new(options.limits, moves);
+    let schedule = Schedule::new(options.limits, moves);
+    run_lanes(schedule, options.after_failure, stop, |pair, work| {
+        let (source, target) = (ends.get(&pair.from)?.clone(), ends.get(&pair.to)?.clone());
+        let into_target = into_targets.get(&pair.to).copied().unwrap_or(1);
+        let sharing = into_target.min(options.limits.per_target);
+        let lane = Lane::new(
+            source,
+            target,
+            Arc::clone(connections),
+            Arc::clone(options),
+            Arc::clone(&throttle),
+            events.clone(),
+            stop.clone(),
+        );
+        let lane = lane.sharing(sharing, turns.get(&pair.to).cloned());
+        Some(lane.run(work))
+    })
+    .await
+}
+
+/// Runs one lane for each pair as the schedule allows, and adds up their reports. `lane` returns
+/// `None` for a pair with an end that is not known.
+async fn run_lanes<F>(
+    mut schedule: Schedule,
+    after_failure: AfterFailure,
+    stop: &StopSignal,
+    lane: impl Fn(Pair, Work) -> Option<F>,
+) -> Outcome
+where
+    F: Future<Output = Report> + Send + 'static,
+{
     let mut running = JoinSet::new();
     let mut outcome = Outcome::default();
     let mut lanes: HashMap<tokio::task::Id, (Pair, Vec<Slot>)> = HashMap::new();
@@ -229,65 +262,59 @@ pub async fn run(
             }
         }
         while let Some((pair, work)) = schedule.start() {
-            let (Some(source), Some(target)) =
-                (ends.get(&pair.from).cloned(), ends.get(&pair.to).cloned())
-            else {
-                schedule.finish(pair);
-                outcome.left.insert(pair, work.slots.into_iter().collect());
-                continue;
-            };
-            let connections = Arc::clone(connections);
-            let options = Arc::clone(options);
-            let throttle = Arc::clone(&throttle);
-            let (events, stop) = (events.clone(), stop.clone());
-            let into_target = into_targets.get(&pair.to).copied().unwrap_or(1);
-            let sharing = into_target.min(options.limits.per_target);
-            let turns = turns.get(&pair.to).cloned();
-            let kept = work.slots.clone();
-            let task = running.spawn(async move {
-                let lane = Lane::new(source, target, connections, options, throttle, events, stop);
-                (pair, lane.sharing(sharing, turns).run(work).await)
-            });
-            lanes.insert(task.id(), (pair, kept));
-        }
-        let (pair, report) = match running.join_next().await {
-            None => break,
-            Some(Ok(ended)) => ended,
-            // A fault in the program. What became of that lane's slots only a look can tell; the
-            // other lanes must not be cut off by it.
-            Some(Err(error)) => {
-                if let Some((pair, slots)) = lanes.remove(&error.id()) {
+            let slots = work.slots.clone();
+            match lane(pair, work) {
+                Some(lane) => {
+                    let task = running.spawn(lane);
+                    lanes.insert(task.id(), (pair, slots));
+                }
+                None => {
                     schedule.finish(pair);
                     outcome.left.insert(pair, slots.into_iter().collect());
-                    outcome.touched = true;
-                    outcome
-                        .failures
-                        .push((pair, format!("it broke off: {error}")));
-                    stop.soon.cancel();
                 }
-                continue;
             }
+        }
+        let Some(ended) = running.join_next_with_id().await else {
+            break;
+        };
+        let task = match &ended {
+            Ok((task, _)) => *task,
+            Err(error) => error.id(),
+        };
+        let Some((pair, slots)) = lanes.remove(&task) else {
+            continue;
         };
         schedule.finish(pair);
-        outcome.tally.add(report.tally);
-        outcome.touched |= report.touched;
-        outcome.moved.insert(pair, report.moved);
-        outcome.left.insert(pair, report.left);
-        outcome.skipped.insert(pair, report.skipped);
-        for (slot, standing) in report.open {
-            outcome.open.insert(slot, (pair, standing));
+        let report = match ended {
+            Ok((_, report)) => report,
+            // A lane catches the panics of its own work. This one came from outside of that.
+            Err(error) => Report::broken_off(&slots, error.to_string()),
+        };
+        if report.failure.is_some() && after_failure == AfterFailure::Stop {
+            stop.soon.cancel();
         }
-        if let Some(successor) = report.successor {
-            outcome.successors.insert(pair.to, successor);
-        }
-        if let Some(why) = report.failure {
-            outcome.failures.push((pair, why));
-            if options.after_failure == AfterFailure::Stop {
-                stop.soon.cancel();
-            }
-        }
+        outcome.add(pair, report);
     }
     outcome
+}
+
+impl Outcome {
+    fn add(&mut self, pair: Pair, report: Report) {
+        self.tally.add(report.tally);
+        self.touched |= report.touched;
+        self.moved.insert(pair, report.moved);
+        self.left.insert(pair, report.left);
+        self.skipped.insert(pair, report.skipped);
+        for (slot, progress) in report.open {
+            self.open.insert(slot, (pair, progress));
+        }
+        if let Some(successor) = report.successor {
+            self.successors.insert(pair.to, successor);
+        }
+        if let Some(why) = report.failure {
+            self.failures.push((pair, why));
+        }
+    }
 }
 
 /// Sends one small key of these slots with COPY to a target that must not take them (from an
@@ -378,3 +405,6 @@ fn key_of(prefix: &str, slots: &SlotSet) -> Option<Vec<u8>> {
         .map(|n| format!("{prefix}{n}").into_bytes())
         .find(|key| slots.contains(Slot::of_key(key)))
 }
+
+#[cfg(test)]
+mod tests;

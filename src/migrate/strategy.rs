@@ -140,14 +140,11 @@ mod tests {
     use super::*;
 
     fn node(product: Product, numbers: [u16; 3]) -> NodeFacts {
-        let able = match product {
-            Product::Valkey => numbers >= [9, 0, 0],
-            Product::Redis => numbers >= [8, 4, 0],
-        };
+        let version = Version { product, numbers };
         NodeFacts {
             name: "10.0.0.3:6379 (1977c4d4)".to_string(),
-            version: Some(Version { product, numbers }),
-            offers: able.then_some(product),
+            version: Some(version),
+            offers: version.can_migrate_atomically().then_some(product),
             hindrance: None,
             io_threads: Some(1),
         }

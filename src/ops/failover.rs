@@ -7,7 +7,7 @@ use anyhow::anyhow;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{Instant, sleep};
 
-use crate::client::{ClientError, Fault};
+use crate::client::{ClientError, DEFAULT_NODE_TIMEOUT, Fault};
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::parse::{ClusterInfo, MasterLink};
 use crate::cluster::topology::Member;
@@ -225,15 +225,8 @@ impl FailoverPlan {
         };
         // Everybody has an address: the look that this began with saw to it.
         let (participants, absent) = cluster.participants(session).await.unwrap_or_default();
-        let watch = Watch {
-            connections: Arc::clone(&session.connections),
-            participants: Arc::new(participants),
-            absent: Arc::new(absent),
-            events: events.clone(),
-            deadline: Instant::now() + within,
-            within,
-            nudged: Arc::default(),
-        };
+        let connections = Arc::clone(&session.connections);
+        let watch = Watch::new(connections, participants, absent, events.clone(), within);
         self.heard_of(&watch, cluster).await?;
         self.outlast_old_votes(session, target, ui).await?;
         let _ = events.send(Event::Phase(Phase::TakeOver));
@@ -271,12 +264,7 @@ impl FailoverPlan {
             }
             // What is broken may keep some from ever agreeing, and it is to be mended by this.
             Takeover::Force => {
-                let within = HEARD_WITHIN.min(watch.within);
-                let for_now = Watch {
-                    deadline: Instant::now() + within,
-                    within,
-                    ..watch.clone()
-                };
+                let for_now = watch.within(HEARD_WITHIN);
                 if let Err(late) = for_now.agree_and_settle(&now).await {
                     tracing::debug!(%late, "votes are asked for all the same");
                     for_now.settle().await;
@@ -307,10 +295,7 @@ impl FailoverPlan {
         if ClusterInfo::parse(&client.cluster_info().await?).votes_asked == 0 {
             return Ok(());
         }
-        const NODE_TIMEOUT: &str = "cluster-node-timeout";
-        let config = client.config_get(&[NODE_TIMEOUT]).await?;
-        let timeout = config.get(NODE_TIMEOUT).and_then(|ms| ms.parse().ok());
-        let timeout = timeout.map_or(Duration::from_secs(15), Duration::from_millis);
+        let timeout = client.node_timeout().await?.unwrap_or(DEFAULT_NODE_TIMEOUT);
         let stale_for = (timeout * 4).max(Duration::from_secs(4));
         let began = Instant::now();
         loop {

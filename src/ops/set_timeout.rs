@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::{ClientError, Fault};
+use crate::client::{ClientError, Fault, NODE_TIMEOUT};
 use crate::cluster::node::Addr;
 use crate::cluster::observation::Seen;
 use crate::cluster::topology::Topology;
@@ -12,9 +12,6 @@ use crate::discover;
 use crate::session::Session;
 use crate::stop::Stop;
 use crate::ui::{NodeName, Timeout, TimeoutSet};
-
-/// The name of the setting.
-pub(crate) const CONFIG: &str = "cluster-node-timeout";
 
 /// A member, and the timeout it has now.
 #[derive(Clone)]
@@ -84,10 +81,7 @@ pub(crate) async fn execute(
 
 /// The timeout that a node reports; `None` if CONFIG does not tell it.
 async fn read(connections: &Connections, target: &Target) -> Result<Option<Duration>, ClientError> {
-    let client = connections.temporary(target).await?;
-    let values = client.config_get(&[CONFIG]).await?;
-    let millis = values.get(CONFIG).and_then(|value| value.parse().ok());
-    Ok(millis.map(Duration::from_millis))
+    connections.temporary(target).await?.node_timeout().await
 }
 
 /// Sets the timeout on one node and reads it back: a change that timed out may have been made.
@@ -95,7 +89,7 @@ async fn set(connections: &Arc<Connections>, target: &Target, timeout: Duration)
     let change = async {
         let client = connections.temporary(target).await?;
         let millis = timeout.as_millis().to_string();
-        client.config_set(CONFIG, &millis).await?;
+        client.config_set(NODE_TIMEOUT, &millis).await?;
         Ok::<_, ClientError>(client.config_rewrite().await)
     };
     let change = change.await;

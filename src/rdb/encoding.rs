@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::cluster::parse::Version as ServerVersion;
+
 /// Who wrote a file or a payload. The numbers mean the same up to 21.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
@@ -143,6 +145,15 @@ impl Encoding {
     /// that version is understood by the oldest of them, and by both products where both know it.
     pub fn version(self) -> u16 {
         self.row().map_or(u16::MAX, |row| row.2)
+    }
+
+    /// Whether RESTORE of that server takes the type; `None` for servers that are not released yet. Valkey 9 takes its
+    /// own version 80 and what it shares with Redis (up to 11), but not the versions of Redis in between.
+    pub fn is_taken_by(self, server: ServerVersion) -> Option<bool> {
+        let highest = server.highest_rdb_version()?;
+        let version = self.version();
+        let is_between = highest >= 80 && (12..80).contains(&version);
+        Some(version <= highest && !is_between)
     }
 
     /// Its word, in manifests and messages.

@@ -4,6 +4,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::parse::{Product, Version as ServerVersion};
 
 /// `REDIS0011`, then these bytes, the end and the right checksum.
 fn file(records: &[u8]) -> Vec<u8> {
@@ -92,6 +93,32 @@ fn types_above_21_are_their_writers() {
     );
     assert_eq!(Encoding::of(24, Dialect::Valkey), None);
     assert_eq!(Encoding::of(8, Dialect::Redis), None);
+}
+
+#[test]
+fn a_server_takes_what_it_knows() {
+    let server = |product, major, minor| ServerVersion {
+        product,
+        numbers: [major, minor, 0],
+    };
+    let (redis, valkey) = (Product::Redis, Product::Valkey);
+    for (encoding, server, expected) in [
+        (Encoding::Stream3, server(redis, 7, 0), Some(false)),
+        (Encoding::Stream3, server(redis, 7, 2), Some(true)),
+        (Encoding::HashMetadata, server(redis, 7, 4), Some(true)),
+        (Encoding::HashMetadata, server(valkey, 8, 1), Some(false)),
+        // Between its own version and the last that it shares with Redis.
+        (Encoding::HashMetadata, server(valkey, 9, 0), Some(false)),
+        (Encoding::ValkeyHash2, server(valkey, 9, 0), Some(true)),
+        (Encoding::Stream3, server(valkey, 9, 1), Some(true)),
+        (Encoding::String, server(redis, 99, 0), None),
+    ] {
+        assert_eq!(
+            encoding.is_taken_by(server),
+            expected,
+            "{encoding} {server}"
+        );
+    }
 }
 
 #[test]

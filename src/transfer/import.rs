@@ -6,10 +6,10 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::lane::Lane;
-use super::report::{Reason, Report, Shared};
-use super::slots::Owners;
-use super::workers::{Inbox, Queues, Sorter, WriteCounts, finish, next};
-use super::{Item, Outcome, Stopper, TransferError, TransferOptions};
+use super::report::{FailureReason, SharedReport, TransferReport};
+use super::slots::SlotOwners;
+use super::workers::{BatchReceiver, Batcher, Queues, WriteCounts, finish, next};
+use super::{Item, KeyOutcome, Stopper, TransferError, TransferOptions};
 use crate::backup::Meter;
 use crate::client::{Asking, ClientError, Dumped, ExpiryQuestion, Fault, NodeClient};
 use crate::cluster::node::NodeId;
@@ -20,17 +20,17 @@ use crate::rdb::portable;
 const BATCH: usize = 512;
 /// The same where they are watched meanwhile: WATCH compares each key with all that the connection
 /// watches already (Redis 7.0: 512 keys in 2 ms, half of all that moving them takes).
-const WATCHED: usize = 96;
+const WATCHED_BATCH: usize = 96;
 /// How many bytes a batch should have.
 const BATCH_BYTES: u64 = 2 << 20;
 /// How many keys SCAN looks at in one go.
-const SCANNED: usize = 1000;
+const SCAN_COUNT: usize = 1000;
 /// How often keys are copied again that changed while they were moved.
-const TRIES: usize = 10;
+const COPY_ATTEMPTS: usize = 10;
 
 /// Whether keys stay at the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taking {
+pub enum TransferMode {
     /// They do.
     Copy,
     /// They are deleted there once they are in the cluster, unless they changed meanwhile.
@@ -45,20 +45,20 @@ pub struct ImportOptions {
     /// Keys of this pattern only.
     pub pattern: Option<String>,
     /// Whether they stay there.
-    pub taking: Taking,
+    pub mode: TransferMode,
     /// How it tells when keys go.
     pub question: ExpiryQuestion,
 }
 
 /// All that lanes need.
 struct Import {
-    owners: Arc<Owners>,
+    owners: Arc<SlotOwners>,
     source: Target,
     /// How the source is reached: not the way in which the cluster is.
     reach: Arc<Connections>,
     wanted: ImportOptions,
     options: TransferOptions,
-    tally: WriteCounts,
+    counts: WriteCounts,
     stopper: Stopper,
     /// Large values come one at a time.
     large: Semaphore,
@@ -66,52 +66,52 @@ struct Import {
 
 /// Copies or moves all keys that are wanted. What became of them is told also where it stopped.
 pub async fn import(
-    owners: Arc<Owners>,
+    owners: Arc<SlotOwners>,
     source: Target,
     reach: Arc<Connections>,
     wanted: ImportOptions,
     options: TransferOptions,
     meter: Meter,
     stopper: &Stopper,
-) -> (Report, Option<TransferError>) {
-    let (queues, inboxes) = Queues::new(&owners, options.lanes);
+) -> (TransferReport, Option<TransferError>) {
+    let (queues, receivers) = Queues::new(&owners, options.lanes);
     let import = Arc::new(Import {
         owners,
         source,
         reach,
         wanted,
         options,
-        tally: WriteCounts {
-            report: Shared::default(),
+        counts: WriteCounts {
+            report: SharedReport::default(),
             meter,
         },
         stopper: stopper.clone(),
         large: Semaphore::new(1),
     });
     let mut lanes = JoinSet::new();
-    for inbox in inboxes {
+    for receiver in receivers {
         let import = Arc::clone(&import);
-        lanes.spawn(async move { import.carry(inbox).await });
+        lanes.spawn(async move { import.run_lane(receiver).await });
     }
     let scanner = Arc::clone(&import);
     lanes.spawn(async move { scanner.scan(queues).await });
     finish(lanes, stopper).await;
-    (import.tally.report.take(), stopper.why())
+    (import.counts.report.take(), stopper.why())
 }
 
 impl Import {
     /// Names all keys, and hands them out by owner. The queues end with it.
     async fn scan(&self, queues: Queues<Vec<Vec<u8>>>) -> Result<(), TransferError> {
         let client = self.connect().await?;
-        let mut sorter = Sorter::new(BATCH, usize::MAX);
+        let mut batcher = Batcher::new(BATCH, usize::MAX);
         let pattern = self.wanted.pattern.as_deref();
         let mut cursor = 0;
         loop {
-            let (after, keys) = client.scan(cursor, pattern, SCANNED).await?;
+            let (after, keys) = client.scan(cursor, pattern, SCAN_COUNT).await?;
             for key in keys {
                 let owner = self.owners.id_of_key(&key);
-                if let Some(batch) = sorter.add(owner, key, 0)
-                    && !self.hand(&queues, owner, batch).await
+                if let Some(batch) = batcher.add(owner, key, 0)
+                    && !self.enqueue(&queues, owner, batch).await
                 {
                     return Ok(());
                 }
@@ -121,8 +121,8 @@ impl Import {
                 break;
             }
         }
-        for (owner, batch) in sorter.rest() {
-            if !self.hand(&queues, owner, batch).await {
+        for (owner, batch) in batcher.rest() {
+            if !self.enqueue(&queues, owner, batch).await {
                 break;
             }
         }
@@ -130,7 +130,7 @@ impl Import {
     }
 
     /// Puts a batch in a queue; false where everything stops.
-    async fn hand(
+    async fn enqueue(
         &self,
         queues: &Queues<Vec<Vec<u8>>>,
         owner: Option<NodeId>,
@@ -153,16 +153,16 @@ impl Import {
     }
 
     /// One lane.
-    async fn carry(&self, inbox: Inbox<Vec<Vec<u8>>>) -> Result<(), TransferError> {
+    async fn run_lane(&self, receiver: BatchReceiver<Vec<Vec<u8>>>) -> Result<(), TransferError> {
         let mut source = None;
         let mut lane = Lane::new(Arc::clone(&self.owners), self.options, 0);
-        let most = match self.wanted.taking {
-            Taking::Copy => BATCH,
-            Taking::Move => WATCHED,
+        let most = match self.wanted.mode {
+            TransferMode::Copy => BATCH,
+            TransferMode::Move => WATCHED_BATCH,
         };
         // How many keys fit into a batch, by those that came before.
         let mut size = most;
-        while let Some(keys) = next(&inbox, &self.stopper).await {
+        while let Some(keys) = next(&receiver, &self.stopper).await {
             let mut rest = keys.as_slice();
             // How many go alone, since a value among them is large: it would be dumped again, and
             // the source held, for each guess at how many fit.
@@ -214,11 +214,11 @@ impl Import {
         lane: &mut Lane,
         keys: &[&[u8]],
     ) -> Result<u64, TransferError> {
-        let mut report = Report::default();
+        let mut report = TransferReport::default();
         let mut bytes = 0;
         let mut left = keys.to_vec();
-        for attempt in 0..TRIES {
-            if self.wanted.taking == Taking::Move {
+        for attempt in 0..COPY_ATTEMPTS {
+            if self.wanted.mode == TransferMode::Move {
                 source.watch_many(&left).await?;
             }
             let dumped = source
@@ -241,14 +241,14 @@ impl Import {
                 _ => lane.overwrite(items).await?,
             };
             if attempt == 0 {
-                report.add(self.tally.count(&done));
+                report.add(self.counts.count(&done));
             }
-            if self.wanted.taking == Taking::Copy {
+            if self.wanted.mode == TransferMode::Copy {
                 break;
             }
             let there: Vec<Vec<u8>> = done
                 .into_iter()
-                .filter(|(_, outcome)| matches!(outcome, Outcome::Written | Outcome::Same))
+                .filter(|(_, outcome)| matches!(outcome, KeyOutcome::Written | KeyOutcome::Same))
                 .map(|(item, _)| item.key)
                 .collect();
             if there.is_empty() {
@@ -262,15 +262,15 @@ impl Import {
             }
             // Somebody wrote to one of them: all of these once more.
             left.retain(|key| there.iter().any(|name| name == key));
-            if attempt + 1 == TRIES {
+            if attempt + 1 == COPY_ATTEMPTS {
                 for key in &left {
                     let why =
                         "it, or a key beside it, was written to at the source again and again";
-                    report.fail(Reason::KeptChanging, key, why);
+                    report.fail(FailureReason::KeptChanging, key, why);
                 }
             }
         }
-        self.tally.report.add(report);
+        self.counts.report.add(report);
         Ok(bytes)
     }
 
@@ -284,10 +284,10 @@ impl Import {
         }
         match self.transfer(&client, lane, &[key]).await {
             Err(TransferError::Client(error)) if matches!(error.fault, Fault::TooLarge { .. }) => {
-                let mut report = Report::default();
+                let mut report = TransferReport::default();
                 let why = "larger than the 512 MiB that a server takes in one piece";
-                report.fail(Reason::TooLarge, key, why);
-                self.tally.report.add(report);
+                report.fail(FailureReason::TooLarge, key, why);
+                self.counts.report.add(report);
                 Ok(())
             }
             other => other.map(drop),

@@ -4,28 +4,27 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::report::{Reason, shown};
-use super::slots::{Owner, Owners};
-use super::{AfterFailure, Item, OnConflict, Outcome, TransferError, TransferOptions};
+use super::report::{FailureReason, shown};
+use super::slots::{SlotOwner, SlotOwners};
+use super::{AfterFailure, Item, KeyOutcome, OnConflict, TransferError, TransferOptions};
 use crate::client::{
-    Asking, ClientError, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient, RestoreFault,
-    RestoreMode, Restoring,
+    Asking, ClientError, DEFAULT_NODE_TIMEOUT, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient,
+    RestoreFault, RestoreMode, Restoring,
 };
 use crate::cluster::node::Addr;
 use crate::connections::Target;
 use crate::rdb::{Sameness, module_type, same_value};
 
-/// How long a slot may be without an owner that answers. A failover takes the node timeout (15 s)
-/// and a little.
-const PATIENCE: Duration = Duration::from_secs(45);
+/// How long a slot may have no owner that answers. A failover takes the node timeout and a little more.
+const OWNER_TIMEOUT: Duration = DEFAULT_NODE_TIMEOUT.saturating_mul(3);
 /// Before another try.
-const BREATH: Duration = Duration::from_millis(200);
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How much is asked for in one go where values are compared.
-const COMPARED: usize = 4 << 20;
+const COMPARED_BYTES: usize = 4 << 20;
 
 /// Writes batches, one after the other.
 pub(super) struct Lane {
-    owners: Arc<Owners>,
+    owners: Arc<SlotOwners>,
     options: TransferOptions,
     database: u32,
     clients: HashMap<Addr, NodeClient>,
@@ -42,7 +41,7 @@ struct Group {
 /// A batch in hand: what became of each, and which are still to be done.
 struct Batch {
     items: Vec<Item>,
-    outcomes: Vec<Option<Outcome>>,
+    outcomes: Vec<Option<KeyOutcome>>,
     /// Sent elsewhere by the owner of their slot, for the next try.
     asked: BTreeMap<usize, Addr>,
     /// Why it was put off last.
@@ -50,7 +49,7 @@ struct Batch {
 }
 
 impl Lane {
-    pub(super) fn new(owners: Arc<Owners>, options: TransferOptions, database: u32) -> Self {
+    pub(super) fn new(owners: Arc<SlotOwners>, options: TransferOptions, database: u32) -> Self {
         Self {
             owners,
             options,
@@ -63,10 +62,10 @@ impl Lane {
     pub(super) async fn write(
         &mut self,
         items: Vec<Item>,
-    ) -> Result<Vec<(Item, Outcome)>, TransferError> {
+    ) -> Result<Vec<(Item, KeyOutcome)>, TransferError> {
         let now = milliseconds();
         let outcome = |item: &Item| match item.expires {
-            Expiry::At(time) if time <= now => Some(Outcome::Expired),
+            Expiry::At(time) if time <= now => Some(KeyOutcome::Expired),
             _ => None,
         };
         let mut batch = Batch {
@@ -75,7 +74,7 @@ impl Lane {
             asked: BTreeMap::new(),
             delay: None,
         };
-        let mut deadline = Instant::now() + PATIENCE;
+        let mut deadline = Instant::now() + OWNER_TIMEOUT;
         let mut left = batch.left();
         while !left.is_empty() {
             let (groups, generation) = self.groups(&mut batch, &left);
@@ -84,7 +83,7 @@ impl Lane {
             }
             let still = batch.left();
             if still.len() < left.len() {
-                deadline = Instant::now() + PATIENCE;
+                deadline = Instant::now() + OWNER_TIMEOUT;
             }
             left = still;
             if left.is_empty() {
@@ -94,19 +93,19 @@ impl Lane {
                 for i in &left {
                     let why = batch.delay.clone();
                     let why = why.unwrap_or_else(|| "no master owns its slot".to_string());
-                    batch.outcomes[*i] = Some(Outcome::Failed(Reason::NoOwner, why));
+                    batch.outcomes[*i] = Some(KeyOutcome::Failed(FailureReason::NoOwner, why));
                 }
                 break;
             }
             // What ASK said is tried at once.
             if batch.asked.len() < left.len() {
-                tokio::time::sleep(BREATH).await;
+                tokio::time::sleep(RETRY_PAUSE).await;
                 if let Err(error) = self.owners.refresh(generation).await {
                     batch.delay = Some(error.to_string());
                 }
             }
         }
-        let done: Vec<(Item, Outcome)> = batch
+        let done: Vec<(Item, KeyOutcome)> = batch
             .items
             .into_iter()
             .zip(batch.outcomes)
@@ -114,7 +113,7 @@ impl Lane {
             .collect();
         if self.options.after_failure == AfterFailure::Stop
             && let Some((key, why)) = done.iter().find_map(|(item, outcome)| match outcome {
-                Outcome::Failed(_, why) => Some((shown(&item.key), why.clone())),
+                KeyOutcome::Failed(_, why) => Some((shown(&item.key), why.clone())),
                 _ => None,
             })
         {
@@ -127,7 +126,7 @@ impl Lane {
     pub(super) async fn overwrite(
         &mut self,
         items: Vec<Item>,
-    ) -> Result<Vec<(Item, Outcome)>, TransferError> {
+    ) -> Result<Vec<(Item, KeyOutcome)>, TransferError> {
         let usual = self.options.on_conflict;
         self.options.on_conflict = OnConflict::Replace;
         let written = self.write(items).await;
@@ -143,7 +142,7 @@ impl Lane {
         for i in left {
             let (owner, known) = self.owners.of_key(&batch.items[*i].key);
             generation = generation.min(known);
-            let Some(Owner { target, name, .. }) = owner else {
+            let Some(SlotOwner { target, name, .. }) = owner else {
                 continue;
             };
             let (target, name, asking) = match asked.get(i) {
@@ -170,7 +169,7 @@ impl Lane {
 
     /// One pipeline to one node, and what follows from its answers.
     async fn send(&mut self, batch: &mut Batch, group: Group) -> Result<(), TransferError> {
-        let manner = match self.options.on_conflict {
+        let mode = match self.options.on_conflict {
             OnConflict::Replace => RestoreMode::Replace,
             OnConflict::Skip | OnConflict::Abort => RestoreMode::Keep,
         };
@@ -180,7 +179,7 @@ impl Lane {
             Err(error) if self.database != 0 && matches!(error.fault, Fault::Server { .. }) => {
                 for i in group.members {
                     let why = error.to_string();
-                    batch.outcomes[i] = Some(Outcome::Failed(Reason::Refused, why));
+                    batch.outcomes[i] = Some(KeyOutcome::Failed(FailureReason::Refused, why));
                 }
                 return Ok(());
             }
@@ -191,7 +190,7 @@ impl Lane {
             .iter()
             .map(|i| batch.items[*i].restoring())
             .collect();
-        let answers = client.restore_many(&restoring, manner, group.asking).await;
+        let answers = client.restore_many(&restoring, mode, group.asking).await;
         let answers = match answers {
             Ok(answers) => answers,
             Err(error) => {
@@ -202,10 +201,10 @@ impl Lane {
         };
         let mut there = Vec::new();
         for (i, answer) in group.members.iter().zip(answers) {
-            let failed = |reason, why: String| Some(Outcome::Failed(reason, why));
+            let failed = |reason, why: String| Some(KeyOutcome::Failed(reason, why));
             let item = &batch.items[*i];
             batch.outcomes[*i] = match answer {
-                Ok(()) => Some(Outcome::Written),
+                Ok(()) => Some(KeyOutcome::Written),
                 Err(RestoreFault::BusyKey) => {
                     there.push(*i);
                     None
@@ -222,14 +221,17 @@ impl Lane {
                     batch.delay = Some(error.to_string());
                     None
                 }
-                Err(RestoreFault::Version) => failed(Reason::TooNew, item.too_new(&group.name)),
-                Err(RestoreFault::Format) => {
-                    failed(Reason::NotUnderstood, item.not_understood(&group.name))
+                Err(RestoreFault::Version) => {
+                    failed(FailureReason::TooNew, item.too_new(&group.name))
                 }
+                Err(RestoreFault::Format) => failed(
+                    FailureReason::NotUnderstood,
+                    item.not_understood(&group.name),
+                ),
                 Err(RestoreFault::Refused(error)) => match error.fault {
                     // No other key would fare better.
                     Fault::NoPermission { .. } | Fault::PasswordNeeded => return Err(error.into()),
-                    _ => failed(Reason::Refused, error.to_string()),
+                    _ => failed(FailureReason::Refused, error.to_string()),
                 },
             };
         }
@@ -249,7 +251,7 @@ impl Lane {
             let mut bytes = 0;
             let fits = |i: &&usize| {
                 bytes += batch.items[**i].payload.len();
-                bytes <= COMPARED
+                bytes <= COMPARED_BYTES
             };
             let count = rest.iter().take_while(fits).count().max(1);
             let (some, others) = rest.split_at(count);
@@ -302,7 +304,7 @@ impl Lane {
                 };
                 let sameness = same_value(&theirs.payload, &item.payload);
                 let outcome = match sameness {
-                    Sameness::Same => Outcome::Same,
+                    Sameness::Same => KeyOutcome::Same,
                     Sameness::Different | Sameness::Unknown
                         if self.options.on_conflict == OnConflict::Abort =>
                     {
@@ -311,12 +313,12 @@ impl Lane {
                             node: group.name.clone(),
                         });
                     }
-                    Sameness::Different => Outcome::Failed(
-                        Reason::Differs,
+                    Sameness::Different => KeyOutcome::Failed(
+                        FailureReason::Differs,
                         format!("{} has another value", group.name),
                     ),
-                    Sameness::Unknown => Outcome::Failed(
-                        Reason::Differs,
+                    Sameness::Unknown => KeyOutcome::Failed(
+                        FailureReason::Differs,
                         format!("{} has a value that can't be compared", group.name),
                     ),
                 };

@@ -22,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{ClientError, Expiry};
 use crate::rdb::Encoding;
 
-pub use import::{ImportOptions, Taking, import};
-pub use report::{Example, Reason, Report};
-pub use restore::{Part, restore};
-pub use slots::{Owner, Owners, SlotMapError};
+pub use import::{ImportOptions, TransferMode, import};
+pub use report::{FailedKey, FailureReason, TransferReport};
+pub use restore::{BackupFile, restore};
+pub use slots::{SlotMapError, SlotOwner, SlotOwners};
 
-/// What becomes of a key that is in the cluster with another value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// How a key is treated that is in the cluster with another value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
     /// It stays as it is, and is reported.
     Skip,
@@ -71,7 +71,7 @@ pub(crate) struct Item {
 
 /// What became of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum KeyOutcome {
     /// It is there now.
     Written,
     /// It was there already, the same.
@@ -79,7 +79,7 @@ pub(crate) enum Outcome {
     /// Its time was over.
     Expired,
     /// It is not there, or not as it should be.
-    Failed(Reason, String),
+    Failed(FailureReason, String),
 }
 
 /// Why everything stops.

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use super::{Item, Outcome};
-use crate::cluster::parse::clean;
+use super::{Item, KeyOutcome};
+use crate::cluster::text::clean;
 
 /// Why a key is not where it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub enum FailureReason {
     /// The cluster has another value under its name.
     Differs,
     /// Its form is of an RDB version that the node does not take.
@@ -25,7 +25,7 @@ pub enum Reason {
     Refused,
 }
 
-impl Reason {
+impl FailureReason {
     /// Its word in JSON.
     pub fn word(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl Reason {
 
 /// A key that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Example {
+pub struct FailedKey {
     /// Its name, fit to be shown.
     pub key: String,
     /// Why, in words.
@@ -51,7 +51,7 @@ pub struct Example {
 
 /// Numbers of keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Report {
+pub struct TransferReport {
     /// Written.
     pub written: u64,
     /// Bytes of their values.
@@ -69,40 +69,40 @@ pub struct Report {
     /// Modules of which a file holds what no command restores.
     pub module_data: BTreeSet<String>,
     /// Failed, by reason, each with the first few.
-    pub failed: BTreeMap<Reason, (u64, Vec<Example>)>,
+    pub failed: BTreeMap<FailureReason, (u64, Vec<FailedKey>)>,
 }
 
 /// How many failures of a kind are told by name.
 const EXAMPLES: usize = 5;
 
-impl Report {
+impl TransferReport {
     /// How many failed.
     pub fn failures(&self) -> u64 {
         self.failed.values().map(|(count, _)| count).sum()
     }
 
-    pub(super) fn count(&mut self, item: &Item, outcome: &Outcome) {
+    pub(super) fn count(&mut self, item: &Item, outcome: &KeyOutcome) {
         match outcome {
-            Outcome::Written => {
+            KeyOutcome::Written => {
                 self.written += 1;
                 self.bytes += item.payload.len() as u64;
             }
-            Outcome::Same => self.same += 1,
-            Outcome::Expired => self.gone += 1,
-            Outcome::Failed(reason, why) => self.fail(*reason, &item.key, why),
+            KeyOutcome::Same => self.same += 1,
+            KeyOutcome::Expired => self.gone += 1,
+            KeyOutcome::Failed(reason, why) => self.fail(*reason, &item.key, why),
         }
     }
 
-    pub(super) fn fail(&mut self, reason: Reason, key: &[u8], why: &str) {
+    pub(super) fn fail(&mut self, reason: FailureReason, key: &[u8], why: &str) {
         self.fail_named(reason, shown(key), why);
     }
 
     /// The same for what is no key.
-    pub(super) fn fail_named(&mut self, reason: Reason, key: String, why: &str) {
+    pub(super) fn fail_named(&mut self, reason: FailureReason, key: String, why: &str) {
         let (count, examples) = self.failed.entry(reason).or_default();
         *count += 1;
         if examples.len() < EXAMPLES {
-            examples.push(Example {
+            examples.push(FailedKey {
                 key,
                 why: why.to_string(),
             });
@@ -130,17 +130,17 @@ impl Report {
 
 /// A report that many write.
 #[derive(Debug, Default)]
-pub(super) struct Shared(Mutex<Report>);
+pub(super) struct SharedReport(Mutex<TransferReport>);
 
-impl Shared {
-    pub(super) fn add(&self, report: Report) {
+impl SharedReport {
+    pub(super) fn add(&self, report: TransferReport) {
         self.0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .add(report);
     }
 
-    pub(super) fn take(&self) -> Report {
+    pub(super) fn take(&self) -> TransferReport {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

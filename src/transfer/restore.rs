@@ -10,9 +10,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use super::lane::Lane;
-use super::report::{Reason, Report, Shared};
-use super::slots::Owners;
-use super::workers::{Inbox, Queues, Sorter, WriteCounts, finish, next};
+use super::report::{FailureReason, SharedReport, TransferReport};
+use super::slots::SlotOwners;
+use super::workers::{BatchReceiver, Batcher, Queues, WriteCounts, finish, next};
 use super::{AfterFailure, Item, OnConflict, Stopper, TransferError, TransferOptions};
 use crate::backup::Meter;
 use crate::client::{ClientError, Expiry, Fault, RestoreMode};
@@ -33,7 +33,7 @@ const READERS: usize = 4;
 
 /// A file of a backup.
 #[derive(Debug, Clone)]
-pub struct Part {
+pub struct BackupFile {
     /// Where it is.
     pub path: PathBuf,
     /// Its name.
@@ -52,9 +52,9 @@ struct Batch {
 
 /// All that readers and lanes need.
 struct Restore {
-    owners: Arc<Owners>,
+    owners: Arc<SlotOwners>,
     options: TransferOptions,
-    tally: Arc<WriteCounts>,
+    counts: Arc<WriteCounts>,
     stopper: Stopper,
     room: Arc<Semaphore>,
     queues: Queues<Batch>,
@@ -64,31 +64,31 @@ struct Restore {
 
 /// Writes the keys of all files. What became of them is told also where it stopped.
 pub async fn restore(
-    owners: Arc<Owners>,
-    parts: Vec<Part>,
+    owners: Arc<SlotOwners>,
+    parts: Vec<BackupFile>,
     options: TransferOptions,
     meter: Meter,
     stopper: &Stopper,
-) -> (Report, Option<TransferError>) {
-    let (queues, inboxes) = Queues::new(&owners, options.lanes);
-    let tally = Arc::new(WriteCounts {
-        report: Shared::default(),
+) -> (TransferReport, Option<TransferError>) {
+    let (queues, receivers) = Queues::new(&owners, options.lanes);
+    let counts = Arc::new(WriteCounts {
+        report: SharedReport::default(),
         meter,
     });
     let restore = Arc::new(Restore {
         owners: Arc::clone(&owners),
         options,
-        tally: Arc::clone(&tally),
+        counts: Arc::clone(&counts),
         stopper: stopper.clone(),
         room: Arc::new(Semaphore::new(ROOM as usize)),
         queues,
         loaded: Mutex::default(),
     });
     let mut lanes = JoinSet::new();
-    for inbox in inboxes {
-        let (owners, tally) = (Arc::clone(&owners), Arc::clone(&tally));
+    for receiver in receivers {
+        let (owners, counts) = (Arc::clone(&owners), Arc::clone(&counts));
         let stopper = stopper.clone();
-        lanes.spawn(async move { carry(inbox, owners, options, tally, stopper).await });
+        lanes.spawn(async move { run_lane(receiver, owners, options, counts, stopper).await });
     }
     let readers = Arc::new(Semaphore::new(READERS));
     for part in parts {
@@ -104,33 +104,33 @@ pub async fn restore(
     // The queues end with the last reader.
     drop(restore);
     finish(lanes, stopper).await;
-    (tally.report.take(), stopper.why())
+    (counts.report.take(), stopper.why())
 }
 
 /// One lane.
-async fn carry(
-    inbox: Inbox<Batch>,
-    owners: Arc<Owners>,
+async fn run_lane(
+    receiver: BatchReceiver<Batch>,
+    owners: Arc<SlotOwners>,
     options: TransferOptions,
-    tally: Arc<WriteCounts>,
+    counts: Arc<WriteCounts>,
     stopper: Stopper,
 ) -> Result<(), TransferError> {
     let mut lanes: HashMap<u32, Lane> = HashMap::new();
-    while let Some(batch) = next(&inbox, &stopper).await {
+    while let Some(batch) = next(&receiver, &stopper).await {
         let database = batch.database;
         let lane = lanes
             .entry(database)
             .or_insert_with(|| Lane::new(Arc::clone(&owners), options, database));
         let done = lane.write(batch.items).await?;
-        let report = tally.count(&done);
-        tally.report.add(report);
+        let report = counts.count(&done);
+        counts.report.add(report);
     }
     Ok(())
 }
 
 impl Restore {
     /// Reads one file, on a thread of its own.
-    fn read(&self, part: &Part, runtime: &Handle) -> Result<(), TransferError> {
+    fn read(&self, part: &BackupFile, runtime: &Handle) -> Result<(), TransferError> {
         let unreadable = |error: String| TransferError::File {
             file: part.name.clone(),
             error,
@@ -138,8 +138,8 @@ impl Restore {
         let file = File::open(&part.path).map_err(|error| unreadable(error.to_string()))?;
         let mut reader = Reader::new(file, Keep::UpTo(LARGEST))
             .map_err(|error| unreadable(error.to_string()))?;
-        let mut sorter = Sorter::new(BATCH, BATCH_BYTES);
-        let mut report = Report::default();
+        let mut batcher = Batcher::new(BATCH, BATCH_BYTES);
+        let mut report = TransferReport::default();
         while !self.stopper.is_halted() {
             match reader
                 .record()
@@ -160,19 +160,19 @@ impl Restore {
                     };
                     let owner = self.owners.id_of_key(&item.key);
                     let bytes = item.payload.len();
-                    if let Some(items) = sorter.add((owner, database), item, bytes) {
-                        runtime.block_on(self.hand(owner, database, items));
+                    if let Some(items) = batcher.add((owner, database), item, bytes) {
+                        runtime.block_on(self.enqueue(owner, database, items));
                     }
                 }
                 Record::End(_) => {
-                    for ((owner, database), items) in sorter.rest() {
-                        runtime.block_on(self.hand(owner, database, items));
+                    for ((owner, database), items) in batcher.rest() {
+                        runtime.block_on(self.enqueue(owner, database, items));
                     }
                     break;
                 }
             }
         }
-        self.tally.report.add(report);
+        self.counts.report.add(report);
         Ok(())
     }
 
@@ -180,7 +180,7 @@ impl Restore {
     fn item(
         &self,
         entry: Entry,
-        report: &mut Report,
+        report: &mut TransferReport,
     ) -> Result<Option<(u32, Item)>, TransferError> {
         let payload = match entry.value {
             Value::Payload(payload) => payload,
@@ -190,7 +190,7 @@ impl Restore {
                     let key = super::report::shown(&entry.key);
                     return Err(TransferError::Key { key, why });
                 }
-                report.fail(Reason::TooLarge, &entry.key, &why);
+                report.fail(FailureReason::TooLarge, &entry.key, &why);
                 return Ok(None);
             }
             Value::NotKept => return Ok(None),
@@ -207,7 +207,7 @@ impl Restore {
     }
 
     /// Puts a batch in a queue, once there is room for it.
-    async fn hand(&self, owner: Option<NodeId>, database: u32, items: Vec<Item>) {
+    async fn enqueue(&self, owner: Option<NodeId>, database: u32, items: Vec<Item>) {
         let bytes: usize = items.iter().map(|item| item.payload.len()).sum();
         let share = u32::try_from(bytes >> 10).unwrap_or(ROOM).clamp(1, ROOM);
         let send = async {
@@ -228,7 +228,7 @@ impl Restore {
     }
 
     /// Gives a library of functions to every master.
-    async fn load(&self, code: &[u8], report: &mut Report) -> Result<(), TransferError> {
+    async fn load(&self, code: &[u8], report: &mut TransferReport) -> Result<(), TransferError> {
         let is_new = {
             let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
             loaded.insert(code.to_vec())
@@ -239,11 +239,11 @@ impl Restore {
         let mut everywhere = true;
         for owner in self.owners.all() {
             let client = self.owners.connections().client(&owner.target).await?;
-            let manner = match self.options.on_conflict {
+            let mode = match self.options.on_conflict {
                 OnConflict::Replace => RestoreMode::Replace,
                 OnConflict::Skip | OnConflict::Abort => RestoreMode::Keep,
             };
-            let error = match client.function_load(code, manner).await {
+            let error = match client.function_load(code, mode).await {
                 Ok(()) => continue,
                 Err(error) => error,
             };
@@ -259,8 +259,8 @@ impl Restore {
                 });
             }
             let reason = match already_exists(&error) {
-                true => Reason::Differs,
-                false => Reason::Refused,
+                true => FailureReason::Differs,
+                false => FailureReason::Refused,
             };
             report.fail_named(reason, name_of(code), &error.to_string());
             break;

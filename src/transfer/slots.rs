@@ -21,7 +21,7 @@ pub enum SlotMapError {
 
 /// A master that owns slots.
 #[derive(Debug, Clone)]
-pub struct Owner {
+pub struct SlotOwner {
     /// Its id.
     pub id: NodeId,
     /// How it is reached.
@@ -35,7 +35,7 @@ pub struct Owner {
 struct Snapshot {
     /// How often it was read anew.
     generation: u64,
-    owners: BTreeMap<NodeId, Owner>,
+    owners: BTreeMap<NodeId, SlotOwner>,
     by_slot: Vec<Option<NodeId>>,
 }
 
@@ -52,7 +52,7 @@ impl Snapshot {
             for slot in member.slots.iter() {
                 by_slot[usize::from(slot.number())] = Some(member.id);
             }
-            let owner = Owner {
+            let owner = SlotOwner {
                 id: member.id,
                 target,
                 name: found.observation.name(member.id),
@@ -69,7 +69,7 @@ impl Snapshot {
 
 /// The owners of all slots, read anew whenever somebody finds them changed.
 #[derive(Debug)]
-pub struct Owners {
+pub struct SlotOwners {
     connections: Arc<Connections>,
     seeds: Vec<Target>,
     now: RwLock<Arc<Snapshot>>,
@@ -77,7 +77,7 @@ pub struct Owners {
     large: Semaphore,
 }
 
-impl Owners {
+impl SlotOwners {
     /// Reads them.
     pub async fn read(
         connections: Arc<Connections>,
@@ -109,7 +109,7 @@ impl Owners {
     }
 
     /// All masters that own slots.
-    pub fn all(&self) -> Vec<Owner> {
+    pub fn all(&self) -> Vec<SlotOwner> {
         let now = self.now();
         let ids: std::collections::BTreeSet<NodeId> =
             now.by_slot.iter().filter_map(|id| *id).collect();
@@ -119,7 +119,7 @@ impl Owners {
     }
 
     /// The owner of a key's slot, and how new that knowledge is; no owner where nobody has it.
-    pub(super) fn of_key(&self, key: &[u8]) -> (Option<Owner>, u64) {
+    pub(super) fn of_key(&self, key: &[u8]) -> (Option<SlotOwner>, u64) {
         let now = self.now();
         let slot = usize::from(Slot::of_key(key).number());
         let owner = now.by_slot[slot].and_then(|id| now.owners.get(&id).cloned());

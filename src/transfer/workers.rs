@@ -7,15 +7,15 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::report::{Report, Shared};
-use super::slots::Owners;
-use super::{Item, Outcome, Stopper, TransferError};
+use super::report::{SharedReport, TransferReport};
+use super::slots::SlotOwners;
+use super::{Item, KeyOutcome, Stopper, TransferError};
 use crate::backup::Meter;
 use crate::cluster::node::NodeId;
 
 /// How many batches may wait for one owner: what is in memory is bounded by this, the lanes and the
 /// size of a batch.
-const WAITING: usize = 2;
+const QUEUED_BATCHES: usize = 2;
 
 /// Batches on their way, by owner. Batches of keys that nobody owns go to any: a lane waits until
 /// somebody does.
@@ -25,24 +25,24 @@ pub(super) struct Queues<B> {
 }
 
 /// Where one lane's batches come from.
-pub(super) type Inbox<B> = Arc<Mutex<mpsc::Receiver<B>>>;
+pub(super) type BatchReceiver<B> = Arc<Mutex<mpsc::Receiver<B>>>;
 
 impl<B> Queues<B> {
-    /// A queue for every owner there is now; the inboxes, each with how many lanes it has.
-    pub(super) fn new(owners: &Owners, lanes: usize) -> (Self, Vec<Inbox<B>>) {
+    /// A queue for every owner there is now; the receivers, each with how many lanes it has.
+    pub(super) fn new(owners: &SlotOwners, lanes: usize) -> (Self, Vec<BatchReceiver<B>>) {
         let mut by_owner = HashMap::new();
-        let mut inboxes = Vec::new();
+        let mut receivers = Vec::new();
         let mut queue = || {
-            let (sender, receiver) = mpsc::channel(WAITING);
-            let inbox = Arc::new(Mutex::new(receiver));
-            inboxes.extend(std::iter::repeat_n(inbox, lanes.max(1)));
+            let (sender, receiver) = mpsc::channel(QUEUED_BATCHES);
+            let receiver = Arc::new(Mutex::new(receiver));
+            receivers.extend(std::iter::repeat_n(receiver, lanes.max(1)));
             sender
         };
         for owner in owners.all() {
             by_owner.insert(owner.id, queue());
         }
         let any = queue();
-        (Self { by_owner, any }, inboxes)
+        (Self { by_owner, any }, receivers)
     }
 
     /// The queue of an owner.
@@ -54,13 +54,13 @@ impl<B> Queues<B> {
 }
 
 /// Puts keys together by owner.
-pub(super) struct Sorter<K, T> {
+pub(super) struct Batcher<K, T> {
     pending: HashMap<K, (Vec<T>, usize)>,
     most: usize,
     most_bytes: usize,
 }
 
-impl<K: Eq + Hash + Copy, T> Sorter<K, T> {
+impl<K: Eq + Hash + Copy, T> Batcher<K, T> {
     pub(super) fn new(most: usize, most_bytes: usize) -> Self {
         Self {
             pending: HashMap::new(),
@@ -89,9 +89,9 @@ impl<K: Eq + Hash + Copy, T> Sorter<K, T> {
     }
 }
 
-/// The next batch of an inbox, unless everything stops.
-pub(super) async fn next<B>(inbox: &Inbox<B>, stopper: &Stopper) -> Option<B> {
-    let receive = async { inbox.lock().await.recv().await };
+/// The next batch of an receiver, unless everything stops.
+pub(super) async fn next<B>(receiver: &BatchReceiver<B>, stopper: &Stopper) -> Option<B> {
+    let receive = async { receiver.lock().await.recv().await };
     tokio::select! {
         biased;
         () = stopper.halted() => None,
@@ -101,14 +101,14 @@ pub(super) async fn next<B>(inbox: &Inbox<B>, stopper: &Stopper) -> Option<B> {
 
 /// What all lanes tell.
 pub(super) struct WriteCounts {
-    pub(super) report: Shared,
+    pub(super) report: SharedReport,
     pub(super) meter: Meter,
 }
 
 impl WriteCounts {
     /// Counts a batch.
-    pub(super) fn count(&self, done: &[(Item, Outcome)]) -> Report {
-        let mut report = Report::default();
+    pub(super) fn count(&self, done: &[(Item, KeyOutcome)]) -> TransferReport {
+        let mut report = TransferReport::default();
         for (item, outcome) in done {
             report.count(item, outcome);
         }

@@ -191,6 +191,7 @@ fn indented(head: &str, lines: Vec<String>) -> Vec<String> {
 
 /// Text as it is, line by line; what is none with its bytes written out: `\x00`.
 fn text_lines(bytes: &[u8]) -> Vec<String> {
+    // Control characters mean binary data; the other unsafe characters occur in text, and `plain` removes them.
     let is_text = |text: &&str| {
         text.chars()
             .all(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'))

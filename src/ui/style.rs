@@ -5,7 +5,7 @@
 use console::Style as Ansi;
 
 use crate::cluster::health::Severity;
-use crate::cluster::parse::clean;
+use crate::cluster::text::clean;
 
 /// Whether a stream gets colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +122,9 @@ mod tests {
 
     #[test]
     fn plain_text_has_nothing_for_a_terminal_to_act_on() {
-        assert_eq!(plain("a\x1b[31mb\r\nc\u{9b}d\u{202e}e"), "a[31mbcde");
+        assert_eq!(
+            plain("a\x1b[31mb\r\nc\u{9b}d\u{202e}e\u{2028}\u{feff}"),
+            "a[31mbcde"
+        );
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
 use crate::support::findings::codes;
+use crate::support::hostile_text::{HOSTILE, is_unsafe};
 use crate::support::hosts::where_names_are;
 use crate::support::scripted::{Reply, Script, Scripted};
 use crate::support::server::Spec;
@@ -209,7 +210,7 @@ fn nonsense_is_an_error_and_ends() {
 
 #[test]
 fn nothing_of_a_node_steers_the_terminal() {
-    let evil = "\u{1b}]0;title\u{7}\u{1b}[31m\nINJECTED\u{9b}2J\u{202e}rtl\u{0}\r\u{8}";
+    let evil = HOSTILE.replace("\rINJECTED", "\nINJECTED");
     let names = table(&format!(
         "{} 127.0.0.1:1@2,{evil},shard-id={evil} slave,{evil} {} 0 0 1 {evil}\n{} 127.0.0.1{evil}:3@4 master,fail? - 0 0 3 connected\n",
         id(2),
@@ -242,8 +243,7 @@ fn nothing_of_a_node_steers_the_terminal() {
                 ])
                 .run();
             for text in [&finished.stdout, &finished.stderr] {
-                let steers = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
-                assert!(!text.contains(steers), "{format}: {text:?}");
+                assert!(!text.contains(is_unsafe), "{format}: {text:?}");
             }
             // Nor does it pass for a line of ours.
             assert!(

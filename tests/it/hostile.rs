@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::support::command::{Ended, Finished, Trib};
 use crate::support::findings::codes;
+use crate::support::hostile_text::{HOSTILE, is_unsafe};
 use crate::support::proxy::Proxy;
 use crate::support::scripted::{FakeCluster, Reply, Script, Scripted, fake_cluster_where};
 use crate::support::subcommands::check_json;
-
-const EVIL: &str = "\u{1b}]0;title\u{7}\u{1b}[31m\rINJECTED\u{9b}2J\u{202e}rtl\u{0}\u{8}";
 
 /// What commands ask a node besides who is who.
 const QUESTIONS: [&str; 24] = [
@@ -61,10 +60,10 @@ fn said_by(trib: Trib) -> Finished {
 #[test]
 fn no_answer_steers_the_terminal() {
     let replies = [
-        Reply::error(&format!("ERR {EVIL}")),
-        Reply::simple(EVIL),
-        Reply::bulk(&format!("{EVIL}\n{EVIL}")),
-        Reply::array([Reply::bulk(EVIL), Reply::bulk(EVIL)]),
+        Reply::error(&format!("ERR {HOSTILE}")),
+        Reply::simple(HOSTILE),
+        Reply::bulk(&format!("{HOSTILE}\n{HOSTILE}")),
+        Reply::array([Reply::bulk(HOSTILE), Reply::bulk(HOSTILE)]),
     ];
     thread::scope(|scope| {
         for reply in &replies {
@@ -78,7 +77,7 @@ fn answers(reply: &Reply) {
     let stranger = asked(reply, Script::new())
         .on(
             "INFO",
-            Reply::bulk(&format!("redis_version:{EVIL}\r\nrole:{EVIL}\r\n")),
+            Reply::bulk(&format!("redis_version:{HOSTILE}\r\nrole:{HOSTILE}\r\n")),
         )
         .start();
     let folder = tempfile::tempdir().unwrap();
@@ -124,17 +123,13 @@ fn answers(reply: &Reply) {
         }
     }
     let written = fs::read_to_string(&journal).unwrap_or_default();
-    assert!(!written.contains(steers), "{written:?}");
-}
-
-fn steers(c: char) -> bool {
-    (c.is_control() && c != '\n') || c == '\u{202e}'
+    assert!(!written.contains(is_unsafe), "{written:?}");
 }
 
 #[track_caller]
 fn harmless(line: &str, ended: &Finished) {
     for text in [&ended.stdout, &ended.stderr] {
-        assert!(!text.contains(steers), "{line}: {text:?}");
+        assert!(!text.contains(is_unsafe), "{line}: {text:?}");
         // Nor does it pass for a line of ours.
         let passes = text.lines().any(|line| line.starts_with("INJECTED"));
         assert!(!passes, "{line}: {text}");

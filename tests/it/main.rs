@@ -47,6 +47,7 @@ mod reshard;
 mod reshard_clients;
 mod reshard_conflicts;
 mod reshard_faults;
+mod reshard_interrupted;
 mod reshard_limits;
 mod reshard_logins;
 mod reshard_targets;

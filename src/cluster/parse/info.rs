@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clean;
 use crate::cluster::node::Addr;
+use crate::cluster::text::clean;
 
 /// A server's version, as numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,6 +24,32 @@ pub enum Product {
     Redis,
     /// Valkey.
     Valkey,
+}
+
+impl Version {
+    /// Whether the server has atomic slot migration: Valkey ≥ 9.0, Redis ≥ 8.4.
+    pub fn can_migrate_atomically(self) -> bool {
+        match self.product {
+            Product::Valkey => self.numbers >= [9, 0, 0],
+            Product::Redis => self.numbers >= [8, 4, 0],
+        }
+    }
+
+    /// Returns the highest RDB version that RESTORE takes (rdb.h of each release); `None` for versions that are not
+    /// released yet.
+    pub fn highest_rdb_version(self) -> Option<u16> {
+        let [major, minor, _] = self.numbers;
+        match (self.product, major, minor) {
+            (Product::Valkey, ..=8, _) => Some(11),
+            (Product::Valkey, 9, _) => Some(80),
+            (Product::Redis, 5 | 6, _) => Some(9),
+            (Product::Redis, 7, 0) => Some(10),
+            (Product::Redis, 7, 1..=3) => Some(11),
+            (Product::Redis, 7, _) | (Product::Redis, 8, ..=4) => Some(12),
+            (Product::Redis, 8, 5 | 6) => Some(13),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Version {

@@ -19,9 +19,11 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use tokio_util::sync::CancellationToken;
+
 use super::size::{Size, Weighed};
 use super::watch::{open_on, view_of};
-use super::{Ends, Lane, LaneError, REPLICAS_WITHIN, needed};
+use super::{Ends, Lane, LaneError, REPLICAS_WITHIN, needed, unless_dropped};
 use crate::client::{AsmTask, ClientError, Fault, JobEnd, NodeClient, Side};
 use crate::cluster::node::Role;
 use crate::cluster::parse::{Direction, Info, Product};
@@ -108,7 +110,8 @@ impl Lane {
         product: Product,
         slots: Vec<Slot>,
     ) -> Result<(), LaneError> {
-        let mut queue = self.weigh(ends, slots).await?;
+        let now = self.stop.now.clone();
+        let mut queue = unless_dropped(&now, self.weigh(ends, slots)).await??;
         let mut size = Size::first();
         while !queue.is_empty() && !self.stop.soon.is_cancelled() {
             let job = size.take(&mut queue);
@@ -132,13 +135,15 @@ impl Lane {
         let slots: SlotSet = job.iter().map(|weighed| weighed.slot).collect();
         let mut tries = 1..=TRIES;
         let mut last = String::new();
+        let now = self.stop.now.clone();
         while tries.next().is_some() {
-            self.look(ends, &slots, &SlotSet::new()).await?;
+            let nothing_open = SlotSet::new();
+            unless_dropped(&now, self.look(ends, &slots, &nothing_open)).await??;
             let bytes = job.iter().map(|weighed| weighed.bytes).sum();
-            self.ready(ends, product, &slots, bytes).await?;
+            unless_dropped(&now, self.ready(ends, product, &slots, bytes)).await??;
             match self.attempt(ends, product, &slots, job).await? {
                 Try::Over(TaskProgress::Moved) => {
-                    self.confirm_job(ends, &slots).await?;
+                    unless_dropped(&now, self.confirm_job(ends, &slots)).await??;
                     return Ok(TaskProgress::Moved);
                 }
                 Try::Over(TaskProgress::Stopped) => return Ok(TaskProgress::Stopped),
@@ -209,7 +214,8 @@ impl Lane {
         slots: &SlotSet,
         job: &[Weighed],
     ) -> Result<Try, LaneError> {
-        let before = self.jobs(ends, product).await?;
+        let now = self.stop.now.clone();
+        let before = unless_dropped(&now, self.jobs(ends, product)).await??;
         if let Some(other) = before.iter().find(|job| job.end.is_none()) {
             return Ok(Try::Again(format!(
                 "another job is under way there, for slots {} ({})",
@@ -221,20 +227,22 @@ impl Lane {
             self.begun
                 .insert(slot, (SlotProgress::InJob, Instant::now()));
         }
-        let started = match product {
-            Product::Valkey => {
-                let log = ends
-                    .source
-                    .cluster_migrateslots(slots, self.target.id)
-                    .await;
-                log.map(|jobs| Some(self.find(jobs, None, &known, slots)?.id))
+        let start = async {
+            match product {
+                Product::Valkey => {
+                    let log = ends.source.cluster_migrateslots(slots, self.target.id);
+                    let log = log.await?;
+                    Ok(self.find(log, None, &known, slots).map(|job| job.id))
+                }
+                Product::Redis => ends.target.cluster_migration_import(slots).await.map(Some),
             }
-            Product::Redis => ends.target.cluster_migration_import(slots).await.map(Some),
         };
-        let id = match started {
-            Ok(id) => id,
-            Err(error) if error.outcome_unknown() => None,
-            Err(error) => {
+        let id = match unless_dropped(&now, start).await {
+            Ok(Ok(id)) => id,
+            Ok(Err(error)) if error.outcome_unknown() => None,
+            // It may begin all the same.
+            Err(_) => None,
+            Ok(Err(error)) => {
                 self.forget(slots);
                 return match is_busy(&error) {
                     true => Ok(Try::Again(error.to_string())),
@@ -383,8 +391,13 @@ impl Lane {
         };
         loop {
             let mut because = None;
-            match self.jobs(ends, product).await {
-                Ok(jobs) => {
+            let now = match called_off {
+                None => self.stop.now.clone(),
+                // It has its time to end; see `dropped`.
+                Some(_) => CancellationToken::new(),
+            };
+            match unless_dropped(&now, self.jobs(ends, product)).await {
+                Ok(Ok(jobs)) => {
                     heard = Instant::now();
                     let job = self.find(jobs, id.as_deref(), &hand.known, slots);
                     // A source that gave its last slot away is a replica by now, and has forgotten.
@@ -412,18 +425,19 @@ impl Lane {
                     }
                     id = Some(job.id);
                 }
-                Err(error) if heard.elapsed() > SILENT_FOR => {
+                Ok(Err(error)) if heard.elapsed() > SILENT_FOR => {
                     ending.cause = Some(Cause::Because(error.to_string()));
                     return ending;
                 }
-                Err(_) => {}
+                Ok(Err(_)) | Err(_) => {}
             }
             match called_off {
                 Some(since) if since.elapsed() > CALLED_OFF_WITHIN => return ending,
                 Some(_) => {}
                 None => {
                     if because.is_none() && looked.elapsed() > LOOK_EVERY {
-                        because = self.changed(ends).await;
+                        let changed = unless_dropped(&now, self.changed(ends)).await;
+                        because = changed.unwrap_or(None);
                         looked = Instant::now();
                     }
                     ending.cause = match because {
@@ -431,6 +445,12 @@ impl Lane {
                         because => because.map(Cause::Because),
                     };
                     if ending.cause.is_some() {
+                        if id.is_none()
+                            && let Ok(jobs) = self.jobs(ends, product).await
+                        {
+                            let job = self.find(jobs, None, &hand.known, slots);
+                            id = job.map(|job| job.id);
+                        }
                         call_off(ends, product, id.as_deref()).await;
                         called_off = Some(Instant::now());
                     }

@@ -15,11 +15,11 @@ use std::time::Instant;
 
 use super::watch::open_on;
 use super::{Ends, Lane, LaneError, Window, first_error, needed, set_slots};
-use crate::client::SetSlot;
+use crate::client::{ClientError, SetSlot};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::event::{Event, LaneEvent};
-use crate::migrate::keys::{Authority, Moved};
+use crate::event::LaneEvent;
+use crate::migrate::keys::Authority;
 use crate::migrate::{OnBigKey, SlotProgress};
 
 impl Lane {
@@ -59,23 +59,10 @@ impl Lane {
                     coming >> 10
                 )));
             }
-            let (events, tally, lane) = (&self.events, &mut self.tally, self.source.id);
-            let pair = crate::event::Pair {
-                from: lane,
-                to: self.target.id,
-            };
-            let tell = |moved: Moved| {
-                tally.keys += moved.keys;
-                tally.bytes += moved.bytes;
-                tally.longest_call = tally.longest_call.max(moved.took);
-                let event = LaneEvent::Keys {
-                    keys: moved.keys,
-                    bytes: moved.bytes,
-                };
-                let _ = events.send(Event::Lane { lane: pair, event });
-            };
             let none = SlotSet::new();
-            let moving = movers.run(ends, batches, &window, &none, &self.stop, tell);
+            let moving = movers.run(ends, batches, &window, &none, |call| {
+                self.called(call, SlotProgress::Gathered);
+            });
             match moving.await {
                 Err(halt @ LaneError::Key(_)) => conflict = Err(halt),
                 done => done?,
@@ -137,16 +124,24 @@ impl Lane {
                 self.target
             )));
         }
+        for slot in slots {
+            self.begun
+                .insert(*slot, (SlotProgress::Gathered, Instant::now()));
+        }
         for state in [
             SetSlot::Importing(self.target.id),
             SetSlot::Node(self.target.id),
         ] {
             let changes: Vec<_> = slots.iter().map(|slot| (*slot, state)).collect();
-            first_error(set_slots(&ends.source, &changes).await)?;
-        }
-        for slot in slots {
-            self.begun
-                .insert(*slot, (SlotProgress::Gathered, Instant::now()));
+            let outcomes = set_slots(&ends.source, &changes).await;
+            for (slot, outcome) in slots.iter().zip(&outcomes) {
+                let is_refused = |error: &ClientError| !error.outcome_unknown();
+                if matches!(state, SetSlot::Importing(_)) && outcome.as_ref().is_err_and(is_refused)
+                {
+                    self.begun.remove(slot);
+                }
+            }
+            first_error(outcomes)?;
         }
         let counts = self.count(&ends.source, &ends.databases, slots).await?;
         Ok(slots.iter().copied().zip(counts).collect())

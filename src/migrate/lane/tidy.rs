@@ -1,6 +1,10 @@
 //! After a failure: what can be closed is closed, what can be taken back is, and both ends are asked for
 //! the reason.
 
+use std::time::Duration;
+
+use tokio::time::timeout;
+
 use crate::client::{MigrateFault, SetSlot};
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{ClusterInfo, Direction, Info, View};
@@ -9,6 +13,9 @@ use crate::cluster::slot::{Slot, SlotSet};
 use super::watch::{databases, followed, missing_owners, open_on, view_of};
 use super::{Ends, Lane, LaneError, Window, set_slots};
 use crate::migrate::{End, SlotProgress};
+
+/// How long both ends may take to say which slots are open, after a stop that must not wait.
+const ASKED_FOR: Duration = Duration::from_secs(1);
 
 impl Lane {
     /// After a failure: what is empty at the source is closed, what is claimed is told to the
@@ -28,7 +35,7 @@ impl Lane {
             if claimed.contains(*slot) {
                 *standing = SlotProgress::Claimed;
                 give.push((*slot, SetSlot::Node(self.target.id)));
-            } else if *standing == SlotProgress::Claimed {
+            } else if matches!(standing, SlotProgress::Claimed | SlotProgress::Unknown) {
                 *standing = SlotProgress::Migrating;
             }
         }
@@ -101,6 +108,47 @@ impl Lane {
         (why, successor.map(|master| master.id))
     }
 
+    /// Nothing is known for certain any more of the slots in hand.
+    pub(super) fn doubt_all(&mut self) {
+        for (progress, _) in self.begun.values_mut() {
+            if !matches!(progress, SlotProgress::Gathered | SlotProgress::InJob) {
+                *progress = SlotProgress::Unknown;
+            }
+        }
+    }
+
+    /// Asks both ends, on new connections, which of the slots in hand are open still. It changes
+    /// nothing on them, and does not wait long: where an end does not answer, what was known stays.
+    pub(super) async fn ask_both(&mut self) {
+        if self.begun.is_empty() {
+            return;
+        }
+        let view = async |end: &End| {
+            let client = self.connections.own(&end.target).await.ok()?;
+            let view = view_of(&client).await?;
+            (view.myself().id == end.id).then_some(view)
+        };
+        let both = async { tokio::join!(view(&self.source), view(&self.target)) };
+        let Ok((Some(source), Some(target))) = timeout(ASKED_FOR, both).await else {
+            return;
+        };
+        let claims = Claims::of(&source, &target);
+        for slot in self.begun.keys().copied().collect::<Vec<_>>() {
+            let Some((progress, since)) = self.begun.remove(&slot) else {
+                continue;
+            };
+            match claims.progress(slot, progress) {
+                Told::Open(progress) => {
+                    self.begun.insert(slot, (progress, since));
+                }
+                Told::Moved => {
+                    self.moved.insert(slot);
+                }
+                Told::Untouched => {}
+            }
+        }
+    }
+
     async fn view_at(&self, end: &End) -> Option<View> {
         let client = self.connections.client(&end.target).await.ok()?;
         view_of(&client).await
@@ -113,5 +161,57 @@ impl Lane {
         }
         let missing = missing_owners(&view_of(&client).await?);
         Some(format!("; {end} says cluster_state:fail{missing}"))
+    }
+}
+
+/// What both ends say of slots.
+struct Claims {
+    source_owns: SlotSet,
+    target_owns: SlotSet,
+    migrating: SlotSet,
+    importing: SlotSet,
+    /// Open on the source while keys of it go to the owner.
+    gathering: SlotSet,
+}
+
+/// What both ends say of one slot.
+#[derive(Debug, PartialEq, Eq)]
+enum Told {
+    Open(SlotProgress),
+    /// The target owns it, and both know.
+    Moved,
+    /// The source owns it, and neither has it open.
+    Untouched,
+}
+
+impl Claims {
+    fn of(source: &View, target: &View) -> Self {
+        let (source, target) = (source.myself(), target.myself());
+        Self {
+            source_owns: source.slots.iter().copied().collect(),
+            target_owns: target.slots.iter().copied().collect(),
+            migrating: open_on(source, Direction::Migrating, Some(target.id)),
+            importing: open_on(target, Direction::Importing, Some(source.id)),
+            gathering: open_on(source, Direction::Importing, Some(target.id)),
+        }
+    }
+
+    fn progress(&self, slot: Slot, known: SlotProgress) -> Told {
+        let has = |slots: &SlotSet| slots.contains(slot);
+        match known {
+            SlotProgress::InJob => return Told::Open(known),
+            _ if has(&self.gathering) => return Told::Open(SlotProgress::Gathered),
+            // Closed, or never opened: looking for its keys again does no harm.
+            SlotProgress::Gathered => return Told::Untouched,
+            _ => {}
+        }
+        match (has(&self.source_owns), has(&self.target_owns)) {
+            (true, true) => Told::Open(SlotProgress::Claimed),
+            (_, _) if has(&self.migrating) => Told::Open(SlotProgress::Migrating),
+            (_, _) if has(&self.importing) => Told::Open(SlotProgress::Importing),
+            (true, false) => Told::Untouched,
+            (false, true) => Told::Moved,
+            (false, false) => Told::Open(known),
+        }
     }
 }

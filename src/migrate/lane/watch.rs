@@ -161,7 +161,7 @@ impl Lane {
             let Some((end, replica)) = lagging else {
                 return Ok(());
             };
-            if Instant::now() >= deadline || self.stop.now.is_cancelled() {
+            if Instant::now() >= deadline {
                 return Err(LaneError::Changed(format!(
                     "{replica} of {end}, and comes no closer within {} s: look at it, and go on when \
                      it has caught up (--max-replica-lag)",

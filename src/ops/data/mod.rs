@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::backup::Meter;
 use crate::change::legacy::Signals;
 use crate::cluster::node::NodeId;
-use crate::cluster::parse::{Info, Product, Version};
+use crate::cluster::parse::Info;
 use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Phase, Unit};
 use crate::exit_code::ExitCode;
@@ -18,7 +18,7 @@ use crate::session::{LockHeld, Session};
 use crate::state::Cluster;
 use crate::stop::Stop;
 use crate::transfer::{
-    AfterFailure, OnConflict, Owners, Report, Stopper, TransferError, TransferOptions,
+    AfterFailure, OnConflict, SlotOwners, Stopper, TransferError, TransferOptions, TransferReport,
 };
 use crate::ui::{FailedKey, FailedKeys, TransferView, Ui};
 
@@ -136,25 +136,9 @@ pub(crate) fn notes(cluster: &Cluster, on_conflict: OnConflict) -> Vec<String> {
     notes
 }
 
-/// The highest RDB version that a server's RESTORE takes (rdb.h of its releases); `None` for
-/// versions that are not out yet.
-pub(crate) fn rdb_version(version: Version) -> Option<u16> {
-    let [major, minor, _] = version.numbers;
-    match (version.product, major, minor) {
-        (Product::Valkey, ..=8, _) => Some(11),
-        (Product::Valkey, 9, _) => Some(80),
-        (Product::Redis, 5 | 6, _) => Some(9),
-        (Product::Redis, 7, 0) => Some(10),
-        (Product::Redis, 7, 1..=3) => Some(11),
-        (Product::Redis, 7, _) | (Product::Redis, 8, ..=4) => Some(12),
-        (Product::Redis, 8, 5 | 6) => Some(13),
-        _ => None,
-    }
-}
-
 /// How a run ended.
 pub(crate) struct Ended {
-    pub(crate) report: Report,
+    pub(crate) report: TransferReport,
     pub(crate) halt: Option<TransferError>,
     pub(crate) took: Duration,
 }
@@ -167,7 +151,7 @@ pub(crate) async fn flow<F>(
     work: impl FnOnce(Meter, Stopper) -> F,
 ) -> Ended
 where
-    F: Future<Output = (Report, Option<TransferError>)>,
+    F: Future<Output = (TransferReport, Option<TransferError>)>,
 {
     let (events, mut told) = mpsc::unbounded_channel();
     let _ = events.send(Event::Phase(Phase::Copy));
@@ -224,7 +208,7 @@ pub(crate) fn tell(
     })
 }
 
-fn view(done: &'static str, report: Report) -> TransferView {
+fn view(done: &'static str, report: TransferReport) -> TransferView {
     TransferView {
         done,
         written: report.written,
@@ -272,8 +256,8 @@ pub(crate) async fn warn_of_evictions(ui: &Ui, session: &Session, before: &Clust
 }
 
 /// The owners of all slots, for those who write.
-pub(crate) async fn owners(session: &Session) -> Result<Arc<Owners>, Stop> {
+pub(crate) async fn owners(session: &Session) -> Result<Arc<SlotOwners>, Stop> {
     let connections = Arc::clone(&session.connections);
-    let owners = Owners::read(connections, session.targets()).await;
+    let owners = SlotOwners::read(connections, session.targets()).await;
     owners.map(Arc::new).map_err(Stop::refused)
 }

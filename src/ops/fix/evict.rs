@@ -153,7 +153,7 @@ async fn part(
                 if told.is_ok() {
                     break;
                 }
-                connections.drop_client(&target.addr);
+                connections.drop_client(&target);
                 told = tell().await;
             }
             (id, told)

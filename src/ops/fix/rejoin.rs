@@ -90,15 +90,8 @@ pub(crate) async fn run(global: &Global, ui: &Ui, args: &Args) -> CommandResult 
             ui.event(&event);
         }
     };
-    let watch = Watch {
-        connections: Arc::clone(&session.connections),
-        participants: Arc::new(participants),
-        absent: Arc::new(absent),
-        events,
-        deadline: Instant::now() + WITHIN,
-        within: WITHIN,
-        nudged: Arc::default(),
-    };
+    let connections = Arc::clone(&session.connections);
+    let watch = Watch::new(connections, participants, absent, events, WITHIN);
     let joined = async {
         let watch = watch;
         watch.join().await

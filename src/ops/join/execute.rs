@@ -15,9 +15,10 @@ use tokio::task::JoinSet;
 
 use crate::client::ClientError;
 use crate::cluster::node::{Addr, NodeId};
-use crate::cluster::parse::{EntryPool, EntryState, ParseError, View};
+use crate::cluster::parse::{EntryPool, ParseError, View};
 use crate::cluster::slot::SlotSet;
 use crate::connections::Connections;
+use crate::converge::foreign_node;
 use crate::event::{Event, Phase};
 use crate::plan::{MembershipPlan, MembershipStep};
 use crate::state::{Participant, Participants};
@@ -271,7 +272,7 @@ impl Execution {
                     found,
                 });
             }
-            if let Some(unexpected) = stranger_to(&self.participants, &self.absent, &view) {
+            if let Some(unexpected) = foreign_node(&self.participants, &self.absent, &view) {
                 return Err(ExecuteError::UnexpectedNode {
                     addr: addr(),
                     unexpected,
@@ -280,19 +281,6 @@ impl Execution {
         }
         Ok(())
     }
-}
-
-/// A node of `view` that is neither a participant nor known to be absent. Nodes in handshake have
-/// temporary ids and are left out.
-pub(crate) fn stranger_to(
-    participants: &Participants,
-    absent: &BTreeSet<NodeId>,
-    view: &View,
-) -> Option<NodeId> {
-    view.entries()
-        .filter(|entry| entry.state != EntryState::Handshake)
-        .map(|entry| entry.id)
-        .find(|id| !participants.contains_key(id) && !absent.contains(id))
 }
 
 /// The view of every participant, read in parallel; by id.

@@ -186,7 +186,7 @@ async fn ask_all(
         asking.spawn(async move {
             let answer = async { ask(&*connections.client(&target).await?).await }.await;
             if answer.is_err() {
-                connections.drop_client(&target.addr);
+                connections.drop_client(&target);
             }
             (i, answer)
         });

@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use crate::change::legacy::Signals;
 use crate::client::{ClientError, NodeClient, Reset};
@@ -148,15 +148,13 @@ impl Joining<'_> {
         );
         let draft = draft.await.map_err(|stop| Cut::Stop(stop.error))?;
         self.copy_functions(&events, begun).await?;
-        let watch = Watch {
-            connections: Arc::clone(&connections),
-            participants: Arc::clone(&draft.participants),
-            absent: Arc::clone(&draft.absent),
-            events: events.clone(),
-            deadline: Instant::now() + self.within,
-            within: self.within,
-            nudged: Arc::default(),
-        };
+        let watch = Watch::new(
+            Arc::clone(&connections),
+            Arc::clone(&draft.participants),
+            Arc::clone(&draft.absent),
+            events.clone(),
+            self.within,
+        );
         let execution = Execution {
             connections,
             participants: Arc::clone(&draft.participants),

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::observation::ObservedNode;
-use crate::cluster::parse::clean;
+use crate::cluster::text::clean;
 use crate::connections::{Connections, Target};
 use crate::seed::parse_addr;
 

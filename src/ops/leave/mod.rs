@@ -209,7 +209,7 @@ async fn forget(
             let told = told.await;
             if told.is_err() {
                 // The next attempt opens a new connection.
-                connections.drop_client(&target.addr);
+                connections.drop_client(&target);
             }
             (id, told)
         });
@@ -259,7 +259,7 @@ async fn ping(connections: &Connections, target: &Target) -> Result<(), ClientEr
 async fn reset_one(connections: &Connections, target: &Target, id: NodeId) -> Result<(), String> {
     let failed = |error: ClientError| {
         // It may be deleting its copy still.
-        connections.drop_client(&target.addr);
+        connections.drop_client(target);
         format!("is forgotten, but was not reset: {}", error.fault)
     };
     let client = connections.client(target).await.map_err(failed)?;
@@ -302,7 +302,7 @@ pub(crate) async fn gone(
                         format!("still knows {}", known.join(", "))
                     }
                     Err(why) => {
-                        connections.drop_client(&target.addr);
+                        connections.drop_client(&target);
                         format!("can't be asked whether it has forgotten them: {why}")
                     }
                 };

@@ -9,6 +9,7 @@ use crate::client::{ClientError, Login, LoginOutcome, MigrateFault, NodeClient, 
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::SlotSet;
+use crate::discover;
 use crate::event::Pair;
 use crate::migrate::schedule::MoveMethod;
 use crate::migrate::strategy::MethodChoice;
@@ -19,22 +20,10 @@ use crate::state::Cluster;
 use crate::stop::Stop;
 use crate::ui::Ui;
 
-/// cluster-node-timeout where CONFIG is denied: the servers' default.
-const NODE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// After how long nodes take each other for dead.
+/// The node timeout of the node that was asked first; the servers' default where it does not tell.
 pub(crate) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
-    const NAME: &str = "cluster-node-timeout";
     let lead = cluster.reach.get(&cluster.diagnosis.observation.lead);
-    let config = match lead {
-        Some(lead) => match session.connections.client(lead).await {
-            Ok(client) => client.config_get(&[NAME]).await.unwrap_or_default(),
-            Err(_) => BTreeMap::new(),
-        },
-        None => BTreeMap::new(),
-    };
-    let millis = config.get(NAME).and_then(|value| value.parse().ok());
-    millis.map_or(NODE_TIMEOUT, Duration::from_millis)
+    discover::node_timeout(&session.connections, lead).await
 }
 
 /// The nodes of the plan, and how they reach each other.

@@ -100,6 +100,7 @@ pub(super) fn rest(
             SlotProgress::Migrating => "migrating, its keys may be on both",
             SlotProgress::Claimed => "claimed by the target",
             SlotProgress::Gathered => "with keys on a node that does not own them",
+            SlotProgress::Unknown => "state unknown, its keys may be on both nodes",
             SlotProgress::InJob => "in a job of the servers, which may go on by itself",
         };
         by_state.entry((*pair, word)).or_default().insert(*slot);

@@ -158,10 +158,7 @@ async fn offers(client: &NodeClient, version: Option<Version>) -> Option<Product
         Ok(commands) if commands.migration => Some(Product::Redis),
         Ok(_) => None,
         Err(_) => version
-            .filter(|version| match version.product {
-                Product::Valkey => version.numbers >= [9, 0, 0],
-                Product::Redis => version.numbers >= [8, 4, 0],
-            })
+            .filter(|version| version.can_migrate_atomically())
             .map(|version| version.product),
     }
 }

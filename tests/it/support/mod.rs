@@ -15,7 +15,7 @@
 //! - [`subcommands`]: command lines that many tests start from.
 //! - [`findings`]: findings in the JSON of `check`. [`journal`]: lines of a `--journal` file.
 //! - [`stopped_run`]: the output of a run that stopped part-way.
-//! - [`secrets`]: what no run may show.
+//! - [`secrets`]: what no run may show. [`hostile_text`]: text that could act on a terminal.
 //!
 //! The state of a cluster:
 //! - [`views`]: the nodes' views of the cluster. [`slots`]: their owners, open slots, keys that hash to them.
@@ -35,6 +35,7 @@ pub(crate) mod command;
 pub(crate) mod counting_writers;
 pub(crate) mod dataset;
 pub(crate) mod findings;
+pub(crate) mod hostile_text;
 pub(crate) mod hosts;
 pub(crate) mod journal;
 pub(crate) mod keys;
