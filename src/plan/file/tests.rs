@@ -80,8 +80,8 @@ fn what_is_no_plan_is_refused_with_the_place() {
     }
     assert_eq!(
         refusal(r#"{"format":"redis-trib plan","version":2,"moves":"anything"}"#),
-        "written in version 2 of the format; this redis-trib understands up to 1: use the redis-trib \
-         that wrote it, or a newer one"
+        "written in version 2 of the format; this redis-trib reads up to 1: use the redis-trib that \
+         wrote it, or a newer one"
     );
     for version in ["0", "-1", "1.5", "\"1\"", "null"] {
         let text = format!(r#"{{"format":"redis-trib plan","version":{version},"moves":[]}}"#);
