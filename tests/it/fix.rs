@@ -266,3 +266,35 @@ fn two_values_stay_until_one_is_chosen(spec: &Spec) {
         assert!(after[&(0, key.into_bytes())].0.contains(&value));
     }
 }
+
+/// Consent is for the kinds of remedies that were shown: a later round with another kind asks again.
+#[test]
+fn a_new_kind_of_remedy_asks_again() {
+    let nodes = three(&quick());
+    // A node imports a slot from one that does not own it: it has to import from the owner before keys can move.
+    let key = &names([3], 1)[0];
+    setslot(&nodes[2], 3, &["IMPORTING", &nodes[1].id()]);
+    put_asking(&nodes[2], key, "value");
+
+    let mut terminal = fix(&nodes[0]).terminal();
+    terminal
+        .expect("imports them from ")
+        .expect("Carry out these remedies? (type 'yes' to accept): ")
+        .send_line("yes");
+    terminal
+        .expect("Carry out these remedies? (type 'yes' to accept): ")
+        .send_line("no");
+    let ended = terminal.finish().status(6);
+    let screen = ended.screen();
+    assert!(
+        screen.contains("declined: nothing more was changed"),
+        "{screen}"
+    );
+    assert!(screen.contains("To go on: redis-trib fix "), "{screen}");
+    assert!(nodes[2].nodes_text().contains("-<-"));
+
+    let run = fix(&nodes[0]).arg("--yes").run();
+    run.status(0).stdout_has("Everything is fixed");
+    assert_closed(&nodes);
+    assert_eq!(nodes[2].text(&["GET", key]), "value");
+}

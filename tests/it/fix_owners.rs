@@ -271,8 +271,8 @@ fn an_owner_that_is_held_for_dead_is_no_loser_yet() {
     );
     // The danger is told, and who is in it.
     let danger = format!(
-        "{} ({}) claims slots 1 too: as soon as they hear each other {} ({}), whose config epoch is the older \
-         one, deletes its keys of them (2 keys)",
+        "{} ({}) claims slots 1 too: as soon as the two are linked, {} ({}), which has the older config epoch, \
+         deletes its keys in them (2 keys)",
         a.addr(),
         &a.id()[..8],
         a.addr(),

@@ -196,7 +196,7 @@ fn who_lost_its_memory_is_named() {
         .run()
         .status(3)
         .stderr_has(&format!(
-            "{} ({}) remembers no other node",
+            "{} ({}) knows no other node",
             nodes[2].addr(),
             &nodes[2].id()[..8]
         ));

@@ -79,38 +79,3 @@ fn strays_are_told_purged_and_collected(spec: &Spec) {
     assert_closed(&nodes);
     assert_eq!(get(&nodes, &keys[1]), owners);
 }
-
-/// Consent is for the kinds of remedies that were shown: a later round with another kind asks again.
-#[test]
-fn a_new_kind_of_remedy_asks_again() {
-    let nodes = three(&quick());
-    let (owner, other) = (&nodes[0], &nodes[1]);
-    let key = &names(0..1, 1)[0];
-    setslot(other, 0, &["IMPORTING", &owner.id()]);
-    put_asking(other, key, "stray");
-    setslot(other, 0, &["STABLE"]);
-
-    let mut terminal = fix(owner).arg("--collect-strays").terminal();
-    terminal
-        .expect("counts its keys in slots that it does not own")
-        .expect("Carry out these remedies? (type 'yes' to accept): ")
-        .send_line("yes");
-    terminal
-        .expect("1 key on ")
-        .expect("Carry out these remedies? (type 'yes' to accept): ")
-        .send_line("no");
-    let ended = terminal.finish().status(6);
-    let screen = ended.screen();
-    assert!(
-        screen.contains("declined: nothing more was changed"),
-        "{screen}"
-    );
-    assert!(screen.contains("To go on: redis-trib fix "), "{screen}");
-    assert!(screen.contains(" --collect-strays"), "{screen}");
-    assert_eq!(size(other), 1);
-
-    let run = fix(owner).args(["--yes", "--collect-strays"]).run();
-    run.status(0).stdout_has("Everything is fixed");
-    assert_eq!(size(other), 0);
-    assert_closed(&nodes);
-}
