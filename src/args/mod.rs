@@ -2,4 +2,5 @@
 
 pub mod global;
 pub(crate) mod moves;
+pub(crate) mod transfer;
 pub(crate) mod values;

@@ -27,8 +27,8 @@ pub use report::{Example, Reason, Report};
 pub use restore::{Part, restore};
 pub use slots::{Owner, Owners, SlotMapError};
 
-/// What becomes of a key that is in the cluster with another value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+/// How a key is treated that is in the cluster with another value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
     /// It stays as it is, and is reported.
     Skip,
