@@ -53,6 +53,7 @@ mod reshard_targets;
 mod restore;
 mod secrets;
 mod set_timeout;
+mod signals;
 mod soak;
 mod support;
 mod walkthrough;
