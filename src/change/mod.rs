@@ -374,9 +374,9 @@ impl<'a> Change<'a> {
         });
     }
 
-    /// Notes that the command has begun to write files: from here on a failure is a partial result, though no node was
-    /// changed.
-    pub(crate) fn writes_files(&self) {
+    /// Notes that the change has begun: from here on a failure is a partial result, even if no node was changed. `backup`
+    /// changes files only, and the first key of a transfer may be the one that stops it.
+    pub(crate) fn has_begun(&self) {
         self.global.sent.note();
     }
 

@@ -77,7 +77,7 @@ async fn save(global: &Global, ui: &Ui, args: &Args, seed: Seed, path: &Path) ->
         return Ok(ExitCode::Done);
     };
     let directory = backup::prepare_directory(path)?;
-    change.writes_files();
+    change.has_begun();
     let options = BackupOptions {
         per_host: usize::from(args.per_host),
         silence: args.stall_timeout,

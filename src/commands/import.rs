@@ -14,6 +14,7 @@ use crate::change::{Approval, Change, Global, Proposal, Question};
 use crate::client::Login;
 use crate::connections::{DialOptions, Target};
 use crate::exit_code::ExitCode;
+use crate::ops::data;
 use crate::ops::data::import::{self, ImportPlan, ImportRequest};
 use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
@@ -123,7 +124,9 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let Some(plan) = change.approve(plan).await? else {
         return Ok(ExitCode::Done);
     };
-    let work = import::execute(&session, &request, &plan);
+    let owners = change.prepare(data::owners(&session)).await?;
+    change.has_begun();
+    let work = import::execute(&session, &request, &plan, owners);
     let transferred = change.execute(work).await?;
     let resume = "the same command continues: keys that are in the cluster already are skipped";
     let Some(stop) = transferred.stop(resume) else {

@@ -8,6 +8,7 @@ use crate::args::values::node_words;
 use crate::change::{Approval, Change, Global, Proposal, Question};
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
+use crate::ops::data;
 use crate::ops::data::backup::{manifest, read_back};
 use crate::ops::data::restore::{self, RestorePlan, RestoreRequest};
 use crate::stop::{CommandResult, Stop};
@@ -46,8 +47,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     // The cluster first, since reading all files takes long. All files are read before the first key is written.
     let checking = async {
         restore::plan(&session, &request).await?;
-        let manifest = request.manifest.clone();
-        let read = read_back(&session.events, &request.directory, manifest).await;
+        let read = read_back(&session.events, &request.directory, &request.manifest).await;
         read.map_err(Stop::refused)
     };
     change.prepare(checking).await?;
@@ -55,7 +55,9 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let Some(plan) = change.approve(plan).await? else {
         return Ok(ExitCode::Done);
     };
-    let work = restore::execute(&session, &request, &plan);
+    let owners = change.prepare(data::owners(&session)).await?;
+    change.has_begun();
+    let work = restore::execute(&session, &request, &plan, owners);
     let transferred = change.execute(work).await?;
     let resume = "the same command continues: keys that are in the cluster already are skipped";
     let Some(stop) = transferred.stop(resume) else {

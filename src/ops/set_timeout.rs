@@ -119,6 +119,8 @@ async fn set(connections: &Arc<Connections>, target: &Target, timeout: Duration)
             "CONFIG SET succeeded, but the node still reports {}",
             humantime::format_duration(now)
         )),
-        (Ok(None), Ok(_)) => TimeoutSet::Failed("CONFIG GET does not report the timeout".to_string()),
+        (Ok(None), Ok(_)) => {
+            TimeoutSet::Failed("CONFIG GET does not report the timeout".to_string())
+        }
     }
 }

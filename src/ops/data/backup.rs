@@ -347,7 +347,8 @@ pub(crate) fn manifest(path: &Path) -> anyhow::Result<Manifest> {
 /// Verifies a backup. No node is asked.
 pub(crate) async fn verify(events: &Events, path: &Path) -> anyhow::Result<BackupReport> {
     let started = Instant::now();
-    let manifest = read_back(events, path, manifest(path)?).await?;
+    let manifest = manifest(path)?;
+    read_back(events, path, &manifest).await?;
     let name = |id, addr: &str| NodeName {
         id,
         addr: parse_addr(addr).unwrap_or_else(|_| Addr::new("?", 0)),
@@ -366,21 +367,19 @@ pub(crate) async fn verify(events: &Events, path: &Path) -> anyhow::Result<Backu
     })
 }
 
-/// Reads all files of a backup and compares them with its manifest, which it returns.
+/// Reads all files of a backup and compares them with its manifest.
 pub(crate) async fn read_back(
     events: &Events,
     path: &Path,
-    manifest: Manifest,
-) -> anyhow::Result<Manifest> {
+    manifest: &Manifest,
+) -> anyhow::Result<()> {
     events.phase(Phase::Verify);
     let total = Some(manifest.bytes());
     let meter = Meter::new(Phase::Verify, Unit::Bytes, total, events.clone());
-    let directory = PathBuf::from(path);
-    let reading = spawn_blocking(move || {
-        let wrong = backup::verify(&directory, &manifest, &|bytes| meter.add(bytes));
-        (manifest, wrong)
-    });
-    let (manifest, wrong) = reading.await?;
+    let (directory, manifest) = (PathBuf::from(path), manifest.clone());
+    let reading =
+        spawn_blocking(move || backup::verify(&directory, &manifest, &|bytes| meter.add(bytes)));
+    let wrong = reading.await?;
     if !wrong.is_empty() {
         let lines: Vec<String> = wrong
             .iter()
@@ -388,5 +387,5 @@ pub(crate) async fn read_back(
             .collect();
         anyhow::bail!("the backup is damaged:\n  {}", lines.join("\n  "));
     }
-    Ok(manifest)
+    Ok(())
 }

@@ -4,16 +4,14 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 
-use super::{
-    Transferred, infos, masters, notes, owners, transfer, warn_of_evictions, writable_cluster,
-};
+use super::{Transferred, infos, masters, notes, transfer, warn_of_evictions, writable_cluster};
 use crate::client::{ClientError, ExpiryQuestion, Fault};
 use crate::cluster::parse::{Info, Product};
 use crate::connections::Target;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::transfer::{self, ImportOptions, Taking, TransferOptions};
+use crate::transfer::{self, ImportOptions, Owners, Taking, TransferOptions};
 use crate::ui::TransferPlan;
 
 /// The keys that are wanted, and how they are written.
@@ -60,15 +58,8 @@ pub(crate) async fn execute(
     session: &Session,
     request: &ImportRequest,
     plan: &ImportPlan,
+    owners: Arc<Owners>,
 ) -> Result<Transferred, Stop> {
-    let owners = match session.interrupt.stops(owners(session)).await {
-        Ok(owners) => owners?,
-        Err(signal) => {
-            return Err(Stop::interrupted(anyhow!(
-                "interrupted ({signal}): nothing was changed"
-            )));
-        }
-    };
     let wanted = ImportOptions {
         database: request.database,
         pattern: request.pattern.clone(),

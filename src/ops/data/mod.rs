@@ -226,7 +226,7 @@ async fn warn_of_evictions(session: &Session, before: &Cluster) {
 }
 
 /// The owners of all slots.
-async fn owners(session: &Session) -> Result<Arc<Owners>, Stop> {
+pub(crate) async fn owners(session: &Session) -> Result<Arc<Owners>, Stop> {
     let connections = Arc::clone(&session.connections);
     let owners = Owners::read(connections, session.targets()).await;
     owners.map(Arc::new).map_err(Stop::refused)

@@ -2,12 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::anyhow;
-
-use super::{
-    Transferred, infos, masters, notes, owners, transfer, warn_of_evictions, writable_cluster,
-};
+use super::{Transferred, infos, masters, notes, transfer, warn_of_evictions, writable_cluster};
 use crate::backup::{FileFacts, Manifest};
 use crate::cluster::parse::{Info, Product, Version};
 use crate::connections::Target;
@@ -15,7 +12,7 @@ use crate::rdb::Encoding;
 use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::transfer::{self, Part, TransferOptions};
+use crate::transfer::{self, Owners, Part, TransferOptions};
 use crate::ui::TransferPlan;
 
 /// A backup to restore, and how its keys are written.
@@ -54,15 +51,8 @@ pub(crate) async fn execute(
     session: &Session,
     request: &RestoreRequest,
     plan: &RestorePlan,
+    owners: Arc<Owners>,
 ) -> Result<Transferred, Stop> {
-    let owners = match session.interrupt.stops(owners(session)).await {
-        Ok(owners) => owners?,
-        Err(signal) => {
-            return Err(Stop::interrupted(anyhow!(
-                "interrupted ({signal}): nothing was changed"
-            )));
-        }
-    };
     let parts = parts(&request.directory, &request.manifest);
     let options = request.options;
     let work = |meter, stopper| async move {
