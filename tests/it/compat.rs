@@ -403,7 +403,7 @@ fn what_the_peers_let_through_is_refused() {
         ),
         (
             vec!["--cluster", "check", &addr, "--cluster-bogus"],
-            "--cluster-bogus is no option",
+            "--cluster-bogus is not an option",
         ),
         (vec!["--cluster", "check", "127.0.0.1:1"], "127.0.0.1:1"),
         (vec!["--cluster", "check"], "<NODE>"),
