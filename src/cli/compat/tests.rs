@@ -391,7 +391,7 @@ fn wrong_values_are_refused_by_their_option() {
         ("--cluster rebalance h:1 --cluster-weight 8f", "NODE=WEIGHT"),
         (
             "--cluster set-timeout h:1 -5",
-            "set-timeout \"-5\": milliseconds",
+            "set-timeout \"-5\": must be milliseconds",
         ),
         ("--cluster check h:1 -p 0", "-p \"0\": a port"),
         ("--cluster", "--cluster needs a value"),
