@@ -1,6 +1,6 @@
-//! What execution tells the world while it changes a cluster.
+//! Events of a command while it runs.
 //!
-//! Events are facts; how they look (a line, a bar, a JSON object) is decided in `ui`.
+//! Events are facts; `ui` decides how they look (a line, a progress bar, a JSON object).
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use crate::cluster::node::{Addr, NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 
-/// Where events go. Sending never waits and never fails: after an interrupt nobody listens any more.
+/// Where events go. Sending never waits and never fails: after an interrupt there may be no receiver.
 #[derive(Debug, Clone)]
 pub struct Events(UnboundedSender<Event>);
 
@@ -30,22 +30,22 @@ impl Events {
         let _ = self.0.send(event);
     }
 
-    /// A phase begins.
+    /// Tells that a phase begins.
     pub fn phase(&self, phase: Phase) {
         self.send(Event::Phase(phase));
     }
 
-    /// What the user may do next.
+    /// Tells what the user may do next.
     pub fn hint(&self, text: impl Into<String>) {
         self.send(Event::Hint(text.into()));
     }
 
-    /// What the user should know, though the work goes on.
+    /// Warns the user; the command continues.
     pub fn warn(&self, text: impl Into<String>) {
         self.send(Event::Warning(text.into()));
     }
 
-    /// What the command waits for.
+    /// Tells what the command waits for.
     pub fn waiting(&self, text: impl Into<String>) {
         self.send(Event::WaitingFor(text.into()));
     }
@@ -56,40 +56,40 @@ impl Events {
 pub enum Event {
     /// What the user may do next.
     Hint(String),
-    /// What the user should know, though the work goes on.
+    /// A warning; the command continues.
     Warning(String),
     /// What the command waits for, in words.
     WaitingFor(String),
-    /// A part of the work begins.
+    /// A phase begins.
     Phase(Phase),
-    /// A wait goes on: so many of the nodes are where they should be.
+    /// The progress of a wait for nodes.
     Waiting {
-        /// What for.
+        /// The phase that waits.
         phase: Phase,
-        /// Nodes that are ready.
+        /// The number of nodes that are ready.
         ready: usize,
-        /// Nodes that must be.
+        /// The number of nodes to wait for.
         total: usize,
     },
-    /// Work whose parts are too small to be told one by one.
+    /// The progress of work whose parts are too small for single events.
     Amount(Amount),
-    /// A master was given its slots.
+    /// A master got its slots.
     SlotsAdded {
         /// The master.
         node: NodeId,
         /// Its slots.
         slots: SlotSet,
     },
-    /// A replica was told its master.
+    /// A replica got its master.
     Replicates {
         /// The replica.
         replica: NodeId,
         /// Its master.
         master: NodeId,
     },
-    /// A node has left.
+    /// A node has left the cluster.
     Left {
-        /// The node, by the id that it had.
+        /// The id that the node had.
         node: NodeId,
     },
     /// Nodes have joined.
@@ -101,11 +101,11 @@ pub enum Event {
     FailedOver(Box<FailedOver>),
     /// A step of `fix` was carried out.
     Fixed(Box<FixedStep>),
-    /// Something happened in a lane.
+    /// An event in a lane.
     Lane {
-        /// Between whom.
+        /// The lane.
         lane: Pair,
-        /// What.
+        /// The event.
         event: LaneEvent,
     },
 }
@@ -140,20 +140,20 @@ pub struct FixedStep {
     pub text: String,
 }
 
-/// How far some work is.
+/// The progress of some work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Amount {
-    /// What for.
+    /// The phase that the work belongs to.
     pub phase: Phase,
-    /// What is counted.
+    /// The unit.
     pub unit: Unit,
-    /// How much is done.
+    /// The amount that is done.
     pub done: u64,
-    /// How much there is, where that is known.
+    /// The whole amount, if it is known.
     pub total: Option<u64>,
 }
 
-/// What an amount is an amount of.
+/// The unit of an amount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Keys.
@@ -165,77 +165,77 @@ pub enum Unit {
 /// A pair of nodes between which slots move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pair {
-    /// Who gives.
+    /// The source.
     pub from: NodeId,
-    /// Who takes.
+    /// The target.
     pub to: NodeId,
 }
 
-/// What happens in a lane.
+/// An event in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LaneEvent {
-    /// It begins.
+    /// The lane starts.
     Started {
-        /// How many slots it has to move.
+        /// The number of slots to move.
         slots: usize,
     },
-    /// A call moved keys.
+    /// A MIGRATE call moved keys.
     Keys {
-        /// How many.
+        /// The number of keys.
         keys: u64,
-        /// Their bytes, as far as the server told.
+        /// Their bytes, as far as the server reports them.
         bytes: u64,
     },
     /// Slots have their new owner.
     Slots {
-        /// How many.
+        /// The number of slots.
         moved: usize,
     },
-    /// A job of the servers failed, and is begun again.
+    /// An ASM task failed and is started again.
     Again {
-        /// Why, in words.
+        /// The reason, in words.
         why: String,
     },
-    /// It is over.
+    /// The lane ended.
     Ended {
-        /// Why before its time, in words.
+        /// The reason, if it ended early.
         failure: Option<String>,
     },
 }
 
-/// Sums of a run.
+/// Statistics of the moves of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MoveStats {
-    /// Keys that moved.
+    /// The number of keys that moved.
     pub keys: u64,
-    /// Their bytes, as far as the servers told.
+    /// Their bytes, as far as the servers report them.
     pub bytes: u64,
-    /// The longest that one MIGRATE took.
+    /// The longest duration of one MIGRATE.
     pub longest_call: Duration,
-    /// The longest that one slot was open.
+    /// The longest time that one slot was open.
     pub longest_open: Duration,
-    /// How long slots were open, each for itself.
+    /// The sum of the times that slots were open.
     pub open_time: Duration,
-    /// How many slots were open, and are not any more.
+    /// The number of slots that were opened and closed again.
     pub closed: u32,
-    /// The longest that one job of the servers took.
+    /// The longest duration of one ASM task.
     pub longest_job: Duration,
 }
 
 impl MoveStats {
-    /// A slot is closed that was open for so long.
+    /// Counts a slot that was open for this time and is closed.
     pub fn close(&mut self, open: Duration) {
         self.longest_open = self.longest_open.max(open);
         self.open_time += open;
         self.closed += 1;
     }
 
-    /// How long a slot was open on average.
+    /// The average time that a slot was open.
     pub fn mean_open(&self) -> Duration {
         self.open_time / self.closed.max(1)
     }
 
-    /// Both together.
+    /// Adds the statistics of another run.
     pub fn add(&mut self, other: Self) {
         self.keys += other.keys;
         self.bytes += other.bytes;
@@ -247,45 +247,45 @@ impl MoveStats {
     }
 }
 
-/// A part of the work on a cluster.
+/// A phase of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Nodes forget what they were before.
+    /// Nodes are reset.
     Reset,
-    /// Libraries of functions are copied.
+    /// Function libraries are copied.
     Functions,
-    /// Slots are given to masters that are alone yet.
+    /// Masters get their slots, before they meet.
     AddSlots,
-    /// Every node gets a config epoch of its own.
+    /// Every node gets its own config epoch.
     SetEpochs,
-    /// Nodes are told to meet.
+    /// CLUSTER MEET is sent.
     Meet,
-    /// Until every node knows every other.
+    /// Waits until every node knows all others.
     Join,
-    /// Replicas are told their masters.
+    /// Replicas get their masters.
     Replicate,
-    /// A replica takes over from its master.
+    /// A failover is in progress.
     TakeOver,
-    /// Slots move from node to node.
+    /// Slots move.
     Move,
-    /// What nodes say of slots and of each other is put right.
+    /// Faults are repaired.
     Fix,
-    /// Nodes are forgotten by the others, and forget them.
+    /// Nodes leave the cluster.
     Leave,
-    /// Nodes send all of their data, which are kept.
+    /// Nodes send their data, which is saved.
     Fetch,
-    /// Files are read and held against what they should be.
+    /// Files are read and compared with their manifest.
     Verify,
-    /// Keys come from elsewhere.
+    /// Keys are written into the cluster.
     Copy,
-    /// Until all nodes agree about slots and roles.
+    /// Waits until all nodes agree about slots and roles.
     Agree,
-    /// Until every node says `cluster_state:ok` and every replica has its copy.
+    /// Waits until all nodes report `cluster_state:ok` and all replicas are in sync.
     Usable,
 }
 
 impl Phase {
-    /// Its word in JSON.
+    /// The word for it in JSON.
     pub fn word(self) -> &'static str {
         match self {
             Self::Reset => "reset",

@@ -1,8 +1,8 @@
-//! The exit codes, a contract with scripts.
+//! The exit codes. Scripts rely on them.
 
 use std::process::ExitCode as ProcessExitCode;
 
-/// How a run of the program ended.
+/// The result of a run of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ExitCode {
@@ -16,7 +16,7 @@ pub enum ExitCode {
     Refused = 3,
     /// No seed could be reached, authenticated or spoken to.
     Unreachable = 4,
-    /// Declined, or consent was needed and there is no terminal.
+    /// Declined, or consent was needed and stdin is not a terminal.
     NotConfirmed = 5,
     /// A change stopped part-way.
     Partial = 6,

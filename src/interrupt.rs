@@ -1,12 +1,12 @@
-//! A request to stop a running command: Ctrl-C, or the signal that stops containers.
+//! A request to stop a running command: SIGINT (Ctrl-C) or SIGTERM.
 
 use std::sync::{Arc, OnceLock};
 
 use tokio_util::sync::CancellationToken;
 
-/// What signals ask of a running command. Clones share it.
+/// A request to stop a running command. Clones share it.
 ///
-/// The first signal asks the command to stop in order, the second to stop at once.
+/// The first signal requests an orderly stop, the second one an immediate stop.
 #[derive(Debug, Clone, Default)]
 pub struct Interrupt {
     requested: CancellationToken,
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_first_signal_asks_and_the_second_forces() {
+    async fn the_first_signal_requests_and_the_second_forces() {
         let interrupt = Interrupt::default();
         assert_eq!(interrupt.heard(), None);
         assert_eq!(interrupt.stops(async { 1 }).await, Ok(1));

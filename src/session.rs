@@ -1,4 +1,4 @@
-//! What a command works with: connections, the nodes that were named, where events go, and whether it was interrupted.
+//! The resources of a command: connections, the nodes that were named, events and signals.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,12 +15,12 @@ use crate::journal::Journal;
 use crate::resolve::{self, SeedSet};
 use crate::stop::Stop;
 
-/// What a command works with.
+/// The resources of a command.
 #[derive(Clone)]
 pub(crate) struct Session {
     /// Opens connections.
     pub(crate) connections: Arc<Connections>,
-    /// The nodes that the named addresses stand for.
+    /// The nodes that the named addresses resolve to.
     pub(crate) seeds: Vec<SeedSet>,
     /// The name of our connections in CLIENT LIST; `None` for commands that only read.
     pub(crate) name: Option<String>,
@@ -32,11 +32,11 @@ pub(crate) struct Session {
     pub(crate) interrupt: Interrupt,
 }
 
-/// Options as they were given, for a command line that resumes this one: it reaches the same nodes, and moves
-/// slots in the same way. Never a password.
+/// Options for a command line that resumes this one: it reaches the same nodes and moves slots in the same way. It never
+/// contains a password.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResumeFlags {
-    /// How nodes are reached, and what is recorded.
+    /// How nodes are reached, and where changes are recorded.
     pub reach: Vec<String>,
     /// How slots move.
     pub moving: Vec<String>,
@@ -48,11 +48,11 @@ impl Session {
         resolve::targets(&self.seeds).cloned().collect()
     }
 
-    /// Takes the lock on these nodes: refuses while another redis-trib changes something on one of them. Of several
-    /// that start together, the one whose name sorts first goes on.
+    /// Takes the lock on these nodes: refuses while another redis-trib changes one of them. Of several that start at the
+    /// same time, the one whose name sorts first continues.
     ///
-    /// All nodes have our name before the first is searched for others. Of any two operators, the one that reaches
-    /// that point last sees the other, and none goes on that sees another.
+    /// All nodes have the name of this run before the first one is searched for others. Of any two operators, the one
+    /// that reaches that point last sees the other one, and an operator that sees another does not continue.
     pub(crate) async fn lock(&self, targets: &[Target]) -> Result<LockHeld, Stop> {
         let naming = self
             .connections
@@ -68,7 +68,7 @@ impl Session {
                 return Ok(held);
             };
             held = LockHeld::AfterWaiting;
-            // One that started together with this one and sorts after it ends by itself.
+            // Another operator that started at the same time and sorts after this one ends by itself.
             if self.name.as_ref() > Some(&other) || Instant::now() >= deadline {
                 return Err(Stop::refused(anyhow::anyhow!(
                     "another redis-trib is at work on {addr}: {other}; wait until it is done (CLIENT \
@@ -79,7 +79,7 @@ impl Session {
         }
     }
 
-    /// The other operator on these nodes whose name sorts first, and where it was seen.
+    /// The other operator whose name sorts first, and the node on which it was seen.
     async fn other_operator(&self, targets: &[Target]) -> Option<(String, Addr)> {
         let asked = self
             .connections
@@ -103,8 +103,8 @@ impl Session {
     }
 }
 
-/// CLIENT LIST on the kept connection, or on a new one if the server has closed that: servers close connections that
-/// are idle for long (`timeout`), for example at a prompt.
+/// Sends CLIENT LIST on the kept connection, or on a new one if the server has closed it: servers close idle connections
+/// (`timeout`), for example during a prompt.
 async fn client_list(connections: &Connections, target: &Target) -> Result<String, ClientError> {
     match connections.client(target).await?.client_list().await {
         Err(error) if error.outcome_unknown() => {
@@ -115,7 +115,7 @@ async fn client_list(connections: &Connections, target: &Target) -> Result<Strin
     }
 }
 
-/// The names of every redis-trib that changes something.
+/// The names of all connections of operators that change nodes.
 fn names(list: &str) -> impl Iterator<Item = &str> {
     list.lines()
         .flat_map(|line| line.split(' '))
@@ -123,35 +123,35 @@ fn names(list: &str) -> impl Iterator<Item = &str> {
         .filter(|name| name.starts_with(NAME_PREFIX))
 }
 
-/// No other operator is at work.
+/// No other operator is active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockHeld {
-    /// There was none at the first look either.
+    /// There was none.
     AtOnce,
-    /// Another one was at work until now: what was read before may have changed.
+    /// Another one was active until now: what was read before may have changed.
     AfterWaiting,
 }
 
-/// How long an operator that started together with this one may take to see it and end.
+/// The time that an operator that started at the same time has to see this one and to end.
 const YIELDING: Duration = Duration::from_secs(2);
 
-/// The first part of the names of our connections, by which others find us in CLIENT LIST.
+/// The prefix of the names of connections, by which operators find each other in CLIENT LIST.
 const NAME_PREFIX: &str = "redis-trib/";
 
-/// `redis-trib/create/ann@laptop/5f3a09c1`: who changes something, told apart by run. The name goes
-/// with the process. The journal, if there is one, names the same run.
+/// The name of the connections of a run, for example `redis-trib/create/ann@laptop/5f3a09c1`. It disappears with the
+/// process. The journal has the same run id.
 pub(crate) fn connection_name(command: &str, journal: Option<&Journal>) -> String {
     let run = journal.map_or_else(run_id, |journal| journal.run().to_string());
     format!("{NAME_PREFIX}{command}/{}/{run}", who())
 }
 
-/// A number for this run of the program.
+/// A random id for this run of the program.
 pub(crate) fn run_id() -> String {
     use std::hash::{BuildHasher, Hasher, RandomState};
     format!("{:08x}", RandomState::new().build_hasher().finish() as u32)
 }
 
-/// `ann@laptop`.
+/// The user and the host, for example `ann@laptop`.
 pub(crate) fn who() -> String {
     let user = whoami::username().unwrap_or_else(|_| "unknown".to_string());
     let host = whoami::hostname().unwrap_or_else(|_| "unknown".to_string());

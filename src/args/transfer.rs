@@ -1,6 +1,6 @@
 //! Options that `import` and `restore` share.
 
-use crate::transfer::OnConflict;
+use crate::transfer::{AfterFailure, OnConflict, TransferOptions};
 
 /// `--on-conflict`: how to treat a key that is in the cluster with another value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -19,6 +19,36 @@ impl From<OnConflictArg> for OnConflict {
             OnConflictArg::Skip => Self::Skip,
             OnConflictArg::Replace => Self::Replace,
             OnConflictArg::Abort => Self::Abort,
+        }
+    }
+}
+
+/// How keys are written.
+#[derive(Debug, clap::Args)]
+pub(crate) struct TransferArgs {
+    /// Stop at the first key that fails.
+    #[arg(long)]
+    fail_fast: bool,
+    /// Number of connections that write to one master at a time.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    lanes: u16,
+    /// Do not ask for confirmation.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// Show what would be written and exit.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+impl TransferArgs {
+    pub(crate) fn options(&self, on_conflict: OnConflict) -> TransferOptions {
+        TransferOptions {
+            on_conflict,
+            after_failure: match self.fail_fast {
+                true => AfterFailure::Stop,
+                false => AfterFailure::GoOn,
+            },
+            lanes: usize::from(self.lanes),
         }
     }
 }

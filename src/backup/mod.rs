@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinSet, block_in_place};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +22,7 @@ use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::Info;
 use crate::cluster::slot::SlotSet;
 use crate::connections::{Connections, Target};
-use crate::event::{Amount, Event, Phase, Unit};
+use crate::event::{Amount, Event, Events, Phase, Unit};
 
 pub use inspect::{InspectError, Inspection, inspect};
 pub use manifest::{FileFacts, Manifest, ManifestError};
@@ -109,7 +109,7 @@ pub async fn run(
     directory: Arc<Directory>,
     connections: Arc<Connections>,
     options: BackupOptions,
-    events: &mpsc::UnboundedSender<Event>,
+    events: &Events,
     stop: &CancellationToken,
 ) -> Result<Vec<FileFacts>, BackupFailure> {
     let hosts = jobs
@@ -146,7 +146,7 @@ pub async fn run(
             None => break None,
             Some(Ok((_, Ok(file)))) => {
                 files.push(file);
-                let _ = events.send(Event::Waiting {
+                events.send(Event::Waiting {
                     phase: Phase::Fetch,
                     ready: files.len(),
                     total,
@@ -319,20 +319,15 @@ pub struct Meter {
     total: Option<u64>,
     done: AtomicU64,
     told: Mutex<Instant>,
-    events: mpsc::UnboundedSender<Event>,
+    events: Events,
 }
 
 impl Meter {
     /// The interval.
     const EVERY: Duration = Duration::from_millis(200);
 
-    /// Starts at 0.
-    pub fn new(
-        phase: Phase,
-        unit: Unit,
-        total: Option<u64>,
-        events: mpsc::UnboundedSender<Event>,
-    ) -> Self {
+    /// From 0.
+    pub fn new(phase: Phase, unit: Unit, total: Option<u64>, events: Events) -> Self {
         Self {
             phase,
             unit,
@@ -352,7 +347,7 @@ impl Meter {
         }
         *told = Instant::now();
         let (phase, unit, total) = (self.phase, self.unit, self.total);
-        let _ = self.events.send(Event::Amount(Amount {
+        self.events.send(Event::Amount(Amount {
             phase,
             unit,
             done,

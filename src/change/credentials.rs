@@ -1,4 +1,4 @@
-//! Passwords and certificates: from options, files, the environment and the terminal to logins.
+//! Passwords and certificates, from options, files, the environment and the terminal.
 
 use std::path::Path;
 
@@ -15,29 +15,29 @@ use crate::shell::shell_word;
 use crate::stop::Stop;
 use crate::ui::{PromptError, Ui};
 
-/// Passwords and certificates of the command line, read once: a password is asked for once, however
-/// often the seeds are looked up.
+/// Passwords and certificates of the command line. They are read once: a password is asked for once, however often
+/// the seeds are resolved.
 pub(crate) struct Credentials {
     login: Login,
     tls: Option<TlsClient>,
 }
 
 impl Credentials {
-    /// Reads files, the environment and, where it is wanted, the terminal.
+    /// Reads files, the environment and, with `--askpass`, the terminal.
     pub(crate) async fn read(global: &GlobalArgs, ui: &Ui, seeds: &[Seed]) -> Result<Self, Stop> {
-        // Files first: a password is asked for only when everything else is right.
+        // Files first: a password is asked for only if everything else is right.
         let tls = tls(global, seeds)?;
         let login = login(global, ui).await?;
         Ok(Self { login, tls })
     }
 
-    /// What an address says counts before what the command line says.
+    /// How a seed is dialled. The credentials of its address take precedence over those of the command line.
     pub(super) fn dial_options(&self, global: &GlobalArgs, seed: &Seed) -> DialOptions {
         let Login { user, password } = self.login.clone();
         DialOptions {
             login: match (&seed.user, &seed.password) {
                 (None, None) => Login { user, password },
-                // `redis://ann@host`: who, and the password comes from elsewhere.
+                // `redis://ann@host`: the password comes from the command line.
                 (Some(seed_user), None) => Login {
                     user: Some(seed_user.clone()),
                     password,
@@ -51,7 +51,7 @@ impl Credentials {
         }
     }
 
-    /// Plain or TLS, whatever the login.
+    /// Plain or TLS.
     pub(crate) fn transport(&self, global: &GlobalArgs, seed: &Seed) -> Transport {
         match (&self.tls, seed.scheme) {
             (Some(tls), Scheme::Rediss) => Transport::Tls(tls.clone()),
@@ -61,19 +61,19 @@ impl Credentials {
     }
 }
 
-/// What a command line that resumes repeats, with what the address of the first seed said: such command lines name
-/// nodes by host and port.
+/// Options that a resuming command line repeats. Such a line names nodes by host and port, so it needs options for what
+/// the address of the first seed said.
 pub(super) fn resume_flags(global: &GlobalArgs, seeds: &[Seed]) -> ResumeFlags {
-    let mut again = global.resume.clone();
+    let mut flags = global.resume.clone();
     let Some(seed) = seeds.first() else {
-        return again;
+        return flags;
     };
     let mut add = |flag: &str, value: Option<&String>| {
-        let said = |option: &String| option.split(' ').next() == Some(flag);
-        if !again.reach.iter().any(said) {
+        let is_given = |option: &String| option.split(' ').next() == Some(flag);
+        if !flags.reach.iter().any(is_given) {
             let value = value.map(|value| format!(" {}", shell_word(value)));
             let value = value.unwrap_or_default();
-            again.reach.push(format!("{flag}{value}"));
+            flags.reach.push(format!("{flag}{value}"));
         }
     };
     if seed.scheme == Scheme::Rediss {
@@ -85,25 +85,26 @@ pub(super) fn resume_flags(global: &GlobalArgs, seeds: &[Seed]) -> ResumeFlags {
     if seed.password.is_some() {
         add("--askpass", None);
     }
-    again
+    flags
 }
 
-/// The credentials of the command line or the environment, for seeds that bring none.
+/// The credentials of the command line or the environment, for seeds without their own.
 async fn login(global: &GlobalArgs, ui: &Ui) -> Result<Login, Stop> {
     let password = if let Some(pass) = &global.pass {
         Some(SecretString::from(pass.clone()))
     } else if let Some(file) = &global.pass_file {
         Some(password_of("--pass-file", file).map_err(Stop::usage)?)
     } else if global.askpass {
-        Some(ui.password("Password").await.map_err(no_password)?)
+        let instead = "--pass-file and REDISCLI_AUTH need no terminal";
+        Some(ask_password(ui, "Password", "--askpass", instead).await?)
     } else {
-        // As valkey-cli and redis-cli have it; empty counts as unset.
-        let said = |name| {
+        // The variables of valkey-cli and redis-cli; an empty one counts as unset.
+        let variable = |name| {
             let password = std::env::var(name).ok();
             password.filter(|password| !password.is_empty())
         };
-        said("VALKEYCLI_AUTH")
-            .or_else(|| said("REDISCLI_AUTH"))
+        variable("VALKEYCLI_AUTH")
+            .or_else(|| variable("REDISCLI_AUTH"))
             .map(SecretString::from)
     };
     Ok(Login {
@@ -112,13 +113,17 @@ async fn login(global: &GlobalArgs, ui: &Ui) -> Result<Login, Stop> {
     })
 }
 
-fn no_password(error: PromptError) -> Stop {
-    match error {
-        PromptError::Interrupted => Stop::interrupted(error),
-        error => Stop::usage(anyhow::anyhow!(
-            "--askpass: {error}; --pass-file and REDISCLI_AUTH need no terminal"
-        )),
-    }
+/// Asks for the password that `flag` stands for. `instead` names options that need no terminal.
+pub(super) async fn ask_password(
+    ui: &Ui,
+    question: &str,
+    flag: &str,
+    instead: &str,
+) -> Result<SecretString, Stop> {
+    ui.password(question).await.map_err(|error| match error {
+        PromptError::Interrupted => super::interrupted("SIGINT"),
+        error => Stop::usage(anyhow::anyhow!("{flag}: {error}; {instead}")),
+    })
 }
 
 /// The first line of the file that a flag names.
@@ -131,7 +136,7 @@ pub(crate) fn password_of(flag: &str, file: &Path) -> anyhow::Result<SecretStrin
     }
 }
 
-/// TLS, where an option or an address asks for it.
+/// The TLS client, if an option or an address asks for TLS.
 fn tls(global: &GlobalArgs, seeds: &[Seed]) -> Result<Option<TlsClient>, Stop> {
     let options = TlsOptions {
         ca_file: global.cacert.clone(),

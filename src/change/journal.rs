@@ -1,4 +1,4 @@
-//! `--journal FILE`: opened before anything else is done, and looked at when all is.
+//! `--journal FILE`: opened before the command starts, checked when it has ended.
 
 use std::sync::Arc;
 
@@ -23,11 +23,11 @@ pub(super) fn open(global: &GlobalArgs) -> Result<Option<Arc<Journal>>, Stop> {
     Ok(Some(Arc::new(journal)))
 }
 
-/// A journal that lacks changes is told, however well they went.
+/// Reports a journal that lacks changes, even if the command succeeded.
 pub(super) fn closed(journal: Option<&Journal>, result: CommandResult) -> CommandResult {
     match (journal.and_then(Journal::broken), &result) {
         (Some(error), Ok(_)) => Err(Stop::partial(anyhow!(
-            "all is done, but the journal lacks the last changes: it can't be written ({error})"
+            "everything is done, but the journal lacks the last changes: it can't be written ({error})"
         ))),
         _ => result,
     }

@@ -21,12 +21,7 @@ pub(crate) struct Look<'a> {
 impl<'a> Look<'a> {
     /// Reads credentials for these seeds.
     pub(crate) async fn open(global: &'a Global, ui: &'a Ui, seeds: &[Seed]) -> Result<Self, Stop> {
-        let (events, heard) = Events::channel();
-        let mut pump = Pump {
-            ui,
-            interrupt: global.interrupt.clone(),
-            heard,
-        };
+        let (events, mut pump) = global.pump(ui);
         let credentials = pump
             .until_signal(Credentials::read(&global.args, ui, seeds))
             .await?;
@@ -38,14 +33,14 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// Looks the seeds up and runs `work` with them, until the first signal.
+    /// Resolves the seeds and runs `work` with a session for them, until the first signal.
     pub(crate) async fn run<T>(
         &mut self,
         seeds: &[Seed],
         work: impl AsyncFnOnce(&Session) -> Result<T, Stop>,
     ) -> Result<T, Stop> {
-        let looked_up = self.looked_up();
-        self.until_signal(async move { work(&looked_up.session(seeds).await?).await })
+        let sessions = self.sessions();
+        self.until_signal(async move { work(&sessions.open(seeds).await?).await })
             .await
     }
 
@@ -57,9 +52,9 @@ impl<'a> Look<'a> {
         self.pump.until_signal(work).await
     }
 
-    /// What looks seeds up, as often as needed.
-    pub(crate) fn looked_up(&self) -> LookUp<'a> {
-        LookUp {
+    /// Opens sessions with the credentials that were read, as often as needed.
+    pub(crate) fn sessions(&self) -> Sessions<'a> {
+        Sessions {
             global: self.global,
             credentials: Arc::clone(&self.credentials),
             events: self.events.clone(),
@@ -67,16 +62,16 @@ impl<'a> Look<'a> {
     }
 }
 
-/// Looks seeds up: a node that starts again may get another address.
-pub(crate) struct LookUp<'a> {
+/// Opens sessions. Each one resolves its seeds again: a node that restarts may get another address.
+pub(crate) struct Sessions<'a> {
     global: &'a Global,
     credentials: Arc<Credentials>,
     events: Events,
 }
 
-impl LookUp<'_> {
-    /// New connections to what the seeds stand for now.
-    pub(crate) async fn session(&self, seeds: &[Seed]) -> Result<Session, Stop> {
+impl Sessions<'_> {
+    /// New connections to the nodes that the seeds resolve to now.
+    pub(crate) async fn open(&self, seeds: &[Seed]) -> Result<Session, Stop> {
         let events = self.events.clone();
         let session = self.global.session(&self.credentials, seeds, None, events);
         session.await

@@ -1,5 +1,5 @@
 //! The pipeline of every command: session, journal, signals and the event pump; lock, plan, dry run, consent, execution
-//! and exit code. Nothing of that is written anywhere else.
+//! and exit code. No other module implements these.
 
 pub(crate) mod credentials;
 mod journal;
@@ -11,9 +11,10 @@ use std::io;
 use std::sync::Arc;
 
 use anyhow::anyhow;
+use secrecy::SecretString;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-pub(crate) use look::{Look, LookUp};
+pub(crate) use look::{Look, Sessions};
 
 use crate::args::global::GlobalArgs;
 use crate::client::Connector;
@@ -29,7 +30,7 @@ use crate::stop::{CommandResult, Stop};
 use crate::ui::{Answer, PromptError, Ui};
 use credentials::{Credentials, resume_flags};
 
-/// What holds for a run of the program: its global options, its journal, its signals.
+/// The state of one run of the program: its global options, its journal, its signals.
 pub struct Global {
     pub(crate) args: GlobalArgs,
     journal: Option<Arc<Journal>>,
@@ -40,12 +41,26 @@ pub struct Global {
 /// What a command does to the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// It reads, and writes one document.
-    Read,
-    /// It changes them, and writes a stream of events that ends with `done`.
+    /// Reads them and writes one document. The name is that of the command.
+    Read(&'static str),
+    /// Changes them and writes a stream of events that ends with `done`.
     Change,
-    /// It asks no node.
+    /// Sends no command to a node.
     Local,
+}
+
+impl Kind {
+    /// Reports the error that ends a command, once: in JSON as the document or as the last event of the stream, and
+    /// on standard error.
+    pub fn report(self, ui: &Ui, stop: &Stop) {
+        // Standard output may be closed; the exit code still tells the result.
+        let _ = match self {
+            Self::Change => ui.stopped(stop.code, &stop.error),
+            Self::Read(command) => ui.error_document(command, stop.code, &stop.error),
+            Self::Local => Ok(()),
+        };
+        ui.error(&stop.error, stop.code);
+    }
 }
 
 impl Global {
@@ -66,12 +81,7 @@ impl Global {
             Ok(code) => code,
             Err(stop) => {
                 let stop = self.settled(kind, stop);
-                // Standard output may be closed; the exit code says the rest.
-                let _ = match kind {
-                    Kind::Change => ui.stopped(stop.code, &stop.error),
-                    Kind::Read | Kind::Local => Ok(()),
-                };
-                ui.error(&stop.error, stop.code);
+                kind.report(ui, &stop);
                 stop.code
             }
         }
@@ -90,6 +100,29 @@ impl Global {
         Stop { code, ..stop }
     }
 
+    /// Runs a part of a command that needs no node, until the first signal.
+    pub(crate) async fn local<T>(
+        &self,
+        ui: &Ui,
+        work: impl AsyncFnOnce(&Events) -> Result<T, Stop>,
+    ) -> Result<T, Stop> {
+        let (events, mut pump) = self.pump(ui);
+        pump.until_signal(work(&events)).await
+    }
+
+    /// A channel for the events of one command, and what shows them.
+    fn pump<'a>(&self, ui: &'a Ui) -> (Events, Pump<'a>) {
+        let (events, heard) = Events::channel();
+        let interrupt = self.interrupt.clone();
+        let pump = Pump {
+            ui,
+            interrupt,
+            heard,
+        };
+        (events, pump)
+    }
+
+    /// Opens a session. With the name of a command, other operators see its connections.
     async fn session(
         &self,
         credentials: &Credentials,
@@ -97,23 +130,6 @@ impl Global {
         command: Option<&'static str>,
         events: Events,
     ) -> Result<Session, Stop> {
-        let journal = self.journal.as_ref();
-        let name = command.map(|command| connection_name(command, journal.map(Arc::as_ref)));
-        if let (Some(journal), Some(command)) = (journal, command) {
-            journal.set_command(command);
-        }
-        let connector = Connector {
-            connect_timeout: self.args.connect_timeout,
-            command_timeout: self.args.command_timeout,
-            name: name.clone(),
-            journal: self.journal.clone(),
-            sent: self.sent.clone(),
-        };
-        let connections = Connections::new(
-            connector,
-            self.args.address_map.clone(),
-            usize::from(self.args.connections),
-        );
         let expected = self.args.expect_nodes.map(|nodes| Expected {
             nodes: usize::from(nodes),
             within: self.args.resolve_timeout,
@@ -122,8 +138,9 @@ impl Global {
         let family = self.args.family();
         let tell = |what: &str| events.waiting(what);
         let sets = resolve::resolve(seeds, dial_options, family, expected, tell).await?;
+        let name = command.map(|command| self.connection_name(command));
         Ok(Session {
-            connections: Arc::new(connections),
+            connections: Arc::new(self.connections(name.clone())),
             seeds: sets,
             name,
             resume: resume_flags(&self.args, seeds),
@@ -131,9 +148,30 @@ impl Global {
             interrupt: self.interrupt.clone(),
         })
     }
+
+    /// The name of the connections of a command that changes nodes. The journal records the same command.
+    fn connection_name(&self, command: &'static str) -> String {
+        let journal = self.journal.as_deref();
+        if let Some(journal) = journal {
+            journal.set_command(command);
+        }
+        connection_name(command, journal)
+    }
+
+    fn connections(&self, name: Option<String>) -> Connections {
+        let connector = Connector {
+            connect_timeout: self.args.connect_timeout,
+            command_timeout: self.args.command_timeout,
+            name,
+            journal: self.journal.clone(),
+            sent: self.sent.clone(),
+        };
+        let mappings = self.args.address_map.clone();
+        Connections::new(connector, mappings, usize::from(self.args.connections))
+    }
 }
 
-/// Shows the events of a command while it works.
+/// Shows the events of a command while it runs.
 struct Pump<'a> {
     ui: &'a Ui,
     interrupt: Interrupt,
@@ -141,7 +179,7 @@ struct Pump<'a> {
 }
 
 impl Pump<'_> {
-    /// Runs `work` to its end. It watches signals itself.
+    /// Runs `work` to its end. `work` watches signals itself.
     async fn run<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
         let result = loop {
@@ -165,7 +203,7 @@ impl Pump<'_> {
         let interrupt = self.interrupt.clone();
         match self.run(interrupt.stops(work)).await {
             Ok(result) => result,
-            Err(signal) => Err(Stop::interrupted(anyhow!("interrupted ({signal})"))),
+            Err(signal) => Err(interrupted(signal)),
         }
     }
 }
@@ -175,6 +213,8 @@ impl Pump<'_> {
 pub(crate) enum Approval {
     /// The plan is shown, and nothing is changed (`--dry-run`).
     DryRun,
+    /// The command changes no node: it needs no consent, no lock, and no name for its connections.
+    NotNeeded,
     /// On the command line (`--yes`).
     Yes,
     /// At a prompt.
@@ -182,7 +222,7 @@ pub(crate) enum Approval {
 }
 
 impl Approval {
-    /// From the two flags.
+    /// The approval that `--yes` and `--dry-run` stand for.
     pub(crate) fn of(yes: bool, dry_run: bool) -> Self {
         match (dry_run, yes) {
             (true, _) => Self::DryRun,
@@ -190,37 +230,46 @@ impl Approval {
             (false, false) => Self::Ask,
         }
     }
+
+    /// Whether the command may change nodes.
+    fn allows_changes(self) -> bool {
+        match self {
+            Self::DryRun | Self::NotNeeded => false,
+            Self::Yes | Self::Ask => true,
+        }
+    }
 }
 
 /// A question of consent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Question {
-    /// Which cluster it is about.
+    /// The cluster that changes.
     pub(crate) about: String,
     /// `Add this node?`
     pub(crate) text: String,
 }
 
-/// A plan with all that the pipeline needs to know of it.
+/// A plan, as the pipeline sees it.
 pub(crate) trait Proposal {
-    /// Why nothing is to be done; that is success.
+    /// Why there is nothing to do; the command then ends with success.
     fn nothing_to_do(&self) -> Option<String> {
         None
     }
     /// The nodes on which no other redis-trib may be at work.
     fn lock(&self) -> Vec<Target>;
-    /// Shows it.
+    /// Shows the plan.
     fn show(&self, ui: &Ui) -> io::Result<()>;
-    /// What is asked before it is carried out; `None` if it needs no consent.
+    /// The question of consent; `None` if the plan needs none.
     fn question(&self) -> Option<Question>;
-    /// Whether it changes the same things in the same way.
+    /// Whether both plans make the same changes in the same way.
     fn is_same(&self, other: &Self) -> bool;
 }
 
-/// A command that changes nodes, from its first look at them to its end.
+/// A command that changes nodes, from its start to its end.
 pub(crate) struct Change<'a> {
     ui: &'a Ui,
     global: &'a Global,
+    command: &'static str,
     approval: Approval,
     credentials: Credentials,
     session: Arc<Session>,
@@ -228,7 +277,7 @@ pub(crate) struct Change<'a> {
 }
 
 impl<'a> Change<'a> {
-    /// Reads credentials and looks the seeds up. `command` is the word by which other operators see this one.
+    /// Reads credentials and resolves the seeds. Other operators see `command` in the names of the connections.
     pub(crate) async fn open(
         global: &'a Global,
         ui: &'a Ui,
@@ -239,7 +288,7 @@ impl<'a> Change<'a> {
         Self::open_also(global, ui, command, seeds, &[], approval).await
     }
 
-    /// The same, and reads the certificates that seeds of a later [`Self::also`] ask for.
+    /// As [`Self::open`]. Also reads the certificates that the seeds in `also` need; they are used later.
     pub(crate) async fn open_also(
         global: &'a Global,
         ui: &'a Ui,
@@ -248,17 +297,12 @@ impl<'a> Change<'a> {
         also: &[Seed],
         approval: Approval,
     ) -> Result<Self, Stop> {
-        let (events, heard) = Events::channel();
-        let mut pump = Pump {
-            ui,
-            interrupt: global.interrupt.clone(),
-            heard,
-        };
-        let command = Some(command).filter(|_| approval != Approval::DryRun);
+        let (events, mut pump) = global.pump(ui);
+        let name = Some(command).filter(|_| approval.allows_changes());
         let all = [seeds, also].concat();
         let opening = async {
             let credentials = Credentials::read(&global.args, ui, &all).await?;
-            let session = global.session(&credentials, seeds, command, events).await?;
+            let session = global.session(&credentials, seeds, name, events).await?;
             Ok((credentials, session))
         };
         let opened = pump.until_signal(opening).await;
@@ -266,6 +310,7 @@ impl<'a> Change<'a> {
         Ok(Self {
             ui,
             global,
+            command,
             approval,
             credentials,
             session: Arc::new(session),
@@ -273,13 +318,12 @@ impl<'a> Change<'a> {
         })
     }
 
-    /// What the command works with.
+    /// The session of the command.
     pub(crate) fn session(&self) -> Arc<Session> {
         Arc::clone(&self.session)
     }
 
-    /// The same connections and the same name, for other seeds: a command may be about a cluster and about nodes
-    /// besides.
+    /// The same session for other seeds, for a command that names nodes besides the cluster.
     pub(crate) async fn also(&mut self, seeds: &[Seed]) -> Result<Arc<Session>, Stop> {
         let args = &self.global.args;
         let dial_options = |seed: &Seed| self.credentials.dial_options(args, seed);
@@ -318,18 +362,48 @@ impl<'a> Change<'a> {
         self.pump.run(work).await
     }
 
-    /// Takes the lock, unless nothing will be changed.
+    /// Opens new connections that carry the name of the command: a command that was opened with
+    /// [`Approval::NotNeeded`] will change nodes after all, and its flags gave consent.
+    pub(crate) fn will_change_nodes(&mut self) {
+        let name = self.global.connection_name(self.command);
+        self.approval = Approval::Yes;
+        self.session = Arc::new(Session {
+            connections: Arc::new(self.global.connections(Some(name.clone()))),
+            name: Some(name),
+            ..Session::clone(&self.session)
+        });
+    }
+
+    /// Notes that the change has begun: from here on a failure is a partial result, even if no node was changed. `backup`
+    /// changes files only, and the first key of a transfer may be the one that stops it.
+    pub(crate) fn has_begun(&self) {
+        self.global.sent.note();
+    }
+
+    /// Asks for a password. `instead` names the options that need no terminal.
+    pub(crate) async fn password(
+        &mut self,
+        question: &str,
+        flag: &str,
+        instead: &str,
+    ) -> Result<SecretString, Stop> {
+        let ui = self.ui;
+        self.prepare(credentials::ask_password(ui, question, flag, instead))
+            .await
+    }
+
+    /// Takes the lock, unless the command changes nothing.
     pub(crate) async fn lock(&mut self, targets: &[Target]) -> Result<LockHeld, Stop> {
-        if self.approval == Approval::DryRun {
+        if !self.approval.allows_changes() {
             return Ok(LockHeld::AtOnce);
         }
         let session = self.session();
         self.prepare(session.lock(targets)).await
     }
 
-    /// From a plan to consent: makes the plan, takes the lock, shows the plan, and asks. The plan is made again after
-    /// the answer, since people take their time; if it has changed by then, it is shown and asked about again, or
-    /// refused where no person can be asked. Returns `None` if the command ends here, with success.
+    /// Makes the plan, takes the lock, shows the plan, and asks for consent. After the answer the plan is made again,
+    /// because the cluster may have changed while the question was open. If the plan differs, it is shown and asked
+    /// about again; without a terminal the command is refused. Returns `None` if the command ends here, with success.
     pub(crate) async fn approve<P: Proposal>(
         &mut self,
         plan: impl AsyncFn() -> Result<P, Stop>,
@@ -349,27 +423,36 @@ impl<'a> Change<'a> {
             }
             let question = match (self.approval, proposal.question()) {
                 (Approval::Ask, Some(question)) => question,
-                _ => return Ok(Some(proposal)),
+                _ => return self.approved(proposal),
             };
             self.consent(&question).await?;
             self.lock(&proposal.lock()).await?;
             let now = self.prepare(plan()).await?;
             if now.is_same(&proposal) {
-                return Ok(Some(now));
+                return self.approved(now);
             }
             if !self.ui.is_with_person() {
                 return Err(Stop::refused(anyhow!(
-                    "the cluster has changed since the plan was shown, and the plan with it: run the command \
-                     again; nothing was changed"
+                    "the cluster changed after the plan was shown, and the plan no longer fits: run the command again \
+                     (nothing was changed)"
                 )));
             }
             self.ui
-                .warn("the cluster has changed since the plan was shown; this is the plan now:");
+                .warn("the cluster changed after the plan was shown; this is the new plan:");
             proposal = now;
         }
     }
 
-    /// Whether the command ends before the first change, because it was asked to.
+    /// The plan, unless a signal arrived that nothing has looked at yet: this is the last moment at which nothing was
+    /// changed.
+    fn approved<P>(&self, proposal: P) -> Result<Option<P>, Stop> {
+        match self.global.interrupt.heard() {
+            Some(signal) => Err(nothing_changed(interrupted(signal))),
+            None => Ok(Some(proposal)),
+        }
+    }
+
+    /// Ends a dry run: says so and returns true.
     pub(crate) fn ends_as_dry_run(&self) -> io::Result<bool> {
         let is_dry_run = self.approval == Approval::DryRun;
         if is_dry_run {
@@ -379,7 +462,7 @@ impl<'a> Change<'a> {
         Ok(is_dry_run)
     }
 
-    /// Asks for consent, whatever the flags say. Anything but a yes stops the command.
+    /// Asks for consent, whatever the flags say. Any answer but yes stops the command.
     pub(crate) async fn consent(&mut self, question: &Question) -> Result<(), Stop> {
         let ui = self.ui;
         // A command that works in rounds asks again after it has changed something.
@@ -395,16 +478,14 @@ impl<'a> Change<'a> {
                 Err(PromptError::NoTerminal) => refused(format!(
                     "confirmation required but stdin is not a terminal: pass --yes ({rest})"
                 )),
-                Err(PromptError::Interrupted) => {
-                    Err(Stop::interrupted(anyhow!("interrupted (SIGINT)")))
-                }
+                Err(PromptError::Interrupted) => Err(interrupted("SIGINT")),
                 Err(error) => refused(format!("{error}: {rest}")),
             }
         })
         .await
     }
 
-    /// Ends the command with success, whose lines have said it all: the message is for JSON.
+    /// Ends the command with success. The message is for JSON; people have read it in other lines.
     pub(crate) fn finish_quietly(self, message: &str) -> CommandResult {
         self.ui.ended(ExitCode::Done, message)?;
         Ok(ExitCode::Done)
@@ -417,7 +498,11 @@ impl<'a> Change<'a> {
     }
 }
 
-/// An interrupt before the first change says so.
+fn interrupted(signal: &str) -> Stop {
+    Stop::interrupted(anyhow!("interrupted ({signal})"))
+}
+
+/// Adds to an interrupt that it came before the first change.
 fn nothing_changed(stop: Stop) -> Stop {
     match stop.code {
         ExitCode::Interrupted => Stop {

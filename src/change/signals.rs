@@ -1,4 +1,4 @@
-//! SIGINT (Ctrl-C) and SIGTERM (by which containers are stopped), from the start of the program to its end.
+//! SIGINT (Ctrl-C) and SIGTERM (which stops containers), from the start of the program to its end.
 
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
@@ -6,8 +6,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::interrupt::Interrupt;
 use crate::stop::Stop;
 
-/// Starts to listen. From then on these signals no longer end the program by themselves: tokio keeps its handler for
-/// the life of the process, so every command has to watch the [`Interrupt`].
+/// Starts to listen. From then on these signals no longer end the process by themselves: tokio keeps its handler for
+/// the life of the process, so every command watches the [`Interrupt`].
 pub(crate) fn listen() -> Result<Interrupt, Stop> {
     let open = |kind| {
         signal(kind)

@@ -1,8 +1,7 @@
-//! `redis-trib completions SHELL`, and what these scripts ask whenever TAB is pressed.
+//! `redis-trib completions SHELL`, and the questions of these scripts whenever TAB is pressed.
 //!
-//! The scripts call the program itself, which knows its own options, and asks the cluster for its
-//! nodes where a node of it is on the line already (`members`). The words reach us in the
-//! arguments, all else in the environment.
+//! The scripts call the program itself. It knows its options, and asks the cluster for its nodes if the line names a
+//! node of it already (`members`). The words of the line are in the arguments, everything else in the environment.
 
 mod members;
 
@@ -23,8 +22,8 @@ use crate::ui::Ui;
 /// Arguments of `completions`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The script asks redis-trib itself, and redis-trib the cluster, whose password it \
-    takes from REDISCLI_AUTH: it never asks for one.\n\nExamples:\n  \
+    after_help = "The script calls redis-trib, which asks the cluster for its nodes. It takes the password \
+    from REDISCLI_AUTH and never asks for one.\n\nExamples:\n  \
     source <(redis-trib completions bash)             # in ~/.bashrc\n  \
     redis-trib completions zsh > ~/.zfunc/_redis-trib # a folder in $fpath\n  \
     redis-trib completions fish > ~/.config/fish/completions/redis-trib.fish"
@@ -35,10 +34,10 @@ pub struct Args {
     shell: Shell,
 }
 
-/// Shells that we have a script for.
+/// Shells that have a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Shell {
-    /// GNU bash, from 4 on.
+    /// GNU bash 4 and later.
     Bash,
     /// The Z shell.
     Zsh,
@@ -47,13 +46,13 @@ enum Shell {
 }
 
 const NAME: &str = "redis-trib";
-/// Says that a script asks, and for which shell.
+/// The variable that a script sets to the name of its shell.
 const VARIABLE: &str = "_REDIS_TRIB_COMPLETE";
-/// Which word the cursor is in (the scripts of `clap_complete` call it so).
+/// The variable with the index of the word to complete (the name that the scripts of `clap_complete` use).
 const INDEX: &str = "_CLAP_COMPLETE_INDEX";
 
-/// bash cuts words at `:` and `=`, and wants completions of the last piece only: it hands us the
-/// pieces, and we put them together again.
+/// bash cuts words at `:` and `=` and wants completions of the last piece only: the script passes the pieces, and the
+/// program joins them.
 const BASH: &str = r#"_redis_trib() {
     mapfile -t COMPREPLY < <(
         _REDIS_TRIB_COMPLETE=bash _CLAP_COMPLETE_INDEX="$COMP_CWORD" \
@@ -66,7 +65,7 @@ const BASH: &str = r#"_redis_trib() {
 complete -o bashdefault -o nosort -F _redis_trib redis-trib
 "#;
 
-/// zsh runs a file of `$fpath` when it is wanted for the first time, and expects completions of it.
+/// zsh runs a file of `$fpath` when it is needed for the first time, and expects completions from it.
 const ZSH_AUTOLOADED: &str = r#"if [[ "${funcstack[1]-}" == _redis-trib ]]; then
     _clap_dynamic_completer_redis_trib "$@"
 fi
@@ -87,20 +86,20 @@ pub fn run(ui: &Ui, args: Args) -> CommandResult {
     Ok(ExitCode::Done)
 }
 
-/// What a script asks.
+/// The question of a script.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Question {
     shell: Shell,
-    /// The line, the program's name first.
+    /// The line, with the name of the program first.
     words: Vec<OsString>,
-    /// Which of them is completed. It may be one more than there are.
+    /// The index of the word to complete. It may be one more than the last one.
     index: usize,
-    /// What of that word stands in front of the piece that the shell completes.
+    /// The part of that word before the piece that the shell completes.
     settled: String,
 }
 
 impl Question {
-    /// Reads it from the arguments and the environment, if one is asked.
+    /// Reads the question from the arguments and the environment; `None` if a script did not call.
     pub fn read() -> Option<Self> {
         let shell = match env::var(VARIABLE).ok()?.as_str() {
             "bash" => Shell::Bash,
@@ -117,7 +116,7 @@ impl Question {
     fn of(shell: Shell, words: Vec<OsString>, index: Option<usize>) -> Self {
         let index = index.unwrap_or(words.len().saturating_sub(1));
         let mut question = match shell {
-            Shell::Bash => glued(&words, index),
+            Shell::Bash => joined(&words, index),
             Shell::Zsh | Shell::Fish => Self {
                 shell,
                 words,
@@ -132,14 +131,13 @@ impl Question {
         question
     }
 
-    /// What may stand there, in the words of the shell. Whatever goes wrong is nobody's business
-    /// while they type.
+    /// The candidates in the format of the shell. Errors are not shown: they would disturb the line that is typed.
     pub fn answer(self) -> Vec<u8> {
         let mut answer = Vec::new();
         let mut command = completable();
         let here = env::current_dir().ok();
         let here = here.as_deref();
-        // Nothing to offer is an error there, too.
+        // No candidate is an error there, too.
         let _ = match self.shell {
             Shell::Zsh => Zsh.write_complete(&mut command, self.words, here, &mut answer),
             Shell::Fish => Fish.write_complete(&mut command, self.words, here, &mut answer),
@@ -161,7 +159,7 @@ impl Question {
             .filter_map(|value| value.strip_prefix(&self.settled))
             .map(str::to_string)
             .collect();
-        // Thirty options would bury what is wanted there.
+        // Thirty options would hide the other candidates.
         if at_nothing && values.iter().any(|value| !value.starts_with('-')) {
             values.retain(|value| !value.starts_with('-'));
         }
@@ -169,8 +167,8 @@ impl Question {
     }
 }
 
-/// The words that bash had before it cut them.
-fn glued(pieces: &[OsString], index: usize) -> Question {
+/// Joins the pieces that bash has cut.
+fn joined(pieces: &[OsString], index: usize) -> Question {
     let cuts = |piece: &OsStr| {
         let text = piece.to_str().unwrap_or_default();
         !text.is_empty() && text.chars().all(|c| matches!(c, ':' | '='))
@@ -209,7 +207,7 @@ fn glued(pieces: &[OsString], index: usize) -> Question {
     }
 }
 
-/// Arguments that name members of the cluster: the command, the argument, which members, and what follows the name.
+/// Arguments that name members of the cluster: the command, the id of the argument, the members, and the suffix of a name.
 const MEMBER_ARGS: [(&str, &str, Which, &str); 10] = [
     ("add-node", "master_id", Which::Masters, ""),
     ("del-node", "ids", Which::All, ""),
@@ -250,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn what_bash_cut_is_put_together() {
+    fn pieces_of_bash_are_joined() {
         for (pieces, index, words, at, settled) in [
             (vec!["redis-trib", "ch"], 1, vec!["redis-trib", "ch"], 1, ""),
             (vec!["redis-trib", ""], 1, vec!["redis-trib", ""], 1, ""),
@@ -298,7 +296,7 @@ mod tests {
                 3,
                 "]:",
             ),
-            // Behind a space nothing is put together.
+            // A piece after a space is not joined.
             (
                 vec!["redis-trib", "reshard", "h", ":", ""],
                 4,
@@ -321,13 +319,25 @@ mod tests {
     }
 
     #[test]
-    fn the_word_may_not_be_there_yet() {
+    fn the_word_may_not_exist_yet() {
         let words = vec![OsString::from("redis-trib"), OsString::from("check")];
         let question = Question::of(Shell::Zsh, words, Some(2));
         assert_eq!(question.words.len(), 3);
         assert_eq!(question.index, 2);
         let nothing = Question::of(Shell::Bash, Vec::new(), None);
         assert_eq!(nothing.index, 0);
+    }
+
+    #[test]
+    fn member_arguments_exist() {
+        let command = Cli::command();
+        for (name, id, ..) in MEMBER_ARGS {
+            let subcommand = command.find_subcommand(name);
+            let mut args = subcommand
+                .into_iter()
+                .flat_map(clap::Command::get_arguments);
+            assert!(args.any(|arg| arg.get_id() == id), "{name}: {id}");
+        }
     }
 
     #[test]
@@ -343,7 +353,7 @@ mod tests {
         assert!(!offered(&["redis-trib", ""]).contains("--"));
         assert!(offered(&["redis-trib", "check", "--wa"]).contains("--wait\n"));
         assert!(offered(&["redis-trib", "check", "--output", "j"]).contains("json\n"));
-        // Nobody to ask: silence.
+        // No node to ask: no candidates.
         assert_eq!(offered(&["redis-trib", "reshard", "--to", ""]).trim(), "");
     }
 }

@@ -1,4 +1,4 @@
-//! `redis-trib man`: its man pages, from the words of `--help`.
+//! `redis-trib man`: man pages, generated from the text of `--help`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use crate::ui::Ui;
     redis-trib man | man -l -\n  \
     redis-trib man /usr/local/share/man/man1")]
 pub struct Args {
-    /// Write a page for each command to this directory, which is made where it is missing. Without
-    /// it, the page of the program goes to standard output.
+    /// Write a page for each command to this directory, which is created if needed. Without it, the
+    /// page of the program is printed.
     #[arg(value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -47,8 +47,8 @@ fn write_all(command: &Command, dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// clap_mangen's page, but for its synopsis, which would list every option there is, and for the
-/// examples, which would be filled like prose.
+/// The page of clap_mangen with another synopsis, which would list all options, and with examples that are not filled
+/// like prose.
 fn page(command: &Command) -> io::Result<Vec<u8>> {
     let usage = command.clone().render_usage().to_string();
     let after = command.get_after_help().map(ToString::to_string);
@@ -67,7 +67,7 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     Ok(page)
 }
 
-/// What stands below the options: prose, and examples, each on a line of its own.
+/// The text below the options: prose and examples, each on its own line.
 fn notes(text: &str) -> String {
     let mut roff = String::new();
     for line in text.lines() {
@@ -86,7 +86,7 @@ fn notes(text: &str) -> String {
     roff
 }
 
-/// Text as it is: no hyphens of typesetters, no curled quotes, no request at the start of a line.
+/// Text without roff markup: plain hyphens and quotes, no request at the start of a line.
 fn escaped(text: &str) -> String {
     let text = text
         .replace('\\', "\\e")

@@ -3,6 +3,7 @@
 pub mod compat;
 pub mod completions;
 pub mod man;
+mod program;
 
 use std::ffi::OsString;
 use std::process::ExitCode as ProcessExitCode;
@@ -20,55 +21,57 @@ use crate::exit_code::ExitCode;
 use crate::stop::CommandResult;
 use crate::ui::{self, Mode, OutputFormat, Ui, Usage};
 
-/// Make, check and mend Redis and Valkey clusters.
+pub use program::run;
+
+/// Create, check, reshard and repair Redis and Valkey clusters.
 ///
 /// NODE is host:port, host, [ipv6]:port, redis://user:password@host:port or rediss://…; a name
 /// that resolves to several addresses stands for all of these nodes.
-// The doc comment is the help: `[ipv6]` is no link, and an escape would be printed.
+// The doc comment is the help text: `[ipv6]` is not a link, and an escape would be printed.
 #[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Debug, Parser)]
 #[command(
     name = "redis-trib",
     version,
     max_term_width = 100,
-    // The last one counts, so that a script can add to what it was given.
+    // The last value of an option counts, so that a script can append options.
     args_override_self = true,
     after_help = "Examples:\n  \
                   redis-trib create --replicas 1 10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.7 10.0.0.8 10.0.0.9\n  \
                   redis-trib check 10.0.0.3\n  \
                   redis-trib reshard 10.0.0.3 --slots 4096 --from all --to 8fabdaed --dry-run\n  \
-                  redis-trib --cluster check 10.0.0.3:6379      # as redis-cli spells it\n\n\
-                  redis-trib COMMAND --help tells more, with examples.\n\n\
-                  Exit codes: 0 done or healthy, 1 unhealthy, 2 wrong usage, 3 refused, nothing changed,\n\
+                  redis-trib --cluster check 10.0.0.3:6379      # the syntax of redis-cli\n\n\
+                  redis-trib COMMAND --help shows details and examples.\n\n\
+                  Exit codes: 0 done or healthy, 1 unhealthy, 2 wrong usage, 3 refused (nothing was changed),\n\
                   4 no node reached, 5 not confirmed, 6 stopped part-way, 130 interrupted."
 )]
 pub struct Cli {
     /// Options that every command takes.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// What to do.
+    /// The subcommand.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make a cluster of empty nodes.
+    /// Create a cluster from empty nodes.
     Create(create::Args),
-    /// Judge the health of a cluster.
+    /// Check the health of a cluster.
     Check(check::Args),
     /// Show the masters with their keys, slots and replicas.
     Info(info::Args),
-    /// Move slots from masters to masters.
+    /// Move slots between masters.
     Reshard(reshard::Args),
-    /// Give every master its share of the slots, the keys or the memory.
+    /// Balance slots, keys or memory between the masters.
     Rebalance(rebalance::Args),
-    /// Carry out a saved plan, or the rest of one that was cut off.
+    /// Execute a saved plan, or the rest of an interrupted one.
     Apply(apply::Args),
-    /// FixStep what is broken, without losing a key.
+    /// Repair open slots, uncovered slots and conflicting views without losing a key.
     Fix(fix::Args),
-    /// Save the data of every master to a directory, or check such a directory.
+    /// Save the data of every master to a directory, or verify such a directory.
     Backup(backup::Args),
     /// Write the keys of a backup into a cluster.
     Restore(restore::Args),
@@ -76,21 +79,21 @@ pub enum Command {
     Import(import::Args),
     /// Add nodes to a cluster, as masters or as replicas.
     AddNode(add_node::Args),
-    /// Remove nodes from a cluster: replicas, masters, dead ones, ghosts.
+    /// Remove nodes from a cluster: replicas, masters, dead nodes.
     DelNode(del_node::Args),
-    /// Judge whether nodes can be stopped now, for rolling restarts.
+    /// Check whether nodes can be stopped now, for rolling restarts.
     OkToStop(ok_to_stop::Args),
-    /// Let a replica take over from its master.
+    /// Fail over to a replica.
     Failover(failover::Args),
-    /// Put a new node in the place of another, dead or alive.
+    /// Replace a node with a new one.
     ReplaceNode(replace_node::Args),
     /// Send one command to all nodes.
     Call(call::Args),
     /// Set cluster-node-timeout on all nodes.
     SetTimeout(set_timeout::Args),
-    /// Print what makes a shell complete our command lines.
+    /// Print the completion script of a shell.
     Completions(completions::Args),
-    /// Print the man page, or write those of all commands.
+    /// Print the man page, or write the man pages of all commands.
     Man(man::Args),
 }
 
@@ -98,25 +101,25 @@ impl Cli {
     /// Reads a command line.
     pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
         let mut command = grouped();
-        let (mut cli, again) = command
+        let (mut cli, resume) = command
             .try_get_matches_from_mut(line)
             .and_then(|matches| {
-                let again = resume_flags(&command, &matches);
-                Ok((Self::from_arg_matches(&matches)?, again))
+                let resume = resume_flags(&command, &matches);
+                Ok((Self::from_arg_matches(&matches)?, resume))
             })
             .map_err(without_passwords)?;
-        cli.global.resume = again;
+        cli.global.resume = resume;
         let format = match (&cli.command, cli.global.output) {
             (Command::Check(_), _) => return Ok(cli),
             (_, OutputArg::Prometheus) => "prometheus",
             (_, OutputArg::Nagios) => "nagios",
             _ => return Ok(cli),
         };
-        let message = format!("--output {format} is for check only: take table, classic or json");
+        let message = format!("--output {format} is for check only: use table, classic or json");
         Err(Self::command().error(ErrorKind::ArgumentConflict, message))
     }
 
-    /// Runs the command to its end; an error has been reported then.
+    /// Runs the command and reports its error.
     pub async fn run(self, ui: &Ui) -> ExitCode {
         let kind = self.command.kind();
         match Global::open(self.global) {
@@ -125,7 +128,7 @@ impl Cli {
                 global.end(ui, kind, result)
             }
             Err(stop) => {
-                ui.error(&stop.error, stop.code);
+                kind.report(ui, &stop);
                 stop.code
             }
         }
@@ -133,10 +136,11 @@ impl Cli {
 }
 
 impl Command {
-    /// What it does to the nodes.
     fn kind(&self) -> Kind {
         match self {
-            Self::Check(_) | Self::Info(_) | Self::OkToStop(_) => Kind::Read,
+            Self::Check(_) => Kind::Read("check"),
+            Self::Info(_) => Kind::Read("info"),
+            Self::OkToStop(_) => Kind::Read("ok-to-stop"),
             Self::Completions(_) | Self::Man(_) => Kind::Local,
             _ => Kind::Change,
         }
@@ -167,20 +171,20 @@ impl Command {
     }
 }
 
-/// The commands by what they are for. clap has no headings for subcommands: the list is ours.
+/// The commands by purpose. clap has no headings for subcommands, so the list is written here.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Looking", &["check", "info", "ok-to-stop"]),
+    ("Inspect", &["check", "info", "ok-to-stop"]),
     (
         "Nodes",
         &["create", "add-node", "del-node", "replace-node", "failover"],
     ),
     ("Slots", &["reshard", "rebalance", "apply", "fix"]),
     ("Data", &["import", "backup", "restore"]),
-    ("All nodes at once", &["call", "set-timeout"]),
+    ("All nodes", &["call", "set-timeout"]),
     ("This program", &["completions", "man", "help"]),
 ];
 
-/// The command line, with a help that shows the commands by group.
+/// The command line with a help text that lists the commands by group.
 fn grouped() -> clap::Command {
     let mut command = Cli::command();
     command.build();
@@ -196,14 +200,14 @@ fn grouped() -> clap::Command {
                 format!("  {literal}{:<13}{literal:#} {about}\n", one.get_name())
             })
             .collect();
-        // What this program does not have is not there.
+        // A group may be empty.
         if !lines.is_empty() {
             list += &format!("{head}{group}:{head:#}\n{lines}\n");
         }
     }
     command
         .override_usage("redis-trib [OPTIONS] <COMMAND>")
-        // Listed above the options, and not once more below them.
+        // They are listed above the options, not a second time below.
         .mut_subcommands(|one| one.hide(true))
         .help_template(format!(
             "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}{{all-args}}{{after-help}}"
@@ -231,7 +235,7 @@ pub fn report_usage(error: &clap::Error, line: &[OsString], mode: Mode) -> Proce
     ui::usage_error(&usage, output, mode)
 }
 
-/// clap repeats what it could not read; an address among that may hold a password.
+/// clap repeats the value that it could not parse; an address may contain a password.
 fn without_passwords(mut error: clap::Error) -> clap::Error {
     for kind in [ContextKind::InvalidValue, ContextKind::InvalidArg] {
         if let Some(ContextValue::String(said)) = error.get(kind)
@@ -250,12 +254,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_holds_together() {
+    fn the_command_line_is_consistent() {
         grouped().debug_assert();
     }
 
     #[test]
-    fn what_goes_on_reaches_the_same_nodes_and_moves_in_the_same_way() {
+    fn resuming_lines_repeat_the_options_of_reach_and_movement() {
         let line = "redis-trib --tls -a secret reshard --cacert /a/the ca.pem --address-map a=b --address-map c=d \
                     --user ann 10.0.0.3 --slots 5 --from all --to 8fab --rate 10MiB --replace --yes -o json";
         let words: Vec<OsString> = line
@@ -263,7 +267,7 @@ mod tests {
             .split_whitespace()
             .map(|word| word.replace('\u{1}', " ").into())
             .collect();
-        let again = Cli::read(&words).unwrap().global.resume;
+        let resume = Cli::read(&words).unwrap().global.resume;
         let reach = [
             "--askpass",
             "--user ann",
@@ -272,12 +276,12 @@ mod tests {
             "--address-map a=b",
             "--address-map c=d",
         ];
-        assert_eq!(again.reach, reach);
-        assert_eq!(again.moving, ["--rate 10MiB", "--replace"]);
+        assert_eq!(resume.reach, reach);
+        assert_eq!(resume.moving, ["--rate 10MiB", "--replace"]);
     }
 
     #[test]
-    fn every_command_stands_in_a_group() {
+    fn every_command_is_in_a_group() {
         for one in Cli::command().get_subcommands() {
             let name = one.get_name();
             let grouped = GROUPS.iter().any(|(_, names)| names.contains(&name));

@@ -1,4 +1,4 @@
-//! `redis-trib info NODE`.
+//! `redis-trib info NODE`: the masters with their keys, slots and replicas.
 
 use crate::args::values::node_words;
 use crate::change::{Global, Look};
@@ -18,7 +18,7 @@ use crate::ui::Ui;
     redis-trib info 10.0.0.3 --output json | jq .keys"
 )]
 pub struct Args {
-    /// A node of the cluster (`host port` as two words is understood too).
+    /// A node of the cluster (also as two words: `host port`).
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
     node: Vec<String>,
 }

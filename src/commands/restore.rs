@@ -1,28 +1,18 @@
 //! `redis-trib restore DIR NODE`: the keys of a backup into a cluster of any shape.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
-use anyhow::anyhow;
-
-use super::backup::{no_backup, read_back};
-use crate::args::transfer::OnConflictArg;
+use crate::args::transfer::{OnConflictArg, TransferArgs};
 use crate::args::values::node_words;
-use crate::backup::Manifest;
-use crate::change::Global;
-use crate::change::legacy::Access;
-use crate::change::legacy::Signals;
-use crate::change::legacy::consent;
-use crate::cluster::parse::Info;
+use crate::change::{Approval, Change, Global, Proposal, Question};
+use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::data::{
-    TransferArgs, alone, flow, infos, notes, owners, taker, tell, warn_of_evictions,
-};
-use crate::rdb::Encoding;
-use crate::state::Cluster;
+use crate::ops::data;
+use crate::ops::data::backup::{manifest, read_back};
+use crate::ops::data::restore::{self, RestorePlan, RestoreRequest};
 use crate::stop::{CommandResult, Stop};
-use crate::transfer::{self, BackupFile};
-use crate::ui::{TransferPlan, Ui};
+use crate::ui::Ui;
 
 /// Arguments of `restore`.
 #[derive(Debug, clap::Args)]
@@ -33,10 +23,10 @@ pub struct Args {
     /// The directory of a backup.
     #[arg(value_name = "DIR")]
     directory: PathBuf,
-    /// A node of the cluster (`host port` as two words is understood too).
+    /// A node of the cluster (also as two words: `host port`).
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
     node: Vec<String>,
-    /// What becomes of keys that are in the cluster with another value.
+    /// How to treat keys that exist in the cluster with another value.
     #[arg(long, value_name = "WHAT", default_value = "abort")]
     on_conflict: OnConflictArg,
     #[command(flatten)]
@@ -45,158 +35,64 @@ pub struct Args {
 
 /// Restores a backup.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
-    let outcome = restore(global, ui, &args).await;
-    if let Err(stop) = &outcome {
-        ui.stopped(stop.code, &stop.error)?;
-    }
-    outcome
-}
-
-async fn restore(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
-    let seed = node_words(&args.node)?;
-    let path = args.directory.as_path();
-    let mut signals = Signals::listen()?;
-    let manifest = Manifest::read(path).map_err(|error| Stop {
-        code: ExitCode::Refused,
-        ..no_backup(path, &error)
-    })?;
-    let intent = match args.transfer.dry_run {
-        true => Access::Read,
-        false => Access::Change("restore"),
+    let seeds = [node_words(&args.node)?];
+    let approval = Approval::of(args.transfer.yes, args.transfer.dry_run);
+    let request = RestoreRequest {
+        manifest: manifest(&args.directory).map_err(Stop::refused)?,
+        options: args.transfer.options(args.on_conflict.into()),
+        directory: args.directory,
     };
-    let session = crate::change::legacy::open(global, ui, &[seed], intent).await?;
-    let cluster = taker(&session).await?;
-    // All of it, before the first key is written.
-    let manifest = tokio::select! {
-        read = read_back(ui, path, manifest) => read.map_err(|stop| Stop {
-            code: ExitCode::Refused,
-            error: stop.error,
-        })?,
-        _ = signals.next() => {
-            return Err(Stop::interrupted(anyhow!("interrupted: nothing was changed")));
-        }
+    let mut change = Change::open(global, ui, "restore", &seeds, approval).await?;
+    let session = change.session();
+    // The cluster first, since reading all files takes long. All files are read before the first key is written.
+    let checking = async {
+        restore::plan(&session, &request).await?;
+        let read = read_back(&session.events, &request.directory, &request.manifest).await;
+        read.map_err(Stop::refused)
     };
-    ui.transfer_plan(&args.plan(&cluster, &manifest))?;
-    for warning in doubts(&cluster, &manifest) {
-        ui.warn(&warning);
-    }
-    if args.transfer.dry_run {
-        ui.done(ExitCode::Done, "Dry run: nothing was changed.")?;
+    change.prepare(checking).await?;
+    let plan = async || restore::plan(&session, &request).await;
+    let Some(plan) = change.approve(plan).await? else {
         return Ok(ExitCode::Done);
-    }
-    if !args.transfer.yes {
-        let about = format!("the cluster of {}", session.targets()[0].addr);
-        consent(ui, "Write these keys", &about).await?;
-    }
-    alone(&session, &cluster).await?;
-    let owners = owners(&session).await?;
-    let options = args.transfer.options(args.on_conflict.into());
-    let files = files(path, &manifest);
-    let ended =
-        flow(
-            ui,
-            &mut signals,
-            manifest.keys(),
-            |meter, stopper| async move {
-                transfer::restore(owners, files, options, meter, &stopper).await
-            },
-        )
-        .await;
-    warn_of_evictions(ui, &session, &cluster).await;
-    let go_on = "what is there is passed over when the same command is run again";
-    tell(ui, "restored", ended, go_on)
-}
-
-fn files(path: &Path, manifest: &Manifest) -> Vec<BackupFile> {
-    let file = |file: &crate::backup::FileFacts| BackupFile {
-        path: path.join(&file.file),
-        name: file.file.clone(),
-        slots: file.slots.clone(),
     };
-    manifest.files.iter().map(file).collect()
+    let owners = change.prepare(data::owners(&session)).await?;
+    change.has_begun();
+    let work = restore::execute(&session, &request, &plan, owners);
+    let transferred = change.execute(work).await?;
+    let resume = "the same command continues: keys that are in the cluster already are skipped";
+    let Some(stop) = transferred.stop(resume) else {
+        ui.transferred(&transferred.view, transferred.took)?;
+        return Ok(transferred.exit_code());
+    };
+    ui.transfer_stopped(&transferred.view, transferred.took)?;
+    Err(stop)
 }
 
-impl Args {
-    fn plan(&self, cluster: &Cluster, manifest: &Manifest) -> TransferPlan {
-        let masters = infos(cluster);
-        let mut notes = notes(cluster, self.on_conflict.into());
-        let mut servers: Vec<&str> = manifest
-            .files
-            .iter()
-            .map(|file| file.found.server.as_str())
-            .collect();
-        servers.sort_unstable();
-        servers.dedup();
-        notes.push(format!(
-            "Saved from {} master{} of {}, {}.",
-            manifest.files.len(),
-            if manifest.files.len() == 1 { "" } else { "s" },
-            servers.join(" and "),
-            humantime::format_rfc3339_seconds(manifest.began)
-        ));
-        let of_modules: u64 = manifest
-            .files
-            .iter()
-            .filter_map(|file| file.found.encodings.get(Encoding::Module2.word()))
-            .sum();
-        if of_modules > 0 {
-            notes.push(format!(
-                "{of_modules} of them have types of modules, which the masters must have loaded."
-            ));
-        }
-        let to = cluster.diagnosis.observation.lead();
-        TransferPlan {
-            from: self.directory.display().to_string(),
-            keys: manifest.keys(),
-            to: to.map_or_else(String::new, ToString::to_string),
-            masters: masters.len(),
-            present: masters.values().map(Info::total_keys).sum(),
-            notes,
-        }
+impl Proposal for RestorePlan {
+    fn lock(&self) -> Vec<Target> {
+        self.masters()
     }
-}
 
-/// What will hardly work.
-fn doubts(cluster: &Cluster, manifest: &Manifest) -> Vec<String> {
-    let mut doubts = Vec::new();
-    let mut forms: BTreeMap<&str, u64> = BTreeMap::new();
-    for file in &manifest.files {
-        for (word, count) in &file.found.encodings {
-            *forms.entry(word).or_default() += count;
+    fn show(&self, ui: &Ui) -> io::Result<()> {
+        ui.transfer_plan(&self.view)?;
+        for warning in &self.warnings {
+            ui.warn(warning);
         }
+        Ok(())
     }
-    for (id, info) in infos(cluster) {
-        let Some(version) = info.version else {
-            continue;
-        };
-        let too_new: Vec<String> = forms
-            .iter()
-            .filter(|(word, _)| {
-                let encoding = Encoding::of_word(word);
-                encoding.is_some_and(|encoding| encoding.is_accepted_by(version) == Some(false))
-            })
-            .map(|(word, count)| format!("{count} of {word}"))
-            .collect();
-        if !too_new.is_empty() {
-            doubts.push(format!(
-                "{} ({version}) does not take all forms of values: {}; such keys will fail",
-                cluster.diagnosis.observation.name(id),
-                too_new.join(", ")
-            ));
-        }
+
+    fn question(&self) -> Option<Question> {
+        Some(Question {
+            about: format!(
+                "A cluster of {} masters with {} keys ({}).",
+                self.view.masters, self.view.present, self.view.to
+            ),
+            text: "Write these keys?".to_string(),
+        })
     }
-    let others: u64 = manifest
-        .files
-        .iter()
-        .flat_map(|file| &file.found.databases)
-        .filter(|(database, _)| **database != 0)
-        .map(|(_, keys)| keys)
-        .sum();
-    if others > 0 {
-        doubts.push(format!(
-            "{others} keys are in databases other than 0, which only Valkey 9 has in a cluster \
-             (cluster-databases)"
-        ));
+
+    /// The backup does not change, and a failover in the cluster does not matter.
+    fn is_same(&self, _: &Self) -> bool {
+        true
     }
-    doubts
 }

@@ -18,9 +18,9 @@ use crate::ui::{SetTimeoutView, TimeoutSet, Ui};
 /// Arguments of `set-timeout`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A node that is silent for that long is flagged as failed. The value is set on every \
-    node (CONFIG SET),\nwritten to its configuration file (CONFIG REWRITE), and read back; nodes that could not \
-    write it are\nnamed.\n\nExample:\n  \
+    after_help = "A node that does not reply for this long is flagged as failed. The value is set on every \
+    node (CONFIG SET),\nwritten to its configuration file (CONFIG REWRITE), and read back; nodes that can't write \
+    the file are\nnamed.\n\nExample:\n  \
     redis-trib set-timeout 10.0.0.3 15s"
 )]
 pub struct Args {
@@ -38,10 +38,10 @@ pub struct Args {
     dry_run: bool,
 }
 
-/// The minimum of redis-trib.rb and redis-cli: below it, nodes are flagged as failed when they are only busy.
-const LEAST: Duration = Duration::from_millis(100);
+/// The minimum of redis-trib.rb and redis-cli: below it, busy nodes are flagged as failed.
+const MINIMUM: Duration = Duration::from_millis(100);
 
-/// Whole milliseconds, with their unit.
+/// Parses a duration in whole milliseconds, with its unit.
 fn node_timeout(text: &str) -> Result<Duration, String> {
     if let Ok(number) = text.parse::<u64>() {
         return Err(format!(
@@ -49,8 +49,8 @@ fn node_timeout(text: &str) -> Result<Duration, String> {
         ));
     }
     let time = duration(text)?;
-    if time < LEAST {
-        Err("below 100ms, nodes would be flagged as failed whenever they are busy".to_string())
+    if time < MINIMUM {
+        Err("below 100ms, busy nodes would be flagged as failed".to_string())
     } else if time.subsec_nanos() % 1_000_000 != 0 {
         Err("the servers count in whole milliseconds".to_string())
     } else {
@@ -74,7 +74,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
         return Ok(ExitCode::Done);
     };
     let work = set_timeout::execute(&session, &plan.members, plan.timeout);
-    let outcomes = change.execute(work).await;
+    let outcomes = change.execute(work).await?;
     report(ui, change, &plan, &outcomes)
 }
 
@@ -135,8 +135,8 @@ fn report(ui: &Ui, change: Change<'_>, plan: &Plan, outcomes: &[TimeoutSet]) -> 
     ui.timeouts_set(set, failures.len())?;
     if in_force > 0 {
         ui.warn(&format!(
-            "{in_force} of {all} nodes could not write the timeout to their configuration file: they keep it until \
-             they are restarted"
+            "{in_force} of {all} nodes could not write the timeout to their configuration file: they use it until they \
+             restart"
         ));
     }
     if failures.is_empty() {
@@ -146,7 +146,7 @@ fn report(ui: &Ui, change: Change<'_>, plan: &Plan, outcomes: &[TimeoutSet]) -> 
         return change.finish_quietly(&message);
     }
     Err(Stop::partial(anyhow!(
-        "{set} of {all} nodes have the new timeout; these do not:\n{}\nThe same command again tries all of them",
+        "{set} of {all} nodes have the new timeout; these do not:\n{}\nThe same command tries all nodes again",
         failures.join("\n")
     )))
 }
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn timeouts_have_a_unit_and_are_whole_milliseconds() {
         assert_eq!(node_timeout("15s"), Ok(Duration::from_secs(15)));
-        assert_eq!(node_timeout("100ms"), Ok(LEAST));
+        assert_eq!(node_timeout("100ms"), Ok(MINIMUM));
         let bare = node_timeout("15000").unwrap_err();
         assert!(bare.contains("15000ms"), "{bare}");
         for bad in ["99ms", "0s", "1500us", "-1s", "", "15 parsecs", "2w"] {

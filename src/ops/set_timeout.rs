@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
+
 use crate::client::{ClientError, Fault, NODE_TIMEOUT};
 use crate::cluster::node::Addr;
 use crate::cluster::observation::Seen;
@@ -13,12 +15,12 @@ use crate::session::Session;
 use crate::stop::Stop;
 use crate::ui::{NodeName, Timeout, TimeoutSet};
 
-/// A member, and the timeout it has now.
+/// A member and its current timeout.
 #[derive(Clone)]
 pub(crate) struct Member {
     /// How it is reached; why it is not, in words.
     pub(crate) reach: Result<Target, String>,
-    /// Its timeout now.
+    /// Its current timeout.
     pub(crate) now: Timeout,
 }
 
@@ -61,12 +63,12 @@ pub(crate) async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
     Ok(reading.await)
 }
 
-/// Sets the timeout on all members, side by side; what became of each, in their order.
+/// Sets the timeout on all members in parallel; returns the outcomes in their order. Ends at the first signal.
 pub(crate) async fn execute(
     session: &Session,
     members: &[Member],
     timeout: Duration,
-) -> Vec<TimeoutSet> {
+) -> Result<Vec<TimeoutSet>, Stop> {
     let reaches: Vec<_> = members.iter().map(|member| member.reach.clone()).collect();
     let setting = session
         .connections
@@ -76,10 +78,14 @@ pub(crate) async fn execute(
                 Err(why) => TimeoutSet::Failed(why),
             }
         });
-    setting.await
+    session.interrupt.stops(setting).await.map_err(|signal| {
+        Stop::interrupted(anyhow!(
+            "interrupted ({signal}): some nodes may have the new timeout; the same command sets it on all of them"
+        ))
+    })
 }
 
-/// The timeout that a node reports; `None` if CONFIG does not tell it.
+/// The timeout that a node reports; `None` if CONFIG does not report it.
 async fn read(connections: &Connections, target: &Target) -> Result<Option<Duration>, ClientError> {
     connections.temporary(target).await?.node_timeout().await
 }
@@ -107,6 +113,8 @@ async fn set(connections: &Arc<Connections>, target: &Target, timeout: Duration)
             "CONFIG SET succeeded, but the node still reports {}",
             humantime::format_duration(now)
         )),
-        (Ok(None), Ok(_)) => TimeoutSet::Failed("CONFIG GET does not tell the timeout".to_string()),
+        (Ok(None), Ok(_)) => {
+            TimeoutSet::Failed("CONFIG GET does not report the timeout".to_string())
+        }
     }
 }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::create::NodeName;
 use super::style::plain;
 use crate::cluster::slot::{SlotRange, SlotSet};
+use crate::exit_code::ExitCode;
 
 pub(super) use document::{alive, check, info, stopping};
 pub(super) use stream::{
@@ -35,6 +36,21 @@ struct Name {
 pub(super) fn write_line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
     serde_json::to_writer(&mut *out, document)?;
     writeln!(out)
+}
+
+/// The document of a command that reads and fails.
+pub(super) fn error(
+    out: &mut impl Write,
+    command: &str,
+    code: ExitCode,
+    error: &anyhow::Error,
+) -> io::Result<()> {
+    let document = serde_json::json!({
+        "format": format!("redis-trib/{command}"),
+        "version": 1,
+        "error": { "code": code as u8, "message": plain(&format!("{error:#}")) },
+    });
+    write_line(out, &document)
 }
 
 fn name(name: &NodeName) -> Name {

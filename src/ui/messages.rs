@@ -193,6 +193,19 @@ impl Ui {
         }
     }
 
+    /// The document of a command that reads, if it fails and JSON is wanted.
+    pub fn error_document(
+        &self,
+        command: &str,
+        code: ExitCode,
+        error: &anyhow::Error,
+    ) -> io::Result<()> {
+        match self.format {
+            Format::Json => self.result(|out| json::error(out, command, code, error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Asks for a password, which does not show.
     pub async fn password(&self, question: &str) -> Result<SecretString, PromptError> {
         self.progress().finish();

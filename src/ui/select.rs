@@ -89,3 +89,67 @@ pub(super) async fn some_of(
 fn cleaned(items: &[String]) -> Vec<String> {
     items.iter().map(|item| plain(item)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::time::Duration;
+
+    /// Not a test: the program that the test below runs. Like the pipeline, it drops the prompt at a signal.
+    #[test]
+    #[ignore = "run by the other test, on a pseudo-terminal"]
+    fn child() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let items = ["one".to_string(), "two".to_string()];
+        let result = runtime.block_on(async {
+            tokio::select! {
+                _ = tokio::signal::ctrl_c() => "dropped".to_string(),
+                asked = one_of("Which one?", &items) => format!("{asked:?}"),
+            }
+        });
+        writeln!(io::stderr(), "result: {result}").unwrap();
+        runtime.shutdown_background();
+    }
+
+    #[test]
+    fn a_list_leaves_the_terminal_as_it_was() {
+        let binary = std::env::current_exe().unwrap();
+        let child = "--ignored --exact ui::select::tests::child --nocapture";
+        for (keys, is_killed, results) in [
+            ("\r", false, vec!["Ok(Some(0))"]),
+            ("\u{1b}", false, vec!["Ok(None)"]),
+            // The terminal is in raw mode: Ctrl-C is a key, for which `console` raises the signal.
+            ("\u{3}", false, vec!["dropped", "Err(Interrupted)"]),
+            // A signal from outside, while a thread reads keys.
+            ("", true, vec!["dropped"]),
+        ] {
+            let program = binary.display();
+            // `timeout` runs it in the foreground, where it may read the terminal.
+            let run = match is_killed {
+                false => format!("{program} {child}"),
+                true => format!("timeout --foreground -s INT 5 {program} {child}"),
+            };
+            let script = format!("trap : INT; stty -a; {run}; stty -a; echo over");
+            let mut command = std::process::Command::new("sh");
+            command.arg("-c").arg(script);
+            let mut terminal = rexpect::session::spawn_command(command, Some(20_000)).unwrap();
+            let before = terminal.exp_string("Which one?").unwrap();
+            terminal.exp_string("two").unwrap();
+            std::thread::sleep(Duration::from_millis(200));
+            terminal.send(keys).unwrap();
+            terminal.flush().unwrap();
+            let after = terminal.exp_string("over").unwrap();
+            let settings = |text: &str| {
+                let start = text.find("speed").unwrap();
+                text[start..start + 400].to_string()
+            };
+            assert_eq!(settings(&before), settings(&after), "{keys:?}");
+            let is_result = |result: &&str| after.contains(&format!("result: {result}"));
+            assert!(results.iter().any(is_result), "{keys:?}: {after}");
+            // The cursor is visible again.
+            let shown = after.rfind("\u{1b}[?25h");
+            assert!(shown > after.rfind("\u{1b}[?25l"), "{keys:?}: {after}");
+        }
+    }
+}

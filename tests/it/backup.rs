@@ -203,7 +203,7 @@ fn what_would_be_missing_is_refused() {
     backup(&node, &path)
         .run()
         .status(3)
-        .stderr_has("slots 0 are half-moved");
+        .stderr_has("slots 0 are open");
     nodes[0].cmd(&["CLUSTER", "SETSLOT", "0", "STABLE"]);
     nodes[1].cmd(&["CLUSTER", "SETSLOT", "0", "STABLE"]);
 

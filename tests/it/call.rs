@@ -224,7 +224,7 @@ fn one_after_the_other_with_a_pause() {
     running
         .wait()
         .status(130)
-        .stderr_has("1 of 3 nodes were asked")
+        .stderr_has("1 of 3 nodes were called")
         .stderr_has(&nodes[1].addr());
 }
 

@@ -88,11 +88,11 @@ fn what_is_no_node_is_named() {
         .run()
         .status(2)
         .stdout_has("CLUSTER CRITICAL - ");
-    check(&closed)
-        .args(["-o", "json"])
-        .run()
-        .status(4)
-        .stdout_empty();
+    let failed = check(&closed).args(["-o", "json"]).run().status(4).json();
+    assert_eq!(failed["format"], "redis-trib/check");
+    assert_eq!(failed["error"]["code"], 4);
+    let message = failed["error"]["message"].as_str().unwrap();
+    assert!(message.contains("connection refused"), "{message}");
 
     let hung = Spec::new().start();
     hung.stop();

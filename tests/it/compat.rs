@@ -399,11 +399,11 @@ fn what_the_peers_let_through_is_refused() {
     for (line, said) in [
         (
             vec!["--cluster", "frobnicate", &addr],
-            "is no cluster command",
+            "is not a cluster command",
         ),
         (
             vec!["--cluster", "check", &addr, "--cluster-bogus"],
-            "--cluster-bogus is no option",
+            "--cluster-bogus is not an option",
         ),
         (vec!["--cluster", "check", "127.0.0.1:1"], "127.0.0.1:1"),
         (vec!["--cluster", "check"], "<NODE>"),
@@ -428,7 +428,7 @@ fn lists_of_commands() {
     help.status(0).stdout_has("Usage: redis-trib.rb");
 }
 
-/// Whatever stands in `--cluster help` is understood by us.
+/// Every option in `--cluster help` of redis-cli is known.
 #[test]
 fn all_of_redis_clis_options_are_known() {
     if !has_redis_cli() {
@@ -446,7 +446,7 @@ fn all_of_redis_clis_options_are_known() {
             .args(["--cluster", "check", "127.0.0.1:1", option])
             .run();
         let said = said.status(1);
-        assert!(!said.stderr.contains("is no option"), "{}", said.stderr);
+        assert!(!said.stderr.contains("is not an option"), "{}", said.stderr);
     }
 }
 

@@ -210,8 +210,8 @@ fn databases_patterns_and_moves() {
         .run()
         .status(0)
         .stdout_has("2 keys of database 3")
-        .stdout_has("Keys of other databases stay out, unless --from-db N names them: 0 (1).")
-        .stdout_has("Only keys like \"a:*\"");
+        .stdout_has("Keys of other databases are not imported unless --from-db N names their database: 0 (1).")
+        .stdout_has("Only keys that match \"a:*\"");
     import(&format!("redis://{from}/3"), &node)
         .args(["--pattern", "a:*", "--move"])
         .run()

@@ -54,6 +54,7 @@ mod reshard_targets;
 mod restore;
 mod secrets;
 mod set_timeout;
+mod signals;
 mod soak;
 mod support;
 mod walkthrough;

@@ -70,10 +70,10 @@ fn programs_are_told_why() {
 }
 
 #[test]
-fn what_is_ill_already_is_a_reason() {
+fn faults_that_exist_are_reasons() {
     let nodes = Nodes::quick(6);
     nodes.form(3);
-    // A replica that never takes over is nobody's successor.
+    // A replica that never takes over can not replace its master.
     let name = "cluster-replica-no-failover";
     nodes[3].cmd(&["CONFIG", "SET", name, "yes"]);
     ask(&nodes, &[0]).status(3).stdout_has("no replica in sync");
@@ -87,11 +87,11 @@ fn what_is_ill_already_is_a_reason() {
         .run();
     nodes[3].cont();
     stopped.status(3).stdout_has(&nodes[0].addr());
-    // A slot on its way.
+    // An open slot.
     nodes[2].cmd(&["CLUSTER", "SETSLOT", "16000", "MIGRATING", &nodes[1].id()]);
     ask(&nodes, &[2])
         .status(3)
-        .stdout_has("slots 16000 are on their way");
+        .stdout_has("slots 16000 are moving from or to");
 }
 
 #[test]

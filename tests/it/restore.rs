@@ -198,8 +198,8 @@ fn what_an_older_server_has_no_form_for_is_named_in_the_matrix() {
         .args(["--dry-run"])
         .run()
         .status(0)
-        .stdout_has("1 of them have types of modules")
-        .stderr_has("does not take all forms of values")
+        .stdout_has("1 keys have types of modules")
+        .stderr_has("does not take all encodings")
         .stderr_has("hash-field-ttl");
     let report = restore(&path, &node)
         .run()

@@ -29,7 +29,7 @@ fn matrix_all_nodes_have_it_and_it_is_on_disk_where_there_is_a_file() {
         let done = set(&nodes, "5s").args(["--yes"]).run().status(0);
         done.stdout_has(">>> New node timeout set. 3 OK, 0 ERR.")
             .stdout_has(&format!("*** New timeout set for {}", nodes[2].addr()))
-            .stderr_has("2 of 3 nodes could not write it")
+            .stderr_has("2 of 3 nodes could not write the timeout")
             .stderr_has(&nodes[1].addr())
             .stderr_lacks(&nodes[0].addr());
         let file = std::fs::read_to_string(nodes[0].dir().join("server.conf")).unwrap();
@@ -120,7 +120,7 @@ fn who_could_not_be_told_is_named() {
     told.status(6)
         .stdout_has("3 OK, 1 ERR.")
         .stderr_has(&nodes[3].addr())
-        .stderr_has("The same command again");
+        .stderr_has("The same command tries all nodes again");
     assert_eq!(timeout(&nodes[0]), "6000");
     set(&nodes, "6s").args(["--yes"]).run().status(0);
     assert_eq!(timeout(&nodes[3]), "6000");

@@ -1,9 +1,9 @@
-//! The command lines of `redis-cli --cluster` (and valkey-cli's) and of redis-trib.rb, as ours.
+//! Translates command lines of `redis-cli --cluster`, `valkey-cli --cluster` and redis-trib.rb into native ones.
 //!
-//! Pure: the words of a command line become words that `cli` reads, and the manners that they ask
-//! for. Peers read: redis-trib.rb 3.2 and 4.0, redis-cli 7.0.15, valkey-cli 8.1 and the source of
-//! 9.1. What they let through and can't be meant (`--cluster-pipeline 0`) is refused here, by the
-//! name that was typed; options of ours that they don't know are handed on as they are.
+//! Pure: the words of a command line become words that `cli` parses, and a mode. The reference is redis-trib.rb 3.2 and
+//! 4.0, redis-cli 7.0.15, valkey-cli 8.1 and the source of 9.1. Values that these tools accept but can't handle
+//! (`--cluster-pipeline 0`) are refused here, by the name of the option as it was typed. Native options that they do not
+//! know are passed on unchanged.
 
 mod options;
 
@@ -21,20 +21,20 @@ use crate::cluster::node::{Addr, DEFAULT_PORT};
 use crate::seed::{NotAnAddress, Scheme, Seed};
 use crate::ui::Mode;
 
-/// What the environment says about consent: it counts in redis-cli's mode.
+/// Consent by an environment variable; it counts in the redis-cli mode only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Consent {
-    /// Nothing.
+    /// None.
     Open,
-    /// Yes to all that is asked.
+    /// Yes to all questions.
     Given,
 }
 
 impl Consent {
-    /// The variables that are asked, valkey-cli's first: the other one counts where that is not set.
+    /// The variables, valkey-cli's first; the second one counts if the first one is not set.
     pub const VARIABLES: [&'static str; 2] = ["VALKEYCLI_CLUSTER_YES", "REDISCLI_CLUSTER_YES"];
 
-    /// As the peers have it: `1`, and nothing else, is a yes.
+    /// As in redis-cli, only the value `1` is a yes.
     pub fn of(variable: Option<&OsStr>) -> Self {
         match variable {
             Some(value) if value == "1" => Self::Given,
@@ -43,60 +43,60 @@ impl Consent {
     }
 }
 
-/// What a command line asks for.
+/// A parsed command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParsedLine {
-    /// A command, in our words.
-    Line {
-        /// The program's name first, as in `argv`.
+    /// A command, in native words.
+    Command {
+        /// The words, with the name of the program first.
         words: Vec<OsString>,
-        /// How it behaves.
+        /// The mode.
         mode: Mode,
     },
-    /// The list of commands as that mode spells them.
+    /// The list of commands of that mode.
     Help(&'static str),
 }
 
-/// A line in an old spelling that can't be meant.
+/// A wrong command line of redis-cli or redis-trib.rb.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CompatError {
     /// `--cluster` without a command, or with one that does not exist.
-    #[error("{0:?} is no cluster command: --cluster help lists them")]
+    #[error("{0:?} is not a cluster command: --cluster help lists them")]
     Command(String),
-    /// Two of them.
-    #[error("--cluster stands there twice: one command at a time")]
+    /// `--cluster` is given twice.
+    #[error("--cluster is given twice: run one command at a time")]
     Twice,
-    /// `--cluster-something` that nobody knows.
+    /// An unknown option that starts with `--cluster-`.
     #[error(
-        "{0} is no option of redis-cli --cluster: --cluster help lists them (values are words of \
-         their own)"
+        "{0} is not an option of redis-cli --cluster: --cluster help lists them (values are separate \
+         words)"
     )]
     Option(String),
-    /// An option at the end that wants a value.
+    /// An option without its value.
     #[error("{0} needs a value")]
     NoValue(&'static str),
-    /// A number that can't be meant.
+    /// A number outside of its range.
     #[error("{option} {value:?}: {needed}")]
     Number {
-        /// The option as it was typed.
+        /// The option, as it was typed.
         option: &'static str,
-        /// What stands there.
+        /// Its value.
         value: String,
-        /// What should.
+        /// The valid values.
         needed: &'static str,
     },
     /// `--cluster-weight` without `NODE=WEIGHT`.
     #[error("--cluster-weight needs NODE=WEIGHT, one or more")]
     Weight,
-    /// `-u` with something that is no URI.
+    /// `-u` with a value that is not a URI.
     #[error("-u: {0}")]
     Uri(NotAnAddress),
-    /// Text that is no UTF-8, where a number or an address is wanted.
-    #[error("{0} wants plain text")]
+    /// A number or an address that is not UTF-8.
+    #[error("the value of {0} is not UTF-8")]
     NotText(&'static str),
 }
 
-/// The commands of the peers.
+/// The commands of redis-cli, valkey-cli and redis-trib.rb.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Command {
     Create,
@@ -146,49 +146,48 @@ impl Command {
         }
     }
 
-    /// Both peers take capitals, too.
+    /// Upper case is accepted, as in these tools.
     fn of(word: &OsStr) -> Option<Self> {
         let word = word.to_str()?.to_ascii_lowercase();
         Self::ALL.into_iter().find(|one| one.word() == word)
     }
 
-    /// What the peers do without being told so.
-    fn unasked(self, consent: Consent) -> &'static [&'static str] {
+    /// Native options that these tools imply.
+    fn implied(self, consent: Consent) -> &'static [&'static str] {
         match (self, consent) {
-            // They never ask before these. (fix's --yes is for what loses nothing.)
+            // They never ask before these commands. (--yes of fix covers lossless remedies only.)
             (Self::AddNode | Self::DelNode | Self::SetTimeout | Self::Import, _) => &["--yes"],
             (Self::Rebalance | Self::Fix, _) => &["--yes"],
             (Self::Create | Self::Reshard, Consent::Given) => &["--yes"],
             (Self::Create | Self::Reshard, Consent::Open) => &[],
-            // They send whatever they are given.
+            // They send any command.
             (Self::Call, _) => &["--allow-dangerous"],
             (Self::Check | Self::Info | Self::Backup, _) => &[],
         }
     }
 }
 
-/// Reads a command line; the first word is the program's name.
+/// Parses a command line; the first word is the name of the program.
 pub fn read(line: &[OsString], consent: Consent) -> Result<ParsedLine, CompatError> {
     let (program, words) = match line.split_first() {
         Some((program, words)) => (program.clone(), words),
         None => (OsString::from("redis-trib"), line),
     };
-    if asks_for_redis_cli(words) {
+    if is_redis_cli(words) {
         return redis_cli(program, words, consent);
     }
     let called = Path::new(&program).file_name();
     if called.is_some_and(|name| name == "redis-trib.rb") {
         return redis_trib_rb(program, words);
     }
-    Ok(ParsedLine::Line {
+    Ok(ParsedLine::Command {
         words: line.to_vec(),
         mode: Mode::Native,
     })
 }
 
-/// Whether `--cluster` stands where redis-cli would take it for that. What `call` sends is the
-/// server's.
-fn asks_for_redis_cli(words: &[OsString]) -> bool {
+/// Whether `--cluster` is at a position where redis-cli parses it. Words after `call` are for the server.
+fn is_redis_cli(words: &[OsString]) -> bool {
     let mut words = words.iter();
     while let Some(word) = words.next() {
         if word == "--cluster" {
@@ -205,18 +204,18 @@ fn asks_for_redis_cli(words: &[OsString]) -> bool {
     false
 }
 
-/// What is gathered from a line of redis-cli.
+/// The parts of a command line of redis-cli.
 #[derive(Default)]
-struct Gathered {
-    /// Options of ours, with their values.
+struct RedisCliLine {
+    /// Native options with their values.
     options: Vec<OsString>,
-    /// TLS options: without --tls redis-cli does not look at them.
+    /// TLS options: redis-cli ignores them without --tls.
     tls: Vec<OsString>,
     wants_tls: bool,
     copy: bool,
     host: Option<OsString>,
     port: Option<OsString>,
-    /// All other words, in their order.
+    /// All other words, in order.
     rest: Vec<OsString>,
 }
 
@@ -229,7 +228,7 @@ fn redis_cli(
         Some(command) => command,
         None => return Ok(ParsedLine::Help(options::REDIS_CLI_HELP)),
     };
-    let mut gathered = Gathered::default();
+    let mut line_parts = RedisCliLine::default();
     let mut left = words.iter();
     while let Some(word) = left.next() {
         if word == "--cluster" {
@@ -238,43 +237,43 @@ fn redis_cli(
         }
         match word.to_str().and_then(options::meaning) {
             Some(Meaning::Help) => return Ok(ParsedLine::Help(options::REDIS_CLI_HELP)),
-            // `-h` at the end, without a host.
+            // `-h` at the end of the line, without a host.
             Some(Meaning::Host) if left.len() == 0 => {
                 return Ok(ParsedLine::Help(options::REDIS_CLI_HELP));
             }
-            Some(meaning) => gathered.take(command, meaning, &mut left)?,
+            Some(meaning) => line_parts.take(command, meaning, &mut left)?,
             None => match word.to_str() {
                 Some(text) if text.starts_with("--cluster-") => {
-                    // What stands behind `=` may be a password.
+                    // The text after `=` may be a password.
                     let name = text.split('=').next().unwrap_or_default();
                     return Err(CompatError::Option(name.to_string()));
                 }
-                _ => gathered.rest.push(word.clone()),
+                _ => line_parts.rest.push(word.clone()),
             },
         }
     }
-    let mut ours = vec![program, command.word().into()];
-    // Certificates' chains, not their names.
-    ours.extend(["--tls-verify".into(), "chain".into()]);
+    let mut native = vec![program, command.word().into()];
+    // As in redis-cli: verify the certificate chain but not the host name.
+    native.extend(["--tls-verify".into(), "chain".into()]);
     let rediss = |word: &OsString| {
         let text = word.to_str();
         text.is_some_and(|text| text.starts_with("rediss://") || text.starts_with("valkeys://"))
     };
-    if gathered.wants_tls || words.iter().any(rediss) {
-        ours.append(&mut gathered.tls);
+    if line_parts.wants_tls || words.iter().any(rediss) {
+        native.append(&mut line_parts.tls);
     }
-    ours.append(&mut gathered.options);
-    ours.extend(command.unasked(consent).iter().map(OsString::from));
+    native.append(&mut line_parts.options);
+    native.extend(command.implied(consent).iter().map(OsString::from));
     if command == Command::Import {
-        ours.extend(import(gathered.copy, &ours));
+        native.extend(import(line_parts.copy, &native));
     }
-    if let Some(node) = gathered.missing_node(command) {
-        gathered.rest.insert(0, node);
+    if let Some(node) = line_parts.missing_node(command) {
+        line_parts.rest.insert(0, node);
     }
-    ours.extend(named_to_leave(command, &gathered.rest));
-    ours.extend(in_our_words(command, gathered.rest)?);
-    Ok(ParsedLine::Line {
-        words: ours,
+    native.extend(leave_unprotected(command, &line_parts.rest));
+    native.extend(native_words(command, line_parts.rest)?);
+    Ok(ParsedLine::Command {
+        words: native,
         mode: Mode::RedisCli,
     })
 }
@@ -300,12 +299,12 @@ fn command_of(words: &[OsString]) -> Result<Option<Command>, CompatError> {
             left.next();
         }
     }
-    // There is one, or we would not be here.
+    // The line has `--cluster`, so there is a command or `help`.
     Ok(command.flatten())
 }
 
-impl Gathered {
-    /// Takes an option, and its value from the words that are `left`.
+impl RedisCliLine {
+    /// Adds an option, with its value from the words that are `left`.
     fn take<'a>(
         &mut self,
         command: Command,
@@ -333,25 +332,25 @@ impl Gathered {
                 self.tls.extend([option.into(), value]);
             }
             Meaning::Copy => self.copy = true,
-            Meaning::Switch { ours, of } => {
+            Meaning::Switch { native, of } => {
                 if of.contains(&command) {
-                    self.options.push(ours.into());
+                    self.options.push(native.into());
                 }
             }
             Meaning::Value {
                 theirs,
-                ours,
+                native,
                 of,
                 kind,
             } => {
                 let value = value(theirs)?;
                 if of.contains(&command) {
                     let value = kind.check(theirs, &value)?;
-                    self.options.extend([ours.into(), value]);
+                    self.options.extend([native.into(), value]);
                 }
             }
             Meaning::Weights => {
-                // As many as there are.
+                // All words that follow and look like weights.
                 let mut weights = Vec::new();
                 while let Some(weight) = left.clone().next() {
                     let is_weight = weight
@@ -376,10 +375,10 @@ impl Gathered {
         Ok(())
     }
 
-    /// `-u redis://user:password@host:port`: where, unless a node is named, and as whom.
+    /// Adds `-u redis://user:password@host:port`: the node, unless another one is named, and the login.
     fn uri(&mut self, uri: &OsStr) -> Result<(), CompatError> {
         let text = uri.to_str().ok_or(CompatError::NotText("-u"))?;
-        // Its database is for the commands that redis-cli sends otherwise.
+        // The database does not matter for cluster commands.
         let text = match text.rsplit_once('/') {
             Some((server, database)) if !server.ends_with('/') && is_digits(database) => server,
             _ => text,
@@ -401,8 +400,7 @@ impl Gathered {
         Ok(())
     }
 
-    /// The node of `-h` and `-p`, where the command names none. (redis-cli wants it named, and
-    /// ignores these two.)
+    /// The node of `-h` and `-p`, if the command names none. (redis-cli requires a node and ignores these options.)
     fn missing_node(&self, command: Command) -> Option<OsString> {
         if self.host.is_none() && self.port.is_none() {
             return None;
@@ -425,7 +423,8 @@ impl Gathered {
     }
 }
 
-/// redis-trib.rb: the command first, its options in front of its arguments. We take them anywhere.
+/// Translates a line of redis-trib.rb. There the command comes first, its options before its arguments; here options may
+/// be anywhere.
 fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<ParsedLine, CompatError> {
     let mode = Mode::RedisTribRb;
     let Some((first, words)) = words.split_first() else {
@@ -435,18 +434,21 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<ParsedLine, Co
         return Ok(ParsedLine::Help(options::REDIS_TRIB_RB_HELP));
     }
     let Some(command) = Command::of(first) else {
-        // One of ours, or what `cli` refuses.
-        let mut ours = vec![program, first.clone()];
-        ours.extend_from_slice(words);
-        return Ok(ParsedLine::Line { words: ours, mode });
+        // A native command, or one that `cli` refuses.
+        let mut native = vec![program, first.clone()];
+        native.extend_from_slice(words);
+        return Ok(ParsedLine::Command {
+            words: native,
+            mode,
+        });
     };
-    let mut ours = vec![program, command.word().into()];
+    let mut native = vec![program, command.word().into()];
     let mut rest = Vec::new();
     let mut copy = false;
     let mut left = words.iter();
     while let Some(word) = left.next() {
         if command == Command::Call && !rest.is_empty() {
-            // What is sent begins behind the node.
+            // The words after the node are sent to the servers.
             rest.push(word.clone());
             continue;
         }
@@ -454,10 +456,10 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<ParsedLine, Co
         match theirs {
             Some(Meaning::Copy) => copy = true,
             Some(Meaning::Idle) => {}
-            Some(Meaning::Switch { ours: option, .. }) => ours.push(option.into()),
+            Some(Meaning::Switch { native: option, .. }) => native.push(option.into()),
             Some(Meaning::Value {
                 theirs,
-                ours: option,
+                native: option,
                 kind,
                 ..
             }) => {
@@ -465,41 +467,44 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<ParsedLine, Co
                     Some(value) => value.into(),
                     None => left.next().ok_or(CompatError::NoValue(theirs))?.clone(),
                 };
-                ours.extend([option.into(), kind.check(theirs, &value)?]);
+                native.extend([option.into(), kind.check(theirs, &value)?]);
             }
             _ => rest.push(word.clone()),
         }
     }
-    ours.extend(command.unasked(Consent::Open).iter().map(OsString::from));
+    native.extend(command.implied(Consent::Open).iter().map(OsString::from));
     match command {
         Command::Import => {
-            let said: Vec<OsString> = ours.iter().chain(&rest).cloned().collect();
-            ours.extend(import(copy, &said));
+            let given: Vec<OsString> = native.iter().chain(&rest).cloned().collect();
+            native.extend(import(copy, &given));
         }
-        // It shut the node down, where redis-cli resets it.
-        Command::DelNode => ours.push("--shutdown".into()),
+        // redis-trib.rb shuts the node down; redis-cli resets it.
+        Command::DelNode => native.push("--shutdown".into()),
         _ => {}
     }
-    ours.extend(named_to_leave(command, &rest));
-    ours.extend(in_our_words(command, rest)?);
-    Ok(ParsedLine::Line { words: ours, mode })
+    native.extend(leave_unprotected(command, &rest));
+    native.extend(native_words(command, rest)?);
+    Ok(ParsedLine::Command {
+        words: native,
+        mode,
+    })
 }
 
-/// The peers' import deletes what it has copied, and stops at a key that is there already.
-fn import(copy: bool, said: &[OsString]) -> Vec<OsString> {
+/// The import of these tools deletes the keys that it has copied, and stops at a key that exists in the cluster.
+fn import(copy: bool, given: &[OsString]) -> Vec<OsString> {
     let mut options = Vec::new();
     if !copy {
         options.push("--move".into());
     }
-    if !said.iter().any(|word| word == "--replace") {
+    if !given.iter().any(|word| word == "--replace") {
         options.push("--on-conflict=abort".into());
     }
     options
 }
 
-/// The peers take out a replica that is its master's last one without a word. (Not even that flag
-/// takes out the last copy that is alive.)
-fn named_to_leave(command: Command, words: &[OsString]) -> Vec<OsString> {
+/// These tools remove the last replica of a master without a question. (The flag does not allow to remove the last copy
+/// that is alive.)
+fn leave_unprotected(command: Command, words: &[OsString]) -> Vec<OsString> {
     let node = |word: &&OsString| !word.to_string_lossy().starts_with('-');
     match (command, words) {
         (Command::DelNode, [_, ids @ ..]) => ids
@@ -511,8 +516,8 @@ fn named_to_leave(command: Command, words: &[OsString]) -> Vec<OsString> {
     }
 }
 
-/// Addresses and times among the words that are no options of the peers.
-fn in_our_words(command: Command, words: Vec<OsString>) -> Result<Vec<OsString>, CompatError> {
+/// Translates addresses and times among the words that are not options.
+fn native_words(command: Command, words: Vec<OsString>) -> Result<Vec<OsString>, CompatError> {
     let is_number = |word: &OsString| {
         let text = word.to_str();
         text.is_some_and(|text| text.parse::<i64>().is_ok())
@@ -526,14 +531,14 @@ fn in_our_words(command: Command, words: Vec<OsString>) -> Result<Vec<OsString>,
         .enumerate()
         .map(|(index, word)| match word.to_str() {
             Some(_) if Some(index) == time => Kind::Millis.check("set-timeout", &word),
-            // What is sent to the servers stays as it is.
+            // Words for the servers stay unchanged.
             Some(text) if index == 0 || command != Command::Call => Ok(address(text).into()),
             _ => Ok(word),
         })
         .collect()
 }
 
-/// A word that is wrong where it stands; an address may hold a password.
+/// A wrong word for an error message; an address may contain a password.
 fn shown(word: &str) -> String {
     match word.rsplit_once('@') {
         Some((_, host)) => format!("***@{host}"),
@@ -541,7 +546,7 @@ fn shown(word: &str) -> String {
     }
 }
 
-/// The peers take `host:port@bus`, as CLUSTER NODES writes it, and IPv6 without brackets.
+/// These tools accept `host:port@bus`, the format of CLUSTER NODES, and IPv6 without brackets.
 fn address(word: &str) -> String {
     let word = match word.split_once('@') {
         Some((addr, bus)) if is_digits(bus) && addr.contains(':') => addr,

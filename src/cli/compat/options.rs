@@ -1,17 +1,17 @@
-//! The options of the peers, and what they are called here.
+//! The options of redis-cli, valkey-cli and redis-trib.rb, and their native names.
 
 use std::ffi::{OsStr, OsString};
 
 use super::{Command, CompatError};
 
-/// What an option of the peers means.
+/// The meaning of an option of these tools.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Meaning {
-    /// Nothing for us: we do it anyway, or it is about other parts of redis-cli.
+    /// Ignored: it is the default here, or does not concern clusters.
     Idle,
-    /// The same, with a value.
+    /// Ignored, with a value.
     IdleValue(&'static str),
-    /// A list of the commands is wanted.
+    /// The list of commands.
     Help,
     /// `-h`.
     Host,
@@ -21,36 +21,36 @@ pub(super) enum Meaning {
     Uri,
     /// `--tls`.
     Tls,
-    /// Counts with `--tls` only.
+    /// An option that counts with `--tls` only.
     TlsSwitch(&'static str),
-    /// The same, with a value.
+    /// The same with a value.
     TlsValue(&'static str),
-    /// `--cluster-copy`: without it import deletes at the source.
+    /// `--cluster-copy`: without it, import deletes keys at the source.
     Copy,
     /// `--cluster-weight a=1 b=2`.
     Weights,
-    /// An option of ours, for these commands; others don't look at it.
+    /// A native option for these commands; other commands ignore it.
     Switch {
-        /// What we call it.
-        ours: &'static str,
-        /// Who takes it.
+        /// The native name.
+        native: &'static str,
+        /// The commands.
         of: &'static [Command],
     },
-    /// The same, with a value.
+    /// The same with a value.
     Value {
-        /// As it is typed.
+        /// The name as it is typed.
         theirs: &'static str,
-        /// What we call it.
-        ours: &'static str,
-        /// Who takes it.
+        /// The native name.
+        native: &'static str,
+        /// The commands.
         of: &'static [Command],
-        /// What it may be.
+        /// The valid values.
         kind: Kind,
     },
 }
 
 impl Meaning {
-    /// Whether exactly one word follows that belongs to it.
+    /// Whether exactly one word of the option follows.
     pub(super) fn takes_value(self) -> bool {
         match self {
             Self::IdleValue(_) | Self::Host | Self::Port | Self::Uri => true,
@@ -61,14 +61,14 @@ impl Meaning {
     }
 }
 
-/// What a value may be.
+/// The valid values of an option.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kind {
-    /// Anything: whoever takes it looks at it.
+    /// Any text; `cli` validates it.
     Text,
     /// An address.
     Address,
-    /// A number from this one on, at most that one.
+    /// A number in this range.
     Number {
         least: i64,
         most: i64,
@@ -85,7 +85,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    /// The value in our words.
+    /// Returns the native form of a value.
     pub(super) fn check(
         self,
         option: &'static str,
@@ -116,27 +116,27 @@ impl Kind {
                 .ok_or_else(|| wrong(needed)),
             Self::Millis => within(1, i64::MAX)
                 .map(|number| format!("{number}ms").into())
-                .ok_or_else(|| wrong("milliseconds are needed, from 1 on")),
+                .ok_or_else(|| wrong("must be milliseconds, at least 1")),
             Self::Seconds => {
                 let seconds: Option<f64> = text.parse().ok();
-                // No limit, there: here is always one.
+                // 0 means no timeout there; here there always is one.
                 if seconds == Some(0.0) {
                     return Ok("5s".into());
                 }
                 seconds
                     .filter(|seconds| seconds.is_finite() && *seconds >= 0.001)
                     .map(|seconds| format!("{}ms", (seconds * 1000.0).round()).into())
-                    .ok_or_else(|| wrong("seconds are needed, above 0"))
+                    .ok_or_else(|| wrong("must be seconds, greater than 0"))
             }
             Self::Percent => text
                 .parse()
                 .ok()
                 .filter(|percent: &f64| percent.is_finite() && *percent >= 0.0)
                 .map(|_| text.into())
-                .ok_or_else(|| wrong("a percentage is needed, from 0 on")),
+                .ok_or_else(|| wrong("must be a percentage, at least 0")),
             Self::Port => within(1, 65_535)
                 .map(|number| number.to_string().into())
-                .ok_or_else(|| wrong("a port is needed, 1 to 65535")),
+                .ok_or_else(|| wrong("must be a port, 1 to 65535")),
         }
     }
 }
@@ -144,17 +144,17 @@ impl Kind {
 const REPLICAS: Kind = Kind::Number {
     least: 0,
     most: 999,
-    needed: "a number of replicas for each master is needed, from 0 on",
+    needed: "must be the number of replicas of each master, 0 to 999",
 };
 const SLOTS: Kind = Kind::Number {
     least: 1,
     most: 16_384,
-    needed: "a number of slots is needed, 1 to 16384",
+    needed: "must be a number of slots, 1 to 16384",
 };
 const PIPELINE: Kind = Kind::Number {
     least: 1,
     most: 10_000,
-    needed: "keys for each MIGRATE are needed, 1 to 10000 (with 0, a full slot would look empty)",
+    needed: "must be the number of keys for each MIGRATE, 1 to 10000 (with 0, a full slot would look empty)",
 };
 
 const EVERY: &[Command] = &Command::ALL;
@@ -165,13 +165,13 @@ const ADD_NODE: &[Command] = &[Command::AddNode];
 const CALL: &[Command] = &[Command::Call];
 const IMPORT: &[Command] = &[Command::Import];
 
-/// An option of redis-cli or valkey-cli. Their options that have nothing to do with clusters are
-/// let through, with their values, as redis-cli lets them through.
+/// The meaning of an option of redis-cli or valkey-cli. Their options that do not concern clusters are ignored with their
+/// values, as redis-cli ignores them.
 pub(super) fn meaning(word: &str) -> Option<Meaning> {
-    let switch = |ours, of| Meaning::Switch { ours, of };
-    let value = |theirs, ours, of, kind| Meaning::Value {
+    let switch = |native, of| Meaning::Switch { native, of };
+    let value = |theirs, native, of, kind| Meaning::Value {
         theirs,
-        ours,
+        native,
         of,
         kind,
     };
@@ -193,7 +193,7 @@ pub(super) fn meaning(word: &str) -> Option<Meaning> {
         "--cert" => Meaning::TlsValue("--cert"),
         "--key" => Meaning::TlsValue("--key"),
         "--insecure" => Meaning::TlsSwitch("--insecure"),
-        // Ours are the modern ones of rustls, whatever is named here.
+        // The cipher suites of rustls are used instead.
         "--tls-ciphers" => Meaning::IdleValue("--tls-ciphers"),
         "--tls-ciphersuites" => Meaning::IdleValue("--tls-ciphersuites"),
 
@@ -204,10 +204,10 @@ pub(super) fn meaning(word: &str) -> Option<Meaning> {
             &[Command::Create],
             REPLICAS,
         ),
-        // A value may be `all`.
+        // The value may be `all`.
         "--cluster-from" => Meaning::Value {
             theirs: "--cluster-from",
-            ours: "--from",
+            native: "--from",
             of: &[Command::Reshard, Command::Import],
             kind: Kind::Address,
         },
@@ -248,19 +248,18 @@ pub(super) fn meaning(word: &str) -> Option<Meaning> {
         "--cluster-from-user" => value("--cluster-from-user", "--from-user", IMPORT, Kind::Text),
         "--cluster-from-pass" => value("--cluster-from-pass", "--from-pass", IMPORT, Kind::Text),
         "--cluster-from-askpass" => switch("--from-askpass", IMPORT),
-        // Without it we choose by what the servers can.
+        // Without it the strategy depends on the servers.
         "--cluster-use-atomic-slot-migration" => {
             switch("--strategy=atomic", &[Command::Reshard, Command::Rebalance])
         }
-        // All owners are always looked at, and fix names what it would take to give a lost master's
-        // slots away.
+        // Nodes are always searched for several owners, and fix names the flag that reassigns the slots of a lost master.
         "--cluster-search-multiple-owners" => Meaning::Idle,
         "--cluster-fix-with-unreachable-masters" => Meaning::Idle,
         "--cluster-fix-with-unreachable-primaries" => Meaning::Idle,
 
         "--help" => Meaning::Help,
         "--no-auth-warning" | "--verbose" => Meaning::Idle,
-        // What standard input holds is a word of the command that is sent.
+        // Standard input becomes a word of the command.
         "-x" => switch("--stdin", CALL),
         "-X" => value("-X", "--stdin-for", CALL, Kind::Text),
         "-c" | "-e" | "-2" | "-3" | "--raw" | "--no-raw" | "--csv" | "--json" | "--quoted-json"
@@ -275,23 +274,23 @@ pub(super) fn meaning(word: &str) -> Option<Meaning> {
     })
 }
 
-/// An option of redis-trib.rb that is called otherwise here, or whose value is written otherwise,
-/// and its value where that stands in the same word. All others are ours already.
+/// The meaning of an option of redis-trib.rb whose name or value differs from the native one, and its value if that is in
+/// the same word. All other options are native ones.
 pub(super) fn ruby(word: &str) -> (Option<Meaning>, Option<&str>) {
     let (name, within) = match word.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (word, None),
     };
-    let switch = |ours| Meaning::Switch { ours, of: EVERY };
+    let switch = |native| Meaning::Switch { native, of: EVERY };
     let value = |theirs, kind| Meaning::Value {
         theirs,
-        ours: theirs,
+        native: theirs,
         of: EVERY,
         kind,
     };
     let meaning = match name {
         "--verbose" => Meaning::Idle,
-        // It was taken, and nothing came of it.
+        // redis-trib.rb accepts it without effect.
         "--auto-weights" => Meaning::Idle,
         "--slave" => switch("--replica"),
         "--simulate" => switch("--dry-run"),
@@ -309,7 +308,7 @@ pub(super) fn ruby(word: &str) -> (Option<Meaning>, Option<&str>) {
 
 /// `--cluster help`.
 pub(super) const REDIS_CLI_HELP: &str = "\
-Cluster Manager Commands (of redis-cli and valkey-cli; redis-trib --help tells our own):
+Cluster Manager Commands (of redis-cli and valkey-cli; redis-trib --help shows the native ones):
   create         host1:port1 ... hostN:portN
                  --cluster-replicas <arg>
   check          <host:port> or <host> <port> - separated by either colon or space
@@ -363,7 +362,7 @@ Cluster Manager Options:
 /// `redis-trib.rb help`.
 pub(super) const REDIS_TRIB_RB_HELP: &str = "\
 Usage: redis-trib.rb <command> <options> <arguments ...>
-(redis-trib --help, under its own name, tells our own options)
+(redis-trib --help, called by its own name, shows the native options)
 
   create          host1:port1 ... hostN:portN
                   --replicas <arg>

@@ -8,11 +8,11 @@ fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
 }
 
-/// The line in our words, without what is in front of all of redis-cli's.
+/// The native line, without the words that all lines of redis-cli start with.
 #[track_caller]
-fn ours(line: &str, consent: Consent) -> String {
+fn native_line(line: &str, consent: Consent) -> String {
     match read(&words(line), consent) {
-        Ok(ParsedLine::Line { words, .. }) => {
+        Ok(ParsedLine::Command { words, .. }) => {
             let words: Vec<String> = words
                 .into_iter()
                 .map(|word| word.into_string().unwrap())
@@ -24,20 +24,20 @@ fn ours(line: &str, consent: Consent) -> String {
 }
 
 #[track_caller]
-fn assert_ours(theirs: &str, expected: &str) {
+fn assert_redis_cli(theirs: &str, expected: &str) {
     let line = format!("redis-trib {theirs}");
     assert_eq!(
-        ours(&line, Consent::Open),
+        native_line(&line, Consent::Open),
         format!("redis-trib {expected}"),
         "{theirs}"
     );
 }
 
 #[track_caller]
-fn assert_ruby(theirs: &str, expected: &str) {
+fn assert_redis_trib_rb(theirs: &str, expected: &str) {
     let line = format!("/usr/bin/redis-trib.rb {theirs}");
     let expected = format!("/usr/bin/redis-trib.rb {expected}");
-    assert_eq!(ours(&line, Consent::Open), expected, "{theirs}");
+    assert_eq!(native_line(&line, Consent::Open), expected, "{theirs}");
 }
 
 #[track_caller]
@@ -49,22 +49,22 @@ fn wrong(line: &str) -> String {
 }
 
 #[test]
-fn the_line_alone_says_which_manner() {
+fn the_line_alone_selects_the_mode() {
     let mode = |line: &str| match read(&words(line), Consent::Open) {
-        Ok(ParsedLine::Line { mode, .. }) => mode,
+        Ok(ParsedLine::Command { mode, .. }) => mode,
         other => panic!("{line}: {other:?}"),
     };
     for native in [
         "redis-trib",
         "redis-trib check h:1",
         "redis-trib create a b c --replicas 1",
-        // What is sent to the servers is no option of ours.
+        // Words for the servers are not options.
         "redis-trib call h:1 SET --cluster x",
         "redis-trib -a --cluster check h:1",
         "./redis-trib.sh check h:1",
     ] {
         assert_eq!(mode(native), Mode::Native, "{native}");
-        assert_eq!(ours(native, Consent::Open), native);
+        assert_eq!(native_line(native, Consent::Open), native);
     }
     for redis_cli in [
         "redis-trib --cluster check h:1",
@@ -81,7 +81,7 @@ fn the_line_alone_says_which_manner() {
 }
 
 #[test]
-fn redis_cli_in_our_words() {
+fn lines_of_redis_cli() {
     for (theirs, expected) in [
         (
             "--cluster create a:1 b:2 c:3 --cluster-replicas 1 --cluster-yes",
@@ -91,7 +91,7 @@ fn redis_cli_in_our_words() {
             "--cluster-yes --cluster-replicas 1 --cluster create a:1 b:2 c:3",
             "create --yes --replicas 1 a:1 b:2 c:3",
         ),
-        // redis-cli refuses this one; we don't.
+        // redis-cli refuses this line.
         (
             "--cluster create --cluster-replicas 0 a:1 b:2 c:3",
             "create --replicas 0 a:1 b:2 c:3",
@@ -166,23 +166,23 @@ fn redis_cli_in_our_words() {
             "import --from s:2 --replace --from-user u --from-pass p --from-askpass --yes h:1",
         ),
         ("--cluster backup h:1 /tmp/d", "backup h:1 /tmp/d"),
-        // Options of other commands count for nothing, as there.
+        // Options of other commands are ignored, as there.
         (
             "--cluster info h:1 --cluster-slots 5 --cluster-weight a=1",
             "info h:1",
         ),
-        // Ours are handed on.
+        // Native options are passed on.
         (
             "--cluster reshard h:1 --finish-open --rate 5000 -o json",
             "reshard h:1 --finish-open --rate 5000 -o json",
         ),
     ] {
-        assert_ours(theirs, expected);
+        assert_redis_cli(theirs, expected);
     }
 }
 
 #[test]
-fn who_and_where() {
+fn logins_and_addresses() {
     for (theirs, expected) in [
         (
             "-a pw --no-auth-warning --user u --cluster check h:1",
@@ -196,7 +196,7 @@ fn who_and_where() {
         ("--cluster check -h ::1 -p 7000", "check [::1]:7000"),
         ("--cluster check -p 7000", "check 127.0.0.1:7000"),
         ("--cluster check -h h", "check h:6379"),
-        // The one that the command names counts.
+        // The node that the command names counts.
         ("-h x -p 7000 --cluster check h:1", "check h:1"),
         ("-h x --cluster check h 7000", "check h 7000"),
         (
@@ -245,7 +245,7 @@ fn who_and_where() {
             "--cluster check h:1 --tls --cacert a --cacertdir b --cert c --key d --sni e --insecure",
             "check --tls --cacert a --cacertdir b --cert c --key d --sni e --insecure h:1",
         ),
-        // Without --tls redis-cli does not look at the others.
+        // Without --tls redis-cli ignores the other TLS options.
         ("--cacert a --insecure --cluster check h:1", "check h:1"),
         ("-4 --cluster check h:1", "check --ipv4 h:1"),
         ("--cluster check h:1 -6", "check --ipv6 h:1"),
@@ -254,7 +254,7 @@ fn who_and_where() {
             "check --connect-timeout 2500ms h:1",
         ),
         ("-n 0 -c --raw -3 --cluster check h:1", "check h:1"),
-        // As CLUSTER NODES writes addresses.
+        // The address format of CLUSTER NODES.
         ("--cluster check 10.0.0.3:6379@16379", "check 10.0.0.3:6379"),
         ("--cluster check ::1:7000", "check [::1]:7000"),
         (
@@ -267,21 +267,21 @@ fn who_and_where() {
         ),
         ("--cluster check redis://u:p@h:7", "check redis://u:p@h:7"),
     ] {
-        assert_ours(theirs, expected);
+        assert_redis_cli(theirs, expected);
     }
 }
 
 #[test]
-fn certificates_need_no_names() {
+fn host_names_are_not_verified() {
     let read = read(&words("redis-trib --cluster check h:1"), Consent::Open);
-    let Ok(ParsedLine::Line { words, .. }) = read else {
+    let Ok(ParsedLine::Command { words, .. }) = read else {
         panic!("{read:?}");
     };
     assert_eq!(words[1..4], ["check", "--tls-verify", "chain"]);
 }
 
 #[test]
-fn the_environment_may_say_yes() {
+fn a_variable_may_give_consent() {
     let says = |value| Consent::of(Some(OsStr::new(value)));
     assert_eq!(says("1"), Consent::Given);
     for no in ["", "0", "yes", "true"] {
@@ -289,16 +289,19 @@ fn the_environment_may_say_yes() {
     }
     assert_eq!(Consent::of(None), Consent::Open);
     let line = "redis-trib --cluster reshard h:1";
-    assert_eq!(ours(line, Consent::Open), "redis-trib reshard h:1");
-    assert_eq!(ours(line, Consent::Given), "redis-trib reshard --yes h:1");
-    // Only there.
+    assert_eq!(native_line(line, Consent::Open), "redis-trib reshard h:1");
+    assert_eq!(
+        native_line(line, Consent::Given),
+        "redis-trib reshard --yes h:1"
+    );
+    // In that mode only.
     for line in ["redis-trib reshard h:1", "redis-trib.rb reshard h:1"] {
-        assert_eq!(ours(line, Consent::Given), line);
+        assert_eq!(native_line(line, Consent::Given), line);
     }
 }
 
 #[test]
-fn redis_trib_rb_in_our_words() {
+fn lines_of_redis_trib_rb() {
     for (theirs, expected) in [
         (
             "create --replicas 1 a:1 b:2 c:3",
@@ -339,17 +342,17 @@ fn redis_trib_rb_in_our_words() {
             "import --from s:1 --yes --replace a:1",
         ),
         ("check --verbose a:1", "check a:1"),
-        // What it never knew, and we do.
+        // Options that redis-trib.rb does not know.
         ("failover a:1 8f", "failover a:1 8f"),
         ("--version", "--version"),
         ("check a:1 -a pw", "check a:1 -a pw"),
     ] {
-        assert_ruby(theirs, expected);
+        assert_redis_trib_rb(theirs, expected);
     }
 }
 
 #[test]
-fn what_can_not_be_meant_is_refused_by_its_name() {
+fn wrong_values_are_refused_by_their_option() {
     for (line, expected) in [
         (
             "--cluster reshard h:1 --cluster-pipeline 0",
@@ -365,12 +368,12 @@ fn what_can_not_be_meant_is_refused_by_its_name() {
         ),
         (
             "--cluster reshard h:1 --cluster-slots -5",
-            "--cluster-slots \"-5\": a number of slots is needed, 1 to 16384",
+            "--cluster-slots \"-5\": must be a number of slots, 1 to 16384",
         ),
         ("--cluster reshard h:1 --cluster-slots 0", "1 to 16384"),
         (
             "--cluster reshard h:1 --cluster-timeout 0",
-            "--cluster-timeout \"0\": milliseconds are needed",
+            "--cluster-timeout \"0\": must be milliseconds",
         ),
         (
             "--cluster create a:1 --cluster-replicas -1",
@@ -388,18 +391,18 @@ fn what_can_not_be_meant_is_refused_by_its_name() {
         ("--cluster rebalance h:1 --cluster-weight 8f", "NODE=WEIGHT"),
         (
             "--cluster set-timeout h:1 -5",
-            "set-timeout \"-5\": milliseconds",
+            "set-timeout \"-5\": must be milliseconds",
         ),
         ("--cluster check h:1 -p 0", "-p \"0\": a port"),
         ("--cluster", "--cluster needs a value"),
         (
             "--cluster frobnicate h:1",
-            "\"frobnicate\" is no cluster command",
+            "\"frobnicate\" is not a cluster command",
         ),
         ("--cluster check h:1 --cluster info h:1", "twice"),
         (
             "--cluster check h:1 --cluster-bogus",
-            "--cluster-bogus is no option",
+            "--cluster-bogus is not an option",
         ),
         (
             "--cluster reshard h:1 --cluster-from",
@@ -455,14 +458,14 @@ fn passwords_may_hold_anything() {
     let secret = OsString::from_vec(vec![b'p', 0xff, b'-']);
     let mut line = words("redis-trib --cluster check h:1 -a");
     line.push(secret.clone());
-    let Ok(ParsedLine::Line { words, .. }) = read(&line, Consent::Open) else {
+    let Ok(ParsedLine::Command { words, .. }) = read(&line, Consent::Open) else {
         panic!();
     };
     assert!(words.contains(&secret));
 }
 
 proptest! {
-    /// Whatever is typed: no panic; and what is neither ours nor redis-cli's is still there.
+    /// No line panics, and words that are not options are kept.
     #[test]
     fn no_word_is_lost(
         command in 0..Command::ALL.len(),
@@ -476,16 +479,16 @@ proptest! {
             line.push("--cluster-yes".into());
         }
         match read(&line, Consent::Open) {
-            Ok(ParsedLine::Line { words, mode }) => {
+            Ok(ParsedLine::Command { words, mode }) => {
                 prop_assert_eq!(mode, Mode::RedisCli);
                 let tail = &words[words.len() - rest.len()..];
                 let kept: Vec<OsString> = rest.iter().map(OsString::from).collect();
-                // A time is written with its unit.
+                // A time gets its unit.
                 if command != "set-timeout" {
                     prop_assert_eq!(tail, &kept[..]);
                 }
             }
-            // 0 is no time.
+            // 0 is not a time.
             Err(CompatError::Number { .. }) => prop_assert_eq!(command, "set-timeout"),
             other => prop_assert!(false, "{:?}", other),
         }
@@ -503,7 +506,7 @@ proptest! {
         let _ = read(&line, Consent::Given);
     }
 
-    /// Words of any bytes among those that mean something: read or refused, in one line.
+    /// Words of any bytes among known words: parsed or refused, with a message of one line.
     #[test]
     fn no_bytes_panic(
         head in proptest::sample::select(vec!["redis-trib", "redis-trib.rb", "/usr/bin/redis-trib.rb", ""]),

@@ -1,5 +1,4 @@
-//! The nodes of the cluster that the line names a node of, for whoever presses TAB: asked of one
-//! node, soon or not at all, and without a word when it does not answer.
+//! Completion of members: one node of the cluster is asked, within a short time and without error messages.
 
 use std::ffi::OsStr;
 use std::time::Duration;
@@ -18,17 +17,17 @@ use crate::cluster::slot::SlotSet;
 use crate::seed::{Seed, parse_addr};
 use crate::ui::{Ui, UiOptions};
 
-/// Nobody waits longer for a TAB.
-const PATIENCE: Duration = Duration::from_millis(900);
+/// The time limit: TAB must not block the shell.
+const TIME_LIMIT: Duration = Duration::from_millis(900);
 
-/// Which nodes are offered.
+/// The members to offer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
     All,
     Masters,
 }
 
-/// Ids and addresses that begin with what is typed, each with `suffix`.
+/// Ids and addresses that begin with the typed text, each with `suffix`.
 pub(super) fn nodes(typed: &OsStr, which: Which, suffix: &str) -> Vec<CompletionCandidate> {
     let (Some(typed), Some(view)) = (typed.to_str(), Question::read().and_then(ask)) else {
         return Vec::new();
@@ -38,7 +37,7 @@ pub(super) fn nodes(typed: &OsStr, which: Which, suffix: &str) -> Vec<Completion
         .filter(|entry| which == Which::All || entry.role == Some(Role::Master));
     let mut offered: Vec<(String, String)> = Vec::new();
     for entry in entries {
-        // What a shell would run instead of passing it on is not offered.
+        // Text that a shell might execute is not offered.
         let addr = entry.addr.as_ref().map(ToString::to_string);
         let addr = addr.filter(|addr| addr.is_ascii() && parse_addr(addr).is_ok());
         let slots: SlotSet = entry.slots.iter().copied().collect();
@@ -60,19 +59,19 @@ pub(super) fn nodes(typed: &OsStr, which: Which, suffix: &str) -> Vec<Completion
     offered.into_iter().map(candidate).collect()
 }
 
-/// What the named node sees.
+/// The view of the node that the line names.
 fn ask(question: Question) -> Option<View> {
-    let (global, seed) = said(question)?;
+    let (global, seed) = target(question)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .ok()?;
     let view = runtime.block_on(async {
-        tokio::time::timeout(PATIENCE, look(global, seed))
+        tokio::time::timeout(TIME_LIMIT, look(global, seed))
             .await
             .ok()?
     });
-    // A look-up in the DNS may still be on its way.
+    // A DNS request may still be running.
     runtime.shutdown_background();
     view
 }
@@ -82,7 +81,7 @@ async fn look(global: GlobalArgs, seed: Seed) -> Option<View> {
     let seeds = [seed];
     let global = Global::open(global).ok()?;
     let look = Look::open(&global, &ui, &seeds).await.ok()?;
-    let session = look.looked_up().session(&seeds).await.ok()?;
+    let session = look.sessions().open(&seeds).await.ok()?;
     for target in session.targets() {
         let Ok(client) = session.connections.temporary(&target).await else {
             continue;
@@ -97,11 +96,11 @@ async fn look(global: GlobalArgs, seed: Seed) -> Option<View> {
     None
 }
 
-/// The options and the node of a line that is not finished yet. Its password comes from
-/// REDISCLI_AUTH only: files and terminals are left alone while somebody types.
-fn said(question: Question) -> Option<(GlobalArgs, Seed)> {
+/// The options and the node of an unfinished line. The password comes from REDISCLI_AUTH only: files and the terminal
+/// are not read while the line is typed.
+fn target(question: Question) -> Option<(GlobalArgs, Seed)> {
     let mut words = question.words;
-    // Something has to stand there, or what follows would be taken for it.
+    // Without a word at that position, the next word would be parsed in its place.
     *words.get_mut(question.index)? = "?".into();
     let matches = Cli::command()
         .ignore_errors(true)

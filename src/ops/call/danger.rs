@@ -1,24 +1,24 @@
-//! Which commands may not go to all nodes of a cluster just like that.
+//! Commands that need a flag before they are sent to all nodes of a cluster.
 //!
-//! What a server says about its commands decides (ACL categories, flags before Redis 6.0). It also
-//! calls dangerous what only tells about it (`INFO`, `CONFIG GET`): those are let through by name.
+//! The flags of the server's own command table decide (ACL categories; before Redis 6.0 command flags). Servers also
+//! flag informational commands as dangerous (`INFO`, `CONFIG GET`): these are allowed by name.
 
 use std::fmt;
 
 use crate::client::CommandFlags;
 
-/// What a command may do to those who did not ask for it.
+/// The danger of a command to other clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Danger {
-    /// Nothing that the server warns of.
+    /// None that the server flags.
     None,
-    /// It may wait for others.
+    /// It may block its connection.
     Blocking,
-    /// It changes the server, or holds it up, or shows what is not for everybody.
+    /// It changes the server, may stall it, or reads protected data.
     Dangerous,
 }
 
-/// Commands that answer never, or without end: no reply could be waited for.
+/// Commands that never reply, or reply without end.
 const WITHOUT_REPLY: &[&str] = &[
     "MONITOR",
     "SUBSCRIBE",
@@ -32,9 +32,8 @@ const WITHOUT_REPLY: &[&str] = &[
     "CLIENT|REPLY",
 ];
 
-/// Commands that only tell about the server, whatever it says of them. `*` stands for any
-/// subcommand.
-const TELLING: &[&str] = &[
+/// Commands that only read the state of the server, whatever its flags say. `*` stands for any subcommand.
+const INFORMATIONAL: &[&str] = &[
     "INFO",
     "ROLE",
     "LASTSAVE",
@@ -73,8 +72,8 @@ const TELLING: &[&str] = &[
     "SLOWLOG|LEN",
 ];
 
-/// Dangerous commands of servers that have no ACL categories and don't flag them as `admin`
-/// (Redis < 6.0), and the blocking ones, which they don't flag at all.
+/// Dangerous commands that servers without ACL categories (Redis < 6.0) do not flag as `admin`, and blocking commands,
+/// which they do not flag at all.
 const OLD_DANGEROUS: &[&str] = &[
     "KEYS", "SORT", "FLUSHALL", "FLUSHDB", "MIGRATE", "RESTORE", "CLIENT", "SWAPDB",
 ];
@@ -91,13 +90,13 @@ const OLD_BLOCKING: &[&str] = &[
 
 /// A command by the names under which servers know it: `CONFIG`, and `CONFIG|SET` from Redis 7.0 on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Name {
+pub(crate) struct CommandName {
     word: String,
     subcommand: Option<String>,
 }
 
-/// Without its arguments, which may be secrets; with its subcommand, where it has one for sure.
-impl fmt::Display for Name {
+/// Without arguments, which may be secrets; with the subcommand, if the command is known to have one.
+impl fmt::Display for CommandName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const CONTAINERS: &[&str] = &[
             "ACL", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "FUNCTION", "LATENCY", "MEMORY",
@@ -114,10 +113,10 @@ impl fmt::Display for Name {
     }
 }
 
-impl Name {
-    /// Of the first words of a command line.
-    pub(crate) fn of(words: &[&[u8]]) -> Self {
-        let upper = |word: &&[u8]| String::from_utf8_lossy(word).to_ascii_uppercase();
+impl CommandName {
+    /// The name in the first words of a command.
+    pub(crate) fn of(words: &[Vec<u8>]) -> Self {
+        let upper = |word: &Vec<u8>| String::from_utf8_lossy(word).to_ascii_uppercase();
         Self {
             word: words.first().map(upper).unwrap_or_default(),
             subcommand: words.get(1).map(upper),
@@ -125,7 +124,7 @@ impl Name {
     }
 
     /// The command alone, then with its first argument, which may be a subcommand.
-    pub(crate) fn both(&self) -> Vec<String> {
+    pub(crate) fn with_container(&self) -> Vec<String> {
         let mut names = vec![self.word.clone()];
         names.extend(self.with_subcommand());
         names
@@ -146,20 +145,20 @@ impl Name {
         })
     }
 
-    /// Whether no reply would ever come, or too many.
+    /// Whether it never replies, or replies without end.
     pub(crate) fn has_no_reply(&self) -> bool {
         self.is_in(WITHOUT_REPLY)
     }
 
-    /// Whether it only tells about the server.
-    pub(crate) fn only_tells(&self) -> bool {
-        self.is_in(TELLING)
+    /// Whether it only reads the state of the server.
+    pub(crate) fn is_informational(&self) -> bool {
+        self.is_in(INFORMATIONAL)
     }
 
-    /// What one server's answer to COMMAND INFO of [`Self::both`] means. What it does not know it
-    /// will not do.
+    /// The danger by one server's reply to COMMAND INFO of [`Self::with_container`]. A command that the server does not
+    /// know is no danger.
     pub(crate) fn danger(&self, flags: &[Option<CommandFlags>]) -> Danger {
-        // The subcommand's own flags, where servers have them (Redis ≥ 7.0).
+        // The flags of the subcommand, if the server has them (Redis ≥ 7.0).
         let Some(flags) = flags.iter().rev().flatten().next() else {
             return Danger::None;
         };
@@ -181,8 +180,9 @@ impl Name {
 mod tests {
     use super::*;
 
-    fn name(line: &str) -> Name {
-        Name::of(&line.split(' ').map(str::as_bytes).collect::<Vec<_>>())
+    fn name(line: &str) -> CommandName {
+        let words = line.split(' ').map(|word| word.as_bytes().to_vec());
+        CommandName::of(&words.collect::<Vec<_>>())
     }
 
     fn flags(flags: &[&str], categories: &[&str]) -> Option<CommandFlags> {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_without_an_end_are_told_by_name() {
+    fn commands_without_a_reply_are_known_by_name() {
         for line in ["monitor", "SUBSCRIBE a b", "Client Reply OFF", "psync ? -1"] {
             assert!(name(line).has_no_reply(), "{line}");
         }
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_tells_is_no_danger() {
+    fn informational_commands_are_no_danger() {
         for line in [
             "info",
             "INFO memory",
@@ -212,7 +212,7 @@ mod tests {
             "CLUSTER NODES",
             "command info get",
         ] {
-            assert!(name(line).only_tells(), "{line}");
+            assert!(name(line).is_informational(), "{line}");
         }
         for line in [
             "CONFIG SET a b",
@@ -221,7 +221,7 @@ mod tests {
             "KEYS *",
             "ACL LOG RESET",
         ] {
-            assert!(!name(line).only_tells(), "{line}");
+            assert!(!name(line).is_informational(), "{line}");
         }
     }
 
@@ -239,7 +239,7 @@ mod tests {
             danger("SCRIPT EXISTS a", &[admin.clone(), plain.clone()]),
             Danger::None
         );
-        // Redis 6.2: `config|set` is nobody.
+        // Redis 6.2 does not know `config|set`.
         assert_eq!(danger("CONFIG SET a b", &[admin, None]), Danger::Dangerous);
         assert_eq!(danger("GET a", &[plain, None]), Danger::None);
         assert_eq!(danger("NOSUCH a", &[None, None]), Danger::None);

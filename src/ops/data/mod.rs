@@ -1,72 +1,40 @@
-//! What `import` and `restore` share: the cluster that keys go into, and what became of them.
+//! Keys and data of a cluster: `import`, `backup` and `restore`.
+
+pub(crate) mod backup;
+pub(crate) mod import;
+pub(crate) mod restore;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
-use tokio::sync::mpsc;
 
 use crate::backup::Meter;
-use crate::change::legacy::Signals;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::Info;
 use crate::cluster::slot::SlotSet;
-use crate::event::{Event, Phase, Unit};
+use crate::connections::Target;
+use crate::event::{Phase, Unit};
 use crate::exit_code::ExitCode;
-use crate::session::{LockHeld, Session};
+use crate::session::Session;
 use crate::state::Cluster;
 use crate::stop::Stop;
-use crate::transfer::{
-    AfterFailure, OnConflict, SlotOwners, Stopper, TransferError, TransferOptions, TransferReport,
-};
-use crate::ui::{FailedKey, FailedKeys, TransferView, Ui};
+use crate::transfer::{OnConflict, SlotOwners, Stopper, TransferError, TransferReport};
+use crate::ui::{FailedKey, FailedKeys, TransferView};
 
-/// How keys are written.
-#[derive(Debug, clap::Args)]
-pub(crate) struct TransferArgs {
-    /// Stop at the first key that fails.
-    #[arg(long)]
-    fail_fast: bool,
-    /// How many connections write to one master at a time.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
-    lanes: u16,
-    /// Don't ask.
-    #[arg(short, long)]
-    pub(crate) yes: bool,
-    /// Show what would be written, and stop.
-    #[arg(long)]
-    pub(crate) dry_run: bool,
-}
-
-impl TransferArgs {
-    pub(crate) fn options(&self, on_conflict: OnConflict) -> TransferOptions {
-        TransferOptions {
-            on_conflict,
-            after_failure: match self.fail_fast {
-                true => AfterFailure::Stop,
-                false => AfterFailure::GoOn,
-            },
-            lanes: usize::from(self.lanes),
-        }
-    }
-}
-
-/// A cluster that takes keys: every slot has an owner that answers.
-pub(crate) async fn taker(session: &Session) -> Result<Cluster, Stop> {
+/// Reads a cluster that can take keys: every slot has one owner, and all owners answer.
+async fn writable_cluster(session: &Session) -> Result<Cluster, Stop> {
     let cluster = Cluster::look(session).await?;
     let topology = &cluster.diagnosis.topology;
-    let mut wrong = Vec::new();
+    let mut faults = Vec::new();
     let uncovered = SlotSet::full().difference(&topology.served());
     if !uncovered.is_empty() {
-        wrong.push(format!("no master serves slots {uncovered}"));
+        faults.push(format!("no master serves slots {uncovered}"));
     }
     for (claimants, slots) in topology.contested() {
-        let names: Vec<String> = claimants
-            .iter()
-            .map(|id| cluster.diagnosis.observation.name(*id))
-            .collect();
-        wrong.push(format!(
+        let names: Vec<String> = claimants.iter().map(|id| cluster.name(*id)).collect();
+        faults.push(format!(
             "slots {slots} are claimed by {}",
             names.join(" and ")
         ));
@@ -74,34 +42,27 @@ pub(crate) async fn taker(session: &Session) -> Result<Cluster, Stop> {
     for master in topology.masters().filter(|m| !m.slots.is_empty()) {
         let node = cluster.diagnosis.observation.nodes.get(&master.id);
         if node.is_none_or(|node| node.report().is_none()) {
-            let name = cluster.diagnosis.observation.name(master.id);
-            wrong.push(format!("{name} does not answer"));
+            faults.push(format!("{} does not answer", cluster.name(master.id)));
         }
     }
-    if wrong.is_empty() {
+    if faults.is_empty() {
         return Ok(cluster);
     }
     Err(Stop::refused(anyhow!(
-        "the cluster can't take all keys; redis-trib check tells more:\n  {}",
-        wrong.join("\n  ")
+        "the cluster can't take all keys; redis-trib check shows details:\n  {}",
+        faults.join("\n  ")
     )))
 }
 
-/// Refuses while another redis-trib changes the cluster.
-pub(crate) async fn alone(session: &Session, cluster: &Cluster) -> Result<(), Stop> {
-    let topology = &cluster.diagnosis.topology;
-    let masters = topology.masters().map(|master| master.id);
-    let targets: Vec<_> = masters.filter_map(|id| cluster.reach.get(&id)).collect();
-    match session.refuse_others(targets.into_iter()).await? {
-        LockHeld::AtOnce => Ok(()),
-        LockHeld::AfterWaiting => Err(Stop::refused(anyhow!(
-            "another redis-trib was at work until now: look again, then try again"
-        ))),
-    }
+/// All masters that can be reached.
+fn masters(cluster: &Cluster) -> Vec<Target> {
+    let masters = cluster.diagnosis.topology.masters();
+    let targets = masters.filter_map(|master| cluster.reach.get(&master.id));
+    targets.cloned().collect()
 }
 
-/// Each master that owns slots with what it says of itself.
-pub(crate) fn infos(cluster: &Cluster) -> BTreeMap<NodeId, Info> {
+/// The INFO of each master that owns slots.
+fn infos(cluster: &Cluster) -> BTreeMap<NodeId, Info> {
     let topology = &cluster.diagnosis.topology;
     let owners = topology.masters().filter(|m| !m.slots.is_empty());
     owners
@@ -112,15 +73,17 @@ pub(crate) fn infos(cluster: &Cluster) -> BTreeMap<NodeId, Info> {
         .collect()
 }
 
-/// What should be known before anyone says yes.
-pub(crate) fn notes(cluster: &Cluster, on_conflict: OnConflict) -> Vec<String> {
+/// What the user should know before the transfer: what happens to keys that exist, and how full the masters are.
+fn notes(cluster: &Cluster, on_conflict: OnConflict) -> Vec<String> {
     let mut notes = vec![
         match on_conflict {
             OnConflict::Skip => {
-                "Keys that are there with another value stay as they are, and are reported."
+                "Keys that exist in the cluster with another value are kept and reported."
             }
-            OnConflict::Replace => "Keys that are there are overwritten.",
-            OnConflict::Abort => "The first key that is there with another value stops it all.",
+            OnConflict::Replace => "Keys that exist in the cluster are overwritten.",
+            OnConflict::Abort => {
+                "The transfer stops at the first key that exists in the cluster with another value."
+            }
         }
         .to_string(),
     ];
@@ -128,7 +91,7 @@ pub(crate) fn notes(cluster: &Cluster, on_conflict: OnConflict) -> Vec<String> {
         if let (Some(used), Some(limit @ 1..)) = (info.used_memory, info.maxmemory) {
             notes.push(format!(
                 "{} uses {} % of its maxmemory.",
-                cluster.diagnosis.observation.name(id),
+                cluster.name(id),
                 used.saturating_mul(100) / limit
             ));
         }
@@ -136,75 +99,59 @@ pub(crate) fn notes(cluster: &Cluster, on_conflict: OnConflict) -> Vec<String> {
     notes
 }
 
-/// How a run ended.
-pub(crate) struct Ended {
-    pub(crate) report: TransferReport,
-    pub(crate) halt: Option<TransferError>,
+/// The result of a transfer.
+pub(crate) struct Transferred {
+    /// What became of the keys.
+    pub(crate) view: TransferView,
+    /// The time it took.
     pub(crate) took: Duration,
+    /// Why it ended early.
+    pub(crate) stopped: Option<TransferError>,
 }
 
-/// Lets keys flow, shows how far they are, and stops at a signal.
-pub(crate) async fn flow<F>(
-    ui: &Ui,
-    signals: &mut Signals,
+/// Runs a transfer of about `total` keys. At the first signal it finishes the keys in transit, at the second it stops
+/// at once. `done` is the word for keys that arrived.
+async fn transfer<F>(
+    session: &Session,
+    done: &'static str,
     total: u64,
     work: impl FnOnce(Meter, Stopper) -> F,
-) -> Ended
+) -> Result<Transferred, Stop>
 where
     F: Future<Output = (TransferReport, Option<TransferError>)>,
 {
-    let (events, mut told) = mpsc::unbounded_channel();
-    let _ = events.send(Event::Phase(Phase::Copy));
-    let meter = Meter::new(Phase::Copy, Unit::Keys, Some(total), events);
+    session.events.phase(Phase::Copy);
+    let meter = Meter::new(Phase::Copy, Unit::Keys, Some(total), session.events.clone());
     let stopper = Stopper::default();
     let started = Instant::now();
     let work = work(meter, stopper.clone());
-    let show = async {
-        while let Some(event) = told.recv().await {
-            ui.event(&event);
+    let forced = async {
+        let signal = session.interrupt.requested().await;
+        session.events.warn(format!(
+            "{signal}: finishing the keys in transit; a second signal stops at once"
+        ));
+        stopper.halt(TransferError::Interrupted);
+        session.interrupt.forced().await;
+    };
+    let (report, stopped) = tokio::select! {
+        biased;
+        ended = work => ended,
+        () = forced => {
+            return Err(Stop::interrupted(anyhow!(
+                "interrupted twice: the keys in transit may be in the cluster or not; the same command continues"
+            )));
         }
     };
-    let heed = async {
-        let name = signals.next().await;
-        ui.warn(&format!("{name}: what is on its way is finished first"));
-        stopper.halt(TransferError::Interrupted);
-        // The work ends by itself now.
-        std::future::pending().await
-    };
-    let ((report, halt), ()) = tokio::select! {
-        done = async { tokio::join!(work, show) } => done,
-        never = heed => never,
-    };
     let took = started.elapsed();
-    Ended { report, halt, took }
-}
-
-/// Tells what became of all keys, and how the command ends.
-pub(crate) fn tell(
-    ui: &Ui,
-    done: &'static str,
-    ended: Ended,
-    go_on: &str,
-) -> Result<ExitCode, Stop> {
-    let Ended { report, halt, took } = ended;
     for module in &report.module_data {
-        ui.warn(&format!(
-            "what the module of {module} keeps besides keys was not restored: no command does that"
+        session.events.warn(format!(
+            "data of the module of {module} that is not in keys was not restored: no command can write it"
         ));
     }
-    let view = view(done, report);
-    let Some(halt) = halt else {
-        ui.transferred(&view, took)?;
-        return Ok(match view.failures() {
-            0 => ExitCode::Done,
-            _ => ExitCode::Unhealthy,
-        });
-    };
-    ui.transfer_stopped(&view, took)?;
-    let error = anyhow!("{halt}\n{go_on}");
-    Err(match halt {
-        TransferError::Interrupted => Stop::interrupted(error),
-        _ => Stop::partial(error),
+    Ok(Transferred {
+        view: view(done, report),
+        took,
+        stopped,
     })
 }
 
@@ -236,26 +183,49 @@ fn view(done: &'static str, report: TransferReport) -> TransferView {
     }
 }
 
-/// Keys that servers threw out while they took others.
-pub(crate) async fn warn_of_evictions(ui: &Ui, session: &Session, before: &Cluster) {
-    let Ok(after) = Cluster::look(session).await else {
+impl Transferred {
+    /// The exit code of a transfer that reached its end.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self.view.failures() {
+            0 => ExitCode::Done,
+            _ => ExitCode::Unhealthy,
+        }
+    }
+
+    /// The error of a transfer that ended early. `resume` says how to continue.
+    pub(crate) fn stop(&self, resume: &str) -> Option<Stop> {
+        let why = self.stopped.as_ref()?;
+        let error = anyhow!("{why}\n{resume}");
+        Some(match why {
+            TransferError::Interrupted => Stop::interrupted(error),
+            _ => Stop::partial(error),
+        })
+    }
+}
+
+/// Warns of keys that masters evicted during the transfer. A signal skips this.
+async fn warn_of_evictions(session: &Session, before: &Cluster) {
+    if session.interrupt.heard().is_some() {
+        return;
+    }
+    let Ok(Ok(after)) = session.interrupt.stops(Cluster::look(session)).await else {
         return;
     };
-    let was = infos(before);
+    let infos_before = infos(before);
     for (id, info) in infos(&after) {
         let evicted = info.evicted_keys.unwrap_or_default();
-        let before = was.get(&id).and_then(|info| info.evicted_keys);
+        let before = infos_before.get(&id).and_then(|info| info.evicted_keys);
         let lost = evicted.saturating_sub(before.unwrap_or_default());
         if lost > 0 {
-            ui.warn(&format!(
-                "{} threw out {lost} keys meanwhile, for want of memory (maxmemory-policy)",
-                after.diagnosis.observation.name(id)
+            session.events.warn(format!(
+                "{} evicted {lost} keys during the transfer because it has no memory left (maxmemory-policy)",
+                after.name(id)
             ));
         }
     }
 }
 
-/// The owners of all slots, for those who write.
+/// The owners of all slots.
 pub(crate) async fn owners(session: &Session) -> Result<Arc<SlotOwners>, Stop> {
     let connections = Arc::clone(&session.connections);
     let owners = SlotOwners::read(connections, session.targets()).await;

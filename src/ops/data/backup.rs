@@ -1,0 +1,392 @@
+//! `backup`: the data of every master, in files.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::anyhow;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use crate::backup::{
+    self, BackupError, BackupFailure, BackupOptions, BackupSource, Directory, FileFacts, Manifest,
+    MasterBackup, Meter,
+};
+use crate::cluster::health::Diagnosis;
+use crate::cluster::node::{Addr, NodeId, Role};
+use crate::cluster::parse::MasterLink;
+use crate::cluster::slot::{Slot, SlotSet};
+use crate::cluster::topology::Member;
+use crate::event::{Events, Phase, Unit};
+use crate::seed::parse_addr;
+use crate::session::Session;
+use crate::state::{Cluster, name};
+use crate::stop::Stop;
+use crate::ui::{BackupView, Fetched, NodeName, ShardView};
+
+/// Which node sends the data of which master.
+pub(crate) struct BackupPlan {
+    cluster: Cluster,
+    jobs: Vec<MasterBackup>,
+    /// What is shown of it.
+    pub(crate) view: BackupView,
+}
+
+/// A backup that is complete.
+pub(crate) struct BackupReport {
+    /// Its files.
+    pub(crate) view: BackupView,
+    /// The time it took.
+    pub(crate) took: Duration,
+}
+
+/// Refuses a directory that is not empty.
+pub(crate) fn check_directory(path: &Path) -> Result<(), Stop> {
+    Directory::refuse_full(path).map_err(Stop::refused)
+}
+
+/// Makes the directory.
+pub(crate) fn prepare_directory(path: &Path) -> Result<Arc<Directory>, Stop> {
+    let directory = Directory::prepare(path).map_err(Stop::refused)?;
+    Ok(Arc::new(directory))
+}
+
+/// Chooses the sources. Refuses a backup that would not be complete.
+pub(crate) async fn plan(
+    session: &Session,
+    path: &Path,
+    from_masters: bool,
+) -> Result<BackupPlan, Stop> {
+    let cluster = Cluster::look(session).await?;
+    let jobs = jobs(&cluster, from_masters)?;
+    let view = planned(&cluster.diagnosis, &jobs, path);
+    Ok(BackupPlan {
+        cluster,
+        jobs,
+        view,
+    })
+}
+
+/// Fetches the data of all masters, and writes the manifest if no slot moved meanwhile.
+pub(crate) async fn execute(
+    session: &Session,
+    plan: BackupPlan,
+    directory: Arc<Directory>,
+    options: BackupOptions,
+) -> Result<BackupReport, Stop> {
+    let (began, started) = (SystemTime::now(), Instant::now());
+    let BackupPlan { cluster, jobs, .. } = plan;
+    let path = directory.path().to_path_buf();
+    let fetched = fetch(session, jobs, &directory, options).await;
+    let files = fetched.map_err(|failure| {
+        directory.remove_if_empty();
+        failed(&cluster.diagnosis, &path, &failure)
+    })?;
+    let after = match session.interrupt.stops(Cluster::look(session)).await {
+        Ok(after) => after?,
+        Err(signal) => {
+            return Err(Stop::interrupted(anyhow!(
+                "interrupted ({signal}): {}",
+                remains(&path)
+            )));
+        }
+    };
+    refuse_moved(&cluster, &after, &path)?;
+    warn_of(session, &files);
+    let view = complete(&cluster.diagnosis, &files, &path);
+    let manifest = Manifest {
+        began,
+        ended: SystemTime::now(),
+        files,
+    };
+    manifest
+        .write(&directory)
+        .map_err(|error| Stop::partial(anyhow!("{error}: there is no manifest, so no backup")))?;
+    Ok(BackupReport {
+        view,
+        took: started.elapsed(),
+    })
+}
+
+/// Fetches all files. The first signal stops the transfers and deletes their unfinished files; the second one does not
+/// wait for that.
+async fn fetch(
+    session: &Session,
+    jobs: Vec<MasterBackup>,
+    directory: &Arc<Directory>,
+    options: BackupOptions,
+) -> Result<Vec<FileFacts>, BackupFailure> {
+    session.events.phase(Phase::Fetch);
+    let stop = CancellationToken::new();
+    let connections = Arc::clone(&session.connections);
+    let directory = Arc::clone(directory);
+    let work = backup::run(
+        jobs,
+        directory,
+        connections,
+        options,
+        &session.events,
+        &stop,
+    );
+    let forced = async {
+        session.interrupt.requested().await;
+        stop.cancel();
+        session.interrupt.forced().await;
+    };
+    tokio::select! {
+        biased;
+        fetched = work => fetched,
+        () = forced => Err(BackupFailure { master: None, error: BackupError::Interrupted }),
+    }
+}
+
+/// Chooses who sends the data of which master. Refuses a backup that would lack data.
+fn jobs(cluster: &Cluster, from_masters: bool) -> Result<Vec<MasterBackup>, Stop> {
+    let topology = &cluster.diagnosis.topology;
+    let open = topology.open_set();
+    if !open.is_empty() {
+        return Err(Stop::refused(anyhow!(
+            "slots {open} are open, and their keys are on two nodes: finish the move first \
+             (redis-trib reshard NODE --finish-open), then try again"
+        )));
+    }
+    let contested: SlotSet = topology
+        .contested()
+        .values()
+        .fold(SlotSet::new(), |sum, slots| sum.union(slots));
+    if !contested.is_empty() {
+        return Err(Stop::refused(anyhow!(
+            "slots {contested} are claimed by several masters: redis-trib check NODE names them"
+        )));
+    }
+    let mut jobs = Vec::new();
+    let mut missing = Vec::new();
+    let mut covered = SlotSet::new();
+    let mut masters: Vec<&Member> = topology.masters().filter(|m| !m.slots.is_empty()).collect();
+    masters.sort_by_key(|master| master.slots.iter().next());
+    for master in masters {
+        covered = covered.union(&master.slots);
+        let sources = sources(cluster, master, from_masters);
+        if sources.is_empty() {
+            missing.push(format!(
+                "{} (slots {}) does not answer, and it has no replica in sync that does",
+                cluster.name(master.id),
+                master.slots
+            ));
+        }
+        jobs.push(MasterBackup {
+            master: master.id,
+            addr: name(&cluster.diagnosis, master.id).addr.to_string(),
+            target: cluster.reach.get(&master.id).cloned(),
+            slots: master.slots.clone(),
+            sources,
+        });
+    }
+    let uncovered = SlotSet::full().difference(&covered);
+    if !uncovered.is_empty() {
+        missing.push(format!("slots {uncovered} have no master"));
+    }
+    if missing.is_empty() {
+        return Ok(jobs);
+    }
+    Err(Stop::refused(anyhow!(
+        "data would be missing:\n  {}",
+        missing.join("\n  ")
+    )))
+}
+
+/// The nodes that have a master's data: replicas in sync, then the master itself.
+fn sources(cluster: &Cluster, master: &Member, from_masters: bool) -> Vec<BackupSource> {
+    let diagnosis = &cluster.diagnosis;
+    let source = |member: &Member| {
+        let node = diagnosis.observation.nodes.get(&member.id)?;
+        let report = node.report().filter(|report| !report.info.loading)?;
+        let is_in_sync =
+            member.role == Role::Master || report.info.master_link == Some(MasterLink::Up);
+        is_in_sync.then_some(())?;
+        Some(BackupSource {
+            id: member.id,
+            role: member.role,
+            target: cluster.reach.get(&member.id)?.clone(),
+            host: node.host().unwrap_or_default().to_string(),
+        })
+    };
+    let mut sources = Vec::new();
+    if !from_masters {
+        let replicas = diagnosis.topology.replicas_of(master.id);
+        sources.extend(replicas.filter_map(source));
+    }
+    sources.extend(source(master));
+    sources
+}
+
+fn planned(diagnosis: &Diagnosis, jobs: &[MasterBackup], path: &Path) -> BackupView {
+    let shard = |job: &MasterBackup| {
+        let source = job.sources.first()?;
+        Some(ShardView {
+            master: name(diagnosis, job.master),
+            slots: job.slots.clone(),
+            source: name(diagnosis, source.id),
+            role: source.role,
+            fetched: None,
+        })
+    };
+    BackupView {
+        shards: jobs.iter().filter_map(shard).collect(),
+        directory: path.display().to_string(),
+    }
+}
+
+fn complete(diagnosis: &Diagnosis, files: &[FileFacts], path: &Path) -> BackupView {
+    let shard = |file: &FileFacts| {
+        let master = name(diagnosis, file.master);
+        shard_view(file, master, name(diagnosis, file.source))
+    };
+    BackupView {
+        shards: files.iter().map(shard).collect(),
+        directory: path.display().to_string(),
+    }
+}
+
+fn shard_view(file: &FileFacts, master: NodeName, source: NodeName) -> ShardView {
+    ShardView {
+        master,
+        slots: file.slots.clone(),
+        source,
+        role: file.source_role,
+        fetched: Some(Fetched {
+            file: file.file.clone(),
+            bytes: file.found.bytes,
+            keys: file.found.keys,
+            sha256: file.found.sha256.clone(),
+        }),
+    }
+}
+
+/// What an unfinished backup leaves behind.
+fn remains(path: &Path) -> String {
+    if path.exists() {
+        format!(
+            "there is no backup in {}: it has files but no manifest; delete it, and try again",
+            path.display()
+        )
+    } else {
+        "nothing was kept".to_string()
+    }
+}
+
+/// Why there is no backup, and what it leaves behind.
+fn failed(diagnosis: &Diagnosis, path: &Path, failure: &BackupFailure) -> Stop {
+    let remains = remains(path);
+    match (&failure.error, failure.master) {
+        (BackupError::Interrupted, _) => Stop::interrupted(anyhow!("interrupted: {remains}")),
+        (error, Some(master)) => Stop::partial(anyhow!(
+            "data of {}: {error}\n{remains}",
+            diagnosis.observation.name(master)
+        )),
+        (error, None) => Stop::partial(anyhow!("{error}\n{remains}")),
+    }
+}
+
+/// Refuses a backup during which slots moved: their keys may be in two files or in none.
+fn refuse_moved(before: &Cluster, after: &Cluster, path: &Path) -> Result<(), Stop> {
+    let owners = |cluster: &Cluster| -> BTreeMap<Slot, NodeId> {
+        let masters = cluster.diagnosis.topology.masters();
+        masters
+            .flat_map(|master| master.slots.iter().map(|slot| (slot, master.id)))
+            .collect()
+    };
+    let (owners_before, owners_after) = (owners(before), owners(after));
+    // After a failover the new master has the same data.
+    let is_failover = |old: NodeId, new: NodeId| {
+        let mut replicas = before.diagnosis.topology.replicas_of(old);
+        replicas.any(|replica| replica.id == new)
+    };
+    let moved: SlotSet = Slot::all()
+        .filter(
+            |slot| match (owners_before.get(slot), owners_after.get(slot)) {
+                (Some(old), Some(new)) => old != new && !is_failover(*old, *new),
+                (old, new) => old.is_some() != new.is_some(),
+            },
+        )
+        .collect();
+    let moved = moved.union(&after.diagnosis.topology.open_set());
+    if moved.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::partial(anyhow!(
+        "slots {moved} moved while the files were fetched: their keys may be in two files or in none, so no manifest \
+         was written, and there is no backup in {}; delete it, and try again when no slots move",
+        path.display()
+    )))
+}
+
+/// Warns of data that a restore will not write.
+fn warn_of(session: &Session, files: &[FileFacts]) {
+    for file in files {
+        if file.found.strays > 0 {
+            session.events.warn(format!(
+                "{}: {} keys are of slots that {} does not own (left behind by a move): restore skips them",
+                file.file, file.found.strays, file.source_addr
+            ));
+        }
+        for module in &file.found.module_data {
+            session.events.warn(format!(
+                "{}: data of the module of {module} that is not in keys can't be restored by commands",
+                file.file
+            ));
+        }
+    }
+}
+
+/// Reads the manifest of a backup.
+pub(crate) fn manifest(path: &Path) -> anyhow::Result<Manifest> {
+    Manifest::read(path).map_err(|error| anyhow!("{}: {error}", path.display()))
+}
+
+/// Verifies a backup. No node is asked.
+pub(crate) async fn verify(events: &Events, path: &Path) -> anyhow::Result<BackupReport> {
+    let started = Instant::now();
+    let manifest = manifest(path)?;
+    read_back(events, path, &manifest).await?;
+    let name = |id, addr: &str| NodeName {
+        id,
+        addr: parse_addr(addr).unwrap_or_else(|_| Addr::new("?", 0)),
+        zone: None,
+    };
+    let shard = |file: &FileFacts| {
+        let master = name(file.master, &file.master_addr);
+        shard_view(file, master, name(file.source, &file.source_addr))
+    };
+    Ok(BackupReport {
+        view: BackupView {
+            shards: manifest.files.iter().map(shard).collect(),
+            directory: path.display().to_string(),
+        },
+        took: started.elapsed(),
+    })
+}
+
+/// Reads all files of a backup and compares them with its manifest.
+pub(crate) async fn read_back(
+    events: &Events,
+    path: &Path,
+    manifest: &Manifest,
+) -> anyhow::Result<()> {
+    events.phase(Phase::Verify);
+    let total = Some(manifest.bytes());
+    let meter = Meter::new(Phase::Verify, Unit::Bytes, total, events.clone());
+    let (directory, manifest) = (PathBuf::from(path), manifest.clone());
+    let reading =
+        spawn_blocking(move || backup::verify(&directory, &manifest, &|bytes| meter.add(bytes)));
+    let wrong = reading.await?;
+    if !wrong.is_empty() {
+        let lines: Vec<String> = wrong
+            .iter()
+            .map(|(file, why)| format!("{file}: {why}"))
+            .collect();
+        anyhow::bail!("the backup is damaged:\n  {}", lines.join("\n  "));
+    }
+    Ok(())
+}

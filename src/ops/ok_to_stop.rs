@@ -1,0 +1,140 @@
+//! `ok-to-stop`: whether nodes can be stopped now.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cluster::health::Code;
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::ok_to_stop::{Reason, StopCandidate, reasons};
+use crate::cluster::parse::MasterLink;
+use crate::cluster::slot::SlotSet;
+use crate::session::Session;
+use crate::state::{Cluster, name};
+use crate::stop::Stop;
+use crate::ui::{Objection, OkToStopView};
+
+/// Looks at the cluster and collects the reasons not to stop the named nodes.
+pub(crate) async fn check(session: &Session, names: &[String]) -> Result<OkToStopView, Stop> {
+    let cluster = Cluster::settled(session).await?;
+    let observation = &cluster.diagnosis.observation;
+    let stopping: BTreeSet<NodeId> = names
+        .iter()
+        .map(|name| observation.find(name).map_err(Stop::refused))
+        .collect::<Result<_, _>>()?;
+    let no_failover = without_failover(session, &cluster, &stopping).await;
+    let members = members(&cluster, &no_failover);
+    let mut objections: Vec<Objection> = reasons(&members, &stopping)
+        .iter()
+        .map(|reason| objection(&cluster, reason))
+        .collect();
+    // Nodes that disagree about slots can't be judged.
+    let findings = cluster.diagnosis.findings.iter();
+    let disagreements =
+        findings.filter(|finding| matches!(finding.code, Code::ViewsDiffer | Code::SlotsContested));
+    objections.extend(disagreements.map(|finding| Objection {
+        code: finding.code.word(),
+        message: finding.message.clone(),
+        slots: finding.slots.clone(),
+    }));
+    let names = stopping.iter().map(|id| name(&cluster.diagnosis, *id));
+    Ok(OkToStopView {
+        stopping: names.collect(),
+        objections,
+    })
+}
+
+/// All members. `no_failover` are the replicas that never take over.
+fn members(cluster: &Cluster, no_failover: &BTreeSet<NodeId>) -> Vec<StopCandidate> {
+    let topology = &cluster.diagnosis.topology;
+    let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    for (member, slot) in topology.open_slots() {
+        if member.role == Role::Master {
+            open.entry(member.id).or_default().insert(slot.slot);
+            open.entry(slot.peer).or_default().insert(slot.slot);
+        }
+    }
+    topology
+        .members
+        .values()
+        .map(|member| {
+            let node = cluster.diagnosis.observation.nodes.get(&member.id);
+            let report = node.and_then(|node| node.report());
+            let serves = report.is_some_and(|report| report.cluster.ok && !report.info.loading);
+            let link = report.and_then(|report| report.info.master_link);
+            StopCandidate {
+                id: member.id,
+                role: member.role,
+                master: member.master,
+                slots: member.slots.clone(),
+                open: open.remove(&member.id).unwrap_or_default(),
+                is_up: serves && !member.peer_status.is_lost(),
+                in_sync: link == Some(MasterLink::Up),
+                takes_over: !no_failover.contains(&member.id),
+            }
+        })
+        .collect()
+}
+
+/// Replicas of the nodes to stop that are configured never to take over. If CONFIG is denied, the default of the servers
+/// is assumed: a replica takes over.
+async fn without_failover(
+    session: &Session,
+    cluster: &Cluster,
+    stopping: &BTreeSet<NodeId>,
+) -> BTreeSet<NodeId> {
+    // The first since Redis 5, the second until Redis 6.2.
+    const NAMES: [&str; 2] = ["cluster-replica-no-failover", "cluster-slave-no-failover"];
+    let replicas = cluster
+        .diagnosis
+        .observation
+        .reports()
+        .filter_map(|(node, _)| {
+            let member = cluster.diagnosis.topology.members.get(&node.id)?;
+            let is_affected = member
+                .master
+                .is_some_and(|master| stopping.contains(&master));
+            let target = cluster.reach.get(&node.id).filter(|_| is_affected)?;
+            Some((node.id, target.clone()))
+        });
+    let asking = session
+        .connections
+        .fan_out(replicas, |connections, (id, target)| async move {
+            let values = async {
+                let client = connections.temporary(&target).await?;
+                client.config_get(&NAMES).await
+            };
+            let values = values.await.unwrap_or_default();
+            values.values().any(|value| value == "yes").then_some(id)
+        });
+    asking.await.into_iter().flatten().collect()
+}
+
+fn objection(cluster: &Cluster, reason: &Reason) -> Objection {
+    let name = |id: NodeId| cluster.name(id);
+    let message = match reason {
+        Reason::Unserved(slots) => format!("no master serves slots {slots} now"),
+        Reason::NoSuccessor { master, slots } => format!(
+            "{} serves slots {slots} and has no replica in sync that would take over",
+            name(*master)
+        ),
+        Reason::NoMajority { left, of } => {
+            format!("only {left} of {of} masters would be left: no majority for a failover")
+        }
+        Reason::LastCopy { master, replicas } => {
+            let replicas: Vec<String> = replicas.iter().map(|id| name(*id)).collect();
+            format!(
+                "{} would be left without a copy in sync: its only replicas in sync are {}",
+                name(*master),
+                replicas.join(", ")
+            )
+        }
+        Reason::Open { master, slots } => format!(
+            "slots {slots} are moving from or to {}: finish the move first",
+            name(*master)
+        ),
+    };
+    Objection {
+        code: reason.word(),
+        message,
+        slots: reason.slots(),
+    }
+}

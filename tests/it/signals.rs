@@ -1,0 +1,212 @@
+//! Ctrl-C and SIGTERM at every moment of a command: after a prompt, while it waits, between consent and the first
+//! change. The program ends with 130 within two seconds and leaves the terminal as it was.
+
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::cluster::Nodes;
+use crate::support::command::{Finished, Running, Signal, Terminal, Trib};
+use crate::support::server::{Server, Spec};
+use crate::support::wait::PATIENCE;
+
+/// The longest time from a signal to the end of the program.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// A time after which a command waits for the node that it can't get an answer from.
+const UNTIL_IT_WAITS: Duration = Duration::from_millis(1500);
+
+fn trib<'a>(words: impl IntoIterator<Item = &'a str>) -> Trib {
+    Trib::new().args(words)
+}
+
+/// Runs the program on a terminal, from a shell that survives Ctrl-C and prints the exit code and the settings of the
+/// terminal before and after.
+fn on_terminal(words: &[&str]) -> Terminal {
+    let script =
+        "stty echo icanon; trap : INT; stty -a; \"$@\"; echo \"status $?\"; stty -a; echo over";
+    Trib::new()
+        .program("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_redis-trib")])
+        .args(words)
+        .terminal()
+}
+
+/// Presses Ctrl-C; returns what was on the screen.
+#[track_caller]
+fn press_ctrl_c(mut terminal: Terminal) -> String {
+    let pressed = Instant::now();
+    terminal.control('c').expect("status 130");
+    assert!(pressed.elapsed() < LIMIT, "{:?}", pressed.elapsed());
+    terminal.expect("over");
+    let screen = terminal.finish().screen();
+    let settings: Vec<&str> = screen
+        .match_indices("speed ")
+        .map(|(start, _)| &screen[start..start + 400])
+        .collect();
+    assert_eq!(settings.len(), 2, "{screen}");
+    assert_eq!(settings[0], settings[1], "{screen}");
+    screen
+}
+
+/// Sends a signal to a program without a terminal.
+#[track_caller]
+fn interrupt(running: Running, signal: Signal) -> Finished {
+    let sent = Instant::now();
+    running.signal(signal);
+    let finished = running.wait().status(130);
+    assert!(sent.elapsed() < LIMIT, "{:?}", sent.elapsed());
+    finished.stderr_has(&format!("interrupted ({signal})"))
+}
+
+fn node_timeout(server: &Server) -> Vec<String> {
+    redis::from_redis_value(server.cmd(&["CONFIG", "GET", "cluster-node-timeout"])).unwrap()
+}
+
+#[test]
+fn a_check_that_waits_ends_after_a_password_was_asked_for() {
+    // A node without slots is not healthy.
+    let nodes = Nodes::with(1, &Spec::new().quick().password("s3cret"));
+    let addr = nodes[0].addr();
+    let mut terminal = on_terminal(&["check", &addr, "--askpass", "--wait", "1h"]);
+    terminal
+        .expect("Password")
+        .expect(": ")
+        .send_line("s3cret")
+        .expect("not healthy yet");
+    let screen = press_ctrl_c(terminal);
+    assert!(screen.contains("interrupted (SIGINT)"), "{screen}");
+    // The prompt itself.
+    let mut terminal = on_terminal(&["check", &addr, "--askpass", "--wait", "1h"]);
+    terminal.expect("Password").expect(": ").send("s3c");
+    press_ctrl_c(terminal);
+    // No prompt, and no terminal.
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        let running = trib(["check", &addr, "--wait", "1h", "-a", "s3cret"]).spawn();
+        running.wait_stderr("not healthy yet");
+        interrupt(running, signal);
+    }
+}
+
+#[test]
+fn commands_end_while_a_node_hangs() {
+    let nodes = Nodes::quick(4);
+    nodes.form(3);
+    let (seed, id) = (nodes[0].addr(), nodes[3].id());
+    nodes[1].stop();
+    let lines: [&[&str]; 5] = [
+        &["info", &seed],
+        &["ok-to-stop", &seed, &id],
+        &["check", &seed],
+        &["call", &seed, "PING"],
+        &["call", "--serial", &seed, "PING"],
+    ];
+    for words in lines {
+        let (command, rest) = words.split_first().unwrap();
+        let line = [&[*command, "--command-timeout", "1h"], rest].concat();
+        let running = trib(line.iter().copied()).spawn();
+        sleep(UNTIL_IT_WAITS);
+        interrupt(running, Signal::SIGINT);
+        let terminal = on_terminal(&line);
+        sleep(UNTIL_IT_WAITS);
+        let screen = press_ctrl_c(terminal);
+        assert!(screen.contains("interrupted (SIGINT)"), "{screen}");
+    }
+    nodes[1].cont();
+}
+
+#[test]
+fn a_call_ends_while_it_pauses_or_reads_standard_input() {
+    let nodes = Nodes::quick(3);
+    nodes.form(3);
+    let seed = nodes[0].addr();
+    let line = ["call", "--serial", "--pause", "1h", &seed, "PING"];
+    let running = trib(line).spawn();
+    running.wait_stdout("PONG");
+    interrupt(running, Signal::SIGTERM)
+        .stderr_has("1 of 3 nodes were called")
+        .stderr_has(&nodes[1].addr());
+    let mut terminal = on_terminal(&line);
+    terminal.expect("PONG");
+    press_ctrl_c(terminal);
+
+    let running = trib(["call", "--stdin", &seed, "ECHO"])
+        .stdin_open()
+        .spawn();
+    sleep(UNTIL_IT_WAITS);
+    interrupt(running, Signal::SIGINT);
+}
+
+#[test]
+fn a_signal_between_consent_and_the_first_change_changes_nothing() {
+    let (nodes, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());
+    nodes.form(3);
+    let seed = proxies[0].addr();
+    let before: Vec<_> = nodes.iter().map(node_timeout).collect();
+    let line = ["set-timeout", &seed, "7s", "--command-timeout", "1h"];
+
+    // The prompt.
+    let mut terminal = on_terminal(&line);
+    terminal.expect("(type 'yes' to accept): ");
+    press_ctrl_c(terminal);
+
+    // After the answer the lock is taken again, and the plan is made again.
+    for command in ["CLIENT LIST", "CLUSTER NODES"] {
+        let mut terminal = on_terminal(&line);
+        terminal.expect("(type 'yes' to accept): ");
+        proxies[1].stall_at(command, 1);
+        terminal.send_line("yes");
+        assert!(proxies[1].wait_stalled(PATIENCE), "{command}");
+        let screen = press_ctrl_c(terminal);
+        assert!(
+            screen.contains("interrupted (SIGINT): nothing was changed"),
+            "{screen}"
+        );
+        proxies[1].disarm();
+        proxies[1].resume();
+    }
+
+    // Consent by a flag.
+    proxies[1].stall_at("CLIENT LIST", 1);
+    let running = trib(line).args(["--yes", "-o", "json"]).spawn();
+    assert!(proxies[1].wait_stalled(PATIENCE));
+    let finished = interrupt(running, Signal::SIGTERM).stderr_has("nothing was changed");
+    let done = finished.json_lines().pop().unwrap();
+    assert_eq!(done["event"], json!("done"));
+    assert_eq!(done["exit_code"], json!(130));
+    proxies[1].disarm();
+    proxies[1].resume();
+    let after: Vec<_> = nodes.iter().map(node_timeout).collect();
+    assert_eq!(before, after);
+
+    // During the change.
+    proxies[1].stall_at("CONFIG SET", 1);
+    let running = trib(line).arg("--yes").spawn();
+    assert!(proxies[1].wait_stalled(PATIENCE));
+    interrupt(running, Signal::SIGINT).stderr_has("the same command sets it on all of them");
+}
+
+#[test]
+fn an_import_ends_before_its_first_key() {
+    let (nodes, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());
+    nodes.form(3);
+    let source = Spec::new().plain().start();
+    source.cmd(&["SET", "key", "value"]);
+    let (from, seed) = (source.addr(), proxies[0].addr());
+    let line = ["import", "--from", &from, &seed, "--command-timeout", "1h"];
+    let mut terminal = on_terminal(&line);
+    terminal.expect("(type 'yes' to accept): ");
+    proxies[2].stall_at("CLIENT LIST", 1);
+    terminal.send_line("yes");
+    assert!(proxies[2].wait_stalled(PATIENCE));
+    let screen = press_ctrl_c(terminal);
+    assert!(screen.contains("nothing was changed"), "{screen}");
+    // The password of the source.
+    let mut terminal = on_terminal(&[&line[..], &["--from-askpass"]].concat());
+    terminal.expect("Password of the source").send("s3c");
+    press_ctrl_c(terminal);
+    for server in nodes.iter() {
+        assert_eq!(server.text(&["DBSIZE"]), "0");
+    }
+}
