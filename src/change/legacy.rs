@@ -7,7 +7,6 @@ use super::credentials::Credentials;
 use super::{Global, Pump};
 use crate::connections::Target;
 use crate::event::Events;
-use crate::resolve;
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session};
 use crate::stop::Stop;
@@ -46,20 +45,6 @@ pub(crate) async fn with(
     };
     let (events, _) = Events::channel();
     global.session(credentials, seeds, command, events).await
-}
-
-/// The same session for other seeds.
-pub(crate) async fn with_seeds(
-    session: &Session,
-    credentials: &Credentials,
-    global: &Global,
-    seeds: &[Seed],
-) -> Result<Session, Stop> {
-    let dial_options = |seed: &Seed| credentials.dial_options(&global.args, seed);
-    Ok(Session {
-        seeds: resolve::resolve(seeds, dial_options, global.args.family(), None, |_| {}).await?,
-        ..session.clone()
-    })
 }
 
 /// Runs `work` with the session, and shows its events meanwhile.
