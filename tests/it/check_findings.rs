@@ -183,7 +183,9 @@ fn a_disagreement_names_who_and_where() {
     assert_eq!(ids(found), [nodes[0].id()]);
     let text = message(found);
     assert!(
-        text.contains("nobody") && text.contains(&nodes[0].addr()) && text.contains("not changing"),
+        text.contains("unassigned")
+            && text.contains(&nodes[0].addr())
+            && text.contains("not changing"),
         "{text}"
     );
     check(&addr)
