@@ -48,6 +48,20 @@ pub enum Kind {
     Local,
 }
 
+impl Kind {
+    /// Reports what stopped the command, once.
+    pub(crate) fn stopped(self, ui: &Ui, stop: &Stop) -> ExitCode {
+        // Standard output may be closed; the exit code says the rest.
+        let _ = match self {
+            Self::Change => ui.stopped(stop.code, &stop.error),
+            Self::Read => ui.failed(stop.code, &stop.error),
+            Self::Local => Ok(()),
+        };
+        ui.error(&stop.error, stop.code);
+        stop.code
+    }
+}
+
 impl Global {
     /// Opens the journal and starts to listen for signals.
     pub fn open(args: GlobalArgs) -> Result<Self, Stop> {
@@ -66,13 +80,7 @@ impl Global {
             Ok(code) => code,
             Err(stop) => {
                 let stop = self.settled(kind, stop);
-                // Standard output may be closed; the exit code says the rest.
-                let _ = match kind {
-                    Kind::Change => ui.stopped(stop.code, &stop.error),
-                    Kind::Read | Kind::Local => Ok(()),
-                };
-                ui.error(&stop.error, stop.code);
-                stop.code
+                kind.stopped(ui, &stop)
             }
         }
     }

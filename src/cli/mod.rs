@@ -118,15 +118,13 @@ impl Cli {
     /// Runs the command to its end; an error has been reported then.
     pub async fn run(self, ui: &Ui) -> ExitCode {
         let kind = self.command.kind();
+        ui.command(self.command.name());
         match Global::open(self.global) {
             Ok(global) => {
                 let result = self.command.run(&global, ui).await;
                 global.end(ui, kind, result)
             }
-            Err(stop) => {
-                ui.error(&stop.error, stop.code);
-                stop.code
-            }
+            Err(stop) => kind.stopped(ui, &stop),
         }
     }
 }
@@ -138,6 +136,31 @@ impl Command {
             Self::Check(_) | Self::Info(_) | Self::OkToStop(_) => Kind::Read,
             Self::Completions(_) | Self::Man(_) => Kind::Local,
             _ => Kind::Change,
+        }
+    }
+
+    /// Its name on the command line.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Check(_) => "check",
+            Self::Info(_) => "info",
+            Self::Reshard(_) => "reshard",
+            Self::Rebalance(_) => "rebalance",
+            Self::Apply(_) => "apply",
+            Self::Fix(_) => "fix",
+            Self::Failover(_) => "failover",
+            Self::ReplaceNode(_) => "replace-node",
+            Self::Backup(_) => "backup",
+            Self::Restore(_) => "restore",
+            Self::Import(_) => "import",
+            Self::AddNode(_) => "add-node",
+            Self::DelNode(_) => "del-node",
+            Self::OkToStop(_) => "ok-to-stop",
+            Self::Call(_) => "call",
+            Self::SetTimeout(_) => "set-timeout",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
         }
     }
 

@@ -241,7 +241,6 @@ fn planned(diagnosis: &Diagnosis, jobs: &[Job], path: &Path) -> BackupView {
             master: name(diagnosis, job.master),
             slots: job.slots.clone(),
             source: name(diagnosis, source.id),
-            role: source.role,
             fetched: None,
         })
     };
@@ -267,7 +266,6 @@ fn kept(file: &FileFacts, master: NodeName, source: NodeName) -> ShardView {
         master,
         slots: file.slots.clone(),
         source,
-        role: file.source_role,
         fetched: Some(Fetched {
             file: file.file.clone(),
             bytes: file.found.bytes,
@@ -353,14 +351,16 @@ async fn verify(ui: &Ui, path: &Path) -> CommandResult {
     let started = Instant::now();
     let manifest = Manifest::read(path).map_err(|error| no_backup(path, &error))?;
     let manifest = read_back(ui, path, manifest).await?;
-    let name = |id, addr: &str| NodeName {
+    let name = |id, addr: &str, role| NodeName {
         id,
         addr: parse_addr(addr).unwrap_or_else(|_| Addr::new("?", 0)),
+        role,
         zone: None,
     };
     let shard = |file: &FileFacts| {
-        let master = name(file.master, &file.master_addr);
-        kept(file, master, name(file.source, &file.source_addr))
+        let master = name(file.master, &file.master_addr, Role::Master);
+        let source = name(file.source, &file.source_addr, file.source_role);
+        kept(file, master, source)
     };
     let view = BackupView {
         shards: manifest.files.iter().map(shard).collect(),

@@ -217,6 +217,7 @@ async fn callees(session: &Session, args: &Args, ui: &Ui) -> Result<Vec<Callee>,
                 name: NodeName {
                     id: member.id,
                     addr: node.addr().cloned().unwrap_or_else(|| Addr::new("?", 0)),
+                    role: member.role,
                     zone: None,
                 },
                 role: member.role,
@@ -370,7 +371,6 @@ fn is_shutdown(words: &[&[u8]]) -> bool {
 fn show(ui: &Ui, callee: &Callee, reply: &Result<Resp, String>) -> Result<usize, Stop> {
     ui.called(&Called {
         node: &callee.name,
-        role: callee.role,
         reply,
     })?;
     let is_fine = reply.as_ref().is_ok_and(|reply| reply.error().is_none());

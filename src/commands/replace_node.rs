@@ -381,6 +381,10 @@ impl Job {
             new: NodeName {
                 id: self.new.id(),
                 addr: self.new.target.addr.clone(),
+                role: match self.way.takes_over || self.way.follows.is_none() {
+                    true => Role::Master,
+                    false => Role::Replica,
+                },
                 zone: None,
             },
             before: self.before,

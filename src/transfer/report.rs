@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::{Item, Outcome};
-use crate::cluster::parse::clean;
 
 /// Why a key is not where it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +42,7 @@ impl Reason {
 /// A key that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
-    /// Its name, fit to be shown.
+    /// Its name, printable and without quotes.
     pub key: String,
     /// Why, in words.
     pub why: String,
@@ -94,7 +93,7 @@ impl Report {
     }
 
     pub(super) fn fail(&mut self, reason: Reason, key: &[u8], why: &str) {
-        self.fail_named(reason, shown(key), why);
+        self.fail_named(reason, readable(key), why);
     }
 
     /// The same for what is no key.
@@ -145,15 +144,37 @@ impl Shared {
     }
 }
 
-/// A key in quotes, cut where it is long; bytes that are no text as escapes.
+/// A key in quotes, for messages.
 pub(super) fn shown(key: &[u8]) -> String {
+    format!("\"{}\"", readable(key))
+}
+
+/// A key as text: what is not printable as an escape, and cut where it is long.
+fn readable(key: &[u8]) -> String {
     const LONGEST: usize = 80;
     let text: String = key
         .iter()
         .take(LONGEST)
-        .flat_map(|byte| std::ascii::escape_default(*byte))
+        .flat_map(|byte| match byte {
+            b'\'' | b'"' => vec![*byte],
+            _ => std::ascii::escape_default(*byte).collect(),
+        })
         .map(char::from)
         .collect();
     let more = if key.len() > LONGEST { "…" } else { "" };
-    clean(&format!("\"{text}{more}\""), usize::MAX)
+    text + more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_quoted_once() {
+        let mut report = Report::default();
+        report.fail(Reason::TooLarge, b"a \"b\"\x00\xff", "why");
+        let (_, examples) = &report.failed[&Reason::TooLarge];
+        assert_eq!(examples[0].key, r#"a "b"\x00\xff"#);
+        assert_eq!(shown(b"a"), "\"a\"");
+    }
 }
