@@ -578,7 +578,7 @@ pub(super) fn backup(is_done: bool) -> BackupView {
                 "8192",
                 master("69a0", "10.0.0.4"),
                 master("69a0", "10.0.0.4"),
-                slots((8192..16384).step_by(2)),
+                slots((8192..8232).step_by(4)),
             ),
         ],
         directory: "/backup".to_string(),

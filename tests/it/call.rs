@@ -126,7 +126,7 @@ fn json_keeps_the_types() {
     let ids: Vec<String> = nodes.iter().map(|server| server.id()).collect();
     for (line, id) in lines.iter().zip(&ids) {
         assert_eq!(line["node"]["id"], json!(id));
-        assert_eq!(line["role"], json!("master"));
+        assert_eq!(line["node"]["role"], json!("master"));
         assert_eq!(
             line["reply"],
             json!([1, null, "text", ["a"], { "hex": "ff" }, "FINE"])

@@ -164,11 +164,16 @@ mod tests {
     fn child() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let question = "Can I set the above configuration?";
-        let asked = runtime.block_on(confirm(
-            question,
-            "A new cluster\u{1b}[2J of 6 nodes.",
-            Asked::Terminal,
-        ));
+        let cluster = "A new cluster\u{1b}[2J of 6 nodes.";
+        // The pipeline of a command drops the prompt at the first signal, too.
+        let asked = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c() => Err(PromptError::Interrupted),
+                answer = confirm(question, cluster, Asked::Terminal) => answer,
+            }
+        });
+        runtime.shutdown_background();
         writeln!(io::stderr(), "result: {asked:?}").unwrap();
     }
 
