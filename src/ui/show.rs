@@ -220,7 +220,7 @@ impl Ui {
         match self.format {
             Format::Table(sheet) => self.result(|out| table::timeouts(out, view, sheet)),
             Format::Json => self.json(&Line::Timeouts(view)),
-            _ => self.result(|out| classic::timeouts(out)),
+            _ => self.result(classic::timeouts),
         }
     }
 

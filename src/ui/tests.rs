@@ -189,7 +189,7 @@ fn other_views_look_like_this() {
             "timeouts_table",
             text(|out| table::timeouts(out, &set, sheet(80))),
         ),
-        ("timeouts_classic", text(|out| classic::timeouts(out))),
+        ("timeouts_classic", text(classic::timeouts)),
         (
             "backup_planned_table",
             text(|out| table::backup(out, &backup(false), sheet(120))),

@@ -162,31 +162,8 @@ fn consent(command: &str) -> Option<&'static str> {
 
 /// Cells whose stream of events ends without `done` in today's program: rows of that name, and the situation.
 const WITHOUT_DONE_TODAY: &[(&str, Situation)] = &[
-    ("fix --evict-foreign", WrongPassword),
-    ("fix --evict-foreign", DeadSeed),
-    ("fix --evict-foreign", UnknownMember),
-    ("fix --rejoin", WrongPassword),
-    ("fix --rejoin", DeadSeed),
-    ("reshard", WrongPassword),
-    ("reshard", DeadSeed),
-    ("reshard", UnknownMember),
-    ("reshard", NoTerminal),
-    ("reshard", Declined),
-    ("reshard", AnotherOperator),
     ("reshard", DryRun),
-    ("rebalance --weight", WrongPassword),
-    ("rebalance --weight", DeadSeed),
-    ("rebalance --weight", UnknownMember),
-    ("rebalance --weight", NoTerminal),
-    ("rebalance --weight", Declined),
-    ("rebalance --weight", AnotherOperator),
     ("rebalance --weight", DryRun),
-    ("apply", WrongPassword),
-    ("apply", DeadSeed),
-    ("apply", UnknownMember),
-    ("apply", NoTerminal),
-    ("apply", Declined),
-    ("apply", AnotherOperator),
     ("apply", DryRun),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-pub(in crate::ui) fn timeouts(out: &mut impl Write) -> io::Result<()> {
+pub(in crate::ui) fn timeouts<W: Write>(out: &mut W) -> io::Result<()> {
     writeln!(
         out,
         ">>> Reconfiguring node timeout in every cluster node..."
