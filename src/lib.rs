@@ -49,6 +49,7 @@ pub mod migrate;
 pub mod ops;
 pub mod plan;
 pub mod rdb;
+pub mod report;
 pub mod resolve;
 pub mod resp;
 pub mod seed;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
-use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::cluster::topology::Member;
 use crate::connections::Target;
@@ -206,11 +206,13 @@ pub(crate) fn unhealthy(errors: &[String]) -> String {
 /// Who a node is, for what is shown.
 pub(crate) fn name(diagnosis: &Diagnosis, id: NodeId) -> NodeName {
     let node = diagnosis.observation.nodes.get(&id);
+    let member = diagnosis.topology.members.get(&id);
     NodeName {
         id,
         addr: node
             .and_then(|node| node.addr().cloned())
             .unwrap_or_else(|| Addr::new("?", 0)),
+        role: member.map_or(Role::Master, |member| member.role),
         zone: None,
     }
 }

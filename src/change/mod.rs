@@ -41,8 +41,8 @@ pub struct Global {
 /// What a command does to the nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Reads them and writes one document. The name is that of the command.
-    Read(&'static str),
+    /// Reads them and writes one document.
+    Read,
     /// Changes them and writes a stream of events that ends with `done`.
     Change,
     /// Sends no command to a node.
@@ -56,7 +56,7 @@ impl Kind {
         // Standard output may be closed; the exit code still tells the result.
         let _ = match self {
             Self::Change => ui.stopped(stop.code, &stop.error),
-            Self::Read(command) => ui.error_document(command, stop.code, &stop.error),
+            Self::Read => ui.failed(stop.code, &stop.error),
             Self::Local => Ok(()),
         };
         ui.error(&stop.error, stop.code);

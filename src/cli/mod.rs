@@ -122,6 +122,7 @@ impl Cli {
     /// Runs the command and reports its error.
     pub async fn run(self, ui: &Ui) -> ExitCode {
         let kind = self.command.kind();
+        ui.command(self.command.name());
         match Global::open(self.global) {
             Ok(global) => {
                 let result = self.command.run(&global, ui).await;
@@ -138,11 +139,34 @@ impl Cli {
 impl Command {
     fn kind(&self) -> Kind {
         match self {
-            Self::Check(_) => Kind::Read("check"),
-            Self::Info(_) => Kind::Read("info"),
-            Self::OkToStop(_) => Kind::Read("ok-to-stop"),
+            Self::Check(_) | Self::Info(_) | Self::OkToStop(_) => Kind::Read,
             Self::Completions(_) | Self::Man(_) => Kind::Local,
             _ => Kind::Change,
+        }
+    }
+
+    /// Its name on the command line.
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "create",
+            Self::Check(_) => "check",
+            Self::Info(_) => "info",
+            Self::Reshard(_) => "reshard",
+            Self::Rebalance(_) => "rebalance",
+            Self::Apply(_) => "apply",
+            Self::Fix(_) => "fix",
+            Self::Failover(_) => "failover",
+            Self::ReplaceNode(_) => "replace-node",
+            Self::Backup(_) => "backup",
+            Self::Restore(_) => "restore",
+            Self::Import(_) => "import",
+            Self::AddNode(_) => "add-node",
+            Self::DelNode(_) => "del-node",
+            Self::OkToStop(_) => "ok-to-stop",
+            Self::Call(_) => "call",
+            Self::SetTimeout(_) => "set-timeout",
+            Self::Completions(_) => "completions",
+            Self::Man(_) => "man",
         }
     }
 

@@ -9,6 +9,7 @@ pub mod holdings;
 pub mod merger;
 pub mod naming;
 pub mod node;
+pub mod numbers;
 pub mod observation;
 pub mod ok_to_stop;
 pub mod parse;

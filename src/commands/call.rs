@@ -88,7 +88,6 @@ pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
     let mut show = |callee: &Callee, reply: &Result<Resp, String>| {
         ui.called(&Called {
             node: &callee.name,
-            role: callee.role,
             reply,
         })?;
         let is_success = reply.as_ref().is_ok_and(|reply| reply.error().is_none());

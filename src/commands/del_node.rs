@@ -262,7 +262,6 @@ impl Job<'_> {
             leavers: leavers
                 .map(|member| LeavingNode {
                     node: crate::state::name(diagnosis, member.id),
-                    role: member.role,
                     slots: member.slots.count(),
                     answers: !member.peer_status.silent,
                 })

@@ -44,6 +44,7 @@ pub(crate) async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
         let name = NodeName {
             id: member.id,
             addr: node.addr().cloned().unwrap_or_else(|| Addr::new("?", 0)),
+            role: member.role,
             zone: None,
         };
         named.push((name, reach));

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
 use super::{Item, KeyOutcome};
-use crate::cluster::text::clean;
 
 /// Why a key was not written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,7 +42,7 @@ impl FailureReason {
 /// A key that failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedKey {
-    /// The key, ready to print.
+    /// The key, printable and without quotes.
     pub key: String,
     /// The reason.
     pub why: String,
@@ -94,7 +93,7 @@ impl TransferReport {
     }
 
     pub(super) fn fail(&mut self, reason: FailureReason, key: &[u8], why: &str) {
-        self.fail_named(reason, quoted(key), why);
+        self.fail_named(reason, readable(key), why);
     }
 
     /// The same for something other than a key.
@@ -145,15 +144,37 @@ impl SharedReport {
     }
 }
 
-/// Quotes a key for printing: long keys are cut, bytes that are not printable ASCII are escaped.
+/// A key in quotes, for messages.
 pub(super) fn quoted(key: &[u8]) -> String {
+    format!("\"{}\"", readable(key))
+}
+
+/// A key as text: long keys are cut, bytes that are not printable ASCII are escaped.
+fn readable(key: &[u8]) -> String {
     const LONGEST: usize = 80;
     let text: String = key
         .iter()
         .take(LONGEST)
-        .flat_map(|byte| std::ascii::escape_default(*byte))
+        .flat_map(|byte| match byte {
+            b'\'' | b'"' => vec![*byte],
+            _ => std::ascii::escape_default(*byte).collect(),
+        })
         .map(char::from)
         .collect();
     let more = if key.len() > LONGEST { "…" } else { "" };
-    clean(&format!("\"{text}{more}\""), usize::MAX)
+    text + more
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_quoted_once() {
+        let mut report = TransferReport::default();
+        report.fail(FailureReason::TooLarge, b"a \"b\"\x00\xff", "why");
+        let (_, examples) = &report.failed[&FailureReason::TooLarge];
+        assert_eq!(examples[0].key, r#"a "b"\x00\xff"#);
+        assert_eq!(quoted(b"a"), "\"a\"");
+    }
 }

@@ -1,70 +1,66 @@
-//! JSON for programs. Field names are a contract: fields may be added, none is renamed or dropped.
-//!
-//! Commands that read write one document on one line ([`document`]); commands that change a cluster
-//! write one object on each line, told apart by `event`, the last of them `done` ([`stream`]).
-
-mod document;
-mod line;
-mod stream;
+//! JSON for programs: the views as they are, one object a line.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
+use serde_json::Serializer;
+use serde_json::ser::{CharEscape, CompactFormatter, Formatter};
 
-use super::create::NodeName;
 use super::style::plain;
-use crate::cluster::slot::{SlotRange, SlotSet};
-use crate::exit_code::ExitCode;
 
-pub(super) use document::{alive, check, info, stopping};
-pub(super) use stream::{
-    added, balance, called, done, event, joining, layout, leaving, mended, moved, moves, remedies,
-    replacing, succeeded, succession, timeout_set, timeouts,
-};
-
-/// A range of slots, both ends included: `[0, 5460]`.
-type Range = [u16; 2];
-
-/// A node of a plan.
-#[derive(Debug, Serialize)]
-struct Name {
-    id: String,
-    addr: String,
-    zone: Option<String>,
-}
-
-pub(super) fn write_line(out: &mut impl Write, document: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, document)?;
+/// Writes a document or a line.
+pub(super) fn write(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    value.serialize(&mut Serializer::with_formatter(&mut *out, Clean))?;
     writeln!(out)
 }
 
-/// The document of a command that reads and fails.
-pub(super) fn error(
-    out: &mut impl Write,
-    command: &str,
-    code: ExitCode,
-    error: &anyhow::Error,
-) -> io::Result<()> {
-    let document = serde_json::json!({
-        "format": format!("redis-trib/{command}"),
-        "version": 1,
-        "error": { "code": code as u8, "message": plain(&format!("{error:#}")) },
-    });
-    write_line(out, &document)
+/// Writes a line with a reply of a node, whose text is kept as it is.
+pub(super) fn write_as_is(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, value)?;
+    writeln!(out)
 }
 
-fn name(name: &NodeName) -> Name {
-    Name {
-        id: name.id.to_string(),
-        addr: name.addr.to_string(),
-        zone: name.zone.as_deref().map(plain),
+/// Compact JSON whose strings have nothing that a terminal would act on.
+struct Clean;
+
+impl Formatter for Clean {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        writer.write_all(plain(fragment).as_bytes())
+    }
+
+    fn write_char_escape<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        escape: CharEscape,
+    ) -> io::Result<()> {
+        match escape {
+            CharEscape::Quote
+            | CharEscape::ReverseSolidus
+            | CharEscape::Solidus
+            | CharEscape::LineFeed => CompactFormatter.write_char_escape(writer, escape),
+            CharEscape::Backspace
+            | CharEscape::FormFeed
+            | CharEscape::CarriageReturn
+            | CharEscape::Tab
+            | CharEscape::AsciiControl(_) => Ok(()),
+        }
     }
 }
 
-fn range(range: SlotRange) -> Range {
-    [range.start().number(), range.end().number()]
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn ranges(slots: &SlotSet) -> Vec<Range> {
-    slots.ranges().into_iter().map(range).collect()
+    #[test]
+    fn text_is_cleaned_once_and_quoted_once() {
+        let mut out = Vec::new();
+        let text = "a \"b\" c\\d\x1b[2J\t\u{9b}e\nf\u{202e}";
+        write(&mut out, &text).unwrap();
+        let expected = "\"a \\\"b\\\" c\\\\d[2Je\\nf\"\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
 }

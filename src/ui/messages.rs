@@ -1,5 +1,4 @@
-//! What commands have to say besides results: that they wait, that there was nothing to do, how it
-//! went. Kept apart from the formats, which all of this goes through.
+//! Messages besides results: waits, the ends of commands, and wrong usage.
 
 use std::io::{self, Write};
 use std::process::ExitCode as ProcessExitCode;
@@ -7,18 +6,16 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use secrecy::SecretString;
-
-use super::mode::Mode;
-use super::{
-    CheckExtra, ColorChoice, Format, OutputFormat, PromptError, Status, Style, Surroundings, Ui,
-    UiOptions, Verbosity, json, nagios, password, prometheus, summary,
-};
+use super::options::Mode;
+use super::streams::{Format, Surroundings};
+use super::style::Style;
+use super::{CheckExtra, ColorChoice, OutputFormat, Status, Ui, UiOptions, Verbosity};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::Addr;
+use crate::cluster::numbers::counted;
 use crate::exit_code::ExitCode;
 
-/// What was said last about a wait, and when.
+/// The last message about a wait, and when it was written.
 #[derive(Debug)]
 pub(super) struct Waiting {
     text: String,
@@ -26,7 +23,8 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Whether this is to be said too. Seconds and counts that go on changing are not news.
+    /// Whether this message is to be written too. Seconds and counts change all the time: they do not make it another
+    /// message.
     fn is_worth(&self, text: &str) -> bool {
         const AGAIN: Duration = Duration::from_secs(10);
         let words = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
@@ -76,10 +74,10 @@ pub fn usage_error(error: &Usage, output: OutputFormat, mode: Mode) -> ProcessEx
     let style = surroundings.style(ColorChoice::Auto, surroundings.stderr);
     // There is no other place to report that standard error can't be written.
     let _ = io::stderr().lock().write_all(error.bytes(style));
-    of_manner(code, mode).into()
+    in_mode(code, mode).into()
 }
 
-/// Says what is wrong with a command line in an old spelling.
+/// Reports a wrong command line of the two old modes.
 pub fn wrong_line(wrong: anyhow::Error) -> ProcessExitCode {
     let ui = Ui::new(UiOptions {
         mode: Mode::RedisCli,
@@ -89,15 +87,15 @@ pub fn wrong_line(wrong: anyhow::Error) -> ProcessExitCode {
     ui.exit_code(ExitCode::Usage)
 }
 
-/// Text as it is: a list of commands, what a shell asked for. Nobody is left to tell when it can't
+/// Writes a text as it is: a list of commands, or completions. There is nothing to do if it can't
 /// be written.
 pub fn text(text: &[u8]) -> ProcessExitCode {
     let _ = io::stdout().lock().write_all(text);
     ExitCode::Done.into()
 }
 
-/// Scripts of old know 0 and 1.
-fn of_manner(code: ExitCode, mode: Mode) -> ExitCode {
+/// The two old modes have 0 and 1 only.
+fn in_mode(code: ExitCode, mode: Mode) -> ExitCode {
     match code {
         ExitCode::Done => code,
         _ if mode.is_old() => ExitCode::Unhealthy,
@@ -106,19 +104,18 @@ fn of_manner(code: ExitCode, mode: Mode) -> ExitCode {
 }
 
 impl Ui {
-    /// The exit code of the process: Nagios has its own.
+    /// The exit code of the process; Nagios has its own.
     pub fn exit_code(&self, code: ExitCode) -> ProcessExitCode {
         match self.format {
             Format::Nagios => {
                 let told = self.told_nagios.get().copied();
                 told.unwrap_or_else(|| Status::of_exit(code)).into()
             }
-            _ => of_manner(code, self.mode).into(),
+            _ => in_mode(code, self.mode).into(),
         }
     }
 
-    /// What a command that looks again and again waits for: said when it is another thing than
-    /// before, and now and then.
+    /// Shows what a command waits for: when that changes, and every few seconds.
     pub fn waiting(&self, text: &str) {
         if self.verbosity == Verbosity::Quiet {
             return;
@@ -133,27 +130,23 @@ impl Ui {
         }
     }
 
-    /// A document as it is: a script, a man page.
+    /// Writes a text as it is: a script, a man page.
     pub fn document(&self, text: &[u8]) -> io::Result<()> {
         self.result(|out| out.write_all(text))
     }
 
-    /// `check --local` found the process alive.
-    pub fn alive(&self, addr: &Addr) -> io::Result<()> {
-        self.progress().abandon();
-        self.result(|out| match self.format {
-            Format::Table(sheet) => summary::alive(addr).write(out, sheet.style),
-            Format::Classic(style) => summary::alive(addr).write(out, style),
-            Format::Json => json::alive(out, addr),
-            Format::Prometheus => prometheus::alive(out, addr),
-            Format::Nagios => nagios::alive(out, addr),
-        })
+    /// The cluster existed already and is healthy.
+    pub fn already(&self, diagnosis: &Diagnosis) -> io::Result<()> {
+        let nodes = diagnosis.topology.members.len();
+        let message =
+            format!("These nodes already form a healthy cluster of {nodes}: nothing to do.");
+        self.done(ExitCode::Done, &message)
     }
 
-    /// A cluster was made: how it is, and how long that took.
+    /// A cluster was created.
     pub fn created(&self, diagnosis: &Diagnosis, took: Duration) -> io::Result<()> {
-        let nodes = diagnosis.topology.members.len();
-        let message = format!("a cluster of {nodes} nodes, in {:.1} s", took.as_secs_f64());
+        let nodes = counted(diagnosis.topology.members.len() as u64, "node");
+        let message = format!("a cluster of {nodes}, in {:.1} s", took.as_secs_f64());
         if let Format::Json = self.format {
             return self.done(ExitCode::Done, &message);
         }
@@ -163,11 +156,12 @@ impl Ui {
         Ok(())
     }
 
-    /// A cluster was made, and nobody waited until it serves.
+    /// A cluster was created, and the command did not wait until it serves.
     pub fn agreed(&self, nodes: usize, took: Duration, lead: &Addr) -> io::Result<()> {
         let took = took.as_secs_f64();
+        let nodes = counted(nodes as u64, "node");
         let message = format!(
-            "a cluster of {nodes} nodes, in {took:.1} s; it serves in some seconds: \
+            "a cluster of {nodes}, in {took:.1} s; it serves in some seconds: \
              redis-trib check {lead} --wait 60s"
         );
         if let Format::Json = self.format {
@@ -182,33 +176,32 @@ impl Ui {
         Ok(())
     }
 
-    /// A command that changes a cluster was stopped; `main` says why. In JSON that is the last line,
-    /// where a part of the command has not said it already.
+    /// A command that changes a cluster was stopped. In JSON that is the last line, unless the command has written
+    /// it already; otherwise [`Self::error`] says why.
     pub fn stopped(&self, code: ExitCode, error: &anyhow::Error) -> io::Result<()> {
+        self.stopped_with_resume(code, error, &[])
+    }
+
+    /// The same, with the words of the command that continues.
+    pub fn stopped_with_resume(
+        &self,
+        code: ExitCode,
+        error: &anyhow::Error,
+        resume: &[String],
+    ) -> io::Result<()> {
         match self.format {
             Format::Json if !self.ended.load(Ordering::Relaxed) => {
-                self.done(code, &format!("{error:#}"))
+                self.done_with_resume(code, &format!("{error:#}"), resume)
             }
             _ => Ok(()),
         }
     }
 
-    /// The document of a command that reads, if it fails and JSON is wanted.
-    pub fn error_document(
-        &self,
-        command: &str,
-        code: ExitCode,
-        error: &anyhow::Error,
-    ) -> io::Result<()> {
+    /// The end of a command whose lines have said everything: a line of JSON.
+    pub fn ended(&self, code: ExitCode, message: &str) -> io::Result<()> {
         match self.format {
-            Format::Json => self.result(|out| json::error(out, command, code, error)),
+            Format::Json => self.done(code, message),
             _ => Ok(()),
         }
-    }
-
-    /// Asks for a password, which does not show.
-    pub async fn password(&self, question: &str) -> Result<SecretString, PromptError> {
-        self.progress().finish();
-        password::ask(question, self.asked()).await
     }
 }

@@ -1,321 +1,87 @@
-//! What people and scripts see. Nothing else in the program prints.
+//! What people and scripts see. No other module prints.
 //!
-//! Results go to standard output; plans too. Hints, warnings, errors, progress and prompts go to
-//! standard error; in the old manners only errors do. What is shown is data and events; the servers
-//! are out of reach from here.
+//! Results and plans go to standard output; hints, warnings, errors, progress and prompts go to
+//! standard error; in the two old modes only errors do. There is one renderer for each format, and all of them read
+//! the views of [`crate::report`]. Nothing here talks to servers.
 //!
-//! A reader that goes away (`redis-trib check … | head -1`) is no error: what it would have read is
-//! dropped, the work goes on, and the exit code is the work's.
+//! A reader that goes away (`redis-trib check … | head -1`) is not an error: the rest of the output is
+//! dropped, the work continues, and the exit code is that of the work.
 
-mod backup;
-mod call;
 mod classic;
-mod columns;
-mod create;
-mod failover;
-mod fix;
-mod join;
 mod json;
-mod lanes;
-mod leave;
 mod messages;
-mod mode;
-mod move_slots;
 mod nagios;
-mod node_state;
-mod node_table;
-mod ok_to_stop;
-mod password;
+mod options;
 mod progress;
 mod prometheus;
 mod prompt;
-mod remedy;
-mod replace;
-mod screen;
-mod select;
-mod set_timeout;
+mod show;
+mod streams;
 mod style;
 mod summary;
 mod table;
-mod transfer;
+mod text;
 
 #[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::cluster::health::Diagnosis;
-use crate::cluster::node::NodeId;
+use secrecy::SecretString;
+use serde::Serialize;
+
 use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
+use crate::report::{ErrorDocument, Head, Headed, Line};
 
-pub use backup::{BackupView, Fetched, ShardView};
-pub use call::Called;
-pub use create::{LayoutView, NodeName, PlannedShard};
-pub use failover::{FailoverReport, FailoverView};
-pub use fix::{FixLine, FixView};
-pub use join::{Before, JoinView, JoiningNode};
-pub use leave::{LeaveView, LeavingNode};
-pub use messages::{Usage, help, text, usage_error, wrong_line};
-pub use mode::Mode;
-pub use move_slots::{
-    BalanceView, How, MasterShare, Measure, MovesView, PlannedMove, TargetMemory,
+pub use crate::report::{
+    BackupView, BalanceView, Before, Called, FailedKey, FailedKeys, FailoverReport, FailoverView,
+    Fetched, FixLine, FixView, How, JoinView, JoiningNode, LayoutView, LeaveView, LeavingNode,
+    MasterShare, Measure, MovesView, Node as NodeName, Objection, OkToStopView, PlannedMove,
+    PlannedShard, ReplaceStep, ReplaceView, SetTimeoutView, ShardView, TargetMemory, Timeout,
+    TimeoutSet, TransferPlan, TransferView, command_line, counted, standing_words,
 };
+pub use messages::{Usage, help, text, usage_error, wrong_line};
 pub use nagios::Status;
-pub use ok_to_stop::{Objection, OkToStopView};
+pub use options::{CheckExtra, ColorChoice, Mode, OutputFormat, Strictness, UiOptions, Verbosity};
 pub use prompt::{Answer, PromptError};
-pub use remedy::command_line;
-pub use replace::{ReplaceStep, ReplaceView, standing_words};
-pub use set_timeout::{SetTimeoutView, Timeout, TimeoutSet};
-pub use style::counted;
-pub use transfer::{FailedKey, FailedKeys, TransferPlan, TransferView};
 
 use messages::Waiting;
-use progress::{Look, Progress};
+use progress::Progress;
 use prompt::Asked;
+use streams::{Asides, Format, Surroundings};
 use style::{Style, Tone, plain};
-use table::Sheet;
-
-/// How results look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum OutputFormat {
-    /// `table` on a terminal, `classic` in a pipe.
-    #[default]
-    Auto,
-    /// For people.
-    Table,
-    /// The lines of redis-trib.rb and redis-cli, for the scripts that read them.
-    Classic,
-    /// For programs: one document, or one object per line from commands that change a cluster.
-    Json,
-    /// Metrics for the textfile collector of Prometheus' node exporter (check only).
-    Prometheus,
-    /// One line and the exit codes of Nagios (check only).
-    Nagios,
-}
-
-/// When to write colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ColorChoice {
-    /// On a terminal, unless NO_COLOR is set.
-    #[default]
-    Auto,
-    /// Also in a pipe.
-    Always,
-    /// Not at all.
-    Never,
-}
-
-/// How much is said besides results.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Verbosity {
-    /// Hints and progress too.
-    #[default]
-    Normal,
-    /// Warnings and errors only.
-    Quiet,
-}
-
-/// What the command line says about output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct UiOptions {
-    /// How results look.
-    pub output: OutputFormat,
-    /// When to write colours.
-    pub color: ColorChoice,
-    /// How much is said besides results.
-    pub quiet: Verbosity,
-    /// Whose habits are kept: the old ones have prompts and progress on standard output, answers
-    /// from a pipe, and 0 and 1 as exit codes.
-    pub mode: Mode,
-}
-
-/// What counts against a cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Strictness {
-    /// Errors.
-    #[default]
-    Lenient,
-    /// Warnings too (`--strict`).
-    Strict,
-}
-
-impl Strictness {
-    /// Whether `check` ends with 0.
-    pub fn passes(self, diagnosis: &Diagnosis) -> bool {
-        match self {
-            Self::Lenient => diagnosis.is_healthy(),
-            Self::Strict => diagnosis.findings.is_empty(),
-        }
-    }
-}
-
-/// What `check` shows besides the diagnosis.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CheckExtra {
-    /// What counts against the cluster.
-    pub strictness: Strictness,
-    /// The zone of each node, where it is known.
-    pub zones: BTreeMap<NodeId, String>,
-    /// What else the command found out, as sentences; they come last.
-    pub notes: Vec<String>,
-}
 
 /// The two streams, and what goes where.
 #[derive(Debug)]
 pub struct Ui {
     format: Format,
     mode: Mode,
-    /// Where all goes that is neither a result nor an error.
+    /// The stream of everything that is neither a result nor an error.
     asides: Asides,
-    /// Colours of what is neither a result nor an error.
+    /// The colours of that stream.
     style: Style,
     verbosity: Verbosity,
-    /// Locked for as long as anything is written: two threads never share a line.
+    /// Locked while anything is written: two threads never share a line.
     progress: Mutex<Progress>,
-    /// What Nagios was told, which its exit code repeats.
+    /// The state that was written for Nagios, which the exit code repeats.
     told_nagios: OnceLock<Status>,
-    /// What was said last about a wait.
+    /// The last wait that was written.
     waiting: Mutex<Option<Waiting>>,
+    /// The command, for the format of its JSON.
+    command: OnceLock<&'static str>,
+    /// Whether JSON has begun.
+    begun: AtomicBool,
     /// Whether the stream of events has had its last line.
     ended: AtomicBool,
 }
 
-/// How results look, settled.
-#[derive(Debug, Clone, Copy)]
-enum Format {
-    Table(Sheet),
-    Classic(Style),
-    Json,
-    Prometheus,
-    Nagios,
-}
-
-/// Where the program runs, as far as output depends on it.
-#[derive(Debug, Clone, Copy)]
-struct Surroundings {
-    stdout: Stream,
-    stderr: Stream,
-    colors: Colors,
-    width: usize,
-}
-
-/// Where hints, warnings, progress and prompts go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Asides {
-    Stderr,
-    /// Between the results, as redis-cli has it.
-    Stdout,
-}
-
-impl Asides {
-    fn of(mode: Mode, format: Format) -> Self {
-        match format {
-            Format::Table(_) | Format::Classic(_) if mode.is_old() => Self::Stdout,
-            _ => Self::Stderr,
-        }
-    }
-
-    /// Nothing can be done where that fails.
-    fn write(self, text: &str) {
-        fn all(mut stream: impl Write, text: &str) -> io::Result<()> {
-            stream.write_all(text.as_bytes())?;
-            stream.flush()
-        }
-        let _ = match self {
-            Self::Stderr => all(io::stderr().lock(), text),
-            Self::Stdout => all(io::stdout().lock(), text),
-        };
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stream {
-    Terminal,
-    Pipe,
-}
-
-/// Whether a terminal wants colours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Colors {
-    Wanted,
-    Unwanted,
-}
-
-/// The width of a table that goes to no terminal.
-const DEFAULT_WIDTH: usize = 120;
-
-impl Surroundings {
-    fn read() -> Self {
-        let stream = |terminal: bool| match terminal {
-            true => Stream::Terminal,
-            false => Stream::Pipe,
-        };
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let is_dumb = variable("TERM").is_some_and(|term| term == "dumb");
-        let size = console::Term::stdout().size_checked();
-        let columns = || variable("COLUMNS")?.parse().ok();
-        Self {
-            stdout: stream(io::stdout().is_terminal()),
-            stderr: stream(io::stderr().is_terminal()),
-            // https://no-color.org: set and not empty.
-            colors: if variable("NO_COLOR").is_some() || is_dumb {
-                Colors::Unwanted
-            } else {
-                Colors::Wanted
-            },
-            width: size
-                .map(|(_, width)| usize::from(width))
-                .or_else(columns)
-                .unwrap_or(DEFAULT_WIDTH),
-        }
-    }
-
-    fn style(self, color: ColorChoice, stream: Stream) -> Style {
-        match (color, stream, self.colors) {
-            (ColorChoice::Always, _, _) => Style::Ansi,
-            (ColorChoice::Auto, Stream::Terminal, Colors::Wanted) => Style::Ansi,
-            _ => Style::Plain,
-        }
-    }
-
-    fn format(self, options: UiOptions) -> Format {
-        let style = self.style(options.color, self.stdout);
-        let width = self.width;
-        match (options.output, self.stdout) {
-            (OutputFormat::Auto, _) if options.mode.is_old() => Format::Classic(style),
-            (OutputFormat::Table, _) | (OutputFormat::Auto, Stream::Terminal) => {
-                Format::Table(Sheet { width, style })
-            }
-            (OutputFormat::Classic, _) | (OutputFormat::Auto, Stream::Pipe) => {
-                Format::Classic(style)
-            }
-            (OutputFormat::Json, _) => Format::Json,
-            (OutputFormat::Prometheus, _) => Format::Prometheus,
-            (OutputFormat::Nagios, _) => Format::Nagios,
-        }
-    }
-
-    fn look(self, format: Format, verbosity: Verbosity) -> Look {
-        match (verbosity, format, self.stderr) {
-            (Verbosity::Quiet, _, _) => Look::Silent,
-            (_, Format::Classic(_), _) => Look::Dots,
-            (_, Format::Table(_), Stream::Terminal) => Look::Spinner,
-            (_, Format::Table(_), Stream::Pipe) => Look::Lines,
-            // Events in a file, and a person who waits for the end of them.
-            (_, Format::Json, Stream::Terminal) if self.stdout == Stream::Pipe => Look::Spinner,
-            _ => Look::Silent,
-        }
-    }
-}
-
 impl Ui {
-    /// Settles how output looks, from the options and from where the two streams go.
+    /// Decides on formats and colours, from the options and from where the two streams go.
     pub fn new(options: UiOptions) -> Self {
         Self::within(Surroundings::read(), options)
     }
@@ -337,48 +103,18 @@ impl Ui {
             progress: Mutex::new(Progress::new(look, asides)),
             told_nagios: OnceLock::new(),
             waiting: Mutex::default(),
+            command: OnceLock::new(),
+            begun: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         }
     }
 
-    /// The result of `check`.
-    pub fn diagnosis(&self, diagnosis: &Diagnosis, extra: &CheckExtra) -> io::Result<()> {
-        self.progress().abandon();
-        let status = Status::of(diagnosis, extra.strictness);
-        self.told_nagios.get_or_init(|| status);
-        let notes = &extra.notes;
-        self.result(|out| match self.format {
-            Format::Table(sheet) => table::check(out, diagnosis, notes, sheet),
-            Format::Classic(style) => classic::check(out, diagnosis, notes, style),
-            Format::Json => json::check(out, diagnosis, &extra.zones, notes),
-            Format::Prometheus => prometheus::check(out, diagnosis),
-            Format::Nagios => nagios::check(out, diagnosis, status),
-        })
+    /// Names the command, which JSON says in `format`. The first call counts.
+    pub fn command(&self, command: &'static str) {
+        self.command.get_or_init(|| command);
     }
 
-    /// The result of `info`. `cli` refuses the formats that only `check` has.
-    pub fn info(&self, diagnosis: &Diagnosis) -> io::Result<()> {
-        self.progress().abandon();
-        self.result(|out| match self.format {
-            Format::Table(sheet) => table::info(out, diagnosis, sheet),
-            Format::Classic(style) => classic::info(out, diagnosis, style),
-            Format::Json => json::info(out, diagnosis),
-            Format::Prometheus | Format::Nagios => classic::info(out, diagnosis, Style::Plain),
-        })
-    }
-
-    /// The plan of `create`. The formats that only `check` has give way to `classic`.
-    pub fn layout(&self, layout: &LayoutView) -> io::Result<()> {
-        self.progress().abandon();
-        self.result(|out| match self.format {
-            Format::Table(sheet) => table::layout(out, layout, sheet),
-            Format::Classic(style) => classic::layout(out, layout, style),
-            Format::Json => json::layout(out, layout),
-            Format::Prometheus | Format::Nagios => classic::layout(out, layout, Style::Plain),
-        })
-    }
-
-    /// Something that happened: a line of JSON, and progress for a person. Nothing that goes wrong here stops a change
+    /// Shows an event: a line of JSON, and progress for a person. A failure to write does not stop a change
     /// that is under way; [`Self::done`] reports it.
     pub fn event(&self, event: &Event) {
         match event {
@@ -391,8 +127,8 @@ impl Ui {
             Event::Fixed(step) => return drop(self.mended(&(&**step).into())),
             _ => {}
         }
-        if let Format::Json = self.format {
-            let _ = self.result(|out| json::event(out, event));
+        if let (Format::Json, Some(line)) = (self.format, Line::of(event)) {
+            let _ = self.json(&line);
         }
         self.progress().event(event);
         if let Event::Lane {
@@ -404,38 +140,54 @@ impl Ui {
         }
     }
 
-    /// The end of a command that changes a cluster, said on standard output; in JSON the last line.
+    /// The end of a command that changes a cluster: its last line.
     pub fn done(&self, code: ExitCode, message: &str) -> io::Result<()> {
+        self.done_with_resume(code, message, &[])
+    }
+
+    /// The same, with the words of the command that continues; these are for JSON, text has them in its message.
+    pub fn done_with_resume(
+        &self,
+        code: ExitCode,
+        message: &str,
+        resume: &[String],
+    ) -> io::Result<()> {
         match code {
             ExitCode::Done => self.progress().finish(),
             _ => self.progress().abandon(),
         }
         self.ended.store(true, Ordering::Relaxed);
-        self.result(|out| match self.format {
-            Format::Json => json::done(out, code, message),
-            _ if message.is_empty() => Ok(()),
-            _ => writeln!(out, "{}", plain(message)),
+        if let Format::Json = self.format {
+            return self.json(&Line::Done {
+                exit_code: code as u8,
+                message: summary::unmarked(message),
+                resume,
+            });
+        }
+        self.result(|out| match message.is_empty() {
+            true => Ok(()),
+            false => writeln!(out, "{}", plain(message)),
         })
     }
 
-    /// What the user may do next.
+    /// Shows what the user may do next.
     pub fn hint(&self, text: &str) {
         if self.verbosity == Verbosity::Normal {
             self.aside(self.asides, &self.style.tone(Tone::Strong, "hint:"), text);
         }
     }
 
-    /// What the user should know, though the work goes on.
+    /// Shows what the user should know, though the work continues.
     pub fn warn(&self, text: &str) {
         let label = self.style.tone(Tone::Warning, "warning:");
         self.aside(self.asides, &label, text);
     }
 
-    /// Why the program ends with that code. `main` says it, once; for Nagios it is the result.
+    /// Shows why the program ends with that code; for Nagios that is the result. It is called once.
     pub fn error(&self, error: &anyhow::Error, code: ExitCode) {
         self.progress().abandon();
         if let Format::Nagios = self.format {
-            // Nagios reads nothing but standard output, and the exit code says the rest.
+            // Nagios reads standard output only; the exit code has the rest.
             let _ = self.result(|out| nagios::error(out, code, &format!("{error:#}")));
             return;
         }
@@ -446,26 +198,92 @@ impl Ui {
         }
     }
 
-    /// Asks for consent on the terminal: says what `cluster` it is about, then asks `question`
-    /// (`Can I set the above configuration?`). Without a terminal it fails at once, but for the old
-    /// manners: they read the answer wherever it comes from.
+    /// A command that reads has failed; in JSON that is its document.
+    pub fn failed(&self, code: ExitCode, error: &anyhow::Error) -> io::Result<()> {
+        match self.format {
+            Format::Json if !self.begun.load(Ordering::Relaxed) => {
+                self.json(&ErrorDocument::of(code, format!("{error:#}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks for consent: shows which `cluster` it is about, then asks `question`
+    /// (`Can I set the above configuration?`). Natively it fails at once if there is no terminal.
     pub async fn confirm(&self, question: &str, cluster: &str) -> Result<Answer, PromptError> {
         self.progress().finish();
         prompt::confirm(question, cluster, self.asked()).await
     }
 
-    /// Colours on standard output.
-    fn stdout_paint(&self) -> Style {
-        match self.format {
-            Format::Table(sheet) => sheet.style,
-            Format::Classic(style) => style,
-            Format::Json | Format::Prometheus | Format::Nagios => Style::Plain,
+    /// Asks for a line.
+    pub async fn question(&self, question: &str) -> Result<String, PromptError> {
+        self.progress().finish();
+        let line = prompt::line(question, self.asked()).await?;
+        Ok(line.trim().to_string())
+    }
+
+    /// Asks for a password without echo.
+    pub async fn password(&self, question: &str) -> Result<SecretString, PromptError> {
+        self.progress().finish();
+        prompt::password::ask(question, self.asked()).await
+    }
+
+    /// Asks for one of a list, to be taken with the arrow keys; `None` if none was.
+    pub async fn one_of(
+        &self,
+        title: &str,
+        items: &[String],
+    ) -> Result<Option<usize>, PromptError> {
+        self.progress().finish();
+        prompt::select::one_of(title, items).await
+    }
+
+    /// Asks for some of a list; `None` if none were taken.
+    pub async fn some_of(
+        &self,
+        title: &str,
+        items: &[String],
+    ) -> Result<Option<Vec<usize>>, PromptError> {
+        self.progress().finish();
+        prompt::select::some_of(title, items).await
+    }
+
+    /// Whether a question may get an answer: natively, whether there is a terminal.
+    pub fn can_ask(&self) -> bool {
+        self.asked().may_answer()
+    }
+
+    /// Whether a person sits at a terminal, natively.
+    pub fn is_with_person(&self) -> bool {
+        self.asked() == Asked::Terminal && self.can_ask()
+    }
+
+    fn asked(&self) -> Asked {
+        match (self.mode.is_old(), self.asides) {
+            (true, asides) => Asked::Input(asides),
+            (false, _) => Asked::Terminal,
         }
     }
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
-        // A thread that died while it wrote has left nothing that could be wrong.
+        // A thread that panicked while it wrote has left a consistent state.
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a document, or a line of a stream.
+    fn json(&self, body: &impl Serialize) -> io::Result<()> {
+        let headed = self.headed(body);
+        self.result(|out| json::write(out, &headed))
+    }
+
+    /// Adds the format and its version to what is written first.
+    fn headed<T>(&self, body: T) -> Headed<T> {
+        let is_first = !self.begun.swap(true, Ordering::Relaxed);
+        let command = self.command.get().copied().unwrap_or_default();
+        Headed {
+            head: is_first.then(|| Head::of(command)),
+            body,
+        }
     }
 
     /// Writes a whole result at once.
@@ -480,14 +298,6 @@ impl Ui {
         match written {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             other => other,
-        }
-    }
-
-    /// Who is asked, and where.
-    fn asked(&self) -> Asked {
-        match (self.mode.is_old(), self.asides) {
-            (true, asides) => Asked::Anybody(asides),
-            (false, _) => Asked::Terminal,
         }
     }
 

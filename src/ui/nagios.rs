@@ -1,16 +1,15 @@
-//! One line for Nagios and its kin, and their exit codes (Monitoring Plugins guidelines, 2.1–2.6).
+//! One line for Nagios and monitors like it, and their exit codes (Monitoring Plugins guidelines, 2.1–2.6).
 
 use std::io::{self, Write};
 
 use super::Strictness;
-use super::node_state::Row;
 use super::style::{counted, plain};
-use super::summary::{self, Totals};
-use crate::cluster::health::Diagnosis;
+use super::summary::Totals;
 use crate::cluster::node::Addr;
 use crate::exit_code::ExitCode;
+use crate::report::CheckView;
 
-/// The states that Nagios knows; as numbers they are its exit codes.
+/// The states of Nagios; as numbers they are its exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Status {
@@ -20,24 +19,28 @@ pub enum Status {
     Warning = 1,
     /// Errors were found, or nothing could be reached.
     Critical = 2,
-    /// Nothing could be found out: wrong usage, or the check was broken off.
+    /// The state is not known: wrong usage, or the check was interrupted.
     Unknown = 3,
 }
 
 impl Status {
     /// The state of a cluster.
-    pub fn of(diagnosis: &Diagnosis, strictness: Strictness) -> Self {
-        if !strictness.passes(diagnosis) {
+    pub fn of(view: &CheckView, strictness: Strictness) -> Self {
+        let passes = match strictness {
+            Strictness::Lenient => view.healthy,
+            Strictness::Strict => view.findings.is_empty(),
+        };
+        if !passes {
             Self::Critical
-        } else if diagnosis.findings.is_empty() {
+        } else if view.findings.is_empty() {
             Self::Ok
         } else {
             Self::Warning
         }
     }
 
-    /// The state for a run that ended with that code before it could judge the cluster. A cluster
-    /// of which no seed can be reached is one that somebody should look at now.
+    /// The state for a run that ended with that code before it could check the cluster. A cluster
+    /// without a seed that can be reached is critical.
     pub fn of_exit(code: ExitCode) -> Self {
         match code {
             ExitCode::Done => Self::Ok,
@@ -67,10 +70,10 @@ impl From<Status> for std::process::ExitCode {
 }
 
 /// `check`.
-pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis, status: Status) -> io::Result<()> {
-    let totals = Totals::of(&Row::all(diagnosis));
-    let covered = diagnosis.slots_covered();
-    let text = match diagnosis.findings.split_first() {
+pub(super) fn check(out: &mut impl Write, view: &CheckView, status: Status) -> io::Result<()> {
+    let totals = Totals::of(view);
+    let covered = view.slots_covered;
+    let text = match view.findings.split_first() {
         None => format!(
             "{}, {}, {}",
             counted(totals.nodes as u64, "node"),
@@ -85,7 +88,7 @@ pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis, status: Status)
             counted(others.len() as u64, "finding"),
         ),
     };
-    let (errors, warnings) = summary::counts(diagnosis);
+    let (errors, warnings) = view.counts();
     writeln!(
         out,
         "CLUSTER {} - {}|slots_covered={covered} nodes={} masters={} keys={} errors={errors} warnings={warnings}",
@@ -106,13 +109,13 @@ pub(super) fn alive(out: &mut impl Write, addr: &Addr) -> io::Result<()> {
     )
 }
 
-/// A run that ended before it could judge the cluster.
+/// A run that ended before it could check the cluster.
 pub(super) fn error(out: &mut impl Write, code: ExitCode, message: &str) -> io::Result<()> {
     let status = Status::of_exit(code).word();
     writeln!(out, "CLUSTER {status} - {}", one_line(message))
 }
 
-/// Everything after a `|` is taken for figures, so the text may hold none.
+/// Nagios reads everything after a `|` as performance data, so the text must not contain one.
 fn one_line(text: &str) -> String {
     plain(&text.replace('\n', " ")).replace('|', "/")
 }

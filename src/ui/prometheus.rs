@@ -4,25 +4,23 @@
 
 use std::io::{self, Write};
 
-use super::node_state::{Condition, Row};
 use super::style::plain;
-use super::summary::{self, Totals};
-use crate::cluster::health::{Code, Diagnosis};
+use super::summary::Totals;
+use crate::cluster::health::Code;
 use crate::cluster::node::Addr;
-use crate::cluster::parse::MasterLink;
+use crate::report::{CheckView, LinkState, MemberView, NodeState};
 
 /// `check`.
-pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<()> {
-    let rows = Row::all(diagnosis);
-    let totals = Totals::of(&rows);
+pub(super) fn check(out: &mut impl Write, view: &CheckView) -> io::Result<()> {
+    let totals = Totals::of(view);
 
     let name = "redis_trib_cluster_healthy";
     head(out, name, "Whether no finding is an error.")?;
-    writeln!(out, "{name} {}", u8::from(diagnosis.is_healthy()))?;
+    writeln!(out, "{name} {}", u8::from(view.healthy))?;
 
     let name = "redis_trib_cluster_slots_covered";
     head(out, name, "Slots that a master which is not down serves.")?;
-    writeln!(out, "{name} {}", diagnosis.slots_covered())?;
+    writeln!(out, "{name} {}", view.slots_covered)?;
 
     let name = "redis_trib_cluster_nodes";
     head(out, name, "Members by role.")?;
@@ -33,36 +31,38 @@ pub(super) fn check(out: &mut impl Write, diagnosis: &Diagnosis) -> io::Result<(
     head(
         out,
         name,
-        "Whether a member answers and is not held for dead.",
+        "Whether a member answers and is not flagged fail.",
     )?;
-    for row in &rows {
-        let answers = row.node.is_some_and(|node| node.report().is_some());
-        let up = answers && row.condition != Condition::Fail;
-        writeln!(out, "{name}{} {}", labels(row), u8::from(up))?;
+    for node in &view.nodes {
+        let up = node.answered && node.state != NodeState::Fail;
+        writeln!(out, "{name}{} {}", labels(node), u8::from(up))?;
     }
 
     let name = "redis_trib_node_keys";
     head(out, name, "Keys of a member that answers.")?;
-    for row in &rows {
-        if let Some(keys) = row.keys() {
-            writeln!(out, "{name}{} {keys}", labels(row))?;
+    for node in &view.nodes {
+        if let Some(keys) = node.keys {
+            writeln!(out, "{name}{} {keys}", labels(node))?;
         }
     }
 
     let name = "redis_trib_replica_link_up";
-    head(out, name, "Whether a replica that answers has its master.")?;
-    for row in rows.iter().filter(|row| !row.is_master()) {
-        let report = row.node.and_then(|node| node.report());
-        if let Some(link) = report.and_then(|report| report.info.master_link) {
-            let up = u8::from(link == MasterLink::Up);
-            writeln!(out, "{name}{} {up}", labels(row))?;
+    head(
+        out,
+        name,
+        "Whether the link of a replica that answers to its master is up.",
+    )?;
+    for node in &view.nodes {
+        if let Some(link) = node.master_link {
+            let up = u8::from(link == LinkState::Up);
+            writeln!(out, "{name}{} {up}", labels(node))?;
         }
     }
 
     let name = "redis_trib_findings";
     head(out, name, "Findings by code and severity.")?;
     for code in Code::ALL {
-        let count = summary::findings_about(diagnosis, *code).count();
+        let count = view.findings_about(*code).count();
         let severity = code.severity().word();
         writeln!(
             out,
@@ -88,12 +88,9 @@ fn head(out: &mut impl Write, name: &str, help: &str) -> io::Result<()> {
     writeln!(out, "# TYPE {name} gauge")
 }
 
-fn labels(row: &Row<'_>) -> String {
-    format!(
-        "{{id=\"{}\",addr=\"{}\"}}",
-        row.member.id,
-        escaped(&row.addr())
-    )
+fn labels(node: &MemberView) -> String {
+    let addr = escaped(&node.shown_addr());
+    format!("{{id=\"{}\",addr=\"{addr}\"}}", node.id)
 }
 
 /// A label's value: backslash, quote and line feed escaped (Prometheus' text format 0.0.4).

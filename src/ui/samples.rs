@@ -1,15 +1,19 @@
 //! Clusters to show, from CLUSTER NODES and INFO as servers write them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::cluster::health::{Background, Diagnosis, Stability};
-use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::node::{Addr, NodeId, Role, Takeover};
 use crate::cluster::observation::{Observation, ObservedNode, Report, Seen};
 use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
 use crate::cluster::slot::{Slot, SlotRange, SlotSet};
-use crate::ui::{
-    BalanceView, How, LayoutView, MasterShare, Measure, MovesView, NodeName, PlannedMove,
-    PlannedShard, TargetMemory,
+use crate::report::{
+    BackupView, BalanceView, Before, CheckView, FailedKey, FailedKeys, FailoverReport,
+    FailoverView, Fetched, FixLine, FixView, How, JoinView, JoiningNode, LayoutView, LeaveView,
+    LeavingNode, MasterShare, Measure, MovesView, Node, Objection, OkToStopView, PlannedMove,
+    PlannedShard, ReplaceStep, ReplaceView, SetTimeoutView, ShardView, TargetMemory, Timeout,
+    TransferPlan, TransferView,
 };
 
 /// The walkthrough's cluster (Redis 3.2 wrote these lines; the bus ports are Redis 7's).
@@ -248,77 +252,102 @@ pub(super) fn large(nodes: u16) -> Diagnosis {
     sample.judged(Stability::Unknown)
 }
 
-/// The walkthrough's plan.
-pub(super) fn planned() -> LayoutView {
-    let name = |prefix: &str, host: &str, zone: Option<&str>| NodeName {
+/// The result of `check`.
+pub(super) fn checked(diagnosis: &Diagnosis) -> CheckView {
+    CheckView::of(diagnosis, &BTreeMap::new(), &[])
+}
+
+fn named_node(prefix: &str, host: &str, role: Role) -> Node {
+    Node {
         id: id(prefix),
         addr: Addr::new(host, 6379),
-        zone: zone.map(str::to_string),
-    };
+        role,
+        zone: None,
+    }
+}
+
+fn master(prefix: &str, host: &str) -> Node {
+    named_node(prefix, host, Role::Master)
+}
+
+fn replica(prefix: &str, host: &str) -> Node {
+    named_node(prefix, host, Role::Replica)
+}
+
+/// The widest address that is not a name.
+pub(super) fn wide(prefix: &str, role: Role) -> Node {
+    Node {
+        addr: Addr::new("255.255.255.255", 65535),
+        ..named_node(prefix, "", role)
+    }
+}
+
+/// The node with the widest address.
+fn widen(node: &mut Node) {
+    *node = wide(&node.id.to_string(), node.role);
+}
+
+/// The walkthrough's plan.
+pub(super) fn planned() -> LayoutView {
     let shard = |master, first, last, replica| PlannedShard {
         master,
         slots: SlotRange::new(Slot::new(first).unwrap(), Slot::new(last).unwrap()).unwrap(),
         replicas: vec![replica],
     };
+    let zoned = Node {
+        zone: Some("b".to_string()),
+        ..master("4744", "10.0.0.5")
+    };
     LayoutView {
         masters: vec![
             shard(
-                name("1977", "10.0.0.3", None),
+                master("1977", "10.0.0.3"),
                 0,
                 5460,
-                name("708f", "10.0.0.7", None),
+                replica("708f", "10.0.0.7"),
             ),
             shard(
-                name("69a0", "10.0.0.4", None),
+                master("69a0", "10.0.0.4"),
                 5461,
                 10922,
-                name("080d", "10.0.0.8", None),
+                replica("080d", "10.0.0.8"),
             ),
-            shard(
-                name("4744", "10.0.0.5", Some("b")),
-                10923,
-                16383,
-                name("105f", "10.0.0.9", None),
-            ),
+            shard(zoned, 10923, 16383, replica("105f", "10.0.0.9")),
         ],
         warnings: vec!["10.0.0.9:6379 (105f108d) shares its host with its master".to_string()],
     }
 }
 
+pub(super) fn slots(numbers: impl IntoIterator<Item = u16>) -> SlotSet {
+    numbers.into_iter().filter_map(Slot::new).collect()
+}
+
 /// Two masters give to two others, one of them in many pieces.
 pub(super) fn moves() -> MovesView {
-    let name = |prefix: &str, host: &str| NodeName {
-        id: id(prefix),
-        addr: Addr::new(host, 6379),
-        zone: None,
-    };
-    let slots = |numbers: &mut dyn Iterator<Item = u16>| -> SlotSet {
-        numbers.filter_map(Slot::new).collect()
-    };
     MovesView {
         moves: vec![
             PlannedMove {
-                from: name("1977", "10.0.0.3"),
-                to: name("69a0", "10.0.0.4"),
-                slots: slots(&mut (0..=3)),
+                from: master("1977", "10.0.0.3"),
+                to: master("69a0", "10.0.0.4"),
+                slots: slots(0..=3),
                 how: How::Atomic("both ends can (valkey 9.1.2)".to_string()),
             },
             PlannedMove {
-                from: name("1977", "10.0.0.3"),
-                to: name("4744", "10.0.0.5"),
-                slots: slots(&mut (10..40).step_by(2)),
+                from: master("1977", "10.0.0.3"),
+                to: master("4744", "10.0.0.5"),
+                slots: slots((10..40).step_by(2)),
                 how: How::Keys("10.0.0.5:6379 (4744ffb2) holds 2 keys of slot 12".to_string()),
             },
         ],
         targets: vec![
             TargetMemory {
-                node: name("69a0", "10.0.0.4"),
+                node: master("69a0", "10.0.0.4"),
                 used: 2 << 20,
                 coming: 1 << 20,
                 limit: Some(4 << 20),
             },
             TargetMemory {
-                node: name("4744", "10.0.0.5"),
+                node: master("4744", "10.0.0.5"),
                 used: 2 << 20,
                 coming: 3 << 20,
                 limit: None,
@@ -327,14 +356,28 @@ pub(super) fn moves() -> MovesView {
     }
 }
 
-/// Two masters, of which one weighs twice the other.
+/// The same with the widest addresses and numbers.
+pub(super) fn wide_moves() -> MovesView {
+    let mut view = moves();
+    for one in &mut view.moves {
+        widen(&mut one.from);
+        widen(&mut one.to);
+        one.slots = slots((0..16384).step_by(2));
+        one.how = How::Keys(String::new());
+    }
+    for target in &mut view.targets {
+        widen(&mut target.node);
+        target.used = 1023 << 20;
+        target.coming = 1023 << 20;
+        target.limit = Some(1023 << 20);
+    }
+    view
+}
+
+/// Two masters, of which one has twice the weight of the other.
 pub(super) fn balance() -> BalanceView {
-    let master = |prefix: &str, host: &str, weight, before, expected| MasterShare {
-        node: NodeName {
-            id: id(prefix),
-            addr: Addr::new(host, 6379),
-            zone: None,
-        },
+    let share = |prefix: &str, host: &str, weight, before, expected| MasterShare {
+        node: master(prefix, host),
         weight,
         before,
         expected,
@@ -344,8 +387,266 @@ pub(super) fn balance() -> BalanceView {
         measure: Measure::Slots,
         threshold: 2.0,
         masters: vec![
-            master("1977", "10.0.0.3", 2.0, 8192, 10923),
-            master("69a0", "10.0.0.4", 1.0, 8192, 5461),
+            share("1977", "10.0.0.3", 2.0, 8192, 10923),
+            share("69a0", "10.0.0.4", 1.0, 8192, 5461),
         ],
     }
+}
+
+/// The same with the widest addresses and numbers.
+pub(super) fn wide_balance() -> BalanceView {
+    let mut view = balance();
+    view.measure = Measure::Memory;
+    for share in &mut view.masters {
+        widen(&mut share.node);
+        share.weight = 1000.0;
+        (share.before, share.expected, share.after) = (1023 << 20, 1023 << 20, 1023 << 20);
+    }
+    view
+}
+
+/// A replica and a master join.
+pub(super) fn joining() -> JoinView {
+    let zoned = Node {
+        zone: Some("eu-central-1a".to_string()),
+        ..replica("708f", "10.0.0.7")
+    };
+    JoinView {
+        lead: Addr::new("10.0.0.3", 6379),
+        members: 6,
+        nodes: vec![
+            JoiningNode {
+                node: zoned,
+                follows: Some(master("1977", "10.0.0.3")),
+                before: Before::Flush(1_234_567),
+                slots: 0,
+            },
+            JoiningNode {
+                node: master("4744", "10.0.0.5"),
+                follows: None,
+                before: Before::Nothing,
+                slots: 4096,
+            },
+        ],
+        libraries: 2,
+        warnings: Vec::new(),
+    }
+}
+
+/// The same with the widest addresses.
+pub(super) fn wide_joining() -> JoinView {
+    let mut view = joining();
+    for joining in &mut view.nodes {
+        let zone = joining.node.zone.take();
+        widen(&mut joining.node);
+        joining.node.zone = zone;
+        joining.follows.iter_mut().for_each(widen);
+    }
+    view
+}
+
+/// A master, a replica and a dead node leave; a replica gets another master.
+pub(super) fn leaving() -> LeaveView {
+    let leaver = |node: Node, slots, answers| LeavingNode {
+        node,
+        slots,
+        answers,
+    };
+    LeaveView {
+        lead: "10.0.0.3:6379".to_string(),
+        leavers: vec![
+            leaver(master("69a0", "10.0.0.4"), 5462, true),
+            leaver(replica("080d", "10.0.0.8"), 0, true),
+            leaver(master("4744", "10.0.0.5"), 0, false),
+        ],
+        given: vec![(replica("105f", "10.0.0.9"), master("1977", "10.0.0.3"))],
+    }
+}
+
+/// The same with the widest addresses.
+pub(super) fn wide_leaving() -> LeaveView {
+    let mut view = leaving();
+    for leaver in &mut view.leavers {
+        widen(&mut leaver.node);
+    }
+    for (replica, master) in &mut view.given {
+        widen(replica);
+        widen(master);
+    }
+    view
+}
+
+pub(super) fn failover() -> FailoverView {
+    FailoverView {
+        replica: replica("080d", "10.0.0.8"),
+        master: master("69a0", "10.0.0.4"),
+        slots: slots(5461..=10922),
+        how: Takeover::Planned,
+        behind: Some(2048),
+        chosen_of: 2,
+    }
+}
+
+pub(super) fn failed_over() -> FailoverReport {
+    FailoverReport {
+        replica: replica("080d", "10.0.0.8"),
+        master: master("69a0", "10.0.0.4"),
+        slots: slots(5461..=10922),
+        held: Duration::from_millis(23),
+        how: Takeover::Planned,
+    }
+}
+
+pub(super) fn replacing() -> ReplaceView {
+    let old = master("69a0", "10.0.0.4");
+    ReplaceView {
+        what: "a master with 5,462 slots".to_string(),
+        answers: true,
+        new: master("105f", "10.0.0.9"),
+        before: Before::Reset,
+        steps: vec![
+            ReplaceStep::Follows(old.clone()),
+            ReplaceStep::TakesOver,
+            ReplaceStep::Leaves,
+        ],
+        old,
+    }
+}
+
+pub(super) fn fixing() -> FixView {
+    let line = |word, slots, text: &str| FixLine {
+        word,
+        slots,
+        nodes: vec![id("1977")],
+        keys: 12,
+        text: text.to_string(),
+    };
+    FixView {
+        remedies: vec![
+            line("close", slots([93]), "closed on 10.0.0.3:6379 (1977c4d4)"),
+            line(
+                "claim",
+                slots((0..60).step_by(2)),
+                "claimed by 10.0.0.3:6379 (1977c4d4)",
+            ),
+        ],
+        refused: vec![line("lost", slots(5461..=10922), "no node has them")],
+        strays: vec![line("stray", SlotSet::new(), "12 keys are left")],
+        warnings: vec![line("replica-syncing", SlotSet::new(), "10.0.0.7 syncs")],
+    }
+}
+
+pub(super) fn timeouts() -> SetTimeoutView {
+    let timeout = |node, now| Timeout { node, now };
+    SetTimeoutView {
+        wanted: Duration::from_secs(5),
+        nodes: vec![
+            timeout(
+                wide("1977", Role::Master),
+                Ok(Some(Duration::from_secs(15))),
+            ),
+            timeout(wide("69a0", Role::Master), Ok(None)),
+            timeout(
+                wide("708f", Role::Replica),
+                Err("connection refused".to_string()),
+            ),
+        ],
+    }
+}
+
+pub(super) fn backup(is_done: bool) -> BackupView {
+    let shard = |name: &str, master: Node, source: Node, slots| ShardView {
+        master,
+        slots,
+        source,
+        fetched: is_done.then(|| Fetched {
+            file: format!("{name}.rdb"),
+            bytes: 12_345_678,
+            keys: 1_234_567,
+            sha256: "ab".repeat(32),
+        }),
+    };
+    BackupView {
+        shards: vec![
+            shard(
+                "0",
+                master("1977", "10.0.0.3"),
+                replica("708f", "10.0.0.7"),
+                slots(0..=8191),
+            ),
+            shard(
+                "8192",
+                master("69a0", "10.0.0.4"),
+                master("69a0", "10.0.0.4"),
+                slots((8192..8232).step_by(4)),
+            ),
+        ],
+        directory: "/backup".to_string(),
+    }
+}
+
+/// The same with the widest addresses.
+pub(super) fn wide_backup(is_done: bool) -> BackupView {
+    let mut view = backup(is_done);
+    for shard in &mut view.shards {
+        widen(&mut shard.master);
+        widen(&mut shard.source);
+    }
+    view
+}
+
+pub(super) fn transfer_plan() -> TransferPlan {
+    TransferPlan {
+        from: "database 0 of 10.0.0.2:6379 (redis 7.0.15)".to_string(),
+        keys: 60_000,
+        to: "10.0.0.3:6379".to_string(),
+        masters: 3,
+        present: 1,
+        notes: vec!["They stay at the source.".to_string()],
+    }
+}
+
+pub(super) fn transferred() -> TransferView {
+    TransferView {
+        done: "copied",
+        written: 59_998,
+        bytes: 12_345_678,
+        same: 1,
+        gone: 0,
+        deleted: 0,
+        strays: 0,
+        functions: 2,
+        failed: vec![FailedKeys {
+            reason: "too-large",
+            count: 2,
+            examples: vec![FailedKey {
+                key: r#"a "b" \x00"#.to_string(),
+                why: "its value has 600 MiB".to_string(),
+            }],
+        }],
+    }
+}
+
+pub(super) fn not_ok_to_stop() -> OkToStopView {
+    OkToStopView {
+        stopping: vec![master("1977", "10.0.0.3")],
+        objections: vec![Objection {
+            code: "slots-unserved",
+            message: "slots 0-5460 would not be served".to_string(),
+            slots: slots(0..=5460),
+        }],
+    }
+}
+
+/// The healthy cluster with the widest addresses, and as much to say of each node as there may be.
+pub(super) fn wide_check() -> CheckView {
+    let mut view = checked(&failed_master());
+    view.lead_addr = Some(Addr::new("255.255.255.255", 65535));
+    for node in &mut view.nodes {
+        node.addr = Some(Addr::new("255.255.255.255", 65535));
+        node.keys = Some(9_999_999);
+        node.used_memory = Some(1023 << 20);
+        node.maxmemory = Some(1023 << 20);
+    }
+    view
 }

@@ -1,29 +1,34 @@
-//! Colour, and what may be written to a terminal at all.
+//! Colours, units, and the text that is safe to write to a terminal.
 //!
-//! Colour only ever repeats what a word says already: output reads the same without it.
+//! A colour only repeats what a word says: output reads the same without it.
+
+use std::time::Duration;
 
 use console::Style as Ansi;
 
 use crate::cluster::health::Severity;
 use crate::cluster::text::clean;
+use crate::report::NodeState;
+
+pub(super) use crate::cluster::numbers::{bytes, counted, thousands};
 
 /// Whether a stream gets colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Style {
-    /// Words alone.
+    /// No colours.
     Plain,
-    /// ANSI escapes around them.
+    /// ANSI escapes.
     Ansi,
 }
 
-/// What a colour stands for.
+/// The meaning of a colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Tone {
-    /// As it should be.
+    /// No problem.
     Good,
-    /// Will hurt one day.
+    /// A problem that may become worse.
     Warning,
-    /// Hurts now.
+    /// A problem now.
     Bad,
     /// A heading, an address, a command to copy.
     Strong,
@@ -34,6 +39,20 @@ impl Tone {
         match severity {
             Severity::Error => Self::Bad,
             Severity::Warning => Self::Warning,
+        }
+    }
+
+    pub(super) fn of_state(state: NodeState) -> Self {
+        match state {
+            NodeState::Ok => Self::Good,
+            NodeState::Failing
+            | NodeState::Handshake
+            | NodeState::NoAddress
+            | NodeState::Loading
+            | NodeState::Syncing => Self::Warning,
+            NodeState::Fail | NodeState::Unreachable | NodeState::Foreign | NodeState::LinkDown => {
+                Self::Bad
+            }
         }
     }
 }
@@ -58,47 +77,28 @@ fn ansi(tone: Tone) -> Ansi {
     }
 }
 
-/// Text that others wrote (a server's error, an announced name), fit to be shown: what a terminal
-/// would act on is dropped, line breaks too.
+/// Text from outside (a server's error, an announced name) without what a terminal would act on, and without line
+/// breaks.
 pub(super) fn plain(text: &str) -> String {
     clean(text, usize::MAX)
 }
 
-/// A count with its noun: `1 slot`, `1,365 slots`.
-pub fn counted(count: u64, noun: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{} {noun}{plural}", thousands(count))
+/// Milliseconds as the views have them.
+pub(super) fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1_000.0
 }
 
-/// `16384` as `16,384`.
-pub(super) fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
+/// A number of milliseconds: `18.7 ms`, `2.5 s`.
+pub(super) fn millis(ms: f64) -> String {
+    match ms / 1_000.0 {
+        seconds if seconds < 1.0 => format!("{ms:.1} ms"),
+        seconds => format!("{seconds:.1} s"),
     }
-    text
 }
 
-/// `1.2 GiB`.
-pub(super) fn bytes(count: u64) -> String {
-    let mut value = count as f64;
-    let mut unit = "B";
-    for next in ["KiB", "MiB", "GiB", "TiB"] {
-        if value < 1024.0 {
-            break;
-        }
-        value /= 1024.0;
-        unit = next;
-    }
-    if unit == "B" {
-        format!("{count} B")
-    } else {
-        format!("{value:.1} {unit}")
-    }
+/// A rate, for a count that took so many milliseconds.
+pub(super) fn per_second(count: u64, ms: f64) -> u64 {
+    (count as f64 / (ms / 1_000.0).max(0.001)) as u64
 }
 
 #[cfg(test)]
@@ -106,18 +106,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_separators() {
-        for (number, text) in [
-            (0, "0"),
-            (999, "999"),
-            (1000, "1,000"),
-            (16384, "16,384"),
-            (1_234_567, "1,234,567"),
-        ] {
-            assert_eq!(thousands(number), text);
-        }
-        assert_eq!(counted(1, "slot"), "1 slot");
-        assert_eq!(counted(1365, "slot"), "1,365 slots");
+    fn times_have_units() {
+        assert_eq!(millis(18.7), "18.7 ms");
+        assert_eq!(millis(ms(Duration::from_millis(2_500))), "2.5 s");
+        assert_eq!(per_second(100, ms(Duration::from_secs(2))), 50);
+        assert_eq!(per_second(100, 0.0), 100_000);
     }
 
     #[test]

@@ -1,16 +1,15 @@
-//! The lines that scripts look for, whichever format says them (design.md section 4).
+//! The lines that scripts look for, whichever format has them.
 //!
 //! Their wording is redis-trib.rb's and redis-cli's, to the letter.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::node_state::Row;
 use super::style::{Style, Tone, plain};
-use crate::cluster::health::{Code, Diagnosis, Finding, Severity};
-use crate::cluster::node::{Addr, NodeId, Role};
+use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{SLOTS, SlotSet};
+use crate::report::{CheckView, InfoView, MasterView};
 
 /// The word at the head of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,14 +19,24 @@ pub(super) enum Mark {
     Warning,
 }
 
+impl Mark {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "[OK]",
+            Self::Err => "[ERR]",
+            Self::Warning => "[WARNING]",
+        }
+    }
+}
+
 /// A line with its mark.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Verdict {
+pub(super) struct Marked {
     pub(super) mark: Mark,
     pub(super) text: String,
 }
 
-impl Verdict {
+impl Marked {
     pub(super) fn new(mark: Mark, text: impl Into<String>) -> Self {
         Self {
             mark,
@@ -36,16 +45,30 @@ impl Verdict {
     }
 
     pub(super) fn write(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
-        let (tone, word) = match self.mark {
-            Mark::Ok => (Tone::Good, "[OK]"),
-            Mark::Err => (Tone::Bad, "[ERR]"),
-            Mark::Warning => (Tone::Warning, "[WARNING]"),
+        let tone = match self.mark {
+            Mark::Ok => Tone::Good,
+            Mark::Err => Tone::Bad,
+            Mark::Warning => Tone::Warning,
         };
-        writeln!(out, "{} {}", style.tone(tone, word), plain(&self.text))
+        let mark = style.tone(tone, self.mark.word());
+        writeln!(out, "{mark} {}", plain(&self.text))
     }
 }
 
-/// What the whole cluster adds up to.
+/// A message without the marks of its lines: programs have the exit code.
+pub(super) fn unmarked(message: &str) -> String {
+    let marks = [Mark::Ok, Mark::Err, Mark::Warning].map(Mark::word);
+    let lines = message.lines().map(|line| {
+        let text = marks
+            .iter()
+            .chain(&["***", ">>>"])
+            .find_map(|mark| line.strip_prefix(mark));
+        text.map_or(line, str::trim_start)
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The sums over the whole cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Totals {
     pub(super) nodes: usize,
@@ -56,19 +79,21 @@ pub(super) struct Totals {
 }
 
 impl Totals {
-    pub(super) fn of(rows: &[Row<'_>]) -> Self {
-        let mut totals = Self {
-            nodes: rows.len(),
-            ..Self::default()
-        };
-        for row in rows.iter().filter(|row| row.is_master()) {
-            totals.masters += 1;
-            if let Some(keys) = row.keys() {
-                totals.masters_heard += 1;
-                totals.keys = totals.keys.saturating_add(keys);
-            }
+    pub(super) fn of(view: &CheckView) -> Self {
+        Self::over(view.nodes.len(), &view.masters(), view.keys)
+    }
+
+    pub(super) fn of_info(view: &InfoView) -> Self {
+        Self::over(view.node_count, &view.masters, view.keys)
+    }
+
+    fn over(nodes: usize, masters: &[MasterView], keys: u64) -> Self {
+        Self {
+            nodes,
+            masters: masters.len(),
+            masters_heard: masters.iter().filter(|one| one.keys.is_some()).count(),
+            keys,
         }
-        totals
     }
 
     pub(super) fn replicas(self) -> usize {
@@ -80,97 +105,90 @@ impl Totals {
     }
 
     /// Counts the masters that answered, as redis-cli counts those that it could load.
-    pub(super) fn verdict(self) -> Verdict {
+    pub(super) fn line(self) -> Marked {
         let (keys, masters) = (self.keys, self.masters_heard);
-        Verdict::new(Mark::Ok, format!("{keys} keys in {masters} masters."))
+        Marked::new(Mark::Ok, format!("{keys} keys in {masters} masters."))
     }
-}
-
-/// How many replicas each master has.
-pub(super) fn replica_counts(rows: &[Row<'_>]) -> HashMap<NodeId, usize> {
-    let mut counts = HashMap::new();
-    for row in rows.iter().filter(|row| row.member.role == Role::Replica) {
-        if let Some(master) = row.member.master {
-            *counts.entry(master).or_default() += 1;
-        }
-    }
-    counts
 }
 
 /// `check --local` of a process that is alive.
-pub(super) fn alive(addr: &Addr) -> Verdict {
+pub(super) fn alive(addr: &Addr) -> Marked {
     let text = format!("{addr} answers, and runs in cluster mode.");
-    Verdict::new(Mark::Ok, text)
+    Marked::new(Mark::Ok, text)
 }
 
 /// Whether all nodes see the same owners.
-pub(super) fn agreement(diagnosis: &Diagnosis) -> Verdict {
-    if diagnosis.topology.opinions.len() > 1 {
-        Verdict::new(Mark::Err, "Nodes don't agree about configuration!")
+pub(super) fn agreement(view: &CheckView) -> Marked {
+    if view.views_agree {
+        Marked::new(Mark::Ok, "All nodes agree about slots configuration.")
     } else {
-        Verdict::new(Mark::Ok, "All nodes agree about slots configuration.")
+        Marked::new(Mark::Err, "Nodes don't agree about configuration!")
     }
 }
 
-/// Which slots are open, by node, then all of them; nothing when none is.
-pub(super) fn open_slots(diagnosis: &Diagnosis) -> Vec<Verdict> {
-    let topology = &diagnosis.topology;
+/// Which slots are open, by node, then all of them; nothing if none is.
+pub(super) fn open_slots(view: &CheckView) -> Vec<Marked> {
     let mut by_node: BTreeMap<(NodeId, Direction), SlotSet> = BTreeMap::new();
-    for (member, open) in topology.open_slots() {
-        by_node
-            .entry((member.id, open.direction))
-            .or_default()
-            .insert(open.slot);
+    let mut all = SlotSet::new();
+    for node in &view.nodes {
+        for open in &node.open {
+            by_node
+                .entry((node.id, open.direction))
+                .or_default()
+                .insert(open.slot);
+            all.insert(open.slot);
+        }
     }
-    let mut lines: Vec<Verdict> = by_node
+    let name = |id: NodeId| {
+        let node = view.nodes.iter().find(|node| node.id == id);
+        let addr = node.and_then(|node| node.addr.as_ref());
+        addr.map_or_else(|| id.to_string(), Addr::to_string)
+    };
+    let mut lines: Vec<Marked> = by_node
         .into_iter()
         .map(|((id, direction), slots)| {
-            let node = diagnosis.observation.nodes.get(&id);
-            let name = match node.and_then(|node| node.addr()) {
-                Some(addr) => addr.to_string(),
-                None => id.to_string(),
-            };
-            let (state, slots) = (direction.word(), one_by_one(&slots));
+            let (name, state, slots) = (name(id), direction.word(), one_by_one(&slots));
             let text = format!("Node {name} has slots in {state} state {slots}.");
-            Verdict::new(Mark::Warning, text)
+            Marked::new(Mark::Warning, text)
         })
         .collect();
     if !lines.is_empty() {
-        let slots = one_by_one(&topology.open_set());
-        let text = format!("The following slots are open: {slots}.");
-        lines.push(Verdict::new(Mark::Warning, text));
+        let text = format!("The following slots are open: {}.", one_by_one(&all));
+        lines.push(Marked::new(Mark::Warning, text));
     }
     lines
 }
 
 /// Whether every slot is served.
-pub(super) fn coverage(diagnosis: &Diagnosis) -> Verdict {
-    if diagnosis.slots_covered() == usize::from(SLOTS) {
-        Verdict::new(Mark::Ok, format!("All {SLOTS} slots covered."))
+pub(super) fn coverage(view: &CheckView) -> Marked {
+    if view.slots_covered == usize::from(SLOTS) {
+        Marked::new(Mark::Ok, format!("All {SLOTS} slots covered."))
     } else {
         let text = format!("Not all {SLOTS} slots are covered by nodes.");
-        Verdict::new(Mark::Err, text)
+        Marked::new(Mark::Err, text)
     }
-}
-
-/// Findings about what one of the lines has said already, and to which they add who and where.
-pub(super) fn findings_about(diagnosis: &Diagnosis, code: Code) -> impl Iterator<Item = &Finding> {
-    diagnosis
-        .findings
-        .iter()
-        .filter(move |finding| finding.code == code)
-}
-
-/// How many errors and how many warnings were found.
-pub(super) fn counts(diagnosis: &Diagnosis) -> (usize, usize) {
-    let findings = &diagnosis.findings;
-    let is_error = |finding: &&Finding| finding.severity() == Severity::Error;
-    let errors = findings.iter().filter(is_error).count();
-    (errors, findings.len() - errors)
 }
 
 /// `1,2,3`: redis-cli never folds open slots to ranges.
 fn one_by_one(slots: &SlotSet) -> String {
     let numbers: Vec<String> = slots.iter().map(|slot| slot.to_string()).collect();
     numbers.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_for_programs_have_no_marks() {
+        for (message, expected) in [
+            ("[OK] 10 slots moved.", "10 slots moved."),
+            ("*** No rebalancing needed!", "No rebalancing needed!"),
+            ("[ERR] a\n>>> b\n  c", "a\nb\n  c"),
+            ("plain [OK]", "plain [OK]"),
+            ("", ""),
+        ] {
+            assert_eq!(unmarked(message), expected);
+        }
+    }
 }

@@ -1,18 +1,36 @@
-//! What is shown, looked at.
+//! The output of every view, as snapshots and as rules.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::summary::Marked;
+use super::table::Sheet;
+use super::text::{call, data, failover, fix, replace};
 use super::*;
-use crate::cluster::health::{Remedy, Stability};
+use crate::cluster::health::Remedy;
+use crate::cluster::health::{Diagnosis, Stability};
 use crate::cluster::node::Addr;
+use crate::cluster::node::Role;
 use crate::cluster::observation::Seen;
 use crate::cluster::text::is_unsafe;
 use crate::event::{MoveStats, Phase};
+use crate::report::{
+    CheckView, InfoView, MovedView, Node, OkToStopDocument, ReplyView, TransferReport,
+};
+use crate::resp::Resp;
 use crate::ui::samples::*;
-use std::time::Duration;
+use crate::ui::streams::{Colors, Stream};
 
 fn text(render: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
     let mut out = Vec::new();
     render(&mut out).unwrap();
     String::from_utf8(out).unwrap()
+}
+
+fn json_of(value: &impl Serialize) -> String {
+    let shown = text(|out| json::write(out, value));
+    assert_eq!(shown.lines().count(), 1);
+    shown
 }
 
 fn sheet(width: usize) -> Sheet {
@@ -44,20 +62,18 @@ fn assert_snapshot(name: String, text: String) {
 #[test]
 fn check_looks_like_this() {
     for (name, diagnosis) in clusters() {
+        let zones = BTreeMap::from([(id("1977"), "eu-1a".to_string())]);
+        let view = CheckView::of(&diagnosis, &zones, &[]);
         for width in [80, 100] {
-            let shown = text(|out| table::check(out, &diagnosis, &[], sheet(width)));
+            let shown = text(|out| table::check(out, &view, sheet(width)));
             assert_snapshot(format!("table_{width}_{name}"), shown);
         }
-        let shown = text(|out| classic::check(out, &diagnosis, &[], Style::Plain));
+        let shown = text(|out| classic::check(out, &view, Style::Plain));
         assert_snapshot(format!("classic_{name}"), shown);
-        let zones = BTreeMap::from([(id("1977"), "eu-1a".to_string())]);
-        let shown = text(|out| json::check(out, &diagnosis, &zones, &[]));
-        assert_eq!(shown.lines().count(), 1);
-        assert_snapshot(format!("json_{name}"), pretty(&shown));
-        let shown = text(|out| prometheus::check(out, &diagnosis));
+        assert_snapshot(format!("json_{name}"), pretty(&json_of(&view)));
+        let shown = text(|out| prometheus::check(out, &view));
         assert_snapshot(format!("prometheus_{name}"), shown);
-        let shown =
-            text(|out| nagios::check(out, &diagnosis, Status::of(&diagnosis, Strictness::Lenient)));
+        let shown = text(|out| nagios::check(out, &view, Status::of(&view, Strictness::Lenient)));
         assert_eq!(shown.lines().count(), 1);
         assert_snapshot(format!("nagios_{name}"), shown);
     }
@@ -65,13 +81,12 @@ fn check_looks_like_this() {
 
 #[test]
 fn info_looks_like_this() {
-    let diagnosis = failed_master();
-    let shown = text(|out| table::info(out, &diagnosis, sheet(80)));
+    let view = InfoView::of(&failed_master());
+    let shown = text(|out| table::info(out, &view, sheet(80)));
     assert_snapshot("info_table".to_string(), shown);
-    let shown = text(|out| classic::info(out, &diagnosis, Style::Plain));
+    let shown = text(|out| classic::info(out, &view, Style::Plain));
     assert_snapshot("info_classic".to_string(), shown);
-    let shown = text(|out| json::info(out, &diagnosis));
-    assert_snapshot("info_json".to_string(), pretty(&shown));
+    assert_snapshot("info_json".to_string(), pretty(&json_of(&view)));
 }
 
 #[test]
@@ -81,29 +96,14 @@ fn a_plan_looks_like_this() {
     assert_snapshot("plan_table".to_string(), shown);
     let shown = text(|out| classic::layout(out, &plan, Style::Plain));
     assert_snapshot("plan_classic".to_string(), shown);
-    let shown = text(|out| json::layout(out, &plan));
-    assert_eq!(shown.lines().count(), 1);
-    assert_snapshot("plan_json".to_string(), pretty(&shown));
+    assert_snapshot(
+        "plan_json".to_string(),
+        pretty(&json_of(&Line::Plan(&plan))),
+    );
 }
 
-#[test]
-fn moves_look_like_this() {
-    let view = samples::moves();
-    for width in [80, 120] {
-        let shown = text(|out| move_slots::table(out, &view, sheet(width)));
-        assert!(shown.lines().all(|line| line.chars().count() <= width));
-        assert_snapshot(format!("moves_table_{width}"), shown);
-    }
-    let shown = text(|out| move_slots::classic(out, &view));
-    assert_snapshot("moves_classic".to_string(), shown);
-    let shown = text(|out| json::moves(out, &view));
-    assert_snapshot("moves_json".to_string(), pretty(&shown));
-    let balance = samples::balance();
-    let shown = text(|out| move_slots::balance_table(out, &balance, sheet(80)));
-    assert_snapshot("balance_table".to_string(), shown);
-    let shown = text(|out| json::balance(out, &balance));
-    assert_snapshot("balance_json".to_string(), pretty(&shown));
-    let tally = MoveStats {
+fn stats() -> MoveStats {
+    MoveStats {
         keys: 100_000,
         bytes: 12 << 20,
         longest_call: Duration::from_micros(18_700),
@@ -111,71 +111,207 @@ fn moves_look_like_this() {
         open_time: Duration::from_secs(819),
         closed: 1_638,
         longest_job: Duration::ZERO,
-    };
+    }
+}
+
+#[test]
+fn moves_look_like_this() {
+    let view = samples::moves();
+    for width in [80, 120] {
+        let shown = text(|out| table::moves(out, &view, sheet(width)));
+        assert_snapshot(format!("moves_table_{width}"), shown);
+    }
+    let shown = text(|out| classic::moves(out, &view));
+    assert_snapshot("moves_classic".to_string(), shown);
+    let shown = text(|out| classic::moves_by_pair(out, &view));
+    assert_snapshot("moves_classic_by_pair".to_string(), shown);
+    let shown = json_of(&Line::moves(&view));
+    assert_snapshot("moves_json".to_string(), pretty(&shown));
+    let balance = samples::balance();
+    let shown = text(|out| table::balance(out, &balance, sheet(80)));
+    assert_snapshot("balance_table".to_string(), shown);
+    let shown = json_of(&Line::Balance(&balance));
+    assert_snapshot("balance_json".to_string(), pretty(&shown));
     let took = Duration::from_millis(2_500);
-    let shown = text(|out| move_slots::summary_table(out, 1638, &tally, took, Style::Plain));
+    let by_key = MovedView::of(1638, &stats(), took);
+    let shown = text(|out| table::moved(out, &by_key, sheet(100)));
     assert_snapshot("moved_table".to_string(), shown);
     assert_eq!(
-        move_slots::summary(1638, &tally, took),
-        "[OK] 1,638 slots and 100,000 keys moved in 2.5 s (40,000 keys/s, 4.8 MiB/s); longest \
+        classic::moved(&by_key),
+        "1,638 slots and 100,000 keys moved in 2.5 s (40,000 keys/s, 4.8 MiB/s); longest \
          call 18.7 ms, longest time a slot was open 1.3 s (mean 500.0 ms)."
     );
-    let tally = MoveStats {
+    let stats = MoveStats {
         longest_call: Duration::ZERO,
         longest_open: Duration::ZERO,
         longest_job: Duration::from_millis(180),
-        ..tally
+        ..stats()
     };
-    let shown = text(|out| move_slots::summary_table(out, 1638, &tally, took, Style::Plain));
+    let atomic = MovedView::of(1638, &stats, took);
+    let shown = text(|out| table::moved(out, &atomic, sheet(100)));
     assert_snapshot("moved_table_atomic".to_string(), shown);
     assert_eq!(
-        text(|out| json::moved(out, 1638, &tally, took)),
-        "{\"event\":\"moved\",\"slots\":1638,\"keys\":100000,\"bytes\":12582912,\"took_ms\":2500.0,\
+        json_of(&Line::Moved(&atomic)),
+        "{\"event\":\"moved\",\"slot_count\":1638,\"keys\":100000,\"bytes\":12582912,\"took_ms\":2500.0,\
          \"longest_call_ms\":null,\"longest_open_ms\":null,\"mean_open_ms\":null,\
-         \"longest_job_ms\":180.0}\n"
+         \"longest_task_ms\":180.0}\n"
     );
+}
+
+/// The views of the other commands in table, classic and JSON.
+#[test]
+fn other_views_look_like_this() {
+    let bold = |text: &str| text.to_string();
+    let classic_heading = |text: &str| format!(">>> {text}");
+    let (join, leave) = (joining(), leaving());
+    let (failing, replaced, fixed) = (samples::failover(), replacing(), fixing());
+    let (set, transfer) = (timeouts(), transferred());
+    let took = Duration::from_millis(2_500);
+    let views = [
+        (
+            "join_table",
+            text(|out| table::joining(out, &join, sheet(120))),
+        ),
+        ("join_classic", text(|out| classic::joining(out, &join))),
+        (
+            "leave_table",
+            text(|out| table::leaving(out, &leave, sheet(120))),
+        ),
+        ("leave_classic", text(|out| classic::leaving(out, &leave))),
+        (
+            "failover_table",
+            text(|out| failover::plan(out, &failing, bold)),
+        ),
+        ("failover_result", failover::result(&failed_over())),
+        (
+            "replace_classic",
+            text(|out| replace::plan(out, &replaced, classic_heading)),
+        ),
+        ("fix_text", text(|out| fix::plan(out, &fixed, Style::Plain))),
+        (
+            "timeouts_table",
+            text(|out| table::timeouts(out, &set, sheet(80))),
+        ),
+        ("timeouts_classic", text(classic::timeouts)),
+        (
+            "backup_planned_table",
+            text(|out| table::backup(out, &backup(false), sheet(120))),
+        ),
+        (
+            "backup_planned_classic",
+            text(|out| classic::backup(out, &backup(false))),
+        ),
+        (
+            "backup_done_table",
+            text(|out| table::backup(out, &backup(true), sheet(120))),
+        ),
+        (
+            "backup_done_classic",
+            text(|out| classic::backup(out, &backup(true))),
+        ),
+        (
+            "transfer_plan_text",
+            text(|out| data::plan(out, &transfer_plan())),
+        ),
+        (
+            "transfer_failures_text",
+            text(|out| data::failures(out, &transfer)),
+        ),
+        ("transfer_summary", data::summary(&transfer, took)),
+        (
+            "transfer_table",
+            text(|out| table::transferred(out, &transfer, sheet(80))),
+        ),
+    ];
+    for (name, shown) in views {
+        assert_snapshot(name.to_string(), shown);
+    }
+    let reply = Ok(Resp::Bytes(b"a\"b".to_vec()));
+    let node = wide("1977", Role::Master);
+    let called = Called {
+        node: &node,
+        reply: &reply,
+    };
+    let (planned, done) = (backup(false), backup(true));
+    let lines = [
+        json_of(&Line::Joining(&join)),
+        json_of(&Line::Leaving(&leave)),
+        json_of(&Line::Failover(&failing)),
+        json_of(&Line::FailedOver(&failed_over())),
+        json_of(&Line::Replacing(&replaced)),
+        json_of(&Line::Remedies(&fixed)),
+        json_of(&Line::Fixed(&fixed.remedies[0])),
+        json_of(&Line::Timeouts(&set)),
+        json_of(&Line::TimeoutSet {
+            node: &node,
+            result: &TimeoutSet::InForce("CONFIG REWRITE failed".to_string()),
+        }),
+        json_of(&Line::Reply(ReplyView::of(&called))),
+        json_of(&Line::PlannedFile(&planned.shards[0])),
+        json_of(&Line::File(&done.shards[0])),
+        json_of(&Line::TransferPlan(&transfer_plan())),
+        json_of(&Line::Report(TransferReport {
+            view: &transfer,
+            took,
+        })),
+        json_of(&OkToStopDocument::of(&not_ok_to_stop())),
+    ];
+    assert_snapshot("lines".to_string(), lines.concat());
 }
 
 #[test]
 fn events_are_one_object_a_line() {
+    let ui = Ui::new(UiOptions::default());
+    ui.command("create");
     let (node, master) = (id("708f"), id("1977"));
-    let slots = planned().masters[0].slots;
-    let shown = text(|out| {
-        let phase = Phase::Join;
-        json::event(out, &Event::Phase(phase))?;
-        json::event(
-            out,
-            &Event::Waiting {
-                phase,
-                ready: 4,
-                total: 6,
-            },
-        )?;
-        json::event(
-            out,
-            &Event::SlotsAdded {
-                node: master,
-                slots: [slots].into_iter().collect(),
-            },
-        )?;
-        json::event(
-            out,
-            &Event::Replicates {
-                replica: node,
-                master,
-            },
-        )?;
-        json::done(out, ExitCode::Done, "The cluster is ready.")
-    });
+    let slots = [planned().masters[0].slots].into_iter().collect();
+    let phase = Phase::Join;
+    let resume = ["redis-trib", "fix", "10.0.0.3:6379"].map(str::to_string);
+    let events = [
+        Event::Phase(phase),
+        Event::Waiting {
+            phase,
+            ready: 4,
+            total: 6,
+        },
+        Event::SlotsAdded {
+            node: master,
+            slots,
+        },
+        Event::Replicates {
+            replica: node,
+            master,
+        },
+    ];
+    let mut shown = String::new();
+    for event in &events {
+        shown += &json_of(&ui.headed(Line::of(event).unwrap()));
+    }
+    shown += &json_of(&ui.headed(Line::Done {
+        exit_code: ExitCode::Partial as u8,
+        message: "two lines:\n  and \"quotes\"".to_string(),
+        resume: &resume,
+    }));
     assert_snapshot("events".to_string(), shown);
+}
+
+#[test]
+fn a_document_begins_with_its_format() {
+    let ui = Ui::new(UiOptions::default());
+    ui.command("info");
+    let error = ErrorDocument::of(ExitCode::Unreachable, "a: \"b\"".to_string());
+    assert_eq!(
+        json_of(&ui.headed(&error)),
+        "{\"format\":\"redis-trib/info\",\"version\":1,\"error\":{\"code\":4,\"message\":\"a: \\\"b\\\"\"}}\n"
+    );
 }
 
 /// One widely used operator counts the `[OK]` lines.
 #[test]
 fn a_healthy_check_says_ok_three_times() {
     for shown in [
-        text(|out| classic::check(out, &healthy(), &[], Style::Plain)),
-        text(|out| table::check(out, &healthy(), &[], sheet(80))),
+        text(|out| classic::check(out, &checked(&healthy()), Style::Plain)),
+        text(|out| table::check(out, &checked(&healthy()), sheet(80))),
     ] {
         assert_eq!(shown.matches("[OK]").count(), 3, "{shown}");
         assert!(!shown.contains("[ERR]"), "{shown}");
@@ -183,43 +319,111 @@ fn a_healthy_check_says_ok_three_times() {
 }
 
 #[test]
-fn every_finding_is_said_in_every_text() {
+fn every_finding_is_in_every_text() {
     for (name, diagnosis) in clusters() {
-        let classic = text(|out| classic::check(out, &diagnosis, &[], Style::Plain));
-        let table = text(|out| table::check(out, &diagnosis, &[], sheet(usize::MAX)));
-        for finding in &diagnosis.findings {
-            assert_eq!(
-                classic.matches(&finding.message).count(),
-                1,
-                "{name}: {classic}"
-            );
-            assert_eq!(
-                table.matches(&finding.message).count(),
-                1,
-                "{name}: {table}"
-            );
+        let view = checked(&diagnosis);
+        let classic = text(|out| classic::check(out, &view, Style::Plain));
+        let table = text(|out| table::check(out, &view, sheet(usize::MAX)));
+        for finding in &view.findings {
+            for shown in [&classic, &table] {
+                let count = shown.matches(&finding.message).count();
+                assert_eq!(count, 1, "{name}: {shown}");
+            }
         }
     }
 }
 
+/// Every table, with the widest addresses that are not names.
 #[test]
 fn tables_fit_eighty_columns() {
-    for (name, diagnosis) in clusters() {
-        let shown = text(|out| table::check(out, &diagnosis, &[], sheet(80)));
+    let moved = MovedView::of(
+        16_384,
+        &MoveStats {
+            keys: 123_456_789,
+            longest_job: Duration::from_millis(999),
+            ..stats()
+        },
+        Duration::from_secs(99_999),
+    );
+    let mut info = InfoView::of(&healthy());
+    let wide_addr = wide("1977", Role::Master).addr;
+    for master in &mut info.masters {
+        master.addr = Some(wide_addr.clone());
+        master.keys = Some(9_999_999);
+    }
+    let mut layout = planned();
+    layout.warnings.clear();
+    for shard in &mut layout.masters {
+        shard.master.addr = wide_addr.clone();
+        shard.master.zone = Some("a-zone-with-a-long-name".to_string());
+        for replica in &mut shard.replicas {
+            replica.addr = wide_addr.clone();
+        }
+    }
+    let mut checks: Vec<(&str, CheckView)> = clusters()
+        .into_iter()
+        .map(|(name, diagnosis)| (name, checked(&diagnosis)))
+        .collect();
+    checks.push(("wide", wide_check()));
+    let checks = checks
+        .into_iter()
+        .map(|(name, view)| (name, text(|out| table::check(out, &view, sheet(80)))));
+    let tables = [
+        ("info", text(|out| table::info(out, &info, sheet(80)))),
+        ("create", text(|out| table::layout(out, &layout, sheet(80)))),
+        (
+            "moves",
+            text(|out| table::moves(out, &samples::moves(), sheet(80))),
+        ),
+        (
+            "wide moves",
+            text(|out| table::moves(out, &wide_moves(), sheet(80))),
+        ),
+        (
+            "balance",
+            text(|out| table::balance(out, &wide_balance(), sheet(80))),
+        ),
+        ("moved", text(|out| table::moved(out, &moved, sheet(80)))),
+        (
+            "join",
+            text(|out| table::joining(out, &wide_joining(), sheet(80))),
+        ),
+        (
+            "leave",
+            text(|out| table::leaving(out, &wide_leaving(), sheet(80))),
+        ),
+        (
+            "timeouts",
+            text(|out| table::timeouts(out, &timeouts(), sheet(80))),
+        ),
+        (
+            "backup",
+            text(|out| table::backup(out, &wide_backup(false), sheet(80))),
+        ),
+        (
+            "backed up",
+            text(|out| table::backup(out, &wide_backup(true), sheet(80))),
+        ),
+        (
+            "transfer",
+            text(|out| table::transferred(out, &transferred(), sheet(80))),
+        ),
+    ];
+    for (name, shown) in checks.chain(tables) {
         for line in shown.lines().filter(|line| !line.starts_with("  → ")) {
-            // The summary and the lines that scripts look for are never broken.
+            // The heading and the lines that scripts look for are never broken.
             let fixed = line.starts_with('[') || line.contains("seen from");
             let is_table = !fixed || line.starts_with("[2001");
-            assert!(!is_table || line.chars().count() <= 80, "{name}: {line}");
+            assert!(!is_table || line.chars().count() <= 80, "{name}: {shown}");
         }
     }
 }
 
 #[test]
 fn a_thousand_nodes_are_a_thousand_lines() {
-    let diagnosis = large(1000);
+    let view = checked(&large(1000));
     let began = std::time::Instant::now();
-    let shown = text(|out| table::check(out, &diagnosis, &[], sheet(100)));
+    let shown = text(|out| table::check(out, &view, sheet(100)));
     assert_eq!(
         shown
             .lines()
@@ -248,24 +452,53 @@ fn control_characters_never_get_out() {
         replica: Addr::new(evil, 6379),
     });
     let zones = BTreeMap::from([(id("1977"), evil.to_string())]);
-    let notes = [evil.to_string()];
+    let view = CheckView::of(&diagnosis, &zones, &[evil.to_string()]);
+    let info = InfoView::of(&diagnosis);
     let mut plan = planned();
     plan.warnings.push(evil.to_string());
     plan.masters[0].master.zone = Some(evil.to_string());
+    let mut moves = samples::moves();
+    moves.moves[0].how = How::Keys(evil.to_string());
+    let mut fixed = fixing();
+    fixed.refused[0].text = evil.to_string();
+    let mut transfer = transferred();
+    transfer.failed[0].examples[0].why = evil.to_string();
+    let reply = Ok(Resp::Error(evil.to_string()));
+    let node = Node {
+        zone: Some(evil.to_string()),
+        ..wide("1977", Role::Master)
+    };
+    let called = Called {
+        node: &node,
+        reply: &reply,
+    };
     let style = Style::Plain;
+    let status = Status::of(&view, Strictness::Lenient);
+    let marked = Marked::new(summary::Mark::Warning, evil);
     for shown in [
-        text(|out| table::check(out, &diagnosis, &notes, sheet(200))),
-        text(|out| table::info(out, &diagnosis, sheet(200))),
+        text(|out| table::check(out, &view, sheet(200))),
+        text(|out| table::info(out, &info, sheet(200))),
         text(|out| table::layout(out, &plan, sheet(200))),
-        text(|out| classic::check(out, &diagnosis, &notes, style)),
-        text(|out| classic::info(out, &diagnosis, style)),
+        text(|out| table::moves(out, &moves, sheet(200))),
+        text(|out| classic::check(out, &view, style)),
+        text(|out| classic::info(out, &info, style)),
         text(|out| classic::layout(out, &plan, style)),
-        text(|out| json::check(out, &diagnosis, &zones, &notes)),
-        text(|out| json::info(out, &diagnosis)),
-        text(|out| json::layout(out, &plan)),
-        text(|out| json::done(out, ExitCode::Done, evil)),
-        text(|out| prometheus::check(out, &diagnosis)),
-        text(|out| nagios::check(out, &diagnosis, Status::of(&diagnosis, Strictness::Lenient))),
+        text(|out| classic::moves(out, &moves)),
+        text(|out| fix::plan(out, &fixed, style)),
+        text(|out| data::failures(out, &transfer)),
+        text(|out| call::block(out, &called, style)),
+        text(|out| marked.write(out, style)),
+        json_of(&view),
+        json_of(&info),
+        json_of(&Line::Plan(&plan)),
+        json_of(&Line::Remedies(&fixed)),
+        json_of(&Line::Done {
+            exit_code: 0,
+            message: evil.to_string(),
+            resume: &[],
+        }),
+        text(|out| prometheus::check(out, &view)),
+        text(|out| nagios::check(out, &view, status)),
         text(|out| nagios::error(out, ExitCode::Usage, evil)),
     ] {
         let bad = |c: &char| is_unsafe(*c) && *c != '\n';
@@ -276,17 +509,17 @@ fn control_characters_never_get_out() {
 
 #[test]
 fn colour_repeats_what_words_say() {
-    let diagnosis = failed_master();
+    let view = checked(&failed_master());
     let style = Style::Ansi;
     let width = 100;
     for (coloured, plain) in [
         (
-            text(|out| table::check(out, &diagnosis, &[], Sheet { width, style })),
-            text(|out| table::check(out, &diagnosis, &[], sheet(width))),
+            text(|out| table::check(out, &view, Sheet { width, style })),
+            text(|out| table::check(out, &view, sheet(width))),
         ),
         (
-            text(|out| classic::check(out, &diagnosis, &[], style)),
-            text(|out| classic::check(out, &diagnosis, &[], Style::Plain)),
+            text(|out| classic::check(out, &view, style)),
+            text(|out| classic::check(out, &view, Style::Plain)),
         ),
     ] {
         assert!(coloured.contains('\u{1b}'));

@@ -157,7 +157,7 @@ fn replicas_go_where_they_are_needed_most() {
     assert!(
         lines
             .iter()
-            .any(|line| line["event"] == "added" && line["nodes"] == 3)
+            .any(|line| line["event"] == "added" && line["node_count"] == 3)
     );
     check(&nodes[0]);
 }
@@ -498,7 +498,7 @@ fn functions_and_users_come_along() {
     add([new[0].addr()], &nodes[0])
         .run()
         .status(0)
-        .stdout_has("New masters get 1 library of functions.\n")
+        .stdout_has("New masters get 1 function library.\n")
         .stdout_has("[WARNING]")
         .stdout_has("(ann)");
     assert_eq!(new[0].text(&["FCALL", "one", "0"]), "1");

@@ -49,7 +49,7 @@ fn slots_move_at_once_while_clients_write_matrix() {
             shown.stdout
         );
         let ended = go().arg("--yes").run().status(0);
-        assert!(ended.stdout.contains("longest job"), "{}", ended.stdout);
+        assert!(ended.stdout.contains("longest task"), "{}", ended.stdout);
         writers.wait(100);
         writers.finish(&nodes);
         assert_closed(&nodes);

@@ -132,7 +132,7 @@ fn replicas_give_the_data_where_they_are_in_sync() {
         .collect();
     assert_eq!(plans.len(), 2);
     assert!(
-        plans.iter().all(|plan| plan["source_role"] == "replica"),
+        plans.iter().all(|plan| plan["source"]["role"] == "replica"),
         "{plans:?}"
     );
     assert!(!path.exists(), "a dry run makes no directory");
@@ -159,8 +159,8 @@ fn replicas_give_the_data_where_they_are_in_sync() {
         .run()
         .status(0);
     let lines = masters.json_lines();
-    assert!(lines.iter().any(|line| line["source_role"] == "master"));
-    assert!(!lines.iter().any(|line| line["source_role"] == "replica"));
+    assert!(lines.iter().any(|line| line["source"]["role"] == "master"));
+    assert!(!lines.iter().any(|line| line["source"]["role"] == "replica"));
     assert_eq!(lines.last().unwrap()["event"], "done");
 
     // A hung replica is no source, and holds nobody up.

@@ -530,7 +530,7 @@ fn a_name_stands_for_all_its_addresses() {
     where_names_are(&all, &args)
         .run()
         .status(3)
-        .stdout_has("\"error\":{\"code\":3")
+        .stdout_has("{\"format\":\"redis-trib/check\",\"version\":1,\"error\":{\"code\":3,")
         .stderr_has("different clusters")
         .stderr_has("127.0.0.3");
 

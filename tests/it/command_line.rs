@@ -526,12 +526,27 @@ fn wrong_stream(
         (_, true) => Some("writes `done`: take it from WITHOUT_DONE_TODAY".to_owned()),
         (1, false) => {
             let last = objects.last()?;
-            let is_right =
-                is_done(last) && last["exit_code"] == exit_code && last["message"].is_string();
+            let first = objects.first()?;
+            if !has_format(name, first) {
+                return Some(format!("the first line is {first}"));
+            }
+            // The marks of text are not for programs.
+            let is_unmarked =
+                |message: &str| !["[", "*", ">"].iter().any(|mark| message.starts_with(mark));
+            let is_right = is_done(last)
+                && last["exit_code"] == exit_code
+                && last["resume"].is_array()
+                && last["message"].as_str().is_some_and(is_unmarked);
             (!is_right).then(|| format!("the last line is {last}"))
         }
         (count, false) => Some(format!("writes `done` {count} times")),
     }
+}
+
+/// Whether a document or the first line of a stream says what it is.
+fn has_format(name: &str, object: &Value) -> bool {
+    let command = name.split(' ').next().unwrap();
+    object["format"] == format!("redis-trib/{command}") && object["version"] == 1
 }
 
 /// Returns the state of a node, without what changes by itself.

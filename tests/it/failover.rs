@@ -48,7 +48,7 @@ fn matrix_writes_go_on_and_none_is_lost() {
             .run()
             .status(0);
         let lines = ended.json_lines();
-        assert_eq!(lines[0]["event"], "succession");
+        assert_eq!(lines[0]["event"], "failover");
         assert_eq!(lines[0]["replica"]["id"], nodes[1].id());
         let done = lines
             .iter()

@@ -35,7 +35,7 @@ fn masters_with_keys_slots_and_replicas() {
     assert_eq!(json["slots_covered"], 16384);
     assert_eq!(json["masters"][0]["id"], nodes[0].id());
     assert_eq!(json["masters"][0]["replicas"], 1);
-    assert_eq!(json["masters"][1]["slots"], 8192);
+    assert_eq!(json["masters"][1]["slot_count"], 8192);
     let screen = info(&addr).terminal().finish().status(0).screen();
     assert!(screen.contains("[OK] 1 keys in 2 masters."), "{screen}");
 

@@ -185,7 +185,7 @@ fn tags_several_targets_rates_and_streams() {
     };
     assert_eq!(done["event"], "done");
     assert_eq!(moved["event"], "moved");
-    assert_eq!(moved["slots"], 30);
+    assert_eq!(moved["slot_count"], 30);
     assert!(moved["took_ms"].as_f64().unwrap() > 0.0, "{moved}");
     assert!(std::fs::read_to_string(plan).unwrap().contains("moves"));
     assert_closed(&nodes);

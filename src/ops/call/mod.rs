@@ -89,6 +89,7 @@ pub(crate) async fn callees(session: &Session, request: &CallRequest) -> Result<
                 name: NodeName {
                     id: member.id,
                     addr: node.addr().cloned().unwrap_or_else(|| Addr::new("?", 0)),
+                    role: member.role,
                     zone: None,
                 },
                 role: member.role,

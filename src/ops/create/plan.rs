@@ -102,6 +102,10 @@ impl CreatePlan {
             Some(NodeName {
                 id: *id,
                 addr: (*addrs.get(id)?).clone(),
+                role: match self.layout.shards.iter().any(|shard| shard.master == *id) {
+                    true => Role::Master,
+                    false => Role::Replica,
+                },
                 zone: self.zones.get(id).cloned(),
             })
         };

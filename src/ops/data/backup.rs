@@ -228,7 +228,6 @@ fn planned(diagnosis: &Diagnosis, jobs: &[MasterBackup], path: &Path) -> BackupV
             master: name(diagnosis, job.master),
             slots: job.slots.clone(),
             source: name(diagnosis, source.id),
-            role: source.role,
             fetched: None,
         })
     };
@@ -254,7 +253,6 @@ fn shard_view(file: &FileFacts, master: NodeName, source: NodeName) -> ShardView
         master,
         slots: file.slots.clone(),
         source,
-        role: file.source_role,
         fetched: Some(Fetched {
             file: file.file.clone(),
             bytes: file.found.bytes,
@@ -350,14 +348,16 @@ pub(crate) async fn verify(events: &Events, path: &Path) -> anyhow::Result<Backu
     let started = Instant::now();
     let manifest = manifest(path)?;
     read_back(events, path, &manifest).await?;
-    let name = |id, addr: &str| NodeName {
+    let name = |id, addr: &str, role| NodeName {
         id,
         addr: parse_addr(addr).unwrap_or_else(|_| Addr::new("?", 0)),
+        role,
         zone: None,
     };
     let shard = |file: &FileFacts| {
-        let master = name(file.master, &file.master_addr);
-        shard_view(file, master, name(file.source, &file.source_addr))
+        let master = name(file.master, &file.master_addr, Role::Master);
+        let source = name(file.source, &file.source_addr, file.source_role);
+        shard_view(file, master, source)
     };
     Ok(BackupReport {
         view: BackupView {

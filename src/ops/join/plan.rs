@@ -115,6 +115,10 @@ impl JoinPlan {
                 node: NodeName {
                     id,
                     addr: candidate.node.target.addr.clone(),
+                    role: match self.masters.contains_key(&id) {
+                        true => Role::Replica,
+                        false => Role::Master,
+                    },
                     zone: self.zones.get(&id).cloned(),
                 },
                 follows: self.masters.get(&id).map(|master| name(diagnosis, *master)),

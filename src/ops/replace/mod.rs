@@ -11,7 +11,7 @@ use anyhow::anyhow;
 
 use self::route::ReplaceRoute;
 use crate::cluster::naming::NoSuchNode;
-use crate::cluster::node::{NodeId, Takeover};
+use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::connections::Target;
 use crate::converge::{Goal, KnownBy, Watch};
 use crate::event::Event;
@@ -181,6 +181,7 @@ impl ReplacePlan {
             new: NodeName {
                 id: self.new.id(),
                 addr: self.new.target.addr.clone(),
+                role: Role::Master,
                 zone: None,
             },
             before: self.before(),

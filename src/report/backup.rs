@@ -1,0 +1,59 @@
+//! The plan and the result of `backup`.
+
+use serde::Serialize;
+
+use super::node::Node;
+use crate::cluster::slot::SlotSet;
+
+/// A backup, planned or done. In JSON each of its shards is a line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BackupView {
+    /// Its parts, by their lowest slots.
+    pub shards: Vec<ShardView>,
+    /// The directory.
+    pub directory: String,
+}
+
+/// The data of one master.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ShardView {
+    /// The master.
+    pub master: Node,
+    /// Its slots.
+    pub slots: SlotSet,
+    /// The node that sends the data: the master or a replica of it.
+    pub source: Node,
+    /// What was received; `None` in a plan.
+    #[serde(flatten)]
+    pub fetched: Option<Fetched>,
+}
+
+/// A file of a backup.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Fetched {
+    /// Its name.
+    pub file: String,
+    /// Its length.
+    pub bytes: u64,
+    /// The number of its keys.
+    pub keys: u64,
+    /// Its SHA-256, in hex digits.
+    pub sha256: String,
+}
+
+impl BackupView {
+    /// The keys and the bytes of all files.
+    pub fn sums(&self) -> (u64, u64) {
+        let fetched = || {
+            self.shards
+                .iter()
+                .filter_map(|shard| shard.fetched.as_ref())
+        };
+        (
+            fetched().map(|one| one.keys).sum(),
+            fetched().map(|one| one.bytes).sum(),
+        )
+    }
+}

@@ -1,0 +1,245 @@
+//! The lines of commands that change a cluster: one JSON object each, told apart by `event`.
+
+use serde::Serialize;
+
+use super::backup::ShardView;
+use super::call::ReplyView;
+use super::check::CheckView;
+use super::create::LayoutView;
+use super::data::{TransferPlan, TransferReport};
+use super::failover::{FailoverReport, FailoverView};
+use super::fix::{FixLine, FixView};
+use super::join::JoinView;
+use super::leave::LeaveView;
+use super::move_slots::{BalanceView, MovedView, MovesView};
+use super::node::Node;
+use super::replace::ReplaceView;
+use super::set_timeout::{SetTimeoutView, TimeoutSet};
+use crate::cluster::node::NodeId;
+use crate::cluster::slot::SlotSet;
+use crate::event::{Event, LaneEvent, Phase, Unit};
+
+/// A line of a command that changes a cluster.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Line<'a> {
+    /// The cluster as it was seen before the plan was made.
+    Cluster(&'a CheckView),
+    /// The plan of `create`.
+    Plan(&'a LayoutView),
+    /// The plan of moves.
+    Moves {
+        /// `atomic`, `keys`, or `mixed` where the moves differ.
+        strategy: &'static str,
+        /// The moves.
+        #[serde(flatten)]
+        view: &'a MovesView,
+    },
+    /// What the masters have, should have, and will have.
+    Balance(&'a BalanceView),
+    /// The plan of `add-node`.
+    Joining(&'a JoinView),
+    /// New nodes have joined.
+    Added {
+        /// How many.
+        node_count: usize,
+    },
+    /// The plan of `replace-node`.
+    Replacing(&'a ReplaceView),
+    /// The plan of `fix`.
+    Remedies(&'a FixView),
+    /// A remedy was carried out.
+    Fixed(&'a FixLine),
+    /// The plan of `failover`.
+    Failover(&'a FailoverView),
+    /// A replica has become the master; writes were held for so long at most.
+    FailedOver(&'a FailoverReport),
+    /// A part of the work begins.
+    Phase {
+        /// The part.
+        phase: Phase,
+    },
+    /// A wait goes on.
+    Waiting {
+        /// The part of the work that waits.
+        phase: Phase,
+        /// The number of nodes that are ready.
+        ready: usize,
+        /// The number of nodes that must be ready.
+        total: usize,
+    },
+    /// The progress of work in many small parts.
+    Progress {
+        /// The part of the work.
+        phase: Phase,
+        /// What is counted.
+        unit: Unit,
+        /// How much is done.
+        done: u64,
+        /// How much there is; null where that is not known.
+        total: Option<u64>,
+    },
+    /// A master was given its slots.
+    SlotsAdded {
+        /// The id of the master.
+        node: NodeId,
+        /// Its slots.
+        slots: SlotSet,
+    },
+    /// A replica was told its master.
+    Replicates {
+        /// The id of the replica.
+        replica: NodeId,
+        /// The id of its master.
+        master: NodeId,
+    },
+    /// The plan of `del-node`.
+    Leaving(&'a LeaveView),
+    /// A node has left the cluster.
+    Left {
+        /// The id that it had.
+        node: NodeId,
+    },
+    /// Slots begin to move from one node to another.
+    LaneStarted {
+        /// The id of the source.
+        from: NodeId,
+        /// The id of the target.
+        to: NodeId,
+        /// The number of slots that will move.
+        slot_count: usize,
+    },
+    /// Slots have their new owner.
+    SlotsMoved {
+        /// The id of the source.
+        from: NodeId,
+        /// The id of the target.
+        to: NodeId,
+        /// The number of slots that have moved since the last such line.
+        slot_count: usize,
+    },
+    /// An ASM task failed and is started again.
+    TaskRetry {
+        /// The id of the source.
+        from: NodeId,
+        /// The id of the target.
+        to: NodeId,
+        /// Why it failed.
+        why: String,
+    },
+    /// All moves from one node to another have ended.
+    LaneEnded {
+        /// The id of the source.
+        from: NodeId,
+        /// The id of the target.
+        to: NodeId,
+        /// Why they ended early.
+        failure: Option<String>,
+    },
+    /// All slots have moved.
+    Moved(&'a MovedView),
+    /// The plan of `set-timeout`.
+    Timeouts(&'a SetTimeoutView),
+    /// The result of `set-timeout` on a node.
+    TimeoutSet {
+        /// The node.
+        node: &'a Node,
+        /// The result.
+        #[serde(flatten)]
+        result: &'a TimeoutSet,
+    },
+    /// The reply of a node.
+    Reply(ReplyView<'a>),
+    /// The plan of `import` or `restore`.
+    TransferPlan(&'a TransferPlan),
+    /// The result of `import` or `restore`.
+    Report(TransferReport<'a>),
+    /// The plan of a part of a backup.
+    PlannedFile(&'a ShardView),
+    /// A file of a backup.
+    File(&'a ShardView),
+    /// The last line, whatever happened.
+    Done {
+        /// The exit code of the program.
+        exit_code: u8,
+        /// What happened, for people.
+        message: String,
+        /// The words of the command that continues; empty if there is nothing to continue.
+        resume: &'a [String],
+    },
+}
+
+impl Line<'_> {
+    /// The line of an event; `None` if it has none.
+    pub fn of(event: &Event) -> Option<Self> {
+        Some(match event {
+            // These go to standard error.
+            Event::Hint(_) | Event::Warning(_) | Event::WaitingFor(_) => return None,
+            // These have lines of their own.
+            Event::Added { .. } | Event::FailedOver(_) | Event::Fixed(_) => return None,
+            Event::Phase(phase) => Self::Phase { phase: *phase },
+            Event::Waiting {
+                phase,
+                ready,
+                total,
+            } => Self::Waiting {
+                phase: *phase,
+                ready: *ready,
+                total: *total,
+            },
+            Event::SlotsAdded { node, slots } => Self::SlotsAdded {
+                node: *node,
+                slots: slots.clone(),
+            },
+            Event::Lane { lane, event } => {
+                let (from, to) = (lane.from, lane.to);
+                match event {
+                    LaneEvent::Started { slots } => Self::LaneStarted {
+                        from,
+                        to,
+                        slot_count: *slots,
+                    },
+                    LaneEvent::Slots { moved } => Self::SlotsMoved {
+                        from,
+                        to,
+                        slot_count: *moved,
+                    },
+                    LaneEvent::Again { why } => Self::TaskRetry {
+                        from,
+                        to,
+                        why: why.clone(),
+                    },
+                    LaneEvent::Ended { failure } => Self::LaneEnded {
+                        from,
+                        to,
+                        failure: failure.clone(),
+                    },
+                    // There are thousands a second; the last line has their sum.
+                    LaneEvent::Keys { .. } => return None,
+                }
+            }
+            Event::Left { node } => Self::Left { node: *node },
+            Event::Amount(amount) => Self::Progress {
+                phase: amount.phase,
+                unit: amount.unit,
+                done: amount.done,
+                total: amount.total,
+            },
+            Event::Replicates { replica, master } => Self::Replicates {
+                replica: *replica,
+                master: *master,
+            },
+        })
+    }
+}
+
+impl<'a> Line<'a> {
+    /// The plan of moves.
+    pub fn moves(view: &'a MovesView) -> Self {
+        Self::Moves {
+            strategy: view.strategy(),
+            view,
+        }
+    }
+}

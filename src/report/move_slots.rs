@@ -1,0 +1,238 @@
+//! The plan and the result of commands that move slots.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::node::Node;
+use super::values::words;
+use crate::cluster::slot::SlotSet;
+use crate::event::MoveStats;
+
+/// A plan of moves.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MovesView {
+    /// The moves, by their lowest slot.
+    pub moves: Vec<PlannedMove>,
+    /// What the moves do to the memory of their targets.
+    pub targets: Vec<TargetMemory>,
+}
+
+/// How slots move, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "strategy", content = "reason", rename_all = "lowercase")]
+pub enum How {
+    /// By atomic slot migration.
+    Atomic(String),
+    /// Key by key, with MIGRATE.
+    Keys(String),
+}
+
+impl How {
+    /// Its word, in JSON and in tables.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Atomic(_) => "atomic",
+            Self::Keys(_) => "keys",
+        }
+    }
+
+    /// Why.
+    fn reason(&self) -> &str {
+        let (Self::Atomic(reason) | Self::Keys(reason)) = self;
+        reason
+    }
+}
+
+/// `atomic: both ends can (valkey 9.1.2)`.
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let word = match self {
+            Self::Atomic(_) => "atomic",
+            Self::Keys(_) => "key by key",
+        };
+        match self.reason() {
+            "" => f.write_str(word),
+            reason => write!(f, "{word}: {reason}"),
+        }
+    }
+}
+
+/// Slots that go from one node to another.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PlannedMove {
+    /// The source.
+    pub from: Node,
+    /// The target.
+    pub to: Node,
+    /// The slots.
+    pub slots: SlotSet,
+    /// How they move: `strategy` and `reason`.
+    #[serde(flatten)]
+    pub how: How,
+}
+
+/// The memory of a node that takes slots, in bytes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TargetMemory {
+    /// The node.
+    #[serde(flatten)]
+    pub node: Node,
+    /// In use now.
+    #[serde(rename = "used_memory")]
+    pub used: u64,
+    /// What the slots will add, estimated from the memory of the sources.
+    #[serde(rename = "incoming_memory")]
+    pub coming: u64,
+    /// Its maxmemory; null for no limit.
+    #[serde(rename = "maxmemory")]
+    pub limit: Option<u64>,
+}
+
+/// What the masters have before and after a rebalance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct BalanceView {
+    /// What is balanced.
+    #[serde(rename = "by")]
+    pub measure: Measure,
+    /// By how many percent of its share a master may be off.
+    pub threshold: f64,
+    /// The masters that take part.
+    pub masters: Vec<MasterShare>,
+}
+
+/// What is balanced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measure {
+    /// Slots.
+    Slots,
+    /// Keys.
+    Keys,
+    /// Bytes, estimated.
+    Memory,
+}
+
+impl Measure {
+    /// Its word, in tables and in JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Slots => "slots",
+            Self::Keys => "keys",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+words! {
+    Measure: |measure| measure.word(), ["slots", "keys", "memory"];
+}
+
+/// A master's share of what is balanced: a number of slots, keys or bytes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MasterShare {
+    /// The master.
+    #[serde(flatten)]
+    pub node: Node,
+    /// Its weight among the masters.
+    pub weight: f64,
+    /// What it has.
+    pub before: u128,
+    /// What it should have.
+    pub expected: u128,
+    /// What it has when the moves are done.
+    pub after: u128,
+}
+
+impl MovesView {
+    /// How many slots move.
+    pub fn slot_count(&self) -> usize {
+        self.moves.iter().map(|one| one.slots.count()).sum()
+    }
+
+    /// The strategies of all moves with their reasons, each once.
+    pub fn strategies(&self) -> Vec<&How> {
+        let strategies: BTreeSet<&How> = self.moves.iter().map(|one| &one.how).collect();
+        strategies.into_iter().collect()
+    }
+
+    /// `atomic`, `keys`, or `mixed` where the moves differ.
+    pub(super) fn strategy(&self) -> &'static str {
+        let words: BTreeSet<&str> = self.moves.iter().map(|one| one.how.word()).collect();
+        let mut words = words.into_iter();
+        match (words.next(), words.next()) {
+            (Some(word), None) => word,
+            _ => "mixed",
+        }
+    }
+
+    /// Each node once, in the order of the moves.
+    pub fn each<'a>(&'a self, end: impl Fn(&'a PlannedMove) -> &'a Node) -> Vec<&'a Node> {
+        let mut nodes: Vec<&Node> = Vec::new();
+        for node in self.moves.iter().map(end) {
+            if !nodes.iter().any(|other| other.id == node.id) {
+                nodes.push(node);
+            }
+        }
+        nodes
+    }
+}
+
+impl TargetMemory {
+    /// What it will use when the slots are there.
+    pub fn after(&self) -> u64 {
+        self.used.saturating_add(self.coming)
+    }
+}
+
+/// What has moved. Times are null where no slot moved key by key, or none by an ASM task.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct MovedView {
+    /// The number of slots that have moved.
+    pub slot_count: usize,
+    /// The number of keys that have moved.
+    pub keys: u64,
+    /// Their bytes, as far as the servers told.
+    pub bytes: u64,
+    /// From the first move to the last.
+    pub took_ms: f64,
+    /// The longest MIGRATE call.
+    pub longest_call_ms: Option<f64>,
+    /// The longest time that a slot was open.
+    pub longest_open_ms: Option<f64>,
+    /// The mean time that a slot was open.
+    pub mean_open_ms: Option<f64>,
+    /// The longest ASM task.
+    pub longest_task_ms: Option<f64>,
+}
+
+impl MovedView {
+    /// The result of moves.
+    pub fn of(slots: usize, stats: &MoveStats, took: Duration) -> Self {
+        let by_key = stats.longest_open > Duration::ZERO;
+        let by_task = stats.longest_job > Duration::ZERO;
+        Self {
+            slot_count: slots,
+            keys: stats.keys,
+            bytes: stats.bytes,
+            took_ms: milliseconds(took),
+            longest_call_ms: by_key.then(|| milliseconds(stats.longest_call)),
+            longest_open_ms: by_key.then(|| milliseconds(stats.longest_open)),
+            mean_open_ms: by_key.then(|| milliseconds(stats.mean_open())),
+            longest_task_ms: by_task.then(|| milliseconds(stats.longest_job)),
+        }
+    }
+}
+
+/// To the microsecond.
+fn milliseconds(time: Duration) -> f64 {
+    time.as_micros() as f64 / 1_000.0
+}

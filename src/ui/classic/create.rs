@@ -1,0 +1,47 @@
+//! The plan of `create`.
+
+use std::io::{self, Write};
+
+use super::{head, heading, slots_line};
+use crate::cluster::node::Role;
+use crate::report::LayoutView;
+use crate::ui::style::Style;
+use crate::ui::summary::{Mark, Marked};
+
+pub(in crate::ui) fn layout(
+    out: &mut impl Write,
+    layout: &LayoutView,
+    style: Style,
+) -> io::Result<()> {
+    heading(out, "Creating cluster", style)?;
+    let nodes = layout.nodes();
+    let text = format!("Performing hash slots allocation on {nodes} nodes...");
+    heading(out, &text, style)?;
+    writeln!(out, "Using {} masters:", layout.masters.len())?;
+    for shard in &layout.masters {
+        writeln!(out, "{}", shard.master.addr)?;
+    }
+    let replicas = || {
+        layout
+            .masters
+            .iter()
+            .flat_map(|shard| shard.replicas.iter().map(move |replica| (shard, replica)))
+    };
+    for (shard, replica) in replicas() {
+        let master = &shard.master.addr;
+        writeln!(out, "Adding replica {} to {master}", replica.addr)?;
+    }
+    for shard in &layout.masters {
+        let addr = shard.master.addr.to_string();
+        head(out, Role::Master, shard.master.id, &addr, style)?;
+        let slots = [shard.slots].into_iter().collect();
+        slots_line(out, &slots, "master")?;
+    }
+    for (shard, replica) in replicas() {
+        let addr = replica.addr.to_string();
+        head(out, Role::Replica, replica.id, &addr, style)?;
+        writeln!(out, "   replicates {}", shard.master.id)?;
+    }
+    let mut warnings = layout.warnings.iter();
+    warnings.try_for_each(|one| Marked::new(Mark::Warning, one).write(out, style))
+}

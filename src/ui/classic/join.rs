@@ -1,0 +1,26 @@
+//! The plan of `add-node`, as redis-trib.rb and redis-cli begin it.
+
+use std::io::{self, Write};
+
+use crate::report::JoinView;
+use crate::ui::text::join::{before, libraries};
+
+pub(in crate::ui) fn joining(out: &mut impl Write, view: &JoinView) -> io::Result<()> {
+    for joining in &view.nodes {
+        let addr = &joining.node.addr;
+        writeln!(out, ">>> Adding node {addr} to cluster {}", view.lead)?;
+        if let Some(sentence) = before(joining) {
+            writeln!(out, "It {sentence}")?;
+        }
+        if let Some(master) = &joining.follows {
+            writeln!(out, ">>> Configure node as replica of {}.", master.addr)?;
+        }
+        if joining.slots > 0 {
+            writeln!(out, "It gets {} slots.", joining.slots)?;
+        }
+    }
+    if view.libraries > 0 {
+        writeln!(out, "{}", libraries(view.libraries))?;
+    }
+    Ok(())
+}

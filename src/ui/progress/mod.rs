@@ -1,0 +1,358 @@
+//! The progress of a command.
+
+mod lanes;
+mod screen;
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use super::streams::Asides;
+use super::style::{bytes, ms, per_second, thousands};
+use crate::event::{Amount, Event, LaneEvent, Pair, Phase, Unit};
+use crate::report::MovesView;
+use lanes::{Bars, Moving};
+use screen::screen;
+
+/// How progress looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// Nothing is shown.
+    Silent,
+    /// A spinner, and a line for each part that is done.
+    Spinner,
+    /// A line every few seconds.
+    Lines,
+    /// redis-trib.rb's lines and dots.
+    Dots,
+}
+
+/// The interval between lines where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// The interval between redis-trib.rb's dots.
+const DOT_EVERY: Duration = Duration::from_secs(1);
+const FRAME: Duration = Duration::from_millis(100);
+
+/// The progress of one command.
+#[derive(Debug)]
+pub(super) struct Progress {
+    look: Look,
+    asides: Asides,
+    current: Option<Part>,
+    moving: Moving,
+}
+
+/// The part of the work in hand.
+#[derive(Debug)]
+struct Part {
+    phase: Phase,
+    began: Instant,
+    /// When its last line was written.
+    said: Instant,
+    display: Display,
+}
+
+#[derive(Debug)]
+enum Display {
+    /// The cursor is at the beginning of a line.
+    Complete,
+    /// The cursor is behind a text; dots may follow.
+    OpenLine,
+    Spinner(ProgressBar),
+    Bars(Bars),
+}
+
+impl Progress {
+    pub(super) fn new(look: Look, asides: Asides) -> Self {
+        Self {
+            look,
+            asides,
+            current: None,
+            moving: Moving::default(),
+        }
+    }
+
+    /// The moves that begin next.
+    pub(super) fn plan(&mut self, view: &MovesView) {
+        self.moving.plan(view);
+    }
+
+    /// Shows an event.
+    pub(super) fn event(&mut self, event: &Event) {
+        match *event {
+            Event::Hint(_) | Event::Warning(_) | Event::WaitingFor(_) => {}
+            Event::Added { .. } | Event::FailedOver(_) | Event::Fixed(_) => {}
+            Event::Phase(phase) => self.begin(phase),
+            Event::Waiting {
+                phase,
+                ready,
+                total,
+            } => {
+                if self.current.as_ref().is_none_or(|part| part.phase != phase) {
+                    self.begin(phase);
+                }
+                self.waiting(ready, total);
+            }
+            // The plan has shown these.
+            Event::SlotsAdded { .. } | Event::Replicates { .. } | Event::Left { .. } => {}
+            Event::Lane { lane, ref event } => self.lane(lane, event),
+            Event::Amount(amount) => self.amount(amount),
+        }
+    }
+
+    /// Ends the part in hand.
+    pub(super) fn finish(&mut self) {
+        let Some(part) = self.current.take() else {
+            return;
+        };
+        match part.display {
+            Display::Complete => return,
+            Display::OpenLine => return self.asides.write("\n"),
+            Display::Spinner(bar) => bar.finish_and_clear(),
+            Display::Bars(bars) => bars.clear(),
+        }
+        let seconds = part.began.elapsed().as_secs_f64();
+        self.asides
+            .write(&format!("{} ({seconds:.1} s)\n", done(part.phase)));
+    }
+
+    /// Removes the display of the part in hand, which did not end.
+    pub(super) fn abandon(&mut self) {
+        match self.current.take().map(|part| part.display) {
+            None | Some(Display::Complete) => {}
+            Some(Display::OpenLine) => self.asides.write("\n"),
+            Some(Display::Spinner(bar)) => bar.finish_and_clear(),
+            Some(Display::Bars(bars)) => bars.clear(),
+        }
+    }
+
+    /// Runs a function that writes to the terminal while the display is out of the way.
+    pub(super) fn aside<T>(&mut self, write: impl FnOnce() -> T) -> T {
+        match self.current.as_mut().map(|part| &mut part.display) {
+            None | Some(Display::Complete) => write(),
+            Some(display @ Display::OpenLine) => {
+                self.asides.write("\n");
+                *display = Display::Complete;
+                write()
+            }
+            Some(Display::Spinner(bar)) => bar.suspend(write),
+            Some(Display::Bars(bars)) => bars.suspend(write),
+        }
+    }
+
+    fn begin(&mut self, phase: Phase) {
+        self.finish();
+        self.moving.begin();
+        let display = match self.look {
+            Look::Silent => Display::Complete,
+            Look::Spinner if phase == Phase::Move => {
+                let (_, width) = console::Term::stderr().size();
+                Display::Bars(Bars::new(usize::from(width), &self.moving, FRAME))
+            }
+            Look::Spinner => spinner(phase),
+            Look::Lines => {
+                self.asides.write(&format!("{}\n", doing(phase)));
+                Display::Complete
+            }
+            Look::Dots => classic(phase, self.asides),
+        };
+        let now = Instant::now();
+        self.current = Some(Part {
+            phase,
+            began: now,
+            said: now,
+            display,
+        });
+    }
+
+    /// Shows an event of a lane.
+    fn lane(&mut self, lane: Pair, event: &LaneEvent) {
+        self.moving.add(event);
+        let Some(part) = &mut self.current else {
+            return;
+        };
+        match (self.look, &mut part.display) {
+            (_, Display::Bars(bars)) => bars.event(lane, event, &mut self.moving),
+            (Look::Lines | Look::Dots, _) if part.said.elapsed() >= LINE_EVERY => {
+                self.asides.write(&format!("{}\n", self.moving.line()));
+                part.said = Instant::now();
+            }
+            _ => {}
+        }
+    }
+
+    /// Shows the progress of work in many small parts.
+    fn amount(&mut self, amount: Amount) {
+        if self
+            .current
+            .as_ref()
+            .is_none_or(|part| part.phase != amount.phase)
+        {
+            self.begin(amount.phase);
+        }
+        let Some(part) = &mut self.current else {
+            return;
+        };
+        let began = part.began.elapsed();
+        let far = || format!("{}: {}", doing(amount.phase), so_far(&amount, began));
+        match (self.look, &part.display) {
+            (_, Display::Spinner(bar)) => bar.set_message(far()),
+            (Look::Dots | Look::Lines, _) if part.said.elapsed() >= LINE_EVERY => {
+                self.asides.write(&format!("{}\n", far()));
+                part.said = Instant::now();
+            }
+            _ => {}
+        }
+    }
+
+    fn waiting(&mut self, ready: usize, total: usize) {
+        let Some(part) = &mut self.current else {
+            return;
+        };
+        let far = || format!("{}: {ready} of {total}", doing(part.phase));
+        match (self.look, &part.display) {
+            (Look::Silent, _) => {}
+            (_, Display::Spinner(bar)) => bar.set_message(far()),
+            (Look::Dots, display) if part.said.elapsed() >= DOT_EVERY => {
+                if matches!(display, Display::Complete) {
+                    part.display = Display::OpenLine;
+                }
+                self.asides.write(".");
+                part.said = Instant::now();
+            }
+            (Look::Lines, _) if part.said.elapsed() >= LINE_EVERY => {
+                self.asides.write(&format!(
+                    "{} ({} s)\n",
+                    far(),
+                    part.began.elapsed().as_secs()
+                ));
+                part.said = Instant::now();
+            }
+            (Look::Dots | Look::Lines | Look::Spinner, _) => {}
+        }
+    }
+}
+
+/// `1,200 of 5,000 keys, 400 a second`.
+fn so_far(amount: &Amount, took: Duration) -> String {
+    let shown = |count| match amount.unit {
+        Unit::Keys => thousands(count),
+        Unit::Bytes => bytes(count),
+    };
+    let of = match amount.total {
+        Some(total) => format!(" of {}", shown(total)),
+        None => String::new(),
+    };
+    let noun = match amount.unit {
+        Unit::Keys => " keys",
+        Unit::Bytes => "",
+    };
+    let speed = shown(per_second(amount.done, ms(took)));
+    format!("{}{of}{noun}, {speed} a second", shown(amount.done))
+}
+
+fn spinner(phase: Phase) -> Display {
+    let bar = ProgressBar::with_draw_target(None, screen());
+    // The template is a constant; one that can't be read leaves indicatif's own.
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+        bar.set_style(style);
+    }
+    bar.set_message(doing(phase));
+    bar.enable_steady_tick(FRAME);
+    Display::Spinner(bar)
+}
+
+/// redis-trib.rb's lines (walkthrough), as far as it had one for the phase.
+fn classic(phase: Phase, asides: Asides) -> Display {
+    let say = |text| asides.write(text);
+    match phase {
+        Phase::AddSlots | Phase::Replicate | Phase::Fix => Display::Complete,
+        Phase::TakeOver => {
+            say(">>> Sending CLUSTER FAILOVER\n");
+            Display::Complete
+        }
+        Phase::Reset => {
+            say(">>> Resetting the new nodes\n");
+            Display::Complete
+        }
+        Phase::Functions => {
+            say(">>> Copying functions to the new nodes\n");
+            Display::Complete
+        }
+        Phase::Move => {
+            say(">>> Moving slots\n");
+            Display::Complete
+        }
+        Phase::Fetch | Phase::Verify | Phase::Copy => {
+            say(&format!(">>> {}\n", doing(phase)));
+            Display::Complete
+        }
+        Phase::SetEpochs => {
+            say(">>> Nodes configuration updated\n");
+            say(">>> Assign a different config epoch to each node\n");
+            Display::Complete
+        }
+        Phase::Meet => {
+            say(">>> Sending CLUSTER MEET messages to join the cluster\n");
+            Display::Complete
+        }
+        Phase::Join => {
+            say("Waiting for the cluster to join");
+            Display::OpenLine
+        }
+        Phase::Leave => {
+            say(">>> Sending CLUSTER FORGET messages to the cluster...\n");
+            Display::Complete
+        }
+        Phase::Agree => {
+            say("Waiting for all nodes to agree");
+            Display::OpenLine
+        }
+        Phase::Usable => {
+            say("Waiting for the cluster to be usable");
+            Display::OpenLine
+        }
+    }
+}
+
+fn doing(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Reset => "resetting the new nodes",
+        Phase::Functions => "copying functions to the new nodes",
+        Phase::AddSlots => "assigning slots to the masters",
+        Phase::SetEpochs => "setting a different config epoch on each node",
+        Phase::Meet => "sending CLUSTER MEET to the nodes",
+        Phase::Join => "waiting for every node to know every other",
+        Phase::Replicate => "attaching replicas to their masters",
+        Phase::TakeOver => "failing over to the replica",
+        Phase::Move => "moving slots",
+        Phase::Fix => "fixing slot owners and node tables",
+        Phase::Leave => "removing the nodes: FORGET on the others, RESET on the nodes",
+        Phase::Fetch => "fetching the masters' data",
+        Phase::Verify => "reading the files of the backup",
+        Phase::Copy => "writing keys into the cluster",
+        Phase::Agree => "waiting for all nodes to agree about slots and roles",
+        Phase::Usable => "waiting for cluster_state:ok and for replicas to sync",
+    }
+}
+
+fn done(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Reset => "the new nodes were reset",
+        Phase::Functions => "the new nodes have the functions",
+        Phase::AddSlots => "slots are assigned to the masters",
+        Phase::SetEpochs => "each node has a different config epoch",
+        Phase::Meet => "CLUSTER MEET was sent to the nodes",
+        Phase::Join => "every node knows every other",
+        Phase::Replicate => "replicas are attached to their masters",
+        Phase::TakeOver => "the replica has taken over",
+        Phase::Move => "the slots have moved",
+        Phase::Fix => "slot owners and node tables are fixed",
+        Phase::Leave => "the nodes have left",
+        Phase::Fetch => "the masters' data are fetched",
+        Phase::Verify => "the files of the backup were read",
+        Phase::Copy => "the keys are in the cluster",
+        Phase::Agree => "all nodes agree about slots and roles",
+        Phase::Usable => "all nodes report cluster_state:ok; all replicas are in sync",
+    }
+}

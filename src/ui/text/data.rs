@@ -1,0 +1,75 @@
+//! The plan and the result of `import` and `restore`.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::report::{TransferPlan, TransferView};
+use crate::ui::style::{bytes, counted, ms, per_second, plain, thousands};
+
+pub(in crate::ui) fn plan(out: &mut impl Write, plan: &TransferPlan) -> io::Result<()> {
+    writeln!(
+        out,
+        ">>> {} of {} into the cluster of {} ({}, {})",
+        counted(plan.keys, "key"),
+        plain(&plan.from),
+        plan.to,
+        counted(plan.masters as u64, "master"),
+        counted(plan.present, "key"),
+    )?;
+    let mut notes = plan.notes.iter();
+    notes.try_for_each(|note| writeln!(out, "    {}", plain(note)))
+}
+
+/// The result in one line.
+pub(in crate::ui) fn summary(view: &TransferView, took: Duration) -> String {
+    let mut more = Vec::new();
+    for (count, what) in [
+        (view.same, "were there already, the same"),
+        (view.gone, "expired or were deleted meanwhile"),
+        (
+            view.strays,
+            "were left-overs of moved slots and passed over",
+        ),
+    ] {
+        if count > 0 {
+            more.push(format!("{} {what}", thousands(count)));
+        }
+    }
+    if view.functions > 0 {
+        let libraries = counted(view.functions, "function library");
+        more.push(format!("{libraries} on every master"));
+    }
+    let more = match more.is_empty() {
+        true => String::new(),
+        false => format!("; {}", more.join(", ")),
+    };
+    format!(
+        "{} {} ({}) in {:.1} s ({} keys/s, {}/s){more}.",
+        counted(view.written, "key"),
+        view.done,
+        bytes(view.bytes),
+        took.as_secs_f64(),
+        thousands(per_second(view.written, ms(took))),
+        bytes(per_second(view.bytes, ms(took))),
+    )
+}
+
+/// The keys that failed, by reason.
+pub(in crate::ui) fn failures(out: &mut impl Write, view: &TransferView) -> io::Result<()> {
+    for failed in &view.failed {
+        writeln!(
+            out,
+            "[WARNING] {} failed ({}):",
+            counted(failed.count, "key"),
+            failed.reason
+        )?;
+        for one in &failed.examples {
+            writeln!(out, "    \"{}\": {}", plain(&one.key), plain(&one.why))?;
+        }
+        let named = failed.examples.len() as u64;
+        if failed.count > named {
+            writeln!(out, "    and {} more", thousands(failed.count - named))?;
+        }
+    }
+    Ok(())
+}
