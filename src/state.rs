@@ -37,7 +37,7 @@ pub struct Participant {
 pub type Participants = BTreeMap<NodeId, Participant>;
 
 /// A cluster, judged, and how its nodes are reached.
-pub(crate) struct Cluster {
+pub(crate) struct ClusterState {
     /// What was seen of it.
     pub(crate) diagnosis: Diagnosis,
     /// How its nodes are reached.
@@ -46,7 +46,7 @@ pub(crate) struct Cluster {
     resume: ResumeFlags,
 }
 
-impl Cluster {
+impl ClusterState {
     /// Reads and judges all nodes.
     pub(crate) async fn look(session: &Session) -> Result<Self, Stop> {
         Self::look_from(session, &session.targets()).await
@@ -89,13 +89,13 @@ impl Cluster {
     }
 
     /// The seed and how it is reached, for command lines that go on.
-    pub(crate) fn seed_again(&self) -> String {
+    pub(crate) fn resume_seed(&self) -> String {
         [&[self.seed()], &self.resume.reach[..]].concat().join(" ")
     }
 
     /// The options of command lines that move slots on: they reach the nodes in the same way, and move as
     /// slots have moved so far.
-    pub(crate) fn moving_again(&self) -> String {
+    pub(crate) fn resume_options(&self) -> String {
         let options = self.resume.reach.iter().chain(&self.resume.moving);
         options.map(|option| format!(" {option}")).collect()
     }
@@ -170,8 +170,8 @@ impl Cluster {
 }
 
 /// A cluster on which slots may be moved.
-pub(crate) async fn healthy(session: &Session) -> Result<Cluster, Stop> {
-    let cluster = Cluster::settled(session).await?;
+pub(crate) async fn healthy(session: &Session) -> Result<ClusterState, Stop> {
+    let cluster = ClusterState::settled(session).await?;
     let diagnosis = &cluster.diagnosis;
     let errors = errors(diagnosis, |_| true);
     if errors.is_empty() {

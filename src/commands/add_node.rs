@@ -21,7 +21,7 @@ use crate::ops::join::{
 use crate::ops::move_slots;
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session};
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -128,7 +128,7 @@ pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
     if part == Part::Masters {
         ui.hint(&format!(
             "the new masters own no slots yet: redis-trib rebalance {} --use-empty-masters",
-            target.cluster.seed_again()
+            target.cluster.resume_seed()
         ));
     }
     change.finish("")
@@ -217,7 +217,7 @@ impl Proposal for JoinProposal {
 
 /// Gives new masters their share of the slots.
 async fn fill(session: &Session, ui: &Ui, args: &MoveArgs, joined: &[NodeId]) -> CommandResult {
-    let cluster = Cluster::settled(session).await?;
+    let cluster = ClusterState::settled(session).await?;
     let filled = async {
         let plan = fill_plan(&cluster, joined)?;
         move_slots::carry_out(session, ui, args, &cluster, &plan).await
@@ -229,7 +229,7 @@ async fn fill(session: &Session, ui: &Ui, args: &MoveArgs, joined: &[NodeId]) ->
                 "the nodes have joined, and have no slots yet: {:#}\nTo go on:\n  redis-trib rebalance {} \
                  --use-empty-masters",
                 stop.error,
-                cluster.seed_again()
+                cluster.resume_seed()
             ),
             ..stop
         },

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
-use crate::state::Cluster;
+use crate::state::ClusterState;
 
 use crate::args::moves::MoveArgs;
 
@@ -49,7 +49,7 @@ pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
     let plan = read(&args.file)?;
     let seed: Seed = args.node.parse().map_err(Stop::usage)?;
     let session = crate::change::legacy::open(global, ui, &[seed], Access::Change("apply")).await?;
-    let mut cluster = Cluster::look(&session).await?;
+    let mut cluster = ClusterState::look(&session).await?;
     members(&plan, &cluster)?;
     // What takes back the whole plan, not only what is left of it.
     if let Some(undo) = args.moving.undo_out.take() {
@@ -95,7 +95,7 @@ fn read(path: &Path) -> Result<MovePlan, Stop> {
 }
 
 /// All nodes of the plan belong to the cluster.
-fn members(plan: &MovePlan, cluster: &Cluster) -> Result<(), Stop> {
+fn members(plan: &MovePlan, cluster: &ClusterState) -> Result<(), Stop> {
     let members = &cluster.diagnosis.topology.members;
     let unknown: Vec<String> = file::nodes(plan)
         .iter()
@@ -121,7 +121,7 @@ enum Begun {
     ByThisPlan,
 }
 
-fn begun(plan: &MovePlan, cluster: &Cluster) -> Begun {
+fn begun(plan: &MovePlan, cluster: &ClusterState) -> Begun {
     let topology = &cluster.diagnosis.topology;
     let planned = |slot: Slot, from: NodeId, to: NodeId| {
         plan.moves()
@@ -144,7 +144,7 @@ fn begun(plan: &MovePlan, cluster: &Cluster) -> Begun {
 }
 
 /// What is left to do, among masters.
-fn outstanding(plan: &MovePlan, cluster: &Cluster) -> Result<MovePlan, Stop> {
+fn outstanding(plan: &MovePlan, cluster: &ClusterState) -> Result<MovePlan, Stop> {
     let topology = &cluster.diagnosis.topology;
     let owner_of = |slot: Slot| {
         let mut owners = topology.masters().filter(|m| m.slots.contains(slot));

@@ -23,7 +23,7 @@ use crate::ops::move_slots::{self, Finished};
 use crate::plan::leave::{self as planner, Leave, OwnedSlots, Refusal, Request};
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session};
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{LeaveView, LeavingNode, Ui};
 
@@ -82,12 +82,12 @@ async fn delete(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     };
     let session =
         crate::change::legacy::open(global, ui, std::slice::from_ref(&args.node), intent).await?;
-    let mut cluster = Cluster::settled(&session).await?;
+    let mut cluster = ClusterState::settled(&session).await?;
     let (mut leaving, apart) = named(&session, &cluster, &args.ids).await?;
     if !apart.is_empty() {
         let mut targets = session.targets();
         targets.extend(apart);
-        cluster = Cluster::look_from(&session, &targets).await?;
+        cluster = ClusterState::look_from(&session, &targets).await?;
         (leaving, _) = named(&session, &cluster, &args.ids).await?;
     }
     if args.drain && is_open(&cluster, &leaving) {
@@ -95,7 +95,7 @@ async fn delete(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
         if finished == Finished::OnlyShown {
             return Ok(ExitCode::Done);
         }
-        cluster = Cluster::settled(&session).await?;
+        cluster = ClusterState::settled(&session).await?;
     }
     let cluster = move_slots::at_rest(&session, ui, &args.moving, cluster).await?;
     let job = Job {
@@ -143,7 +143,7 @@ fn begun(stop: Stop) -> Stop {
 }
 
 /// Whether slots are open between one of them and somebody.
-fn is_open(cluster: &Cluster, leaving: &BTreeSet<NodeId>) -> bool {
+fn is_open(cluster: &ClusterState, leaving: &BTreeSet<NodeId>) -> bool {
     let mut open = cluster.diagnosis.topology.open_slots();
     open.any(|(member, open)| leaving.contains(&member.id) || leaving.contains(&open.peer))
 }
@@ -157,7 +157,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     /// What is to be done. On a terminal a person may say that slots shall be moved first.
-    async fn plan(&self, cluster: &Cluster) -> Result<(Request, Leave), Stop> {
+    async fn plan(&self, cluster: &ClusterState) -> Result<(Request, Leave), Stop> {
         let args = self.args;
         let slots = match args.drain {
             true => OwnedSlots::Drain,
@@ -191,7 +191,7 @@ impl Job<'_> {
     }
 
     /// Members that can't be told would bring the nodes back; slots move between healthy nodes only.
-    fn refuse_unhealthy(&self, cluster: &Cluster, plan: &Leave) -> Result<(), Stop> {
+    fn refuse_unhealthy(&self, cluster: &ClusterState, plan: &Leave) -> Result<(), Stop> {
         let (silent, dead) = silent_members(cluster, self.leaving);
         if !silent.is_empty() {
             return Err(Stop::refused(anyhow!(
@@ -234,7 +234,7 @@ impl Job<'_> {
         )))
     }
 
-    fn about(&self, cluster: &Cluster) -> String {
+    fn about(&self, cluster: &ClusterState) -> String {
         format!(
             "The cluster of {} nodes that {} belongs to.",
             cluster.diagnosis.topology.members.len(),
@@ -242,7 +242,7 @@ impl Job<'_> {
         )
     }
 
-    async fn show(&self, cluster: &Cluster, plan: &Leave) -> Result<(), Stop> {
+    async fn show(&self, cluster: &ClusterState, plan: &Leave) -> Result<(), Stop> {
         let moves = plan.moves();
         if !moves.is_empty() {
             move_slots::present_drain(self.session, self.ui, &self.args.moving, cluster, &moves)
@@ -279,7 +279,7 @@ impl Job<'_> {
         Ok(())
     }
 
-    async fn consent(&self, cluster: &Cluster) -> Result<(), Stop> {
+    async fn consent(&self, cluster: &ClusterState) -> Result<(), Stop> {
         if !self.args.moving.yes {
             let question = match self.leaving.len() {
                 1 => "Remove it from the cluster?".to_string(),
@@ -300,7 +300,7 @@ impl Job<'_> {
 
     /// Moves slots away and gives replicas away. Masters keep their role, and what they kept of
     /// their settings is put back, also when this is interrupted.
-    async fn drain(&self, cluster: &Cluster, plan: &Leave) -> Result<(), Stop> {
+    async fn drain(&self, cluster: &ClusterState, plan: &Leave) -> Result<(), Stop> {
         let (session, ui, moving) = (self.session, self.ui, &self.args.moving);
         if plan.drain.is_empty() && plan.last.is_empty() {
             return Ok(());
@@ -314,7 +314,7 @@ impl Job<'_> {
                 give(session, ui, cluster, &plan.given).await?;
             }
             if !plan.last.is_empty() {
-                let now = Cluster::look(session).await?;
+                let now = ClusterState::look(session).await?;
                 let drained = move_slots::drain(session, ui, moving, &now, &plan.last).await;
                 drained.map_err(|stop| match stop.code {
                     // The others have moved already.
@@ -342,10 +342,10 @@ impl Job<'_> {
     /// was seen last. What has become of the cluster since the plan is judged once more.
     async fn give_rest(
         &self,
-        cluster: &Cluster,
+        cluster: &ClusterState,
         request: &Request,
         plan: &Leave,
-    ) -> Result<Cluster, Stop> {
+    ) -> Result<ClusterState, Stop> {
         const ATTEMPTS: usize = 3;
         let partial = |why: String| {
             let begun = !plan.moves().is_empty() || !plan.given.is_empty();
@@ -358,7 +358,7 @@ impl Job<'_> {
         };
         for _ in 0..ATTEMPTS {
             let targets = self.all_targets(cluster);
-            let now = Cluster::look_from(self.session, &targets).await;
+            let now = ClusterState::look_from(self.session, &targets).await;
             let now = now.map_err(|stop| partial(stop.error.to_string()))?;
             let again = Request {
                 members: crate::ops::leave::request::members(&now),
@@ -381,7 +381,7 @@ impl Job<'_> {
     }
 
     /// The seeds, and the nodes themselves: perhaps no other member knows them any more.
-    fn all_targets(&self, cluster: &Cluster) -> Vec<Target> {
+    fn all_targets(&self, cluster: &ClusterState) -> Vec<Target> {
         let mut targets = self.session.targets();
         let reports = cluster.diagnosis.observation.reports();
         let leaving = reports.filter(|(node, _)| self.leaving.contains(&node.id));
@@ -389,7 +389,7 @@ impl Job<'_> {
         targets
     }
 
-    async fn leave(&self, cluster: &Cluster) -> Result<(), Stop> {
+    async fn leave(&self, cluster: &ClusterState) -> Result<(), Stop> {
         let afterwards = match self.args.shutdown {
             true => Afterwards::ShutDown,
             false => Afterwards::Run,
@@ -415,7 +415,7 @@ impl Job<'_> {
     }
 
     /// A service that keeps containers running starts a new one.
-    fn tell_restarts(&self, cluster: &Cluster) {
+    fn tell_restarts(&self, cluster: &ClusterState) {
         for id in self.leaving {
             let node = cluster.diagnosis.observation.nodes.get(id);
             let info = node.and_then(|node| Some(&node.report()?.info));
@@ -435,7 +435,7 @@ impl Job<'_> {
     }
 
     /// Until the ban is over, and then a look at who knows the nodes.
-    async fn verify_after_ban(&self, cluster: &Cluster) -> Result<(), Stop> {
+    async fn verify_after_ban(&self, cluster: &ClusterState) -> Result<(), Stop> {
         let until = Instant::now() + BAN;
         let mut signals = Signals::listen()?;
         loop {
@@ -455,7 +455,7 @@ impl Job<'_> {
                 ))),
             }
         }
-        let now = Cluster::look_from(self.session, &self.stayers(cluster)).await;
+        let now = ClusterState::look_from(self.session, &self.stayers(cluster)).await;
         let now = now.map_err(begun)?;
         let back: Vec<String> = self
             .leaving
@@ -475,7 +475,7 @@ impl Job<'_> {
     }
 
     /// Replicas with other masters receive a whole copy; that takes its time, and goes on without us.
-    async fn wait_for_copies(&self, cluster: &Cluster, plan: &Leave) -> Result<(), Stop> {
+    async fn wait_for_copies(&self, cluster: &ClusterState, plan: &Leave) -> Result<(), Stop> {
         let given: BTreeSet<NodeId> = plan.given.iter().map(|one| one.replica).collect();
         if given.is_empty() {
             return Ok(());
@@ -510,7 +510,7 @@ impl Job<'_> {
     }
 
     /// Some members that stay, by which the cluster is found again.
-    fn stayers(&self, cluster: &Cluster) -> Vec<Target> {
+    fn stayers(&self, cluster: &ClusterState) -> Vec<Target> {
         const ENOUGH: usize = 5;
         let reports = cluster.diagnosis.observation.reports();
         let stay = reports.filter(|(node, _)| !self.leaving.contains(&node.id));
@@ -519,7 +519,7 @@ impl Job<'_> {
             .collect()
     }
 
-    fn again(&self, cluster: &Cluster) -> String {
+    fn again(&self, cluster: &ClusterState) -> String {
         command_again(cluster, self.leaving, self.args)
     }
 }
@@ -542,7 +542,7 @@ impl Args {
 }
 
 /// Whether a member is a master.
-pub(crate) fn is_master(cluster: &Cluster, id: NodeId) -> bool {
+pub(crate) fn is_master(cluster: &ClusterState, id: NodeId) -> bool {
     let member = cluster.diagnosis.topology.members.get(&id);
     member.is_some_and(|member| member.role == Role::Master)
 }

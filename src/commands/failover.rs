@@ -13,7 +13,7 @@ use crate::connections::Target;
 use crate::exit_code::ExitCode;
 use crate::ops::failover;
 use crate::plan::failover::{Decision, NamedMember, Request};
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -62,7 +62,7 @@ pub struct Args {
 }
 
 impl Args {
-    fn request(&self, cluster: &Cluster) -> Result<Request, Stop> {
+    fn request(&self, cluster: &ClusterState) -> Result<Request, Stop> {
         let find = |name: &String| {
             let found = cluster.diagnosis.observation.find(name);
             found.map_err(Stop::refused)
@@ -93,7 +93,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let mut change = Change::open(global, ui, "failover", &[seed], approval).await?;
     let session = change.session();
     let plan = async || {
-        let cluster = Cluster::settled(&session).await?;
+        let cluster = ClusterState::settled(&session).await?;
         let decision = failover::plan(&cluster, &args.request(&cluster)?);
         let decision =
             decision.map_err(|error| Stop::refused(anyhow!("{error}; nothing was changed")))?;
@@ -113,7 +113,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
 
 /// A failover, and the cluster for which it was planned.
 struct Plan {
-    cluster: Cluster,
+    cluster: ClusterState,
     decision: Decision,
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::anyhow;
 use tokio::task::JoinSet;
 
-use crate::state::Cluster;
+use crate::state::ClusterState;
 
 use crate::args::moves::MoveArgs;
 
@@ -152,7 +152,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     }
 }
 
-fn weights(args: &Args, cluster: &Cluster) -> Result<Vec<(NodeId, f64)>, Stop> {
+fn weights(args: &Args, cluster: &ClusterState) -> Result<Vec<(NodeId, f64)>, Stop> {
     let observation = &cluster.diagnosis.observation;
     if args.auto_weights {
         let maxmemory: Vec<(NodeId, u64)> = cluster
@@ -180,7 +180,7 @@ fn weights(args: &Args, cluster: &Cluster) -> Result<Vec<(NodeId, f64)>, Stop> {
 }
 
 /// What is measured, and how much of it each slot holds.
-async fn by(what: ByArg, session: &Session, cluster: &Cluster) -> Result<By, Stop> {
+async fn by(what: ByArg, session: &Session, cluster: &ClusterState) -> Result<By, Stop> {
     if what == ByArg::Slots {
         return Ok(By::Slots);
     }
@@ -207,7 +207,7 @@ async fn by(what: ByArg, session: &Session, cluster: &Cluster) -> Result<By, Sto
 /// The keys in each slot, asked of all owners side by side.
 async fn count(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
 ) -> Result<BTreeMap<NodeId, Vec<(Slot, u64)>>, Stop> {
     let mut counting = JoinSet::new();
     for owner in cluster.owners() {
@@ -244,7 +244,7 @@ async fn count(
         .collect()
 }
 
-fn view(args: &Args, request: &Request, balance: &Balance, cluster: &Cluster) -> BalanceView {
+fn view(args: &Args, request: &Request, balance: &Balance, cluster: &ClusterState) -> BalanceView {
     let weight_of = |id: NodeId| {
         let given = request.weights.iter().find(|(of, _)| *of == id);
         given.map_or(1.0, |(_, weight)| *weight)

@@ -19,7 +19,7 @@ use crate::cluster::slot::SlotSet;
 use crate::connections::{Connections, Target};
 use crate::discover::{self, DiscoverError};
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 
 /// Between two looks at a node, or at all of them.
@@ -101,7 +101,7 @@ pub(crate) async fn followed(
 ) -> Result<Polled<(), (String, NodeId)>, Stop> {
     let poll = Poll::every(LOOK_AGAIN, within);
     poll.until(async || {
-        let now = Cluster::look(session).await?;
+        let now = ClusterState::look(session).await?;
         let behind = now
             .diagnosis
             .observation
@@ -134,7 +134,7 @@ pub(crate) async fn copied(
 ) -> Result<Polled<(), Vec<String>>, Stop> {
     let poll = Poll::every(Duration::from_millis(300), within);
     poll.until(async || {
-        let now = Cluster::look_from(session, seeds).await?;
+        let now = ClusterState::look_from(session, seeds).await?;
         let lacking: Vec<String> = replicas
             .iter()
             .filter(|id| {
@@ -162,11 +162,11 @@ pub(crate) async fn copied(
 pub(crate) async fn linked(
     session: &Session,
     within: Duration,
-    mut detached: impl AsyncFnMut(&Cluster, &[(NodeId, NodeId)]),
+    mut detached: impl AsyncFnMut(&ClusterState, &[(NodeId, NodeId)]),
 ) -> Result<Polled<(), Vec<String>>, Stop> {
     let poll = Poll::every(Duration::from_millis(500), within);
     poll.until(async || {
-        let cluster = Cluster::look(session).await?;
+        let cluster = ClusterState::look(session).await?;
         let without = without_link(&cluster.diagnosis.observation);
         if without.is_empty() {
             return Ok(Polled::Met(()));

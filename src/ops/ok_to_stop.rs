@@ -8,13 +8,13 @@ use crate::cluster::ok_to_stop::{Reason, StopCandidate, reasons};
 use crate::cluster::parse::MasterLink;
 use crate::cluster::slot::SlotSet;
 use crate::session::Session;
-use crate::state::{Cluster, name};
+use crate::state::{ClusterState, name};
 use crate::stop::Stop;
 use crate::ui::{Objection, OkToStopView};
 
 /// Looks at the cluster and collects the reasons not to stop the named nodes.
 pub(crate) async fn check(session: &Session, names: &[String]) -> Result<OkToStopView, Stop> {
-    let cluster = Cluster::settled(session).await?;
+    let cluster = ClusterState::settled(session).await?;
     let observation = &cluster.diagnosis.observation;
     let stopping: BTreeSet<NodeId> = names
         .iter()
@@ -43,7 +43,7 @@ pub(crate) async fn check(session: &Session, names: &[String]) -> Result<OkToSto
 }
 
 /// All members. `no_failover` are the replicas that never take over.
-fn members(cluster: &Cluster, no_failover: &BTreeSet<NodeId>) -> Vec<StopCandidate> {
+fn members(cluster: &ClusterState, no_failover: &BTreeSet<NodeId>) -> Vec<StopCandidate> {
     let topology = &cluster.diagnosis.topology;
     let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for (member, slot) in topology.open_slots() {
@@ -78,7 +78,7 @@ fn members(cluster: &Cluster, no_failover: &BTreeSet<NodeId>) -> Vec<StopCandida
 /// is assumed: a replica takes over.
 async fn without_failover(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     stopping: &BTreeSet<NodeId>,
 ) -> BTreeSet<NodeId> {
     // The first since Redis 5, the second until Redis 6.2.
@@ -108,7 +108,7 @@ async fn without_failover(
     asking.await.into_iter().flatten().collect()
 }
 
-fn objection(cluster: &Cluster, reason: &Reason) -> Objection {
+fn objection(cluster: &ClusterState, reason: &Reason) -> Objection {
     let name = |id: NodeId| cluster.name(id);
     let message = match reason {
         Reason::Unserved(slots) => format!("no master serves slots {slots} now"),

@@ -21,13 +21,13 @@ use crate::cluster::topology::Member;
 use crate::event::{Events, Phase, Unit};
 use crate::seed::parse_addr;
 use crate::session::Session;
-use crate::state::{Cluster, name};
+use crate::state::{ClusterState, name};
 use crate::stop::Stop;
 use crate::ui::{BackupView, Fetched, NodeName, ShardView};
 
 /// Which node sends the data of which master.
 pub(crate) struct BackupPlan {
-    cluster: Cluster,
+    cluster: ClusterState,
     jobs: Vec<MasterBackup>,
     /// What is shown of it.
     pub(crate) view: BackupView,
@@ -58,7 +58,7 @@ pub(crate) async fn plan(
     path: &Path,
     from_masters: bool,
 ) -> Result<BackupPlan, Stop> {
-    let cluster = Cluster::look(session).await?;
+    let cluster = ClusterState::look(session).await?;
     let jobs = jobs(&cluster, from_masters)?;
     let view = planned(&cluster.diagnosis, &jobs, path);
     Ok(BackupPlan {
@@ -83,7 +83,7 @@ pub(crate) async fn execute(
         directory.remove_if_empty();
         failed(&cluster.diagnosis, &path, &failure)
     })?;
-    let after = match session.interrupt.stops(Cluster::look(session)).await {
+    let after = match session.interrupt.stops(ClusterState::look(session)).await {
         Ok(after) => after?,
         Err(signal) => {
             return Err(Stop::interrupted(anyhow!(
@@ -142,7 +142,7 @@ async fn fetch(
 }
 
 /// Chooses who sends the data of which master. Refuses a backup that would lack data.
-fn jobs(cluster: &Cluster, from_masters: bool) -> Result<Vec<MasterBackup>, Stop> {
+fn jobs(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBackup>, Stop> {
     let topology = &cluster.diagnosis.topology;
     let open = topology.open_set();
     if !open.is_empty() {
@@ -197,7 +197,7 @@ fn jobs(cluster: &Cluster, from_masters: bool) -> Result<Vec<MasterBackup>, Stop
 }
 
 /// The nodes that have a master's data: replicas in sync, then the master itself.
-fn sources(cluster: &Cluster, master: &Member, from_masters: bool) -> Vec<BackupSource> {
+fn sources(cluster: &ClusterState, master: &Member, from_masters: bool) -> Vec<BackupSource> {
     let diagnosis = &cluster.diagnosis;
     let source = |member: &Member| {
         let node = diagnosis.observation.nodes.get(&member.id)?;
@@ -288,8 +288,8 @@ fn failed(diagnosis: &Diagnosis, path: &Path, failure: &BackupFailure) -> Stop {
 }
 
 /// Refuses a backup during which slots moved: their keys may be in two files or in none.
-fn refuse_moved(before: &Cluster, after: &Cluster, path: &Path) -> Result<(), Stop> {
-    let owners = |cluster: &Cluster| -> BTreeMap<Slot, NodeId> {
+fn refuse_moved(before: &ClusterState, after: &ClusterState, path: &Path) -> Result<(), Stop> {
+    let owners = |cluster: &ClusterState| -> BTreeMap<Slot, NodeId> {
         let masters = cluster.diagnosis.topology.masters();
         masters
             .flat_map(|master| master.slots.iter().map(|slot| (slot, master.id)))

@@ -9,7 +9,7 @@ use crate::client::{ClientError, ExpiryQuestion, Fault};
 use crate::cluster::parse::{Info, Product};
 use crate::connections::Target;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{self, ImportOptions, SlotOwners, TransferMode, TransferOptions};
 use crate::ui::TransferPlan;
@@ -30,7 +30,7 @@ pub(crate) struct ImportRequest {
 
 /// An import that can begin.
 pub(crate) struct ImportPlan {
-    cluster: Cluster,
+    cluster: ClusterState,
     source: Info,
     /// The source, if keys are deleted there.
     moves_from: Option<Target>,
@@ -147,7 +147,7 @@ fn source_error(error: ClientError) -> Stop {
 
 impl ImportRequest {
     /// Refuses servers that can't be a source.
-    fn refuse_source(&self, cluster: &Cluster, info: &Info) -> Result<(), Stop> {
+    fn refuse_source(&self, cluster: &ClusterState, info: &Info) -> Result<(), Stop> {
         let addr = &self.source.addr;
         let is_member = infos(cluster)
             .values()
@@ -171,7 +171,7 @@ impl ImportRequest {
         Ok(())
     }
 
-    fn view(&self, cluster: &Cluster, info: &Info) -> TransferPlan {
+    fn view(&self, cluster: &ClusterState, info: &Info) -> TransferPlan {
         let database = self.database;
         let server = match info.version {
             Some(version) => format!(" ({version})"),

@@ -18,14 +18,14 @@ use crate::connections::Target;
 use crate::event::{Phase, Unit};
 use crate::exit_code::ExitCode;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{OnConflict, SlotOwners, Stopper, TransferError, TransferReport};
 use crate::ui::{FailedKey, FailedKeys, TransferView};
 
 /// Reads a cluster that can take keys: every slot has one owner, and all owners answer.
-async fn writable_cluster(session: &Session) -> Result<Cluster, Stop> {
-    let cluster = Cluster::look(session).await?;
+async fn writable_cluster(session: &Session) -> Result<ClusterState, Stop> {
+    let cluster = ClusterState::look(session).await?;
     let topology = &cluster.diagnosis.topology;
     let mut faults = Vec::new();
     let uncovered = SlotSet::full().difference(&topology.served());
@@ -55,14 +55,14 @@ async fn writable_cluster(session: &Session) -> Result<Cluster, Stop> {
 }
 
 /// All masters that can be reached.
-fn masters(cluster: &Cluster) -> Vec<Target> {
+fn masters(cluster: &ClusterState) -> Vec<Target> {
     let masters = cluster.diagnosis.topology.masters();
     let targets = masters.filter_map(|master| cluster.reach.get(&master.id));
     targets.cloned().collect()
 }
 
 /// The INFO of each master that owns slots.
-fn infos(cluster: &Cluster) -> BTreeMap<NodeId, Info> {
+fn infos(cluster: &ClusterState) -> BTreeMap<NodeId, Info> {
     let topology = &cluster.diagnosis.topology;
     let owners = topology.masters().filter(|m| !m.slots.is_empty());
     owners
@@ -74,7 +74,7 @@ fn infos(cluster: &Cluster) -> BTreeMap<NodeId, Info> {
 }
 
 /// What the user should know before the transfer: what happens to keys that exist, and how full the masters are.
-fn notes(cluster: &Cluster, on_conflict: OnConflict) -> Vec<String> {
+fn notes(cluster: &ClusterState, on_conflict: OnConflict) -> Vec<String> {
     let mut notes = vec![
         match on_conflict {
             OnConflict::Skip => {
@@ -204,11 +204,11 @@ impl Transferred {
 }
 
 /// Warns of keys that masters evicted during the transfer. A signal skips this.
-async fn warn_of_evictions(session: &Session, before: &Cluster) {
+async fn warn_of_evictions(session: &Session, before: &ClusterState) {
     if session.interrupt.heard().is_some() {
         return;
     }
-    let Ok(Ok(after)) = session.interrupt.stops(Cluster::look(session)).await else {
+    let Ok(Ok(after)) = session.interrupt.stops(ClusterState::look(session)).await else {
         return;
     };
     let infos_before = infos(before);

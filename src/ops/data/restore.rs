@@ -10,7 +10,7 @@ use crate::cluster::parse::{Info, Product, Version};
 use crate::connections::Target;
 use crate::rdb::Encoding;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{self, BackupFile, SlotOwners, TransferOptions};
 use crate::ui::TransferPlan;
@@ -27,7 +27,7 @@ pub(crate) struct RestoreRequest {
 
 /// A restore that can begin.
 pub(crate) struct RestorePlan {
-    cluster: Cluster,
+    cluster: ClusterState,
     /// What is shown of it.
     pub(crate) view: TransferPlan,
     /// Values that the cluster will probably refuse.
@@ -80,7 +80,7 @@ fn parts(directory: &Path, manifest: &Manifest) -> Vec<BackupFile> {
 }
 
 impl RestoreRequest {
-    fn view(&self, cluster: &Cluster) -> TransferPlan {
+    fn view(&self, cluster: &ClusterState) -> TransferPlan {
         let manifest = &self.manifest;
         let masters = infos(cluster);
         let mut notes = notes(cluster, self.options.on_conflict);
@@ -121,7 +121,7 @@ impl RestoreRequest {
 }
 
 /// Values that the masters will probably refuse.
-fn warnings(cluster: &Cluster, manifest: &Manifest) -> Vec<String> {
+fn warnings(cluster: &ClusterState, manifest: &Manifest) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut encodings: BTreeMap<&str, u64> = BTreeMap::new();
     for file in &manifest.files {

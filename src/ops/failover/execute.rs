@@ -16,7 +16,7 @@ use crate::converge::{Goal, KnownBy, NotInTime, Watch};
 use crate::event::{FailedOver, Phase};
 use crate::plan::failover::FailoverPlan;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 
 /// The interval between two looks at a replica that takes over. It is added to the reported time without writes.
@@ -73,7 +73,7 @@ impl FailoverError {
 /// Carries out the plan until it ends or the first signal arrives.
 pub(crate) async fn execute(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     plan: &FailoverPlan,
     within: Duration,
 ) -> Result<FailedOver, Stop> {
@@ -83,7 +83,7 @@ pub(crate) async fn execute(
         Ok(Err(error)) if error.may_have_changed() => {
             return Err(Stop::partial(anyhow!(
                 "{error}\nTo see where it stands:\n  redis-trib check {} --wait 30s",
-                cluster.seed_again()
+                cluster.resume_seed()
             )));
         }
         Ok(Err(FailoverError::Survey(error))) => return Err(Stop::refused(error)),
@@ -94,7 +94,7 @@ pub(crate) async fn execute(
         true => anyhow!(
             "interrupted ({interrupted}): {} may still take over; redis-trib check {} shows whether it did",
             cluster.name(plan.replica),
-            cluster.seed_again()
+            cluster.resume_seed()
         ),
         false => anyhow!("interrupted ({interrupted}): nothing was changed"),
     }))
@@ -103,7 +103,7 @@ pub(crate) async fn execute(
 /// Carries out the plan as a part of another change. It does not watch signals.
 pub(crate) async fn carry_out(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     plan: &FailoverPlan,
     within: Duration,
 ) -> Result<FailedOver, FailoverError> {
@@ -113,7 +113,7 @@ pub(crate) async fn carry_out(
 /// A failover in progress.
 struct Failover<'a> {
     session: &'a Session,
-    cluster: &'a Cluster,
+    cluster: &'a ClusterState,
     plan: FailoverPlan,
     within: Duration,
     /// Whether CLUSTER FAILOVER was sent.
@@ -123,7 +123,7 @@ struct Failover<'a> {
 impl<'a> Failover<'a> {
     fn new(
         session: &'a Session,
-        cluster: &'a Cluster,
+        cluster: &'a ClusterState,
         plan: &FailoverPlan,
         within: Duration,
     ) -> Self {
@@ -159,7 +159,7 @@ impl<'a> Failover<'a> {
             late,
         };
         let look_again = async || {
-            let cluster = Cluster::look(self.session).await.ok()?;
+            let cluster = ClusterState::look(self.session).await.ok()?;
             let candidate = cluster.diagnosis.topology.members.get(&self.plan.replica)?;
             (candidate.role == Role::Master).then(|| self.goal(&cluster, self.plan.replica))
         };
@@ -278,7 +278,7 @@ impl<'a> Failover<'a> {
     }
 
     /// The state in which `owner`, one of the two, owns the master's slots, and the rest of the shard are its replicas.
-    fn goal(&self, cluster: &Cluster, owner: NodeId) -> Goal {
+    fn goal(&self, cluster: &ClusterState, owner: NodeId) -> Goal {
         let master = self.plan.master;
         let topology = &cluster.diagnosis.topology;
         let slots = cluster.owners().into_iter().map(|its| {

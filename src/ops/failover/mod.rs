@@ -7,19 +7,19 @@ use anyhow::anyhow;
 use crate::cluster::node::NodeId;
 use crate::connections::Target;
 use crate::plan::failover::{self, Already, Decision, FailoverPlan, Refusal, Request};
-use crate::state::{Cluster, name};
+use crate::state::{ClusterState, name};
 use crate::ui::FailoverView;
 
 pub(crate) use execute::{carry_out, execute};
 
 /// Plans a failover in the cluster as it was observed. The error says what is wrong and what to do next.
-pub(crate) fn plan(cluster: &Cluster, request: &Request) -> anyhow::Result<Decision> {
+pub(crate) fn plan(cluster: &ClusterState, request: &Request) -> anyhow::Result<Decision> {
     let decision = failover::plan(&cluster.diagnosis, request);
     decision.map_err(|refusal| anyhow!("{}", explain(cluster, &refusal)))
 }
 
 /// Why nothing has to be done.
-pub(crate) fn already(cluster: &Cluster, already: Already) -> String {
+pub(crate) fn already(cluster: &ClusterState, already: Already) -> String {
     match already {
         Already::Master(id) => format!(
             "{} is already the master: nothing was changed.",
@@ -34,7 +34,7 @@ pub(crate) fn already(cluster: &Cluster, already: Already) -> String {
 }
 
 /// The nodes on which no other operator may be at work: all masters, and the replica that takes over.
-pub(crate) fn lock(cluster: &Cluster, replica: Option<NodeId>) -> Vec<Target> {
+pub(crate) fn lock(cluster: &ClusterState, replica: Option<NodeId>) -> Vec<Target> {
     let diagnosis = &cluster.diagnosis;
     let masters = diagnosis.topology.masters().map(|master| master.id);
     let answers = |id: &NodeId| {
@@ -49,7 +49,7 @@ pub(crate) fn lock(cluster: &Cluster, replica: Option<NodeId>) -> Vec<Target> {
 }
 
 /// The plan, as it is shown.
-pub(crate) fn view(cluster: &Cluster, plan: &FailoverPlan) -> FailoverView {
+pub(crate) fn view(cluster: &ClusterState, plan: &FailoverPlan) -> FailoverView {
     let diagnosis = &cluster.diagnosis;
     let offset = |id: NodeId| {
         let node = diagnosis.observation.nodes.get(&id)?;
@@ -69,9 +69,9 @@ pub(crate) fn view(cluster: &Cluster, plan: &FailoverPlan) -> FailoverView {
     }
 }
 
-fn explain(cluster: &Cluster, refusal: &Refusal) -> String {
+fn explain(cluster: &ClusterState, refusal: &Refusal) -> String {
     let name = |id: NodeId| cluster.name(id);
-    let seed = || cluster.seed_again();
+    let seed = || cluster.resume_seed();
     match *refusal {
         Refusal::NotMember(id) => format!("{} is not a member of the cluster", name(id)),
         Refusal::MasterNamed(id) => format!(

@@ -60,7 +60,7 @@ fn is_about_slots(code: Code) -> bool {
 }
 
 fn line(state: &FixState, finding: &Finding) -> FixLine {
-    let seed = state.cluster.seed_again();
+    let seed = state.cluster.resume_seed();
     let way_out = match &finding.remedy {
         // `fix` itself is running.
         None | Some(Remedy::Fix { .. }) => way_out(finding, &seed),

@@ -21,7 +21,7 @@ pub(super) fn about(state: &FixState) -> String {
 
 /// The command that continues, with everything that was given up by name.
 pub(super) fn resume(context: FixContext<'_>, state: &FixState) -> String {
-    let mut line = format!("To go on: redis-trib fix {}", state.cluster.seed_again());
+    let mut line = format!("To go on: redis-trib fix {}", state.cluster.resume_seed());
     let Consent {
         assign,
         accept_loss,
@@ -324,7 +324,7 @@ fn why(state: &FixState, refusal: &FixRefusal) -> (Vec<NodeId>, String) {
                     true => keys(state.holdings.keys_in(node, slots)),
                     false => "it does not report how many".to_string(),
                 },
-                state.cluster.seed_again()
+                state.cluster.resume_seed()
             ),
         ),
         Why::FollowedBy { node, follower } => (
@@ -381,7 +381,7 @@ fn intruders(state: &FixState, door: NodeId) -> (Vec<NodeId>, String) {
          joined: redis-trib del-node {} {door}",
         names.join(", "),
         ids.join(","),
-        state.cluster.seed_again()
+        state.cluster.resume_seed()
     );
     (intruders, text)
 }
@@ -394,7 +394,7 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
         return format!(
             "{name} owns them and answers, but the other nodes flag it as failed: if it has just been started, \
              wait (redis-trib check {} --wait 60s); if not, check its bus port and its links{}",
-            state.cluster.seed_again(),
+            state.cluster.resume_seed(),
             rival(state, owner, slots).unwrap_or_default()
         );
     }

@@ -27,7 +27,7 @@ use crate::migrate::{MoveOptions, OnConflict};
 use crate::ops::move_slots::{Waited, ended};
 use crate::plan::fix::{Consent, FixPlan, FixStep, PlannedStep};
 use crate::session::{LockHeld, Session};
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::ui::{FixLine, FixView};
 
@@ -129,20 +129,20 @@ impl FixContext<'_> {
 
 /// The cluster before the first round.
 pub(crate) struct FixStart {
-    cluster: Cluster,
+    cluster: ClusterState,
     waited: Waited,
 }
 
 impl FixStart {
     /// Reads the cluster, and waits for ASM tasks that are running. A dry run only names them.
     pub(crate) async fn observe(session: &Session, dry_run: bool) -> Result<Self, Stop> {
-        let cluster = Cluster::look(session).await?;
+        let cluster = ClusterState::look(session).await?;
         let waited = ended(session, &cluster, dry_run).await?;
         Ok(Self { cluster, waited })
     }
 
     /// The cluster, as it was read.
-    pub(crate) fn cluster(&self) -> &Cluster {
+    pub(crate) fn cluster(&self) -> &ClusterState {
         &self.cluster
     }
 

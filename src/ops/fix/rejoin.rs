@@ -19,7 +19,7 @@ use crate::connections::Target;
 use crate::converge::poll::Polled;
 use crate::converge::{Watch, linked};
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::state::{Participant, Participants};
 use crate::stop::Stop;
 use crate::ui::{FixLine, FixView};
@@ -36,7 +36,7 @@ const TELL_AGAIN: Duration = Duration::from_secs(8);
 
 /// The nodes, and which of them have lost each other.
 pub(crate) struct RejoinPlan {
-    cluster: Cluster,
+    cluster: ClusterState,
     participants: Arc<Participants>,
     /// How many of the others each node has no link to.
     unlinked: BTreeMap<NodeId, usize>,
@@ -47,7 +47,7 @@ pub(crate) struct RejoinPlan {
 impl RejoinPlan {
     /// Observes and plans.
     pub(crate) async fn observe(session: &Session) -> Result<Self, Stop> {
-        let cluster = Cluster::look(session).await?;
+        let cluster = ClusterState::look(session).await?;
         let observation = &cluster.diagnosis.observation;
         if let Some(bystander) = observation.bystanders.first() {
             return Err(Stop::refused(anyhow!(
@@ -160,7 +160,7 @@ async fn carry_out(session: &Session, plan: &RejoinPlan) -> Result<(), Stop> {
     relink(session).await?;
     session.events.hint(format!(
         "redis-trib check {} --wait 30s",
-        plan.cluster.seed_again()
+        plan.cluster.resume_seed()
     ));
     Ok(())
 }
@@ -210,7 +210,7 @@ async fn relink(session: &Session) -> Result<(), Stop> {
 }
 
 /// The nodes that answered, at the addresses where they were reached.
-async fn participants(session: &Session, cluster: &Cluster) -> Result<Participants, Stop> {
+async fn participants(session: &Session, cluster: &ClusterState) -> Result<Participants, Stop> {
     let mut participants = Participants::new();
     for (node, report) in cluster.diagnosis.observation.reports() {
         let Some(target) = cluster.reach.get(&node.id).cloned() else {
@@ -239,7 +239,7 @@ async fn participants(session: &Session, cluster: &Cluster) -> Result<Participan
 
 /// The nodes that lack a link to others, and to how many. Another process may listen at an old address and accept the
 /// link: then the link is up, and the node is flagged as failing.
-fn unlinked(cluster: &Cluster, participants: &Participants) -> BTreeMap<NodeId, usize> {
+fn unlinked(cluster: &ClusterState, participants: &Participants) -> BTreeMap<NodeId, usize> {
     let mut unlinked = BTreeMap::new();
     for (node, report) in cluster.diagnosis.observation.reports() {
         let others = participants.keys().filter(|id| **id != node.id);

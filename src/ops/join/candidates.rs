@@ -148,7 +148,7 @@ fn already_a_member(target: &JoinTarget, member: &Member) -> String {
         None if member.slots.is_empty() => format!(
             ", a master without slots: leave it out; redis-trib rebalance {} --use-empty-masters \
              gives it its share",
-            target.cluster.seed_again()
+            target.cluster.resume_seed()
         ),
         None => ": leave it out".to_string(),
     }

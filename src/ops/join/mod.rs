@@ -23,7 +23,7 @@ use crate::connections::{Connections, Target};
 use crate::converge::Watch;
 use crate::event::Phase;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::ui::Before;
 use execute::{Execution, StepCounts};
@@ -145,7 +145,7 @@ impl Joining<'_> {
         watch.join().await?;
         execution.run(&replicating).await?;
         let goal_now = async || {
-            let cluster = Cluster::look(session).await.ok()?;
+            let cluster = ClusterState::look(session).await.ok()?;
             Some(plan::goal(&cluster, &plan.masters))
         };
         let goal = watch
@@ -233,8 +233,8 @@ impl Joining<'_> {
         if !changes.any() {
             return anyhow!("{error}\nNothing was changed.");
         }
-        let seed = self.target.cluster.seed_again();
-        let look = timeout(REPORT_TIMEOUT, Cluster::look(self.session)).await;
+        let seed = self.target.cluster.resume_seed();
+        let look = timeout(REPORT_TIMEOUT, ClusterState::look(self.session)).await;
         let Ok(Ok(cluster)) = look else {
             return anyhow!(
                 "{error}\nSome of the nodes may have joined: redis-trib check {seed} shows which; add \

@@ -17,7 +17,7 @@ use crate::plan::join::{Follower, Place, Shard, follow, meetings};
 use crate::plan::{MembershipPlan, MembershipStep};
 use crate::session::Session;
 use crate::state::Participants;
-use crate::state::{Cluster, name};
+use crate::state::{ClusterState, name};
 use crate::stop::Stop;
 use crate::ui::{JoinView, JoiningNode, NodeName};
 
@@ -170,7 +170,7 @@ impl JoinPlan {
 
 /// The goal of all nodes, in the cluster as it is now. If a replica was promoted after the plan was made, it has the
 /// slots of its former master, and the replicas of that master.
-pub(super) fn goal(cluster: &Cluster, masters: &BTreeMap<NodeId, NodeId>) -> Goal {
+pub(super) fn goal(cluster: &ClusterState, masters: &BTreeMap<NodeId, NodeId>) -> Goal {
     let members = &cluster.diagnosis.topology.members;
     let now = |master: NodeId| {
         let member = members.get(&master);

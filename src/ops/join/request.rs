@@ -17,7 +17,7 @@ use crate::exit_code::ExitCode;
 use crate::plan::MovePlan;
 use crate::plan::reshard::{self, Request, Sources, What};
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::ui::JoinView;
 
@@ -157,7 +157,7 @@ impl RequestedRole {
 
 /// Plans the moves that give new masters their share of the slots. Each other master gives in proportion to what it
 /// owns.
-pub(crate) fn fill_plan(cluster: &Cluster, joined: &[NodeId]) -> Result<MovePlan, Stop> {
+pub(crate) fn fill_plan(cluster: &ClusterState, joined: &[NodeId]) -> Result<MovePlan, Stop> {
     let shares = fair_shares(owners(cluster), joined, usize::from(SLOTS));
     let request = Request {
         masters: cluster.owners(),
@@ -171,7 +171,7 @@ pub(crate) fn fill_plan(cluster: &Cluster, joined: &[NodeId]) -> Result<MovePlan
 }
 
 /// How many masters own slots.
-fn owners(cluster: &Cluster) -> usize {
+fn owners(cluster: &ClusterState) -> usize {
     let owners = cluster.owners();
     owners
         .iter()

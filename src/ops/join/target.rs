@@ -14,7 +14,7 @@ use crate::cluster::parse::{Product, Version};
 use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 
 /// How long a new master may report `cluster_state:fail`: min(cluster-node-timeout, 5 s), and a margin.
@@ -25,7 +25,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(300);
 
 /// A healthy cluster that nodes may join.
 pub(crate) struct JoinTarget {
-    pub(crate) cluster: Cluster,
+    pub(crate) cluster: ClusterState,
     /// Whether its nodes require a password.
     pub(super) password: PasswordPolicy,
     /// The function libraries of a master with slots; `None` if they are not known.
@@ -91,10 +91,10 @@ impl JoinTarget {
 }
 
 /// Reads the cluster until it is healthy, as long as only new masters are missing for that.
-async fn healthy(session: &Session) -> Result<Cluster, Stop> {
+async fn healthy(session: &Session) -> Result<ClusterState, Stop> {
     let deadline = Instant::now() + NEW_MASTER_TIMEOUT;
     loop {
-        let cluster = Cluster::settled(session).await?;
+        let cluster = ClusterState::settled(session).await?;
         let errors = errors(&cluster.diagnosis);
         if errors.is_empty() {
             return Ok(cluster);
@@ -138,7 +138,7 @@ fn is_about_new_masters(diagnosis: &Diagnosis, finding: &Finding) -> bool {
     finding.code == Code::StateNotOk && finding.nodes.iter().all(owns_nothing)
 }
 
-async fn password_policy(session: &Session, cluster: &Cluster) -> PasswordPolicy {
+async fn password_policy(session: &Session, cluster: &ClusterState) -> PasswordPolicy {
     let reports = cluster.diagnosis.observation.reports();
     let targets: Vec<Target> = reports
         .filter_map(|(node, _)| cluster.reach.get(&node.id).cloned())

@@ -16,7 +16,7 @@ use crate::converge::poll::Polled;
 use crate::event::{Event, Phase};
 use crate::plan::leave::Given;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::ui::Ui;
 
@@ -39,7 +39,7 @@ impl<'a> ReplicaMigrationGuard<'a> {
     /// denied the drain works all the same.
     pub(crate) async fn of(
         session: &'a Session,
-        cluster: &Cluster,
+        cluster: &ClusterState,
         leaving: &BTreeSet<NodeId>,
     ) -> Self {
         let mut held = Vec::new();
@@ -91,7 +91,7 @@ async fn set(connections: &Connections, target: &Target, from: &str, to: &str) -
 pub(crate) async fn give(
     session: &Session,
     ui: &Ui,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     given: &[Given],
 ) -> Result<(), Stop> {
     let mut signals = Signals::listen()?;
@@ -107,7 +107,7 @@ pub(crate) async fn give(
 async fn tell_and_wait(
     session: &Session,
     ui: &Ui,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     given: &[Given],
 ) -> Result<(), Stop> {
     ui.event(&Event::Phase(Phase::Replicate));

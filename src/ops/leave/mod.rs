@@ -28,7 +28,7 @@ use crate::connections::{Connections, Target};
 use crate::converge::forgotten;
 use crate::event::{Event, Phase};
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 
 /// How long all members may take until none of them tells of the nodes any more.
@@ -56,7 +56,7 @@ pub(crate) struct Left {
 /// A signal does not stop it half-way: it is a matter of seconds, and the nodes would be half out.
 pub(crate) async fn leave(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
     afterwards: Afterwards,
 ) -> Left {
@@ -76,7 +76,7 @@ pub(crate) async fn leave(
 /// Refuses while any member would not forget a node: each is told to forget one that nobody knows.
 pub(crate) async fn refuse_unwilling(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
 ) -> Result<(), Stop> {
     let stayers = stayers(cluster, leaving);
@@ -93,7 +93,7 @@ pub(crate) async fn refuse_unwilling(
 /// Members that stay and can't be told: those that may come back any moment, and those that the
 /// others hold for dead. Ghosts are neither.
 pub(crate) fn silent_members(
-    cluster: &Cluster,
+    cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
 ) -> (Vec<String>, Vec<String>) {
     let (mut silent, mut dead) = (Vec::new(), Vec::new());
@@ -116,7 +116,7 @@ pub(crate) fn silent_members(
 
 async fn out(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
     afterwards: Afterwards,
 ) -> Left {
@@ -160,7 +160,7 @@ async fn out(
     }
 }
 
-fn lines(cluster: &Cluster, troubles: BTreeMap<NodeId, String>) -> Vec<String> {
+fn lines(cluster: &ClusterState, troubles: BTreeMap<NodeId, String>) -> Vec<String> {
     troubles
         .into_iter()
         .map(|(id, why)| format!("{} {why}", cluster.name(id)))
@@ -168,7 +168,7 @@ fn lines(cluster: &Cluster, troubles: BTreeMap<NodeId, String>) -> Vec<String> {
 }
 
 /// The members that stay, and can be told.
-fn stayers(cluster: &Cluster, leaving: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Target> {
+fn stayers(cluster: &ClusterState, leaving: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Target> {
     let nodes = cluster.diagnosis.observation.nodes.keys();
     nodes
         .filter(|id| !leaving.contains(id))
@@ -177,7 +177,7 @@ fn stayers(cluster: &Cluster, leaving: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Ta
 }
 
 /// How a node is reached that answered as itself.
-fn answering(cluster: &Cluster, id: NodeId) -> Option<Target> {
+fn answering(cluster: &ClusterState, id: NodeId) -> Option<Target> {
     let node = cluster.diagnosis.observation.nodes.get(&id)?;
     node.report()?;
     cluster.reach.get(&id).cloned()
@@ -220,7 +220,7 @@ async fn forget(
 /// Resets those of the nodes that answer.
 async fn reset(
     connections: &Arc<Connections>,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
 ) -> Vec<(NodeId, Result<(), String>)> {
     let mut resetting = JoinSet::new();

@@ -15,14 +15,14 @@ use crate::plan::join::Place;
 use crate::plan::leave::{LeaveMember, Life, OwnedSlots, Refusal, Request};
 use crate::seed::parse_addr;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 
 /// Whom the names mean. A name that is the address of no member may be that of a node that all others
 /// have forgotten, and that knows them still: such nodes are to be looked at, too.
 pub(crate) async fn named(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     names: &[String],
 ) -> Result<(BTreeSet<NodeId>, Vec<Target>), Stop> {
     let mut ids = BTreeSet::new();
@@ -48,7 +48,7 @@ pub(crate) async fn named(
 }
 
 /// A node at that address that knows members, though none of them knows it.
-async fn half_out(session: &Session, cluster: &Cluster, name: &str) -> Option<Target> {
+async fn half_out(session: &Session, cluster: &ClusterState, name: &str) -> Option<Target> {
     if !name.contains(':') {
         return None;
     }
@@ -74,7 +74,7 @@ async fn half_out(session: &Session, cluster: &Cluster, name: &str) -> Option<Ta
 }
 
 pub(crate) fn request(
-    cluster: &Cluster,
+    cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
     slots: OwnedSlots,
     unprotected: &[String],
@@ -92,7 +92,7 @@ pub(crate) fn request(
 }
 
 /// All members as the planner looks at them.
-pub(crate) fn members(cluster: &Cluster) -> Vec<LeaveMember> {
+pub(crate) fn members(cluster: &ClusterState) -> Vec<LeaveMember> {
     let topology = &cluster.diagnosis.topology;
     let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for (member, slot) in topology.open_slots() {
@@ -136,7 +136,7 @@ pub(crate) fn members(cluster: &Cluster) -> Vec<LeaveMember> {
 }
 
 /// A member that stays and that sees one of the nodes own slots, though it owns none itself.
-pub(crate) fn stale_owners(cluster: &Cluster, leaving: &BTreeSet<NodeId>) -> Option<String> {
+pub(crate) fn stale_owners(cluster: &ClusterState, leaving: &BTreeSet<NodeId>) -> Option<String> {
     let members = &cluster.diagnosis.topology.members;
     let mut reports = cluster.diagnosis.observation.reports();
     reports.find_map(|(node, report)| {
@@ -155,20 +155,20 @@ pub(crate) fn stale_owners(cluster: &Cluster, leaving: &BTreeSet<NodeId>) -> Opt
             "{node} still sees slots {slots} at {}: their new owner has to reach it first \
              (redis-trib check {} --wait 60s)",
             cluster.name(stale.id),
-            cluster.seed_again()
+            cluster.resume_seed()
         ))
     })
 }
 
 /// All refusals in words, with the way out of each.
-pub(crate) fn refusals(cluster: &Cluster, refusals: &[Refusal], ids: &[String]) -> String {
+pub(crate) fn refusals(cluster: &ClusterState, refusals: &[Refusal], ids: &[String]) -> String {
     let lines = refusals.iter().map(|one| refusal(cluster, one, ids));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn refusal(cluster: &Cluster, refusal: &Refusal, ids: &[String]) -> String {
+fn refusal(cluster: &ClusterState, refusal: &Refusal, ids: &[String]) -> String {
     let name = |id: NodeId| cluster.name(id);
-    let (seed, ids) = (cluster.seed_again(), ids.join(" "));
+    let (seed, ids) = (cluster.resume_seed(), ids.join(" "));
     match refusal {
         Refusal::LastOwner => {
             "no master that owns slots would be left: the last one can't leave".to_string()
@@ -258,7 +258,11 @@ fn refusal(cluster: &Cluster, refusal: &Refusal, ids: &[String]) -> String {
 }
 
 /// The same command once more, by a node that stays.
-pub(crate) fn command_again(cluster: &Cluster, leaving: &BTreeSet<NodeId>, args: &Args) -> String {
+pub(crate) fn command_again(
+    cluster: &ClusterState,
+    leaving: &BTreeSet<NodeId>,
+    args: &Args,
+) -> String {
     let observation = &cluster.diagnosis.observation;
     let mut seed = cluster.seed();
     if leaving.contains(&observation.lead) {
@@ -273,6 +277,6 @@ pub(crate) fn command_again(cluster: &Cluster, leaving: &BTreeSet<NodeId>, args:
         "redis-trib del-node {seed} {}{}{}",
         ids.join(" "),
         args.again(),
-        cluster.moving_again()
+        cluster.resume_options()
     )
 }

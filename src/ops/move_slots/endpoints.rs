@@ -16,17 +16,17 @@ use crate::migrate::strategy::MethodChoice;
 use crate::migrate::{self, End, MoveOptions, Trial};
 use crate::plan::MovePlan;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 
 /// The node timeout of the node that was asked first; the servers' default where it does not tell.
-pub(crate) async fn node_timeout(session: &Session, cluster: &Cluster) -> Duration {
+pub(crate) async fn node_timeout(session: &Session, cluster: &ClusterState) -> Duration {
     let lead = cluster.reach.get(&cluster.diagnosis.observation.lead);
     discover::node_timeout(&session.connections, lead).await
 }
 
 /// The nodes of the plan, and how they reach each other.
-pub(crate) fn ends(cluster: &Cluster, plan: &MovePlan) -> Result<BTreeMap<NodeId, End>, Stop> {
+pub(crate) fn ends(cluster: &ClusterState, plan: &MovePlan) -> Result<BTreeMap<NodeId, End>, Stop> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     ids.into_iter()
         .map(|id| {

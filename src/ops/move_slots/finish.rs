@@ -15,7 +15,7 @@ use crate::migrate::{Outcome, SlotProgress};
 use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::shell::shell_word;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::ui::Ui;
 
@@ -46,7 +46,7 @@ pub(super) async fn agree(
 }
 
 /// Slots that stayed where they were.
-pub(super) fn tell_skipped(ui: &Ui, cluster: &Cluster, outcome: &Outcome) {
+pub(super) fn tell_skipped(ui: &Ui, cluster: &ClusterState, outcome: &Outcome) {
     for (pair, slots) in &outcome.skipped {
         if !slots.is_empty() {
             ui.warn(&format!(
@@ -61,7 +61,7 @@ pub(super) fn tell_skipped(ui: &Ui, cluster: &Cluster, outcome: &Outcome) {
 pub(super) fn rest(
     args: &MoveArgs,
     part: Part,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     outcome: &Outcome,
     moved: usize,
     interrupted: bool,
@@ -98,7 +98,7 @@ pub(super) fn rest(
         "{moved} slots moved, {} open, {left} not begun. To go on:",
         outcome.open.len()
     ));
-    let options = cluster.moving_again();
+    let options = cluster.resume_options();
     let saved = args.plan_out.as_ref().filter(|_| part == Part::Last);
     match args.applied.as_ref().or(saved) {
         Some(file) => lines.push(format!(

@@ -27,7 +27,7 @@ use crate::migrate::{self, End, MoveOptions, Outcome, StopSignal};
 use crate::plan::MovePlan;
 use crate::plan::file::inverse;
 use crate::session::{LockHeld, Session};
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 use finish::{agree, rest, tell_skipped};
@@ -47,7 +47,7 @@ pub(crate) async fn carry_out(
     session: &Session,
     ui: &Ui,
     args: &MoveArgs,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     plan: &MovePlan,
 ) -> CommandResult {
     carry_out_part(session, ui, args, cluster, plan, Part::Last).await
@@ -68,7 +68,7 @@ async fn carry_out_part(
     session: &Session,
     ui: &Ui,
     args: &MoveArgs,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     plan: &MovePlan,
     part: Part,
 ) -> CommandResult {
@@ -97,7 +97,7 @@ pub(crate) async fn present_drain(
     session: &Session,
     ui: &Ui,
     args: &MoveArgs,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     plan: &MovePlan,
 ) -> Result<(), Stop> {
     present(session, ui, args, cluster, plan, Part::Drain).await?;
@@ -109,7 +109,7 @@ pub(crate) async fn drain(
     session: &Session,
     ui: &Ui,
     args: &MoveArgs,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     plan: &MovePlan,
 ) -> Result<(), Stop> {
     let choices = choices(session, args, cluster, plan, Part::Drain).await?;
@@ -121,7 +121,7 @@ async fn present(
     session: &Session,
     ui: &Ui,
     args: &MoveArgs,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     plan: &MovePlan,
     part: Part,
 ) -> Result<BTreeMap<Pair, MethodChoice>, Stop> {
@@ -152,7 +152,7 @@ async fn transfer(
     session: &Session,
     ui: &Ui,
     args: &MoveArgs,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     plan: &MovePlan,
     choices: &BTreeMap<Pair, MethodChoice>,
     part: Part,

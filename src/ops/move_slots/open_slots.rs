@@ -17,7 +17,7 @@ use crate::converge::poll::Polled;
 use crate::converge::{ViewError, owners_known};
 use crate::plan::MovePlan;
 use crate::session::Session;
-use crate::state::{Cluster, errors, unhealthy};
+use crate::state::{ClusterState, errors, unhealthy};
 use crate::stop::Stop;
 use crate::ui::Ui;
 
@@ -35,7 +35,7 @@ pub(crate) async fn finish_open(
 ) -> Result<Finished, Stop> {
     /// Looks, a second apart, that may show clients at work on the keys of open slots.
     const LOOKS: usize = 6;
-    let mut cluster = Cluster::look(session).await?;
+    let mut cluster = ClusterState::look(session).await?;
     if cluster.diagnosis.topology.open_set().is_empty() {
         return Ok(Finished::NothingOpen);
     }
@@ -47,7 +47,7 @@ pub(crate) async fn finish_open(
     let mut look = 0;
     let unfinished = loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let next = Cluster::look(session).await?;
+        let next = ClusterState::look(session).await?;
         let settled = in_transit(&cluster.diagnosis) == in_transit(&next.diagnosis);
         cluster = next;
         look += 1;
@@ -88,7 +88,7 @@ pub(crate) async fn finish_open(
         for (holder, slots) in &unfinished.orphaned {
             adopt(session, &cluster, *holder, slots).await?;
         }
-        cluster = Cluster::look(session).await?;
+        cluster = ClusterState::look(session).await?;
     }
     if unfinished.plan.slots_moved() > 0 {
         ui.hint(&format!(
@@ -160,7 +160,7 @@ async fn tell_late(
     session: &Session,
     ui: &Ui,
     args: &MoveArgs,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     unfinished: &Unfinished,
 ) -> Result<(), Stop> {
     if unfinished.told_late.is_empty() {
@@ -197,7 +197,7 @@ async fn tell_late(
 /// Their keys stay on it: a node deletes only what it owned.
 async fn adopt(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     holder: NodeId,
     slots: &SlotSet,
 ) -> Result<(), Stop> {

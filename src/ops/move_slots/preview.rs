@@ -15,7 +15,7 @@ use crate::migrate::strategy::MethodChoice;
 use crate::plan::MovePlan;
 use crate::plan::file::to_json;
 use crate::session::Session;
-use crate::state::{Cluster, name};
+use crate::state::{ClusterState, name};
 use crate::stop::Stop;
 use crate::ui::{How, MovesView, PlannedMove, TargetMemory, Ui};
 
@@ -25,7 +25,11 @@ use crate::ui::{How, MovesView, PlannedMove, TargetMemory, Ui};
 /// slot is assigned to another node"), though it had confirmed them. Neither Valkey 8.1 nor Redis 8.6
 /// does that. It is one slot, since SETSLOTs go one by one, and the target's epoch is seen to before
 /// (`migrate::lane::rank`). People should know before they say yes.
-pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, choices: &BTreeMap<Pair, MethodChoice>) {
+pub(super) fn warn_of_valkey_9(
+    ui: &Ui,
+    cluster: &ClusterState,
+    choices: &BTreeMap<Pair, MethodChoice>,
+) {
     const FIRST: Version = Version {
         product: Product::Valkey,
         numbers: [9, 0, 0],
@@ -55,7 +59,7 @@ pub(super) fn warn_of_valkey_9(ui: &Ui, cluster: &Cluster, choices: &BTreeMap<Pa
 pub(super) async fn warn_of_emptied(
     session: &Session,
     ui: &Ui,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     plan: &MovePlan,
 ) {
     const NAME: &str = "cluster-allow-replica-migration";

@@ -15,7 +15,7 @@ use crate::cluster::parse::Product;
 use crate::discover;
 use crate::session::Session;
 use crate::shell::{cancel_task, redis_cli};
-use crate::state::{Cluster, healthy};
+use crate::state::{ClusterState, healthy};
 use crate::stop::Stop;
 use crate::ui::Ui;
 
@@ -39,8 +39,8 @@ pub(crate) async fn at_rest(
     session: &Session,
     ui: &Ui,
     args: &MoveArgs,
-    cluster: Cluster,
-) -> Result<Cluster, Stop> {
+    cluster: ClusterState,
+) -> Result<ClusterState, Stop> {
     let waited = shown(ui, session, async |session| {
         ended(session, &cluster, args.dry_run).await
     });
@@ -62,7 +62,7 @@ pub(crate) enum Waited {
 /// Waits for the jobs of the servers that are under way, or tells of them only.
 pub(crate) async fn ended(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     dry_run: bool,
 ) -> Result<Waited, Stop> {
     let found = under_way(session, cluster).await;
@@ -119,7 +119,7 @@ pub(crate) async fn ended(
 }
 
 /// The jobs of all masters, each once: told by the node that leads it.
-async fn under_way(session: &Session, cluster: &Cluster) -> Vec<UnderWay> {
+async fn under_way(session: &Session, cluster: &ClusterState) -> Vec<UnderWay> {
     let mut asking = JoinSet::new();
     for master in cluster.diagnosis.topology.masters() {
         let node = cluster.diagnosis.observation.nodes.get(&master.id);

@@ -20,7 +20,7 @@ use crate::migrate::strategy::{MethodChoice, NodeFacts, PairFacts, Strategy, cho
 use crate::migrate::strays;
 use crate::plan::MovePlan;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 
 /// MoveOptions of a source and its target that matter to jobs.
@@ -44,7 +44,7 @@ struct Asked {
 pub(super) async fn choices(
     session: &Session,
     args: &MoveArgs,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     plan: &MovePlan,
     part: Part,
 ) -> Result<BTreeMap<Pair, MethodChoice>, Stop> {
@@ -104,7 +104,11 @@ pub(super) async fn choices(
 }
 
 /// All nodes of a plan, side by side.
-async fn ask_all(session: &Session, cluster: &Cluster, plan: &MovePlan) -> BTreeMap<NodeId, Asked> {
+async fn ask_all(
+    session: &Session,
+    cluster: &ClusterState,
+    plan: &MovePlan,
+) -> BTreeMap<NodeId, Asked> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     let mut asking = JoinSet::new();
     for id in ids {
@@ -185,7 +189,7 @@ async fn rights(client: &NodeClient, product: Product, name: &str) -> Option<Str
 /// What stands in the way of jobs between two nodes.
 async fn hindrance(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     pair: Pair,
     slots: &SlotSet,
     source: &Asked,

@@ -22,7 +22,7 @@ use crate::ops::join::{Allowed, GoOn, JoinCandidate, JoinPlan, JoinTarget, Joini
 use crate::ops::leave::{Afterwards, leave, silent_members};
 use crate::plan::failover::{Decision, NamedMember, Request};
 use crate::session::Session;
-use crate::state::{Cluster, name};
+use crate::state::{ClusterState, name};
 use crate::stop::Stop;
 use crate::ui::{Before, NodeName, ReplaceStep, ReplaceView, standing_words};
 
@@ -135,7 +135,7 @@ impl ReplacePlan {
     }
 
     /// The cluster.
-    pub(crate) fn cluster(&self) -> &Cluster {
+    pub(crate) fn cluster(&self) -> &ClusterState {
         &self.home.cluster
     }
 
@@ -266,7 +266,7 @@ struct Replacement<'a> {
 impl Replacement<'_> {
     /// Waits until the new node has its copy.
     async fn wait_for_copy(&self, within: Duration) -> Result<(), Stop> {
-        let cluster = Cluster::look(self.session).await.map_err(joined)?;
+        let cluster = ClusterState::look(self.session).await.map_err(joined)?;
         let members = &cluster.diagnosis.topology.members;
         let Some(master) = members.get(&self.new).and_then(|member| member.master) else {
             return Err(Stop::partial(anyhow!(
@@ -294,7 +294,7 @@ impl Replacement<'_> {
 
     /// Fails over from the old node to the new one.
     async fn take_over(&self, within: Duration) -> Result<(), Stop> {
-        let cluster = Cluster::settled(self.session).await.map_err(joined)?;
+        let cluster = ClusterState::settled(self.session).await.map_err(joined)?;
         let request = Request {
             member: NamedMember::To(self.new),
             how: Takeover::Planned,
@@ -330,7 +330,7 @@ impl Replacement<'_> {
 
     /// Removes the old node, once nothing depends on it.
     async fn remove_old(&self) -> Result<String, Stop> {
-        let cluster = Cluster::settled(self.session).await.map_err(joined)?;
+        let cluster = ClusterState::settled(self.session).await.map_err(joined)?;
         let (old, new) = (cluster.name(self.old), cluster.name(self.new));
         let topology = &cluster.diagnosis.topology;
         if let Some(member) = topology.members.get(&self.old) {
@@ -354,7 +354,7 @@ impl Replacement<'_> {
             self.session.events.warn(format!(
                 "{} can't be told: if they come back, redis-trib del-node {} {} makes them forget {old}",
                 dead.join(", "),
-                cluster.seed_again(),
+                cluster.resume_seed(),
                 self.old
             ));
         }

@@ -87,7 +87,7 @@ fn of_master(home: &JoinTarget, member: &Member) -> anyhow::Result<Part> {
         (false, true) => Err(anyhow!(
             "{} owns slots and does not answer: a replica must take over first (redis-trib failover {} --of {} --force)",
             cluster.name(old),
-            cluster.seed_again(),
+            cluster.resume_seed(),
             old.short()
         )),
         (false, false) => Ok(Part::ReplicasOf(old)),
