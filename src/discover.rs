@@ -614,9 +614,6 @@ impl From<DiscoverError> for Stop {
             }
             DiscoverError::TwoClusters(..) => ExitCode::Refused,
         };
-        Self {
-            code,
-            error: error.into(),
-        }
+        Self::new(code, error)
     }
 }

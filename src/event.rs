@@ -25,6 +25,11 @@ impl Events {
         let _ = self.0.send(event);
     }
 
+    /// Where lanes send their events.
+    pub fn sender(&self) -> &UnboundedSender<Event> {
+        &self.0
+    }
+
     /// A phase begins.
     pub fn phase(&self, phase: Phase) {
         self.send(Event::Phase(phase));

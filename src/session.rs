@@ -32,8 +32,8 @@ pub(crate) struct Session {
     pub(crate) interrupt: Interrupt,
 }
 
-/// Options as they were given, for a command line that resumes this one: it reaches the same nodes, and moves
-/// slots in the same way. Never a password.
+/// Options as they were given, as arguments of a command line that resumes this one: it reaches the same nodes, and
+/// moves slots in the same way. Never a password.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResumeFlags {
     /// How nodes are reached, and what is recorded.

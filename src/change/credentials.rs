@@ -8,7 +8,6 @@ use secrecy::SecretString;
 use crate::args::global::GlobalArgs;
 use crate::args::values::text_of;
 use crate::client::{Login, TlsClient, TlsOptions, Transport};
-use crate::cluster::health::shell_word;
 use crate::connections::DialOptions;
 use crate::seed::{Scheme, Seed};
 use crate::session::ResumeFlags;
@@ -69,11 +68,9 @@ pub(super) fn resume_flags(global: &GlobalArgs, seeds: &[Seed]) -> ResumeFlags {
         return again;
     };
     let mut add = |flag: &str, value: Option<&String>| {
-        let said = |option: &String| option.split(' ').next() == Some(flag);
-        if !again.reach.iter().any(said) {
-            let value = value.map(|value| format!(" {}", shell_word(value)));
-            let value = value.unwrap_or_default();
-            again.reach.push(format!("{flag}{value}"));
+        if !again.reach.iter().any(|word| word == flag) {
+            again.reach.push(flag.to_string());
+            again.reach.extend(value.cloned());
         }
     };
     if seed.scheme == Scheme::Rediss {

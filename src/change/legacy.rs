@@ -3,14 +3,18 @@
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Global;
 use super::credentials::Credentials;
+use super::moves::MovesProposal;
+use super::{Global, Proposal, Pump};
+use crate::args::moves::MoveArgs;
 use crate::connections::Target;
 use crate::event::Events;
+use crate::plan::Plan;
 use crate::resolve;
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session};
-use crate::stop::Stop;
+use crate::state::ClusterState;
+use crate::stop::{CommandResult, Stop};
 use crate::ui::{Answer, PromptError, Ui};
 
 /// Whether a command changes anything.
@@ -120,6 +124,43 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
         }
     }
+}
+
+/// Runs `work` in the same session, and shows its events.
+pub(crate) async fn shown<T>(
+    ui: &Ui,
+    session: &Session,
+    work: impl AsyncFnOnce(&Session) -> T,
+) -> T {
+    let (events, heard) = Events::channel();
+    let session = Session {
+        events,
+        ..session.clone()
+    };
+    let mut pump = Pump {
+        ui,
+        interrupt: session.interrupt.clone(),
+        heard,
+    };
+    pump.run(work(&session)).await
+}
+
+/// Moves slots with consent that was given already.
+pub(crate) async fn move_slots(
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    state: ClusterState,
+    plan: Plan,
+) -> CommandResult {
+    shown(ui, session, async |session| {
+        let moves = MovesProposal::new(session, args, state, plan).await?;
+        moves.show(ui)?;
+        moves.after_show()?;
+        session.lock(&moves.lock()).await?;
+        moves.execute(session, ui).await
+    })
+    .await
 }
 
 impl Session {

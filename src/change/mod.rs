@@ -5,6 +5,7 @@ pub(crate) mod credentials;
 mod journal;
 pub(crate) mod legacy;
 mod look;
+pub(crate) mod moves;
 mod signals;
 
 use std::io;
@@ -68,10 +69,11 @@ impl Global {
                 let stop = self.settled(kind, stop);
                 // Standard output may be closed; the exit code says the rest.
                 let _ = match kind {
-                    Kind::Change => ui.stopped(stop.code, &stop.error),
+                    Kind::Change => ui.ended_by(&stop),
                     Kind::Read | Kind::Local => Ok(()),
                 };
                 ui.error(&stop.error, stop.code);
+                ui.resume(&stop.resume);
                 stop.code
             }
         }
@@ -207,10 +209,18 @@ pub(crate) trait Proposal {
     fn nothing_to_do(&self) -> Option<String> {
         None
     }
+    /// Shows what the plan follows from, also if nothing is to be done.
+    fn show_basis(&self, _ui: &Ui) -> io::Result<()> {
+        Ok(())
+    }
     /// The nodes on which no other redis-trib may be at work.
     fn lock(&self) -> Vec<Target>;
     /// Shows it.
     fn show(&self, ui: &Ui) -> io::Result<()>;
+    /// Runs once the plan is shown, also in a dry run: writes plan files, and refuses what can't be executed.
+    fn after_show(&self) -> Result<(), Stop> {
+        Ok(())
+    }
     /// What is asked before it is carried out; `None` if it needs no consent.
     fn question(&self) -> Option<Question>;
     /// Whether it changes the same things in the same way.
@@ -339,11 +349,13 @@ impl<'a> Change<'a> {
             proposal = self.prepare(plan()).await?;
         }
         loop {
+            proposal.show_basis(self.ui)?;
             if let Some(message) = proposal.nothing_to_do() {
                 self.ui.done(ExitCode::Done, &message)?;
                 return Ok(None);
             }
             proposal.show(self.ui)?;
+            proposal.after_show()?;
             if self.ends_as_dry_run()? {
                 return Ok(None);
             }

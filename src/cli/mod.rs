@@ -244,14 +244,18 @@ mod tests {
         let again = Cli::read(&words).unwrap().global.resume;
         let reach = [
             "--askpass",
-            "--user ann",
+            "--user",
+            "ann",
             "--tls",
-            "--cacert '/a/the ca.pem'",
-            "--address-map a=b",
-            "--address-map c=d",
+            "--cacert",
+            "/a/the ca.pem",
+            "--address-map",
+            "a=b",
+            "--address-map",
+            "c=d",
         ];
         assert_eq!(again.reach, reach);
-        assert_eq!(again.moving, ["--rate 10MiB", "--replace"]);
+        assert_eq!(again.moving, ["--rate", "10MiB", "--replace"]);
     }
 
     #[test]

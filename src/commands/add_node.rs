@@ -21,11 +21,10 @@ use crate::ops::join::{
     Allowed, GoOn, JoinCandidate, JoinCandidates, JoinPlan, JoinTarget, Joining, Part, Until,
     fair_shares, judge,
 };
-use crate::ops::move_slots::{self};
 use crate::plan::reshard::{self, Request, Sources, What};
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session};
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -244,7 +243,7 @@ async fn reach(global: &Global, ui: &Ui, newly: &Session) -> Result<Vec<NewNode>
         })
 }
 
-fn owners(cluster: &Cluster) -> usize {
+fn owners(cluster: &ClusterState) -> usize {
     let owners = cluster.owners();
     owners
         .iter()
@@ -291,7 +290,7 @@ impl Job {
         if self.part == Part::Masters {
             ui.hint(&format!(
                 "the new masters own no slots yet: redis-trib rebalance {} --use-empty-masters",
-                self.home.cluster.seed_again()
+                self.home.cluster.resume_seed()
             ));
         }
         ui.done(ExitCode::Done, "")?;
@@ -301,7 +300,7 @@ impl Job {
 
 /// New masters get their share, each of the others gives in proportion to what it owns.
 async fn fill(session: &Session, ui: &Ui, args: &MoveArgs, joined: &[NodeId]) -> CommandResult {
-    let cluster = Cluster::settled(session).await?;
+    let cluster = ClusterState::settled(session).await?;
     let shares = fair_shares(owners(&cluster), joined, usize::from(SLOTS));
     let request = Request {
         masters: cluster.owners(),
@@ -311,17 +310,17 @@ async fn fill(session: &Session, ui: &Ui, args: &MoveArgs, joined: &[NodeId]) ->
             to: joined.to_vec(),
         },
     };
+    let seed = cluster.resume_seed();
     let filled = async {
         let plan = reshard::reshard(&request).map_err(Stop::refused)?;
-        move_slots::carry_out(session, ui, args, &cluster, &plan).await
+        crate::change::legacy::move_slots(session, ui, args, cluster, plan).await
     };
     filled.await.map_err(|stop| match stop.code {
         // That the nodes have joined is a change.
         ExitCode::Refused | ExitCode::Unreachable => Stop::partial(anyhow!(
-            "the nodes have joined, and have no slots yet: {:#}\nTo go on:\n  redis-trib rebalance {} \
+            "the nodes have joined, and have no slots yet: {:#}\nTo go on:\n  redis-trib rebalance {seed} \
              --use-empty-masters",
-            stop.error,
-            cluster.seed_again()
+            stop.error
         )),
         _ => stop,
     })

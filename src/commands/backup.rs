@@ -26,7 +26,7 @@ use crate::cluster::topology::Member;
 use crate::event::{Event, Phase, Unit};
 use crate::exit_code::ExitCode;
 use crate::seed::{Seed, parse_addr};
-use crate::state::{Cluster, name};
+use crate::state::{ClusterState, name};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{BackupView, Fetched, NodeName, ShardView, Ui};
 
@@ -86,7 +86,7 @@ async fn save(global: &Global, ui: &Ui, args: &Args, seed: Seed, path: &Path) ->
     // Before anything is asked for: who names the wrong directory learns so at once.
     Directory::refuse_full(path).map_err(unfit)?;
     let session = crate::change::legacy::open(global, ui, &[seed], Access::Read).await?;
-    let cluster = Cluster::look(&session).await?;
+    let cluster = ClusterState::look(&session).await?;
     let jobs = jobs(&cluster, args.from_masters)?;
     let view = planned(&cluster.diagnosis, &jobs, path);
     ui.backup(&view)?;
@@ -134,7 +134,7 @@ async fn save(global: &Global, ui: &Ui, args: &Args, seed: Seed, path: &Path) ->
         directory.forsake();
         failed(&cluster.diagnosis, path, &failure)
     })?;
-    refuse_moved(&cluster, &Cluster::look(&session).await?, path)?;
+    refuse_moved(&cluster, &ClusterState::look(&session).await?, path)?;
     warn_of(ui, &files);
     let view = done(&cluster.diagnosis, &files, path);
     let manifest = Manifest {
@@ -155,7 +155,7 @@ fn unfit(error: StoreError) -> Stop {
 }
 
 /// Who gives whose data. Refused where anything would be missing.
-fn jobs(cluster: &Cluster, from_masters: bool) -> Result<Vec<Job>, Stop> {
+fn jobs(cluster: &ClusterState, from_masters: bool) -> Result<Vec<Job>, Stop> {
     let topology = &cluster.diagnosis.topology;
     let observation = &cluster.diagnosis.observation;
     let open = topology.open_set();
@@ -211,7 +211,7 @@ fn jobs(cluster: &Cluster, from_masters: bool) -> Result<Vec<Job>, Stop> {
 }
 
 /// Who has a master's data: replicas in sync, then the master itself.
-fn sources(cluster: &Cluster, master: &Member, from_masters: bool) -> Vec<Source> {
+fn sources(cluster: &ClusterState, master: &Member, from_masters: bool) -> Vec<Source> {
     let diagnosis = &cluster.diagnosis;
     let source = |member: &Member| {
         let node = diagnosis.observation.nodes.get(&member.id)?;
@@ -298,8 +298,8 @@ fn failed(diagnosis: &Diagnosis, path: &Path, failure: &Failure) -> Stop {
 }
 
 /// Slots that moved while the files were fetched may be in two of them, or in none.
-fn refuse_moved(before: &Cluster, after: &Cluster, path: &Path) -> Result<(), Stop> {
-    let owners = |cluster: &Cluster| -> BTreeMap<Slot, NodeId> {
+fn refuse_moved(before: &ClusterState, after: &ClusterState, path: &Path) -> Result<(), Stop> {
+    let owners = |cluster: &ClusterState| -> BTreeMap<Slot, NodeId> {
         let masters = cluster.diagnosis.topology.masters();
         masters
             .flat_map(|master| master.slots.iter().map(|slot| (slot, master.id)))
@@ -392,17 +392,14 @@ pub(super) async fn read_back(ui: &Ui, path: &Path, manifest: Manifest) -> Resul
             .iter()
             .map(|(file, why)| format!("{file}: {why}"))
             .collect();
-        return Err(Stop {
-            code: ExitCode::Unhealthy,
-            error: anyhow!("the backup is damaged:\n  {}", lines.join("\n  ")),
-        });
+        return Err(Stop::new(
+            ExitCode::Unhealthy,
+            anyhow!("the backup is damaged:\n  {}", lines.join("\n  ")),
+        ));
     }
     Ok(manifest)
 }
 
 pub(super) fn no_backup(path: &Path, error: &ManifestError) -> Stop {
-    Stop {
-        code: ExitCode::Unhealthy,
-        error: anyhow!("{}: {error}", path.display()),
-    }
+    Stop::new(ExitCode::Unhealthy, anyhow!("{}: {error}", path.display()))
 }

@@ -152,10 +152,9 @@ fn may_pass(stop: &Stop) -> bool {
 /// A wait that ran out is exit 1, whatever it waited for.
 fn late(stop: Stop, deadline: Option<Instant>) -> Stop {
     match deadline {
-        Some(deadline) if Instant::now() >= deadline && may_pass(&stop) => Stop {
-            code: ExitCode::Unhealthy,
-            error: stop.error.context("--wait ran out"),
-        },
+        Some(deadline) if Instant::now() >= deadline && may_pass(&stop) => {
+            Stop::new(ExitCode::Unhealthy, stop.error.context("--wait ran out"))
+        }
         _ => stop,
     }
 }

@@ -340,10 +340,7 @@ impl Job {
             _ => ExitCode::Refused,
         };
         if before == 0 && !tally.has_begun() {
-            return Stop {
-                code,
-                error: anyhow!("{cut}\nNothing was changed."),
-            };
+            return Stop::new(code, anyhow!("{cut}\nNothing was changed."));
         }
         let (done, all) = (before + tally.done(), before + left);
         let unknown = match tally.unknown() {
@@ -359,10 +356,10 @@ impl Job {
             format!("All {all} steps are done. The same command again waits for what is missing")
         };
         let undo = self.undo().join("\n");
-        Stop {
+        Stop::new(
             code,
-            error: anyhow!("{cut}\n{how_far}; these take it back:\n{undo}"),
-        }
+            anyhow!("{cut}\n{how_far}; these take it back:\n{undo}"),
+        )
     }
 
     fn undo(&self) -> Vec<String> {

@@ -14,7 +14,7 @@ use crate::cluster::node::Takeover;
 use crate::exit_code::ExitCode;
 use crate::ops::failover::{Failed, FailoverPlan};
 use crate::session::{LockHeld, Session};
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{FailoverReport, Ui};
 
@@ -96,12 +96,16 @@ async fn fail_over(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
         signal = signals.next() => Err(Stop::interrupted(anyhow!(
             "interrupted ({signal}): {} takes over all the same, if it can; redis-trib check {} tells",
             cluster.name(succession.replica),
-            cluster.seed_again()
+            cluster.resume_seed()
         ))),
     }
 }
 
-fn ended(ui: &Ui, cluster: &Cluster, outcome: Result<FailoverReport, Failed>) -> CommandResult {
+fn ended(
+    ui: &Ui,
+    cluster: &ClusterState,
+    outcome: Result<FailoverReport, Failed>,
+) -> CommandResult {
     match outcome {
         Ok(succeeded) => {
             ui.succeeded(&succeeded)?;
@@ -110,7 +114,7 @@ fn ended(ui: &Ui, cluster: &Cluster, outcome: Result<FailoverReport, Failed>) ->
         }
         Err(failed) if failed.has_changed() => Err(Stop::partial(anyhow!(
             "{failed}\nTo see where it stands:\n  redis-trib check {} --wait 30s",
-            cluster.seed_again()
+            cluster.resume_seed()
         ))),
         Err(failed) => Err(Stop::refused(anyhow!("{failed}; nothing was changed"))),
     }
@@ -121,17 +125,17 @@ async fn prepare(
     global: &Global,
     ui: &Ui,
     args: &Args,
-) -> Result<Option<(Session, Cluster, FailoverPlan)>, Stop> {
+) -> Result<Option<(Session, ClusterState, FailoverPlan)>, Stop> {
     let seed = node_words(std::slice::from_ref(&args.node))?;
     let intent = match args.dry_run {
         true => Access::Read,
         false => Access::Change("failover"),
     };
     let session = crate::change::legacy::open(global, ui, &[seed], intent).await?;
-    let mut cluster = Cluster::settled(&session).await?;
+    let mut cluster = ClusterState::settled(&session).await?;
     let mut succession = succession(&cluster, args)?;
     if !args.dry_run && alone(&session, &cluster, &succession).await? == LockHeld::AfterWaiting {
-        cluster = Cluster::settled(&session).await?;
+        cluster = ClusterState::settled(&session).await?;
         succession = self::succession(&cluster, args)?;
     }
     ui.succession(&succession.view(&cluster))?;
@@ -157,7 +161,7 @@ async fn prepare(
                  changed"
             )));
         }
-        let now = Cluster::look(&session).await?;
+        let now = ClusterState::look(&session).await?;
         if self::succession(&now, args)? != succession {
             return Err(Stop::refused(anyhow!(
                 "the cluster is another than it was when it was shown: look again; nothing was changed"
@@ -168,7 +172,7 @@ async fn prepare(
     Ok(Some((session, cluster, succession)))
 }
 
-fn succession(cluster: &Cluster, args: &Args) -> Result<FailoverPlan, Stop> {
+fn succession(cluster: &ClusterState, args: &Args) -> Result<FailoverPlan, Stop> {
     let found = cluster.diagnosis.observation.find(&args.id);
     FailoverPlan::of(cluster, found.map_err(Stop::refused)?, args.how())
 }
@@ -176,7 +180,7 @@ fn succession(cluster: &Cluster, args: &Args) -> Result<FailoverPlan, Stop> {
 /// Nobody else is at work on the masters, or on the replica.
 async fn alone(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     succession: &FailoverPlan,
 ) -> Result<LockHeld, Stop> {
     let reports = cluster.diagnosis.observation.reports();

@@ -15,7 +15,7 @@ use crate::exit_code::ExitCode;
 use crate::ops::fix::{Approval, ConflictWinner, FixSummary, Job};
 use crate::plan::fix::{Consent, Strays};
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -133,7 +133,7 @@ async fn foreign(session: &Session, ui: &Ui, names: &[String]) -> Result<BTreeSe
     if names.is_empty() {
         return Ok(BTreeSet::new());
     }
-    let cluster = Cluster::look(session).await?;
+    let cluster = ClusterState::look(session).await?;
     let observation = &cluster.diagnosis.observation;
     let mut ids = BTreeSet::new();
     for name in names {

@@ -21,7 +21,7 @@ use crate::ops::data::{
 };
 use crate::seed::Seed;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::transfer::{self, ImportOptions, OnConflict, Taking};
 use crate::ui::{TransferPlan, Ui};
@@ -252,7 +252,12 @@ impl Args {
     }
 
     /// What can't be a source.
-    fn refuse_source(&self, cluster: &Cluster, from: &Target, info: &Info) -> Result<(), Stop> {
+    fn refuse_source(
+        &self,
+        cluster: &ClusterState,
+        from: &Target,
+        info: &Info,
+    ) -> Result<(), Stop> {
         let addr = &from.addr;
         let same = infos(cluster)
             .values()
@@ -279,7 +284,7 @@ impl Args {
 
     fn plan(
         &self,
-        cluster: &Cluster,
+        cluster: &ClusterState,
         from: &Target,
         info: &Info,
         database: u32,

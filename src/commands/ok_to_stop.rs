@@ -15,7 +15,7 @@ use crate::cluster::slot::SlotSet;
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{Objection, OkToStopView, Ui};
 
@@ -41,7 +41,7 @@ pub struct Args {
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seed = std::slice::from_ref(&args.node);
     let session = crate::change::legacy::open(global, ui, seed, Access::Read).await?;
-    let cluster = Cluster::settled(&session).await?;
+    let cluster = ClusterState::settled(&session).await?;
     let observation = &cluster.diagnosis.observation;
     let stopping: BTreeSet<NodeId> = args
         .ids
@@ -78,7 +78,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     })
 }
 
-fn members(cluster: &Cluster, stubborn: &BTreeSet<NodeId>) -> Vec<StopCandidate> {
+fn members(cluster: &ClusterState, stubborn: &BTreeSet<NodeId>) -> Vec<StopCandidate> {
     let topology = &cluster.diagnosis.topology;
     let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for (member, slot) in topology.open_slots() {
@@ -113,7 +113,7 @@ fn members(cluster: &Cluster, stubborn: &BTreeSet<NodeId>) -> Vec<StopCandidate>
 /// they are taken to have the servers' default, and do.
 async fn stubborn(
     session: &Session,
-    cluster: &Cluster,
+    cluster: &ClusterState,
     stopping: &BTreeSet<NodeId>,
 ) -> BTreeSet<NodeId> {
     // The first from Redis 5 on, the second until Redis 6.2.
@@ -144,7 +144,7 @@ async fn stubborn(
     told.filter_map(|(id, never)| never.then_some(id)).collect()
 }
 
-fn objection(cluster: &Cluster, reason: &Reason) -> Objection {
+fn objection(cluster: &ClusterState, reason: &Reason) -> Objection {
     let name = |id: NodeId| cluster.name(id);
     let message = match reason {
         Reason::Unserved(slots) => format!("nobody serves slots {slots} as it is"),

@@ -30,7 +30,7 @@ use crate::ops::join::{
 use crate::ops::leave::{Afterwards, leave, silent_members};
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session};
-use crate::state::{Cluster, name};
+use crate::state::{ClusterState, name};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{Before, NodeName, ReplaceStep, ReplaceView, Ui, standing_words};
 
@@ -257,7 +257,7 @@ impl ReplaceRoute {
                     "{} owns slots and does not answer: its replica must take over first \
                      (redis-trib failover {} {} --force)",
                     cluster.name(old),
-                    cluster.seed_again(),
+                    cluster.resume_seed(),
                     old.short()
                 ));
             }
@@ -436,7 +436,7 @@ impl Job {
 
     /// Waits until the new node has its copy.
     async fn copied(&self, ui: &Ui, new: NodeId, within: Duration) -> Result<(), Stop> {
-        let cluster = again(Cluster::look(&self.session).await)?;
+        let cluster = again(ClusterState::look(&self.session).await)?;
         let Some(master) = cluster
             .diagnosis
             .topology
@@ -486,7 +486,7 @@ impl Job {
 
     /// The new node takes over from the old one.
     async fn take_over(&self, ui: &Ui, new: NodeId, within: Duration) -> Result<(), Stop> {
-        let cluster = again(Cluster::settled(&self.session).await)?;
+        let cluster = again(ClusterState::settled(&self.session).await)?;
         let succession = again(FailoverPlan::of(&cluster, new, Takeover::Planned))?;
         if succession.master != self.old {
             // Somebody was elected meanwhile, and that one need not be replaced.
@@ -519,7 +519,7 @@ impl Job {
 
     /// The old one leaves, once nothing depends on it any more.
     async fn let_go(&self, ui: &Ui, new: NodeId) -> CommandResult {
-        let cluster = again(Cluster::settled(&self.session).await)?;
+        let cluster = again(ClusterState::settled(&self.session).await)?;
         let old = cluster.name(self.old);
         let topology = &cluster.diagnosis.topology;
         if let Some(member) = topology.members.get(&self.old) {
@@ -546,12 +546,14 @@ impl Job {
                 "{} can't be told: should they ever come back, redis-trib del-node {} {} makes them \
                  forget {old}",
                 dead.join(", "),
-                cluster.seed_again(),
+                cluster.resume_seed(),
                 self.old
             ));
         }
-        let left = leave(&self.session, ui, &cluster, &leaving, Afterwards::Run);
-        let left = again(left.await)?;
+        let left = crate::change::legacy::shown(ui, &self.session, async |session| {
+            leave(session, &cluster, &leaving, Afterwards::Run).await
+        });
+        let left = left.await;
         if !left.troubles.is_empty() {
             return Err(Stop::partial(anyhow!(
                 "{} is in its place, but {old} is not out of the cluster yet:\n  {}\nThe same command \

@@ -18,7 +18,7 @@ use crate::ops::data::{
     TransferArgs, alone, flow, infos, notes, owners, rdb_version, taker, tell, warn_of_evictions,
 };
 use crate::rdb::Encoding;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::transfer::{self, OnConflict, Part};
 use crate::ui::{TransferPlan, Ui};
@@ -67,10 +67,7 @@ async fn restore(global: &Global, ui: &Ui, args: &Args) -> CommandResult {
     let cluster = taker(&session).await?;
     // All of it, before the first key is written.
     let manifest = tokio::select! {
-        read = read_back(ui, path, manifest) => read.map_err(|stop| Stop {
-            code: ExitCode::Refused,
-            error: stop.error,
-        })?,
+        read = read_back(ui, path, manifest) => read.map_err(|stop| Stop::new(ExitCode::Refused, stop.error))?,
         _ = signals.next() => {
             return Err(Stop::interrupted(anyhow!("interrupted: nothing was changed")));
         }
@@ -116,7 +113,7 @@ fn parts(path: &Path, manifest: &Manifest) -> Vec<Part> {
 }
 
 impl Args {
-    fn plan(&self, cluster: &Cluster, manifest: &Manifest) -> TransferPlan {
+    fn plan(&self, cluster: &ClusterState, manifest: &Manifest) -> TransferPlan {
         let masters = infos(cluster);
         let mut notes = notes(cluster, self.on_conflict);
         let mut servers: Vec<&str> = manifest
@@ -156,7 +153,7 @@ impl Args {
 }
 
 /// What will hardly work.
-fn doubts(cluster: &Cluster, manifest: &Manifest) -> Vec<String> {
+fn doubts(cluster: &ClusterState, manifest: &Manifest) -> Vec<String> {
     let mut doubts = Vec::new();
     let mut forms: BTreeMap<&str, u64> = BTreeMap::new();
     for file in &manifest.files {

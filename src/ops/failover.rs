@@ -16,7 +16,7 @@ use crate::converge::{Goal, Heard, NotInTime, Watch};
 use crate::event::{Event, Phase};
 use crate::plan::failover::{FailoverCandidate, NoCandidate, choose};
 use crate::session::Session;
-use crate::state::{Cluster, name};
+use crate::state::{ClusterState, name};
 use crate::stop::Stop;
 use crate::ui::{FailoverReport, FailoverView, Ui};
 
@@ -81,7 +81,7 @@ impl Failed {
 impl FailoverPlan {
     /// Who takes over where this node is named: the replica itself, or the best one of a master.
     /// Refuses what can't come about, or would lose what its manner promises to keep.
-    pub(crate) fn of(cluster: &Cluster, id: NodeId, how: Takeover) -> Result<Self, Stop> {
+    pub(crate) fn of(cluster: &ClusterState, id: NodeId, how: Takeover) -> Result<Self, Stop> {
         let refuse = |why: String| Err(Stop::refused(anyhow!("{why}; nothing was changed")));
         let topology = &cluster.diagnosis.topology;
         let Some(member) = topology.members.get(&id) else {
@@ -108,7 +108,7 @@ impl FailoverPlan {
                     "{} has no replica that could take over (redis-trib add-node NEW {} --replica \
                      --master-id {})",
                     cluster.name(master),
-                    cluster.seed_again(),
+                    cluster.resume_seed(),
                     master.short()
                 ));
             }
@@ -138,7 +138,7 @@ impl FailoverPlan {
         Ok(succession)
     }
 
-    fn refuse_what_cannot_be(&self, cluster: &Cluster) -> Result<(), Stop> {
+    fn refuse_what_cannot_be(&self, cluster: &ClusterState) -> Result<(), Stop> {
         let refuse = |why: String| Err(Stop::refused(anyhow!("{why}; nothing was changed")));
         let topology = &cluster.diagnosis.topology;
         let name = cluster.name(self.master);
@@ -170,7 +170,7 @@ impl FailoverPlan {
                 "slots {} are on their way from or to {name}, which its successor would not know: \
                  finish that first (redis-trib reshard {} --finish-open, or redis-trib check)",
                 open.join(","),
-                cluster.seed_again()
+                cluster.resume_seed()
             ));
         }
         if self.how == Takeover::Takeover {
@@ -190,7 +190,7 @@ impl FailoverPlan {
     }
 
     /// For people.
-    pub(crate) fn view(&self, cluster: &Cluster) -> FailoverView {
+    pub(crate) fn view(&self, cluster: &ClusterState) -> FailoverView {
         let diagnosis = &cluster.diagnosis;
         let offset = |id: NodeId| {
             let node = diagnosis.observation.nodes.get(&id)?;
@@ -214,7 +214,7 @@ impl FailoverPlan {
     pub(crate) async fn carry_out(
         &self,
         session: &Session,
-        cluster: &Cluster,
+        cluster: &ClusterState,
         ui: &Ui,
         events: UnboundedSender<Event>,
         within: Duration,
@@ -243,7 +243,7 @@ impl FailoverPlan {
             late,
         };
         let look_again = async || {
-            let cluster = Cluster::look(session).await.ok()?;
+            let cluster = ClusterState::look(session).await.ok()?;
             let candidate = cluster.diagnosis.topology.members.get(&self.replica)?;
             (candidate.role == Role::Master).then(|| self.goal(&cluster, self.replica))
         };
@@ -262,7 +262,7 @@ impl FailoverPlan {
 
     /// What was changed a moment ago may not be known to all who have a say: a master that takes the
     /// replica for a master gives it no vote, and with a long node timeout it asks once in minutes.
-    async fn heard_of(&self, watch: &Watch, cluster: &Cluster) -> Result<(), Failed> {
+    async fn heard_of(&self, watch: &Watch, cluster: &ClusterState) -> Result<(), Failed> {
         let now = Arc::new(self.goal(cluster, self.master));
         match self.how {
             Takeover::Planned => {
@@ -343,7 +343,7 @@ impl FailoverPlan {
     async fn claim(
         &self,
         session: &Session,
-        cluster: &Cluster,
+        cluster: &ClusterState,
         target: &Target,
     ) -> Result<Duration, Failed> {
         let client = session.connections.client(target).await?;
@@ -374,7 +374,7 @@ impl FailoverPlan {
         Err(self.not_claimed(cluster))
     }
 
-    fn not_claimed(&self, cluster: &Cluster) -> Failed {
+    fn not_claimed(&self, cluster: &ClusterState) -> Failed {
         Failed::NotClaimed {
             replica: cluster.name(self.replica),
             master: cluster.name(self.master),
@@ -382,7 +382,7 @@ impl FailoverPlan {
     }
 
     /// One of the two owns what the master did; the other follows it, and so do the other replicas.
-    fn goal(&self, cluster: &Cluster, owner: NodeId) -> Goal {
+    fn goal(&self, cluster: &ClusterState, owner: NodeId) -> Goal {
         let topology = &cluster.diagnosis.topology;
         let slots = cluster.owners().into_iter().map(|its| {
             let id = if its.id == self.master { owner } else { its.id };
@@ -416,7 +416,7 @@ fn is_unlinked(error: &ClientError) -> bool {
     matches!(&error.fault, Fault::Server { message, .. } if message.contains("is down or failed"))
 }
 
-fn candidate(cluster: &Cluster, member: &Member) -> FailoverCandidate {
+fn candidate(cluster: &ClusterState, member: &Member) -> FailoverCandidate {
     let node = cluster.diagnosis.observation.nodes.get(&member.id);
     let info = node
         .and_then(|node| node.report())
@@ -429,7 +429,7 @@ fn candidate(cluster: &Cluster, member: &Member) -> FailoverCandidate {
 }
 
 /// Why a planned takeover by that replica is out of the question.
-fn unlinked(cluster: &Cluster, replica: NodeId, master: NodeId) -> String {
+fn unlinked(cluster: &ClusterState, replica: NodeId, master: NodeId) -> String {
     let topology = &cluster.diagnosis.topology;
     let is_gone = topology
         .members
@@ -448,7 +448,7 @@ fn unlinked(cluster: &Cluster, replica: NodeId, master: NodeId) -> String {
         Some(MasterLink::Syncing) => format!(
             "{replica_name} is receiving its first copy of {name}: wait until it has it (redis-trib \
              check {} shows that)",
-            cluster.seed_again()
+            cluster.resume_seed()
         ),
         _ => format!(
             "{replica_name} has no link to its master {name}, so it can't have all writes: look at its \

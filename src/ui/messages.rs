@@ -18,6 +18,7 @@ use super::{
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::Addr;
 use crate::exit_code::ExitCode;
+use crate::stop::Stop;
 
 /// What was said last about a wait, and when.
 #[derive(Debug)]
@@ -180,6 +181,16 @@ impl Ui {
         match self.format {
             Format::Json if !self.ended.load(Ordering::Relaxed) => {
                 self.done(code, &format!("{error:#}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The last line in JSON of a command that `stop` ended, unless the command has written it already.
+    pub fn ended_by(&self, stop: &Stop) -> io::Result<()> {
+        match self.format {
+            Format::Json if !self.ended.load(Ordering::Relaxed) => {
+                self.last_line(stop.code, &format!("{:#}", stop.error), &stop.resume)
             }
             _ => Ok(()),
         }

@@ -48,10 +48,11 @@ use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::cluster::health::Diagnosis;
+use crate::cluster::health::{Diagnosis, command_line};
 use crate::cluster::node::NodeId;
 use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
+use crate::stop::CommandLine;
 
 pub use backup::{BackupView, Fetched, ShardView};
 pub use call::Called;
@@ -398,13 +399,17 @@ impl Ui {
 
     /// The end of a command that changes a cluster, said on standard output; in JSON the last line.
     pub fn done(&self, code: ExitCode, message: &str) -> io::Result<()> {
+        self.last_line(code, message, &[])
+    }
+
+    fn last_line(&self, code: ExitCode, message: &str, resume: &[CommandLine]) -> io::Result<()> {
         match code {
             ExitCode::Done => self.progress().finish(),
             _ => self.progress().abandon(),
         }
         self.ended.store(true, Ordering::Relaxed);
         self.result(|out| match self.format {
-            Format::Json => json::done(out, code, message),
+            Format::Json => json::done(out, code, message, resume),
             _ if message.is_empty() => Ok(()),
             _ => writeln!(out, "{}", plain(message)),
         })
@@ -436,6 +441,19 @@ impl Ui {
         for cause in error.chain().skip(1) {
             self.aside(Asides::Stderr, "  because:", &cause.to_string());
         }
+    }
+
+    /// The commands that resume a stopped run, after [`Self::error`].
+    pub fn resume(&self, commands: &[CommandLine]) {
+        if commands.is_empty() || matches!(self.format, Format::Nagios) {
+            return;
+        }
+        let lines: Vec<String> = commands.iter().map(|words| command_line(words)).collect();
+        self.aside(
+            Asides::Stderr,
+            "To resume:",
+            &format!("\n{}", lines.join("\n")),
+        );
     }
 
     /// Asks for consent on the terminal: says what `cluster` it is about, then asks `question`

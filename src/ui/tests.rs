@@ -163,7 +163,7 @@ fn events_are_one_object_a_line() {
                 master,
             },
         )?;
-        json::done(out, ExitCode::Done, "The cluster is ready.")
+        json::done(out, ExitCode::Done, "The cluster is ready.", &[])
     });
     assert_snapshot("events".to_string(), shown);
 }
@@ -259,7 +259,7 @@ fn control_characters_never_get_out() {
         text(|out| json::check(out, &diagnosis, &zones, &notes)),
         text(|out| json::info(out, &diagnosis)),
         text(|out| json::layout(out, &plan)),
-        text(|out| json::done(out, ExitCode::Done, evil)),
+        text(|out| json::done(out, ExitCode::Done, evil, &[])),
         text(|out| prometheus::check(out, &diagnosis)),
         text(|out| nagios::check(out, &diagnosis, Status::of(&diagnosis, Strictness::Lenient))),
         text(|out| nagios::error(out, ExitCode::Usage, evil)),

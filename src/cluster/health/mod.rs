@@ -385,6 +385,12 @@ pub fn shell_word(text: &str) -> String {
     }
 }
 
+/// A command line for a shell.
+pub fn command_line(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+    words.join(" ")
+}
+
 /// `slot 93 is`, `slots 93,95-97 are`.
 fn slots_are(slots: &SlotSet) -> String {
     if slots.count() == 1 {

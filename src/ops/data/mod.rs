@@ -15,7 +15,7 @@ use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Phase, Unit};
 use crate::exit_code::ExitCode;
 use crate::session::{LockHeld, Session};
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{
     AfterFailure, OnConflict, Owners, Report, Stopper, TransferError, TransferOptions,
@@ -53,8 +53,8 @@ impl TransferArgs {
 }
 
 /// A cluster that takes keys: every slot has an owner that answers.
-pub(crate) async fn taker(session: &Session) -> Result<Cluster, Stop> {
-    let cluster = Cluster::look(session).await?;
+pub(crate) async fn taker(session: &Session) -> Result<ClusterState, Stop> {
+    let cluster = ClusterState::look(session).await?;
     let topology = &cluster.diagnosis.topology;
     let mut wrong = Vec::new();
     let uncovered = SlotSet::full().difference(&topology.served());
@@ -88,7 +88,7 @@ pub(crate) async fn taker(session: &Session) -> Result<Cluster, Stop> {
 }
 
 /// Refuses while another redis-trib changes the cluster.
-pub(crate) async fn alone(session: &Session, cluster: &Cluster) -> Result<(), Stop> {
+pub(crate) async fn alone(session: &Session, cluster: &ClusterState) -> Result<(), Stop> {
     let topology = &cluster.diagnosis.topology;
     let masters = topology.masters().map(|master| master.id);
     let targets: Vec<_> = masters.filter_map(|id| cluster.reach.get(&id)).collect();
@@ -101,7 +101,7 @@ pub(crate) async fn alone(session: &Session, cluster: &Cluster) -> Result<(), St
 }
 
 /// Each master that owns slots with what it says of itself.
-pub(crate) fn infos(cluster: &Cluster) -> BTreeMap<NodeId, Info> {
+pub(crate) fn infos(cluster: &ClusterState) -> BTreeMap<NodeId, Info> {
     let topology = &cluster.diagnosis.topology;
     let owners = topology.masters().filter(|m| !m.slots.is_empty());
     owners
@@ -113,7 +113,7 @@ pub(crate) fn infos(cluster: &Cluster) -> BTreeMap<NodeId, Info> {
 }
 
 /// What should be known before anyone says yes.
-pub(crate) fn notes(cluster: &Cluster, on_conflict: OnConflict) -> Vec<String> {
+pub(crate) fn notes(cluster: &ClusterState, on_conflict: OnConflict) -> Vec<String> {
     let mut notes = vec![
         match on_conflict {
             OnConflict::Skip => {
@@ -253,8 +253,8 @@ fn view(done: &'static str, report: Report) -> TransferView {
 }
 
 /// Keys that servers threw out while they took others.
-pub(crate) async fn warn_of_evictions(ui: &Ui, session: &Session, before: &Cluster) {
-    let Ok(after) = Cluster::look(session).await else {
+pub(crate) async fn warn_of_evictions(ui: &Ui, session: &Session, before: &ClusterState) {
+    let Ok(after) = ClusterState::look(session).await else {
         return;
     };
     let was = infos(before);

@@ -60,7 +60,7 @@ fn is_about_slots(code: Code) -> bool {
 }
 
 fn line(state: &FixState, finding: &Finding) -> FixLine {
-    let seed = state.cluster.seed_again();
+    let seed = state.cluster.resume_seed();
     let way_out = match &finding.remedy {
         // Those that name `fix` are for who has not come here yet.
         Some(remedy) if !remedy.starts_with("redis-trib fix") || remedy.contains(" --") => {

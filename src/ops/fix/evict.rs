@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use super::Job;
 use super::state::FixState;
+use crate::change::legacy::shown;
 use crate::cluster::health::redis_cli;
 use crate::cluster::node::NodeId;
 use crate::connections::{Connections, Target};
@@ -62,8 +63,10 @@ pub(super) async fn carry_out(
     let connections = &job.session.connections;
     let mut troubles = Vec::new();
     if !copies.is_empty() {
-        let left = leave(job.session, job.ui, &state.cluster, copies, Afterwards::Run);
-        troubles.extend(left.await.map_err(|stop| stop.error)?.troubles);
+        let left = shown(job.ui, job.session, async |session| {
+            leave(session, &state.cluster, copies, Afterwards::Run).await
+        });
+        troubles.extend(left.await.troubles);
     }
     if !fellows.is_empty() {
         let nodes = &state.diagnosis().observation.nodes;

@@ -21,7 +21,7 @@ pub(super) fn about(state: &FixState) -> String {
 
 /// The command that goes on: with all that was given up by name.
 pub(super) fn again(job: &Job<'_>, state: &FixState) -> String {
-    let mut line = format!("To go on: redis-trib fix {}", state.cluster.seed_again());
+    let mut line = format!("To go on: redis-trib fix {}", state.cluster.resume_seed());
     let Consent {
         assign,
         accept_loss,
@@ -323,7 +323,7 @@ fn why(state: &FixState, refusal: &Refusal) -> (Vec<NodeId>, String) {
                     true => keys(state.holdings.keys_in(node, slots)),
                     false => "it can't be asked how many".to_string(),
                 },
-                state.cluster.seed_again()
+                state.cluster.resume_seed()
             ),
         ),
         Why::FollowedBy { node, follower } => (
@@ -381,7 +381,7 @@ fn strangers(state: &FixState, door: NodeId) -> (Vec<NodeId>, String) {
          they seem to have come: redis-trib del-node {} {door}",
         names.join(", "),
         ids.join(","),
-        state.cluster.seed_again()
+        state.cluster.resume_seed()
     );
     (intruders, text)
 }
@@ -394,7 +394,7 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
         return format!(
             "{name} owns them and answers us, but the others hold it for dead: where it has only just \
              come back, wait (redis-trib check {} --wait 60s); else look at its bus port and its links{}",
-            state.cluster.seed_again(),
+            state.cluster.resume_seed(),
             rival(state, owner, slots).unwrap_or_default()
         );
     }

@@ -21,7 +21,7 @@ use self::evict::Leaving;
 use self::state::FixState;
 use crate::args::moves::PaceArgs;
 use crate::change::legacy::Signals;
-use crate::change::legacy::consent;
+use crate::change::legacy::{consent, shown};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::event::{Event, Phase};
@@ -29,7 +29,7 @@ use crate::migrate::OnConflict;
 use crate::ops::move_slots::{Waited, ended};
 use crate::plan::fix::{Consent, FixPlan, FixStep};
 use crate::session::{LockHeld, Session};
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::ui::Ui;
 
@@ -110,8 +110,11 @@ struct Memory {
 pub(crate) async fn fix(job: &Job<'_>) -> Result<FixSummary, Stop> {
     let mut memory = Memory::default();
     let dry_run = job.asking == Approval::DryRun;
-    let cluster = Cluster::look(job.session).await?;
-    let waited = ended(job.session, job.ui, &cluster, dry_run).await?;
+    let cluster = ClusterState::look(job.session).await?;
+    let waited = shown(job.ui, job.session, async |session| {
+        ended(session, &cluster, dry_run).await
+    })
+    .await?;
     let mut alone = LockHeld::AtOnce;
     if job.asking != Approval::DryRun {
         // Before the looks that wait for what is on its way.
@@ -170,7 +173,7 @@ pub(crate) async fn fix(job: &Job<'_>) -> Result<FixSummary, Stop> {
         }
         let cheap = carry_out(job, &state, &plan, &mut memory, &mut summary).await?;
         if !cheap {
-            moves::carry_out(job, &state, &plan, &mut memory, &mut summary, &mut signals).await?;
+            moves::carry_out(job, &state, &plan, &mut memory, &mut summary).await?;
         }
         settle::wait(job, &mut signals).await?;
     }

@@ -7,7 +7,7 @@ use anyhow::anyhow;
 
 use super::state::FixState;
 use super::{ConflictWinner, FixSummary, Job, Memory, messages};
-use crate::change::legacy::Signals;
+use crate::change::legacy::shown;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::event::Pair;
@@ -26,7 +26,6 @@ pub(super) async fn carry_out(
     plan: &FixPlan,
     memory: &mut Memory,
     summary: &mut FixSummary,
-    signals: &mut Signals,
 ) -> Result<(), Stop> {
     for way in [MoveMethod::Keys, MoveMethod::Gather, MoveMethod::Purge] {
         let remedies: Vec<&Remedy> = plan
@@ -53,7 +52,7 @@ pub(super) async fn carry_out(
                 known.union_with(&remedy.slots);
             }
         }
-        run(job, state, way, &remedies, memory, summary, signals).await?;
+        run(job, state, way, &remedies, memory, summary).await?;
     }
     Ok(())
 }
@@ -106,7 +105,6 @@ async fn run(
     remedies: &[&Remedy],
     memory: &mut Memory,
     summary: &mut FixSummary,
-    signals: &mut Signals,
 ) -> Result<(), Stop> {
     let options = Arc::new(MoveOptions {
         on_conflict: job.on_conflict.in_lane(way == MoveMethod::Keys),
@@ -139,7 +137,10 @@ async fn run(
     }
     let Worked {
         outcome, stopped, ..
-    } = work(job.session, job.ui, &options, &reached, moves, signals).await;
+    } = shown(job.ui, job.session, async |session| {
+        work(session, &options, &reached, moves).await
+    })
+    .await;
     match way {
         MoveMethod::Purge => summary.purged += outcome.tally.keys,
         _ => summary.keys += outcome.tally.keys,
@@ -211,14 +212,9 @@ async fn ready(
     let mut ends = ends(&state.cluster, &plan).map_err(told)?;
     let reason = String::new();
     let choices = [(pair, MethodChoice { way, reason })].into();
-    let tried = try_logins(
-        job.session,
-        job.ui,
-        state.diagnosis(),
-        &choices,
-        &mut ends,
-        options,
-    );
+    let tried = shown(job.ui, job.session, async |session| {
+        try_logins(session, state.diagnosis(), &choices, &mut ends, options).await
+    });
     tried.await.map_err(told)?;
     Ok(ends)
 }

@@ -25,7 +25,7 @@ use crate::converge::Watch;
 use crate::exit_code::ExitCode;
 use crate::seed::Seed;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::state::{Participant, Participants};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{FixLine, FixView, Ui};
@@ -50,7 +50,7 @@ pub(crate) async fn run(global: &Global, ui: &Ui, args: &Args) -> CommandResult 
         .map(|node| node.parse().map_err(Stop::usage))
         .collect::<Result<_, _>>()?;
     let session = crate::change::legacy::open(global, ui, &seeds, Access::Change("fix")).await?;
-    let cluster = Cluster::look(&session).await?;
+    let cluster = ClusterState::look(&session).await?;
     let observation = &cluster.diagnosis.observation;
     if let Some(stranger) = observation.bystanders.first() {
         return Err(Stop::refused(anyhow!(
@@ -112,7 +112,7 @@ pub(crate) async fn run(global: &Global, ui: &Ui, args: &Args) -> CommandResult 
     relink(&session, ui).await?;
     ui.hint(&format!(
         "redis-trib check {} --wait 30s",
-        cluster.seed_again()
+        cluster.resume_seed()
     ));
     ui.done(ExitCode::Done, "[OK] All nodes see each other again.")?;
     Ok(ExitCode::Done)
@@ -124,7 +124,7 @@ async fn relink(session: &Session, ui: &Ui) -> Result<(), Stop> {
     let begun = Instant::now();
     let mut told: BTreeMap<NodeId, Instant> = BTreeMap::new();
     loop {
-        let looked = Cluster::look(session).await;
+        let looked = ClusterState::look(session).await;
         let cluster = looked
             .map_err(|stop| Stop::partial(stop.error.context("the nodes have met, but then")))?;
         let observation = &cluster.diagnosis.observation;
@@ -179,7 +179,7 @@ async fn relink(session: &Session, ui: &Ui) -> Result<(), Stop> {
 }
 
 /// The nodes that answered, at the addresses where they were reached.
-async fn participants(session: &Session, cluster: &Cluster) -> Result<Participants, Stop> {
+async fn participants(session: &Session, cluster: &ClusterState) -> Result<Participants, Stop> {
     let mut participants = Participants::new();
     for (node, report) in cluster.diagnosis.observation.reports() {
         let Some(target) = cluster.reach.get(&node.id).cloned() else {
@@ -208,7 +208,7 @@ async fn participants(session: &Session, cluster: &Cluster) -> Result<Participan
 
 /// Who has no link to whom. One to an old address may have been taken up by somebody else who listens
 /// there now: it leads nowhere, and the node is held for failing.
-fn unlinked(cluster: &Cluster, participants: &Participants) -> BTreeMap<NodeId, usize> {
+fn unlinked(cluster: &ClusterState, participants: &Participants) -> BTreeMap<NodeId, usize> {
     let mut unlinked = BTreeMap::new();
     for (node, report) in cluster.diagnosis.observation.reports() {
         let others = participants.keys().filter(|id| **id != node.id);
@@ -226,7 +226,7 @@ fn unlinked(cluster: &Cluster, participants: &Participants) -> BTreeMap<NodeId, 
 }
 
 fn view(
-    cluster: &Cluster,
+    cluster: &ClusterState,
     participants: &Participants,
     strangers: &BTreeMap<NodeId, usize>,
     absent: &BTreeSet<NodeId>,

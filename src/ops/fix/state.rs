@@ -13,7 +13,7 @@ use crate::connections::Target;
 use crate::discover;
 use crate::plan::fix::{self, Consent, FixPlan, Request};
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 
 /// Between two looks: gossip comes each second.
@@ -29,7 +29,7 @@ const LOOKS: usize = 6;
 
 /// A cluster with everything that a plan needs.
 pub(super) struct FixState {
-    pub(super) cluster: Cluster,
+    pub(super) cluster: ClusterState,
     pub(super) holdings: Holdings,
     pub(super) stability: Stability,
 }
@@ -38,12 +38,15 @@ impl FixState {
     /// Looks once, and where something is wrong as often as it takes to tell what is on its way from
     /// what stays so.
     pub(super) async fn look(session: &Session) -> Result<Self, Stop> {
-        let cluster = Cluster::look(session).await?;
+        let cluster = ClusterState::look(session).await?;
         Self::look_on(session, cluster).await
     }
 
     /// The same, where the first look was just taken.
-    pub(super) async fn look_on(session: &Session, mut cluster: Cluster) -> Result<Self, Stop> {
+    pub(super) async fn look_on(
+        session: &Session,
+        mut cluster: ClusterState,
+    ) -> Result<Self, Stop> {
         let mut stability = Stability::Unknown;
         let mut holdings = None;
         if is_unsettled(&cluster.diagnosis) {
@@ -59,7 +62,7 @@ impl FixState {
                         Some(tokio::join!(count(session, &cluster), pause).0)
                     }
                 };
-                let next = Cluster::look(session).await?;
+                let next = ClusterState::look(session).await?;
                 let same = signature(&cluster.diagnosis) == signature(&next.diagnosis);
                 let still = in_transit(&cluster.diagnosis) == in_transit(&next.diagnosis);
                 cluster = next;
@@ -129,7 +132,7 @@ impl FixState {
     }
 }
 
-async fn count(session: &Session, cluster: &Cluster) -> Holdings {
+async fn count(session: &Session, cluster: &ClusterState) -> Holdings {
     let observation = &cluster.diagnosis.observation;
     discover::count_holdings(&session.connections, observation, &cluster.reach).await
 }

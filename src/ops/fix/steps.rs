@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::state::FixState;
 use super::{Job, Memory};
+use crate::change::legacy::shown;
 use crate::client::{ClientError, NodeClient, SetSlot};
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::{Slot, SlotSet};
@@ -87,8 +88,10 @@ pub(super) async fn take(
         FixStep::Forget { node } => {
             memory.tried.insert(remedy.step);
             let nodes = [node].into();
-            let left = leave(session, job.ui, &state.cluster, &nodes, Afterwards::Run);
-            let troubles = left.await.map_err(|stop| stop.error)?.troubles;
+            let left = shown(job.ui, session, async |session| {
+                leave(session, &state.cluster, &nodes, Afterwards::Run).await
+            });
+            let troubles = left.await.troubles;
             anyhow::ensure!(troubles.is_empty(), "{}", troubles.join("\n"));
         }
         // All of them at once: see `evict`.

@@ -98,7 +98,7 @@ pub(crate) async fn judge(
                         None if member.slots.is_empty() => format!(
                             ", a master without slots: leave it out; redis-trib rebalance {} \
                              --use-empty-masters gives it its share",
-                            home.cluster.seed_again()
+                            home.cluster.resume_seed()
                         ),
                         None => ": leave it out".to_string(),
                     }

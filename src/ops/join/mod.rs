@@ -29,7 +29,7 @@ use crate::exit_code::ExitCode;
 use crate::ops::join::execute::{ExecuteError, Execution, StepCounts};
 use crate::ops::join::zones::ZoneArgs;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::ui::{Before, Ui};
 
@@ -169,7 +169,7 @@ impl Joining<'_> {
         watch.join().await?;
         execution.run(&following).await?;
         let look_again = async || {
-            let cluster = Cluster::look(self.session).await.ok()?;
+            let cluster = ClusterState::look(self.session).await.ok()?;
             Some(plan::goal(&cluster, &draft.masters))
         };
         let goal = Arc::clone(&draft.goal);
@@ -266,21 +266,18 @@ impl Joining<'_> {
             _ => ExitCode::Refused,
         };
         if !begun.anything() {
-            return Stop {
-                code,
-                error: anyhow!("{cut}\nNothing was changed."),
-            };
+            return Stop::new(code, anyhow!("{cut}\nNothing was changed."));
         }
-        let seed = self.home.cluster.seed_again();
-        let look = timeout(TELLING, Cluster::look(self.session)).await;
+        let seed = self.home.cluster.resume_seed();
+        let look = timeout(TELLING, ClusterState::look(self.session)).await;
         let Ok(Ok(cluster)) = look else {
-            return Stop {
+            return Stop::new(
                 code,
-                error: anyhow!(
+                anyhow!(
                     "{cut}\nSome of the nodes may have joined: redis-trib check {seed} tells which; \
                      add the others again"
                 ),
-            };
+            );
         };
         let mut lines = Vec::new();
         let mut left = Vec::new();
@@ -307,10 +304,10 @@ impl Joining<'_> {
         }
         if self.afterwards == GoOn::ResumeFlags {
             let lines = lines.join("\n");
-            return Stop {
+            return Stop::new(
                 code,
-                error: anyhow!("{cut}\n{lines}. The same command again goes on"),
-            };
+                anyhow!("{cut}\n{lines}. The same command again goes on"),
+            );
         }
         let go_on = if left.is_empty() {
             format!("redis-trib check {seed} --wait 60s")
@@ -322,10 +319,10 @@ impl Joining<'_> {
             };
             format!("redis-trib add-node {} {seed}{role}", left.join(" "))
         };
-        Stop {
+        Stop::new(
             code,
-            error: anyhow!("{cut}\n{}. To go on:\n  {go_on}", lines.join("\n")),
-        }
+            anyhow!("{cut}\n{}. To go on:\n  {go_on}", lines.join("\n")),
+        )
     }
 }
 

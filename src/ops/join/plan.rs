@@ -17,7 +17,7 @@ use crate::plan::join::{Follower, Place, Shard, follow, meetings};
 use crate::plan::{Plan, Step};
 use crate::session::Session;
 use crate::state::Participants;
-use crate::state::{Cluster, name};
+use crate::state::{ClusterState, name};
 use crate::stop::Stop;
 use crate::ui::{JoinView, JoiningNode, NodeName};
 
@@ -166,7 +166,7 @@ impl JoinPlan {
 
 /// What the nodes shall agree about, in the cluster as it is: a replica that took over since the plan was
 /// made has the slots of its master, and those that were to follow that.
-pub(super) fn goal(cluster: &Cluster, masters: &BTreeMap<NodeId, NodeId>) -> Goal {
+pub(super) fn goal(cluster: &ClusterState, masters: &BTreeMap<NodeId, NodeId>) -> Goal {
     let members = &cluster.diagnosis.topology.members;
     let heir = |master: NodeId| {
         let member = members.get(&master);

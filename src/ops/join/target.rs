@@ -16,7 +16,7 @@ use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::ops::join::inspect::Rules;
 use crate::session::Session;
-use crate::state::Cluster;
+use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::ui::Ui;
 
@@ -29,7 +29,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(300);
 
 /// A healthy cluster that nodes may join.
 pub(crate) struct JoinTarget {
-    pub(crate) cluster: Cluster,
+    pub(crate) cluster: ClusterState,
     /// Whether its nodes want a password.
     pub(super) rules: Rules,
     /// Its functions, as a master of slots has them; `None` where they are not known.
@@ -46,7 +46,7 @@ impl JoinTarget {
     pub(crate) async fn visit(session: &Session, ui: &Ui) -> Result<Self, Stop> {
         let deadline = Instant::now() + SERVES_WITHIN;
         let cluster = loop {
-            let cluster = Cluster::settled(session).await?;
+            let cluster = ClusterState::settled(session).await?;
             let errors = errors(&cluster.diagnosis);
             if errors.is_empty() {
                 break cluster;
@@ -136,7 +136,7 @@ fn is_about_newcomers(diagnosis: &Diagnosis, finding: &Finding) -> bool {
 }
 
 /// What the members say to our password.
-async fn rules(session: &Session, cluster: &Cluster) -> Rules {
+async fn rules(session: &Session, cluster: &ClusterState) -> Rules {
     let mut asking = JoinSet::new();
     for (node, _) in cluster.diagnosis.observation.reports() {
         let Some(target) = cluster.reach.get(&node.id).cloned() else {

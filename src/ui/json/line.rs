@@ -153,7 +153,12 @@ pub(super) enum Line {
         failure: Option<String>,
     },
     /// The last line.
-    Done { exit_code: u8, message: String },
+    Done {
+        exit_code: u8,
+        message: String,
+        /// The commands that resume a stopped run, each as an argument vector.
+        resume: Vec<Vec<String>>,
+    },
 }
 
 /// A remedy, or why there is none.

@@ -11,6 +11,7 @@ use super::{name, range, ranges, write_line};
 use crate::cluster::node::Takeover;
 use crate::event::{Event, LaneEvent, MoveStats, Unit};
 use crate::exit_code::ExitCode;
+use crate::stop::CommandLine;
 use crate::ui::call::Called;
 use crate::ui::create::{LayoutView, NodeName};
 use crate::ui::failover::{FailoverReport, FailoverView};
@@ -363,9 +364,21 @@ pub(in crate::ui) fn event(out: &mut impl Write, event: &Event) -> io::Result<()
 }
 
 /// The last line.
-pub(in crate::ui) fn done(out: &mut impl Write, code: ExitCode, message: &str) -> io::Result<()> {
+pub(in crate::ui) fn done(
+    out: &mut impl Write,
+    code: ExitCode,
+    message: &str,
+    resume: &[CommandLine],
+) -> io::Result<()> {
     let lines: Vec<String> = message.lines().map(plain).collect();
     let message = lines.join("\n");
     let exit_code = code as u8;
-    write_line(out, &Line::Done { exit_code, message })
+    write_line(
+        out,
+        &Line::Done {
+            exit_code,
+            message,
+            resume: resume.to_vec(),
+        },
+    )
 }
