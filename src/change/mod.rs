@@ -345,7 +345,10 @@ impl<'a> Change<'a> {
         plan: impl AsyncFn() -> Result<P, Stop>,
     ) -> Result<Option<P>, Stop> {
         let mut proposal = self.prepare(plan()).await?;
-        if self.lock(&proposal.lock()).await? == LockHeld::AfterWaiting {
+        // A plan without changes needs no lock.
+        if proposal.nothing_to_do().is_none()
+            && self.lock(&proposal.lock()).await? == LockHeld::AfterWaiting
+        {
             proposal = self.prepare(plan()).await?;
         }
         loop {
