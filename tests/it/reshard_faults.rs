@@ -574,7 +574,7 @@ fn interrupted_twice_and_stopped_for_a_while() {
     let run = go("100", "4").spawn();
     begun(4);
     run.signal(Signal::SIGTERM);
-    run.wait_stderr("once more");
+    run.wait_stderr("a second signal stops at once");
     run.signal(Signal::SIGTERM);
     let ended = run.wait_within(Duration::from_secs(5)).status(130);
     assert!(ended.stderr.contains("open: slots"), "{}", ended.stderr);
