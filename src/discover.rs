@@ -615,9 +615,6 @@ impl From<DiscoverError> for Stop {
             DiscoverError::NoAnswer(_) | DiscoverError::Unreadable { .. } => ExitCode::Unreachable,
             DiscoverError::TwoClusters(..) => ExitCode::Refused,
         };
-        Self {
-            code,
-            error: error.into(),
-        }
+        Self::new(code, error)
     }
 }

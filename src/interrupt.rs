@@ -36,6 +36,14 @@ impl Interrupt {
         self.forced.cancelled().await;
     }
 
+    /// Waits for the next signal: the first, or the second if the first was heard already.
+    pub async fn next(&self) {
+        match self.heard() {
+            None => drop(self.requested().await),
+            Some(_) => self.forced().await,
+        }
+    }
+
     /// The name of the first signal, if there was one.
     pub fn heard(&self) -> Option<&'static str> {
         self.requested.is_cancelled().then(|| self.name())
@@ -65,6 +73,8 @@ mod tests {
         assert_eq!(interrupt.heard(), None);
         assert_eq!(interrupt.stops(async { 1 }).await, Ok(1));
         interrupt.signal("SIGINT");
+        let next = tokio::time::timeout(std::time::Duration::ZERO, interrupt.next());
+        assert!(next.await.is_err(), "the first signal is not the next one");
         assert_eq!(interrupt.heard(), Some("SIGINT"));
         assert_eq!(
             interrupt.stops(std::future::pending::<()>()).await,
@@ -73,6 +83,7 @@ mod tests {
         assert!(!interrupt.forced.is_cancelled());
         interrupt.signal("SIGTERM");
         interrupt.forced().await;
+        interrupt.next().await;
         assert_eq!(interrupt.requested().await, "SIGINT");
     }
 }

@@ -236,9 +236,6 @@ impl From<ResolveError> for Stop {
                 ExitCode::Refused
             }
         };
-        Self {
-            code,
-            error: error.into(),
-        }
+        Self::new(code, error)
     }
 }

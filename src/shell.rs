@@ -14,6 +14,12 @@ pub fn shell_word(text: &str) -> String {
     }
 }
 
+/// A command line from its words.
+pub fn command_line(words: &[String]) -> String {
+    let words: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+    words.join(" ")
+}
+
 /// The command line that sends `command` to the node at `addr`.
 pub fn redis_cli(addr: &Addr, command: &str) -> String {
     let (host, port) = (shell_word(addr.host()), addr.port());

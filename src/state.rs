@@ -1,4 +1,4 @@
-//! The cluster on which slots move.
+//! The observed state of a cluster, its diagnosis, and the nodes to connect to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,44 +15,45 @@ use crate::discover;
 use crate::plan::SlotOwner;
 use crate::session::ResumeFlags;
 use crate::session::Session;
+use crate::shell::command_line;
 use crate::stop::Stop;
 use crate::ui::NodeName;
 
-/// A node that a plan names.
+/// A node that takes part in a change of membership.
 #[derive(Debug, Clone)]
 pub struct Participant {
     /// Its id.
     pub id: NodeId,
-    /// Where we reach it.
+    /// The address and login that we connect with.
     pub target: Target,
-    /// Where the other nodes reach it. CLUSTER MEET takes IP addresses only.
+    /// The IP that other nodes connect to: CLUSTER MEET takes IP addresses only.
     pub ip: IpAddr,
-    /// Its port, for the other nodes.
+    /// The port that other nodes connect to.
     pub port: u16,
-    /// Its bus port, where it is not port + 10000 (Redis ≥ 4).
+    /// Its cluster bus port if that is not port + 10000 (Redis ≥ 4).
     pub bus_port: Option<u16>,
 }
 
-/// The nodes that a plan names, by id.
+/// The nodes that take part in a change of membership, by id.
 pub type Participants = BTreeMap<NodeId, Participant>;
 
-/// A cluster, judged, and how its nodes are reached.
+/// A cluster as observed at one moment.
 pub(crate) struct ClusterState {
-    /// What was seen of it.
+    /// What was observed, and its findings.
     pub(crate) diagnosis: Diagnosis,
-    /// How its nodes are reached.
+    /// The address and login of each node that has an address.
     pub(crate) reach: BTreeMap<NodeId, Target>,
-    /// Options for command lines that go on.
+    /// Options for command lines that resume.
     resume: ResumeFlags,
 }
 
 impl ClusterState {
-    /// Reads and judges all nodes.
+    /// Observes all nodes.
     pub(crate) async fn look(session: &Session) -> Result<Self, Stop> {
         Self::look_from(session, &session.targets()).await
     }
 
-    /// The same from other nodes than those that were named.
+    /// Observes all nodes, starting from these instead of the named ones.
     pub(crate) async fn look_from(session: &Session, seeds: &[Target]) -> Result<Self, Stop> {
         let found = discover::find(&session.connections, seeds).await?;
         let reach = found
@@ -70,7 +71,7 @@ impl ClusterState {
         })
     }
 
-    /// The same, once what another command has just changed has come round, or a second has gone by.
+    /// Observes all nodes. A state that gossip may still change is observed again, for one second at most.
     pub(crate) async fn settled(session: &Session) -> Result<Self, Stop> {
         let mut looks = 0;
         loop {
@@ -88,26 +89,25 @@ impl ClusterState {
         self.diagnosis.observation.name(id)
     }
 
-    /// The seed and how it is reached, for command lines that go on.
+    /// The seed with the options that reach it, for command lines in messages.
     pub(crate) fn resume_seed(&self) -> String {
-        [&[self.seed()], &self.resume.reach[..]].concat().join(" ")
+        let words = [&[self.seed()], &self.resume.reach[..]].concat();
+        command_line(&words)
     }
 
-    /// The options of command lines that move slots on: they reach the nodes in the same way, and move as
-    /// slots have moved so far.
-    pub(crate) fn resume_options(&self) -> String {
-        let options = self.resume.reach.iter().chain(&self.resume.moving);
-        options.map(|option| format!(" {option}")).collect()
+    /// The options of a command line that resumes a move: how nodes are reached, and how slots move.
+    pub(crate) fn resume_options(&self) -> impl Iterator<Item = String> {
+        self.resume.reach.iter().chain(&self.resume.moving).cloned()
     }
 
-    /// The seed.
+    /// The address of the node that the cluster was found by.
     pub(crate) fn seed(&self) -> String {
         let lead = self.diagnosis.observation.lead();
         let addr = lead.and_then(|node| node.addr());
         addr.map_or_else(|| "NODE".to_string(), ToString::to_string)
     }
 
-    /// Who the members that answer are for each other, and the ids of those that don't.
+    /// The members that answer, as the other nodes address them, and the ids of those that do not answer.
     pub(crate) async fn participants(
         &self,
         session: &Session,
@@ -134,12 +134,12 @@ impl ClusterState {
         let myself = report.view.myself();
         let ip = match node.peer.as_ref().and_then(Addr::ip) {
             Some(ip) => Some(ip),
-            // One that is alone, as a cluster of one, need not know its address.
+            // A node without peers may not know its own address.
             None => session.connections.client(target).await?.remote_ip(),
         };
         let Some(ip) = ip else {
             return Err(Stop::refused(anyhow!(
-                "{node} has no IP address that other nodes could be told: set cluster-announce-ip; \
+                "{node} has no IP address that other nodes can connect to: set cluster-announce-ip; \
                  nothing was changed"
             )));
         };
@@ -159,7 +159,7 @@ impl ClusterState {
         }))
     }
 
-    /// All masters with what they own.
+    /// All masters with their slots.
     pub(crate) fn owners(&self) -> Vec<SlotOwner> {
         let owner = |member: &Member| SlotOwner {
             id: member.id,
@@ -169,7 +169,7 @@ impl ClusterState {
     }
 }
 
-/// A cluster on which slots may be moved.
+/// Observes a cluster and refuses it unless slots can be moved on it.
 pub(crate) async fn healthy(session: &Session) -> Result<ClusterState, Stop> {
     let cluster = ClusterState::settled(session).await?;
     let diagnosis = &cluster.diagnosis;
@@ -179,14 +179,14 @@ pub(crate) async fn healthy(session: &Session) -> Result<ClusterState, Stop> {
     }
     let open = diagnosis.findings.iter().any(|f| f.code == Code::SlotsOpen);
     let hint = if open {
-        "\nfinish what was begun first: the same command with --finish-open"
+        "\nfinish the open slots first: the same command with --finish-open"
     } else {
         ""
     };
     Err(Stop::refused(anyhow!("{}{hint}", unhealthy(&errors))))
 }
 
-/// What is wrong with it, as far as that counts.
+/// The errors among the findings whose code `counts`.
 pub(crate) fn errors(diagnosis: &Diagnosis, counts: impl Fn(Code) -> bool) -> Vec<String> {
     let findings = diagnosis.findings.iter();
     findings
@@ -195,7 +195,7 @@ pub(crate) fn errors(diagnosis: &Diagnosis, counts: impl Fn(Code) -> bool) -> Ve
         .collect()
 }
 
-/// Why nothing moves, for people.
+/// The refusal of a cluster with these errors.
 pub(crate) fn unhealthy(errors: &[String]) -> String {
     format!(
         "the cluster is not healthy, and slots move between healthy nodes only:\n  {}",
@@ -203,7 +203,7 @@ pub(crate) fn unhealthy(errors: &[String]) -> String {
     )
 }
 
-/// Who a node is, for what is shown.
+/// The id and address of a node, for views.
 pub(crate) fn name(diagnosis: &Diagnosis, id: NodeId) -> NodeName {
     let node = diagnosis.observation.nodes.get(&id);
     let member = diagnosis.topology.members.get(&id);

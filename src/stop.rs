@@ -1,4 +1,4 @@
-//! What stops a command: the exit code and the error that is printed once.
+//! What stops a command: the exit code, the error that is printed once, and the commands that resume it.
 
 use std::io;
 
@@ -7,53 +7,60 @@ use crate::exit_code::ExitCode;
 /// How a command ends: with a code of its own, or because something stopped it.
 pub type CommandResult = Result<ExitCode, Stop>;
 
+/// A command line as an argument vector, the program's name first.
+pub type CommandLine = Vec<String>;
+
 /// What stopped a command.
 #[derive(Debug)]
 pub struct Stop {
-    /// The exit code that says so.
+    /// The exit code.
     pub code: ExitCode,
-    /// What to tell the user, once.
+    /// What is printed, once.
     pub error: anyhow::Error,
+    /// The commands that resume what was stopped, in this order. Slots for several targets need several commands.
+    pub resume: Vec<CommandLine>,
 }
 
 impl Stop {
+    /// A stop with this exit code.
+    pub(crate) fn new(code: ExitCode, error: impl Into<anyhow::Error>) -> Self {
+        Self {
+            code,
+            error: error.into(),
+            resume: Vec::new(),
+        }
+    }
+
     /// Wrong usage.
     pub(crate) fn usage(error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            code: ExitCode::Usage,
-            error: error.into(),
-        }
+        Self::new(ExitCode::Usage, error)
     }
 
     /// A precondition does not hold; nothing was changed.
     pub(crate) fn refused(error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            code: ExitCode::Refused,
-            error: error.into(),
-        }
+        Self::new(ExitCode::Refused, error)
     }
 
-    /// The change was not wanted, or nobody could be asked; nothing was changed.
+    /// The user declined, or could not be asked; nothing was changed.
     pub(crate) fn not_confirmed(error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            code: ExitCode::NotConfirmed,
-            error: error.into(),
-        }
+        Self::new(ExitCode::NotConfirmed, error)
     }
 
     /// A change stopped part-way.
     pub(crate) fn partial(error: impl Into<anyhow::Error>) -> Self {
-        Self {
-            code: ExitCode::Partial,
-            error: error.into(),
-        }
+        Self::new(ExitCode::Partial, error)
     }
 
-    /// Ctrl-C, or a signal like it.
+    /// Ctrl-C or SIGTERM.
     pub(crate) fn interrupted(error: impl Into<anyhow::Error>) -> Self {
+        Self::new(ExitCode::Interrupted, error)
+    }
+
+    /// The same, resumed by these commands and no others.
+    pub(crate) fn with_resume(self, resume: impl IntoIterator<Item = CommandLine>) -> Self {
         Self {
-            code: ExitCode::Interrupted,
-            error: error.into(),
+            resume: resume.into_iter().collect(),
+            ..self
         }
     }
 }
@@ -61,9 +68,7 @@ impl Stop {
 impl From<io::Error> for Stop {
     /// Results could not be written.
     fn from(error: io::Error) -> Self {
-        Self {
-            code: ExitCode::Unhealthy,
-            error: anyhow::Error::new(error).context("standard output can't be written"),
-        }
+        let error = anyhow::Error::new(error).context("standard output can't be written");
+        Self::new(ExitCode::Unhealthy, error)
     }
 }

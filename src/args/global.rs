@@ -11,7 +11,6 @@ use crate::client::Verify;
 use crate::resolve::Family;
 use crate::seed::AddressMapping;
 use crate::session::ResumeFlags;
-use crate::shell::shell_word;
 use crate::ui::{ColorChoice, Mode, OutputFormat, UiOptions, Verbosity};
 
 /// Options that every command takes.
@@ -129,8 +128,7 @@ pub(crate) fn resume_flags(command: &clap::Command, matches: &ArgMatches) -> Res
             part.push("--askpass".to_string());
         } else if arg.get_action().takes_values() {
             for value in matches.get_raw(id).into_iter().flatten() {
-                let value = shell_word(&value.to_string_lossy());
-                part.push(format!("--{long} {value}"));
+                part.extend([format!("--{long}"), value.to_string_lossy().into_owned()]);
             }
         } else {
             part.push(format!("--{long}"));

@@ -1,6 +1,6 @@
-//! The options that every command has which moves slots.
+//! Options of the commands that move slots.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::builder::{EnumValueParser, TypedValueParser};
@@ -10,44 +10,45 @@ use crate::args::values::duration;
 use crate::migrate::schedule::Limits;
 use crate::migrate::strategy::Strategy;
 use crate::migrate::{AfterFailure, Lag, MoveOptions, OnBigKey, OnConflict, Rate};
+use crate::ops::move_slots::MethodRequest;
 
 /// How slots are moved.
 #[derive(Debug, clap::Args)]
 pub(crate) struct MoveArgs {
-    /// Whether the servers move slots by themselves, at once (atomic), or we move them key by key.
+    /// Whether the servers move slots by themselves (atomic), or redis-trib moves them key by key.
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = parser::<StrategyArg, Strategy>(), help_heading = MOVING)]
     pub(crate) strategy: Strategy,
-    /// How long the servers may take for one job, before it is called off [default: 60 s, and 1 s
+    /// Timeout for one atomic slot migration task, which is cancelled then [default: 60 s, and 1 s
     /// for each 4 MiB].
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
-    pub(crate) job_deadline: Option<Duration>,
+    #[arg(long, alias = "job-deadline", value_name = "TIME", value_parser = duration, help_heading = MOVING)]
+    pub(crate) task_deadline: Option<Duration>,
     #[command(flatten)]
     pub(crate) pace: PaceArgs,
-    /// What becomes of a key that has different values on both ends.
+    /// What to do with a key whose values on source and target differ.
     #[arg(long, value_name = "WHOSE", default_value = "abort", value_parser = parser::<OnConflictArg, OnConflict>(), help_heading = MOVING)]
     pub(crate) on_conflict: OnConflict,
-    /// The source's value wins (--on-conflict source).
+    /// Keep the source's value (--on-conflict source).
     #[arg(long, help_heading = MOVING, conflicts_with = "on_conflict")]
     pub(crate) replace: bool,
-    /// When one pair of nodes fails, the others go on.
+    /// Continue with the other pairs of nodes when one fails.
     #[arg(long, help_heading = MOVING)]
     pub(crate) keep_going: bool,
-    /// Refuse when a target's memory would rise above this share of its maxmemory.
+    /// Refuse to fill a target above this share of its maxmemory.
     #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100), help_heading = MOVING)]
     pub(crate) max_target_memory: u8,
-    /// Don't ask.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     pub(crate) yes: bool,
-    /// Show what would be moved, and stop.
+    /// Show the plan and exit.
     #[arg(long, alias = "simulate")]
     pub(crate) dry_run: bool,
-    /// Write the plan to this file, for `redis-trib apply`.
+    /// Write the plan to this file for `redis-trib apply`.
     #[arg(long, value_name = "FILE")]
     pub(crate) plan_out: Option<PathBuf>,
-    /// Write the plan that takes it all back to this file, for `redis-trib apply`.
+    /// Write the plan that undoes it to this file for `redis-trib apply`.
     #[arg(long, value_name = "FILE")]
     pub(crate) undo_out: Option<PathBuf>,
-    /// The file that the plan came from: applying it again goes on.
+    /// The file that the plan was read from; applying it again resumes.
     #[arg(skip)]
     pub(crate) applied: Option<PathBuf>,
 }
@@ -55,37 +56,37 @@ pub(crate) struct MoveArgs {
 /// How fast keys move, and how much at a time.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PaceArgs {
-    /// The servers' deadline for each read and write of a MIGRATE [default: half of
+    /// Timeout of the servers for each read and write of a MIGRATE [default: half of
     /// cluster-node-timeout].
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
     pub(crate) timeout: Option<Duration>,
-    /// So many keys in each MIGRATE [default: adapts to --max-stall].
+    /// Number of keys in each MIGRATE [default: adapts to --max-stall].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000), help_heading = MOVING)]
     pub(crate) pipeline: Option<u16>,
-    /// How long one MIGRATE may hold its servers, where the keys allow it.
+    /// How long one MIGRATE may block its servers, as far as the size of keys allows.
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = duration, help_heading = MOVING)]
     pub(crate) max_stall: Duration,
-    /// How many pairs of nodes move slots side by side.
+    /// How many pairs of nodes move slots at a time.
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = MOVING)]
     pub(crate) lanes: u16,
-    /// How many slots a pair of nodes has open at a time.
+    /// How many slots one pair of nodes has open at a time.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = MOVING)]
     pub(crate) max_open_slots: u16,
-    /// No more than so many keys (5000) or bytes (10MiB) in a second, in all: key by key only.
+    /// Limit of keys (5000) or bytes (10MiB) per second over all pairs; key by key only.
     #[arg(long, value_name = "N|SIZE", value_parser = rate, help_heading = MOVING)]
     pub(crate) rate: Option<Rate>,
-    /// Keys above this size are big, and so are those that would hold their servers for more than half
-    /// of cluster-node-timeout (at 24 MiB/s).
+    /// Size above which a key is big; a key that would block its servers for more than half of
+    /// cluster-node-timeout (at 24 MiB/s) is big too.
     #[arg(long, value_name = "SIZE", default_value = "64MiB", value_parser = size, help_heading = MOVING)]
     pub(crate) big_key: u64,
-    /// What becomes of slots with big keys.
+    /// What to do with slots that have big keys.
     #[arg(long, value_name = "WHAT", default_value = "refuse", value_parser = parser::<OnBigKeyArg, OnBigKey>(), help_heading = MOVING)]
     pub(crate) on_big_key: OnBigKey,
-    /// How far replicas of either end may stay behind, in bytes (64MiB) or since they were last heard of
-    /// (5s); the move waits for them, for a minute at most.
+    /// How far replicas of source and target may lag, in bytes (64MiB) or since their last acknowledgement
+    /// (5s); the move waits for them, for one minute at most.
     #[arg(long, value_name = "SIZE|TIME", default_value = "64MiB", value_parser = lag, help_heading = MOVING)]
     pub(crate) max_replica_lag: Lag,
-    /// How long the slots in hand may take after Ctrl-C.
+    /// Timeout for finishing the slots in hand after Ctrl-C.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration, help_heading = MOVING)]
     pub(crate) stop_deadline: Duration,
 }
@@ -183,14 +184,14 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(wrong)
 }
 
-/// Keys or bytes in a second.
+/// Keys or bytes per second.
 fn rate(text: &str) -> Result<Rate, String> {
     match text.parse::<u64>() {
-        Ok(0) => Err("a rate of 0 would never move anything".to_string()),
+        Ok(0) => Err("a rate of 0 would move nothing".to_string()),
         Ok(keys) => Ok(Rate::Keys(keys)),
         Err(_) => size(text)
             .map(Rate::Bytes)
-            .map_err(|_| format!("{text:?} is not a rate: write keys as 5000, or bytes as 10MiB")),
+            .map_err(|_| format!("{text:?} is not a rate: write keys as 5000 or bytes as 10MiB")),
     }
 }
 
@@ -206,7 +207,20 @@ fn lag(text: &str) -> Result<Lag, String> {
 }
 
 impl MoveArgs {
-    /// How `migrate` is to go about it.
+    /// How the method of each pair is chosen.
+    pub(crate) fn method(&self) -> MethodRequest {
+        MethodRequest {
+            strategy: self.strategy,
+            throttled: self.pace.rate.is_some(),
+        }
+    }
+
+    /// The file that holds the whole plan, if there is one.
+    pub(crate) fn plan_file(&self) -> Option<&Path> {
+        self.applied.as_deref().or(self.plan_out.as_deref())
+    }
+
+    /// The options of the lanes.
     pub(crate) fn options(&self, node_timeout: Duration) -> MoveOptions {
         MoveOptions {
             on_conflict: if self.replace {
@@ -219,14 +233,14 @@ impl MoveArgs {
             } else {
                 AfterFailure::Stop
             },
-            job_deadline: self.job_deadline,
+            job_deadline: self.task_deadline,
             ..self.pace.options(node_timeout)
         }
     }
 }
 
 impl PaceArgs {
-    /// The same; a conflict stops its slot, and a failure the other lanes.
+    /// The options of the lanes. A conflict stops its slot, a failure stops the other lanes.
     pub(crate) fn options(&self, node_timeout: Duration) -> MoveOptions {
         MoveOptions {
             timeout: self.timeout.unwrap_or(node_timeout / 2),
@@ -251,5 +265,5 @@ impl PaceArgs {
     }
 }
 
-/// How many sources one target takes from at a time: restoring keys is work for it, too.
+/// How many sources send to one target at a time: restoring keys costs the target time, too.
 const PER_TARGET: usize = 4;

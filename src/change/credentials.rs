@@ -11,7 +11,6 @@ use crate::client::{Login, TlsClient, TlsOptions, Transport};
 use crate::connections::DialOptions;
 use crate::seed::{Scheme, Seed};
 use crate::session::ResumeFlags;
-use crate::shell::shell_word;
 use crate::stop::Stop;
 use crate::ui::{PromptError, Ui};
 
@@ -69,11 +68,9 @@ pub(super) fn resume_flags(global: &GlobalArgs, seeds: &[Seed]) -> ResumeFlags {
         return flags;
     };
     let mut add = |flag: &str, value: Option<&String>| {
-        let is_given = |option: &String| option.split(' ').next() == Some(flag);
-        if !flags.reach.iter().any(is_given) {
-            let value = value.map(|value| format!(" {}", shell_word(value)));
-            let value = value.unwrap_or_default();
-            flags.reach.push(format!("{flag}{value}"));
+        if !flags.reach.iter().any(|word| word == flag) {
+            flags.reach.push(flag.to_string());
+            flags.reach.extend(value.cloned());
         }
     };
     if seed.scheme == Scheme::Rediss {

@@ -3,8 +3,8 @@
 
 pub(crate) mod credentials;
 mod journal;
-pub(crate) mod legacy;
 mod look;
+pub(crate) mod moves;
 mod signals;
 
 use std::io;
@@ -55,11 +55,12 @@ impl Kind {
     pub fn report(self, ui: &Ui, stop: &Stop) {
         // Standard output may be closed; the exit code still tells the result.
         let _ = match self {
-            Self::Change => ui.stopped(stop.code, &stop.error),
+            Self::Change => ui.ended_by(stop),
             Self::Read => ui.failed(stop.code, &stop.error),
             Self::Local => Ok(()),
         };
         ui.error(&stop.error, stop.code);
+        ui.resume(&stop.resume);
     }
 }
 
@@ -255,10 +256,18 @@ pub(crate) trait Proposal {
     fn nothing_to_do(&self) -> Option<String> {
         None
     }
+    /// Shows what the plan follows from, also if nothing is to be done.
+    fn show_basis(&self, _ui: &Ui) -> io::Result<()> {
+        Ok(())
+    }
     /// The nodes on which no other redis-trib may be at work.
     fn lock(&self) -> Vec<Target>;
     /// Shows the plan.
     fn show(&self, ui: &Ui) -> io::Result<()>;
+    /// Runs once the plan is shown, also in a dry run: writes plan files, and refuses what can't be executed.
+    fn after_show(&self) -> Result<(), Stop> {
+        Ok(())
+    }
     /// The question of consent; `None` if the plan needs none.
     fn question(&self) -> Option<Question>;
     /// Whether both plans make the same changes in the same way.
@@ -409,15 +418,20 @@ impl<'a> Change<'a> {
         plan: impl AsyncFn() -> Result<P, Stop>,
     ) -> Result<Option<P>, Stop> {
         let mut proposal = self.prepare(plan()).await?;
-        if self.lock(&proposal.lock()).await? == LockHeld::AfterWaiting {
+        // A plan without changes needs no lock.
+        if proposal.nothing_to_do().is_none()
+            && self.lock(&proposal.lock()).await? == LockHeld::AfterWaiting
+        {
             proposal = self.prepare(plan()).await?;
         }
         loop {
+            proposal.show_basis(self.ui)?;
             if let Some(message) = proposal.nothing_to_do() {
                 self.ui.done(ExitCode::Done, &message)?;
                 return Ok(None);
             }
             proposal.show(self.ui)?;
+            proposal.after_show()?;
             if self.ends_as_dry_run()? {
                 return Ok(None);
             }

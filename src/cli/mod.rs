@@ -294,14 +294,18 @@ mod tests {
         let resume = Cli::read(&words).unwrap().global.resume;
         let reach = [
             "--askpass",
-            "--user ann",
+            "--user",
+            "ann",
             "--tls",
-            "--cacert '/a/the ca.pem'",
-            "--address-map a=b",
-            "--address-map c=d",
+            "--cacert",
+            "/a/the ca.pem",
+            "--address-map",
+            "a=b",
+            "--address-map",
+            "c=d",
         ];
         assert_eq!(resume.reach, reach);
-        assert_eq!(resume.moving, ["--rate 10MiB", "--replace"]);
+        assert_eq!(resume.moving, ["--rate", "10MiB", "--replace"]);
     }
 
     #[test]

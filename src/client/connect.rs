@@ -269,9 +269,8 @@ impl Connector {
             spoken: AtomicBool::new(false),
             command_timeout: self.command_timeout,
             journal: self.journal.clone(),
-            sent: self.sent.clone(),
         };
-        Ok(NodeClient::new(connection, shared))
+        Ok(NodeClient::new(connection, shared, self.sent.clone()))
     }
 
     /// Sends AUTH and CLIENT SETNAME in one round trip; nothing if neither is needed.

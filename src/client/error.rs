@@ -312,10 +312,7 @@ impl From<ClientError> for Stop {
             Fault::ClusterDisabled => ExitCode::Refused,
             _ => ExitCode::Unreachable,
         };
-        Self {
-            code,
-            error: error.into(),
-        }
+        Self::new(code, error)
     }
 }
 

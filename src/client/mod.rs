@@ -160,6 +160,7 @@ pub struct NodeClient {
     connection: MultiplexedConnection,
     login: LoginOutcome,
     remote: Option<IpAddr>,
+    sent: SentChanges,
 }
 
 struct Shared {
@@ -171,7 +172,6 @@ struct Shared {
     spoken: AtomicBool,
     command_timeout: Duration,
     journal: Option<Arc<Journal>>,
-    sent: SentChanges,
 }
 
 impl Drop for Shared {
@@ -199,12 +199,22 @@ impl fmt::Debug for NodeClient {
 }
 
 impl NodeClient {
-    fn new(connection: MultiplexedConnection, shared: Shared) -> Self {
+    fn new(connection: MultiplexedConnection, shared: Shared, sent: SentChanges) -> Self {
         Self {
             shared: Arc::new(shared),
             connection,
             login: LoginOutcome::NotTried,
             remote: None,
+            sent,
+        }
+    }
+
+    /// The same connection for a trial that leaves nothing behind: its commands are recorded in the journal, but do not
+    /// count as changes.
+    pub fn for_trial(&self) -> Self {
+        Self {
+            sent: SentChanges::default(),
+            ..self.clone()
         }
     }
 
@@ -533,13 +543,8 @@ impl NodeClient {
             return Ok(Vec::new());
         };
         let journal = self.shared.journal.as_ref();
-        let noted = JournaledChanges::begin(
-            journal,
-            &self.shared.sent,
-            &self.shared.addr,
-            class,
-            &commands,
-        )?;
+        let noted =
+            JournaledChanges::begin(journal, &self.sent, &self.shared.addr, class, &commands)?;
         let count = commands.len();
         let mut names = Vec::with_capacity(count);
         let mut pipe = redis::Pipeline::with_capacity(count);

@@ -10,6 +10,7 @@ use anyhow::anyhow;
 use crate::args::moves::MoveArgs;
 use crate::args::values::{duration, node_words, refuse_duplicates};
 use crate::args::zones::ZoneArgs;
+use crate::change::moves::MovesProposal;
 use crate::change::{Approval, Change, Global, Proposal, Question};
 use crate::cluster::node::NodeId;
 use crate::connections::Target;
@@ -18,7 +19,6 @@ use crate::ops::join::{
     Allowed, GoOn, Inspected, JoinProposal, JoinRequest, Joining, Part, RequestedRole, Until,
     fill_plan,
 };
-use crate::ops::move_slots;
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session};
 use crate::state::ClusterState;
@@ -67,7 +67,7 @@ pub struct Args {
 }
 
 /// Adds nodes to a cluster.
-pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
+pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let (new, existing) = args.seeds()?;
     let existing = [existing];
     let request = args.request();
@@ -120,10 +120,7 @@ pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
     let joined = change.execute(joining.run()).await?.joined;
     ui.added(joined.len())?;
     if request.fill {
-        // The answer covers the moves too.
-        args.moving.yes = true;
-        let filling = fill(&session, ui, &args.moving, &joined);
-        return change.execute(filling).await;
+        return fill(&mut change, &session, ui, &args.moving, &joined).await;
     }
     if part == Part::Masters {
         ui.hint(&format!(
@@ -215,21 +212,32 @@ impl Proposal for JoinProposal {
     }
 }
 
-/// Gives new masters their share of the slots.
-async fn fill(session: &Session, ui: &Ui, args: &MoveArgs, joined: &[NodeId]) -> CommandResult {
-    let cluster = ClusterState::settled(session).await?;
+/// Gives new masters their share of the slots. The consent to the command covers the moves.
+async fn fill(
+    change: &mut Change<'_>,
+    session: &Session,
+    ui: &Ui,
+    args: &MoveArgs,
+    joined: &[NodeId],
+) -> CommandResult {
+    let cluster = change.prepare(ClusterState::settled(session)).await?;
+    let seed = cluster.resume_seed();
     let filled = async {
         let plan = fill_plan(&cluster, joined)?;
-        move_slots::carry_out(session, ui, args, &cluster, &plan).await
+        let moves = MovesProposal::new(session, args, cluster, plan);
+        let moves = change.prepare(moves).await?;
+        moves.show(ui)?;
+        moves.after_show()?;
+        change.lock(&moves.lock()).await?;
+        change.execute(moves.execute(session, ui)).await
     };
     filled.await.map_err(|stop| match stop.code {
         // No slot was moved.
         ExitCode::Refused | ExitCode::Unreachable => Stop {
             error: anyhow!(
-                "the nodes have joined, and have no slots yet: {:#}\nTo go on:\n  redis-trib rebalance {} \
+                "the nodes have joined, and have no slots yet: {:#}\nTo go on:\n  redis-trib rebalance {seed} \
                  --use-empty-masters",
-                stop.error,
-                cluster.resume_seed()
+                stop.error
             ),
             ..stop
         },

@@ -1,40 +1,41 @@
-//! `redis-trib apply FILE NODE`: a saved plan, or what is left of one that was cut off.
+//! `redis-trib apply FILE NODE`: executes a saved plan, or what is left of one that was interrupted.
 //!
-//! A file that holds no plan which this program understands is wrong usage, whatever is wrong with
-//! it: no node was asked yet. A plan that does not fit the cluster is refused.
+//! A file without a plan that this program can read is wrong usage: no node was asked yet. A plan that does not fit
+//! the cluster is refused.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
 
-use crate::state::ClusterState;
-
 use crate::args::moves::MoveArgs;
-
 use crate::args::values::text_of;
-use crate::change::Global;
-use crate::change::legacy::Access;
+use crate::change::moves::{MovesProposal, approval, finish_open};
+use crate::change::{Approval, Change, Global, Proposal, Question};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::Slot;
+use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::move_slots::{self};
+use crate::ops::move_slots;
 use crate::plan::{MovePlan, file};
 use crate::seed::Seed;
+use crate::session::Session;
+use crate::state::{ClusterState, healthy};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
 /// Arguments of `apply`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Slots that their target owns already are done: a plan that was cut off is \
-    resumed by applying it again.\n\nExamples:\n  \
+    after_help = "Slots that their target owns already are skipped: applying a plan again \
+    resumes it.\n\nExamples:\n  \
     redis-trib rebalance 10.0.0.3 --dry-run --plan-out plan.json --undo-out undo.json\n  \
     redis-trib apply plan.json 10.0.0.3 --yes\n  \
     redis-trib apply undo.json 10.0.0.3"
 )]
 pub struct Args {
-    /// The plan, as --plan-out or --undo-out wrote it.
+    /// The plan that --plan-out or --undo-out wrote.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// A node of the cluster.
@@ -44,44 +45,105 @@ pub struct Args {
     moving: MoveArgs,
 }
 
-/// Moves what the plan says and is not moved yet.
+/// Moves the slots of the plan that have not moved yet.
 pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
     let plan = read(&args.file)?;
     let seed: Seed = args.node.parse().map_err(Stop::usage)?;
-    let session = crate::change::legacy::open(global, ui, &[seed], Access::Change("apply")).await?;
-    let mut cluster = ClusterState::look(&session).await?;
-    members(&plan, &cluster)?;
-    // What takes back the whole plan, not only what is left of it.
+    let approval = approval(&args.moving);
+    let mut change = Change::open(global, ui, "apply", &[seed], approval).await?;
+    let session = change.session();
+    let state = change.prepare(ClusterState::look(&session)).await?;
+    members(&plan, &state)?;
+    // The file undoes the whole plan, not only what is left of it.
     if let Some(undo) = args.moving.undo_out.take() {
         move_slots::save("--undo-out", &undo, &file::inverse(&plan))?;
     }
     args.moving.applied = Some(args.file);
-    let begun = begun(&plan, &cluster);
-    if begun == Begun::ByThisPlan && !args.moving.dry_run {
-        move_slots::finish_open(&session, ui, &args.moving).await?;
+    let moving = &args.moving;
+    let begun = begun(&plan, &state);
+    if begun == Begun::ByThisPlan && approval != Approval::DryRun {
+        finish_open(&mut change, moving).await?;
     }
-    // A plan that is shown only may be one that was begun.
-    if begun == Begun::No || !args.moving.dry_run {
-        cluster = crate::state::healthy(&session).await?;
-        cluster = move_slots::at_rest(&session, ui, &args.moving, cluster).await?;
+    // A dry run may show a plan whose slots are open.
+    let shown_only = begun == Begun::ByThisPlan && approval == Approval::DryRun;
+    let propose = async || {
+        let state = match shown_only {
+            true => ClusterState::look(&session).await?,
+            false => {
+                let state = healthy(&session).await?;
+                move_slots::at_rest(&session, state, moving.dry_run).await?
+            }
+        };
+        Rest::of(&plan, &session, moving, state).await
+    };
+    match change.approve(propose).await? {
+        Some(rest) => rest.moves.carry_out(change, ui).await,
+        None => Ok(ExitCode::Done),
     }
-    let left = outstanding(&plan, &cluster)?;
-    if left.is_empty() {
-        let message = format!(
-            "All {} slots of the plan are where it wants them: there is nothing left to do.",
-            plan.slots_moved()
-        );
-        ui.done(ExitCode::Done, &message)?;
-        return Ok(ExitCode::Done);
+}
+
+/// What is left of a plan.
+struct Rest<'a> {
+    /// How many slots the plan has, and how many of them have moved.
+    slots: usize,
+    done: usize,
+    moves: MovesProposal<'a>,
+}
+
+impl<'a> Rest<'a> {
+    async fn of(
+        plan: &MovePlan,
+        session: &Session,
+        moving: &'a MoveArgs,
+        state: ClusterState,
+    ) -> Result<Self, Stop> {
+        let left = outstanding(plan, &state)?;
+        let slots = plan.slots_moved();
+        let done = slots - left.slots_moved();
+        let moves = match left.is_empty() {
+            true => MovesProposal::nothing(
+                moving,
+                state,
+                format!(
+                    "All {slots} slots of the plan are on their targets: nothing is left to do."
+                ),
+            ),
+            false => MovesProposal::new(session, moving, state, left).await?,
+        };
+        Ok(Self { slots, done, moves })
     }
-    let done = plan.slots_moved() - left.slots_moved();
-    if done > 0 {
-        ui.hint(&format!(
-            "{done} of the plan's {} slots are where it wants them; these are left",
-            plan.slots_moved()
-        ));
+}
+
+impl Proposal for Rest<'_> {
+    fn nothing_to_do(&self) -> Option<String> {
+        self.moves.nothing_to_do()
     }
-    move_slots::carry_out(&session, ui, &args.moving, &cluster, &left).await
+
+    fn lock(&self) -> Vec<Target> {
+        self.moves.lock()
+    }
+
+    fn show(&self, ui: &Ui) -> io::Result<()> {
+        if self.done > 0 {
+            ui.hint(&format!(
+                "{} of the plan's {} slots are on their targets; these are left",
+                self.done, self.slots
+            ));
+        }
+        self.moves.show(ui)
+    }
+
+    fn after_show(&self) -> Result<(), Stop> {
+        self.moves.after_show()
+    }
+
+    fn question(&self) -> Option<Question> {
+        self.moves.question()
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.moves.is_same(&other.moves)
+    }
 }
 
 fn read(path: &Path) -> Result<MovePlan, Stop> {
@@ -94,7 +156,7 @@ fn read(path: &Path) -> Result<MovePlan, Stop> {
         .map_err(Stop::usage)
 }
 
-/// All nodes of the plan belong to the cluster.
+/// Refuses a plan with nodes that are not members.
 fn members(plan: &MovePlan, cluster: &ClusterState) -> Result<(), Stop> {
     let members = &cluster.diagnosis.topology.members;
     let unknown: Vec<String> = file::nodes(plan)
@@ -106,18 +168,18 @@ fn members(plan: &MovePlan, cluster: &ClusterState) -> Result<(), Stop> {
         return Ok(());
     }
     Err(Stop::refused(anyhow!(
-        "the plan names nodes that this cluster does not have: {}; is it the plan of another \
-         cluster? Nothing was changed",
+        "the plan names nodes that are not members of this cluster: {}; it may be the plan of another cluster; \
+         nothing was changed",
         unknown.join(", ")
     )))
 }
 
-/// Whether slots are open, and by whose doing.
+/// Whether slots are open, and whether this plan opened them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begun {
-    /// None is, or some that the plan knows nothing of.
+    /// None is open, or some that are not in the plan.
     No,
-    /// All that are open are on the way that the plan gives them.
+    /// All open slots move as the plan says.
     ByThisPlan,
 }
 
@@ -127,7 +189,7 @@ fn begun(plan: &MovePlan, cluster: &ClusterState) -> Begun {
         plan.moves()
             .any(|one| one.from == from && one.to == to && one.slots.contains(slot))
     };
-    // From Valkey 8 on replicas repeat what is open at their master.
+    // From Valkey 8 on, replicas repeat the open slots of their master.
     let open = || {
         let open = topology.open_slots();
         open.filter(|(member, _)| member.role == Role::Master)
@@ -143,7 +205,7 @@ fn begun(plan: &MovePlan, cluster: &ClusterState) -> Begun {
     }
 }
 
-/// What is left to do, among masters.
+/// What is left to move. Refuses targets that are replicas now.
 fn outstanding(plan: &MovePlan, cluster: &ClusterState) -> Result<MovePlan, Stop> {
     let topology = &cluster.diagnosis.topology;
     let owner_of = |slot: Slot| {
@@ -160,8 +222,8 @@ fn outstanding(plan: &MovePlan, cluster: &ClusterState) -> Result<MovePlan, Stop
                 |master| cluster.diagnosis.observation.name(master),
             );
             return Err(Stop::refused(anyhow!(
-                "slots {} go to {name}, which is a replica of {master} now: fail over to it, or \
-                 make a new plan; nothing was changed",
+                "the target of slots {} is {name}, which is a replica of {master} now: fail over to it, or make a new \
+                 plan; nothing was changed",
                 one.slots
             )));
         }

@@ -1,27 +1,28 @@
-//! `redis-trib rebalance NODE`: every master its share.
+//! `redis-trib rebalance NODE`: moves slots until each master has its share.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::io;
 
 use anyhow::anyhow;
-use tokio::task::JoinSet;
-
-use crate::state::ClusterState;
 
 use crate::args::moves::MoveArgs;
-
 use crate::args::values::node_words;
-use crate::change::Global;
-use crate::change::legacy::Access;
+use crate::change::moves::{MovesProposal, OpenSlotsAre, approval, finish_open_if_wanted};
+use crate::change::{Change, Global, Proposal, Question};
 use crate::client::ClientError;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{SLOTS, Slot};
+use crate::connections::Target;
 use crate::discover;
 use crate::exit_code::ExitCode;
-use crate::ops::move_slots::{self, Finished};
+use crate::ops::move_slots;
+use crate::plan::SlotOwner;
 use crate::plan::rebalance::{
     self, Balance, By, RebalanceError, Request, Share, UseEmpty, Verdict, weights_by_memory,
 };
 use crate::session::Session;
+use crate::state::{ClusterState, healthy};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{BalanceView, MasterShare, Measure, Ui};
 
@@ -32,48 +33,49 @@ use crate::ui::{BalanceView, MasterShare, Measure, Ui};
     redis-trib rebalance 10.0.0.3 --use-empty-masters --yes\n  \
     redis-trib rebalance 10.0.0.3 --weight 8fabdaed=2 --weight 10.0.0.4:6379=0 --by keys")]
 pub struct Args {
-    /// A node of the cluster (`host port` as two words is understood too).
+    /// A node of the cluster (`host port` as two words is accepted too).
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
     node: Vec<String>,
-    /// How much a master, by id or address, shall get in proportion to the others, which weigh 1
-    /// (repeatable). 0: it gives everything away.
-    #[arg(long, value_name = "ID=W", value_parser = weight, value_delimiter = ',')]
+    /// Weight of a master; the others weigh 1. A master of weight 0 gives all its slots away (repeatable).
+    #[arg(long, value_name = "MEMBER=W", value_parser = weight, value_delimiter = ',')]
     weight: Vec<(String, f64)>,
-    /// Masters weigh what their maxmemory is.
+    /// Use the maxmemory of each master as its weight.
     #[arg(long, conflicts_with = "weight")]
     auto_weights: bool,
-    /// Masters without slots get some, too.
+    /// Include masters without slots.
     #[arg(long)]
     use_empty_masters: bool,
-    /// By how many percent of its share a master may be off before anything moves; 0: not at all.
+    /// Deviation from its share, in percent, that a master may have before slots move.
     #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = percent)]
     threshold: f64,
-    /// What the shares are shares of. Memory is an estimate: what a node uses by the keys in each
-    /// slot, as if all its keys were of one size.
+    /// What to balance. Memory is an estimate: the used memory of a node, spread over its slots by
+    /// their number of keys.
     #[arg(long, value_name = "WHAT", default_value = "slots")]
     by: ByArg,
-    /// First finish moves that were begun and cut off.
+    /// First finish moves that were interrupted.
     #[arg(long)]
     finish_open: bool,
     #[command(flatten)]
     moving: MoveArgs,
 }
 
-/// What the shares are shares of.
+/// What is balanced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum ByArg {
     /// The number of slots.
     Slots,
-    /// The keys in them.
+    /// The number of keys.
     Keys,
-    /// The memory that these take, estimated.
+    /// The memory of the keys, estimated.
     Memory,
 }
 
 /// `8fabdaed=2.5`.
 fn weight(text: &str) -> Result<(String, f64), String> {
     let wrong = || {
-        format!("{text:?} is no weight: write ID=WEIGHT, with a weight from 0 on, as 8fabdaed=2")
+        format!(
+            "{text:?} is not a weight: write MEMBER=WEIGHT with a weight of 0 or more, as 8fabdaed=2"
+        )
     };
     let (id, weight) = text.rsplit_once('=').ok_or_else(wrong)?;
     let weight: f64 = weight.trim().parse().map_err(|_| wrong())?;
@@ -89,66 +91,138 @@ fn percent(text: &str) -> Result<f64, String> {
         .parse()
         .ok()
         .filter(|percent: &f64| percent.is_finite() && *percent >= 0.0)
-        .ok_or_else(|| format!("{text:?} is no percentage from 0 (exact) on, such as 2"))
+        .ok_or_else(|| format!("{text:?} is not a percentage of 0 (exact) or more, such as 2"))
 }
 
-/// Plans the balance, and moves slots to it.
+/// Plans the balance, and moves slots to reach it.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
-    let session =
-        crate::change::legacy::open(global, ui, &[seed], Access::Change("rebalance")).await?;
-    if args.finish_open || move_slots::may_offer(ui, &args.moving) {
-        let finished = move_slots::finish_open(&session, ui, &args.moving).await?;
-        if finished == Finished::OnlyShown {
-            return Ok(ExitCode::Done);
-        }
+    let moving = &args.moving;
+    let mut change = Change::open(global, ui, "rebalance", &[seed], approval(moving)).await?;
+    let session = change.session();
+    let open = finish_open_if_wanted(&mut change, ui, moving, args.finish_open).await?;
+    if open == OpenSlotsAre::Shown {
+        return Ok(ExitCode::Done);
     }
-    let cluster = crate::state::healthy(&session).await?;
-    let cluster = move_slots::at_rest(&session, ui, &args.moving, cluster).await?;
-    let request = Request {
-        masters: cluster.owners(),
-        weights: weights(&args, &cluster)?,
-        empty: match args.use_empty_masters {
-            true => UseEmpty::Yes,
-            false => UseEmpty::No,
-        },
-        threshold: args.threshold,
-        by: by(args.by, &session, &cluster).await?,
-    };
-    let balance = rebalance::rebalance(&request).map_err(|error| match error {
-        // They were named in a way that can't be meant, whatever the cluster.
-        RebalanceError::TwoWeights { .. } => Stop::usage(error),
-        error => Stop::refused(error),
-    })?;
-    for id in &balance.left_out {
-        ui.hint(&format!(
-            "{} owns no slots and is left out: --use-empty-masters gives it some",
-            cluster.diagnosis.observation.name(*id)
-        ));
+    let measured = RefCell::new(None);
+    let plan = async || Plan::make(&session, &args, &measured).await;
+    match change.approve(plan).await? {
+        Some(plan) => plan.moves.carry_out(change, ui).await,
+        None => Ok(ExitCode::Done),
     }
-    match &balance.verdict {
-        Verdict::Balanced => {
-            let message = format!(
-                "*** No rebalancing needed! All nodes are within the {:.2}% threshold.",
-                args.threshold
-            );
-            ui.done(ExitCode::Done, &message)?;
-            Ok(ExitCode::Done)
+}
+
+/// The owners of slots, and what was measured on them. Clients write while a person thinks: a plan that was approved
+/// is made again from the same figures as long as the owners are the same.
+type Measured = (Vec<SlotOwner>, By);
+
+/// Shares, and the moves that reach them.
+struct Plan<'a> {
+    /// Masters without slots that get none.
+    left_out: Vec<String>,
+    /// `None` if all masters are within the threshold.
+    shares: Option<BalanceView>,
+    moves: MovesProposal<'a>,
+}
+
+impl<'a> Plan<'a> {
+    async fn make(
+        session: &Session,
+        args: &'a Args,
+        measured: &RefCell<Option<Measured>>,
+    ) -> Result<Self, Stop> {
+        let moving = &args.moving;
+        let state = healthy(session).await?;
+        let state = move_slots::at_rest(session, state, moving.dry_run).await?;
+        let masters = state.owners();
+        let last = measured.take().filter(|(owners, _)| *owners == masters);
+        let by = match last {
+            Some((_, by)) => by,
+            None => by(args.by, session, &state).await?,
+        };
+        measured.replace(Some((masters.clone(), by.clone())));
+        let request = Request {
+            masters,
+            weights: weights(args, &state)?,
+            empty: match args.use_empty_masters {
+                true => UseEmpty::Yes,
+                false => UseEmpty::No,
+            },
+            threshold: args.threshold,
+            by,
+        };
+        let balance = rebalance::rebalance(&request).map_err(|error| match error {
+            // A master that is named twice is wrong usage on any cluster.
+            RebalanceError::TwoWeights { .. } => Stop::usage(error),
+            error => Stop::refused(error),
+        })?;
+        let left_out = balance.left_out.iter().map(|id| state.name(*id));
+        let left_out = left_out.collect();
+        let threshold = args.threshold;
+        let shares = match balance.verdict {
+            Verdict::Balanced => None,
+            Verdict::Indivisible | Verdict::Moves(_) => {
+                Some(view(args, &request, &balance, &state))
+            }
+        };
+        let moves = match balance.verdict {
+            Verdict::Balanced => MovesProposal::nothing(
+                moving,
+                state,
+                format!(
+                    "*** No rebalancing needed! All nodes are within the {threshold:.2}% threshold."
+                ),
+            ),
+            Verdict::Indivisible => MovesProposal::nothing(
+                moving,
+                state,
+                format!(
+                    "Nothing is moved: some masters are beyond the {threshold:.2}% threshold, but \
+                     single slots hold so much that moving one would not improve the balance."
+                ),
+            ),
+            Verdict::Moves(plan) => MovesProposal::new(session, moving, state, plan).await?,
+        };
+        Ok(Self {
+            left_out,
+            shares,
+            moves,
+        })
+    }
+}
+
+impl Proposal for Plan<'_> {
+    fn show_basis(&self, ui: &Ui) -> io::Result<()> {
+        for master in &self.left_out {
+            ui.hint(&format!(
+                "{master} owns no slots and is left out: --use-empty-masters includes it"
+            ));
         }
-        Verdict::Indivisible => {
-            let message = format!(
-                "Nothing is moved: some masters are beyond the {:.2}% threshold, but single slots \
-                 hold so much that moving one would only move the trouble.",
-                args.threshold
-            );
-            ui.balance(&view(&args, &request, &balance, &cluster))?;
-            ui.done(ExitCode::Done, &message)?;
-            Ok(ExitCode::Done)
-        }
-        Verdict::Moves(plan) => {
-            ui.balance(&view(&args, &request, &balance, &cluster))?;
-            move_slots::carry_out(&session, ui, &args.moving, &cluster, plan).await
-        }
+        self.shares.as_ref().map_or(Ok(()), |view| ui.balance(view))
+    }
+
+    fn nothing_to_do(&self) -> Option<String> {
+        self.moves.nothing_to_do()
+    }
+
+    fn lock(&self) -> Vec<Target> {
+        self.moves.lock()
+    }
+
+    fn show(&self, ui: &Ui) -> io::Result<()> {
+        self.moves.show(ui)
+    }
+
+    fn after_show(&self) -> Result<(), Stop> {
+        self.moves.after_show()
+    }
+
+    fn question(&self) -> Option<Question> {
+        self.moves.question()
+    }
+
+    fn is_same(&self, other: &Self) -> bool {
+        self.moves.is_same(&other.moves)
     }
 }
 
@@ -166,7 +240,7 @@ fn weights(args: &Args, cluster: &ClusterState) -> Result<Vec<(NodeId, f64)>, St
             })
             .collect();
         let mut weights = weights_by_memory(&maxmemory).map_err(Stop::refused)?;
-        // In proportion to the smallest, so that they can be read.
+        // Relative to the smallest, so that they are readable.
         let least = weights.iter().map(|(_, weight)| *weight).reduce(f64::min);
         for (_, weight) in &mut weights {
             *weight /= least.unwrap_or(1.0);
@@ -179,7 +253,7 @@ fn weights(args: &Args, cluster: &ClusterState) -> Result<Vec<(NodeId, f64)>, St
         .collect()
 }
 
-/// What is measured, and how much of it each slot holds.
+/// The load of each slot.
 async fn by(what: ByArg, session: &Session, cluster: &ClusterState) -> Result<By, Stop> {
     if what == ByArg::Slots {
         return Ok(By::Slots);
@@ -204,44 +278,40 @@ async fn by(what: ByArg, session: &Session, cluster: &ClusterState) -> Result<By
     Ok(By::Load(load))
 }
 
-/// The keys in each slot, asked of all owners side by side.
+/// The number of keys in each slot, by owner.
 async fn count(
     session: &Session,
     cluster: &ClusterState,
 ) -> Result<BTreeMap<NodeId, Vec<(Slot, u64)>>, Stop> {
-    let mut counting = JoinSet::new();
+    let mut owners = Vec::new();
     for owner in cluster.owners() {
         let Some(target) = cluster.reach.get(&owner.id).cloned() else {
-            let name = cluster.diagnosis.observation.name(owner.id);
             return Err(Stop::refused(anyhow!(
-                "{name} can't be reached to count its keys; nothing was changed"
+                "{} can't be reached to count its keys; nothing was changed",
+                cluster.name(owner.id)
             )));
         };
-        let report = cluster.diagnosis.observation.nodes.get(&owner.id);
-        let databases: Vec<u32> = report
+        let node = cluster.diagnosis.observation.nodes.get(&owner.id);
+        let databases: Vec<u32> = node
             .and_then(|node| node.report())
             .map(|report| report.info.keys.iter().map(|(db, _)| *db).collect())
             .unwrap_or_default();
-        let connections = session.connections.clone();
-        counting.spawn(async move {
+        owners.push((owner, target, databases));
+    }
+    let counting = session.connections.fan_out(
+        owners,
+        |connections, (owner, target, databases)| async move {
             let slots: Vec<Slot> = owner.slots.iter().collect();
             let counts = discover::count_keys(&connections, &target, &databases, &slots).await?;
             Ok::<_, ClientError>((owner.id, slots.into_iter().zip(counts).collect()))
-        });
-    }
-    counting
-        .join_all()
-        .await
-        .into_iter()
-        .map(|counted| {
-            counted.map_err(|error| {
-                Stop::refused(anyhow!(
-                    "the keys per slot can't be counted, so only --by slots is possible: {error}; \
-                     nothing was changed"
-                ))
-            })
-        })
-        .collect()
+        },
+    );
+    let counted: Result<_, ClientError> = counting.await.into_iter().collect();
+    counted.map_err(|error| {
+        Stop::refused(anyhow!(
+            "the keys of each slot can't be counted, so only --by slots is possible: {error}; nothing was changed"
+        ))
+    })
 }
 
 fn view(args: &Args, request: &Request, balance: &Balance, cluster: &ClusterState) -> BalanceView {

@@ -1,48 +1,51 @@
-//! `redis-trib reshard NODE`: slots from masters to masters.
+//! `redis-trib reshard NODE`: moves slots from masters to masters.
+
+use std::cell::RefCell;
 
 use anyhow::anyhow;
 
 use crate::args::moves::MoveArgs;
-
 use crate::args::values::{node_words, slot_ranges};
-use crate::change::Global;
-use crate::change::legacy::Access;
+use crate::change::moves::{MovesProposal, OpenSlotsAre, approval, finish_open_if_wanted};
+use crate::change::{Change, Global};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot, SlotSet};
 use crate::cluster::topology::Member;
 use crate::exit_code::ExitCode;
-use crate::ops::move_slots::{self, Finished};
+use crate::ops::move_slots;
 use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
+use crate::session::Session;
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{CheckExtra, PromptError, Ui, counted};
 
 /// Arguments of `reshard`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
-    redis-trib reshard 10.0.0.3:6379                  # asks how many, to whom, from whom\n  \
+    redis-trib reshard 10.0.0.3:6379                  # asks for slots, target and sources\n  \
     redis-trib reshard 10.0.0.3 --slots 4096 --from all --to 8fabdaed --yes\n  \
     redis-trib reshard 10.0.0.3 --slot-ranges 0-100,200 --to 8fabdaed --dry-run")]
 pub struct Args {
-    /// A node of the cluster (`host port` as two words is understood too).
+    /// A node of the cluster (`host port` as two words is accepted too).
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
     node: Vec<String>,
-    /// How many slots to move.
+    /// Number of slots to move.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=16384), conflicts_with_all = ["slot_ranges", "tag"])]
     slots: Option<u16>,
-    /// The masters that give them, by id or address; `all` stands for all others.
-    #[arg(long, value_name = "ID,…|all", value_delimiter = ',', conflicts_with_all = ["slot_ranges", "tag"])]
+    /// Source masters; `all` stands for all other masters.
+    #[arg(long, value_name = "MEMBER,…|all", value_delimiter = ',', conflicts_with_all = ["slot_ranges", "tag"])]
     from: Vec<String>,
-    /// The masters that take them, by id or address.
-    #[arg(long, value_name = "ID,…", value_delimiter = ',')]
+    /// Target masters.
+    #[arg(long, value_name = "MEMBER,…", value_delimiter = ',')]
     to: Vec<String>,
-    /// These slots, whoever owns them: 0-100,200.
+    /// Move these slots from their owners: 0-100,200.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges)]
     slot_ranges: Option<SlotSet>,
-    /// The slot of this hash tag or key: {user1000}.
+    /// Move the slot of this hash tag or key: {user1000}.
     #[arg(long, value_name = "TAG", conflicts_with = "slot_ranges", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     tag: Option<String>,
-    /// First finish moves that were begun and cut off.
+    /// First finish moves that were interrupted.
     #[arg(long)]
     finish_open: bool,
     #[command(flatten)]
@@ -52,41 +55,60 @@ pub struct Args {
 /// Moves slots.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
-    let session =
-        crate::change::legacy::open(global, ui, &[seed], Access::Change("reshard")).await?;
-    if args.finish_open || move_slots::may_offer(ui, &args.moving) {
-        let finished = move_slots::finish_open(&session, ui, &args.moving).await?;
-        if finished == Finished::OnlyShown {
-            return Ok(ExitCode::Done);
-        }
+    let moving = &args.moving;
+    let mut change = Change::open(global, ui, "reshard", &[seed], approval(moving)).await?;
+    let session = change.session();
+    let open = finish_open_if_wanted(&mut change, ui, moving, args.finish_open).await?;
+    if open == OpenSlotsAre::Shown {
+        return Ok(ExitCode::Done);
     }
-    let cluster = crate::state::healthy(&session).await?;
-    let cluster = move_slots::at_rest(&session, ui, &args.moving, cluster).await?;
-    let request = Request {
-        masters: cluster.owners(),
-        what: what(ui, &args, &cluster.diagnosis).await?,
+    let asking = async {
+        let state = observe(&session, moving).await?;
+        let what = what(ui, &args, &state.diagnosis).await?;
+        Ok((state, what))
     };
-    let plan = match reshard::reshard(&request) {
-        Ok(plan) => plan,
-        Err(error @ ReshardError::NothingToMove { .. }) => {
-            ui.done(ExitCode::Done, &error.to_string())?;
-            return Ok(ExitCode::Done);
+    let (state, what) = change.prepare(asking).await?;
+    let observed = RefCell::new(Some(state));
+    let plan = async || {
+        let last = observed.take();
+        let state = match last {
+            Some(state) => state,
+            None => observe(&session, moving).await?,
+        };
+        let request = Request {
+            masters: state.owners(),
+            what: what.clone(),
+        };
+        match reshard::reshard(&request) {
+            Ok(plan) => MovesProposal::new(&session, moving, state, plan).await,
+            Err(error @ ReshardError::NothingToMove { .. }) => {
+                Ok(MovesProposal::nothing(moving, state, error.to_string()))
+            }
+            Err(error) => Err(Stop::refused(named(&state.diagnosis, &error))),
         }
-        Err(error) => return Err(Stop::refused(named(&cluster.diagnosis, &error))),
     };
-    move_slots::carry_out(&session, ui, &args.moving, &cluster, &plan).await
+    match change.approve(plan).await? {
+        Some(moves) => moves.carry_out(change, ui).await,
+        None => Ok(ExitCode::Done),
+    }
 }
 
-/// Plans know nodes by their ids alone; people by their addresses.
+/// The healthy cluster, once no ASM task runs.
+async fn observe(session: &Session, moving: &MoveArgs) -> Result<ClusterState, Stop> {
+    let state = crate::state::healthy(session).await?;
+    move_slots::at_rest(session, state, moving.dry_run).await
+}
+
+/// Plans know node ids only; messages name addresses too.
 fn named(diagnosis: &Diagnosis, error: &ReshardError) -> anyhow::Error {
-    let said = error.to_string();
+    let text = error.to_string();
     anyhow!(match error.node() {
-        Some(id) => said.replace(&id.to_string(), &diagnosis.observation.name(id)),
-        None => said,
+        Some(id) => text.replace(&id.to_string(), &diagnosis.observation.name(id)),
+        None => text,
     })
 }
 
-/// What the flags say shall move, and what is asked for where they don't.
+/// What to move: from the flags, and from prompts for what they leave out.
 async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop> {
     let named = match (&args.slot_ranges, &args.tag) {
         (Some(slots), _) => Some(slots.clone()),
@@ -96,7 +118,7 @@ async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop>
     let incomplete =
         args.to.is_empty() || (named.is_none() && (args.slots.is_none() || args.from.is_empty()));
     if incomplete && ui.can_ask() {
-        // What there is to choose from.
+        // The masters to choose from.
         ui.diagnosis(diagnosis, &CheckExtra::default())?;
     }
     let find = |name: &str| master(diagnosis, name).map_err(Stop::refused);
@@ -131,7 +153,7 @@ async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop>
     Ok(What::Count { slots, from, to })
 }
 
-/// The master of that name: slots are given and taken by masters only.
+/// The master of that name. Replicas are refused: only masters own slots.
 fn master(diagnosis: &Diagnosis, name: &str) -> anyhow::Result<NodeId> {
     let id = diagnosis.observation.find(name)?;
     let member = diagnosis.topology.members.get(&id);
@@ -145,19 +167,22 @@ fn master(diagnosis: &Diagnosis, name: &str) -> anyhow::Result<NodeId> {
                 None => ": name a master".to_string(),
             };
             Err(anyhow!(
-                "{} is a replica{of} (masters give and take slots, and their replicas follow)",
+                "{} is a replica{of} (only masters own slots)",
                 diagnosis.observation.name(id)
             ))
         }
     }
 }
 
-/// The same for somebody who gives slots to these.
-fn giver(diagnosis: &Diagnosis, name: &str, to: &[NodeId]) -> anyhow::Result<NodeId> {
+/// The same for a source of slots for these targets.
+fn source(diagnosis: &Diagnosis, name: &str, to: &[NodeId]) -> anyhow::Result<NodeId> {
     let id = master(diagnosis, name)?;
     let owns = diagnosis.topology.members.get(&id);
     if to.contains(&id) {
-        Err(anyhow!("{} receives them", diagnosis.observation.name(id)))
+        Err(anyhow!(
+            "{} is the target of the move",
+            diagnosis.observation.name(id)
+        ))
     } else if owns.is_none_or(|member| member.slots.is_empty()) {
         Err(anyhow!("{} owns no slots", diagnosis.observation.name(id)))
     } else {
@@ -179,19 +204,19 @@ async fn ask_slots(ui: &Ui) -> Result<usize, Stop> {
     }
 }
 
-/// Whether an answer asks for a list to choose from, which only a person at a terminal gets.
+/// Whether an answer asks for a list to choose from. Only a person at a terminal gets one.
 fn wants_list(ui: &Ui, answer: &str) -> bool {
     ui.is_with_person() && matches!(answer, "" | "?")
 }
 
-/// What is said once before questions that a list answers, too.
+/// Says once that a question can be answered from a list.
 fn tell_of_list(ui: &Ui) {
     if ui.is_with_person() {
-        ui.hint("Enter alone opens a list to choose from");
+        ui.hint("press Enter to choose from a list");
     }
 }
 
-/// Masters, and how a list shows them.
+/// Masters, and their lines in a list.
 fn listed(diagnosis: &Diagnosis, pick: impl Fn(&Member) -> bool) -> (Vec<NodeId>, Vec<String>) {
     let members = diagnosis.topology.reading_order().into_iter();
     members
@@ -215,7 +240,7 @@ async fn ask_node(
         let answer = ui.question(question).await.map_err(|e| unasked(e, flag))?;
         if wants_list(ui, &answer) {
             let (ids, lines) = listed(diagnosis, |_| true);
-            let chosen = ui.one_of("Who receives", &lines).await;
+            let chosen = ui.one_of("Target", &lines).await;
             match chosen.map_err(|e| unasked(e, flag))? {
                 Some(place) => return Ok(ids[place]),
                 None => continue,
@@ -228,7 +253,7 @@ async fn ask_node(
     }
 }
 
-/// As redis-trib.rb asks (walkthrough).
+/// Asks in the words of redis-trib.rb.
 async fn ask_sources(ui: &Ui, diagnosis: &Diagnosis, to: &[NodeId]) -> Result<Sources, Stop> {
     let mut question = "Please enter all the source node IDs.\n  \
         Type 'all' to use all the nodes as source nodes for the hash slots.\n  \
@@ -246,7 +271,7 @@ async fn ask_sources(ui: &Ui, diagnosis: &Diagnosis, to: &[NodeId]) -> Result<So
             let (ids, lines) = listed(diagnosis, |master| {
                 !master.slots.is_empty() && !to.contains(&master.id)
             });
-            let chosen = ui.some_of("Who gives", &lines).await;
+            let chosen = ui.some_of("Sources", &lines).await;
             match chosen.map_err(|e| unasked(e, "--from"))? {
                 Some(places) => {
                     let chosen = places.into_iter().map(|place| ids[place]);
@@ -259,8 +284,8 @@ async fn ask_sources(ui: &Ui, diagnosis: &Diagnosis, to: &[NodeId]) -> Result<So
             "all" => return Ok(Sources::All),
             "done" if sources.is_empty() => ui.warn("name at least one source, or 'all'"),
             "done" => return Ok(Sources::Nodes(sources)),
-            name => match giver(diagnosis, name, to) {
-                Ok(id) if sources.contains(&id) => ui.warn("that one is named already"),
+            name => match source(diagnosis, name, to) {
+                Ok(id) if sources.contains(&id) => ui.warn("that source is named already"),
                 Ok(id) => sources.push(id),
                 Err(error) => ui.warn(&error.to_string()),
             },
@@ -268,13 +293,13 @@ async fn ask_sources(ui: &Ui, diagnosis: &Diagnosis, to: &[NodeId]) -> Result<So
     }
 }
 
-/// A value is missing, and nobody can be asked for it.
+/// A value is missing and can't be asked for.
 fn unasked(error: PromptError, flag: &str) -> Stop {
     match error {
-        PromptError::Interrupted => Stop::interrupted(anyhow!("interrupted: nothing was changed")),
-        PromptError::NoTerminal => Stop::usage(anyhow!(
-            "{flag} is missing, and there is no terminal to ask on"
-        )),
-        error => Stop::usage(anyhow!("{error}: {flag} gives the value without asking")),
+        PromptError::Interrupted => Stop::interrupted(anyhow!("interrupted (SIGINT)")),
+        PromptError::NoTerminal => {
+            Stop::usage(anyhow!("{flag} is missing and stdin is not a terminal"))
+        }
+        error => Stop::usage(anyhow!("{error}: pass {flag}")),
     }
 }

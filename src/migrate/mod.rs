@@ -332,7 +332,7 @@ pub async fn try_login(
     const LOOKED_AT: usize = 1024;
     /// How long a key of ours lives.
     const TRIAL_LIVES: Duration = Duration::from_secs(10);
-    let client = connections.client(&source.target).await?;
+    let client = connections.client(&source.target).await?.for_trial();
     let listed: Vec<Slot> = slots.iter().collect();
     let mut lightest = None;
     for slots in listed.chunks(LOOKED_AT) {

@@ -167,6 +167,9 @@ pub enum Line<'a> {
         message: String,
         /// The words of the command that continues; empty if there is nothing to continue.
         resume: &'a [String],
+        /// Further commands, if one is not enough.
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        resume_next: &'a [Vec<String>],
     },
 }
 

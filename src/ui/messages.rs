@@ -14,6 +14,7 @@ use crate::cluster::health::Diagnosis;
 use crate::cluster::node::Addr;
 use crate::cluster::numbers::counted;
 use crate::exit_code::ExitCode;
+use crate::stop::Stop;
 
 /// The last message about a wait, and when it was written.
 #[derive(Debug)]
@@ -176,31 +177,20 @@ impl Ui {
         Ok(())
     }
 
-    /// A command that changes a cluster was stopped. In JSON that is the last line, unless the command has written
-    /// it already; otherwise [`Self::error`] says why.
-    pub fn stopped(&self, code: ExitCode, error: &anyhow::Error) -> io::Result<()> {
-        self.stopped_with_resume(code, error, &[])
-    }
-
-    /// The same, with the words of the command that continues.
-    pub fn stopped_with_resume(
-        &self,
-        code: ExitCode,
-        error: &anyhow::Error,
-        resume: &[String],
-    ) -> io::Result<()> {
-        match self.format {
-            Format::Json if !self.ended.load(Ordering::Relaxed) => {
-                self.done_with_resume(code, &format!("{error:#}"), resume)
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// The end of a command whose lines have said everything: a line of JSON.
     pub fn ended(&self, code: ExitCode, message: &str) -> io::Result<()> {
         match self.format {
             Format::Json => self.done(code, message),
+            _ => Ok(()),
+        }
+    }
+
+    /// The last line in JSON of a command that `stop` ended, unless the command has written it already.
+    pub fn ended_by(&self, stop: &Stop) -> io::Result<()> {
+        match self.format {
+            Format::Json if !self.ended.load(Ordering::Relaxed) => {
+                self.last_line(stop.code, &format!("{:#}", stop.error), &stop.resume)
+            }
             _ => Ok(()),
         }
     }

@@ -37,6 +37,8 @@ use serde::Serialize;
 use crate::event::{Event, LaneEvent};
 use crate::exit_code::ExitCode;
 use crate::report::{ErrorDocument, Head, Headed, Line};
+use crate::shell::command_line as shell_line;
+use crate::stop::CommandLine;
 
 pub use crate::report::{
     BackupView, BalanceView, Before, Called, FailedKey, FailedKeys, FailoverReport, FailoverView,
@@ -142,26 +144,25 @@ impl Ui {
 
     /// The end of a command that changes a cluster: its last line.
     pub fn done(&self, code: ExitCode, message: &str) -> io::Result<()> {
-        self.done_with_resume(code, message, &[])
+        self.last_line(code, message, &[])
     }
 
-    /// The same, with the words of the command that continues; these are for JSON, text has them in its message.
-    pub fn done_with_resume(
-        &self,
-        code: ExitCode,
-        message: &str,
-        resume: &[String],
-    ) -> io::Result<()> {
+    fn last_line(&self, code: ExitCode, message: &str, resume: &[CommandLine]) -> io::Result<()> {
         match code {
             ExitCode::Done => self.progress().finish(),
             _ => self.progress().abandon(),
         }
         self.ended.store(true, Ordering::Relaxed);
         if let Format::Json = self.format {
+            let (resume, resume_next) = match resume.split_first() {
+                Some((first, next)) => (&first[..], next),
+                None => (&[][..], &[][..]),
+            };
             return self.json(&Line::Done {
                 exit_code: code as u8,
                 message: summary::unmarked(message),
                 resume,
+                resume_next,
             });
         }
         self.result(|out| match message.is_empty() {
@@ -206,6 +207,16 @@ impl Ui {
             }
             _ => Ok(()),
         }
+    }
+
+    /// The commands that resume a stopped run, after [`Self::error`].
+    pub fn resume(&self, commands: &[CommandLine]) {
+        if commands.is_empty() || matches!(self.format, Format::Nagios) {
+            return;
+        }
+        let lines: Vec<String> = commands.iter().map(|words| shell_line(words)).collect();
+        let text = format!("\n{}", lines.join("\n"));
+        self.aside(Asides::Stderr, "To resume:", &text);
     }
 
     /// Asks for consent: shows which `cluster` it is about, then asks `question`

@@ -291,6 +291,7 @@ fn events_are_one_object_a_line() {
         exit_code: ExitCode::Partial as u8,
         message: "two lines:\n  and \"quotes\"".to_string(),
         resume: &resume,
+        resume_next: &[],
     }));
     assert_snapshot("events".to_string(), shown);
 }
@@ -496,6 +497,7 @@ fn control_characters_never_get_out() {
             exit_code: 0,
             message: evil.to_string(),
             resume: &[],
+            resume_next: &[],
         }),
         text(|out| prometheus::check(out, &view)),
         text(|out| nagios::check(out, &view, status)),

@@ -88,7 +88,7 @@ fn matrix_a_plan_is_saved_applied_and_undone() {
         apply(&plan, &nodes)
             .run()
             .status(0)
-            .stdout_has("All 500 slots of the plan are where it wants them");
+            .stdout_has("All 500 slots of the plan are on their targets");
         apply(&undo, &nodes).run().status(0);
         assert_eq!(counts(&nodes), [8192, 8192]);
         keys.assert_kept(&nodes);

@@ -219,7 +219,7 @@ fn a_job_that_takes_too_long_after_ctrl_c_is_called_off_matrix() {
         // A second signal doesn't wait.
         let run = setting.start(&[]);
         run.signal(Signal::SIGINT);
-        run.wait_stderr("once more");
+        run.wait_stderr("a second signal stops at once");
         run.signal(Signal::SIGINT);
         let ended = run.wait_within(Duration::from_secs(5)).status(130);
         setting.assert_stayed();

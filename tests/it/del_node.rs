@@ -191,7 +191,7 @@ fn what_makes_no_sense_changes_nothing() {
     nodes[0].cmd(&["CLUSTER", "SETSLOT", "7", "MIGRATING", &nodes[1].id()]);
     line(&[&masters[0], "--yes"])
         .status(3)
-        .stderr_has("slots 7 are on their way");
+        .stderr_has("slots 7 are open on");
     assert_eq!(nodes[0].nodes_text().lines().count(), before);
     assert_eq!(counts(&nodes[..3]).iter().sum::<usize>(), 16384);
     // Allowed by name, and by its master's name.
@@ -351,7 +351,7 @@ fn a_dead_master_of_slots_is_not_forgotten() {
         .args(["del-node", &nodes[0].addr(), &id, "--drain", "--yes"])
         .run()
         .status(3)
-        .stderr_has("can't be reached to give them");
+        .stderr_has("can't be reached to move them");
     assert!(nodes[0].nodes_text().contains(&id));
 }
 
@@ -595,6 +595,36 @@ fn servers_are_shut_down_where_that_is_wanted() {
         }
     });
     assert_eq!(nodes[0].nodes_text().lines().count(), 6);
+}
+
+/// Another server takes the address of the node between the first look and the reset.
+#[test]
+fn another_node_at_the_address_is_neither_reset_nor_shut_down() {
+    let (nodes, proxies) = Nodes::behind_proxies(7, &Spec::new().quick());
+    nodes.form(3);
+    let other = Spec::new().quick().start();
+    let (id, other_id) = (nodes[6].id(), other.id());
+    // The first FORGET only finds out whether it is allowed.
+    proxies[1].stall_at("CLUSTER FORGET", 2);
+    let run = Trib::new()
+        .args(["del-node", &proxies[0].addr(), &id, "--shutdown", "--yes"])
+        .spawn();
+    let reached = proxies[1].wait_stalled(Duration::from_secs(10));
+    proxies[6].point_at(&other.addr());
+    proxies[1].resume();
+    run.wait()
+        .status(6)
+        .stderr_has("was not reset: another node")
+        .stderr_has(&other_id[..8])
+        .stderr_has(&proxies[6].addr());
+    assert!(reached, "no FORGET came");
+    for (server, id) in [(&nodes[6], &id), (&other, &other_id)] {
+        assert_eq!(server.id(), *id);
+        assert_eq!(server.text(&["PING"]), "PONG");
+    }
+    for command in ["CLUSTER RESET", "SHUTDOWN"] {
+        assert_eq!(proxies[6].count(command), 0, "{command}");
+    }
 }
 
 #[test]

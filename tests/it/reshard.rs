@@ -122,7 +122,7 @@ fn one_huge_slot_and_the_last_slots_of_a_master() {
         .args(["--slot-ranges", "0-5460", "--to", &to, "--yes"])
         .run()
         .status(0)
-        .stderr_has(&format!("nothing is left on {} (", nodes[0].addr()));
+        .stderr_has(&format!("no slot is left on {} (", nodes[0].addr()));
     assert_closed(&nodes);
     assert_eq!(owned(&nodes[3]), [(0, 5460)]);
     assert_same(&before, &contents(&nodes));
@@ -310,7 +310,7 @@ fn at_the_prompt() {
     terminal.expect("Source node #1").send_line("done");
     terminal.expect("name at least one source");
     terminal.expect("Source node #1").send_line(&nodes[3].id());
-    terminal.expect("receives them");
+    terminal.expect("is the target of the move");
     terminal.expect("Source node #1").send_line(&nodes[0].id());
     terminal.expect("Source node #2").send_line(&nodes[0].id());
     terminal.expect("named already");
@@ -377,12 +377,12 @@ fn a_list_to_choose_from() {
     let begin = || {
         let mut terminal = reshard(&nodes[0]).args(["--slots", "10"]).terminal();
         terminal.expect("receiving node ID").send_line("");
-        terminal.expect("Who receives").expect("slots");
+        terminal.expect("Target").expect("slots");
         terminal
     };
     let mut terminal = begin();
     terminal.send("\r").expect("Source node #1").send_line("?");
-    terminal.expect("Who gives").expect("slots").send(" \r");
+    terminal.expect("Sources").expect("slots").send(" \r");
     terminal.expect("10 slots to move");
     terminal.expect("Do you want to proceed").send_line("yes");
     terminal.finish().status(0);

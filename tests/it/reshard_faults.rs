@@ -266,8 +266,10 @@ fn one_key_on_both_ends(spec: &Spec) {
     let events = go().args(["--output", "json"]).run().status(6).json_lines();
     let last = events.last().unwrap();
     assert_eq!(last["event"], "done");
-    // Lines stay lines, so that the command can be found.
-    assert_eq!(told(last["message"].as_str().unwrap()).len(), 1, "{last}");
+    // Lines stay lines, and the command that resumes is data.
+    assert!(last["message"].as_str().unwrap().contains('\n'), "{last}");
+    assert_eq!(last["resume"][0][1], "reshard", "{last}");
+    assert_eq!(last["resume"].as_array().unwrap().len(), 1, "{last}");
     go().args(["--on-conflict", "source"]).run().status(0);
     assert_closed(&nodes);
     assert_same(&before, &contents(&nodes));
@@ -572,7 +574,7 @@ fn interrupted_twice_and_stopped_for_a_while() {
     let run = go("100", "4").spawn();
     begun(4);
     run.signal(Signal::SIGTERM);
-    run.wait_stderr("once more");
+    run.wait_stderr("a second signal stops at once");
     run.signal(Signal::SIGTERM);
     let ended = run.wait_within(Duration::from_secs(5)).status(130);
     assert!(ended.stderr.contains("open: slots"), "{}", ended.stderr);

@@ -1,15 +1,11 @@
-//! What goes on around the moving of slots: masters that stay masters, replicas that get another.
+//! What accompanies the drain of masters: they keep their role, and their replicas get other masters.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::task::JoinSet;
 
-use crate::change::legacy::Signals;
-use crate::cluster::node::NodeId;
-use crate::commands::del_node::is_master;
+use crate::cluster::node::{NodeId, Role};
 use crate::connections::{Connections, Target};
 use crate::converge::followed;
 use crate::converge::poll::Polled;
@@ -18,31 +14,29 @@ use crate::plan::leave::Given;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
-use crate::ui::Ui;
 
-/// Where it is `yes`, a master that has lost its last slot becomes a replica of whoever took it, and
-/// receives a whole copy only to delete it; so do its replicas (Redis ≥ 6.2, Valkey; before, there is
-/// no such setting, and they always do).
+/// If it is `yes`, a master that gives away its last slot becomes a replica of the target and does a full resync, only
+/// to be reset; so do its replicas (Redis ≥ 6.2, Valkey; older versions have no such setting and always do).
 const MIGRATION: &str = "cluster-allow-replica-migration";
 
-/// How long all members may take to see whom a replica follows.
+/// How long all members may take to see the new master of a replica.
 const GIVEN_WITHIN: Duration = Duration::from_secs(30);
 
-/// Masters that stay what they are for the time of a drain.
+/// Keeps masters from becoming replicas during a drain.
 pub(crate) struct ReplicaMigrationGuard<'a> {
     session: &'a Session,
-    held: Vec<(String, Target)>,
+    changed: Vec<(String, Target)>,
 }
 
 impl<'a> ReplicaMigrationGuard<'a> {
-    /// Holds the masters that leave, and those of their replicas that leave with them. Where that is
-    /// denied the drain works all the same.
+    /// Changes the setting of the masters that leave, and of their replicas that leave with them. If CONFIG SET is
+    /// denied, the drain works all the same.
     pub(crate) async fn of(
         session: &'a Session,
         cluster: &ClusterState,
         leaving: &BTreeSet<NodeId>,
     ) -> Self {
-        let mut held = Vec::new();
+        let mut changed = Vec::new();
         for id in leaving {
             let of_master = cluster.diagnosis.topology.members.get(id);
             let of_master = of_master.and_then(|member| member.master);
@@ -51,27 +45,32 @@ impl<'a> ReplicaMigrationGuard<'a> {
             if let (true, Some(target)) = (is_meant, cluster.reach.get(id))
                 && set(&session.connections, target, "yes", "no").await
             {
-                held.push((cluster.name(*id), target.clone()));
+                changed.push((cluster.name(*id), target.clone()));
             }
         }
-        Self { session, held }
+        Self { session, changed }
     }
 
-    /// Puts back what was there.
-    pub(crate) async fn release(self, ui: &Ui) {
-        for (name, target) in self.held {
+    /// Restores the setting.
+    pub(crate) async fn release(self) {
+        for (name, target) in self.changed {
             if !set(&self.session.connections, &target, "no", "yes").await {
                 let (host, port) = (target.addr.host(), target.addr.port());
-                ui.warn(&format!(
-                    "{name} can't be told to have {MIGRATION} yes again: redis-cli -h {host} -p {port} \
-                     CONFIG SET {MIGRATION} yes"
+                self.session.events.warn(format!(
+                    "{MIGRATION} of {name} can't be set to yes again: redis-cli -h {host} -p {port} CONFIG SET \
+                     {MIGRATION} yes"
                 ));
             }
         }
     }
 }
 
-/// Changes the setting from one value to another; whether it was the one and is the other.
+fn is_master(cluster: &ClusterState, id: NodeId) -> bool {
+    let member = cluster.diagnosis.topology.members.get(&id);
+    member.is_some_and(|member| member.role == Role::Master)
+}
+
+/// Changes the setting from one value to another. Returns whether it did.
 async fn set(connections: &Connections, target: &Target, from: &str, to: &str) -> bool {
     let change = async {
         let client = connections.client(target).await?;
@@ -82,59 +81,58 @@ async fn set(connections: &Connections, target: &Target, from: &str, to: &str) -
         client.config_set(MIGRATION, to).await.map(|()| true)
     };
     change.await.unwrap_or_else(|error| {
-        tracing::debug!(%error, "{MIGRATION} is left as it is");
+        tracing::debug!(%error, "{MIGRATION} is not changed");
         false
     })
 }
 
-/// Tells replicas whom they follow from now on, and waits until all members that answer see it.
+/// Gives replicas their new masters, and waits until all members that answer see it. A signal stops it.
 pub(crate) async fn give(
     session: &Session,
-    ui: &Ui,
     cluster: &ClusterState,
     given: &[Given],
 ) -> Result<(), Stop> {
-    let mut signals = Signals::listen()?;
-    tokio::select! {
-        biased;
-        done = tell_and_wait(session, ui, cluster, given) => done,
-        signal = signals.next() => Err(Stop::interrupted(anyhow!(
-            "interrupted ({signal}) while replicas were given other masters; no node has left"
-        ))),
-    }
+    let work = tell_and_wait(session, cluster, given);
+    session
+        .interrupt
+        .stops(work)
+        .await
+        .unwrap_or_else(|signal| {
+            Err(Stop::interrupted(anyhow!(
+                "interrupted ({signal}) while replicas got other masters; no node has left"
+            )))
+        })
 }
 
 async fn tell_and_wait(
     session: &Session,
-    ui: &Ui,
     cluster: &ClusterState,
     given: &[Given],
 ) -> Result<(), Stop> {
-    ui.event(&Event::Phase(Phase::Replicate));
-    let mut telling = JoinSet::new();
-    for one in given.iter().copied() {
-        let Some(target) = cluster.reach.get(&one.replica).cloned() else {
-            continue;
-        };
-        let connections = Arc::clone(&session.connections);
-        telling.spawn(async move {
+    session.events.phase(Phase::Replicate);
+    let reached = given.iter().filter_map(|one| {
+        let target = cluster.reach.get(&one.replica).cloned()?;
+        Some((*one, target))
+    });
+    let telling = session
+        .connections
+        .fan_out(reached, |connections, (one, target)| async move {
             let told = async {
                 let client = connections.client(&target).await?;
                 client.cluster_replicate(one.to).await
             };
             (one, told.await)
         });
-    }
-    for (one, told) in telling.join_all().await {
+    for (one, told) in telling.await {
         let (replica, to) = (one.replica, one.to);
         told.map_err(|error| {
             Stop::partial(anyhow!(
-                "{} can't be told to follow {}: {error}",
+                "{} can't be made a replica of {}: {error}",
                 cluster.name(replica),
                 cluster.name(to)
             ))
         })?;
-        ui.event(&Event::Replicates {
+        session.events.send(Event::Replicates {
             replica,
             master: to,
         });
@@ -143,7 +141,7 @@ async fn tell_and_wait(
     match followed(session, &masters, GIVEN_WITHIN).await? {
         Polled::Met(()) => Ok(()),
         Polled::Missing((node, replica)) => Err(Stop::partial(anyhow!(
-            "{node} does not see within {} s that {} follows {} now",
+            "{node} does not see after {} s that {} is a replica of {} now",
             GIVEN_WITHIN.as_secs(),
             cluster.name(replica),
             masters

@@ -1,26 +1,25 @@
-//! Nodes leave a cluster for good: CLUSTER FORGET on every member, CLUSTER RESET on the nodes, and
-//! FORGET again.
+//! Nodes leave a cluster for good: CLUSTER FORGET on every member, CLUSTER RESET on the nodes, and FORGET again.
 //!
-//! A member that forgets a node does not take it back for 60 s; after that it does, if any other
-//! member still tells of it. So all are told side by side, and told again once the node itself has
-//! forgotten them: to delete a replica's copy, as RESET does, may take longer than those 60 s. The
-//! node gets a new id too (HARD): a member that could not be told finds nobody under the old one, and
-//! brings nobody back.
+//! A member that forgets a node does not add it again for 60 s; after that it does if another member still gossips
+//! about it. So all members are told at the same time, and told again once the node itself has forgotten them: deleting a
+//! replica's copy, as RESET does, may take longer than 60 s. RESET HARD gives the node a new id too: a member that
+//! could not be told finds no node under the old id, and brings none back.
 //!
-//! Whoever calls this has seen to it that the nodes own no slots, that nobody follows them, and that
-//! no last copy goes with them; the first is looked at again here.
+//! The caller makes sure that the nodes own no slots, that no replica follows them, and that no last copy goes with them;
+//! the first is checked again here.
 
 pub(crate) mod drain;
-pub(crate) mod request;
+mod execute;
+mod prepare;
+mod request;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::task::JoinSet;
 
-use crate::client::{ClientError, Reset};
+use crate::client::{ClientError, NodeClient, Reset};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::Seen;
 use crate::cluster::parse::EntryPool;
@@ -31,13 +30,17 @@ use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 
-/// How long all members may take until none of them tells of the nodes any more.
+pub(crate) use execute::{DrainOptions, LeaveReport, execute};
+pub(crate) use prepare::{LeavePlan, is_open, look, only_slots_forbid, prepare};
+pub(crate) use request::LeaveRequest;
+
+/// How long all members may take until none of them knows the nodes any more.
 pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(15);
 
-/// What becomes of the servers once they have left.
+/// What happens to the servers of nodes that have left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Afterwards {
-    /// They run on, empty and alone.
+    /// They run on, empty and without peers.
     Run,
     /// SHUTDOWN, as redis-trib.rb did.
     ShutDown,
@@ -46,34 +49,33 @@ pub(crate) enum Afterwards {
 /// How nodes left.
 #[derive(Debug, Default)]
 pub(crate) struct Left {
-    /// What went wrong, one line for each node that it went wrong with; empty when all is done.
+    /// What failed, one line for each node; empty if all is done.
     pub(crate) troubles: Vec<String>,
 }
 
-/// Makes nodes leave. `cluster` is what was seen right before; nodes of it that do not answer are
-/// forgotten by the others, and that is all that can be done.
+/// Makes nodes leave. `cluster` is the state right before; nodes that do not answer are forgotten by the others only.
 ///
-/// A signal does not stop it half-way: it is a matter of seconds, and the nodes would be half out.
+/// A signal does not stop it: it takes seconds, and the nodes would be known to some members only.
 pub(crate) async fn leave(
     session: &Session,
     cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
     afterwards: Afterwards,
 ) -> Left {
-    let work = out(session, cluster, leaving, afterwards);
+    let work = remove(session, cluster, leaving, afterwards);
     tokio::pin!(work);
-    let name = tokio::select! {
-        biased;
-        left = &mut work => return left,
-        name = session.interrupt.requested() => name,
-    };
-    session.events.warn(format!(
-        "{name}: the nodes are half out of the cluster; this is finished first, in some seconds"
-    ));
-    work.await
+    match session.interrupt.stops(&mut work).await {
+        Ok(left) => left,
+        Err(signal) => {
+            session.events.warn(format!(
+                "{signal}: the nodes have left in part; finishing that first, which takes some seconds"
+            ));
+            work.await
+        }
+    }
 }
 
-/// Refuses while any member would not forget a node: each is told to forget one that nobody knows.
+/// Refuses if a member would not forget a node: each is told to forget an id that no node has.
 pub(crate) async fn refuse_unwilling(
     session: &Session,
     cluster: &ClusterState,
@@ -90,8 +92,8 @@ pub(crate) async fn refuse_unwilling(
     )))
 }
 
-/// Members that stay and can't be told: those that may come back any moment, and those that the
-/// others hold for dead. Ghosts are neither.
+/// Members that stay and can't be told: first those that may come back at any moment, then those that the others
+/// flag as failed. Members without an address, or in handshake, are neither.
 pub(crate) fn silent_members(
     cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
@@ -114,7 +116,7 @@ pub(crate) fn silent_members(
     (silent, dead)
 }
 
-async fn out(
+async fn remove(
     session: &Session,
     cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
@@ -126,14 +128,16 @@ async fn out(
     session.events.phase(Phase::Leave);
     let untold = forget(connections, &stayers, leaving).await;
     if untold.len() == stayers.len() && !stayers.is_empty() {
-        // Denied, most likely: nobody has forgotten anything.
+        // Most likely the command is denied: no member has forgotten a node.
         return Left {
             troubles: lines(cluster, untold),
         };
     }
+    let mut new_ids = BTreeMap::new();
     for (id, outcome) in reset(connections, cluster, leaving).await {
-        if let Err(why) = outcome {
-            troubles.insert(id, why);
+        match outcome {
+            Ok(new_id) => drop(new_ids.insert(id, new_id)),
+            Err(why) => drop(troubles.insert(id, why)),
         }
     }
     troubles.extend(forget(connections, &stayers, leaving).await);
@@ -145,13 +149,12 @@ async fn out(
         session.events.send(Event::Left { node: *id });
     }
     if afterwards == Afterwards::ShutDown {
-        for id in leaving {
-            if let Some(target) = answering(cluster, *id)
-                && !troubles.contains_key(id)
-                && let Err(error) = shut_down(connections, &target).await
+        // Nodes that do not answer have no new id.
+        for (id, new_id) in new_ids {
+            if let Some(target) = answering(cluster, id)
+                && let Err(why) = shut_down(connections, &target, new_id).await
             {
-                let why = format!("has left, but did not shut down: {}", error.fault);
-                troubles.insert(*id, why);
+                troubles.insert(id, format!("has left, but was not shut down: {why}"));
             }
         }
     }
@@ -167,7 +170,7 @@ fn lines(cluster: &ClusterState, troubles: BTreeMap<NodeId, String>) -> Vec<Stri
         .collect()
 }
 
-/// The members that stay, and can be told.
+/// The members that stay and can be told.
 fn stayers(cluster: &ClusterState, leaving: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Target> {
     let nodes = cluster.diagnosis.observation.nodes.keys();
     nodes
@@ -176,24 +179,22 @@ fn stayers(cluster: &ClusterState, leaving: &BTreeSet<NodeId>) -> BTreeMap<NodeI
         .collect()
 }
 
-/// How a node is reached that answered as itself.
+/// The address of a node that answered under its id.
 fn answering(cluster: &ClusterState, id: NodeId) -> Option<Target> {
     let node = cluster.diagnosis.observation.nodes.get(&id)?;
     node.report()?;
     cluster.reach.get(&id).cloned()
 }
 
-/// Tells every member, side by side; why some don't do it, by member.
+/// Tells every member to forget the nodes. Returns why members do not, by member.
 async fn forget(
     connections: &Arc<Connections>,
     stayers: &BTreeMap<NodeId, Target>,
     leaving: &BTreeSet<NodeId>,
 ) -> BTreeMap<NodeId, String> {
-    let mut telling = JoinSet::new();
-    for (id, target) in stayers.clone() {
-        let connections = Arc::clone(connections);
+    let telling = connections.fan_out(stayers.clone(), |connections, (id, target)| {
         let leaving = leaving.clone();
-        telling.spawn(async move {
+        async move {
             let told = async {
                 let client = connections.client(&target).await?;
                 for gone in &leaving {
@@ -210,70 +211,105 @@ async fn forget(
                 connections.drop_client(&target);
             }
             (id, told)
-        });
-    }
-    let told = telling.join_all().await.into_iter();
+        }
+    });
+    let told = telling.await.into_iter();
     told.filter_map(|(id, told)| Some((id, format!("was not told: {}", told.err()?.fault))))
         .collect()
 }
 
-/// Resets those of the nodes that answer.
+/// Resets the nodes that answer. Returns their new ids, or why they were not reset.
 async fn reset(
     connections: &Arc<Connections>,
     cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
-) -> Vec<(NodeId, Result<(), String>)> {
-    let mut resetting = JoinSet::new();
-    for id in leaving.iter().copied() {
-        let Some(target) = answering(cluster, id) else {
-            continue;
-        };
-        let member = cluster.diagnosis.topology.members.get(&id);
+) -> Vec<(NodeId, Result<NodeId, String>)> {
+    let nodes = leaving.iter().filter_map(|id| {
+        let target = answering(cluster, *id)?;
+        let member = cluster.diagnosis.topology.members.get(id);
         let master = member
             .filter(|member| member.role == Role::Replica)
             .and_then(|member| member.master)
             .filter(|master| !leaving.contains(master))
             .and_then(|master| cluster.reach.get(&master).cloned());
-        let connections = Arc::clone(connections);
-        resetting.spawn(async move {
-            if let Some(master) = master
-                && let Err(error) = ping(&connections, &master).await
-            {
-                let why = format!(
-                    "is forgotten, and keeps its copy: its master does not answer any more ({error})"
-                );
-                return (id, Err(why));
-            }
-            (id, reset_one(&connections, &target, id).await)
-        });
-    }
-    resetting.join_all().await
+        Some((*id, target, master))
+    });
+    let resetting = connections.fan_out(nodes, |connections, (id, target, master)| async move {
+        if let Some(master) = master
+            && let Err(error) = ping(&connections, &master).await
+        {
+            let why = format!(
+                "is forgotten, and keeps its copy: its master does not answer any more ({error})"
+            );
+            return (id, Err(why));
+        }
+        (id, reset_one(&connections, &target, id).await)
+    });
+    resetting.await
 }
 
 async fn ping(connections: &Connections, target: &Target) -> Result<(), ClientError> {
     connections.client(target).await?.ping().await
 }
 
-async fn reset_one(connections: &Connections, target: &Target, id: NodeId) -> Result<(), String> {
-    let failed = |error: ClientError| {
-        // It may be deleting its copy still.
+/// Resets a node and returns its new id. Another node that answers at its address is left alone.
+async fn reset_one(
+    connections: &Connections,
+    target: &Target,
+    id: NodeId,
+) -> Result<NodeId, String> {
+    let failed = |why: String| {
+        // The node may still be deleting its copy.
         connections.drop_client(target);
-        format!("is forgotten, but was not reset: {}", error.fault)
+        format!("is forgotten, but was not reset: {why}")
     };
-    let client = connections.client(target).await.map_err(failed)?;
-    let text = client.cluster_nodes().await.map_err(failed)?;
-    let view = EntryPool::default()
-        .view(&text)
-        .map_err(|error| format!("is forgotten, but was not reset: {error}"))?;
-    if view.myself().id != id {
-        return Ok(());
+    let client = connections.client(target).await;
+    let client = client.map_err(|error| failed(error.fault.to_string()))?;
+    let (now, slots) = myself(&client).await.map_err(failed)?;
+    if now != id {
+        let addr = &target.addr;
+        let short = now.short();
+        return Err(failed(format!("another node, {short}, answers at {addr}")));
     }
-    if !view.myself().slots.is_empty() {
-        return Err("was not reset: it has got slots meanwhile".to_string());
+    if slots > 0 {
+        return Err("was not reset: it owns slots again".to_string());
     }
-    client.cluster_reset(Reset::Hard).await.map_err(failed)
+    let reset = client.cluster_reset(Reset::Hard).await;
+    reset.map_err(|error| failed(error.fault.to_string()))?;
+    // On the same connection: this id is the node's own.
+    let new_id = myself(&client).await;
+    Ok(new_id
+        .map_err(|why| {
+            connections.drop_client(target);
+            format!("was reset, but its new id is not known: {why}")
+        })?
+        .0)
 }
 
-async fn shut_down(connections: &Connections, target: &Target) -> Result<(), ClientError> {
-    connections.client(target).await?.shutdown().await
+/// The id that a node has, and how many slots it owns.
+async fn myself(client: &NodeClient) -> Result<(NodeId, usize), String> {
+    let text = client.cluster_nodes().await;
+    let text = text.map_err(|error| error.fault.to_string())?;
+    let view = EntryPool::default()
+        .view(&text)
+        .map_err(|error| error.to_string())?;
+    let myself = view.myself();
+    Ok((myself.id, myself.slots.len()))
+}
+
+/// Shuts a node down, if it is the one that got this id when it was reset.
+async fn shut_down(
+    connections: &Connections,
+    target: &Target,
+    new_id: NodeId,
+) -> Result<(), String> {
+    let client = connections.client(target).await;
+    let client = client.map_err(|error| error.fault.to_string())?;
+    let (now, _) = myself(&client).await?;
+    if now != new_id {
+        let (short, addr) = (now.short(), &target.addr);
+        return Err(format!("another node, {short}, answers at {addr}"));
+    }
+    let shutdown = client.shutdown().await;
+    shutdown.map_err(|error| error.fault.to_string())
 }

@@ -1,25 +1,40 @@
-//! What was asked, and of whom: names to nodes, nodes to what the planner looks at, refusals to
-//! words.
+//! What was asked for: names to members, members to what the planner reads, refusals to words, and the command that
+//! resumes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::anyhow;
 
+use super::Afterwards;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{EntryPool, MasterLink};
 use crate::cluster::slot::SlotSet;
-use crate::commands::del_node::Args;
 use crate::connections::Target;
 use crate::plan::join::Place;
-use crate::plan::leave::{LeaveMember, Life, OwnedSlots, Refusal, Request};
+use crate::plan::leave::{LeaveMember, Life, Refusal};
 use crate::seed::parse_addr;
 use crate::session::Session;
 use crate::state::ClusterState;
-use crate::stop::Stop;
+use crate::stop::{CommandLine, Stop};
 
-/// Whom the names mean. A name that is the address of no member may be that of a node that all others
-/// have forgotten, and that knows them still: such nodes are to be looked at, too.
+/// What `del-node` was asked for.
+#[derive(Debug, Clone)]
+pub(crate) struct LeaveRequest {
+    /// The nodes that leave, as they were named: ids, prefixes or addresses.
+    pub(crate) names: Vec<String>,
+    /// Their slots move to the other masters first.
+    pub(crate) drain: bool,
+    /// Replicas that may leave although their master is left without a copy in sync.
+    pub(crate) unprotected: Vec<String>,
+    /// What happens to the servers.
+    pub(crate) afterwards: Afterwards,
+    /// Wait for the end of the ban and check that the nodes stay away.
+    pub(crate) verify_after_ban: bool,
+}
+
+/// The members that the names stand for. An address may also be that of a node that all members have forgotten but
+/// that still knows them; these addresses are returned apart.
 pub(crate) async fn named(
     session: &Session,
     cluster: &ClusterState,
@@ -32,12 +47,11 @@ pub(crate) async fn named(
             Ok(id) => {
                 ids.insert(id);
             }
-            Err(error @ NoSuchNode::Unknown(_)) => match half_out(session, cluster, name).await {
+            Err(error @ NoSuchNode::Unknown(_)) => match forgotten(session, cluster, name).await {
                 Some(target) => apart.push(target),
                 None => {
                     return Err(Stop::refused(anyhow!(
-                        "{error}\nWhere a del-node of it was cut off, name it by its address; nothing \
-                         was changed"
+                        "{error}\nIf a del-node of it was interrupted, name it by its address; nothing was changed"
                     )));
                 }
             },
@@ -47,8 +61,8 @@ pub(crate) async fn named(
     Ok((ids, apart))
 }
 
-/// A node at that address that knows members, though none of them knows it.
-async fn half_out(session: &Session, cluster: &ClusterState, name: &str) -> Option<Target> {
+/// The node at that address, if it knows members although they do not know it.
+async fn forgotten(session: &Session, cluster: &ClusterState, name: &str) -> Option<Target> {
     if !name.contains(':') {
         return None;
     }
@@ -73,30 +87,12 @@ async fn half_out(session: &Session, cluster: &ClusterState, name: &str) -> Opti
     knows.then_some(target)
 }
 
-pub(crate) fn request(
-    cluster: &ClusterState,
-    leaving: &BTreeSet<NodeId>,
-    slots: OwnedSlots,
-    unprotected: &[String],
-) -> Result<Request, Stop> {
-    let find = |name: &String| {
-        let found = cluster.diagnosis.observation.find(name);
-        found.map_err(|error| Stop::refused(anyhow!("--leave-unprotected: {error}")))
-    };
-    Ok(Request {
-        members: members(cluster),
-        leaving: leaving.clone(),
-        slots,
-        unprotected: unprotected.iter().map(find).collect::<Result<_, _>>()?,
-    })
-}
-
-/// All members as the planner looks at them.
+/// All members, for the planner.
 pub(crate) fn members(cluster: &ClusterState) -> Vec<LeaveMember> {
     let topology = &cluster.diagnosis.topology;
     let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for (member, slot) in topology.open_slots() {
-        // From Valkey 8 on replicas repeat what is open at their master.
+        // From Valkey 8 on, replicas repeat the open slots of their master.
         if member.role == Role::Master {
             open.entry(member.id).or_default().insert(slot.slot);
             open.entry(slot.peer).or_default().insert(slot.slot);
@@ -135,7 +131,7 @@ pub(crate) fn members(cluster: &ClusterState) -> Vec<LeaveMember> {
         .collect()
 }
 
-/// A member that stays and that sees one of the nodes own slots, though it owns none itself.
+/// Why a member that stays can't forget a node yet: it still sees slots on it that have another owner.
 pub(crate) fn stale_owners(cluster: &ClusterState, leaving: &BTreeSet<NodeId>) -> Option<String> {
     let members = &cluster.diagnosis.topology.members;
     let mut reports = cluster.diagnosis.observation.reports();
@@ -152,7 +148,7 @@ pub(crate) fn stale_owners(cluster: &ClusterState, leaving: &BTreeSet<NodeId>) -
         })?;
         let slots: SlotSet = stale.slots.iter().copied().collect();
         Some(format!(
-            "{node} still sees slots {slots} at {}: their new owner has to reach it first \
+            "{node} still sees slots {slots} on {}: their new owner has to reach it first \
              (redis-trib check {} --wait 60s)",
             cluster.name(stale.id),
             cluster.resume_seed()
@@ -160,7 +156,7 @@ pub(crate) fn stale_owners(cluster: &ClusterState, leaving: &BTreeSet<NodeId>) -
     })
 }
 
-/// All refusals in words, with the way out of each.
+/// All refusals in words, each with its remedy.
 pub(crate) fn refusals(cluster: &ClusterState, refusals: &[Refusal], ids: &[String]) -> String {
     let lines = refusals.iter().map(|one| refusal(cluster, one, ids));
     lines.collect::<Vec<_>>().join("\n")
@@ -194,18 +190,17 @@ fn refusal(cluster: &ClusterState, refusal: &Refusal, ids: &[String]) -> String 
                     "let its replica take over first\n  redis-trib failover {seed} {replica} --force"
                 ),
                 None => {
-                    "no replica of it could take over; start it again, or mend that first with \
-                         redis-trib fix"
+                    "no replica of it could take over; start it again, or repair that first with redis-trib fix"
                         .to_string()
                 }
             };
             format!(
-                "{} owns slots {slots}, and can't be reached to give them: {way_out}",
+                "{} owns slots {slots} and can't be reached to move them: {way_out}",
                 name(*master)
             )
         }
         Refusal::Open { node, slots } => format!(
-            "slots {slots} are on their way from or to {}: that has to be finished first\n  \
+            "slots {slots} are open on {}: finish their moves first\n  \
              redis-trib del-node {seed} {ids} --drain\n  redis-trib fix {seed}",
             name(*node)
         ),
@@ -222,7 +217,7 @@ fn refusal(cluster: &ClusterState, refusal: &Refusal, ids: &[String]) -> String 
             can_be_allowed,
         } => {
             let master = match master {
-                Some(master) => format!("its master {} is not well", name(*master)),
+                Some(master) => format!("its master {} does not serve", name(*master)),
                 None => "its master is not known".to_string(),
             };
             let way_out = match can_be_allowed {
@@ -238,33 +233,32 @@ fn refusal(cluster: &ClusterState, refusal: &Refusal, ids: &[String]) -> String 
             )
         }
         Refusal::CantBeGiven { replica, from } => format!(
-            "{} follows {}, and does not answer, so it can't be given another master: name it too, or \
-             bring it back",
+            "{} is a replica of {} and does not answer, so it can't be given another master: name it too, or \
+             start it again",
             name(*replica),
             name(*from)
         ),
         Refusal::NobodyToFollow { replica, from } => format!(
-            "{} follows {}, and there is no other master that owns slots and serves for it to follow: name \
-             it too",
+            "{} is a replica of {}, and no other master that owns slots serves: name it too",
             name(*replica),
             name(*from)
         ),
         Refusal::HoldsKeys { master, keys } => format!(
-            "{} owns no slots, but holds {keys} keys, which nobody could read any more: look at them, and \
-             delete them first (FLUSHALL on that node)",
+            "{} owns no slots but holds {keys} keys, which no client could read afterwards: look at them, and delete \
+             them first (FLUSHALL on that node)",
             name(*master)
         ),
     }
 }
 
-/// The same command once more, by a node that stays.
-pub(crate) fn command_again(
-    cluster: &ClusterState,
+/// The command that resumes, by a node that stays.
+pub(super) fn resume(
+    state: &ClusterState,
     leaving: &BTreeSet<NodeId>,
-    args: &Args,
-) -> String {
-    let observation = &cluster.diagnosis.observation;
-    let mut seed = cluster.seed();
+    request: &LeaveRequest,
+) -> CommandLine {
+    let observation = &state.diagnosis.observation;
+    let mut seed = state.seed();
     if leaving.contains(&observation.lead) {
         let mut reports = observation.reports();
         let stays = reports.find(|(node, _)| !leaving.contains(&node.id));
@@ -272,11 +266,18 @@ pub(crate) fn command_again(
             seed = addr.to_string();
         }
     }
-    let ids: Vec<String> = leaving.iter().map(ToString::to_string).collect();
-    format!(
-        "redis-trib del-node {seed} {}{}{}",
-        ids.join(" "),
-        args.again(),
-        cluster.resume_options()
-    )
+    let mut command = ["redis-trib", "del-node"].map(str::to_string).to_vec();
+    command.push(seed);
+    command.extend(leaving.iter().map(ToString::to_string));
+    if request.drain {
+        command.push("--drain".to_string());
+    }
+    for name in &request.unprotected {
+        command.extend(["--leave-unprotected".to_string(), name.clone()]);
+    }
+    if request.afterwards == Afterwards::ShutDown {
+        command.push("--shutdown".to_string());
+    }
+    command.extend(state.resume_options());
+    command
 }

@@ -1,4 +1,4 @@
-//! The nodes of a plan, as they reach each other and log in to each other.
+//! The nodes of a plan: how they reach each other, and how they log in to each other.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,13 +19,13 @@ use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 
-/// The node timeout of the node that was asked first; the servers' default where it does not tell.
+/// cluster-node-timeout of the cluster.
 pub(crate) async fn node_timeout(session: &Session, cluster: &ClusterState) -> Duration {
     let lead = cluster.reach.get(&cluster.diagnosis.observation.lead);
     discover::node_timeout(&session.connections, lead).await
 }
 
-/// The nodes of the plan, and how they reach each other.
+/// The nodes of the plan. Refuses nodes that do not answer.
 pub(crate) fn ends(cluster: &ClusterState, plan: &MovePlan) -> Result<BTreeMap<NodeId, End>, Stop> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     ids.into_iter()
@@ -50,10 +50,9 @@ pub(crate) fn ends(cluster: &ClusterState, plan: &MovePlan) -> Result<BTreeMap<N
         .collect()
 }
 
-/// Tries the login that MIGRATE will use, through the very path: a key of a slot that the target
-/// neither owns nor imports is answered with MOVED by one that took the login. (NOKEY proves
-/// nothing, since MIGRATE looks for the keys before it connects.) Pairs that move slots in jobs of
-/// the servers need none.
+/// Tries the login that MIGRATE will use, with a MIGRATE. A target that accepts the login answers MOVED for a key of a
+/// slot that it neither owns nor imports. (NOKEY proves nothing: MIGRATE looks for the keys before it connects.)
+/// Pairs that use ASM tasks need no such login.
 pub(crate) async fn try_logins(
     session: &Session,
     diagnosis: &Diagnosis,
@@ -66,21 +65,21 @@ pub(crate) async fn try_logins(
         let client = client.map_err(Stop::refused)?;
         end.peer = peer_for_servers(&client, end).await;
         if client.login_outcome() == LoginOutcome::NoPasswordNeeded {
-            // AUTH would be an error there, though the keys arrive.
+            // AUTH would be an error on that node, although the keys arrive.
             end.login = Login::default();
         }
     }
     let open = diagnosis.topology.open_set();
-    let is_job = |way| matches!(way, MoveMethod::Atomic(_));
-    let by_key = choices.iter().filter(|(_, choice)| !is_job(choice.way));
+    let is_atomic = |way| matches!(way, MoveMethod::Atomic(_));
+    let by_key = choices.iter().filter(|(_, choice)| !is_atomic(choice.way));
     for (pair, _) in by_key {
         let (Some(source), Some(target)) = (ends.get(&pair.from), ends.get(&pair.to)) else {
             continue;
         };
-        // Any key of the source will do, but for those of open slots: the target takes these.
+        // Any key of the source serves, except keys of open slots: the target would accept these.
         let owned = diagnosis.topology.members.get(&pair.from);
         let slots = owned.map_or_else(SlotSet::new, |member| member.slots.difference(&open));
-        // Nor will one that both claim.
+        // The same holds for slots that both nodes claim.
         let taker = diagnosis.topology.members.get(&pair.to);
         let slots = taker.map_or(slots.clone(), |member| slots.difference(&member.slots));
         let tried = migrate::try_login(
@@ -93,7 +92,7 @@ pub(crate) async fn try_logins(
         match tried.await {
             Ok(Trial::Passed) => {}
             Ok(Trial::Impossible(why)) => session.events.warn(format!(
-                "whether {target} takes the login that {source} sends keys with could not be tried: {why}"
+                "the login of {source} on {target} could not be tried: {why}"
             )),
             Err(error) => return Err(Stop::refused(explain_login(source, target, &error))),
         }
@@ -101,8 +100,8 @@ pub(crate) async fn try_logins(
     Ok(())
 }
 
-/// Where other servers reach this one with MIGRATE. CLUSTER NODES gives whoever asks over TLS the port
-/// for TLS, and others the plain one; servers among themselves go by `tls-cluster`.
+/// The address that other servers use for MIGRATE to this one. CLUSTER NODES tells a TLS client the TLS port and
+/// others the plain port; servers among themselves follow `tls-cluster`.
 async fn peer_for_servers(client: &NodeClient, end: &End) -> Addr {
     const NAMES: [&str; 5] = [
         "tls-cluster",
@@ -111,7 +110,7 @@ async fn peer_for_servers(client: &NodeClient, end: &End) -> Addr {
         "cluster-announce-port",
         "cluster-announce-tls-port",
     ];
-    // Where CONFIG is denied, the trial tells whether the port fits.
+    // If CONFIG is denied, the trial MIGRATE shows whether the port is right.
     let config = client.config_get(&NAMES).await.unwrap_or_default();
     let port = |name: &str| -> Option<u16> {
         let port = config.get(name)?.parse().ok()?;
@@ -132,7 +131,7 @@ async fn peer_for_servers(client: &NodeClient, end: &End) -> Addr {
 fn explain_login(source: &End, target: &End, error: &ClientError) -> anyhow::Error {
     match MigrateFault::of(error) {
         MigrateFault::Login => anyhow!(
-            "{target} does not take the login that {source} would send keys with: {}; nothing was changed",
+            "{target} rejects the login that {source} would use for MIGRATE: {}; nothing was changed",
             error.fault
         ),
         MigrateFault::Io => anyhow!(

@@ -1,28 +1,26 @@
-//! After the moves: waiting until all nodes agree, or telling what is left and how to go on.
+//! The end of a run: waiting until all nodes agree, or the text and the resume commands of an unfinished run.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::anyhow;
 
-use super::{AGREE_WITHIN, Part};
-use crate::args::moves::MoveArgs;
+use super::{AGREE_WITHIN, Worked};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
 use crate::converge::one_opinion;
 use crate::converge::poll::Polled;
-use crate::event::{Event, Pair, Phase};
+use crate::event::{Pair, Phase};
+use crate::exit_code::ExitCode;
 use crate::migrate::{Outcome, SlotProgress};
 use crate::plan::MovePlan;
 use crate::session::Session;
-use crate::shell::shell_word;
 use crate::state::ClusterState;
-use crate::stop::Stop;
-use crate::ui::Ui;
+use crate::stop::{CommandLine, Stop};
 
-/// Waits until all nodes agree, so that the next command never meets "Nodes don't agree".
+/// Waits until all nodes agree, so that the next command does not meet "Nodes don't agree".
 pub(super) async fn agree(
     session: &Session,
-    ui: &Ui,
     plan: &MovePlan,
     outcome: &Outcome,
 ) -> Result<(), Stop> {
@@ -33,7 +31,7 @@ pub(super) async fn agree(
         let owned = owners.entry(one.to).or_default();
         owned.union_with(&one.slots.difference(&skipped));
     }
-    ui.event(&Event::Phase(Phase::Agree));
+    session.events.phase(Phase::Agree);
     let seeds = session.targets();
     let agreed = one_opinion(&session.connections, &seeds, &owners, AGREE_WITHIN).await;
     match agreed.map_err(|error| Stop::partial(anyhow!("all slots moved, but then: {error}")))? {
@@ -45,88 +43,94 @@ pub(super) async fn agree(
     }
 }
 
-/// Slots that stayed where they were.
-pub(super) fn tell_skipped(ui: &Ui, cluster: &ClusterState, outcome: &Outcome) {
+/// Warns of slots that stayed on their source.
+pub(super) fn warn_of_skipped(session: &Session, state: &ClusterState, outcome: &Outcome) {
     for (pair, slots) in &outcome.skipped {
         if !slots.is_empty() {
-            ui.warn(&format!(
+            session.events.warn(format!(
                 "slots {slots} stay on {}: they hold big keys",
-                cluster.name(pair.from)
+                state.name(pair.from)
             ));
         }
     }
 }
 
-/// What is done, what is left, and the commands that go on.
-pub(super) fn rest(
-    args: &MoveArgs,
-    part: Part,
-    cluster: &ClusterState,
-    outcome: &Outcome,
-    moved: usize,
-    interrupted: bool,
-) -> String {
-    let name = |id: NodeId| cluster.name(id);
+/// What an unfinished run did, what remains, and the commands that resume it.
+pub(super) fn unfinished(state: &ClusterState, worked: &Worked, plan_file: Option<&Path>) -> Stop {
+    let outcome = &worked.outcome;
+    let name = |id: NodeId| state.name(id);
     let mut lines = Vec::new();
     for (pair, why) in &outcome.failures {
         lines.push(format!("{} to {}: {why}", name(pair.from), name(pair.to)));
     }
-    if interrupted {
+    if worked.stopped {
         lines.push("interrupted".to_string());
     }
-    let mut by_state: BTreeMap<(Pair, &str), SlotSet> = BTreeMap::new();
-    for (slot, (pair, standing)) in &outcome.open {
-        let word = match standing {
+    let mut by_progress: BTreeMap<(Pair, &str), SlotSet> = BTreeMap::new();
+    for (slot, (pair, progress)) in &outcome.open {
+        let words = match progress {
             SlotProgress::Importing => "importing at the target",
-            SlotProgress::Migrating => "migrating, its keys may be on both",
+            SlotProgress::Migrating => "migrating, with keys possibly on both nodes",
             SlotProgress::Claimed => "claimed by the target",
             SlotProgress::Gathered => "with keys on a node that does not own them",
             SlotProgress::Unknown => "state unknown, its keys may be on both nodes",
-            SlotProgress::InTask => "in an ASM task, which may go on by itself",
+            SlotProgress::InTask => "in an ASM task, which may still complete",
         };
-        by_state.entry((*pair, word)).or_default().insert(*slot);
+        by_progress.entry((*pair, words)).or_default().insert(*slot);
     }
-    for ((pair, word), slots) in &by_state {
+    for ((pair, words), slots) in &by_progress {
         lines.push(format!(
-            "open: slots {slots} from {} to {}, {word}",
+            "open: slots {slots} from {} to {}, {words}",
             name(pair.from),
             name(pair.to)
         ));
     }
+    let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
     let left: usize = outcome.left.values().map(SlotSet::count).sum();
     lines.push(format!(
-        "{moved} slots moved, {} open, {left} not begun. To go on:",
+        "{moved} slots moved, {} open, {left} not begun",
         outcome.open.len()
     ));
-    let options = cluster.resume_options();
-    let saved = args.plan_out.as_ref().filter(|_| part == Part::Last);
-    match args.applied.as_ref().or(saved) {
-        Some(file) => lines.push(format!(
-            "  redis-trib apply {} {}{options}",
-            shell_word(&file.to_string_lossy()),
-            cluster.seed()
-        )),
-        None => {
-            let mut to_do: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
-            // One that is no master any more takes nothing; whom it follows has what it had.
-            let now = |to: NodeId| outcome.successors.get(&to).copied().unwrap_or(to);
-            for (pair, slots) in &outcome.left {
-                let rest = to_do.entry(now(pair.to)).or_default();
-                *rest = rest.union(slots);
-            }
-            for (slot, (pair, _)) in &outcome.open {
-                to_do.entry(now(pair.to)).or_default().insert(*slot);
-            }
-            for (to, slots) in to_do {
-                if !slots.is_empty() {
-                    lines.push(format!(
-                        "  redis-trib reshard {} --finish-open --slot-ranges {slots} --to \
-                         {to}{options}",
-                        cluster.seed()
-                    ));
-                }
-            }
-        }
+    let code = match worked.stopped {
+        true => ExitCode::Interrupted,
+        // The lanes could not even begin.
+        false if !outcome.touched => ExitCode::Refused,
+        false => ExitCode::Partial,
+    };
+    Stop::new(code, anyhow!("{}", lines.join("\n"))).with_resume(match plan_file {
+        Some(file) => vec![apply_again(state, file)],
+        None => reshard_rest(state, outcome),
+    })
+}
+
+fn apply_again(state: &ClusterState, file: &Path) -> CommandLine {
+    let mut command = ["redis-trib", "apply"].map(str::to_string).to_vec();
+    command.push(file.to_string_lossy().into_owned());
+    command.push(state.seed());
+    command.extend(state.resume_options());
+    command
+}
+
+/// One command for each target that has not got all of its slots.
+fn reshard_rest(state: &ClusterState, outcome: &Outcome) -> Vec<CommandLine> {
+    let mut to_do: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    // A target that failed over takes no more slots; its successor has what it had.
+    let now = |to: NodeId| outcome.successors.get(&to).copied().unwrap_or(to);
+    for (pair, slots) in &outcome.left {
+        to_do.entry(now(pair.to)).or_default().union_with(slots);
     }
-    lines.join("\n")
+    for (slot, (pair, _)) in &outcome.open {
+        to_do.entry(now(pair.to)).or_default().insert(*slot);
+    }
+    to_do.retain(|_, slots| !slots.is_empty());
+    let command = |(to, slots): (NodeId, SlotSet)| {
+        let mut command = ["redis-trib", "reshard"].map(str::to_string).to_vec();
+        command.push(state.seed());
+        command.push("--finish-open".to_string());
+        command.extend(["--slot-ranges".to_string(), slots.to_string()]);
+        command.extend(["--to".to_string(), to.to_string()]);
+        command.extend(state.resume_options());
+        command
+    };
+    to_do.into_iter().map(command).collect()
 }

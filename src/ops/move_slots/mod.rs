@@ -1,233 +1,218 @@
-//! What every command shares that moves slots: from a plan of moves to moved slots.
+//! Moves of slots between masters, for every command that moves some.
+//!
+//! [`prepare`] asks the nodes how each pair can move its slots and returns what is shown of that; [`execute`] moves
+//! the slots and waits until all nodes agree. [`open_slots`] does the same for moves that were interrupted.
 
 mod endpoints;
 mod finish;
-mod open_slots;
+pub(crate) mod open_slots;
 mod preview;
 mod running_tasks;
 mod strategy;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::time::Instant;
 
-use crate::args::moves::MoveArgs;
-use crate::change::legacy::shown;
-use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
-use crate::event::{Pair, Phase};
-use crate::exit_code::ExitCode;
+use crate::connections::Target;
+use crate::event::{MoveStats, Pair, Phase};
 use crate::migrate::schedule::{MoveMethod, Work};
-use crate::migrate::strategy::MethodChoice;
+use crate::migrate::strategy::{MethodChoice, Strategy};
 use crate::migrate::{self, End, MoveOptions, Outcome, StopSignal};
 use crate::plan::MovePlan;
-use crate::plan::file::inverse;
-use crate::session::{LockHeld, Session};
+use crate::session::Session;
 use crate::state::ClusterState;
-use crate::stop::{CommandResult, Stop};
-use crate::ui::Ui;
-use finish::{agree, rest, tell_skipped};
-use preview::{refuse_full_targets, view, warn_of_emptied, warn_of_valkey_9};
+use crate::stop::Stop;
+use crate::ui::MovesView;
+use finish::{agree, unfinished, warn_of_skipped};
+use preview::{emptied_masters, valkey_9, view};
 use strategy::choices;
 
 pub(crate) use endpoints::{ends, node_timeout, try_logins};
-pub(crate) use open_slots::{Finished, finish_open, may_offer};
-pub(crate) use preview::save;
+pub(crate) use preview::{refuse_full_targets, save};
 pub(crate) use running_tasks::{Waited, at_rest, ended};
 
 /// How long all nodes may take to agree after the last slot.
 const AGREE_WITHIN: Duration = Duration::from_secs(30);
 
-/// Shows a plan, asks, moves, and waits until all nodes agree.
-pub(crate) async fn carry_out(
-    session: &Session,
-    ui: &Ui,
-    args: &MoveArgs,
-    cluster: &ClusterState,
-    plan: &MovePlan,
-) -> CommandResult {
-    carry_out_part(session, ui, args, cluster, plan, Part::Last).await
-}
-
-/// What is shown as the end of the command, and what comes before it.
+/// How slots are asked to move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Part {
-    /// Open slots are finished; what the command is about follows.
-    First,
-    /// Slots are moved away, so that something else can be done.
-    Drain,
-    /// What the command is about.
-    Last,
+pub(crate) struct MethodRequest {
+    /// Atomically, key by key, or whichever is possible.
+    pub(crate) strategy: Strategy,
+    /// A rate is given, which only moves key by key can keep.
+    pub(crate) throttled: bool,
 }
 
-async fn carry_out_part(
-    session: &Session,
-    ui: &Ui,
-    args: &MoveArgs,
-    cluster: &ClusterState,
-    plan: &MovePlan,
-    part: Part,
-) -> CommandResult {
-    let diagnosis = &cluster.diagnosis;
-    let choices = present(session, ui, args, cluster, plan, part).await?;
-    if args.dry_run {
-        return Ok(ExitCode::Done);
-    }
-    consent(ui, args, diagnosis, part).await?;
-    let masters: Vec<_> = diagnosis
-        .topology
-        .masters()
-        .filter_map(|master| cluster.reach.get(&master.id))
-        .collect();
-    if session.refuse_others(masters.into_iter()).await? == LockHeld::AfterWaiting {
-        return Err(Stop::refused(anyhow!(
-            "another redis-trib was at work until now: the plan may not fit any more; try again"
-        )));
-    }
-    transfer(session, ui, args, cluster, plan, &choices, part).await
+/// A plan of moves with the method of each pair, ready to be shown and executed.
+#[derive(Debug)]
+pub(crate) struct PreparedMoves {
+    /// The moves.
+    pub(crate) plan: MovePlan,
+    /// What is shown of them.
+    pub(crate) view: MovesView,
+    /// What the user should know before the moves begin.
+    pub(crate) warnings: Vec<String>,
+    /// cluster-node-timeout.
+    pub(crate) node_timeout: Duration,
+    choices: BTreeMap<Pair, MethodChoice>,
 }
 
-/// Shows a plan whose moves are only a part of what a command does, saves it where that is wanted, and
-/// refuses what its targets have no room for.
-pub(crate) async fn present_drain(
-    session: &Session,
-    ui: &Ui,
-    args: &MoveArgs,
-    cluster: &ClusterState,
-    plan: &MovePlan,
-) -> Result<(), Stop> {
-    present(session, ui, args, cluster, plan, Part::Drain).await?;
-    Ok(())
-}
-
-/// Moves slots away that somebody has agreed to.
-pub(crate) async fn drain(
-    session: &Session,
-    ui: &Ui,
-    args: &MoveArgs,
-    cluster: &ClusterState,
-    plan: &MovePlan,
-) -> Result<(), Stop> {
-    let choices = choices(session, args, cluster, plan, Part::Drain).await?;
-    transfer(session, ui, args, cluster, plan, &choices, Part::Drain).await?;
-    Ok(())
-}
-
-async fn present(
-    session: &Session,
-    ui: &Ui,
-    args: &MoveArgs,
-    cluster: &ClusterState,
-    plan: &MovePlan,
-    part: Part,
-) -> Result<BTreeMap<Pair, MethodChoice>, Stop> {
-    let choices = choices(session, args, cluster, plan, part).await?;
-    let view = view(&cluster.diagnosis, plan, &choices);
-    match part {
-        Part::Drain => ui.moves_away(&view)?,
-        Part::First | Part::Last => ui.moves(&view)?,
-    }
-    warn_of_valkey_9(ui, cluster, &choices);
-    if part != Part::Drain {
-        warn_of_emptied(session, ui, cluster, plan).await;
-    }
-    if part != Part::First {
-        if let Some(file) = &args.plan_out {
-            save("--plan-out", file, plan)?;
-        }
-        if let Some(file) = &args.undo_out {
-            save("--undo-out", file, &inverse(plan))?;
+impl PreparedMoves {
+    async fn new(
+        session: &Session,
+        state: &ClusterState,
+        plan: MovePlan,
+        choices: BTreeMap<Pair, MethodChoice>,
+    ) -> Self {
+        Self {
+            view: view(&state.diagnosis, &plan, &choices),
+            warnings: valkey_9(state, &choices).into_iter().collect(),
+            node_timeout: node_timeout(session, state).await,
+            plan,
+            choices,
         }
     }
-    refuse_full_targets(&view, args.max_target_memory)?;
-    Ok(choices)
-}
 
-/// Moves slots, and waits until all nodes agree.
-async fn transfer(
-    session: &Session,
-    ui: &Ui,
-    args: &MoveArgs,
-    cluster: &ClusterState,
-    plan: &MovePlan,
-    choices: &BTreeMap<Pair, MethodChoice>,
-    part: Part,
-) -> CommandResult {
-    let diagnosis = &cluster.diagnosis;
-    let node_timeout = node_timeout(session, cluster).await;
-    let options = Arc::new(args.options(node_timeout));
-    let mut ends = ends(cluster, plan)?;
-    let tried = shown(ui, session, async |session| {
-        try_logins(session, diagnosis, choices, &mut ends, &options).await
-    });
-    tried.await?;
-
-    let moves: BTreeMap<Pair, Work> = plan
-        .moves()
-        .map(|one| {
-            let pair = Pair {
-                from: one.from,
-                to: one.to,
-            };
-            let work = Work {
-                way: choices
-                    .get(&pair)
-                    .map_or(MoveMethod::Keys, |choice| choice.way),
-                slots: one.slots.iter().collect(),
-            };
-            (pair, work)
-        })
-        .collect();
-    let worked = shown(ui, session, async |session| {
-        work(session, &options, &ends, moves).await
-    });
-    let worked = worked.await;
-    let Worked {
-        outcome,
-        took,
-        stopped: interrupted,
-    } = worked;
-    let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
-    let left = outcome.left.values().any(|slots| !slots.is_empty());
-    if outcome.failures.is_empty() && outcome.open.is_empty() && !left {
-        agree(session, ui, plan, &outcome).await?;
-        match part {
-            Part::First => ui.hint(&format!("what was begun is finished: {moved} slots")),
-            Part::Drain => ui.hint(&format!("slots that have moved away: {moved}")),
-            Part::Last => ui.moved(moved, &outcome.tally, took)?,
-        }
-        tell_skipped(ui, cluster, &outcome);
-        return Ok(ExitCode::Done);
+    async fn warn_of_emptied(&mut self, session: &Session, state: &ClusterState) {
+        let emptied = emptied_masters(session, state, &self.plan).await;
+        self.warnings.extend(emptied);
     }
-    let error = anyhow!(
-        "{}",
-        rest(args, part, cluster, &outcome, moved, interrupted)
-    );
-    let code = match interrupted {
-        true => ExitCode::Interrupted,
-        // A lane that could not even begin.
-        false if !outcome.touched && part != Part::First => ExitCode::Refused,
-        false => ExitCode::Partial,
-    };
-    ui.stopped(code, &error)?;
-    Err(Stop { code, error })
+
+    /// Whether the same slots move between the same nodes in the same way.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let methods = |moves: &Self| -> Vec<(Pair, MoveMethod)> {
+            let choices = moves.choices.iter();
+            choices.map(|(pair, choice)| (*pair, choice.way)).collect()
+        };
+        self.plan == other.plan && methods(self) == methods(other)
+    }
+
+    /// The slots of each pair, with their method.
+    fn work(&self) -> BTreeMap<Pair, Work> {
+        let moves = self.plan.moves();
+        moves
+            .map(|one| {
+                let (from, to) = (one.from, one.to);
+                let pair = Pair { from, to };
+                let choice = self.choices.get(&pair);
+                let work = Work {
+                    way: choice.map_or(MoveMethod::Keys, |choice| choice.way),
+                    slots: one.slots.iter().collect(),
+                };
+                (pair, work)
+            })
+            .collect()
+    }
 }
 
-/// What lanes came to.
-pub(crate) struct Worked {
-    /// How far each came.
-    pub(crate) outcome: Outcome,
-    /// How long that took.
+/// Finds the method of each pair, and what is shown. Refuses a plan that can't be executed as requested.
+pub(crate) async fn prepare(
+    session: &Session,
+    state: &ClusterState,
+    plan: MovePlan,
+    request: MethodRequest,
+) -> Result<PreparedMoves, Stop> {
+    let mut moves = prepare_drain(session, state, plan, request).await?;
+    moves.warn_of_emptied(session, state).await;
+    Ok(moves)
+}
+
+/// The same for masters that are emptied on purpose: no warning says that they will be empty.
+pub(crate) async fn prepare_drain(
+    session: &Session,
+    state: &ClusterState,
+    plan: MovePlan,
+    request: MethodRequest,
+) -> Result<PreparedMoves, Stop> {
+    let choices = choices(session, state, &plan, request).await?;
+    Ok(PreparedMoves::new(session, state, plan, choices).await)
+}
+
+/// What was moved.
+#[derive(Debug)]
+pub(crate) struct MoveReport {
+    /// The number of slots.
+    pub(crate) slots: usize,
+    /// Keys, bytes and times.
+    pub(crate) stats: MoveStats,
+    /// The time that the lanes took.
     pub(crate) took: Duration,
-    /// Whether a signal cut it off.
+}
+
+/// Moves slots and waits until all nodes agree. The first signal finishes the slots in hand, the second drops them.
+/// `plan_file` holds the whole plan if the user has it in a file: applying that resumes.
+pub(crate) async fn execute(
+    session: &Session,
+    state: &ClusterState,
+    moves: &PreparedMoves,
+    options: MoveOptions,
+    plan_file: Option<&Path>,
+) -> Result<MoveReport, Stop> {
+    let options = Arc::new(options);
+    let connecting = async {
+        let mut ends = ends(state, &moves.plan)?;
+        let diagnosis = &state.diagnosis;
+        try_logins(session, diagnosis, &moves.choices, &mut ends, &options).await?;
+        Ok::<_, Stop>(ends)
+    };
+    let ends = match session.interrupt.stops(connecting).await {
+        Ok(ends) => ends?,
+        Err(signal) => {
+            return Err(Stop::interrupted(anyhow!(
+                "interrupted ({signal}) before a slot was moved"
+            )));
+        }
+    };
+    let worked = work(session, &options, &ends, moves.work()).await;
+    let outcome = &worked.outcome;
+    let slots = outcome.moved.values().map(SlotSet::count).sum();
+    let left = outcome.left.values().any(|slots| !slots.is_empty());
+    if !outcome.failures.is_empty() || !outcome.open.is_empty() || left {
+        return Err(unfinished(state, &worked, plan_file));
+    }
+    tokio::select! {
+        biased;
+        agreed = agree(session, &moves.plan, outcome) => agreed?,
+        () = session.interrupt.next() => {
+            return Err(Stop::interrupted(anyhow!(
+                "interrupted: {slots} slots moved, and it is not known yet whether all nodes agree"
+            )));
+        }
+    }
+    warn_of_skipped(session, state, outcome);
+    Ok(MoveReport {
+        slots,
+        stats: outcome.tally,
+        took: worked.took,
+    })
+}
+
+/// The masters that can be reached: no other redis-trib may be at work on one of them.
+pub(crate) fn masters(state: &ClusterState) -> Vec<Target> {
+    let masters = state.diagnosis.topology.masters();
+    let targets = masters.filter_map(|master| state.reach.get(&master.id).cloned());
+    targets.collect()
+}
+
+/// What the lanes did.
+pub(crate) struct Worked {
+    /// The result of each lane.
+    pub(crate) outcome: Outcome,
+    /// The time they took.
+    pub(crate) took: Duration,
+    /// Whether a signal stopped them.
     pub(crate) stopped: bool,
 }
 
-/// Runs lanes, shows how far they are, and heeds signals.
+/// Runs lanes. The first signal finishes the slots in hand within `--stop-deadline`, the second drops them.
 pub(crate) async fn work(
     session: &Session,
     options: &Arc<MoveOptions>,
@@ -236,18 +221,14 @@ pub(crate) async fn work(
 ) -> Worked {
     let stop = StopSignal::default();
     let started = Instant::now();
-    let lanes = async {
-        session.events.phase(Phase::Move);
-        let events = session.events.sender();
-        let connections = &session.connections;
-        migrate::run(moves, ends, connections, options, &events, &stop).await
-    };
+    session.events.phase(Phase::Move);
+    let connections = &session.connections;
+    let events = session.events.sender();
     let outcome = tokio::select! {
-        outcome = lanes => outcome,
-        // It never comes back: the work ends on its own once it was asked to.
-        () = heed_signals(session, &stop, options.stop_deadline) => Outcome::default(),
+        outcome = migrate::run(moves, ends, connections, options, &events, &stop) => outcome,
+        never = stop_at_signals(session, &stop, options.stop_deadline) => match never {},
     };
-    // A lane that failed asks the others to stop; only a signal makes them drop what is in hand.
+    // A lane that failed asks the others to stop; only a signal drops the slots in hand.
     let stopped =
         stop.now.is_cancelled() || (stop.soon.is_cancelled() && outcome.failures.is_empty());
     Worked {
@@ -257,12 +238,12 @@ pub(crate) async fn work(
     }
 }
 
-/// The first signal asks to finish what is in hand, within the deadline; the second drops it.
-async fn heed_signals(session: &Session, stop: &StopSignal, deadline: Duration) {
-    let name = session.interrupt.requested().await;
+/// Passes signals on to the lanes, which end by themselves.
+async fn stop_at_signals(session: &Session, stop: &StopSignal, deadline: Duration) -> Infallible {
+    let signal = session.interrupt.requested().await;
     stop.soon.cancel();
     session.events.warn(format!(
-        "{name}: the slots in hand are finished first; once more stops at once"
+        "{signal}: finishing the slots in hand; a second signal stops at once"
     ));
     tokio::select! {
         () = session.interrupt.forced() => {}
@@ -273,25 +254,4 @@ async fn heed_signals(session: &Session, stop: &StopSignal, deadline: Duration) 
     }
     stop.now.cancel();
     std::future::pending().await
-}
-
-async fn consent(ui: &Ui, args: &MoveArgs, diagnosis: &Diagnosis, part: Part) -> Result<(), Stop> {
-    if args.yes {
-        return Ok(());
-    }
-    let about = format!(
-        "The cluster of {} nodes that {} belongs to.",
-        diagnosis.topology.members.len(),
-        diagnosis.observation.name(diagnosis.observation.lead)
-    );
-    let question = match part {
-        Part::First => {
-            let open = diagnosis.topology.open_set();
-            format!("Slots {open} are open: moves that were cut off. Finish them first?")
-        }
-        Part::Drain | Part::Last => {
-            "Do you want to proceed with the proposed reshard plan?".to_string()
-        }
-    };
-    crate::change::legacy::consent(ui, &question, &about).await
 }

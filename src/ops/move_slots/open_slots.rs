@@ -1,114 +1,169 @@
-//! Finishing what an earlier command began: open slots, and nodes that were not told.
+//! Open slots that an interrupted command left behind: finishing their moves, and telling nodes that were not told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::{AGREE_WITHIN, Part, carry_out_part, consent};
-use crate::args::moves::MoveArgs;
+use super::strategy::by_key_as_begun;
+use super::{AGREE_WITHIN, PreparedMoves, execute, masters};
 use crate::client::SetSlot;
 use crate::cluster::health::{Code, Diagnosis};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{Direction, OpenSlot};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Member;
+use crate::connections::Target;
 use crate::converge::poll::Polled;
 use crate::converge::{ViewError, owners_known};
+use crate::migrate::MoveOptions;
 use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::state::{ClusterState, errors, unhealthy};
 use crate::stop::Stop;
-use crate::ui::Ui;
 
-/// Whether open slots are offered to be finished first: to a person who has not said yes to all.
-pub(crate) fn may_offer(ui: &Ui, args: &MoveArgs) -> bool {
-    ui.is_with_person() && !args.yes && !args.dry_run
+/// Open slots, and what finishes them.
+pub(crate) struct OpenSlots {
+    /// The state in which they were found.
+    pub(crate) state: ClusterState,
+    /// The moves that finish them. Empty if only nodes have to be told of an owner.
+    pub(crate) moves: PreparedMoves,
+    unfinished: Unfinished,
 }
 
-/// Finishes moves that were begun and cut off: those that two looks show in the same state, so that
-/// nobody else is at them. With --dry-run they are shown, and nothing else is.
-pub(crate) async fn finish_open(
-    session: &Session,
-    ui: &Ui,
-    args: &MoveArgs,
-) -> Result<Finished, Stop> {
+impl OpenSlots {
+    /// The open slots.
+    pub(crate) fn slots(&self) -> SlotSet {
+        self.state.diagnosis.topology.open_set()
+    }
+
+    /// The steps besides the moves.
+    pub(crate) fn steps(&self) -> Vec<String> {
+        let name = |id: NodeId| self.state.name(id);
+        let late = self.unfinished.told_late.iter();
+        let late = late.map(|(holder, slots, owner)| {
+            let (holder, owner) = (name(*holder), name(*owner));
+            format!("{holder} is told that {owner} owns slots {slots}")
+        });
+        let orphaned = self.unfinished.orphaned.iter();
+        let orphaned = orphaned.map(|(holder, slots)| {
+            let holder = name(*holder);
+            format!("{holder} is told that the source of slots {slots} failed over")
+        });
+        late.chain(orphaned).collect()
+    }
+
+    /// Whether nothing is to be done.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.moves.plan.slots_moved() == 0 && self.unfinished.told_late.is_empty()
+    }
+
+    /// Whether the same is to be done.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.unfinished == other.unfinished
+    }
+}
+
+/// The masters of a cluster with open slots; `None` if no slot is open.
+pub(crate) async fn masters_if_open(session: &Session) -> Result<Option<Vec<Target>>, Stop> {
+    let state = ClusterState::look(session).await?;
+    let open = !state.diagnosis.topology.open_set().is_empty();
+    Ok(open.then(|| masters(&state)))
+}
+
+/// Finds out how open slots are finished. Two looks must show them in the same state, so that no other client is moving
+/// them.
+pub(crate) async fn prepare(session: &Session, dry_run: bool) -> Result<OpenSlots, Stop> {
     /// Looks, a second apart, that may show clients at work on the keys of open slots.
     const LOOKS: usize = 6;
-    let mut cluster = ClusterState::look(session).await?;
-    if cluster.diagnosis.topology.open_set().is_empty() {
-        return Ok(Finished::NothingOpen);
-    }
-    if !args.dry_run {
-        let masters = cluster.diagnosis.topology.masters();
-        let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
-        session.refuse_others(masters).await?;
-    }
+    let mut state = ClusterState::look(session).await?;
     let mut look = 0;
     let unfinished = loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let next = ClusterState::look(session).await?;
-        let settled = in_transit(&cluster.diagnosis) == in_transit(&next.diagnosis);
-        cluster = next;
+        let settled = in_transit(&state.diagnosis) == in_transit(&next.diagnosis);
+        state = next;
         look += 1;
-        // After a failover it takes a moment until all nodes tell the same.
-        match unfinished(&cluster.diagnosis) {
+        // After a failover it takes a moment until all nodes report the same.
+        match unfinished(&state.diagnosis) {
             Ok(unfinished) if settled => {
-                let hindrances = hindrances(&cluster.diagnosis);
-                let go_on = args.dry_run
-                    || hindrances.is_empty()
+                let obstacles = obstacles(&state.diagnosis);
+                let go_on = dry_run
+                    || obstacles.is_empty()
                     || unfinished.plan.slots_moved() == 0
                     || !unfinished.orphaned.is_empty();
                 if go_on {
                     break unfinished;
                 }
-                // A node that has just restarted says for some seconds that it does not serve.
-                let may_pass = hindrances.iter().all(|code| *code == Code::StateNotOk);
+                // A node reports cluster_state:fail for some seconds after a restart.
+                let may_pass = obstacles.iter().all(|code| *code == Code::StateNotOk);
                 if !may_pass || look == LOOKS {
-                    let errors = errors(&cluster.diagnosis, |code| hindrances.contains(&code));
+                    let errors = errors(&state.diagnosis, |code| obstacles.contains(&code));
                     return Err(Stop::refused(anyhow!("{}", unhealthy(&errors))));
                 }
             }
             Err(stop) if look == LOOKS => return Err(stop),
             _ if look == LOOKS => {
                 return Err(Stop::refused(anyhow!(
-                    "slots {} are on their way: their keys become fewer, so somebody else moves \
-                     them; wait until that is done",
-                    cluster.diagnosis.topology.open_set()
+                    "another client is moving slots {}: the number of their keys falls; wait until that is done",
+                    state.diagnosis.topology.open_set()
                 )));
             }
             _ => {}
         }
     };
-    if !args.dry_run {
-        tell_late(session, ui, args, &cluster, &unfinished).await?;
-    }
-    if !args.dry_run && !unfinished.orphaned.is_empty() {
-        consent(ui, args, &cluster.diagnosis, Part::First).await?;
-        for (holder, slots) in &unfinished.orphaned {
-            adopt(session, &cluster, *holder, slots).await?;
-        }
-        cluster = ClusterState::look(session).await?;
-    }
-    if unfinished.plan.slots_moved() > 0 {
-        ui.hint(&format!(
-            "finishing what was begun: slots {}",
-            cluster.diagnosis.topology.open_set()
-        ));
-        let plan = &unfinished.plan;
-        carry_out_part(session, ui, args, &cluster, plan, Part::First).await?;
-    }
-    Ok(if args.dry_run {
-        Finished::OnlyShown
-    } else {
-        Finished::All
+    let plan = unfinished.plan.clone();
+    let choices = by_key_as_begun(&plan);
+    let mut moves = PreparedMoves::new(session, &state, plan, choices).await;
+    moves.warn_of_emptied(session, &state).await;
+    Ok(OpenSlots {
+        state,
+        moves,
+        unfinished,
     })
 }
 
-/// What keeps slots from being finished, whichever they are: no key moves between nodes that don't
-/// serve.
-fn hindrances(diagnosis: &Diagnosis) -> Vec<Code> {
-    const HINDER: [Code; 7] = [
+/// Finishes open slots. The first signal finishes the slots in hand, the second drops them.
+pub(crate) async fn finish(
+    session: &Session,
+    open: &OpenSlots,
+    options: MoveOptions,
+) -> Result<(), Stop> {
+    let telling = tell(session, open);
+    let looked_again = match session.interrupt.stops(telling).await {
+        Ok(told) => told?,
+        Err(signal) => {
+            return Err(Stop::interrupted(anyhow!(
+                "interrupted ({signal}) before the open slots were finished"
+            )));
+        }
+    };
+    if open.moves.plan.slots_moved() == 0 {
+        return Ok(());
+    }
+    let state = looked_again.as_ref().unwrap_or(&open.state);
+    let report = execute(session, state, &open.moves, options, None).await?;
+    session
+        .events
+        .hint(format!("open slots are finished: {}", report.slots));
+    Ok(())
+}
+
+/// Tells nodes what they missed. Returns the state afterwards if that changed who owns the slots.
+async fn tell(session: &Session, open: &OpenSlots) -> Result<Option<ClusterState>, Stop> {
+    tell_late(session, &open.state, &open.unfinished).await?;
+    if open.unfinished.orphaned.is_empty() {
+        return Ok(None);
+    }
+    for (holder, slots) in &open.unfinished.orphaned {
+        adopt(session, &open.state, *holder, slots).await?;
+    }
+    Ok(Some(ClusterState::look(session).await?))
+}
+
+/// Findings that prevent all open slots from being finished: keys move only between nodes that serve.
+fn obstacles(diagnosis: &Diagnosis) -> Vec<Code> {
+    const CODES: [Code; 7] = [
         Code::SlotsUncovered,
         Code::NodeFailed,
         Code::NodeUnreachable,
@@ -118,22 +173,11 @@ fn hindrances(diagnosis: &Diagnosis) -> Vec<Code> {
         Code::NodeLoading,
     ];
     let found = diagnosis.findings.iter().map(|finding| finding.code);
-    found.filter(|code| HINDER.contains(code)).collect()
+    found.filter(|code| CODES.contains(code)).collect()
 }
 
-/// What has become of open slots.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Finished {
-    /// There were none.
-    NothingOpen,
-    /// They are open still (--dry-run).
-    OnlyShown,
-    /// They are closed.
-    All,
-}
-
-/// Open slots as masters tell of them, with the keys that their owners still have: these become
-/// fewer while somebody moves them, whereas clients create keys at the other end only.
+/// Open slots as masters report them, with the number of keys that their owners still have. The number falls while
+/// another client moves them; new keys are created on the target only.
 fn in_transit(diagnosis: &Diagnosis) -> Vec<(NodeId, OpenSlot, Option<u64>)> {
     open_at_masters(diagnosis)
         .map(|(member, open)| {
@@ -149,27 +193,18 @@ fn in_transit(diagnosis: &Diagnosis) -> Vec<(NodeId, OpenSlot, Option<u64>)> {
         .collect()
 }
 
-/// From Valkey 8 on replicas repeat what is open at their master.
+/// From Valkey 8 on, replicas repeat the open slots of their master.
 fn open_at_masters(diagnosis: &Diagnosis) -> impl Iterator<Item = (&Member, OpenSlot)> {
     let open = diagnosis.topology.open_slots();
     open.filter(|(member, _)| member.role == Role::Master)
 }
 
-/// Nodes that were not told, before the cut, what all others know: who owns the slots now.
+/// Tells nodes that missed it who owns slots now: all other nodes know.
 async fn tell_late(
     session: &Session,
-    ui: &Ui,
-    args: &MoveArgs,
     cluster: &ClusterState,
     unfinished: &Unfinished,
 ) -> Result<(), Stop> {
-    if unfinished.told_late.is_empty() {
-        return Ok(());
-    }
-    consent(ui, args, &cluster.diagnosis, Part::First).await?;
-    let masters = cluster.diagnosis.topology.masters();
-    let masters = masters.filter_map(|master| cluster.reach.get(&master.id));
-    session.refuse_others(masters).await?;
     for (holder, slots, owner) in &unfinished.told_late {
         let Some(target) = cluster.reach.get(holder) else {
             continue;
@@ -192,9 +227,9 @@ async fn tell_late(
     Ok(())
 }
 
-/// Lets a target see who owns slots now whose source failed over while it imported them. Until it
-/// does, it has no owner for them and serves nothing (Redis 7.0, 8.6; Valkey mends that by itself).
-/// Their keys stay on it: a node deletes only what it owned.
+/// Makes a target see the owner of slots whose source failed over while the target imported them. Before, it knows no
+/// owner for them and reports cluster_state:fail (Redis 7.0, 8.6; Valkey corrects that by itself). Their keys
+/// stay on it: a node deletes only keys of slots that it owned.
 async fn adopt(
     session: &Session,
     cluster: &ClusterState,
@@ -217,7 +252,7 @@ async fn adopt(
     match owners_known(&client, slots, AGREE_WITHIN).await {
         Ok(Polled::Met(())) => Ok(()),
         Ok(Polled::Missing(_)) => Err(Stop::partial(anyhow!(
-            "{name} does not learn within {} s who owns slots {slots}; the same command again goes on",
+            "{name} does not know the owner of slots {slots} after {} s; run the same command again",
             AGREE_WITHIN.as_secs()
         ))),
         Err(ViewError::Client(error)) => Err(error.into()),
@@ -225,11 +260,12 @@ async fn adopt(
     }
 }
 
-/// What a cut left behind.
+/// What an interrupted command left behind.
+#[derive(Debug, PartialEq)]
 struct Unfinished {
-    /// Moves that are finished by doing them again.
+    /// Moves to repeat.
     plan: MovePlan,
-    /// Nodes that gave slots away and were not told: the slots, and who owns them.
+    /// Nodes that gave slots away and do not know it: the node, the slots and their owner.
     told_late: Vec<(NodeId, SlotSet, NodeId)>,
     /// Targets that import slots from a node that has failed over since.
     orphaned: BTreeMap<NodeId, SlotSet>,
@@ -248,7 +284,7 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
     let mut told_late: BTreeMap<(NodeId, NodeId), SlotSet> = BTreeMap::new();
     let mut targets: BTreeMap<Slot, NodeId> = BTreeMap::new();
     let mut orphaned: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
-    // Who was a master when the move began, and follows its successor now.
+    // A node that was a master when the move began may be a replica of its successor now.
     let successor = |id: NodeId| match topology.members.get(&id) {
         Some(member) if member.role == Role::Replica => member.master.unwrap_or(id),
         _ => id,
@@ -256,7 +292,7 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
     for (member, open) in open_at_masters(diagnosis) {
         let owner = owner_of(open.slot).ok_or_else(|| {
             Stop::refused(anyhow!(
-                "slot {} has no single owner to move it from",
+                "slot {} has no single owner that it could move from",
                 open.slot
             ))
         })?;
@@ -279,12 +315,12 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
             let name = |id| diagnosis.observation.name(id);
             let (holder, peer) = (name(member.id), name(open.peer));
             let how = match open.direction {
-                Direction::Migrating => format!("{holder} gives it to {peer}"),
-                Direction::Importing => format!("{holder} takes it from {peer}"),
+                Direction::Migrating => format!("it is migrating from {holder} to {peer}"),
+                Direction::Importing => format!("{holder} is importing it from {peer}"),
             };
             return Err(Stop::refused(anyhow!(
-                "slot {} is not just an unfinished move: {} owns it, and {how} (redis-trib fix --dry-run \
-                 tells what can be done)",
+                "slot {} is not just an unfinished move: {} owns it, and {how} (redis-trib fix --dry-run shows what \
+                 can be done)",
                 open.slot,
                 name(owner)
             )));

@@ -1,4 +1,4 @@
-//! What is shown of a plan before anyone says yes, and what is refused at that sight.
+//! What is shown of moves before consent, and what is refused then.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,25 +17,25 @@ use crate::plan::file::to_json;
 use crate::session::Session;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
-use crate::ui::{How, MovesView, PlannedMove, TargetMemory, Ui};
+use crate::ui::{How, MovesView, PlannedMove, TargetMemory};
 
-/// Valkey 9.1.2, key by key: a SETSLOT NODE goes to the replicas first. Where the target is killed
-/// between theirs and its own, its own pings have told them that it does not own the slot, and the one
-/// that takes over deletes the keys of a slot that is not its own ("I have keys for slot 2, but the
-/// slot is assigned to another node"), though it had confirmed them. Neither Valkey 8.1 nor Redis 8.6
-/// does that. It is one slot, since SETSLOTs go one by one, and the target's epoch is seen to before
-/// (`migrate::lane::rank`). People should know before they say yes.
-pub(super) fn warn_of_valkey_9(
-    ui: &Ui,
-    cluster: &ClusterState,
+/// The warning for key-by-key moves to Valkey 9.
+///
+/// Valkey 9.1.2 sends SETSLOT NODE to its replicas before it executes it. If the target is killed in between, its
+/// pings have told the replicas that it does not own the slot, and the replica that takes over deletes the keys of that
+/// slot ("I have keys for slot 2, but the slot is assigned to another node"), though it had confirmed them. Valkey
+/// 8.1 and Redis 8.6 do not. One slot is affected at most: SETSLOTs go one by one, and the target's config epoch is
+/// the highest before (`migrate::lane::rank`).
+pub(super) fn valkey_9(
+    state: &ClusterState,
     choices: &BTreeMap<Pair, MethodChoice>,
-) {
+) -> Option<String> {
     const FIRST: Version = Version {
         product: Product::Valkey,
         numbers: [9, 0, 0],
     };
     let is_affected = |id: &NodeId| {
-        let node = cluster.diagnosis.observation.nodes.get(id);
+        let node = state.diagnosis.observation.nodes.get(id);
         let version = node.and_then(|node| node.report()?.info.version);
         version.is_some_and(|version| version.product == FIRST.product && version >= FIRST)
     };
@@ -43,25 +43,22 @@ pub(super) fn warn_of_valkey_9(
         .iter()
         .filter(|(_, choice)| choice.way == MoveMethod::Keys)
         .map(|(pair, _)| pair.to);
-    if let Some(target) = by_key.find(is_affected) {
-        ui.warn(&format!(
-            "{} runs Valkey 9: should it be killed in the instant in which it claims a slot key by \
-             key, its replica may delete the keys of that one slot (seen on 9.1.2); atomic moves \
-             don't have that",
-            cluster.name(target)
-        ));
-    }
+    let target = by_key.find(is_affected)?;
+    Some(format!(
+        "{} runs Valkey 9: if it is killed at the moment it claims a slot that moves key by key, its replica may \
+         delete the keys of that slot (seen on 9.1.2); atomic moves are not affected",
+        state.name(target)
+    ))
 }
 
-/// A master that gives its last slot away follows whom it gave it to, at once or when it hears of it
-/// (all versions; from Redis 7.0 on cluster-allow-replica-migration says whether), and drops what it has.
-/// Whoever means to use it again should know before.
-pub(super) async fn warn_of_emptied(
+/// The warning for masters that give away their last slot. Such a master becomes a replica of the target, at once or
+/// when it hears of the last slot, and drops its data (all versions; from Redis 7.0 on
+/// `cluster-allow-replica-migration` decides).
+pub(super) async fn emptied_masters(
     session: &Session,
-    ui: &Ui,
-    cluster: &ClusterState,
+    state: &ClusterState,
     plan: &MovePlan,
-) {
+) -> Option<String> {
     const NAME: &str = "cluster-allow-replica-migration";
     let mut given: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for one in plan.moves() {
@@ -69,11 +66,11 @@ pub(super) async fn warn_of_emptied(
     }
     let mut emptied = Vec::new();
     for (id, slots) in given {
-        let Some(member) = cluster.diagnosis.topology.members.get(&id) else {
+        let Some(member) = state.diagnosis.topology.members.get(&id) else {
             continue;
         };
         let keeps = !member.slots.difference(&slots).is_empty();
-        let Some(target) = cluster.reach.get(&id).filter(|_| !keeps) else {
+        let Some(target) = state.reach.get(&id).filter(|_| !keeps) else {
             continue;
         };
         let config = match session.connections.client(target).await {
@@ -81,19 +78,19 @@ pub(super) async fn warn_of_emptied(
             Err(_) => BTreeMap::new(),
         };
         if config.get(NAME).is_none_or(|value| value != "no") {
-            emptied.push(cluster.name(id));
+            emptied.push(state.name(id));
         }
     }
-    if !emptied.is_empty() {
-        ui.warn(&format!(
-            "nothing is left on {}: who gives its last slot away becomes a replica of whom it gives it to, \
-             and so do its replicas, unless {NAME} is no there",
+    (!emptied.is_empty()).then(|| {
+        format!(
+            "no slot is left on {}. A master that gives away its last slot becomes a replica of the target, and so \
+             do its replicas, unless `{NAME}` is `no` on it",
             emptied.join(", ")
-        ));
-    }
+        )
+    })
 }
 
-/// What a plan moves, and what that does to the memory of its targets.
+/// The moves of a plan, and the memory that its targets will need.
 pub(super) fn view(
     diagnosis: &Diagnosis,
     plan: &MovePlan,
@@ -160,16 +157,16 @@ fn used_memory(diagnosis: &Diagnosis, id: NodeId) -> u64 {
         .unwrap_or(0)
 }
 
-/// A target that is full loses keys, or refuses them half-way.
-pub(super) fn refuse_full_targets(view: &MovesView, percent: u8) -> Result<(), Stop> {
+/// Refuses moves for which a target has no room: a full target evicts keys, or rejects them part-way.
+pub(crate) fn refuse_full_targets(view: &MovesView, percent: u8) -> Result<(), Stop> {
     for memory in &view.targets {
         let after = memory.used.saturating_add(memory.coming);
         if let Some(limit) = memory.limit
             && after as f64 > limit as f64 * f64::from(percent) / 100.0
         {
             return Err(Stop::refused(anyhow!(
-                "{} would hold about {} MiB of its maxmemory of {} MiB, more than {percent} %: \
-                 raise maxmemory, move less, or allow it with --max-target-memory",
+                "{} would use about {} MiB of its maxmemory of {} MiB, more than {percent} %: raise maxmemory, move \
+                 less, or allow it with --max-target-memory",
                 memory.node,
                 after >> 20,
                 limit >> 20
@@ -179,13 +176,13 @@ pub(super) fn refuse_full_targets(view: &MovesView, percent: u8) -> Result<(), S
     Ok(())
 }
 
-/// Nothing was changed yet, and nothing will be when the plan can't be kept.
+/// Writes a plan to a file, before the first change.
 pub(crate) fn save(flag: &str, file: &Path, plan: &MovePlan) -> Result<(), Stop> {
     let text = to_json(plan).map_err(Stop::refused)?;
     std::fs::write(file, text)
         .with_context(|| {
             let file = file.display();
-            format!("{flag} {file}: can't be written, so nothing was changed; name another file")
+            format!("{flag} {file}: can't be written; nothing was changed")
         })
         .map_err(Stop::refused)
 }

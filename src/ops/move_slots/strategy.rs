@@ -1,14 +1,12 @@
-//! How the slots of each pair move: what the servers can do is asked before the plan is shown.
+//! The method of each pair: the nodes are asked what they support before the plan is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use anyhow::anyhow;
 use secrecy::SecretString;
-use tokio::task::JoinSet;
 
-use super::Part;
-use crate::args::moves::MoveArgs;
+use super::MethodRequest;
 use crate::client::{ClientError, Fault, Login, NodeClient, Transport};
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{Product, Version};
@@ -23,7 +21,7 @@ use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 
-/// MoveOptions of a source and its target that matter to jobs.
+/// Settings of a source and its target that matter to ASM tasks.
 const OPTIONS: [&str; 7] = [
     "io-threads",
     "port",
@@ -34,39 +32,33 @@ const OPTIONS: [&str; 7] = [
     "masterauth",
 ];
 
-/// What was found out about a node.
+/// What a node answered.
 struct Asked {
     facts: NodeFacts,
     options: BTreeMap<String, String>,
 }
 
-/// How each pair of a plan moves its slots. Refuses where that can't be as `--strategy` wants.
+/// The method of each pair of a plan. Refuses what `--strategy` does not allow.
 pub(super) async fn choices(
     session: &Session,
-    args: &MoveArgs,
     cluster: &ClusterState,
     plan: &MovePlan,
-    part: Part,
+    request: MethodRequest,
 ) -> Result<BTreeMap<Pair, MethodChoice>, Stop> {
-    let throttled = args.pace.rate.is_some();
-    if args.strategy == Strategy::Atomic && throttled {
+    let MethodRequest {
+        strategy,
+        throttled,
+    } = request;
+    if strategy == Strategy::Atomic && throttled {
         return Err(Stop::usage(anyhow!(
-            "--rate holds for moves key by key only: leave it out, or let --strategy auto choose"
+            "--rate applies to key-by-key moves only: omit it, or use --strategy auto"
         )));
     }
     let pairs = plan.moves().map(|one| {
         let (from, to) = (one.from, one.to);
         (Pair { from, to }, &one.slots)
     });
-    let keys = |reason: &str| MethodChoice {
-        way: MoveMethod::Keys,
-        reason: reason.to_string(),
-    };
-    if part == Part::First {
-        let begun = keys("they were begun so");
-        return Ok(pairs.map(|(pair, _)| (pair, begun.clone())).collect());
-    }
-    let asked = match args.strategy {
+    let asked = match strategy {
         Strategy::Keys => BTreeMap::new(),
         Strategy::Auto | Strategy::Atomic => ask_all(session, cluster, plan).await,
     };
@@ -74,7 +66,7 @@ pub(super) async fn choices(
     let mut impossible = Vec::new();
     for (pair, slots) in pairs {
         let (Some(source), Some(target)) = (asked.get(&pair.from), asked.get(&pair.to)) else {
-            choices.insert(pair, keys("--strategy keys says so"));
+            choices.insert(pair, by_key("--strategy keys"));
             continue;
         };
         let facts = PairFacts {
@@ -82,7 +74,7 @@ pub(super) async fn choices(
             target: &target.facts,
             hindrance: hindrance(session, cluster, pair, slots, source, target).await?,
         };
-        match choose(args.strategy, throttled, &facts) {
+        match choose(strategy, throttled, &facts) {
             Ok(choice) => {
                 choices.insert(pair, choice);
             }
@@ -103,26 +95,51 @@ pub(super) async fn choices(
     )))
 }
 
-/// All nodes of a plan, side by side.
+/// Key by key for all pairs: slots that are open already were begun that way.
+pub(super) fn by_key_as_begun(plan: &MovePlan) -> BTreeMap<Pair, MethodChoice> {
+    let pairs = plan.moves().map(|one| {
+        let (from, to) = (one.from, one.to);
+        Pair { from, to }
+    });
+    pairs
+        .map(|pair| (pair, by_key("they were begun that way")))
+        .collect()
+}
+
+fn by_key(reason: &str) -> MethodChoice {
+    MethodChoice {
+        way: MoveMethod::Keys,
+        reason: reason.to_string(),
+    }
+}
+
+/// Asks all nodes of a plan.
 async fn ask_all(
     session: &Session,
     cluster: &ClusterState,
     plan: &MovePlan,
 ) -> BTreeMap<NodeId, Asked> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
-    let mut asking = JoinSet::new();
-    for id in ids {
+    let nodes = ids.into_iter().map(|id| {
         let node = cluster.diagnosis.observation.nodes.get(&id);
         let version = node.and_then(|node| node.report()?.info.version);
-        let name = cluster.name(id);
-        let target = cluster.reach.get(&id).cloned();
-        let connections = Arc::clone(&session.connections);
-        asking.spawn(async move { (id, ask(&connections, target, name, version).await) });
-    }
-    asking.join_all().await.into_iter().collect()
+        (
+            id,
+            cluster.reach.get(&id).cloned(),
+            cluster.name(id),
+            version,
+        )
+    });
+    let asking = session.connections.fan_out(
+        nodes,
+        |connections, (id, target, name, version)| async move {
+            (id, ask(&connections, target, name, version).await)
+        },
+    );
+    asking.await.into_iter().collect()
 }
 
-/// A node that does not answer can do nothing; that it does not is told where it is needed.
+/// Asks one node. A node that does not answer supports nothing; the error is reported when it is needed.
 async fn ask(
     connections: &Connections,
     target: Option<Target>,
@@ -155,7 +172,7 @@ async fn ask(
     asked
 }
 
-/// Whose commands for jobs a node has; by its version where COMMAND is denied.
+/// Which ASM commands a node has; by its version if COMMAND is denied.
 async fn offers(client: &NodeClient, version: Option<Version>) -> Option<Product> {
     match client.atomic_commands().await {
         Ok(commands) if commands.migrateslots => Some(Product::Valkey),
@@ -167,7 +184,7 @@ async fn offers(client: &NodeClient, version: Option<Version>) -> Option<Product
     }
 }
 
-/// Why this user can't have jobs there.
+/// Why this user can't use ASM commands on the node.
 async fn rights(client: &NodeClient, product: Product, name: &str) -> Option<String> {
     let answer = match product {
         Product::Valkey => match client.may_migrateslots().await {
@@ -186,7 +203,7 @@ async fn rights(client: &NodeClient, product: Product, name: &str) -> Option<Str
     }
 }
 
-/// What stands in the way of jobs between two nodes.
+/// What prevents ASM tasks between two nodes.
 async fn hindrance(
     session: &Session,
     cluster: &ClusterState,
@@ -215,10 +232,10 @@ async fn hindrance(
     };
     let tls = matches!(reach.access.transport, Transport::Tls(_));
     for (node, other) in [(source, target), (target, source)] {
-        // They go over plain TCP then, where MIGRATE takes the cluster's way (tls-cluster).
+        // ASM tasks use plain TCP then; MIGRATE uses what the cluster bus uses (tls-cluster).
         if tls && is(node, "tls-replication", "no") && is(other, "port", "0") {
             return Ok(Some(format!(
-                "{} has tls-replication no, and {} takes nothing but TLS",
+                "{} has tls-replication no, and {} accepts only TLS",
                 node.facts.name, other.facts.name
             )));
         }
@@ -234,14 +251,13 @@ async fn hindrance(
     let client = session.connections.client(reach).await?;
     let strays = strays(&client, product, slots).await?;
     if strays.is_some() && product == Product::Valkey {
-        // What a job has brought so far is counted, too: one of somebody who was killed may have
-        // begun after we looked for such.
-        let jobs = client.cluster_getslotmigrations().await?;
-        if let Some(job) = jobs.iter().find(|job| job.end.is_none()) {
+        // Keys of a running task count as stray keys. A task of a redis-trib that was killed may have begun after
+        // we looked for running tasks.
+        let tasks = client.cluster_getslotmigrations().await?;
+        if let Some(task) = tasks.iter().find(|task| task.end.is_none()) {
             return Err(Stop::refused(anyhow!(
-                "a job of the servers that moves slots {} to {} has just begun: try again when it \
-                 is over; nothing was changed",
-                job.slots,
+                "an ASM task that moves slots {} to {} has just begun: try again when it has ended; nothing was changed",
+                task.slots,
                 target.facts.name
             )));
         }
@@ -249,7 +265,7 @@ async fn hindrance(
     Ok(strays.map(|strays| format!("{} holds {strays}", target.facts.name)))
 }
 
-/// Logs in to the target as the source would (Valkey: as a replica logs in to its primary).
+/// Why the source can't log in to the target (Valkey: it logs in as a replica does to its primary).
 async fn login_fails(
     connections: &Connections,
     source: &Asked,

@@ -18,7 +18,10 @@ fn slots(ranges: &[(u16, u16)]) -> SlotSet {
 }
 
 /// A plan of these moves: from, to, and the slots.
-fn of(moves: &[(&str, &str, &[(u16, u16)])]) -> MovePlan {
+/// The source, the target and the ranges of slots.
+type Move<'a> = (&'a str, &'a str, &'a [(u16, u16)]);
+
+fn of(moves: &[Move<'_>]) -> MovePlan {
     let moves = moves
         .iter()
         .map(|(from, to, ranges)| ((id(from), id(to)), slots(ranges)));
