@@ -21,9 +21,9 @@
 //! connections
 //! client
 //! seed → stop, exit_code, cluster
-//! rdb, resp
-//! report → event, exit_code, plan, cluster
-//! event, interrupt, journal, shell, stop
+//! rdb
+//! report → event, resp, shell, exit_code, plan, cluster
+//! event, interrupt, journal, resp, shell, stop
 //! exit_code
 //! plan → cluster
 //! cluster

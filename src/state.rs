@@ -13,11 +13,11 @@ use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::discover;
 use crate::plan::SlotOwner;
+use crate::report::Node;
 use crate::session::ResumeFlags;
 use crate::session::Session;
 use crate::shell::command_line;
 use crate::stop::Stop;
-use crate::ui::NodeName;
 
 /// A node that takes part in a change of membership.
 #[derive(Debug, Clone)]
@@ -204,10 +204,10 @@ pub(crate) fn unhealthy(errors: &[String]) -> String {
 }
 
 /// The id and address of a node, for views.
-pub(crate) fn name(diagnosis: &Diagnosis, id: NodeId) -> NodeName {
+pub(crate) fn name(diagnosis: &Diagnosis, id: NodeId) -> Node {
     let node = diagnosis.observation.nodes.get(&id);
     let member = diagnosis.topology.members.get(&id);
-    NodeName {
+    Node {
         id,
         addr: node
             .and_then(|node| node.addr().cloned())

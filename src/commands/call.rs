@@ -13,10 +13,11 @@ use crate::cluster::node::Role;
 use crate::exit_code::ExitCode;
 use crate::ops::call::danger::{CommandName, Danger};
 use crate::ops::call::{self, CallRequest, Callee, Order};
+use crate::report::Called;
 use crate::resp::Resp;
 use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{Called, Ui};
+use crate::ui::Ui;
 
 /// Arguments of `call`.
 #[derive(Debug, clap::Args)]

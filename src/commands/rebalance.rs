@@ -21,10 +21,11 @@ use crate::plan::SlotOwner;
 use crate::plan::rebalance::{
     self, Balance, By, RebalanceError, Request, Share, UseEmpty, Verdict, weights_by_memory,
 };
+use crate::report::{BalanceView, MasterShare, Measure};
 use crate::session::Session;
 use crate::state::{ClusterState, healthy};
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{BalanceView, MasterShare, Measure, Ui};
+use crate::ui::Ui;
 
 /// Arguments of `rebalance`.
 #[derive(Debug, clap::Args)]

@@ -15,10 +15,11 @@ use crate::cluster::topology::Member;
 use crate::exit_code::ExitCode;
 use crate::ops::move_slots;
 use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
+use crate::report::counted;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{CheckExtra, PromptError, Ui, counted};
+use crate::ui::{CheckExtra, PromptError, Ui};
 
 /// Arguments of `reshard`.
 #[derive(Debug, clap::Args)]

@@ -11,9 +11,10 @@ use crate::client::NODE_TIMEOUT;
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
 use crate::ops::set_timeout::{self, Member};
+use crate::report::{SetTimeoutView, TimeoutSet};
 use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{SetTimeoutView, TimeoutSet, Ui};
+use crate::ui::Ui;
 
 /// Arguments of `set-timeout`.
 #[derive(Debug, clap::Args)]

@@ -7,10 +7,10 @@ use crate::cluster::node::{NodeId, Role};
 use crate::cluster::ok_to_stop::{Reason, StopCandidate, reasons};
 use crate::cluster::parse::MasterLink;
 use crate::cluster::slot::SlotSet;
+use crate::report::{Objection, OkToStopView};
 use crate::session::Session;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
-use crate::ui::{Objection, OkToStopView};
 
 /// Looks at the cluster and collects the reasons not to stop the named nodes.
 pub(crate) async fn check(session: &Session, names: &[String]) -> Result<OkToStopView, Stop> {

@@ -11,9 +11,9 @@ use crate::cluster::observation::Seen;
 use crate::cluster::topology::Topology;
 use crate::connections::{Connections, Target};
 use crate::discover;
+use crate::report::{Node, Timeout, TimeoutSet};
 use crate::session::Session;
 use crate::stop::Stop;
-use crate::ui::{NodeName, Timeout, TimeoutSet};
 
 /// A member and its current timeout.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ pub(crate) async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
             Seen::Loading => Err(Fault::Loading.to_string()),
             Seen::Stranger(other) => Err(format!("another node, {}, answers there", other.short())),
         };
-        let name = NodeName {
+        let name = Node {
             id: member.id,
             addr: node.addr().cloned().unwrap_or_else(|| Addr::new("?", 0)),
             role: member.role,

@@ -40,13 +40,6 @@ use crate::report::{ErrorDocument, Head, Headed, Line};
 use crate::shell::command_line as shell_line;
 use crate::stop::CommandLine;
 
-pub use crate::report::{
-    BackupView, BalanceView, Before, Called, FailedKey, FailedKeys, FailoverReport, FailoverView,
-    Fetched, FixLine, FixView, How, JoinView, JoiningNode, LayoutView, LeaveView, LeavingNode,
-    MasterShare, Measure, MovesView, Node as NodeName, Objection, OkToStopView, PlannedMove,
-    PlannedShard, ReplaceStep, ReplaceView, SetTimeoutView, ShardView, TargetMemory, Timeout,
-    TimeoutSet, TransferPlan, TransferView, command_line, counted, standing_words,
-};
 pub use messages::{Usage, help, text, usage_error, wrong_line};
 pub use nagios::Status;
 pub use options::{CheckExtra, ColorChoice, Mode, OutputFormat, Strictness, UiOptions, Verbosity};

@@ -15,7 +15,8 @@ use crate::cluster::observation::Seen;
 use crate::cluster::text::is_unsafe;
 use crate::event::{MoveStats, Phase};
 use crate::report::{
-    CheckView, InfoView, MovedView, Node, OkToStopDocument, ReplyView, TransferReport,
+    Called, CheckView, How, InfoView, MovedView, Node, OkToStopDocument, ReplyView, TimeoutSet,
+    TransferReport,
 };
 use crate::resp::Resp;
 use crate::ui::samples::*;

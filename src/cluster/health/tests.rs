@@ -8,7 +8,7 @@ use crate::cluster::observation::{Bystander, Report, Seen};
 use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
 use crate::cluster::slot::Slot;
 use crate::cluster::text::is_unsafe;
-use crate::ui::command_line;
+use crate::report::command_line;
 
 /// Three masters, each with a replica, each on a host of its own. Node n has the id nnnn….
 const SIX: &str = "\

@@ -15,10 +15,10 @@ use crate::cluster::observation::Seen;
 use crate::cluster::topology::Topology;
 use crate::connections::{Connections, Target};
 use crate::discover;
+use crate::report::Node;
 use crate::resp::Resp;
 use crate::session::Session;
 use crate::stop::Stop;
-use crate::ui::NodeName;
 use danger::{CommandName, Danger};
 
 /// A command and the nodes that it is sent to.
@@ -50,7 +50,7 @@ pub(crate) enum Order {
 /// A member to call.
 pub(crate) struct Callee {
     /// Its name.
-    pub(crate) name: NodeName,
+    pub(crate) name: Node,
     /// Its role.
     pub(crate) role: Role,
     /// How it is reached; why it is not, in words.
@@ -86,7 +86,7 @@ pub(crate) async fn callees(session: &Session, request: &CallRequest) -> Result<
         };
         if request.only.is_none_or(|role| role == member.role) {
             callees.push(Callee {
-                name: NodeName {
+                name: Node {
                     id: member.id,
                     addr: node.addr().cloned().unwrap_or_else(|| Addr::new("?", 0)),
                     role: member.role,

@@ -12,9 +12,9 @@ use crate::ops::join::inspect::NewNode;
 use crate::ops::join::zones::Zones;
 use crate::plan::create::{self, Candidate, Conflict, Layout, Request, Shared};
 use crate::plan::{CreateProgress, MembershipPlan};
+use crate::report::{LayoutView, Node, PlannedShard};
 use crate::session::Session;
 use crate::stop::Stop;
-use crate::ui::{LayoutView, NodeName, PlannedShard};
 
 /// The planned cluster, and how much of it exists.
 pub(crate) struct CreatePlan {
@@ -99,7 +99,7 @@ impl CreatePlan {
             .map(|node| (node.id(), &node.target.addr))
             .collect();
         let name = |id: &NodeId| {
-            Some(NodeName {
+            Some(Node {
                 id: *id,
                 addr: (*addrs.get(id)?).clone(),
                 role: match self.layout.shards.iter().any(|shard| shard.master == *id) {
@@ -123,7 +123,7 @@ impl CreatePlan {
     }
 
     /// Warns of nodes of one shard on one host or in one zone.
-    fn warnings(&self, name: impl Fn(&NodeId) -> Option<NodeName>) -> Vec<String> {
+    fn warnings(&self, name: impl Fn(&NodeId) -> Option<Node>) -> Vec<String> {
         let conflicts = &self.layout.conflicts;
         let Some(first) = conflicts.first() else {
             return Vec::new();
@@ -153,7 +153,7 @@ impl CreatePlan {
     }
 }
 
-fn warning(conflict: &Conflict, name: &impl Fn(&NodeId) -> Option<NodeName>) -> String {
+fn warning(conflict: &Conflict, name: &impl Fn(&NodeId) -> Option<Node>) -> String {
     let nodes: Vec<String> = conflict
         .nodes
         .iter()

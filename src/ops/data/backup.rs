@@ -19,11 +19,11 @@ use crate::cluster::parse::MasterLink;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Member;
 use crate::event::{Events, Phase, Unit};
+use crate::report::{BackupView, Fetched, Node, ShardView};
 use crate::seed::parse_addr;
 use crate::session::Session;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
-use crate::ui::{BackupView, Fetched, NodeName, ShardView};
 
 /// Which node sends the data of which master.
 pub(crate) struct BackupPlan {
@@ -248,7 +248,7 @@ fn complete(diagnosis: &Diagnosis, files: &[FileFacts], path: &Path) -> BackupVi
     }
 }
 
-fn shard_view(file: &FileFacts, master: NodeName, source: NodeName) -> ShardView {
+fn shard_view(file: &FileFacts, master: Node, source: Node) -> ShardView {
     ShardView {
         master,
         slots: file.slots.clone(),
@@ -348,7 +348,7 @@ pub(crate) async fn verify(events: &Events, path: &Path) -> anyhow::Result<Backu
     let started = Instant::now();
     let manifest = manifest(path)?;
     read_back(events, path, &manifest).await?;
-    let name = |id, addr: &str, role| NodeName {
+    let name = |id, addr: &str, role| Node {
         id,
         addr: parse_addr(addr).unwrap_or_else(|_| Addr::new("?", 0)),
         role,

@@ -8,11 +8,11 @@ use super::{Transferred, infos, masters, notes, transfer, warn_of_evictions, wri
 use crate::client::{ClientError, ExpiryQuestion, Fault};
 use crate::cluster::parse::{Info, Product};
 use crate::connections::Target;
+use crate::report::TransferPlan;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{self, ImportOptions, SlotOwners, TransferMode, TransferOptions};
-use crate::ui::TransferPlan;
 
 /// The keys that are wanted, and how they are written.
 pub(crate) struct ImportRequest {

@@ -17,11 +17,11 @@ use crate::cluster::slot::SlotSet;
 use crate::connections::Target;
 use crate::event::{Phase, Unit};
 use crate::exit_code::ExitCode;
+use crate::report::{FailedKey, FailedKeys, TransferView};
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{OnConflict, SlotOwners, Stopper, TransferError, TransferReport};
-use crate::ui::{FailedKey, FailedKeys, TransferView};
 
 /// Reads a cluster that can take keys: every slot has one owner, and all owners answer.
 async fn writable_cluster(session: &Session) -> Result<ClusterState, Stop> {

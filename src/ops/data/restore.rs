@@ -9,11 +9,11 @@ use crate::backup::{FileFacts, Manifest};
 use crate::cluster::parse::{Info, Product, Version};
 use crate::connections::Target;
 use crate::rdb::Encoding;
+use crate::report::TransferPlan;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{self, BackupFile, SlotOwners, TransferOptions};
-use crate::ui::TransferPlan;
 
 /// A backup to restore, and how its keys are written.
 pub(crate) struct RestoreRequest {

@@ -7,8 +7,8 @@ use anyhow::anyhow;
 use crate::cluster::node::NodeId;
 use crate::connections::Target;
 use crate::plan::failover::{self, Already, Decision, FailoverPlan, Refusal, Request};
+use crate::report::FailoverView;
 use crate::state::{ClusterState, name};
-use crate::ui::FailoverView;
 
 pub(crate) use execute::{carry_out, execute};
 

@@ -4,7 +4,7 @@ use super::state::FixState;
 use crate::cluster::health::{Code, Finding, Remedy, Severity};
 use crate::cluster::node::NodeId;
 use crate::plan::fix::{FixPlan, FixStep};
-use crate::ui::{FixLine, command_line};
+use crate::report::{FixLine, command_line};
 
 /// Errors for which the plan has neither a remedy nor a refusal.
 pub(super) fn errors(state: &FixState, plan: &FixPlan, refused: &[FixLine]) -> Vec<FixLine> {

@@ -8,7 +8,7 @@ use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
 use crate::plan::fix::{Consent, FixPlan, FixRefusal, FixStep, PlannedStep, Stray, Strays, Why};
-use crate::ui::{FixLine, FixView, command_line};
+use crate::report::{FixLine, FixView, command_line};
 
 /// The cluster, for the question of consent.
 pub(super) fn about(state: &FixState) -> String {

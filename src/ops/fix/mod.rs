@@ -26,10 +26,10 @@ use crate::event::{Event, FixedStep, Phase};
 use crate::migrate::{MoveOptions, OnConflict};
 use crate::ops::move_slots::{Waited, ended};
 use crate::plan::fix::{Consent, FixPlan, FixStep, PlannedStep};
+use crate::report::{FixLine, FixView};
 use crate::session::{LockHeld, Session};
 use crate::state::ClusterState;
 use crate::stop::Stop;
-use crate::ui::{FixLine, FixView};
 
 /// The limit for rounds. The longest sequence that the planner knows takes five; conflicts between keys take more,
 /// since each stops a window of slots.

@@ -18,11 +18,11 @@ use crate::cluster::parse::EntryState;
 use crate::connections::Target;
 use crate::converge::poll::Polled;
 use crate::converge::{Watch, linked};
+use crate::report::{FixLine, FixView};
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::state::{Participant, Participants};
 use crate::stop::Stop;
-use crate::ui::{FixLine, FixView};
 
 /// The timeout until all nodes see each other.
 const WITHIN: Duration = Duration::from_secs(60);

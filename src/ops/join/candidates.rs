@@ -13,9 +13,9 @@ use crate::cluster::parse::{Entry, EntryPool, EntryState, Product};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
 use crate::connections::{Connections, Target};
+use crate::report::Before;
 use crate::session::Session;
 use crate::stop::Stop;
-use crate::ui::Before;
 
 /// How many former peers of a node are asked whether it is still a member of their cluster.
 const PEERS_ASKED: usize = 32;

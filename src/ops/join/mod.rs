@@ -22,10 +22,10 @@ use crate::cluster::parse::EntryPool;
 use crate::connections::{Connections, Target};
 use crate::converge::Watch;
 use crate::event::Phase;
+use crate::report::Before;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
-use crate::ui::Before;
 use execute::{Execution, StepCounts};
 use zones::ZoneRules;
 

@@ -15,11 +15,11 @@ use crate::converge::{Goal, KnownBy};
 use crate::ops::join::zones::{ZoneRules, Zones};
 use crate::plan::join::{Follower, Place, Shard, follow, meetings};
 use crate::plan::{MembershipPlan, MembershipStep};
+use crate::report::{JoinView, JoiningNode, Node};
 use crate::session::Session;
 use crate::state::Participants;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
-use crate::ui::{JoinView, JoiningNode, NodeName};
 
 /// The role that new nodes get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +112,7 @@ impl JoinPlan {
         let nodes = candidates.iter().map(|candidate| {
             let id = candidate.node.id();
             JoiningNode {
-                node: NodeName {
+                node: Node {
                     id,
                     addr: candidate.node.target.addr.clone(),
                     role: match self.masters.contains_key(&id) {

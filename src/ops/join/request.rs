@@ -16,10 +16,10 @@ use crate::connections::Target;
 use crate::exit_code::ExitCode;
 use crate::plan::MovePlan;
 use crate::plan::reshard::{self, Request, Sources, What};
+use crate::report::JoinView;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
-use crate::ui::JoinView;
 
 /// What `add-node` is asked for.
 pub(crate) struct JoinRequest {

@@ -12,10 +12,10 @@ use crate::cluster::node::NodeId;
 use crate::connections::Target;
 use crate::ops::move_slots::{MethodRequest, PreparedMoves, at_rest, prepare_drain};
 use crate::plan::leave::{self as planner, Leave, OwnedSlots, Refusal, Request};
+use crate::report::{LeaveView, LeavingNode};
 use crate::session::Session;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
-use crate::ui::{LeaveView, LeavingNode};
 
 /// Nodes that leave, and what is done before.
 pub(crate) struct LeavePlan {

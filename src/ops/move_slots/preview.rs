@@ -14,10 +14,10 @@ use crate::migrate::schedule::MoveMethod;
 use crate::migrate::strategy::MethodChoice;
 use crate::plan::MovePlan;
 use crate::plan::file::to_json;
+use crate::report::{How, MovesView, PlannedMove, TargetMemory};
 use crate::session::Session;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
-use crate::ui::{How, MovesView, PlannedMove, TargetMemory};
 
 /// The warning for key-by-key moves to Valkey 9.
 ///

@@ -21,10 +21,10 @@ use crate::ops::join::zones::ZoneRules;
 use crate::ops::join::{Allowed, GoOn, JoinCandidate, JoinPlan, JoinTarget, Joining, Until, judge};
 use crate::ops::leave::{Afterwards, leave, silent_members};
 use crate::plan::failover::{Decision, NamedMember, Request};
+use crate::report::{Before, Node, ReplaceStep, ReplaceView, standing_words};
 use crate::session::Session;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
-use crate::ui::{Before, NodeName, ReplaceStep, ReplaceView, standing_words};
 
 /// What is asked for.
 pub(crate) struct ReplaceRequest {
@@ -178,7 +178,7 @@ impl ReplacePlan {
                 answers,
             ),
             answers,
-            new: NodeName {
+            new: Node {
                 id: self.new.id(),
                 addr: self.new.target.addr.clone(),
                 role: Role::Master,
