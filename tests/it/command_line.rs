@@ -2,8 +2,7 @@
 //! anything, and what it writes with `--output json` then.
 //!
 //! A row is a command line, a column is a [`Situation`], a cell is the exit code. For every cell the tests
-//! also compare a fingerprint of all nodes before and after. What today's program does not do yet stands in
-//! [`WITHOUT_DONE_TODAY`], which can only shrink.
+//! also compare a fingerprint of all nodes before and after.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -161,13 +160,6 @@ fn consent(command: &str) -> Option<&'static str> {
         _ => Some("--yes"),
     }
 }
-
-/// Cells whose stream of events ends without `done` in today's program: rows of that name, and the situation.
-const WITHOUT_DONE_TODAY: &[(&str, Situation)] = &[
-    ("reshard", DryRun),
-    ("rebalance --weight", DryRun),
-    ("apply", DryRun),
-];
 
 /// The end of every prompt for consent.
 const PROMPT: &str = "(type 'yes' to accept): ";
@@ -486,7 +478,7 @@ fn wrong_output(name: &str, situation: Situation, finished: &Finished) -> Option
     };
     match document_field(name) {
         Some(field) => wrong_document(name, situation, exit_code, field, &objects),
-        None => wrong_stream(name, situation, exit_code, &objects),
+        None => wrong_stream(name, exit_code, &objects),
     }
 }
 
@@ -513,18 +505,11 @@ fn wrong_document(
     (!is_right).then(|| format!("the document is {document}"))
 }
 
-fn wrong_stream(
-    name: &str,
-    situation: Situation,
-    exit_code: i32,
-    objects: &[Value],
-) -> Option<String> {
+fn wrong_stream(name: &str, exit_code: i32, objects: &[Value]) -> Option<String> {
     let is_done = |object: &Value| object["event"] == "done";
     let count = objects.iter().filter(|object| is_done(object)).count();
-    match (count, WITHOUT_DONE_TODAY.contains(&(name, situation))) {
-        (0, true) => None,
-        (_, true) => Some("writes `done`: take it from WITHOUT_DONE_TODAY".to_owned()),
-        (1, false) => {
+    match count {
+        1 => {
             let last = objects.last()?;
             let first = objects.first()?;
             if !has_format(name, first) {
@@ -539,7 +524,7 @@ fn wrong_stream(
                 && last["message"].as_str().is_some_and(is_unmarked);
             (!is_right).then(|| format!("the last line is {last}"))
         }
-        (count, false) => Some(format!("writes `done` {count} times")),
+        count => Some(format!("writes `done` {count} times")),
     }
 }
 
@@ -648,17 +633,6 @@ fn the_table_is_complete() {
             let has_cell = cells(&[situation]).any(|(row, ..)| row.command() == command);
             assert_eq!(has_cell, exists, "{command}: {situation:?}");
         }
-    }
-}
-
-/// What the list of exceptions names are cells of the table.
-#[test]
-fn every_exception_is_a_cell() {
-    for (name, situation) in WITHOUT_DONE_TODAY {
-        assert!(
-            cells(&[*situation]).any(|(row, ..)| row.name == *name),
-            "{name}: {situation:?}"
-        );
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::support::cluster::Nodes;
 use crate::support::command::{Finished, Trib};
 use crate::support::server::Spec;
+use crate::support::wait::{PATIENCE, until};
 
 /// What the script of that shell asks with these words, the last of which is completed.
 fn asked(shell: &str, words: &[&str]) -> Trib {
@@ -69,6 +70,15 @@ fn nodes_of_the_named_cluster() {
         assert_eq!(said.len(), 1, "{words:?}: {said:?}");
         assert!(said[0].starts_with(&expected), "{words:?}: {said:?}");
     }
+    until("the seed to hear of the replica", PATIENCE, || {
+        let id = nodes[3].id();
+        let seen = nodes[0].nodes_text();
+        let line = seen.lines().find(|line| line.starts_with(&id));
+        match line.is_some_and(|line| line.contains("slave")) {
+            true => Ok(()),
+            false => Err(seen.clone()),
+        }
+    });
     let replica = &nodes[3].id()[..10];
     for command in ["del-node", "failover", "ok-to-stop"] {
         let said = login(asked("bash", &["redis-trib", command, &addr, replica])).run();

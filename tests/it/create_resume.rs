@@ -365,7 +365,7 @@ fn a_node_replaced_at_the_prompt_is_shown_before_it_is_met() {
     nodes[1].restart();
     terminal
         .send_line("yes")
-        .expect("the cluster has changed since the plan was shown")
+        .expect("the cluster changed after the plan was shown")
         .expect("(type 'yes' to accept): ")
         .send_line("no");
     terminal.finish().status(5);

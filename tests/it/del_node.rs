@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Finished, Signal, Trib};
 use crate::support::counting_writers::Writers;
-use crate::support::keys::{Keys, assert_same, contents, fill, fill_all_types};
+use crate::support::keys::{Keys, assert_same, contents, fill, fill_all_types, readable_contents};
 use crate::support::server::{Server, Spec, fault_versions, versions};
 use crate::support::slots::names;
 use crate::support::views::{counts, owned_slots};
@@ -163,7 +163,7 @@ fn what_makes_no_sense_changes_nothing() {
     line(&["deadbeefdeadbeef", "--yes"])
         .status(3)
         .stderr_has("deadbeefdeadbeef")
-        .stderr_has("no node of this cluster");
+        .stderr_has("is not a node of this cluster");
     line(&["", "--yes"]).status(3);
     // No consent, no terminal.
     line(&[&nodes[5].id(), "--leave-unprotected", &nodes[5].id()])
@@ -538,7 +538,7 @@ fn a_member_that_stops_during_the_drain_is_named() {
     );
     assert_eq!(nodes[2].nodes_text().lines().count(), 1);
     assert_healthy(&nodes[1]);
-    assert_same(&before, &contents(&nodes));
+    assert_same(&before, &readable_contents(&nodes));
 }
 
 /// Killed with a FORGET on its way, with a RESET on its way, and after that: run again it finishes.

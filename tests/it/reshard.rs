@@ -407,20 +407,18 @@ fn a_list_to_choose_from() {
 }
 
 #[test]
-fn the_beginning_of_two_ids_is_none() {
+fn a_prefix_of_three_characters_is_too_short() {
     let nodes = Nodes::with(2, &quick());
-    let first = nodes[0].id()[..1].to_owned();
-    while !nodes[1].id().starts_with(&first) {
-        nodes[1].cmd(&["CLUSTER", "RESET", "HARD"]);
-    }
     nodes.form(2);
-    let ended = reshard(&nodes[0])
-        .args(["--slots", "5", "--from", "all", "--to", &first, "--yes"])
-        .run()
-        .status(3);
-    for node in nodes.iter() {
-        assert!(ended.stderr.contains(&node.id()[..8]), "{}", ended.stderr);
-    }
+    let id = nodes[1].id();
+    let to = |length: usize| {
+        reshard(&nodes[0])
+            .args(["--slots", "5", "--from", "all", "--to", &id[..length]])
+            .arg("--yes")
+            .run()
+    };
+    to(3).status(3).stderr_has(&id[..3]).stderr_has("too short");
+    to(4).status(0);
 }
 
 #[test]
@@ -461,7 +459,7 @@ fn what_cannot_be() {
         has(
             &["--slots", "5", "--from", &from, "--to", a, "--yes"],
             3,
-            &[&named, "as source and as target"],
+            &[&named, "both a source and a target"],
         );
     }
     has(

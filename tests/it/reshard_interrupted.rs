@@ -20,7 +20,7 @@ const AT_ONCE: Duration = Duration::from_secs(3);
 #[track_caller]
 fn interrupt_twice(run: Running, limit: Duration) -> Finished {
     run.signal(Signal::SIGINT);
-    run.wait_stderr("once more stops at once");
+    run.wait_stderr("a second signal stops at once");
     run.signal(Signal::SIGINT);
     run.wait_within(limit)
         .status(130)
