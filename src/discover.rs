@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::client::{
-    AsmTask, ClientError, DEFAULT_NODE_TIMEOUT, Fault, JobEnd, LoginOutcome, NodeClient, RawLook,
-    Side,
+    AsmTask, ClientError, DEFAULT_NODE_TIMEOUT, Fault, LoginOutcome, NodeClient, RawLook, Side,
+    TaskEnd,
 };
 use crate::cluster::holdings::{Held, Holdings};
 use crate::cluster::merger;
@@ -211,7 +211,7 @@ impl<'a> Survey<'a> {
                     Err(ProbeError::Silent(error)) => Seen::Silent(error.fault.to_string()),
                     Err(ProbeError::Unreadable(error)) => Seen::Silent(error.to_string()),
                     Ok(report) if report.view.myself().id != id => {
-                        Seen::Stranger(report.view.myself().id)
+                        Seen::OtherNode(report.view.myself().id)
                     }
                     Ok(report) => Seen::Report(Box::new(report)),
                 };
@@ -563,7 +563,7 @@ fn unfinished_tasks(tasks: Vec<AsmTask>, product: Product, owned: &SlotSet) -> V
         let is_last = newer.intersection(&task.slots).is_empty();
         newer.union_with(&task.slots);
         let has_failed =
-            task.end == Some(JobEnd::Failed) && is_last && task.slots.difference(owned).is_empty();
+            task.end == Some(TaskEnd::Failed) && is_last && task.slots.difference(owned).is_empty();
         if task.end.is_some() && !has_failed {
             continue;
         }

@@ -192,7 +192,7 @@ pub enum LaneEvent {
         moved: usize,
     },
     /// An ASM task failed and is started again.
-    Again {
+    TaskRetry {
         /// The reason, in words.
         why: String,
     },
@@ -219,7 +219,7 @@ pub struct MoveStats {
     /// The number of slots that were opened and closed again.
     pub closed: u32,
     /// The longest duration of one ASM task.
-    pub longest_job: Duration,
+    pub longest_task: Duration,
 }
 
 impl MoveStats {
@@ -243,7 +243,7 @@ impl MoveStats {
         self.longest_open = self.longest_open.max(other.longest_open);
         self.open_time += other.open_time;
         self.closed += other.closed;
-        self.longest_job = self.longest_job.max(other.longest_job);
+        self.longest_task = self.longest_task.max(other.longest_task);
     }
 }
 

@@ -9,6 +9,8 @@ use anyhow::anyhow;
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
+use crate::cluster::parse::{Direction, OpenSlot};
+use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::discover;
@@ -159,6 +161,34 @@ impl ClusterState {
         }))
     }
 
+    /// Open slots as masters report them, with the number of keys that their owners still have. The number falls while
+    /// another operator moves the slot; clients create keys on the target only.
+    pub(crate) fn in_transit(&self) -> Vec<(NodeId, OpenSlot, Option<u64>)> {
+        open_at_masters(&self.diagnosis)
+            .map(|(member, open)| {
+                let node = self.diagnosis.observation.nodes.get(&member.id);
+                let report = node.and_then(|node| node.report());
+                let keys = match open.direction {
+                    Direction::Migrating => {
+                        report.and_then(|report| report.open_keys.get(&open.slot).copied())
+                    }
+                    Direction::Importing => None,
+                };
+                (member.id, open, keys)
+            })
+            .collect()
+    }
+
+    /// The open slots of each node, as source or as target.
+    pub(crate) fn open_by_node(&self) -> BTreeMap<NodeId, SlotSet> {
+        let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        for (member, slot) in open_at_masters(&self.diagnosis) {
+            open.entry(member.id).or_default().insert(slot.slot);
+            open.entry(slot.peer).or_default().insert(slot.slot);
+        }
+        open
+    }
+
     /// All masters with their slots.
     pub(crate) fn owners(&self) -> Vec<SlotOwner> {
         let owner = |member: &Member| SlotOwner {
@@ -215,4 +245,10 @@ pub(crate) fn name(diagnosis: &Diagnosis, id: NodeId) -> Node {
         role: member.map_or(Role::Master, |member| member.role),
         zone: None,
     }
+}
+
+/// The open slots of masters. From Valkey 8 on, replicas repeat those of their master.
+pub(crate) fn open_at_masters(diagnosis: &Diagnosis) -> impl Iterator<Item = (&Member, OpenSlot)> {
+    let open = diagnosis.topology.open_slots();
+    open.filter(|(member, _)| member.role == Role::Master)
 }

@@ -233,7 +233,7 @@ impl MoveArgs {
             } else {
                 AfterFailure::Stop
             },
-            job_deadline: self.task_deadline,
+            task_deadline: self.task_deadline,
             ..self.pace.options(node_timeout)
         }
     }
@@ -260,7 +260,7 @@ impl PaceArgs {
             max_replica_lag: self.max_replica_lag,
             after_failure: AfterFailure::Stop,
             stop_deadline: self.stop_deadline,
-            job_deadline: None,
+            task_deadline: None,
         }
     }
 }

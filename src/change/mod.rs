@@ -6,6 +6,7 @@ mod journal;
 mod look;
 pub(crate) mod moves;
 mod signals;
+pub(crate) mod transfer;
 
 use std::io;
 use std::sync::Arc;

@@ -38,7 +38,7 @@ pub struct AsmTask {
     pub state: String,
     /// How the task ended; `None` while it runs. (Redis restarts a failed task itself, about every second and without
     /// limit.)
-    pub end: Option<JobEnd>,
+    pub end: Option<TaskEnd>,
     /// The last error, in the server's words; cleaned, may be empty.
     pub message: String,
     /// How often the server restarted the task (Redis).
@@ -57,7 +57,7 @@ pub enum Side {
 /// How a task ended, as a server reports it. On Valkey, `Failed` at the source does not mean that the target did not
 /// take the slots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum JobEnd {
+pub enum TaskEnd {
     /// The target owns the slots.
     Done,
     /// It failed.
@@ -208,9 +208,9 @@ fn valkey_tasks(reply: Reply) -> Result<Vec<AsmTask>, Fault> {
     };
     let task = |fields: BTreeMap<String, String>| {
         let end = |state: &str| match state {
-            "success" => Some(JobEnd::Done),
-            "failed" => Some(JobEnd::Failed),
-            "cancelled" => Some(JobEnd::Cancelled),
+            "success" => Some(TaskEnd::Done),
+            "failed" => Some(TaskEnd::Failed),
+            "cancelled" => Some(TaskEnd::Cancelled),
             _ => None,
         };
         let names = FieldNames {
@@ -230,8 +230,8 @@ fn redis_tasks(reply: Reply) -> Result<Vec<AsmTask>, Fault> {
     let malformed = Fault::Malformed { command: MIGRATION };
     let task = |fields: BTreeMap<String, String>| {
         let end = |state: &str| match state {
-            "completed" => Some(JobEnd::Done),
-            "canceled" => Some(JobEnd::Cancelled),
+            "completed" => Some(TaskEnd::Done),
+            "canceled" => Some(TaskEnd::Cancelled),
             // Still running.
             _ => None,
         };
@@ -259,7 +259,7 @@ struct FieldNames {
 fn read_task(
     fields: &BTreeMap<String, String>,
     names: &FieldNames,
-    end: impl Fn(&str) -> Option<JobEnd>,
+    end: impl Fn(&str) -> Option<TaskEnd>,
 ) -> Option<AsmTask> {
     let field = |name: &str| fields.get(name).map(String::as_str);
     let node = |name: &str| field(name).and_then(|id| id.parse().ok());
@@ -327,9 +327,9 @@ mod tests {
         assert_eq!(running.slots.count(), 6);
         assert_eq!(running.message, "bad[2J");
         assert_eq!(running.target, "b".repeat(40).parse().ok());
-        assert_eq!(task("success").end, Some(JobEnd::Done));
-        assert_eq!(task("failed").end, Some(JobEnd::Failed));
-        assert_eq!(task("cancelled").end, Some(JobEnd::Cancelled));
+        assert_eq!(task("success").end, Some(TaskEnd::Done));
+        assert_eq!(task("failed").end, Some(TaskEnd::Failed));
+        assert_eq!(task("cancelled").end, Some(TaskEnd::Cancelled));
     }
 
     #[test]
@@ -350,7 +350,7 @@ mod tests {
         let failed = task("failed", "0-9").unwrap().remove(0);
         assert_eq!((failed.end, failed.side), (None, Side::Target));
         assert_eq!((failed.retries, failed.message.as_str()), (3, "-NOAUTH"));
-        assert_eq!(task("completed", "1").unwrap()[0].end, Some(JobEnd::Done));
+        assert_eq!(task("completed", "1").unwrap()[0].end, Some(TaskEnd::Done));
         let malformed = Err(Fault::Malformed { command: MIGRATION });
         assert_eq!(task("completed", "9-1"), malformed);
         assert_eq!(task("completed", "0-16384"), malformed);

@@ -39,7 +39,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
-pub use atomic::{AsmTask, AtomicCommands, JobEnd, Side};
+pub use atomic::{AsmTask, AtomicCommands, Side, TaskEnd};
 pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};

@@ -56,7 +56,7 @@ pub fn intruders(observation: &Observation) -> Intruders {
 }
 
 fn divides(observation: &Observation) -> impl Iterator<Item = Divide> {
-    let is_lost = |seen: &Seen| matches!(seen, Seen::NoAddress | Seen::Stranger(_));
+    let is_lost = |seen: &Seen| matches!(seen, Seen::NoAddress | Seen::OtherNode(_));
     let nodes = observation.nodes.values();
     let lost = nodes.filter(move |node| is_lost(&node.seen));
     lost.filter_map(|node| {

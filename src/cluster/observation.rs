@@ -47,7 +47,7 @@ pub enum Seen {
     /// It answers LOADING to every command.
     Loading,
     /// Another node answers at its address.
-    Stranger(NodeId),
+    OtherNode(NodeId),
     /// No node knows its address.
     NoAddress,
 }
@@ -107,7 +107,7 @@ impl ObservedNode {
     pub fn report(&self) -> Option<&Report> {
         match &self.seen {
             Seen::Report(report) => Some(report),
-            Seen::Silent(_) | Seen::Loading | Seen::Stranger(_) | Seen::NoAddress => None,
+            Seen::Silent(_) | Seen::Loading | Seen::OtherNode(_) | Seen::NoAddress => None,
         }
     }
 

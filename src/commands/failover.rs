@@ -107,7 +107,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     };
     let work = failover::execute(&session, &cluster, &plan, args.timeout);
     let done = change.execute(work).await?;
-    ui.succeeded(&(&done).into())?;
+    ui.failed_over(&(&done).into())?;
     change.finish("")
 }
 
@@ -135,7 +135,7 @@ impl Proposal for Plan {
 
     fn show(&self, ui: &Ui) -> io::Result<()> {
         match self.decision {
-            Decision::FailOver(plan) => ui.succession(&failover::view(&self.cluster, &plan)),
+            Decision::FailOver(plan) => ui.failover_plan(&failover::view(&self.cluster, &plan)),
             Decision::NoChange(_) => Ok(()),
         }
     }

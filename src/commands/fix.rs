@@ -155,7 +155,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let mut fix = Fix::new(&session, &options);
     let mut round = change.prepare(fix.first_round(start, lock)).await?;
     if round.kinds().is_empty() {
-        ui.remedies(&round.view())?;
+        ui.fix_plan(&round.view())?;
         if args.dry_run {
             let code = match round.left().is_empty() {
                 true => ExitCode::Done,
@@ -208,7 +208,7 @@ impl Proposal for FixRound {
     }
 
     fn show(&self, ui: &Ui) -> io::Result<()> {
-        ui.remedies(&self.view())
+        ui.fix_plan(&self.view())
     }
 
     fn question(&self) -> Option<Question> {
@@ -281,7 +281,7 @@ impl Proposal for RejoinPlan {
     }
 
     fn show(&self, ui: &Ui) -> io::Result<()> {
-        ui.remedies(&self.view())
+        ui.fix_plan(&self.view())
     }
 
     fn question(&self) -> Option<Question> {

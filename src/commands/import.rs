@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use crate::args::transfer::{OnConflictArg, TransferArgs};
 use crate::args::values::node_words;
 use crate::change::credentials::password_of;
-use crate::change::{Approval, Change, Global, Proposal, Question};
+use crate::change::{Approval, Change, Global, Proposal, Question, transfer};
 use crate::client::Login;
 use crate::connections::{DialOptions, Target};
 use crate::exit_code::ExitCode;
@@ -128,13 +128,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     change.has_begun();
     let work = import::execute(&session, &request, &plan, owners);
     let transferred = change.execute(work).await?;
-    let resume = "the same command continues: keys that are in the cluster already are skipped";
-    let Some(stop) = transferred.stop(resume) else {
-        ui.transferred(&transferred.view, transferred.took)?;
-        return Ok(transferred.exit_code());
-    };
-    ui.transfer_stopped(&transferred.view, transferred.took)?;
-    Err(stop)
+    transfer::finish(ui, transferred)
 }
 
 impl Args {

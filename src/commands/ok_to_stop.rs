@@ -32,7 +32,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let mut look = Look::open(global, ui, seeds).await?;
     let check = async |session: &Session| ok_to_stop::check(session, &args.ids).await;
     let view = look.run(seeds, check).await?;
-    ui.stopping(&view)?;
+    ui.ok_to_stop(&view)?;
     Ok(match view.objections.is_empty() {
         true => ExitCode::Done,
         false => ExitCode::Refused,

@@ -119,7 +119,7 @@ impl Proposal for ReplaceDecision {
     fn show(&self, ui: &Ui) -> io::Result<()> {
         match self {
             Self::NoChange { .. } => Ok(()),
-            Self::Replace(plan) => ui.replacing(&plan.view()),
+            Self::Replace(plan) => ui.replace_plan(&plan.view()),
         }
     }
 

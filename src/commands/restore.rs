@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::args::transfer::{OnConflictArg, TransferArgs};
 use crate::args::values::node_words;
-use crate::change::{Approval, Change, Global, Proposal, Question};
+use crate::change::{Approval, Change, Global, Proposal, Question, transfer};
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
 use crate::ops::data;
@@ -59,13 +59,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     change.has_begun();
     let work = restore::execute(&session, &request, &plan, owners);
     let transferred = change.execute(work).await?;
-    let resume = "the same command continues: keys that are in the cluster already are skipped";
-    let Some(stop) = transferred.stop(resume) else {
-        ui.transferred(&transferred.view, transferred.took)?;
-        return Ok(transferred.exit_code());
-    };
-    ui.transfer_stopped(&transferred.view, transferred.took)?;
-    Err(stop)
+    transfer::finish(ui, transferred)
 }
 
 impl Proposal for RestorePlan {

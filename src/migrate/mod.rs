@@ -70,7 +70,7 @@ pub struct MoveOptions {
     /// How long the windows in hand may take after a stop was asked for.
     pub stop_deadline: Duration,
     /// How long one ASM task may take; without it that depends on its size.
-    pub job_deadline: Option<Duration>,
+    pub task_deadline: Option<Duration>,
 }
 
 /// Bytes in a second, by MEMORY USAGE, at which a key moves on a busy machine: hashes with many fields

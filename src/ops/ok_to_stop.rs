@@ -1,12 +1,11 @@
 //! `ok-to-stop`: whether nodes can be stopped now.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::cluster::health::Code;
-use crate::cluster::node::{NodeId, Role};
+use crate::cluster::node::NodeId;
 use crate::cluster::ok_to_stop::{Reason, StopCandidate, reasons};
 use crate::cluster::parse::MasterLink;
-use crate::cluster::slot::SlotSet;
 use crate::report::{Objection, OkToStopView};
 use crate::session::Session;
 use crate::state::{ClusterState, name};
@@ -45,13 +44,7 @@ pub(crate) async fn check(session: &Session, names: &[String]) -> Result<OkToSto
 /// All members. `no_failover` are the replicas that never take over.
 fn members(cluster: &ClusterState, no_failover: &BTreeSet<NodeId>) -> Vec<StopCandidate> {
     let topology = &cluster.diagnosis.topology;
-    let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
-    for (member, slot) in topology.open_slots() {
-        if member.role == Role::Master {
-            open.entry(member.id).or_default().insert(slot.slot);
-            open.entry(slot.peer).or_default().insert(slot.slot);
-        }
-    }
+    let mut open = cluster.open_by_node();
     topology
         .members
         .values()

@@ -39,7 +39,9 @@ pub(crate) async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
             Seen::NoAddress => continue,
             Seen::Silent(why) => Err(why.clone()),
             Seen::Loading => Err(Fault::Loading.to_string()),
-            Seen::Stranger(other) => Err(format!("another node, {}, answers there", other.short())),
+            Seen::OtherNode(other) => {
+                Err(format!("another node, {}, answers there", other.short()))
+            }
         };
         let name = Node {
             id: member.id,

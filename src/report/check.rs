@@ -200,7 +200,7 @@ impl NodeState {
         }
         let report = match node.map(|node| &node.seen) {
             Some(Seen::Report(report)) => report,
-            Some(Seen::Stranger(_)) => return Self::Foreign,
+            Some(Seen::OtherNode(_)) => return Self::Foreign,
             Some(Seen::Silent(_)) => return Self::Unreachable,
             Some(Seen::Loading) => return Self::Loading,
             Some(Seen::NoAddress) | None => return Self::NoAddress,

@@ -208,7 +208,7 @@ impl Line<'_> {
                         to,
                         slot_count: *moved,
                     },
-                    LaneEvent::Again { why } => Self::TaskRetry {
+                    LaneEvent::TaskRetry { why } => Self::TaskRetry {
                         from,
                         to,
                         why: why.clone(),

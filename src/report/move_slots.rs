@@ -218,7 +218,7 @@ impl MovedView {
     /// The result of moves.
     pub fn of(slots: usize, stats: &MoveStats, took: Duration) -> Self {
         let by_key = stats.longest_open > Duration::ZERO;
-        let by_task = stats.longest_job > Duration::ZERO;
+        let by_task = stats.longest_task > Duration::ZERO;
         Self {
             slot_count: slots,
             keys: stats.keys,
@@ -227,7 +227,7 @@ impl MovedView {
             longest_call_ms: by_key.then(|| milliseconds(stats.longest_call)),
             longest_open_ms: by_key.then(|| milliseconds(stats.longest_open)),
             mean_open_ms: by_key.then(|| milliseconds(stats.mean_open())),
-            longest_task_ms: by_task.then(|| milliseconds(stats.longest_job)),
+            longest_task_ms: by_task.then(|| milliseconds(stats.longest_task)),
         }
     }
 }

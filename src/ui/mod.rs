@@ -118,8 +118,8 @@ impl Ui {
             Event::WaitingFor(text) => return self.waiting(text),
             // If standard output is closed, the end of the command reports it.
             Event::Added { nodes } => return drop(self.added(*nodes)),
-            Event::FailedOver(done) => return drop(self.succeeded(&(&**done).into())),
-            Event::Fixed(step) => return drop(self.mended(&(&**step).into())),
+            Event::FailedOver(done) => return drop(self.failed_over(&(&**done).into())),
+            Event::Fixed(step) => return drop(self.fixed(&(&**step).into())),
             _ => {}
         }
         if let (Format::Json, Some(line)) = (self.format, Line::of(event)) {
@@ -127,7 +127,7 @@ impl Ui {
         }
         self.progress().event(event);
         if let Event::Lane {
-            event: LaneEvent::Again { why },
+            event: LaneEvent::TaskRetry { why },
             ..
         } = event
         {

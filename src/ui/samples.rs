@@ -497,7 +497,7 @@ pub(super) fn failed_over() -> FailoverReport {
     }
 }
 
-pub(super) fn replacing() -> ReplaceView {
+pub(super) fn replace_plan() -> ReplaceView {
     let old = master("69a0", "10.0.0.4");
     ReplaceView {
         what: "a master with 5,462 slots".to_string(),

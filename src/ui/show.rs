@@ -64,7 +64,7 @@ impl Ui {
     }
 
     /// The result of `ok-to-stop`.
-    pub fn stopping(&self, view: &OkToStopView) -> io::Result<()> {
+    pub fn ok_to_stop(&self, view: &OkToStopView) -> io::Result<()> {
         if let Format::Json = self.format {
             return self.json(&OkToStopDocument::of(view));
         }
@@ -172,7 +172,7 @@ impl Ui {
     }
 
     /// The plan of `replace-node`.
-    pub fn replacing(&self, view: &ReplaceView) -> io::Result<()> {
+    pub fn replace_plan(&self, view: &ReplaceView) -> io::Result<()> {
         self.progress().abandon();
         match self.format {
             Format::Json => self.json(&Line::Replacing(view)),
@@ -181,7 +181,7 @@ impl Ui {
     }
 
     /// The plan of `failover`.
-    pub fn succession(&self, view: &FailoverView) -> io::Result<()> {
+    pub fn failover_plan(&self, view: &FailoverView) -> io::Result<()> {
         self.progress().abandon();
         match self.format {
             Format::Json => self.json(&Line::Failover(view)),
@@ -190,7 +190,7 @@ impl Ui {
     }
 
     /// The result of a failover.
-    pub fn succeeded(&self, report: &FailoverReport) -> io::Result<()> {
+    pub fn failed_over(&self, report: &FailoverReport) -> io::Result<()> {
         self.progress().finish();
         match self.format {
             Format::Json => self.json(&Line::FailedOver(report)),
@@ -199,7 +199,7 @@ impl Ui {
     }
 
     /// The plan of `fix`.
-    pub fn remedies(&self, view: &FixView) -> io::Result<()> {
+    pub fn fix_plan(&self, view: &FixView) -> io::Result<()> {
         self.progress().abandon();
         match self.format {
             Format::Json => self.json(&Line::Remedies(view)),
@@ -208,7 +208,7 @@ impl Ui {
     }
 
     /// A remedy was carried out.
-    pub fn mended(&self, line: &FixLine) -> io::Result<()> {
+    pub fn fixed(&self, line: &FixLine) -> io::Result<()> {
         match self.format {
             Format::Json => self.json(&Line::Fixed(line)),
             _ => self.marked(&Marked::new(Mark::Ok, line.sentence())),

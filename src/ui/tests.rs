@@ -111,7 +111,7 @@ fn stats() -> MoveStats {
         longest_open: Duration::from_millis(1_340),
         open_time: Duration::from_secs(819),
         closed: 1_638,
-        longest_job: Duration::ZERO,
+        longest_task: Duration::ZERO,
     }
 }
 
@@ -145,7 +145,7 @@ fn moves_look_like_this() {
     let stats = MoveStats {
         longest_call: Duration::ZERO,
         longest_open: Duration::ZERO,
-        longest_job: Duration::from_millis(180),
+        longest_task: Duration::from_millis(180),
         ..stats()
     };
     let atomic = MovedView::of(1638, &stats, took);
@@ -165,7 +165,7 @@ fn other_views_look_like_this() {
     let bold = |text: &str| text.to_string();
     let classic_heading = |text: &str| format!(">>> {text}");
     let (join, leave) = (joining(), leaving());
-    let (failing, replaced, fixed) = (samples::failover(), replacing(), fixing());
+    let (failing, replaced, fixed) = (samples::failover(), replace_plan(), fixing());
     let (set, transfer) = (timeouts(), transferred());
     let took = Duration::from_millis(2_500);
     let views = [
@@ -342,7 +342,7 @@ fn tables_fit_eighty_columns() {
         16_384,
         &MoveStats {
             keys: 123_456_789,
-            longest_job: Duration::from_millis(999),
+            longest_task: Duration::from_millis(999),
             ..stats()
         },
         Duration::from_secs(99_999),

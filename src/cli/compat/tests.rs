@@ -393,7 +393,7 @@ fn wrong_values_are_refused_by_their_option() {
             "--cluster set-timeout h:1 -5",
             "set-timeout \"-5\": must be milliseconds",
         ),
-        ("--cluster check h:1 -p 0", "-p \"0\": a port"),
+        ("--cluster check h:1 -p 0", "-p \"0\": must be a port"),
         ("--cluster", "--cluster needs a value"),
         (
             "--cluster frobnicate h:1",

@@ -32,7 +32,7 @@ impl Judge<'_> {
             let ends = [task.source, task.target].into_iter().flatten();
             let nodes: Vec<NodeId> = ends.collect();
             let remedy = self.cancel_task(leader, &task);
-            self.add(Code::SlotsInJob, message, &nodes, task.slots);
+            self.add(Code::SlotsInTask, message, &nodes, task.slots);
             // A task without an error ends by itself.
             if task.goes_on && !task.said.is_empty() {
                 self.remedy(remedy);

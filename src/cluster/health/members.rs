@@ -68,7 +68,7 @@ impl Judge<'_> {
         match &self.node(id)?.seen {
             Seen::Silent(why) => Some(why),
             Seen::Loading => Some("it is loading its data set from disk"),
-            Seen::Report(_) | Seen::Stranger(_) | Seen::NoAddress => None,
+            Seen::Report(_) | Seen::OtherNode(_) | Seen::NoAddress => None,
         }
     }
 
@@ -199,7 +199,7 @@ impl Judge<'_> {
     /// Members at whose address another node answers.
     fn replaced(&mut self) {
         for node in self.observation.nodes.values() {
-            let Seen::Stranger(found) = node.seen else {
+            let Seen::OtherNode(found) = node.seen else {
                 continue;
             };
             let found_is = if self.observation.nodes.contains_key(&found) {
@@ -329,7 +329,7 @@ impl Judge<'_> {
         let is_loading = |node: &ObservedNode| match &node.seen {
             Seen::Report(report) => report.info.loading,
             Seen::Loading => true,
-            Seen::Silent(_) | Seen::Stranger(_) | Seen::NoAddress => false,
+            Seen::Silent(_) | Seen::OtherNode(_) | Seen::NoAddress => false,
         };
         let nodes = self.observation.nodes.values();
         let loading: Vec<NodeId> = nodes

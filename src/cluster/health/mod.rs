@@ -133,7 +133,7 @@ codes! {
     /// Masters with the same config epoch.
     EpochCollision = Warning "epoch-collision",
     /// Slots in an atomic slot migration task that is under way or has failed.
-    SlotsInJob = Warning "slots-in-job",
+    SlotsInTask = Warning "slots-in-job",
     /// Nodes that run different versions.
     VersionsMixed = Warning "mixed-versions",
     /// Masters without persistence that are restarted automatically.

@@ -639,11 +639,11 @@ $ redis-trib check 10.0.0.1:6379 --address-map 10.0.0.5:6379=ADDRESS-FROM-HERE -
 
 #[test]
 fn another_node_at_the_address() {
-    World::six().seen(5, Seen::Stranger(id(9))).says(
+    World::six().seen(5, Seen::OtherNode(id(9))).says(
         "foreign-node [5 9]: node 99999999 answers at the address of 10.0.0.5:6379 (55555555); it is not a member of the cluster",
     );
     World::six()
-        .seen(5, Seen::Stranger(id(6)))
+        .seen(5, Seen::OtherNode(id(6)))
         .says("foreign-node [5 6]: node 66666666 answers at the address of 10.0.0.5:6379 (55555555); it is another member of the cluster");
 }
 
@@ -1018,7 +1018,7 @@ fn a_world() -> impl Strategy<Value = World> {
             report.open_keys = (90..96).map(|slot| (Slot::new(slot).unwrap(), 0)).collect();
             world = match seen[n as usize - 1] {
                 0 if n > 1 => world.silent(n),
-                1 if n > 1 => world.seen(n, Seen::Stranger(id(9))),
+                1 if n > 1 => world.seen(n, Seen::OtherNode(id(9))),
                 2 if n > 1 => world.seen(n, Seen::NoAddress),
                 _ => world,
             };

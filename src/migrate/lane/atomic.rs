@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::size::{Size, Weighed};
 use super::watch::{open_on, view_of};
 use super::{Ends, Lane, LaneError, REPLICAS_WITHIN, needed, unless_dropped};
-use crate::client::{AsmTask, ClientError, Fault, JobEnd, NodeClient, Side};
+use crate::client::{AsmTask, ClientError, Fault, NodeClient, Side, TaskEnd};
 use crate::cluster::node::Role;
 use crate::cluster::parse::{Direction, Info, Product};
 use crate::cluster::slot::{Slot, SlotSet};
@@ -80,7 +80,7 @@ struct Hand<'a> {
 /// A task that ended, or is not heard of any more.
 struct Ending {
     /// How, as far as the server told.
-    end: Option<JobEnd>,
+    end: Option<TaskEnd>,
     /// The server's last words about it.
     said: String,
     /// Why we called it off, or gave up listening.
@@ -149,7 +149,7 @@ impl Lane {
                 Try::Over(TaskProgress::Stopped) => return Ok(TaskProgress::Stopped),
                 Try::Again(why) => {
                     last.clone_from(&why);
-                    self.tell(LaneEvent::Again { why });
+                    self.tell(LaneEvent::TaskRetry { why });
                     tokio::select! {
                         () = self.stop.soon.cancelled() => return Ok(TaskProgress::Stopped),
                         () = tokio::time::sleep(BREATH) => {}
@@ -258,7 +258,10 @@ impl Lane {
             product,
             slots,
             known,
-            deadline: self.options.job_deadline.unwrap_or_else(|| deadline(bytes)),
+            deadline: self
+                .options
+                .task_deadline
+                .unwrap_or_else(|| deadline(bytes)),
         };
         let ending = self.watch(ends, &hand, id).await;
         let said = match ending.said.as_str() {
@@ -267,7 +270,7 @@ impl Lane {
         };
         match self.owner(ends, product, slots, ending.end).await {
             Owner::Target => {
-                self.tally.longest_job = self.tally.longest_job.max(since.elapsed());
+                self.tally.longest_task = self.tally.longest_task.max(since.elapsed());
                 self.settled(ends, product, slots, &ending, keys, bytes)
                     .await?;
                 Ok(Try::Over(TaskProgress::Moved))
@@ -309,7 +312,7 @@ impl Lane {
         self.tell(LaneEvent::Slots {
             moved: slots.count(),
         });
-        if ending.end == Some(JobEnd::Failed) {
+        if ending.end == Some(TaskEnd::Failed) {
             return Err(LaneError::Task(format!(
                 "{} took slots {slots} after {} had given the task up ({}): what clients wrote to \
                  them in between is lost",
@@ -414,7 +417,7 @@ impl Lane {
                     if task.retries > retries {
                         retries = task.retries;
                         let why = format!("the ASM task for slots {slots} failed: {}", ending.said);
-                        self.tell(LaneEvent::Again { why });
+                        self.tell(LaneEvent::TaskRetry { why });
                     }
                     if retries > RETRIES {
                         because = Some(format!("it failed {retries} times"));
@@ -494,12 +497,12 @@ impl Lane {
         ends: &mut Ends,
         product: Product,
         slots: &SlotSet,
-        end: Option<JobEnd>,
+        end: Option<TaskEnd>,
     ) -> Owner {
         let started = Instant::now();
         loop {
             let unclear = match self.owner_now(ends, product, slots).await {
-                Ok(Some(Owner::Source)) if end == Some(JobEnd::Done) => {
+                Ok(Some(Owner::Source)) if end == Some(TaskEnd::Done) => {
                     format!("{} does not own them, though it is done", self.target)
                 }
                 Ok(Some(owner)) => return owner,

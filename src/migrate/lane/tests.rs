@@ -79,7 +79,7 @@ fn lane(source: Addr, target: Addr) -> Lane {
         max_replica_lag: Lag::Bytes(1 << 20),
         after_failure: AfterFailure::Stop,
         stop_deadline: Duration::from_secs(1),
-        job_deadline: None,
+        task_deadline: None,
     };
     let (events, _) = mpsc::unbounded_channel();
     Lane::new(

@@ -78,7 +78,9 @@ pub(crate) async fn callees(session: &Session, request: &CallRequest) -> Result<
             }
             Seen::Silent(why) => Err(why.clone()),
             Seen::Loading => Err(Fault::Loading.to_string()),
-            Seen::Stranger(other) => Err(format!("another node, {}, answers there", other.short())),
+            Seen::OtherNode(other) => {
+                Err(format!("another node, {}, answers there", other.short()))
+            }
             Seen::NoAddress => {
                 skipped.push(member.id);
                 continue;

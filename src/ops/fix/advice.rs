@@ -139,7 +139,7 @@ fn way_out(finding: &Finding, seed: &str) -> String {
         | Code::ZoneQuorum => {
             format!("replace nodes with nodes elsewhere: redis-trib replace-node {seed} {id} NEW")
         }
-        Code::SlotsInJob => {
+        Code::SlotsInTask => {
             "no data is lost; slots that were not moved can be moved again: redis-trib reshard"
                 .to_string()
         }

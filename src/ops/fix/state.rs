@@ -7,8 +7,8 @@ use anyhow::anyhow;
 use super::Memory;
 use crate::cluster::health::{Code, Diagnosis, Severity, Stability};
 use crate::cluster::holdings::Holdings;
-use crate::cluster::node::{NodeId, Role};
-use crate::cluster::parse::{Direction, MasterLink, OpenSlot};
+use crate::cluster::node::NodeId;
+use crate::cluster::parse::MasterLink;
 use crate::connections::Target;
 use crate::discover;
 use crate::plan::fix::{self, Consent, FixPlan, Request};
@@ -63,7 +63,7 @@ impl FixState {
                 };
                 let next = ClusterState::look(session).await?;
                 let same = signature(&cluster.diagnosis) == signature(&next.diagnosis);
-                let still = in_transit(&cluster.diagnosis) == in_transit(&next.diagnosis);
+                let still = cluster.in_transit() == next.in_transit();
                 cluster = next;
                 stability = match same {
                     true => Stability::Stuck,
@@ -190,22 +190,4 @@ fn signature(diagnosis: &Diagnosis) -> impl PartialEq + use<> {
         })
         .collect();
     (diagnosis.observation.signature(), claims)
-}
-
-/// Open slots as masters report them, with the number of keys that their owners still have. It falls while an operator
-/// moves the slot; clients create keys on the target only.
-fn in_transit(diagnosis: &Diagnosis) -> Vec<(NodeId, OpenSlot, Option<u64>)> {
-    let open = diagnosis.topology.open_slots();
-    open.filter(|(member, _)| member.role == Role::Master)
-        .map(|(member, open)| {
-            let node = diagnosis.observation.nodes.get(&member.id);
-            let keys = match open.direction {
-                Direction::Migrating => node
-                    .and_then(|node| node.report())
-                    .and_then(|report| report.open_keys.get(&open.slot).copied()),
-                Direction::Importing => None,
-            };
-            (member.id, open, keys)
-        })
-        .collect()
 }

@@ -57,7 +57,7 @@ pub(crate) enum GoOn {
     /// `add-node` of the nodes that are left.
     AddTheRest,
     /// The same command.
-    ResumeFlags,
+    SameCommand,
 }
 
 /// When a join is complete.
@@ -261,7 +261,7 @@ impl Joining<'_> {
             left.push(candidate.node.target.addr.to_string());
         }
         let lines = lines.join("\n");
-        if self.afterwards == GoOn::ResumeFlags {
+        if self.afterwards == GoOn::SameCommand {
             return anyhow!("{error}\n{lines}. The same command again goes on");
         }
         let resume = if left.is_empty() {

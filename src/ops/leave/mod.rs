@@ -107,7 +107,7 @@ pub(crate) fn silent_members(
         if !peer_status.silent || leaving.contains(&member.id) || is_ghost {
             continue;
         }
-        let is_replaced = matches!(node.map(|node| &node.seen), Some(Seen::Stranger(_)));
+        let is_replaced = matches!(node.map(|node| &node.seen), Some(Seen::OtherNode(_)));
         match peer_status.is_down() || is_replaced {
             true => dead.push(cluster.name(member.id)),
             false => silent.push(cluster.name(member.id)),

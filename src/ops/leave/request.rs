@@ -1,13 +1,13 @@
 //! What was asked for: names to members, members to what the planner reads, refusals to words, and the command that
 //! resumes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::anyhow;
 
 use super::Afterwards;
 use crate::cluster::naming::NoSuchNode;
-use crate::cluster::node::{NodeId, Role};
+use crate::cluster::node::NodeId;
 use crate::cluster::parse::{EntryPool, MasterLink};
 use crate::cluster::slot::SlotSet;
 use crate::connections::Target;
@@ -90,14 +90,7 @@ async fn forgotten(session: &Session, cluster: &ClusterState, name: &str) -> Opt
 /// All members, for the planner.
 pub(crate) fn members(cluster: &ClusterState) -> Vec<LeaveMember> {
     let topology = &cluster.diagnosis.topology;
-    let mut open: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
-    for (member, slot) in topology.open_slots() {
-        // From Valkey 8 on, replicas repeat the open slots of their master.
-        if member.role == Role::Master {
-            open.entry(member.id).or_default().insert(slot.slot);
-            open.entry(slot.peer).or_default().insert(slot.slot);
-        }
-    }
+    let mut open = cluster.open_by_node();
     topology
         .members
         .values()

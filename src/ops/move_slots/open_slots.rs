@@ -10,16 +10,15 @@ use super::{AGREE_WITHIN, PreparedMoves, execute, masters};
 use crate::client::SetSlot;
 use crate::cluster::health::{Code, Diagnosis};
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::parse::{Direction, OpenSlot};
+use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::converge::poll::Polled;
 use crate::converge::{ViewError, owners_known};
 use crate::migrate::MoveOptions;
 use crate::plan::MovePlan;
 use crate::session::Session;
-use crate::state::{ClusterState, errors, unhealthy};
+use crate::state::{ClusterState, errors, open_at_masters, unhealthy};
 use crate::stop::Stop;
 
 /// Open slots, and what finishes them.
@@ -81,7 +80,7 @@ pub(crate) async fn prepare(session: &Session, dry_run: bool) -> Result<OpenSlot
     let unfinished = loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let next = ClusterState::look(session).await?;
-        let settled = in_transit(&state.diagnosis) == in_transit(&next.diagnosis);
+        let settled = state.in_transit() == next.in_transit();
         state = next;
         look += 1;
         // After a failover it takes a moment until all nodes report the same.
@@ -174,29 +173,6 @@ fn obstacles(diagnosis: &Diagnosis) -> Vec<Code> {
     ];
     let found = diagnosis.findings.iter().map(|finding| finding.code);
     found.filter(|code| CODES.contains(code)).collect()
-}
-
-/// Open slots as masters report them, with the number of keys that their owners still have. The number falls while
-/// another client moves them; new keys are created on the target only.
-fn in_transit(diagnosis: &Diagnosis) -> Vec<(NodeId, OpenSlot, Option<u64>)> {
-    open_at_masters(diagnosis)
-        .map(|(member, open)| {
-            let node = diagnosis.observation.nodes.get(&member.id);
-            let keys = match open.direction {
-                Direction::Migrating => node
-                    .and_then(|node| node.report())
-                    .and_then(|report| report.open_keys.get(&open.slot).copied()),
-                Direction::Importing => None,
-            };
-            (member.id, open, keys)
-        })
-        .collect()
-}
-
-/// From Valkey 8 on, replicas repeat the open slots of their master.
-fn open_at_masters(diagnosis: &Diagnosis) -> impl Iterator<Item = (&Member, OpenSlot)> {
-    let open = diagnosis.topology.open_slots();
-    open.filter(|(member, _)| member.role == Role::Master)
 }
 
 /// Tells nodes that missed it who owns slots now: all other nodes know.

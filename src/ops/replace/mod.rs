@@ -218,7 +218,7 @@ pub(crate) async fn execute(
                 Some(_) => Until::Agreed,
                 None => Until::Usable,
             },
-            afterwards: GoOn::ResumeFlags,
+            afterwards: GoOn::SameCommand,
         };
         // A hard reset changes the id.
         id = joining.run().await?.joined.first().copied().unwrap_or(id);

@@ -68,7 +68,7 @@ impl Flow {
                 self.bytes += bytes;
             }
             LaneEvent::Slots { moved } => self.slots += moved,
-            LaneEvent::Started { .. } | LaneEvent::Again { .. } | LaneEvent::Ended { .. } => {}
+            LaneEvent::Started { .. } | LaneEvent::TaskRetry { .. } | LaneEvent::Ended { .. } => {}
         }
     }
 
@@ -240,7 +240,7 @@ impl Bars {
                     self.multi.remove(&lane.bar);
                 }
             }
-            LaneEvent::Again { .. } => {}
+            LaneEvent::TaskRetry { .. } => {}
             LaneEvent::Keys { .. } | LaneEvent::Slots { .. } => {
                 let room = self.room;
                 if let Some(lane) = self.lanes.get_mut(&pair) {

@@ -215,7 +215,7 @@ mod tests {
             ("y\r", "Ok(Declined)"),
             ("\r", "Ok(Declined)"),
             ("\u{4}", "Err(Closed)"),
-            ("ye\u{3}", "dropped"),
+            ("ye\u{3}", "Err(Interrupted)"),
         ] {
             let shown = on_terminal(keys);
             let line = shown

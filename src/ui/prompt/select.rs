@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn a_list_leaves_the_terminal_as_it_was() {
         let binary = std::env::current_exe().unwrap();
-        let child = "--ignored --exact ui::select::tests::child --nocapture";
+        let child = "--ignored --exact ui::prompt::select::tests::child --nocapture";
         for (keys, is_killed, results) in [
             ("\r", false, vec!["Ok(Some(0))"]),
             ("\u{1b}", false, vec!["Ok(None)"]),
