@@ -4,11 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
-use crate::cluster::health::{Background, Code, Diagnosis, Severity};
+use crate::cluster::health::{Background, Code, Diagnosis, Finding, Severity};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::EntryState;
+use crate::converge::poll::{Poll, Polled};
 use crate::discover;
 use crate::ops::join::inspect::{NewNode, refusal};
 use crate::session::Session;
@@ -27,10 +28,10 @@ pub(super) async fn healthy_cluster(
     nodes: &[NewNode],
     within: Duration,
 ) -> Result<Diagnosis, Stop> {
-    let deadline = Instant::now() + within;
     let mut reported = String::new();
     let mut scattered_since = None;
-    loop {
+    let poll = Poll::every(RETRY_INTERVAL, within);
+    let polled = poll.until(async || {
         let observation = discover::observe(&session.connections, &session.targets()).await?;
         let diagnosis = Diagnosis::of(observation, &Background::default());
         let outsiders = outsiders(&diagnosis, nodes);
@@ -38,7 +39,7 @@ pub(super) async fn healthy_cluster(
             return Err(refusal(&outsiders));
         }
         if diagnosis.is_healthy() {
-            return Ok(diagnosis);
+            return Ok(Polled::Met(diagnosis));
         }
         scattered_since = match is_scattered(&diagnosis) {
             true => scattered_since.or_else(|| Some(Instant::now())),
@@ -47,26 +48,34 @@ pub(super) async fn healthy_cluster(
         if scattered_since.is_some_and(|since| since.elapsed() >= SCATTERED_FOR) {
             return Err(refusal(&[scattered(session)]));
         }
-        let errors = || {
-            let findings = diagnosis.findings.iter();
-            findings.filter(|finding| finding.severity() == Severity::Error)
-        };
-        if !errors().all(|finding| is_transient(finding.code)) || Instant::now() >= deadline {
-            let mut problems =
-                vec!["the nodes form a cluster already, but not a healthy one".into()];
-            problems
-                .extend(errors().map(|finding| format!("{}: {}", finding.code, finding.message)));
-            return Err(refusal(&problems));
+        if !errors(&diagnosis).all(|finding| is_transient(finding.code)) || poll.is_over() {
+            return Err(unhealthy(&diagnosis));
         }
-        if let Some(first) = errors().next()
+        if let Some(first) = errors(&diagnosis).next()
             && first.message != reported
         {
             reported.clone_from(&first.message);
             let events = &session.events;
             events.waiting(format!("the cluster is not healthy yet: {reported}"));
         }
-        sleep_until(deadline.min(Instant::now() + RETRY_INTERVAL)).await;
+        Ok(Polled::Missing(diagnosis))
+    });
+    match polled.await? {
+        Polled::Met(diagnosis) => Ok(diagnosis),
+        Polled::Missing(diagnosis) => Err(unhealthy(&diagnosis)),
     }
+}
+
+fn errors(diagnosis: &Diagnosis) -> impl Iterator<Item = &Finding> {
+    let findings = diagnosis.findings.iter();
+    findings.filter(|finding| finding.severity() == Severity::Error)
+}
+
+fn unhealthy(diagnosis: &Diagnosis) -> Stop {
+    let mut problems = vec!["the nodes form a cluster already, but not a healthy one".into()];
+    problems
+        .extend(errors(diagnosis).map(|finding| format!("{}: {}", finding.code, finding.message)));
+    refusal(&problems)
 }
 
 /// Whether every member has lost all others. Nodes that were all restarted at new addresses know each other by the

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::{Instant, sleep};
 
 use super::inspect::PasswordPolicy;
 use crate::client::{Libraries, LoginOutcome};
@@ -13,6 +12,7 @@ use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{Product, Version};
 use crate::cluster::topology::Member;
 use crate::connections::Target;
+use crate::converge::poll::{Poll, Polled};
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
@@ -92,31 +92,39 @@ impl JoinTarget {
 
 /// Reads the cluster until it is healthy, as long as only new masters are missing for that.
 async fn healthy(session: &Session) -> Result<ClusterState, Stop> {
-    let deadline = Instant::now() + NEW_MASTER_TIMEOUT;
-    loop {
+    let poll = Poll::every(RETRY_INTERVAL, NEW_MASTER_TIMEOUT);
+    let polled = poll.until(async || {
         let cluster = ClusterState::settled(session).await?;
         let errors = errors(&cluster.diagnosis);
         if errors.is_empty() {
-            return Ok(cluster);
+            return Ok(Polled::Met(cluster));
         }
         let only_new_masters = errors
             .iter()
             .all(|finding| is_about_new_masters(&cluster.diagnosis, finding));
-        if !only_new_masters || Instant::now() >= deadline {
-            let errors = errors
-                .iter()
-                .map(|finding| format!("\n  {}: {}", finding.code, finding.message));
-            return Err(Stop::refused(anyhow!(
-                "the cluster is not healthy, and nodes join, leave and fail over in healthy clusters only; \
-                 nothing was changed:{}",
-                errors.collect::<String>()
-            )));
+        if !only_new_masters || poll.is_over() {
+            return Err(unhealthy(&errors));
         }
         session
             .events
             .waiting("a new master reports cluster_state:fail for up to 5 s after it joins");
-        sleep(RETRY_INTERVAL).await;
+        Ok(Polled::Missing(unhealthy(&errors)))
+    });
+    match polled.await? {
+        Polled::Met(cluster) => Ok(cluster),
+        Polled::Missing(refusal) => Err(refusal),
     }
+}
+
+fn unhealthy(errors: &[&Finding]) -> Stop {
+    let errors = errors
+        .iter()
+        .map(|finding| format!("\n  {}: {}", finding.code, finding.message));
+    Stop::refused(anyhow!(
+        "the cluster is not healthy, and nodes join, leave and fail over in healthy clusters only; \
+         nothing was changed:{}",
+        errors.collect::<String>()
+    ))
 }
 
 fn errors(diagnosis: &Diagnosis) -> Vec<&Finding> {
