@@ -318,7 +318,7 @@ impl<'a> Survey<'a> {
             match tasks {
                 Ok(tasks) => {
                     let owned = report.view.myself().slots.iter().copied().collect();
-                    report.jobs = unfinished_tasks(tasks, product, &owned);
+                    report.tasks = unfinished_tasks(tasks, product, &owned);
                 }
                 // The right to ask may be missing.
                 Err(error) => tracing::warn!(%error, "the ASM tasks of a node are not known"),
@@ -590,7 +590,7 @@ pub fn read(pool: &mut EntryPool, look: &RawLook) -> Result<Report, ParseError> 
         saves: look.save.as_ref().map(|save| !save.is_empty()),
         open_keys: BTreeMap::new(),
         links: BTreeMap::new(),
-        jobs: Vec::new(),
+        tasks: Vec::new(),
     })
 }
 

@@ -105,16 +105,16 @@ struct Work {
 
 /// Fetches all files. Stops at the first failure, because a backup without one of the masters is incomplete.
 pub async fn run(
-    jobs: Vec<MasterBackup>,
+    backups: Vec<MasterBackup>,
     directory: Arc<Directory>,
     connections: Arc<Connections>,
     options: BackupOptions,
     events: &Events,
     stop: &CancellationToken,
 ) -> Result<Vec<FileFacts>, BackupFailure> {
-    let hosts = jobs
+    let hosts = backups
         .iter()
-        .flat_map(|job| &job.sources)
+        .flat_map(|backup| &backup.sources)
         .map(|source| {
             let turns = Arc::new(Semaphore::new(options.per_host.max(1)));
             (source.host.clone(), turns)
@@ -127,13 +127,13 @@ pub async fn run(
         hosts,
         received: Meter::new(Phase::Fetch, Unit::Bytes, None, events.clone()),
     });
-    let total = jobs.len();
+    let total = backups.len();
     let mut fetching = JoinSet::new();
-    for job in jobs {
+    for backup in backups {
         let work = Arc::clone(&work);
         fetching.spawn(async move {
-            let fetched = work.fetch(&job).await;
-            (job.master, fetched)
+            let fetched = work.fetch(&backup).await;
+            (backup.master, fetched)
         });
     }
     let mut files = Vec::with_capacity(total);
@@ -182,17 +182,17 @@ impl BackupFailure {
 
 impl Work {
     /// Returns the file of one master, from the first source that sends it.
-    async fn fetch(&self, job: &MasterBackup) -> Result<FileFacts, BackupError> {
+    async fn fetch(&self, backup: &MasterBackup) -> Result<FileFacts, BackupError> {
         let mut refusals = Vec::new();
-        for source in &job.sources {
+        for source in &backup.sources {
             let turns = self.hosts.get(&source.host).map(Arc::clone);
             // The semaphore is never closed.
             let _turn = match turns {
                 Some(turns) => turns.acquire_owned().await.ok(),
                 None => None,
             };
-            match self.ask(job, source).await {
-                Ok(snapshot) => return self.save(job, source, snapshot).await,
+            match self.ask(backup, source).await {
+                Ok(snapshot) => return self.save(backup, source, snapshot).await,
                 // The source has lost its master, lags, or is starting: try the next one.
                 Err(why) => refusals.push(why),
             }
@@ -205,9 +205,9 @@ impl Work {
     /// A replica's link may be up while its master does not send to it yet: after a full resync, until its first
     /// REPLCONF ACK (seen on Valkey 8.0: a replica that reported `up`, a second behind). So the replica, and the
     /// data, must reach the replication offset of the master.
-    async fn ask(&self, job: &MasterBackup, source: &BackupSource) -> Result<Snapshot, String> {
+    async fn ask(&self, backup: &MasterBackup, source: &BackupSource) -> Result<Snapshot, String> {
         let told = |error: ClientError| error.to_string();
-        let wanted = match (&job.target, source.role) {
+        let wanted = match (&backup.target, source.role) {
             (Some(master), Role::Replica) => self.offset(master).await.map_err(told)?,
             _ => None,
         };
@@ -246,12 +246,12 @@ impl Work {
 
     async fn save(
         &self,
-        job: &MasterBackup,
+        backup: &MasterBackup,
         source: &BackupSource,
         mut snapshot: Snapshot,
     ) -> Result<FileFacts, BackupError> {
         let began = SystemTime::now();
-        let mut file = self.directory.file(&format!("{}.rdb", job.master))?;
+        let mut file = self.directory.file(&format!("{}.rdb", backup.master))?;
         let lost = |error: ClientError| BackupError::Source(vec![error.to_string()]);
         while let Some(chunk) = snapshot.chunk().await.map_err(lost)? {
             block_in_place(|| file.write(&chunk))?;
@@ -261,7 +261,7 @@ impl Work {
             file.sync()?;
             // Read from the disk again: the page cache may hide a bad disk, but a short or torn file, a wrong
             // checksum and an unknown record are found now and not at restore time.
-            let found = inspect(file.path(), &job.slots, &|_| {})
+            let found = inspect(file.path(), &backup.slots, &|_| {})
                 .map_err(|error| BackupError::Unusable(source.target.addr.to_string(), error))?;
             if found.sha256 != file.sha256() {
                 return Err(BackupError::Unusable(
@@ -275,9 +275,9 @@ impl Work {
         let (file, found) = saved;
         Ok(FileFacts {
             file,
-            master: job.master,
-            master_addr: job.addr.clone(),
-            slots: job.slots.clone(),
+            master: backup.master,
+            master_addr: backup.addr.clone(),
+            slots: backup.slots.clone(),
             source: source.id,
             source_addr: source.target.addr.to_string(),
             source_role: source.role,

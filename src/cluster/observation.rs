@@ -69,7 +69,7 @@ pub struct Report {
     /// clusters may have merged (`cluster::merger`).
     pub links: BTreeMap<NodeId, u64>,
     /// Atomic slot migration tasks that it leads and that have not succeeded (Redis ≥ 8.4, Valkey ≥ 9.0).
-    pub jobs: Vec<ObservedTask>,
+    pub tasks: Vec<ObservedTask>,
 }
 
 /// An atomic slot migration task.

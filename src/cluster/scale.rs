@@ -99,7 +99,7 @@ fn measure(what: &str, answers: impl Fn(usize) -> bool, view: impl Fn(usize) -> 
                 saves: Some(true),
                 open_keys: BTreeMap::new(),
                 links: BTreeMap::new(),
-                jobs: Vec::new(),
+                tasks: Vec::new(),
             }))
         } else {
             Seen::Silent("connection refused".to_string())

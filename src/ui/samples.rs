@@ -112,7 +112,7 @@ impl Sample {
             saves: Some(true),
             open_keys: BTreeMap::new(),
             links: BTreeMap::new(),
-            jobs: Vec::new(),
+            tasks: Vec::new(),
         }));
         let dial = peer.clone();
         let node = ObservedNode {

@@ -244,8 +244,8 @@ fn a_job_in_hand_ends_after_ctrl_c_matrix() {
 fn a_job_beyond_its_deadline_is_called_off_matrix() {
     for version in atomic_among(versions()) {
         let setting = Setting::new(version);
-        let ended = setting.start(&["--job-deadline", "1s"]).wait().status(6);
-        assert!(ended.stderr.contains("--job-deadline"), "{}", ended.stderr);
+        let ended = setting.start(&["--task-deadline", "1s"]).wait().status(6);
+        assert!(ended.stderr.contains("--task-deadline"), "{}", ended.stderr);
         setting.assert_stayed();
         slow(&setting.nodes[0], 0);
         resume(&ended).run().status(0);

@@ -79,7 +79,7 @@ fn a_target_that_sleeps_beyond_the_pause_on_each_version() {
             node.cmd(&["CONFIG", "SET", "cluster-node-timeout", "20000"]);
             node.cmd(&["CONFIG", "SET", "repl-timeout", "5"]);
         }
-        let run = setting.start(&["--command-timeout", "2s", "--job-deadline", "10s"]);
+        let run = setting.start(&["--command-timeout", "2s", "--task-deadline", "10s"]);
         setting.nodes[3].stop();
         let ended = run.wait_within(Duration::from_secs(60)).status(6);
         let addr = setting.nodes[3].addr();

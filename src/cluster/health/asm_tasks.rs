@@ -9,7 +9,7 @@ impl Judge<'_> {
         let tasks: Vec<(NodeId, ObservedTask)> = self
             .observation
             .reports()
-            .flat_map(|(node, report)| report.jobs.iter().map(|task| (node.id, task.clone())))
+            .flat_map(|(node, report)| report.tasks.iter().map(|task| (node.id, task.clone())))
             .collect();
         for (leader, task) in tasks {
             let end = |id: Option<NodeId>| id.map_or_else(|| "?".to_string(), |id| self.name(id));

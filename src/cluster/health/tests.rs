@@ -134,7 +134,7 @@ impl World {
                 saves: Some(true),
                 open_keys: BTreeMap::new(),
                 links: BTreeMap::new(),
-                jobs: Vec::new(),
+                tasks: Vec::new(),
                 view,
             })),
         };

@@ -624,7 +624,7 @@ fn overdue(within: u64, state: &str) -> String {
         }
         _ => "",
     };
-    format!("it did not end within {within} s (--job-deadline), and was {state}{hint}")
+    format!("it did not end within {within} s (--task-deadline), and was {state}{hint}")
 }
 
 /// A task that can't begin now and may in a moment: an earlier one is still being cleaned up.

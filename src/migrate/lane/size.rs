@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn jobs_grow_while_they_are_short_and_shrink_when_they_are_not() {
+    fn tasks_grow_while_they_are_short_and_shrink_when_they_are_not() {
         let mut size = Size::first();
         size.measured(100, Duration::from_millis(100));
         assert_eq!(size.bytes, FIRST_TASK);
@@ -134,7 +134,7 @@ mod tests {
     proptest! {
         /// Every slot goes once, and no task is larger than it may be unless it is one slot.
         #[test]
-        fn jobs_take_every_slot_once(
+        fn tasks_take_every_slot_once(
             weights in proptest::collection::vec(0..FIRST_TASK * 2, 1..200),
             took in proptest::collection::vec(1_u64..20_000, 200),
         ) {

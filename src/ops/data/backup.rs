@@ -28,7 +28,7 @@ use crate::stop::Stop;
 /// Which node sends the data of which master.
 pub(crate) struct BackupPlan {
     cluster: ClusterState,
-    jobs: Vec<MasterBackup>,
+    backups: Vec<MasterBackup>,
     /// What is shown of it.
     pub(crate) view: BackupView,
 }
@@ -59,11 +59,11 @@ pub(crate) async fn plan(
     from_masters: bool,
 ) -> Result<BackupPlan, Stop> {
     let cluster = ClusterState::look(session).await?;
-    let jobs = jobs(&cluster, from_masters)?;
-    let view = planned(&cluster.diagnosis, &jobs, path);
+    let backups = backups(&cluster, from_masters)?;
+    let view = planned(&cluster.diagnosis, &backups, path);
     Ok(BackupPlan {
         cluster,
-        jobs,
+        backups,
         view,
     })
 }
@@ -76,9 +76,11 @@ pub(crate) async fn execute(
     options: BackupOptions,
 ) -> Result<BackupReport, Stop> {
     let (began, started) = (SystemTime::now(), Instant::now());
-    let BackupPlan { cluster, jobs, .. } = plan;
+    let BackupPlan {
+        cluster, backups, ..
+    } = plan;
     let path = directory.path().to_path_buf();
-    let fetched = fetch(session, jobs, &directory, options).await;
+    let fetched = fetch(session, backups, &directory, options).await;
     let files = fetched.map_err(|failure| {
         directory.remove_if_empty();
         failed(&cluster.diagnosis, &path, &failure)
@@ -113,7 +115,7 @@ pub(crate) async fn execute(
 /// wait for that.
 async fn fetch(
     session: &Session,
-    jobs: Vec<MasterBackup>,
+    backups: Vec<MasterBackup>,
     directory: &Arc<Directory>,
     options: BackupOptions,
 ) -> Result<Vec<FileFacts>, BackupFailure> {
@@ -122,7 +124,7 @@ async fn fetch(
     let connections = Arc::clone(&session.connections);
     let directory = Arc::clone(directory);
     let work = backup::run(
-        jobs,
+        backups,
         directory,
         connections,
         options,
@@ -142,7 +144,7 @@ async fn fetch(
 }
 
 /// Chooses who sends the data of which master. Refuses a backup that would lack data.
-fn jobs(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBackup>, Stop> {
+fn backups(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBackup>, Stop> {
     let topology = &cluster.diagnosis.topology;
     let open = topology.open_set();
     if !open.is_empty() {
@@ -160,7 +162,7 @@ fn jobs(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBackup>,
             "slots {contested} are claimed by several masters: redis-trib check NODE names them"
         )));
     }
-    let mut jobs = Vec::new();
+    let mut backups = Vec::new();
     let mut missing = Vec::new();
     let mut covered = SlotSet::new();
     let mut masters: Vec<&Member> = topology.masters().filter(|m| !m.slots.is_empty()).collect();
@@ -175,7 +177,7 @@ fn jobs(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBackup>,
                 master.slots
             ));
         }
-        jobs.push(MasterBackup {
+        backups.push(MasterBackup {
             master: master.id,
             addr: name(&cluster.diagnosis, master.id).addr.to_string(),
             target: cluster.reach.get(&master.id).cloned(),
@@ -188,7 +190,7 @@ fn jobs(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBackup>,
         missing.push(format!("slots {uncovered} have no master"));
     }
     if missing.is_empty() {
-        return Ok(jobs);
+        return Ok(backups);
     }
     Err(Stop::refused(anyhow!(
         "data would be missing:\n  {}",
@@ -221,18 +223,18 @@ fn sources(cluster: &ClusterState, master: &Member, from_masters: bool) -> Vec<B
     sources
 }
 
-fn planned(diagnosis: &Diagnosis, jobs: &[MasterBackup], path: &Path) -> BackupView {
-    let shard = |job: &MasterBackup| {
-        let source = job.sources.first()?;
+fn planned(diagnosis: &Diagnosis, backups: &[MasterBackup], path: &Path) -> BackupView {
+    let shard = |backup: &MasterBackup| {
+        let source = backup.sources.first()?;
         Some(ShardView {
-            master: name(diagnosis, job.master),
-            slots: job.slots.clone(),
+            master: name(diagnosis, backup.master),
+            slots: backup.slots.clone(),
             source: name(diagnosis, source.id),
             fetched: None,
         })
     };
     BackupView {
-        shards: jobs.iter().filter_map(shard).collect(),
+        shards: backups.iter().filter_map(shard).collect(),
         directory: path.display().to_string(),
     }
 }

@@ -53,17 +53,20 @@ pub(crate) async fn execute(
     request: &LeaveRequest,
     options: &DrainOptions,
 ) -> Result<LeaveReport, Stop> {
-    let job = Job {
+    let removal = Removal {
         session,
         plan,
         request,
         options,
     };
-    let state = job.remove().await.map_err(|stop| job.resumed(stop))?;
+    let state = removal
+        .remove()
+        .await
+        .map_err(|stop| removal.resumed(stop))?;
     if request.verify_after_ban {
-        job.verify_after_ban(&state).await?;
+        removal.verify_after_ban(&state).await?;
     }
-    job.wait_for_copies(&state).await?;
+    removal.wait_for_copies(&state).await?;
     let members = state.diagnosis.topology.members.keys();
     let stay = members.filter(|id| !plan.leaving.contains(id));
     Ok(LeaveReport {
@@ -72,14 +75,14 @@ pub(crate) async fn execute(
     })
 }
 
-struct Job<'a> {
+struct Removal<'a> {
     session: &'a Session,
     plan: &'a LeavePlan,
     request: &'a LeaveRequest,
     options: &'a DrainOptions,
 }
 
-impl Job<'_> {
+impl Removal<'_> {
     /// Returns the last state in which they were members.
     async fn remove(&self) -> Result<ClusterState, Stop> {
         self.drain().await?;
