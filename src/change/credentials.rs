@@ -62,11 +62,24 @@ impl Credentials {
 
 /// Options that a resuming command line repeats. Such a line names nodes by host and port, so it needs options for what
 /// the address of the first seed said.
-pub(super) fn resume_flags(global: &GlobalArgs, seeds: &[Seed]) -> ResumeFlags {
+pub(crate) fn resume_flags(global: &GlobalArgs, seeds: &[Seed]) -> ResumeFlags {
     let mut flags = global.resume.clone();
     let Some(seed) = seeds.first() else {
         return flags;
     };
+    // The login of an address takes precedence, as in `Credentials::dial_options`.
+    let mut replaced = Vec::new();
+    if seed.user.is_some() || seed.password.is_some() {
+        replaced.push("--user");
+    }
+    if seed.password.is_some() {
+        replaced.push("--pass-file");
+    }
+    for flag in replaced {
+        if let Some(place) = flags.reach.iter().position(|word| word == flag) {
+            flags.reach.drain(place..(place + 2).min(flags.reach.len()));
+        }
+    }
     let mut add = |flag: &str, value: Option<&String>| {
         if !flags.reach.iter().any(|word| word == flag) {
             flags.reach.push(flag.to_string());

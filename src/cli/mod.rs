@@ -276,6 +276,7 @@ fn without_passwords(mut error: clap::Error) -> clap::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::credentials::resume_flags;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -306,6 +307,30 @@ mod tests {
         ];
         assert_eq!(resume.reach, reach);
         assert_eq!(resume.moving, ["--rate", "10MiB", "--replace"]);
+    }
+
+    #[test]
+    fn the_login_of_a_resuming_line_is_that_of_the_seed() {
+        let resumed = |flags: &str, seed: &str| {
+            let line = format!("redis-trib {flags} check 10.0.0.3");
+            let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+            let global = Cli::read(&words).unwrap().global;
+            resume_flags(&global, &[seed.parse().unwrap()])
+                .reach
+                .join(" ")
+        };
+        for (flags, seed, expected) in [
+            ("--user bob", "10.0.0.3", "--user bob"),
+            ("--user bob", "redis://ann@10.0.0.3", "--user ann"),
+            ("--user bob", "redis://:pw@10.0.0.3", "--askpass"),
+            (
+                "--pass-file /a/file --cacert /a/ca.pem",
+                "rediss://ann:pw@10.0.0.3",
+                "--cacert /a/ca.pem --tls --user ann --askpass",
+            ),
+        ] {
+            assert_eq!(resumed(flags, seed), expected, "{flags} {seed}");
+        }
     }
 
     #[test]
