@@ -25,7 +25,7 @@ fn del(nodes: &Nodes, leaving: &[usize]) -> Trib {
         .args(ids)
 }
 
-/// The others know nothing of it, and it knows nobody, owns nothing and holds nothing.
+/// The others do not know it. It knows no other node, owns no slots and holds no keys.
 #[track_caller]
 fn assert_left(nodes: &Nodes, id: &str, left: Option<&Server>, stay: &[usize]) {
     for index in stay {
@@ -273,7 +273,7 @@ fn dead_ones_leave_by_id() {
         let nodes = Nodes::with(7, &Spec::new().version(version).quick());
         nodes.form(3);
         let (master, replica) = (nodes[0].id(), nodes[4].id());
-        // Not while its slots are nobody's: its replica has to take over.
+        // Not while its slots have no owner: its replica has to take over.
         nodes[0].kill();
         nodes[4].kill();
         let failed = |id: &str| {
@@ -297,7 +297,7 @@ fn dead_ones_leave_by_id() {
                 false => Err(nodes[1].nodes_text()),
             }
         });
-        // One of them alone: the other can't be told, and is named.
+        // Only one of the two: the other does not answer, and is named.
         Trib::new()
             .args(["del-node", &nodes[1].addr(), &master, "--yes"])
             .run()
@@ -406,7 +406,7 @@ fn a_stopped_node_leaves_and_does_not_come_back() {
         nodes[6].cont();
         left.status(0).stdout_has("6 stay");
         assert_left(&nodes, &id, None, &[0, 1, 2, 3, 4, 5]);
-        // It thinks that it is a member still: by its address it is told.
+        // It still takes itself for a member: named by its address, it is reset.
         Trib::new()
             .args(["del-node", &nodes[0].addr(), &nodes[6].addr(), "--yes"])
             .run()
@@ -425,7 +425,7 @@ fn ghosts_are_cleaned_away() {
         for index in [0, 1, 4] {
             nodes[index].cmd(&["CLUSTER", "FORGET", &id]);
         }
-        // From Redis 7.2 on the others hear of it, and it may be known to nobody: then by its address.
+        // From Redis 7.2 on, FORGET spreads by gossip, and no member may know its id: then by address.
         let run = |name: &str| {
             Trib::new()
                 .args(["del-node", &nodes[0].addr(), name, "--yes"])
@@ -441,7 +441,7 @@ fn ghosts_are_cleaned_away() {
     }
 }
 
-/// How long the drain takes is told by the rate: it can be cut off in the middle.
+/// The rate limit makes the drain slow, so that it can be cut off in the middle.
 fn slow_drain(nodes: &Nodes) -> Trib {
     del(nodes, &[2]).args(["--drain", "--yes", "--rate", "300", "--max-open-slots", "4"])
 }
@@ -481,6 +481,52 @@ fn what_was_cut_off_is_finished_by_the_same_command() {
         assert_eq!(counts(&nodes[..2]), [8192, 8192]);
         keys.assert_kept(&nodes);
     }
+}
+
+#[test]
+fn a_signal_while_the_last_slots_move_keeps_the_node() {
+    let nodes = Nodes::quick(3);
+    for (index, slots) in [0..=7999, 8000..=16379, 16380..=16383]
+        .into_iter()
+        .enumerate()
+    {
+        nodes.assign(index, slots);
+        nodes[index].cmd(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+    }
+    nodes.join();
+    nodes.wait_usable();
+    let keys = 4 * 150;
+    fill(&nodes, &names(16380..16384, 150));
+    let before = contents(&nodes);
+    let id = nodes[2].id();
+    let run = del(&nodes, &[2])
+        .args(["--drain", "--yes", "--rate", "200", "--max-open-slots", "4"])
+        .spawn();
+    let mut connection = nodes[2].connection().unwrap();
+    let mut left = || {
+        redis::cmd("DBSIZE")
+            .query::<usize>(&mut connection)
+            .unwrap()
+    };
+    until("some keys to have moved", PATIENCE, || match left() {
+        left if left < keys => Ok(()),
+        left => Err(left.to_string()),
+    });
+    run.signal(Signal::SIGINT);
+    run.wait()
+        .status(130)
+        .stderr_has("no node has left yet")
+        .stderr_has(&format!(
+            "redis-trib del-node {} {id} --drain",
+            nodes[0].addr()
+        ));
+    // The slots in hand were finished.
+    assert_eq!(owned_slots(&nodes[2]).len(), 0);
+    assert_eq!(nodes[2].nodes_text().lines().count(), 3);
+    assert_eq!(nodes[2].id(), id);
+    del(&nodes, &[2]).args(["--drain", "--yes"]).run().status(0);
+    assert_left(&nodes, &id, Some(&nodes[2]), &[0, 1]);
+    assert_same(&before, &contents(&nodes));
 }
 
 #[test]
@@ -563,7 +609,7 @@ fn killed_among_forget_and_reset() {
             cut.wait();
             assert!(reached, "{command} number {nth} never came");
             proxies[at].resume();
-            // Who is known to nobody any more is named by address.
+            // A node that no member knows any more is named by address.
             let again = run(&id).run();
             if again.status == Ended::Status(3) {
                 let again = again.stderr_has("name it by its address");

@@ -87,6 +87,12 @@ impl Removal<'_> {
     async fn remove(&self) -> Result<ClusterState, Stop> {
         self.drain().await?;
         let state = self.give_rest().await?;
+        // The drain ends without an error if the slots in hand were the last ones.
+        if let Some(signal) = self.session.interrupt.heard() {
+            return Err(Stop::interrupted(anyhow!(
+                "interrupted ({signal}): no node has left yet"
+            )));
+        }
         self.leave(&state).await?;
         Ok(state)
     }

@@ -271,6 +271,9 @@ pub(super) fn resume(
     if request.afterwards == Afterwards::ShutDown {
         command.push("--shutdown".to_string());
     }
+    if request.verify_after_ban {
+        command.push("--verify-after-ban".to_string());
+    }
     command.extend(state.resume_options());
     command
 }
