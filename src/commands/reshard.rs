@@ -57,6 +57,9 @@ pub struct Args {
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let moving = &args.moving;
+    if let Some(flag) = missing(&args).filter(|_| !ui.can_ask()) {
+        return Err(unasked(PromptError::NoTerminal, flag));
+    }
     let mut change = Change::open(global, ui, "reshard", &[seed], approval(moving)).await?;
     let session = change.session();
     let open = finish_open_if_wanted(&mut change, ui, moving, args.finish_open).await?;
@@ -109,6 +112,20 @@ fn named(diagnosis: &Diagnosis, error: &ReshardError) -> anyhow::Error {
     })
 }
 
+/// The first flag that is left out, and asked for on a terminal.
+fn missing(args: &Args) -> Option<&'static str> {
+    let by_name = args.slot_ranges.is_some() || args.tag.is_some();
+    if !by_name && args.slots.is_none() {
+        Some("--slots")
+    } else if args.to.is_empty() {
+        Some("--to")
+    } else if !by_name && args.from.is_empty() {
+        Some("--from")
+    } else {
+        None
+    }
+}
+
 /// What to move: from the flags, and from prompts for what they leave out.
 async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop> {
     let named = match (&args.slot_ranges, &args.tag) {
@@ -116,9 +133,7 @@ async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop>
         (None, Some(tag)) => Some([Slot::of_key(tag.as_bytes())].into_iter().collect()),
         (None, None) => None,
     };
-    let incomplete =
-        args.to.is_empty() || (named.is_none() && (args.slots.is_none() || args.from.is_empty()));
-    if incomplete && ui.can_ask() {
+    if missing(args).is_some() && ui.can_ask() {
         // The masters to choose from.
         ui.diagnosis(diagnosis, &CheckExtra::default())?;
     }

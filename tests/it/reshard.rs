@@ -117,7 +117,7 @@ fn one_huge_slot_and_the_last_slots_of_a_master() {
         .run()
         .status(0)
         .stdout_has("20,000 keys");
-    // An emptied master becomes a replica of whom it gave its last slot.
+    // An emptied master becomes a replica of the node that got its last slot.
     reshard(&nodes[1])
         .args(["--slot-ranges", "0-5460", "--to", &to, "--yes"])
         .run()
@@ -213,7 +213,7 @@ fn passwords_users_and_tls() {
                 .stderr_lacks("sesame");
             assert_closed(&nodes);
             assert_same(&before, &contents(&nodes));
-            // The target takes another password than the source would send: nothing is begun.
+            // The target has another password than the source would send: nothing is started.
             nodes[1].cmd(&["ACL", "SETUSER", "mover", "on", ">m", "~*", "&*", "+@all"]);
             nodes[3].cmd(&["ACL", "SETUSER", "mover", "on", ">m", "~*", "&*", "+@all"]);
             for node in [0, 2] {
@@ -361,8 +361,8 @@ fn ctrl_c_under_the_bars() {
         .terminal();
     terminal.expect("keys/s").control('c');
     let ended = terminal.finish().status(130).stdout_has("not begun");
-    // The cursor goes up to the first of two bars from the beginning of a line: behind the last column
-    // the echo of ^C would begin a new line, and leave a bar behind. (This terminal does not echo.)
+    // The cursor goes up to the first of two bars from the start of a line: after the last column, the
+    // echo of ^C would start a new line, and leave a bar behind. (This terminal does not echo.)
     let drawn = ended.stdout.replace("\r\u{1b}[1A", "");
     assert!(
         drawn != ended.stdout && !drawn.contains(" \u{1b}[1A"),
@@ -419,6 +419,29 @@ fn a_prefix_of_three_characters_is_too_short() {
     };
     to(3).status(3).stderr_has(&id[..3]).stderr_has("too short");
     to(4).status(0);
+}
+
+/// Open slots are not finished first where the command is then refused for a flag that is missing.
+#[test]
+fn a_flag_is_missing_before_open_slots_are_finished() {
+    let nodes = Nodes::with(2, &quick());
+    nodes.form(2);
+    let ids: Vec<String> = nodes.iter().map(Server::id).collect();
+    nodes[1].cmd(&["CLUSTER", "SETSLOT", "5", "IMPORTING", &ids[0]]);
+    nodes[0].cmd(&["CLUSTER", "SETSLOT", "5", "MIGRATING", &ids[1]]);
+    for (flags, missing) in [
+        (vec!["--finish-open"], "--slots"),
+        (vec!["--finish-open", "--slots", "5"], "--to"),
+        (vec!["--finish-open", "--tag", "a"], "--to"),
+        (
+            vec!["--finish-open", "--slots", "5", "--to", &ids[1]],
+            "--from",
+        ),
+    ] {
+        let run = reshard(&nodes[0]).args(&flags).arg("--yes").run();
+        run.status(2).stderr_has(&format!("{missing} is missing"));
+    }
+    assert!(nodes[0].nodes_text().contains("->-"));
 }
 
 #[test]
@@ -504,7 +527,7 @@ fn what_cannot_be() {
         get.arg("x");
         get
     });
-    // A slot that nobody owns.
+    // A slot without owner.
     nodes[0].cmd(&["CLUSTER", "DELSLOTS", "7"]);
     has(
         &["--slots", "5", "--from", a, "--to", b, "--yes"],
