@@ -93,9 +93,13 @@ impl Global {
     fn settled(&self, kind: Kind, stop: Stop) -> Stop {
         let code = match (stop.code, self.sent.any()) {
             _ if kind != Kind::Change => stop.code,
-            (ExitCode::Refused | ExitCode::Unreachable | ExitCode::NotConfirmed, true) => {
-                ExitCode::Partial
-            }
+            (
+                ExitCode::Usage
+                | ExitCode::Refused
+                | ExitCode::Unreachable
+                | ExitCode::NotConfirmed,
+                true,
+            ) => ExitCode::Partial,
             (ExitCode::Partial, false) => ExitCode::Refused,
             (code, _) => code,
         };
@@ -338,9 +342,10 @@ impl<'a> Change<'a> {
         let args = &self.global.args;
         let dial_options = |seed: &Seed| self.credentials.dial_options(args, seed);
         let resolving = resolve::resolve(seeds, dial_options, args.family(), None, |_| {});
-        let seeds = self.pump.until_signal(async { Ok(resolving.await?) }).await;
+        let found = self.pump.until_signal(async { Ok(resolving.await?) }).await;
         Ok(Arc::new(Session {
-            seeds: seeds.map_err(nothing_changed)?,
+            seeds: found.map_err(nothing_changed)?,
+            resume: resume_flags(args, seeds),
             ..Session::clone(&self.session)
         }))
     }
@@ -361,10 +366,23 @@ impl<'a> Change<'a> {
         work: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
         let result = self.pump.until_signal(work).await;
-        result.map_err(|stop| match self.global.sent.any() {
+        result.map_err(|stop| self.before_changes(stop))
+    }
+
+    /// The stop of a part that changes nothing. A command that works in rounds may have changed something before.
+    fn before_changes(&self, stop: Stop) -> Stop {
+        match self.global.sent.any() {
             true => stop,
             false => nothing_changed(stop),
-        })
+        }
+    }
+
+    /// What a stop before the next change says about the nodes.
+    fn rest(&self) -> &'static str {
+        match self.global.sent.any() {
+            true => "nothing more was changed",
+            false => "nothing was changed",
+        }
     }
 
     /// Runs a part of the command that changes nodes. It watches signals itself.
@@ -449,7 +467,8 @@ impl<'a> Change<'a> {
             if !self.ui.is_with_person() {
                 return Err(Stop::refused(anyhow!(
                     "the cluster changed after the plan was shown, and the plan no longer fits: run the command again \
-                     (nothing was changed)"
+                     ({})",
+                    self.rest()
                 )));
             }
             self.ui
@@ -462,7 +481,7 @@ impl<'a> Change<'a> {
     /// changed.
     fn approved<P>(&self, proposal: P) -> Result<Option<P>, Stop> {
         match self.global.interrupt.heard() {
-            Some(signal) => Err(nothing_changed(interrupted(signal))),
+            Some(signal) => Err(self.before_changes(interrupted(signal))),
             None => Ok(Some(proposal)),
         }
     }
@@ -480,11 +499,7 @@ impl<'a> Change<'a> {
     /// Asks for consent, whatever the flags say. Any answer but yes stops the command.
     pub(crate) async fn consent(&mut self, question: &Question) -> Result<(), Stop> {
         let ui = self.ui;
-        // A command that works in rounds asks again after it has changed something.
-        let rest = match self.global.sent.any() {
-            true => "nothing more was changed",
-            false => "nothing was changed",
-        };
+        let rest = self.rest();
         let refused = |why: String| Err(Stop::not_confirmed(anyhow!("{why}")));
         self.prepare(async {
             match ui.confirm(&question.text, &question.about).await {
