@@ -221,7 +221,9 @@ async fn fill(
     joined: &[NodeId],
 ) -> CommandResult {
     let cluster = change.prepare(ClusterState::settled(session)).await?;
-    let seed = cluster.resume_seed();
+    let mut resume = ["redis-trib", "rebalance"].map(str::to_string).to_vec();
+    resume.extend([cluster.seed(), "--use-empty-masters".to_string()]);
+    resume.extend(cluster.resume_options());
     let filled = async {
         let plan = fill_plan(&cluster, joined)?;
         let moves = MovesProposal::new(session, args, cluster, plan);
@@ -235,11 +237,10 @@ async fn fill(
         // No slot was moved.
         ExitCode::Refused | ExitCode::Unreachable => Stop {
             error: anyhow!(
-                "the nodes have joined, and have no slots yet: {:#}\nTo go on:\n  redis-trib rebalance {seed} \
-                 --use-empty-masters",
+                "the nodes have joined, and have no slots yet: {:#}",
                 stop.error
             ),
-            ..stop
+            ..stop.with_resume([resume])
         },
         _ => stop,
     })

@@ -182,10 +182,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
             let now = change.approve(plan).await;
             let now = now.map_err(|stop| match approved.is_empty() {
                 true => stop,
-                false => Stop {
-                    error: anyhow!("{:#}\n{resume}", stop.error),
-                    ..stop
-                },
+                false => stop.with_resume([resume]),
             });
             let Some(now) = now? else {
                 return Ok(ExitCode::Done);

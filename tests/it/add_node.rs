@@ -32,7 +32,8 @@ fn check(server: &Server) {
     Trib::new().args(["check", &server.addr()]).run().status(0);
 }
 
-/// Who was met twice is known twice for a moment, until the handshake shows that it is the same.
+/// A node that was met twice is known twice for a moment, until the handshake shows that it is the
+/// same node.
 #[track_caller]
 fn settle<'a>(nodes: impl IntoIterator<Item = &'a Server>) {
     for server in nodes {
@@ -47,7 +48,7 @@ fn settle<'a>(nodes: impl IntoIterator<Item = &'a Server>) {
     }
 }
 
-/// Everybody knows everybody, and says ok.
+/// All nodes know each other and report `ok`.
 #[track_caller]
 fn assert_joined(members: &[Server], new: &[Server]) {
     let all = members.len() + new.len();
@@ -574,7 +575,7 @@ fn a_member_that_hangs_or_dies_meanwhile_is_named() {
             .status(6)
             .within(Duration::from_secs(20))
             .stderr_has(&nodes[2].addr())
-            .stderr_has("To go on:");
+            .stderr_has("To resume:");
     }
 }
 

@@ -1,4 +1,4 @@
-//! `fix`: what is broken is mended without losing a key, or refused by name.
+//! `fix`: what is broken is fixed without losing a key, or refused by name.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -142,7 +142,7 @@ fn spec_is_redis_8(nodes: &Nodes) -> bool {
 fn uncovered_slots(spec: &Spec) {
     let nodes = three(spec);
     let a = nodes[0].id();
-    // 1: one holder; 2: two holders; 3: nobody has a key.
+    // 1: one holder; 2: two holders; 3: no node has a key.
     fill(&nodes, &names([1, 2], 4));
     setslot(&nodes[1], 2, &["IMPORTING", &a]);
     let other = format!("{}:other", names([2], 1)[0]);
@@ -151,7 +151,7 @@ fn uncovered_slots(spec: &Spec) {
     let expected = 9;
     for node in nodes.iter() {
         for slot in ["1", "2", "3"] {
-            // Who has heard of it already has nothing to delete.
+            // A node that has already heard of it has nothing to delete.
             let _ = node.try_cmd(&["CLUSTER", "DELSLOTS", slot]);
         }
     }
@@ -290,7 +290,8 @@ fn a_new_kind_of_remedy_asks_again() {
         screen.contains("declined: nothing more was changed"),
         "{screen}"
     );
-    assert!(screen.contains("To go on: redis-trib fix "), "{screen}");
+    assert!(screen.contains("To resume:"), "{screen}");
+    assert!(screen.contains("redis-trib fix "), "{screen}");
     assert!(nodes[2].nodes_text().contains("-<-"));
 
     let run = fix(&nodes[0]).arg("--yes").run();

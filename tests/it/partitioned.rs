@@ -61,9 +61,9 @@ fn while_a_node_joins() {
         .status(6)
         .within(Duration::from_secs(30))
         .stderr_has(&nodes[2].addr())
-        .stderr_has("To go on:");
+        .stderr_has("To resume:");
     network.heal();
-    // What was begun comes to its end by itself, or by the same command again.
+    // The join finishes by itself, or by running the same command again.
     let ended = line().args(["--join-timeout", "30s"]).run();
     assert!(
         ended.stderr.contains("is a member of this cluster already")
@@ -103,7 +103,7 @@ fn while_a_replica_takes_over() {
         }
     });
 
-    // A master that is cut off can't hand over, and comes back as a replica.
+    // A master that is cut off can't take part in a failover, and comes back as a replica.
     network.cut(nodes[1].host());
     line(&nodes[4].id(), "--timeout=15s")
         .run()

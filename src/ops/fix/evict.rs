@@ -1,10 +1,11 @@
 //! Separates two clusters that became one: each member of one forgets all members of the other, at the same time.
 //!
-//! From Redis 7.2 and Valkey 7.2 on, a node passes on which nodes it was told to forget. Valkey also does so in its
-//! answers to the pings of the nodes that it has forgotten: if only one side was told, each member of the other side
-//! loses all members of its own side within seconds (seen on 8.1 and 9.1, not on 8.0, nor on Redis 8.2 and 8.6). So both
-//! sides are told in parallel, on connections that are open already, and a node that could not be told is told again at
-//! once. What remains is the time between the first and the last; nodes that lose members of their side then are named.
+//! From Redis 7.2 and Valkey 7.2 on, a node that receives CLUSTER FORGET also gossips which node it forgot. Valkey
+//! includes this in its answers to pings of the nodes that it has forgotten. If only one side gets FORGET, each member
+//! of the other side loses all members of its own side within seconds (seen on 8.1 and 9.1, not on 8.0, nor on Redis
+//! 8.2 and 8.6). So FORGET goes to both sides in parallel, on connections that are already open. If it fails on a
+//! node, it is sent again at once. The time between the first and the last FORGET remains. Nodes that lose members of
+//! their own side in that time are named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::plan::fix::{FixPlan, FixStep};
 use crate::session::Session;
 use crate::shell::redis_cli;
 
-/// How often a node is told if its connection breaks.
+/// How often FORGET is sent to a node if its connection breaks.
 const TRIES: usize = 3;
 
 type Side = BTreeMap<NodeId, Target>;
@@ -70,7 +71,7 @@ pub(super) async fn carry_out(
             .copied()
             .collect();
         let (foreign, own) = (side(state, members), side(state, &staying));
-        // No node is told anything before all are connected.
+        // FORGET is sent only after all nodes are connected.
         for (id, target) in foreign.iter().chain(&own) {
             let client = connections.client(target).await;
             client.map_err(|error| anyhow::anyhow!("{}: {error}", state.name(*id)))?;
@@ -81,7 +82,7 @@ pub(super) async fn carry_out(
         );
         untold.extend(others);
         for (side, leaving) in [(&foreign, &staying), (&own, members)] {
-            // Those that could not be told are not waited for.
+            // Nodes on which FORGET failed are not waited for.
             let mut told = side.clone();
             told.retain(|id, _| !untold.contains_key(id));
             untold.extend(forgotten(connections, told, leaving, GONE_WITHIN).await);
@@ -133,7 +134,7 @@ fn side(state: &FixState, ids: &BTreeSet<NodeId>) -> Side {
         .collect()
 }
 
-/// Tells one side to forget the other. Returns the nodes that could not be told, and why.
+/// Tells one side to forget the other. Returns the nodes on which that failed, and why.
 async fn forget(
     connections: &Arc<Connections>,
     side: &Side,

@@ -9,6 +9,7 @@ use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
 use crate::plan::fix::{Consent, FixPlan, FixRefusal, FixStep, PlannedStep, Stray, Strays, Why};
 use crate::report::{FixLine, FixView, command_line};
+use crate::stop::CommandLine;
 
 /// The cluster, for the question of consent.
 pub(super) fn about(state: &FixState) -> String {
@@ -19,9 +20,9 @@ pub(super) fn about(state: &FixState) -> String {
     )
 }
 
-/// The command that continues, with everything that was given up by name.
-pub(super) fn resume(context: FixContext<'_>, state: &FixState) -> String {
-    let mut line = format!("To go on: redis-trib fix {}", state.cluster.resume_seed());
+/// The command that resumes, with everything that was given up by name.
+pub(super) fn resume(context: FixContext<'_>, state: &FixState) -> CommandLine {
+    let mut line = vec!["redis-trib".into(), "fix".into(), state.cluster.seed()];
     let Consent {
         assign,
         accept_loss,
@@ -29,32 +30,33 @@ pub(super) fn resume(context: FixContext<'_>, state: &FixState) -> String {
         failover,
         evict,
     } = &context.options.consent;
-    let mut add = |flag: &str, value: &str| line.push_str(&format!(" {flag}{value}"));
+    let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_string()));
     if !assign.is_empty() {
-        add("--assign-uncovered ", &assign.to_string());
+        add(&["--assign-uncovered", &assign.to_string()]);
     }
     if !accept_loss.is_empty() {
-        add("--accept-data-loss ", &accept_loss.to_string());
+        add(&["--accept-data-loss", &accept_loss.to_string()]);
     }
     match strays {
         Strays::Leave => {}
-        Strays::Purge => add("--purge-strays", ""),
-        Strays::Collect => add("--collect-strays", ""),
+        Strays::Purge => add(&["--purge-strays"]),
+        Strays::Collect => add(&["--collect-strays"]),
     }
     match failover {
         None | Some(Takeover::Planned) => {}
-        Some(Takeover::Force) => add("--failover ", "force"),
-        Some(Takeover::Takeover) => add("--failover ", "takeover"),
+        Some(Takeover::Force) => add(&["--failover", "force"]),
+        Some(Takeover::Takeover) => add(&["--failover", "takeover"]),
     }
     match context.options.on_conflict {
         ConflictWinner::Abort => {}
-        ConflictWinner::Owner => add("--on-conflict ", "owner"),
-        ConflictWinner::Other => add("--on-conflict ", "other"),
+        ConflictWinner::Owner => add(&["--on-conflict", "owner"]),
+        ConflictWinner::Other => add(&["--on-conflict", "other"]),
     }
     if !evict.is_empty() {
         let ids: Vec<String> = evict.iter().map(ToString::to_string).collect();
-        add("--evict-foreign ", &ids.join(","));
+        add(&["--evict-foreign", &ids.join(",")]);
     }
+    line.extend(state.cluster.resume_options());
     line
 }
 

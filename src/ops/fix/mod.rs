@@ -29,7 +29,7 @@ use crate::plan::fix::{Consent, FixPlan, FixStep, PlannedStep};
 use crate::report::{FixLine, FixView};
 use crate::session::{LockHeld, Session};
 use crate::state::ClusterState;
-use crate::stop::Stop;
+use crate::stop::{CommandLine, Stop};
 
 /// The limit for rounds. The longest sequence that the planner knows takes five; conflicts between keys take more,
 /// since each stops a window of slots.
@@ -165,8 +165,8 @@ impl FixStart {
         for name in names {
             match (observation.find(name), name.parse::<NodeId>()) {
                 (Ok(id), _) => drop(ids.insert(id)),
-                // Members pass on which nodes they were told to forget (Redis and Valkey from 7.2 on): after an
-                // interrupted run they may be gone. A prefix that is unknown may be a typing error.
+                // Members gossip which nodes they forgot (Redis and Valkey from 7.2 on), so these nodes may be gone
+                // after an interrupted run. An unknown prefix may be a typing error.
                 (Err(NoSuchNode::Unknown(_)), Ok(id)) => {
                     let text = format!("{} is not a member, or no longer one", id.short());
                     session.events.hint(text);
@@ -332,7 +332,7 @@ impl<'a> Fix<'a> {
         if !foreign.is_empty() {
             let evicted = evict::carry_out(context.session, state, &foreign).await;
             evicted.map_err(|error| {
-                Stop::partial(anyhow!("{error:#}\n{}", messages::resume(context, state)))
+                Stop::partial(error).with_resume([messages::resume(context, state)])
             })?;
         }
         let remedies: Vec<&PlannedStep> = plan
@@ -351,11 +351,8 @@ impl<'a> Fix<'a> {
                 _ => steps::carry_out(context, state, remedy, &mut self.memory)
                     .await
                     .map_err(|error| {
-                        Stop::partial(anyhow!(
-                            "{}: {error}\n{}",
-                            messages::doing(state, remedy),
-                            messages::resume(context, state)
-                        ))
+                        Stop::partial(anyhow!("{}: {error}", messages::doing(state, remedy)))
+                            .with_resume([messages::resume(context, state)])
                     })?,
             }
             self.counts.steps += 1;
@@ -375,14 +372,14 @@ impl<'a> Fix<'a> {
             .map(|remedy| messages::doing(state, remedy));
         let left: Vec<String> = left.collect();
         Stop::interrupted(anyhow!(
-            "interrupted ({signal}): the step in hand was finished; what is left: {}\n{}",
-            left.join("; "),
-            messages::resume(self.context, state)
+            "interrupted ({signal}): the step in hand was finished; what is left: {}",
+            left.join("; ")
         ))
+        .with_resume([messages::resume(self.context, state)])
     }
 
-    /// The command that continues.
-    pub(crate) fn resume(&self, round: &FixRound) -> String {
+    /// The command that resumes.
+    pub(crate) fn resume(&self, round: &FixRound) -> CommandLine {
         messages::resume(self.context, &round.state)
     }
 

@@ -157,10 +157,8 @@ async fn run(
     }
     if stopped {
         let left = messages::about_slots(&left, "not done yet, and still open");
-        return Err(Stop::interrupted(anyhow!(
-            "interrupted: {left}\n{}",
-            messages::resume(context, state)
-        )));
+        return Err(Stop::interrupted(anyhow!("interrupted: {left}"))
+            .with_resume([messages::resume(context, state)]));
     }
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
     let failed: BTreeSet<Pair> = outcome.failures.iter().map(|(pair, _)| *pair).collect();

@@ -2,8 +2,8 @@
 //! other only at the old ones.
 //!
 //! A node is identified by its nodes.conf, whatever its address: nodes that know each other's ids belong to one cluster.
-//! They are told to meet at their new addresses, each some of the others, and nothing else: a node that meets one that it
-//! knows takes over the new address (Redis 3.2 to 8.6, Valkey 8 to 9.1). Slots, roles and epochs stay.
+//! Each node gets CLUSTER MEET with the new addresses of some of the others, and nothing else. A node that meets a node
+//! that it knows adopts the new address (Redis 3.2 to 8.6, Valkey 8 to 9.1). Slots, roles and epochs stay.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -26,12 +26,13 @@ use crate::stop::Stop;
 
 /// The timeout until all nodes see each other.
 const WITHIN: Duration = Duration::from_secs(60);
-/// The timeout until replicas have a link to their masters, by themselves and after they were told again.
+/// The timeout until replicas have a link to their masters, by themselves or after CLUSTER REPLICATE.
 const LINKED_WITHIN: Duration = Duration::from_secs(40);
 /// How long replicas may try by themselves: they try once a second.
 const BY_THEMSELVES: Duration = Duration::from_secs(3);
-/// The interval between two times that a replica is told its master: it takes the address that it knows then, which may
-/// still be the old one. A shorter one would keep a large master from ever sending its copy.
+/// The interval between two CLUSTER REPLICATE to one replica. The replica uses the address of its master that it knows
+/// at that time, which may still be the old one. With a shorter interval, a large master would never finish a full
+/// resync.
 const TELL_AGAIN: Duration = Duration::from_secs(8);
 
 /// The nodes, and which of them have lost each other.
@@ -165,8 +166,8 @@ async fn carry_out(session: &Session, plan: &RejoinPlan) -> Result<(), Stop> {
     Ok(())
 }
 
-/// Tells replicas their master once more if they go on calling it at its old address: a replica that hears of the new
-/// address by gossip notes it, but does not pass it to its replication (Redis 7.0).
+/// Sends CLUSTER REPLICATE to replicas that still connect to their master's old address: a replica that learns of the
+/// new address by gossip does not use it for replication (Redis 7.0).
 async fn relink(session: &Session) -> Result<(), Stop> {
     let started = Instant::now();
     let mut told: BTreeMap<NodeId, Instant> = BTreeMap::new();

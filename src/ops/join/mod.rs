@@ -25,7 +25,7 @@ use crate::event::Phase;
 use crate::report::Before;
 use crate::session::Session;
 use crate::state::ClusterState;
-use crate::stop::Stop;
+use crate::stop::{CommandLine, Stop};
 use execute::{Execution, StepCounts};
 use zones::ZoneRules;
 
@@ -98,10 +98,10 @@ impl Joining<'_> {
         let interrupt = self.session.interrupt.clone();
         match interrupt.stops(self.join(&changes)).await {
             Ok(Ok(())) => Ok(JoinReport { joined: self.ids() }),
-            Ok(Err(error)) => Err(Stop::partial(self.explained(error, &changes).await)),
+            Ok(Err(error)) => Err(self.explained(Stop::partial(error), &changes).await),
             Err(signal) => {
-                let error = anyhow!("interrupted ({signal})");
-                Err(Stop::interrupted(self.explained(error, &changes).await))
+                let stop = Stop::interrupted(anyhow!("interrupted ({signal})"));
+                Err(self.explained(stop, &changes).await)
             }
         }
     }
@@ -228,18 +228,20 @@ impl Joining<'_> {
         Ok(())
     }
 
-    /// Adds to an error which nodes have joined, and the command that resumes.
-    async fn explained(&self, error: anyhow::Error, changes: &Changes) -> anyhow::Error {
+    /// Adds to a stop which nodes have joined, and the command that resumes.
+    async fn explained(&self, stop: Stop, changes: &Changes) -> Stop {
+        let error = stop.error;
+        let explained = |error| Stop { error, ..stop };
         if !changes.any() {
-            return anyhow!("{error}\nNothing was changed.");
+            return explained(anyhow!("{error}\nNothing was changed."));
         }
         let seed = self.target.cluster.resume_seed();
         let look = timeout(REPORT_TIMEOUT, ClusterState::look(self.session)).await;
         let Ok(Ok(cluster)) = look else {
-            return anyhow!(
+            return explained(anyhow!(
                 "{error}\nSome of the nodes may have joined: redis-trib check {seed} shows which; add \
                  the others again"
-            );
+            ));
         };
         let mut lines = Vec::new();
         let mut left = Vec::new();
@@ -262,19 +264,25 @@ impl Joining<'_> {
         }
         let lines = lines.join("\n");
         if self.afterwards == GoOn::SameCommand {
-            return anyhow!("{error}\n{lines}. The same command again goes on");
+            return explained(anyhow!("{error}\n{lines}. The same command again goes on"));
         }
-        let resume = if left.is_empty() {
-            format!("redis-trib check {seed} --wait 60s")
+        let mut resume: CommandLine = vec!["redis-trib".into()];
+        let mut add = |words: &[&str]| resume.extend(words.iter().map(|word| (*word).to_string()));
+        let cluster = self.target.cluster.seed();
+        if left.is_empty() {
+            add(&["check", &cluster, "--wait", "60s"]);
         } else {
-            let role = match self.part {
-                Part::Masters => String::new(),
-                Part::Replicas => " --replica".to_string(),
-                Part::ReplicasOf(master) => format!(" --replica --master-id {master}"),
-            };
-            format!("redis-trib add-node {} {seed}{role}", left.join(" "))
-        };
-        anyhow!("{error}\n{lines}. To go on:\n  {resume}")
+            add(&["add-node"]);
+            left.iter().for_each(|addr| add(&[addr]));
+            add(&[&cluster]);
+            match self.part {
+                Part::Masters => {}
+                Part::Replicas => add(&["--replica"]),
+                Part::ReplicasOf(master) => add(&["--replica", "--master-id", &master.to_string()]),
+            }
+        }
+        resume.extend(self.session.resume.reach.iter().cloned());
+        explained(anyhow!("{error}\n{lines}")).with_resume([resume])
     }
 }
 
