@@ -159,7 +159,7 @@ pub enum ParseError {
         line: usize,
         /// The problem.
         why: &'static str,
-        /// The beginning of the line, cleaned.
+        /// The start of the line, cleaned.
         text: String,
     },
     /// No line is marked `myself`, or more than one.

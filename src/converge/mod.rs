@@ -87,7 +87,7 @@ pub struct Watch {
     deadline: Instant,
     /// The time from the start to the deadline, for messages.
     within: Duration,
-    /// Whether a node was told to meet another since the last [`Watch::settle`].
+    /// Whether CLUSTER MEET was sent to a node since the last [`Watch::settle`].
     nudged: Arc<AtomicBool>,
 }
 
@@ -169,9 +169,9 @@ impl Watch {
         }
     }
 
-    /// Waits for agreement, and until all links are up again, so that votes can be given next. A node that
-    /// is told to meet one that it knows opens a new link. The other node closes the link that it had, and
-    /// opens it again with the next round of pings (100 ms; Redis 6.2 to 8.6).
+    /// Waits for agreement, and until all links are up again, so that nodes can vote next. A node that
+    /// receives CLUSTER MEET for a node that it knows opens a new link. The other node closes its old
+    /// link, and opens it again with the next round of pings (100 ms; Redis 6.2 to 8.6).
     pub async fn agree_and_settle(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
         self.agree(goal).await?;
         self.settle().await;

@@ -10,10 +10,10 @@ use crate::cluster::parse::{EntryState, View};
 use crate::connections::Connections;
 use crate::state::{Participant, Participants};
 
-/// Helps out where only little is missing, which gossip may take long to bring: nodes talk to each
-/// other at random, and are sure to do so only once in half a node timeout, 7.5 s by default. A node
-/// that is told to meet another sends it a message at once, also if they know each other (Redis 3.2
-/// to 8.6, Valkey 8 to 9.1), and with it the slots that it owns.
+/// Speeds up gossip if only little is missing. Nodes exchange messages at random, and are sure to do
+/// so only once in half a node timeout (7.5 s by default). A node that receives CLUSTER MEET sends
+/// the other node a message at once, even if they know each other (Redis 3.2 to 8.6, Valkey 8 to
+/// 9.1). The message contains the slots that it owns.
 pub(super) async fn nudge(
     connections: &Connections,
     participants: &Participants,
@@ -62,10 +62,10 @@ pub(super) async fn nudge(
     sent
 }
 
-/// Has a replica's replica follow the master of both. A node that hears of a takeover from the old
-/// master, now a replica, before it hears of it from the new one, counts the slots as the new one's at
-/// once, and does not re-evaluate which master it should follow: its guard against such replicas runs
-/// only where slots change hands (Redis 8.2.3, 8.6.2; not Valkey 8.0 to 9.1).
+/// Makes a replica of a replica follow the master of both. A node may hear of a takeover from the old
+/// master, now a replica, before it hears of it from the new master. It then assigns the slots to the
+/// new master at once, and does not re-evaluate which master it should follow: its guard against
+/// replicas of replicas runs only when slots change owner (Redis 8.2.3, 8.6.2; not Valkey 8.0 to 9.1).
 async fn lead(connections: &Connections, participant: &Participant, master: NodeId) {
     let led = async {
         let client = connections.client(&participant.target).await?;

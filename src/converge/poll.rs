@@ -44,8 +44,8 @@ impl Poll {
         Instant::now() >= self.deadline
     }
 
-    /// Looks at least once, and again until the condition holds. After the deadline it returns
-    /// `Missing` with what the last look told. An error of a look ends the wait.
+    /// Calls `look` at least once, and again until the condition holds. After the deadline, returns
+    /// `Missing` with the result of the last call. An error of `look` ends the wait.
     pub async fn until<T, N, E>(
         &self,
         mut look: impl AsyncFnMut() -> Result<Polled<T, N>, E>,

@@ -37,7 +37,7 @@ pub(super) enum Verdict {
     LockHeld,
     /// Both have the same.
     Equal,
-    /// They differ, or it can't be told that they don't: how, in words, without any value.
+    /// They differ, or it is not known that they are the same. The text says how, without values.
     Differ(String),
 }
 
@@ -45,8 +45,8 @@ pub(super) enum Verdict {
 pub(super) struct Comparison {
     source: NodeClient,
     target: NodeClient,
-    /// By how much times to live may differ: MIGRATE sends what is left of one, and is itself on its
-    /// way for a while.
+    /// The allowed difference of times to live: MIGRATE sends the remaining time, and takes some time
+    /// itself.
     ttl_slack: u64,
 }
 
@@ -101,7 +101,7 @@ impl Comparison {
         for _ in 0..LOOKS {
             let watched = match there.watch().await {
                 Ok(()) => true,
-                // Without that right clients of the target are believed to leave the key alone.
+                // Without the permission, assume that clients of the target do not change the key.
                 Err(error) if matches!(error.fault, Fault::NoPermission { .. }) => false,
                 Err(error) => return Err(error),
             };

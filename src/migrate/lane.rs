@@ -2,19 +2,21 @@
 //!
 //! The order for each slot, and why (servers: Redis 3.2 to 8.6, Valkey 8 to 9.1):
 //!
-//! 1. Target IMPORTING. First, because a source that sends clients on (ASK) must send them to a
-//!    node that takes them, and MIGRATE is refused by a target that imports nothing.
-//! 2. Source MIGRATING. From now on it is the authority for the keys it still has, and only those.
-//! 3. MIGRATE until the source has none, counted in every database. An owner that learns of
-//!    another owner deletes what it still holds.
+//! 1. Target IMPORTING. This comes first: a source redirects clients (ASK), and the target has to
+//!    accept them. A target that imports nothing also refuses MIGRATE.
+//! 2. Source MIGRATING. From now on the source is authoritative for the keys that it still has,
+//!    and only for those.
+//! 3. MIGRATE until the source has no keys left, counted in every database. An owner that learns
+//!    of another owner deletes the keys that it still holds.
 //! 4. Target NODE, once its replicas have the keys (and, from Valkey 8 on, see its epoch above the
-//!    source's, see `rank`). It claims the slot with a new epoch and tells
-//!    everybody. If it died before its replicas knew, they would not have the keys.
-//! 5. Source NODE. The other way round, a target that dies in between leaves a slot without owner.
+//!    source's, see `rank`). The target claims the slot with a new epoch and tells all nodes. If
+//!    it died before its replicas had the keys, the keys would be lost.
+//! 5. Source NODE. In the opposite order, a target that dies in between leaves a slot without
+//!    owner.
 //!
-//! A window is some slots that go through this together, in few round trips: closing one window and
-//! opening the next travel in the same pipelines. Before each, both ends are looked at: a node that
-//! restarted or changed its role since does not know what it promised, and the lane stops.
+//! A window is a set of slots that take these steps together, in few round trips: the same
+//! pipelines close one window and open the next. Both nodes are checked before each window. If one
+//! has restarted or changed its role, it may have lost its open slots, and the lane stops.
 //!
 //! `atomic` has the lanes whose slots the servers move as ASM tasks. `gather` has the lanes for keys on a
 //! node that does not own their slots.
@@ -81,7 +83,7 @@ pub(super) struct Lane {
     tally: MoveStats,
     moved: SlotSet,
     skipped: SlotSet,
-    /// Slots that are begun, with when they were.
+    /// Slots whose move has started, and when it started.
     begun: BTreeMap<Slot, (SlotProgress, Instant)>,
     /// Whether anything was sent that changes something.
     touched: bool,

@@ -1,10 +1,10 @@
-//! Moving slots: lanes between pairs of nodes, side by side as far as the servers bear it.
+//! Moves slots: lanes between pairs of nodes, in parallel as far as the servers allow.
 //!
-//! What is promised, whatever happens: no key is lost, none is twice, and every slot is either
-//! where it was, where it should be, or named. The order that makes it so (target IMPORTING, source
-//! MIGRATING, the keys, source empty in every database, target NODE, source NODE) and the reasons
-//! are told in `lane`; servers that move slots by themselves are asked to in `lane::atomic`, and
-//! `strategy` says which do.
+//! The guarantee, whatever fails: no key is lost, no key exists twice, and every slot is either
+//! at its source, at its target, or named. The order of the steps ensures it (target IMPORTING,
+//! source MIGRATING, the keys, source empty in every database, target NODE, source NODE). `lane`
+//! explains why. `lane::atomic` asks servers that move slots by themselves to do so. `strategy`
+//! says which servers do.
 
 mod conflict;
 mod keys;
@@ -162,7 +162,7 @@ impl fmt::Display for End {
 pub struct Outcome {
     /// Slots that are where they should be, by lane.
     pub moved: BTreeMap<Pair, SlotSet>,
-    /// Slots that were not begun, by lane.
+    /// Slots whose move was not started, by lane.
     pub left: BTreeMap<Pair, SlotSet>,
     /// Slots that stayed because of their big keys, by lane.
     pub skipped: BTreeMap<Pair, SlotSet>,
@@ -178,7 +178,7 @@ pub struct Outcome {
     pub tally: MoveStats,
 }
 
-/// Where a slot stands that was begun and not finished.
+/// The state of a slot whose move has started but not finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SlotProgress {
     /// The target imports it; the source owns it and does not know.
@@ -189,18 +189,18 @@ pub enum SlotProgress {
     Claimed,
     /// The target owns it; the source holds keys of it, and says that it imports it.
     Gathered,
-    /// It was in an ASM task when they were last heard of; where it is, a look will tell.
+    /// It was in an ASM task when the nodes last answered. Its owner has to be looked up again.
     InTask,
     /// A command that changes it got no answer, or its lane broke off. Its keys may be on both nodes.
     Unknown,
 }
 
-/// Asked to stop, a run finishes the windows in hand; told to, it drops everything.
+/// Stops a run: at `soon` it finishes the windows in progress, at `now` it drops everything.
 #[derive(Debug, Clone, Default)]
 pub struct StopSignal {
-    /// Nothing new is begun.
+    /// Nothing new is started.
     pub soon: CancellationToken,
-    /// Not even what is in hand is finished.
+    /// Work in progress is not finished either.
     pub now: CancellationToken,
 }
 

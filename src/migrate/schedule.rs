@@ -87,7 +87,7 @@ impl Schedule {
         self.running.retain(|(running, _)| *running != pair);
     }
 
-    /// Nothing more is started: what was never begun.
+    /// Starts no further lanes. Returns the work that was never started.
     pub fn stop(&mut self) -> BTreeMap<Pair, Work> {
         std::mem::take(&mut self.waiting)
     }

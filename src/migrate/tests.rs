@@ -59,7 +59,7 @@ async fn with_a_panic(after_failure: AfterFailure) -> (Outcome, StopSignal) {
                 panic!("out of {}", "range");
             }
             panicked.cancelled().await;
-            // As lanes do: what is not begun stays when a stop was asked for.
+            // As lanes do: after a stop request, nothing new is started.
             tokio::task::yield_now().await;
             match stop.soon.is_cancelled() {
                 true => Report {
@@ -100,6 +100,6 @@ async fn the_other_lanes_stop_when_one_panics_unless_they_are_to_go_on() {
     assert_eq!(outcome.failures.len(), 1, "{outcome:?}");
     assert_eq!(outcome.open.len(), 3, "{outcome:?}");
     assert!(stop.soon.is_cancelled());
-    // It waited for the source of the lane that panicked, and was not begun.
+    // It waited for the source of the lane that panicked, and was never started.
     assert_eq!(outcome.left[&pair(1, 9)], slots(&work(0)));
 }

@@ -42,7 +42,7 @@ pub enum PlanFileError {
     NotJson {
         /// The line, from 1 on.
         line: usize,
-        /// The column, from 1 on; 0 where the line had not begun.
+        /// The column, from 1 on; 0 if the line had not started.
         column: usize,
         /// The problem there.
         why: String,

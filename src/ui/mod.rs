@@ -69,7 +69,7 @@ pub struct Ui {
     waiting: Mutex<Option<Waiting>>,
     /// The command, for the format of its JSON.
     command: OnceLock<&'static str>,
-    /// Whether JSON has begun.
+    /// Whether JSON output has started.
     begun: AtomicBool,
     /// Whether the stream of events has had its last line.
     ended: AtomicBool,

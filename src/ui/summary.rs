@@ -73,7 +73,7 @@ pub(super) fn unmarked(message: &str) -> String {
 pub(super) struct Totals {
     pub(super) nodes: usize,
     pub(super) masters: usize,
-    /// Masters that answered, and so told their keys.
+    /// Masters that answered, so that their keys are counted.
     pub(super) masters_heard: usize,
     pub(super) keys: u64,
 }

@@ -1,4 +1,4 @@
-//! A client of a cluster: it remembers who owns which slot, and keeps its connections.
+//! A client of a cluster: it remembers the owner of each slot, and keeps its connections.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -280,7 +280,7 @@ fn addresses() -> Vec<String> {
         .collect()
 }
 
-/// As the README says: may it be stopped, hand over, stop, wait.
+/// Follows the README: check whether it may be stopped, fail over, stop, wait.
 fn replace(container: &str) {
     let other = nodes()
         .into_iter()

@@ -86,7 +86,7 @@ fn ready() -> Result<(), String> {
     Ok(())
 }
 
-/// What the walkthrough would make and somebody else has made.
+/// What the walkthrough would create but already exists.
 fn taken() -> Option<String> {
     let swarm = lines(docker(["info", "--format", "{{.Swarm.LocalNodeState}}"]));
     if swarm != ["active"] {

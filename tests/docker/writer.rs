@@ -1,5 +1,5 @@
-//! A client at work on the cluster: in a container of its own it writes one key after the other, for as long as
-//! its input is open, and then reads all that was acknowledged. Outside, what starts it and hears its report.
+//! A client that writes to the cluster. In its own container it writes one key after the other, for as long as
+//! its input is open, and then reads all acknowledged keys. The rest starts it from outside and reads its report.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -51,7 +51,7 @@ pub(crate) fn run(words: &[String]) {
             });
             match answer {
                 Ok(have) if have >= replicas => break,
-                // The last one counts too, or whoever stops us would not know about it.
+                // The last write counts too, or its failure would go unnoticed.
                 _ if ended.load(Ordering::Relaxed) && began.elapsed() > PATIENCE => {
                     println!("failed: {key} could not be written: {answer:?}");
                     return;

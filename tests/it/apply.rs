@@ -1,4 +1,4 @@
-//! `apply`: saved plans, whole, in part, and of somebody else.
+//! `apply`: saved plans, in whole and in part, and next to open slots that are not part of the plan.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -63,7 +63,7 @@ fn slots_move_at_once_while_clients_write_matrix() {
     }
 }
 
-/// The pairs of a plan, as JSON tells of them: who gives, how, and why.
+/// The pairs of a plan in the JSON output: source, method and reason.
 #[track_caller]
 fn ways(trib: Trib) -> BTreeSet<(String, String, String)> {
     let events = trib.args(["--dry-run", "--output", "json"]).run();
@@ -104,7 +104,7 @@ fn what_stands_in_the_way_is_the_reason_matrix() {
         assert!(reason.contains("--rate"), "{reason}");
         let run = setting.go().args(["--rate", "1000"]).run().status(2);
         assert!(run.stderr.contains("--rate"), "{}", run.stderr);
-        // A user who may not.
+        // A user without the permission.
         for node in nodes.iter() {
             let denied = match version.starts_with("valkey") {
                 true => "-cluster|migrateslots",
@@ -183,7 +183,7 @@ fn a_pair_of_two_versions_goes_by_key_matrix() {
     }
 }
 
-/// The servers finish what was begun, and the same command again notices that.
+/// The servers finish the running tasks, and the same command notices that when run again.
 #[test]
 fn killed_in_the_middle_of_a_job_matrix() {
     for version in atomic_among(versions()) {

@@ -1,5 +1,4 @@
-//! Jobs of the servers when something breaks in the middle: nothing is lost, and what is not known is
-//! named.
+//! ASM tasks when something breaks in the middle: nothing is lost, and what is not known is named.
 
 use std::time::Duration;
 
@@ -64,8 +63,8 @@ fn a_source_that_restarts_empty_is_noticed_on_each_version() {
     }
 }
 
-/// The target sleeps longer than the source holds its writes back. What became of the job is not
-/// known then, and is said; when the target is awake, the same command again goes on.
+/// The target hangs longer than the source pauses its writes. The outcome of the task is then
+/// unknown, and the message says so. Once the target runs again, the same command continues.
 #[test]
 fn a_target_that_sleeps_beyond_the_pause_on_each_version() {
     for version in atomic_among(fault_versions()) {
@@ -142,7 +141,8 @@ fn an_emptied_master_becomes_a_replica_on_each_version() {
     }
 }
 
-/// Somebody else's job that never ends: it is named, and nothing is changed.
+/// A slot that was opened by hand is refused without `--finish-open`. With it, the slot moves key
+/// by key.
 #[test]
 fn an_open_slot_by_hand_goes_by_key_on_each_version() {
     for version in atomic_among(fault_versions()) {
@@ -156,7 +156,8 @@ fn an_open_slot_by_hand_goes_by_key_on_each_version() {
     }
 }
 
-/// The commands that lead a job, and where they are seen: at the source on Valkey, else at the target.
+/// The commands that control a task, and the node that gets them: the source on Valkey, else the
+/// target.
 fn moments(version: &str) -> (&'static [(&'static str, usize)], bool) {
     match version.starts_with("valkey") {
         true => (
@@ -170,7 +171,7 @@ fn moments(version: &str) -> (&'static [(&'static str, usize)], bool) {
     }
 }
 
-/// Jobs that nobody watches any more have ended.
+/// Waits until tasks that redis-trib no longer watches have ended.
 #[track_caller]
 fn wait_for_no_job(nodes: &Nodes) {
     for node in nodes.iter() {

@@ -163,7 +163,7 @@ fn replicas_give_the_data_where_they_are_in_sync() {
     assert!(!lines.iter().any(|line| line["source"]["role"] == "replica"));
     assert_eq!(lines.last().unwrap()["event"], "done");
 
-    // A hung replica is no source, and holds nobody up.
+    // A hung replica is not used as a source, and does not delay the backup.
     nodes[2].stop();
     let (_home, path) = place();
     backup(&nodes[0].addr(), &path)

@@ -82,8 +82,8 @@ fn a_cluster_forms_and_is_reaped() {
 
 #[test]
 fn a_server_dies_with_the_process_that_started_it() {
-    // The same wrapper as the servers', under a parent that is killed as a test process might be; who tells
-    // its number has been wrapped.
+    // The same wrapper as for servers, under a parent that is killed as a test process might be. The
+    // process that prints its pid runs inside the wrapper.
     let parent = Trib::new()
         .program("sh")
         .args([
@@ -103,7 +103,7 @@ fn a_server_dies_with_the_process_that_started_it() {
             .unwrap()
     };
     until("the orphan to die", Duration::from_secs(5), || {
-        // Whoever adopts it may be slow to take note: a zombie is dead.
+        // The process that adopts it may reap it late: a zombie counts as dead.
         let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
         if stat.is_empty() || stat.contains(") Z ") {
             Ok(())

@@ -89,7 +89,7 @@ fn a_healthy_cluster_in_every_format() {
     assert_eq!(master["keys"], 2);
     assert_eq!(master["flags"], serde_json::json!(["master"]));
     assert_eq!(master["link"], "connected");
-    // Which one it is depends on who met whom while the epochs were still the same.
+    // Its value depends on which nodes met while the epochs were still the same.
     assert!(master["epoch"].as_u64().unwrap() > 0);
     assert_eq!(master["version"], "7.0.15");
     let replica = node(&json, &nodes[3]);
@@ -146,7 +146,7 @@ fn a_password_comes_from_anywhere() {
     healthy(&addr, &["--pass-file", &file]);
     healthy(&format!("redis://:s3cret@127.0.0.1:{port}"), &[]);
     healthy(&format!("redis://default:s3cret@127.0.0.1:{port}"), &[]);
-    // Who from the address, the password from elsewhere.
+    // The user comes from the address, the password from an option.
     healthy(
         &format!("redis://default@127.0.0.1:{port}"),
         &["-a", "s3cret"],
@@ -439,7 +439,7 @@ fn ipv6_addresses_have_brackets() {
 fn addresses_are_mapped_to_proxies() {
     let (nodes, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());
     nodes.form(3);
-    // The announced addresses are the proxies': nobody asks the nodes directly.
+    // The nodes announce the addresses of the proxies: none is asked directly.
     let json = check_json(&proxies[0].addr()).run().status(0).json();
     assert_eq!(node(&json, &nodes[1])["addr"], proxies[1].addr());
     assert!(proxies.iter().all(|proxy| proxy.count("CLUSTER NODES") > 0));
@@ -534,7 +534,7 @@ fn a_name_stands_for_all_its_addresses() {
         .stderr_has("different clusters")
         .stderr_has("127.0.0.3");
 
-    // Nobody there at all: said, and no reason not to judge.
+    // No server at the address: `check` says so, and still checks the cluster.
     let missing = [service[0], service[1], ("tasks.master", "127.0.0.77")];
     let json = where_names_are(&missing, &args).run().status(0).json();
     assert!(

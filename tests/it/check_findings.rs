@@ -193,7 +193,7 @@ fn a_disagreement_names_who_and_where() {
         .status(1)
         .stdout_has("[ERR] Nodes don't agree about configuration!\n    ");
 
-    // Somebody at work: two looks see different things.
+    // A concurrent change: two observations differ.
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -290,7 +290,7 @@ fn a_master_that_dies() {
     let json = until_found(&addr, "a failover", |json| {
         json["slots_covered"] == 16384 && !has(json, "cluster-state-not-ok")
     });
-    // Nobody is without data: a warning is all that the dead node is worth now.
+    // All slots are served, so the dead node is only a warning now.
     assert_eq!(json["healthy"], true, "{:#}", json["findings"]);
     assert_eq!(ids(finding(&json, "slotless-node-failed")), [dead.as_str()]);
     assert_eq!(node(&json, &nodes[3])["role"], "master");
@@ -471,7 +471,7 @@ fn hosts_and_zones_that_hold_too_much() {
     quorum.sort();
     assert_eq!(ids(finding(&json, "host-holds-quorum")), quorum);
 
-    // Zones, told on the command line: the third pair stands together.
+    // Zones from the command line: the third pair is in one zone.
     let zone = |i: usize, name: &str| format!("--zone={}={name}", nodes[i].addr());
     let zones = [
         zone(0, "a"),
@@ -492,7 +492,7 @@ fn hosts_and_zones_that_hold_too_much() {
         .run()
         .json();
     assert!(message(finding(&json, "zone-holds-quorum")).contains('a'));
-    // One that is nobody's is told.
+    // A zone for an address that no node has is reported.
     let json = check_json(&addr)
         .arg("--zone=127.0.0.77:1=a")
         .run()
@@ -635,7 +635,7 @@ fn versions_that_are_mixed_in_the_matrix() {
 fn ghosts_and_forgotten_nodes() {
     let nodes = masters(3);
     let addr = nodes[0].addr();
-    // Somebody who is not there, met again and again: a handshake lasts for the node timeout only.
+    // Meets an address without a server repeatedly: a handshake lasts only for the node timeout.
     let nobody = Spec::new().start().port().to_string();
     let json = until_found(&addr, "a handshake", |json| {
         nodes[0].cmd(&["CLUSTER", "MEET", "127.0.0.1", &nobody]);

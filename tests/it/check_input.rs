@@ -260,7 +260,7 @@ fn nothing_of_a_node_steers_the_terminal() {
 
 #[test]
 fn a_node_that_lies_about_its_id() {
-    // Each look finds another id there: at the members' address answers somebody else.
+    // Each observation finds another id: a different node answers at the member's address.
     let liar = Script::new()
         .on(
             "CLUSTER NODES",

@@ -624,7 +624,7 @@ fn the_table_is_complete() {
         let options = help(&[command]);
         for situation in SITUATIONS {
             let exists = match situation {
-                // Whether a command names members can't be told from its help.
+                // The help does not show whether a command names members.
                 UnknownMember => continue,
                 Declined => options.contains("--yes"),
                 DryRun => options.contains("--dry-run"),

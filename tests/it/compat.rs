@@ -321,7 +321,7 @@ fn rebalance_as_redis_cli_does() {
         // Shown only.
         rebalance(&["--cluster-simulate"]).status(0);
         assert_eq!(slots(&nodes[0]), 16_384 - 40);
-        // Nobody is asked. Weights stand side by side.
+        // There is no prompt. Several weights follow one option.
         let (first, second) = (nodes[0].id(), nodes[1].id());
         let weights = [format!("{first}=400"), format!("{second}=1")];
         let said = rebalance(&[

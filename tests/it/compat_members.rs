@@ -37,7 +37,7 @@ fn add_node_as_redis_cli_does() {
     for (nodes, peer) in [(with_newcomers(), true), (with_newcomers(), false)] {
         let program = || if peer { redis_cli() } else { Trib::new() };
         let master = nodes[1].id();
-        // Nobody is asked.
+        // There is no prompt.
         let said = program()
             .args(["--cluster", "add-node", &nodes[3].addr(), &nodes[0].addr()])
             .run()
@@ -80,7 +80,7 @@ fn add_node_as_redis_cli_does() {
                 false => Err(text),
             }
         });
-        // Who is a member already is refused, by both.
+        // Both programs refuse a node that is already a member.
         program()
             .args(["--cluster", "add-node", &nodes[3].addr(), &nodes[0].addr()])
             .run()
@@ -125,8 +125,8 @@ fn call_and_set_timeout_as_redis_cli_does() {
         let said = program()
             .args(["--cluster", "set-timeout", &addr, timeout])
             .run();
-        // The servers of the bench have no configuration file to write it to: said, by both, and no
-        // failure.
+        // The servers of the bench have no configuration file to write it to. Both programs report
+        // that, and do not fail.
         said.status(0)
             .stdout_has(">>> Reconfiguring node timeout in every cluster node...");
         for server in nodes.iter() {
@@ -167,7 +167,7 @@ fn call_and_set_timeout_as_redis_cli_does() {
         .called("redis-trib.rb")
         .args(["call", &addr, "set", "--verbose", "1"])
         .run()
-        // The key lives on one of them, and the others say so.
+        // The key is on one of the nodes, and the others redirect to it.
         .status(1)
         .stdout_has("MOVED");
 }
@@ -230,7 +230,7 @@ fn import_as_redis_cli_does() {
                 .map(|size: String| size.parse::<usize>().unwrap())
                 .sum()
         };
-        // Nobody is asked; with --cluster-copy the source keeps its keys.
+        // There is no prompt. With --cluster-copy the source keeps its keys.
         let copied = import(&["--cluster-copy"]).status(0);
         if !peer {
             copied.stderr_empty();

@@ -83,13 +83,13 @@ fn the_command_line() {
 fn addresses_that_lead_nowhere() {
     let nodes = Nodes::quick(2);
     let addrs = nodes.addrs();
-    // All of them: nobody was reached.
+    // All of them: no node was reached.
     refused(create(["nosuch.invalid:7000"]), 4)
         .stderr_has("nosuch.invalid:7000: the name does not resolve");
     refused(create(["127.0.0.1:1", "127.0.0.1:2"]), 4)
         .stderr_has("127.0.0.1:1: connection refused")
         .stderr_has("127.0.0.1:2: connection refused");
-    // Some of them, told at once.
+    // Some of them: all are reported at once.
     refused(
         create(&addrs).args(["127.0.0.1:1", "nosuch.invalid:7000", "127.0.0.1:2"]),
         3,

@@ -68,7 +68,7 @@ fn a_name_of_two_families() {
     if !has_ipv6() {
         return;
     }
-    // Nobody listens at the first address: the nodes are told the one that was connected to.
+    // No server listens at the first address: the nodes get the address that was connected to.
     let nodes: Vec<Server> = (0..3)
         .map(|_| Spec::new().quick().bind("::1").start())
         .collect();

@@ -38,7 +38,7 @@ impl Six {
     }
 }
 
-/// The commands that undo it, as they are told.
+/// The commands in the message that undo the change.
 fn undo(said: &str) -> Vec<Vec<String>> {
     said.lines()
         .map(str::trim)
@@ -70,7 +70,7 @@ fn cut_before_and_after_each_command() {
         for command in cuts {
             scope.spawn(move || {
                 let six = Six::new();
-                // A replica gets no slots, a master follows nobody.
+                // A replica gets no slots, a master follows no node.
                 let index = if command == "CLUSTER REPLICATE" { 4 } else { 1 };
                 six.proxies[index].cut(Cut::before(command).reset());
                 let said = six.create().run().status(6).stderr;
@@ -252,7 +252,7 @@ fn if_needed() {
         .stderr_has("--if-needed");
     assert_eq!(known(), 3);
 
-    // A stranger among them, one too few, and one that lost its volume.
+    // A node of no cluster among them, one node too few, and a node that lost its volume.
     let stranger = Spec::new().quick().start();
     run()
         .arg(stranger.addr())
@@ -396,7 +396,7 @@ fn a_wrong_masterauth_is_found_out_by_waiting() {
         .stderr_has("the nodes agree, but not all are usable after 6s:")
         .stderr_has(&format!("{} (", follower.addr()))
         .stderr_has("has no link to its master: look at its log, its masterauth and firewalls");
-    // Mended, it is finished by the same command.
+    // Once the password is set, the same command finishes.
     follower.cmd(&["CONFIG", "SET", "masterauth", "secret"]);
     create(nodes.addrs())
         .args(["--replicas=1", "--allow-few-masters", "-a", "secret"])

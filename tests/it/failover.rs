@@ -164,7 +164,7 @@ fn what_can_not_be() {
     refused(&nodes[3].id()).stderr_has("slots 7 are open on ");
     nodes[0].cmd(&["CLUSTER", "SETSLOT", "7", "STABLE"]);
     let hung = nodes[4].id();
-    // Who does not answer is what the others take it for.
+    // A node that does not answer has the role that the others report for it.
     until("the others to hear that it is a replica", PATIENCE, || {
         let text = nodes[0].nodes_text();
         let line = text.lines().find(|line| line.starts_with(&hung));
@@ -374,7 +374,7 @@ fn a_failed_survey_is_a_refusal() {
 fn a_master_that_hangs_is_left_out_by_force() {
     let nodes = Nodes::quick(6);
     nodes.form(3);
-    // Longer than the test: nobody is elected meanwhile.
+    // Longer than the test, so that no replica is elected meanwhile.
     for server in nodes.iter() {
         server.cmd(&["CONFIG", "SET", "cluster-node-timeout", "60000"]);
     }
@@ -421,7 +421,7 @@ fn who_can_not_agree_holds_no_forced_takeover_up() {
     let nodes = Nodes::with(4, &Spec::new().quick().node_timeout(60_000));
     nodes.form(3);
     nodes[0].stop();
-    // Who owns it is silent, so this one does not hear of it again.
+    // The owner of the slot is stopped, so this node does not learn of it again.
     nodes[2].cmd(&["CLUSTER", "DELSLOTS", "7"]);
     let run = failover(&nodes[1..], &nodes[3].id())
         .args(["--command-timeout", "500ms", "--force"])
@@ -457,8 +457,8 @@ fn without_a_majority_only_a_takeover_helps() {
         .run()
         .status(3)
         .stderr_has("1 of 3 masters answer, and a majority must vote: --takeover");
-    // The slots of the other dead master are served by nobody; whether the nodes have noticed by then
-    // is another matter.
+    // The slots of the other dead master are not served. The nodes may or may not have noticed that
+    // by then.
     let ended = line("--takeover").run();
     assert!(
         ended.stdout.contains("[OK] ") || ended.stderr.contains("has taken over, but"),
@@ -518,8 +518,8 @@ fn interrupted() {
     proxies[3].resume();
 }
 
-/// Who hears first from the old master that it is a replica now, follows it on: its server never asks
-/// itself again (Redis 8.2, 8.6).
+/// A replica that first hears from the old master itself that it is now a replica still follows it:
+/// it does not re-evaluate which master it should follow (Redis 8.2, 8.6).
 #[test]
 fn matrix_a_sibling_that_hears_from_the_old_master_first() {
     for version in versions() {

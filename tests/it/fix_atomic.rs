@@ -1,5 +1,4 @@
-//! `check` and `fix`, and slots that the servers move by themselves: jobs under way, failed, stuck, and ends that
-//! die in the middle.
+//! `check` and `fix` with ASM tasks: tasks that run, failed or are stuck, and nodes that die in the middle of one.
 
 use std::time::Duration;
 
@@ -27,7 +26,7 @@ fn begin(from: &Server, to: &Server) {
     }
 }
 
-/// What `check` says of a job; `None` where it says nothing.
+/// The finding of `check` about a task; `None` if there is none.
 fn told(node: &Server) -> Option<Value> {
     let json = check_json(&node.addr()).run().json();
     let is_told = codes(&json).contains(&"slots-in-job");
@@ -63,7 +62,7 @@ fn a_job_under_way_is_named_and_waited_for_matrix() {
     }
 }
 
-/// Its target dies: on Valkey the source remembers that it failed, on Redis nobody does.
+/// The target of a task dies: on Valkey the source remembers the failure, on Redis no node does.
 #[test]
 fn a_failed_job_is_named_until_its_slots_have_moved_matrix() {
     for version in atomic_among(versions()) {
@@ -107,7 +106,7 @@ fn a_failed_job_is_named_until_its_slots_have_moved_matrix() {
     }
 }
 
-/// Redis begins a failed job again by itself, for as long as nobody calls it off: here the source is too old.
+/// Redis restarts a failed task by itself until it is canceled: here the source is too old.
 #[test]
 fn a_job_that_never_ends_is_refused_by_name_matrix() {
     if !atomic_among(versions()).contains(&"redis-8.6") {
@@ -167,7 +166,7 @@ fn an_end_of_a_job_that_dies_and_comes_back_as_a_replica_matrix() {
             let dead = nodes[victim].id();
             nodes[victim].kill();
             is_held_for_dead(&nodes[2], &dead);
-            // Before the replica has taken over there is nothing to be mended without a word for it.
+            // Before the replica has taken over, there is nothing to fix without an option.
             fix(&nodes[2]).arg("--yes").run();
             shards.failed_over(victim);
             shards.back(victim);

@@ -12,7 +12,7 @@ use crate::support::subcommands::fix;
 use crate::support::views::is_struck_out;
 use crate::support::wait::{PATIENCE, until};
 
-/// Links that are so much older tell who belongs together (`cluster::merger`).
+/// Links that are older by this much show which nodes belong together (`cluster::merger`).
 const HEAD_START: Duration = Duration::from_millis(2500);
 
 struct Merged {
@@ -28,7 +28,7 @@ struct Merged {
 #[derive(Clone, Copy, PartialEq)]
 enum Own {
     Nothing,
-    /// One slot that nobody of ours owns.
+    /// One slot that none of our nodes owns.
     Slot,
 }
 
@@ -106,7 +106,7 @@ impl Merged {
     fn is_parted_by_the_same_command(&self) {
         self.evict(&self.foreign).arg("--yes").run().status(0);
         self.is_apart();
-        // Who passes on whom it forgot (from 7.2 on) has done so by now.
+        // Nodes that gossip which nodes they forgot (from 7.2 on) have done so by now.
         std::thread::sleep(Duration::from_secs(3));
         self.is_apart();
         Trib::new()
@@ -212,7 +212,7 @@ fn two_clusters_are_parted(spec: &Spec) {
     for (node, slot) in nodes.iter().zip([1, 6000, 12000]) {
         assert_eq!(node.text(&["GET", &names([slot], 1)[0]]), "ours");
     }
-    // Who passes on whom it forgot (from 7.2 on) has done so by now.
+    // Nodes that gossip which nodes they forgot (from 7.2 on) have done so by now.
     std::thread::sleep(Duration::from_secs(3));
     merged.is_apart();
 }
@@ -267,8 +267,8 @@ fn killed_when_some_have_forgotten(spec: &Spec) {
         let (ours, proxies) = Nodes::behind_proxies(4, spec);
         (Merged::of(ours, spec, Own::Nothing), proxies)
     };
-    // Between the first and the last that is told. On Valkey 8.1 and 9.1 who pings within that time loses its
-    // fellows, which can't be helped from outside.
+    // Between the first and the last FORGET. On Valkey 8.1 and 9.1, a node that pings within that time
+    // loses the members of its own side, which can't be prevented from outside.
     let (one, proxies) = merged();
     if ["redis-6.2", "redis-7.0"].contains(&one.ours[0].version()) {
         proxies[3].stall_at("CLUSTER FORGET", 1);
@@ -281,7 +281,8 @@ fn killed_when_some_have_forgotten(spec: &Spec) {
         proxies[3].disarm();
         one.is_parted_by_the_same_command();
     }
-    // Who is cut off meanwhile is told again at once: an answer to its next ping would take its fellows from it.
+    // A node whose connection is cut gets FORGET again at once: an answer to its next ping would make it lose the
+    // members of its own side.
     let (one, proxies) = merged();
     proxies[1].cut(Cut::before("CLUSTER FORGET").nth(2).reset());
     one.evict(&one.foreign).arg("--yes").run().status(0);

@@ -1,5 +1,5 @@
-//! `fix` and members: dead masters, replicas of nobody, nodes that are nothing but an id; and being
-//! killed in the middle.
+//! `fix` and members: dead masters, replicas without a master, nodes of which only an id is known;
+//! and being killed in the middle.
 
 use std::thread;
 use std::time::Duration;
@@ -79,7 +79,7 @@ fn a_target_that_died_and_was_replaced_matrix() {
     }
 }
 
-/// Of some slots nothing had moved yet, so that nothing in them tells who took the target's place.
+/// In some slots no key had moved yet, so their keys do not show which node replaced the target.
 fn a_target_that_died_and_was_replaced(spec: &Spec) {
     let nodes = Nodes::with(6, spec);
     nodes.form(3);
@@ -182,8 +182,8 @@ impl Broken {
         broken
     }
 
-    /// 10 and 11 are on their way; 12 and 13 are imported, and their owner knows nothing of it; 14 and
-    /// 15 are nobody's.
+    /// Slots 10 and 11 are moving; 12 and 13 are importing, but not migrating at their owner; 14 and
+    /// 15 have no owner.
     fn break_it(&self) {
         let has = |node: &Server, slot: &str| {
             let keys = node.text(&["CLUSTER", "COUNTKEYSINSLOT", slot]);

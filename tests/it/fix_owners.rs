@@ -1,5 +1,5 @@
-//! `fix` where several nodes own a slot because they can't hear each other, and where members see other
-//! owners than the rest and gossip does not settle it.
+//! `fix` if several nodes own a slot because they are cut off from each other, and if members see other
+//! owners than the rest and gossip does not correct it.
 
 use std::collections::BTreeSet;
 
@@ -46,7 +46,7 @@ impl Apart {
         self.network.trib().args(["fix", &self.nodes[0].addr()])
     }
 
-    /// They hear each other again, and have.
+    /// Links the nodes again, and waits until they have exchanged messages.
     #[track_caller]
     fn heal(&self) {
         self.network.heal();
@@ -157,7 +157,7 @@ fn several_owners_who_can_not_hear_each_other(spec: &Spec) {
     let before = apart.keys();
     assert_eq!(before.len(), 12, "{before:?}");
 
-    // The owners are fenced and the keys brought together while nobody hears anybody.
+    // The owners are fenced, and the keys brought together, while the nodes are cut off.
     let run = apart.fix().arg("--yes").timeout(PATIENCE * 2).run();
     run.status(6)
         .stderr_has(&key(6, "two"))
@@ -190,8 +190,8 @@ fn several_owners_who_can_not_hear_each_other(spec: &Spec) {
     assert!(after[&(0, key(6, "two").into_bytes())].0.contains(&value));
 }
 
-/// A node that did not hear of newer epochs would take the slots with one that is older than what others
-/// have heard: they tell it so as soon as they hear it, and it deletes its keys.
+/// A node that missed newer epochs would claim the slots with an epoch that is older than the view of other
+/// nodes. They correct it as soon as they receive the claim, and it deletes its keys.
 #[test]
 fn who_has_not_heard_of_the_newest_epoch_does_not_win_matrix() {
     for version in of_hosts() {
@@ -225,7 +225,7 @@ fn who_has_not_heard_of_the_newest_epoch_does_not_win(spec: &Spec) {
     let c = apart.nodes[2].nodes_text();
     let seen = c.lines().find(|line| line.starts_with(&b.id())).unwrap();
     assert!(seen.contains(" 1-3 "), "the third has heard of it: {c}");
-    // And nobody claims this one any more.
+    // And no node claims this slot any more.
     for node in [b, a] {
         node.cmd(&["CLUSTER", "DELSLOTS", "3"]);
     }
@@ -269,7 +269,7 @@ fn an_owner_that_is_held_for_dead_is_no_loser_yet() {
         "{}",
         run.stderr
     );
-    // The danger is told, and who is in it.
+    // The message names the danger, and the nodes that are in danger.
     let danger = format!(
         "{} ({}) claims slots 1 too: as soon as the two are linked, {} ({}), which has the older config epoch, \
          deletes its keys in them (2 keys)",
@@ -332,14 +332,15 @@ fn views_that_do_not_settle_matrix() {
     }
 }
 
-/// The owner gave slots up that the others go on believing to be its own; and who imports a slot does not
-/// hear of its owner.
+/// The owner dropped slots that the other nodes still assign to it, and a node that imports a slot
+/// does not learn of its owner.
 fn views_that_do_not_settle(spec: &Spec) {
     let nodes = three(spec);
     let [a, b, c] = [&nodes[0], &nodes[1], &nodes[2]];
     fill(&nodes, &names(3..9, 2));
     let before = contents(&nodes);
-    // What the third is told below is older than what the first says: else that would lose it.
+    // What the third node is told below has to be older than the claim of the first node: else the
+    // first would lose the slot.
     a.cmd(&["CLUSTER", "BUMPEPOCH"]);
     until("the third to have heard of it", PATIENCE, || {
         let [here, there] = [a, c].map(|node| node.field("cluster_current_epoch"));

@@ -217,7 +217,8 @@ fn who_lost_its_memory_is_named() {
 fn a_replica_that_calls_its_master_where_it_was_matrix() {
     // A host of its own needs --bind-source-addr, which 6.2 does not have.
     for version in versions().iter().filter(|one| **one != "redis-6.2") {
-        // Who hears of whom first is up to gossip; other versions than 7.0 never fail to hear of it.
+        // Which node hears of the other first depends on gossip. Versions other than 7.0 always hear
+        // of it.
         let called = |_| a_replica_that_calls_its_master_where_it_was(&quick().version(version));
         let tries = if *version == "redis-7.0" { 8 } else { 1 };
         let has_called = (0..tries).any(called);

@@ -14,8 +14,8 @@ use crate::support::subcommands::fix;
 use crate::support::views::is_held_for_dead;
 use crate::support::wait::{PATIENCE, until};
 
-/// Valkey tells replicas of open slots, and waits for them: one that sleeps meanwhile hears of it when the
-/// master has given up.
+/// Valkey sends open slots to replicas, and waits for them. A replica that hangs meanwhile learns of an open
+/// slot after the master has given up.
 #[test]
 fn what_replicas_alone_have_open_matrix() {
     for version in versions().iter().filter(|v| v.starts_with("valkey")) {
@@ -120,7 +120,7 @@ fn towards_a_node_that_nobody_knows_matrix() {
     }
 }
 
-/// An id in a nodes.conf that means nobody.
+/// An id in a nodes.conf that no node has.
 fn towards_a_node_that_nobody_knows(spec: &Spec) {
     let nodes = three(spec);
     let b = nodes[1].id();
@@ -212,7 +212,7 @@ fn a_replica_whose_master_the_others_forgot_matrix() {
     }
 }
 
-/// It has the last copy, and can't be elected: nobody knows for whom.
+/// The replica has the last copy, and can't be elected: no other node knows its master.
 fn a_replica_whose_master_the_others_forgot(spec: &Spec) {
     let spec = spec.clone().arg("--cluster-replica-no-failover", "yes");
     let nodes = Nodes::with(4, &spec);

@@ -1,5 +1,5 @@
-//! Every state that three nodes can be in about a slot, on real servers: one case for each slot of one
-//! cluster, mended all at once. What gossip would undo before anybody looks (two owners) is proved on
+//! Every state that three nodes can have for a slot, on real servers. Each slot of one cluster is a
+//! case, and all are fixed at once. States that gossip would undo too soon (two owners) are tested on
 //! the planner alone (`plan::fix::tests`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,14 +25,14 @@ enum Open {
 /// One slot of the first node.
 #[derive(Debug, Clone, Copy)]
 struct Case {
-    /// Whom the owner gives it to.
+    /// The node that the owner migrates it to.
     migrating: Option<usize>,
     /// What the two others say.
     others: [Open; 2],
-    /// Who has a key of its own, and who has one that others have too.
+    /// Which nodes have a key of their own, and which have a key that others have too.
     keys: [bool; 3],
     shared: [bool; 3],
-    /// Whether anybody owns it in the end.
+    /// Whether it has an owner in the end.
     owned: bool,
 }
 
@@ -134,7 +134,7 @@ fn set_up(nodes: &Nodes, cases: &[Case]) -> BTreeSet<String> {
     for (node, commands) in nodes.iter().zip(&commands) {
         pipe(node, commands);
     }
-    // Nobody's: the owner first, or its next word to the others would undo it.
+    // Slots without owner: DELSLOTS at the owner first, or its next ping would undo it.
     let lost: Vec<String> = (0..cases.len())
         .filter(|slot| !cases[*slot].owned)
         .map(|slot| slot.to_string())
@@ -142,7 +142,7 @@ fn set_up(nodes: &Nodes, cases: &[Case]) -> BTreeSet<String> {
     for node in nodes.iter() {
         let mut connection = node.connection().unwrap();
         for slot in &lost {
-            // Who has heard of it already has nothing to delete.
+            // A node that has already heard of it has nothing to delete.
             let delete = cmd("CLUSTER").arg("DELSLOTS").arg(slot).to_owned();
             let _ = delete.query::<()>(&mut connection);
         }
@@ -150,7 +150,7 @@ fn set_up(nodes: &Nodes, cases: &[Case]) -> BTreeSet<String> {
     all
 }
 
-/// Who has which keys.
+/// The nodes that have each key.
 fn holders(nodes: &Nodes) -> BTreeMap<String, Vec<usize>> {
     let mut holders: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (index, node) in nodes.iter().enumerate() {
@@ -184,8 +184,8 @@ fn every_state_of_a_slot(spec: &Spec, cases: &[Case]) {
     let nodes = three(spec);
     let mut all = set_up(&nodes, cases);
     if spec_takes_what_it_imports(&nodes) {
-        // Whoever imports a slot from a node that says it is not its own takes it, and of two who do
-        // that one loses its keys: before anybody came to mend it.
+        // A node that imports a slot from a node that does not own it takes the slot. If two nodes
+        // do so, one of them loses its keys, before `fix` can run.
         let mut last = BTreeSet::new();
         until("the servers to come to rest", PATIENCE, || {
             let now = keys(&nodes);

@@ -53,7 +53,7 @@ fn strays_are_told_purged_and_collected(spec: &Spec) {
     let stray = redis::Value::BulkString(b"stray".to_vec());
     let owners = redis::Value::BulkString(b"owner".to_vec());
 
-    // They are no fault, and nobody touches them unasked.
+    // They are no fault, and `fix` does not touch them unless asked to.
     fix(owner).arg("--yes").run().status(0);
     assert_eq!((told(owner), size(other)), (3, 3));
 

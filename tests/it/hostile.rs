@@ -11,7 +11,7 @@ use crate::support::proxy::Proxy;
 use crate::support::scripted::{FakeCluster, Reply, Script, Scripted, fake_cluster_where};
 use crate::support::subcommands::check_json;
 
-/// What commands ask a node besides who is who.
+/// The commands that are sent to a node, besides those that identify it.
 const QUESTIONS: [&str; 24] = [
     "ACL",
     "CLIENT",
@@ -227,7 +227,7 @@ fn with_a_liar(is: &[usize]) -> Vec<(Proxy, Scripted)> {
             let slots = slots[index];
             format!("{id:040x} {addr}@1 {me}master - 0 1 {epoch} connected {slots}\n")
         };
-        // One that is nobody of the three has the place of the second.
+        // An id that none of the three nodes has takes the place of the second.
         let ids = [1, if myself > 3 { myself } else { 2 }, 3];
         let lines: String = (0..3).map(|index| line(index, ids[index])).collect();
         Reply::bulk(&lines)
@@ -254,7 +254,7 @@ fn with_a_liar(is: &[usize]) -> Vec<(Proxy, Scripted)> {
     proxies.into_iter().zip(nodes).collect()
 }
 
-/// It is not believed: nothing is changed anywhere, and who is meant is said.
+/// A false answer is not trusted: nothing is changed on any node, and the message names the node.
 #[track_caller]
 fn not_believed(is: &[usize]) {
     let nodes = with_a_liar(is);

@@ -247,7 +247,7 @@ fn keys_that_change_while_they_move_are_not_lost() {
     let source = standalone("redis-7.0");
     let nodes = cluster(&Spec::new().quick());
     fill(&source, 200);
-    // Between the copy and the deletion somebody writes.
+    // A client writes between the copy and the deletion.
     let proxy = Proxy::to(&source.addr());
     proxy.stall_at("MULTI", 1);
     let running = import(&proxy.addr(), &nodes[0].addr())

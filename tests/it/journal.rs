@@ -1,4 +1,4 @@
-//! `--journal`: what was changed, by whom, where; without passwords, values and names of keys.
+//! `--journal`: what was changed, by which user, on which node; no passwords, values or key names.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};

@@ -15,7 +15,7 @@ fn replace(nodes: &[Server], old: &str, new: &Server) -> Trib {
         .arg(new.addr())
 }
 
-/// All of these know each other and nobody else, and `check` finds no error.
+/// All of these know each other and no other node, and `check` finds no error.
 #[track_caller]
 fn assert_whole<'a>(nodes: impl IntoIterator<Item = &'a Server>) {
     let nodes: Vec<&Server> = nodes.into_iter().collect();
@@ -110,7 +110,7 @@ fn the_dead() {
         .stdout_has("that does not answer")
         .stdout_has("is forgotten by all members\n");
     assert_eq!(myself(&new[0])[3], nodes[1].id());
-    // Its successor has nobody: the new one follows that.
+    // The replica that took over has no replica: the new node follows it.
     line(&master, &new[1]).run().status(0);
     assert_eq!(myself(&new[1])[3], nodes[5].id());
     let now = [&nodes[0], &nodes[1], &nodes[3], &nodes[5], &new[0], &new[1]];
@@ -136,7 +136,7 @@ fn killed_at_each_step_and_run_again() {
                 if phase != "leave" || ended.status != Ended::Status(0) {
                     ended.killed_by(Signal::SIGKILL);
                 }
-                // What was told last may still be on its way.
+                // The last commands may still be taking effect.
                 let again = until("the cluster to be whole enough", PATIENCE, || {
                     let ended = line().run();
                     if ended.stderr.contains("error:") && !ended.stdout.contains("\"replacing\"") {

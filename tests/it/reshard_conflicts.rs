@@ -98,7 +98,7 @@ fn the_least_difference_is_named_matrix() {
                 "when their fields expire",
             ));
         }
-        // Each run waits a second to see that nobody else is at it: on most versions only what is theirs.
+        // Each run waits a second to detect other runs, so most versions test only their own cases.
         let all = *version == "redis-7.0";
         let chosen = differences.into_iter().filter(|(_, change, _)| {
             all || change.starts_with("HPEXPIREAT") || change.starts_with("XGROUP")

@@ -386,9 +386,9 @@ fn the_target_fails_over() {
             other => Err(format!("{other:?}")),
         }
     });
-    // Who was named is a replica now.
+    // The node that was named is a replica now.
     go(&nodes[1].id()).run().status(3);
-    // The command that was told names its successor.
+    // The command in the message names the new master.
     for command in told(&ended.stderr) {
         assert!(command.contains(&nodes[4].id()), "{}", ended.stderr);
         Trib::new().args(command).arg("--yes").run().status(0);
@@ -466,7 +466,7 @@ fn keys_that_expire_grow_and_go() {
         ])
         .spawn();
     for key in keys.iter().skip(1).step_by(3).rev() {
-        // Whoever has it: an answer other than OK means that it is on its way.
+        // An answer other than OK means that the key is being moved.
         let _ = nodes[0].try_cmd(&["APPEND", key, &"x".repeat(50_000)]);
     }
     run.wait().status(0);
@@ -483,8 +483,8 @@ fn the_link_between_the_two_breaks() {
     let two = Two::new(&quick(), "keys");
     for nth in [1, 2, 3, 5, 9] {
         let (_, to) = two.ends();
-        // The target has the keys, and the source does not hear of it: they are on both ends, and a set
-        // dumps differently on each.
+        // The target has the keys, but its answer does not reach the source: the keys are on both nodes, and
+        // a set dumps differently on each.
         two.proxies[to].cut(Cut::after("RESTORE-ASKING").nth(nth).reset());
         two.reshard(to).run().status(0);
         two.proxies[to].disarm();
@@ -658,7 +658,7 @@ fn either_end_dies(spec: &Spec, victim: usize) {
         Duration::from_secs(30),
         || match nodes[victim].field("master_link_status").as_deref() {
             Some("up") => Ok(()),
-            // It had claimed a slot, and nobody has heard of that before.
+            // It had claimed a slot, and no node had heard of that before.
             None if claims && nodes[1].field("cluster_state").as_deref() == Some("ok") => Ok(()),
             other => Err(format!("{other:?}\n{}", nodes[victim].nodes_text())),
         },

@@ -96,7 +96,7 @@ fn one_pair_fails_and_the_others_go_on() {
     let ended = ended.stderr_has(&big).stderr_has(&nodes[0].addr());
     assert_eq!(owned(&nodes[3]), [(6000, 6019), (11000, 11019)]);
     assert_closed(&nodes);
-    // What is left is that pair's, and is told as such.
+    // Only that pair has slots left, and the message says so.
     let [next] = &told(&ended.stderr)[..] else {
         panic!("{}", ended.stderr);
     };
@@ -132,7 +132,7 @@ fn no_more_lanes_at_once_than_allowed() {
     );
     let ranges = "0-11,6000-6011,11000-11011";
     let all = journal(&nodes, ranges, &["--lanes", "1", "--max-open-slots", "3"]);
-    // Whose keys moved, in this order: nobody comes again after another one.
+    // The sources of the moved keys, in order: no source comes back after another one.
     let mut sources: Vec<&str> = all
         .iter()
         .filter(|line| {
@@ -293,7 +293,7 @@ fn open_slots_are_offered_to_a_person() {
         nodes[0].cmd(&["CLUSTER", "SETSLOT", "5", "MIGRATING", &to]);
     };
     open();
-    // Nobody to ask: refused as before.
+    // No terminal for a prompt: refused as before.
     reshard(&nodes[0])
         .args(["--slot-ranges", "9", "--to", &to])
         .run()

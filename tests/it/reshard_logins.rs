@@ -37,7 +37,7 @@ fn the_least_rights_are_enough() {
     let before = contents(&nodes);
     let to = nodes[1].id();
     let go = || as_mover(&nodes[0]).args(["--slot-ranges", "0-29", "--to", &to]);
-    // Without any one of them nothing is begun, or it is not needed for that.
+    // Without any one of the rules nothing is started, or the rule is not needed to start.
     for without in RULES.split_whitespace() {
         let less = RULES.replace(without, "");
         nodes.iter().for_each(|node| rules(node, &less));
@@ -73,7 +73,7 @@ fn a_source_without_keys_has_its_login_tried_too() {
         .stderr_has("restore-asking")
         .stderr_has("nothing was changed");
     assert_eq!(contents(&nodes).len(), 0, "the key of the trial is gone");
-    // Who may not write it either is told that nothing is known.
+    // If the user may not write the key either, the message says that the result is unknown.
     for node in nodes.iter() {
         rules(node, "+@all -set ~* &*");
     }
@@ -84,7 +84,7 @@ fn a_source_without_keys_has_its_login_tried_too() {
 
 #[test]
 fn a_target_without_a_password_among_others_that_have_one() {
-    // The bench logs in as somebody else, whatever becomes of the default user.
+    // The test logs in as another user, so that the default user can be changed.
     let spec = quick().password("sesame");
     let spec = spec.user("bench", "b", "~* &* +@all").admin("bench", "b");
     let nodes = walkthrough(&spec);
@@ -123,7 +123,7 @@ fn servers_reach_each_other_by_other_ports_than_we_do() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().port()
     };
-    // Over the plain port we are told plain ports; MIGRATE speaks TLS (tls-cluster).
+    // Over the plain port, nodes announce plain ports; MIGRATE uses TLS (tls-cluster).
     let material = Material::new();
     let plain: Vec<u16> = (0..4).map(|_| free()).collect();
     let nodes = walkthrough_of(|n| quick().tls(&material).arg("--port", plain[n]));

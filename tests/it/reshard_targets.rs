@@ -54,7 +54,7 @@ impl Move {
         run
     }
 
-    /// It goes on by the commands that were told, and all is as it was before.
+    /// The commands in the message continue the move, and no key is lost or changed.
     #[track_caller]
     fn goes_on(self, ended: &Finished) {
         self.nodes.wait_usable();
@@ -176,7 +176,7 @@ fn the_target_alone_says_clusterdown(spec: &Spec) {
     proxies[0].stall_at("MIGRATE", 30);
     let run = one.go().spawn();
     assert!(proxies[0].wait_stalled(Duration::from_secs(20)));
-    // Who owns it is silent, so the target does not hear of it again.
+    // The owner of the slot is stopped, so the target does not learn of it again.
     one.nodes[2].stop();
     one.nodes[1].cmd(&["CLUSTER", "DELSLOTS", "16383"]);
     proxies[0].resume();
@@ -199,7 +199,7 @@ fn the_target_is_made_a_replica_on_each_version() {
 }
 
 fn the_target_is_made_a_replica(spec: &Spec) {
-    // Before the login is tried, before either end is told of a slot, and before the first key.
+    // Before the login is tried, before SETSLOT at either node, and before the first key.
     let moments = [
         (0, "MIGRATE", 1, 3),
         // The target refuses the first command: nothing was changed.
@@ -240,7 +240,7 @@ fn becomes_a_replica(spec: &Spec, at: usize, command: &str, nth: usize, code: i3
     let ended = run.wait_within(Duration::from_secs(40)).status(code);
     assert_all_named(&ended.stderr, 100);
     let ended = ended.stderr_has(&target).stderr_has(&master);
-    // It can't take them any more: whom it follows can.
+    // It can't take slots any more, but its master can.
     one.to = 2;
     one.goes_on(&ended);
 }

@@ -1,6 +1,6 @@
-//! The soak: clients write while a cluster is resharded, grows, shrinks and is mended, and while its servers
-//! and redis-trib itself are killed, stopped and cut off, in an order drawn from a seed. What was acknowledged
-//! by a replica (WAIT 1) is there after each step.
+//! The soak test: clients write while a cluster is resharded, grows, shrinks and is fixed, and while its servers
+//! and redis-trib itself are killed, stopped and cut off, in an order drawn from a seed. After each step, every
+//! write that a replica acknowledged (WAIT 1) is still there.
 //!
 //! `make test` soaks for some seconds; `make soak MINUTES=10` for as long as it says, with `SEED=…` and
 //! `VERSION=valkey-8.1`. `REPLAY=target/soak/….jsonl` does the steps of a log again.
@@ -49,7 +49,7 @@ fn a_seed_of_its_own() {
     Soak::new(DEFAULT_VERSION, seed_of_now()).run(Duration::from_secs(15));
 }
 
-/// `make soak`; nothing where nobody asks for it.
+/// Runs for `make soak`, and does nothing otherwise.
 #[test]
 fn for_as_long_as_it_is_told() {
     let version = told("VERSION").unwrap_or_else(|| DEFAULT_VERSION.to_owned());
@@ -79,11 +79,11 @@ fn seed_of_now() -> u64 {
 struct Soak {
     ground: Ground,
     writers: Writers,
-    /// Keys that were there from the beginning.
+    /// Keys that were there from the start.
     filled: Vec<String>,
     dice: Dice,
     terrain: Terrain,
-    /// Another run of the program that was begun meanwhile.
+    /// Another run of the program that was started meanwhile.
     second: Option<Running>,
     /// The steps, one a line, to be replayed.
     steps: File,
@@ -396,7 +396,7 @@ impl Soak {
                     .filter(|_| step.patience_s > 0),
             );
             let is_well = self.said(&check).status == Ended::Status(0);
-            // What was refused is not tried for ever: its node may have another part by now.
+            // A refused step is not retried forever: its node may have another role by now.
             if is_well && !again {
                 break;
             }
@@ -416,7 +416,7 @@ impl Soak {
         self.clean_spares();
     }
 
-    /// Who is in no cluster is empty, so that it can join one.
+    /// Empties the nodes that are in no cluster, so that they can join one.
     fn clean_spares(&mut self) {
         let shape = self.ground.shape();
         for node in shape.spares {
@@ -428,8 +428,8 @@ impl Soak {
             }
             let addr = server.addr();
             if known == 1 {
-                // Killed right after its RESET it comes back with the keys that its append-only file still
-                // has, and takes their slots (seen on Valkey 9.1): nobody else knows of it.
+                // A node that is killed right after its RESET comes back with the keys of its append-only
+                // file, and takes their slots (seen on Valkey 9.1). No other node knows of it.
                 server.cmd(&["FLUSHALL"]);
                 server.cmd(&["CLUSTER", "RESET", "HARD"]);
                 continue;

@@ -25,7 +25,7 @@ fn yes_to(question: &str, words: &[&str]) -> String {
     terminal.finish().status(0).screen()
 }
 
-/// Reshards as redis-trib.rb asked it: how many, to whom, from whom.
+/// Reshards with the prompts of redis-trib.rb: how many slots, to which node, from which nodes.
 #[track_caller]
 fn reshard(node: &Server, slots: &str, to: &Server, from: &[&str]) {
     let mut terminal = type_in(["reshard", &node.addr()]);
@@ -163,7 +163,7 @@ fn failover_a_node_more_resharding_a_node_less() {
     let screen = ended.screen();
     assert!(!screen.contains("slotless-node-failed"), "{screen}");
     assert!(screen.contains("[OK] All 16384 slots covered."), "{screen}");
-    // Whoever owns its slot now.
+    // The node that owns its slot now.
     let owner = [0, 2, 4]
         .into_iter()
         .find(|index| nodes[*index].try_cmd(&["GET", "name"]).is_ok());

@@ -1,4 +1,4 @@
-//! Atomic slot migration tasks: under way, stuck, or failed.
+//! Atomic slot migration tasks that are running, stuck, or failed.
 
 use super::{Code, Judge, slots_are};
 use crate::cluster::node::NodeId;

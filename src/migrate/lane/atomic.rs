@@ -1,20 +1,21 @@
-//! A lane of ASM tasks: the servers move slots by themselves, many at a time, and hand them over at once.
+//! A lane of ASM tasks: the servers move many slots at a time, and their owner changes at once.
 //!
-//! Valkey is asked at the source, Redis at the target, and both answer before anything has moved.
-//! What is seen to here (servers: Valkey 9.1, Redis 8.6):
+//! The command goes to the source on Valkey and to the target on Redis. Both answer before anything
+//! has moved. The lane ensures the following (servers: Valkey 9.1, Redis 8.6):
 //!
-//! - Before each task both ends are looked at as before each window of keys, no slot of either is
-//!   open, and the target holds no key of what is coming (see `stray`).
-//! - A task is watched until it ends, and so are the processes and roles of both ends: a source of
-//!   Redis that restarts empty in the middle makes it `completed` with no key.
-//! - The owner of the slots counts, not what a server says of its task. A source of Valkey says `failed`,
-//!   and takes writes again, where its target only slept and takes the slots later.
-//! - A task that does not end in time is called off: at the source on Valkey, at the target on Redis,
-//!   which else begins it again for ever.
-//! - After it the target's replicas confirm: no server waits for them.
+//! - Before each task, both nodes are checked as before each window of keys. No slot of either is
+//!   open, and the target holds no key of the slots that it is to receive (see `stray`).
+//! - A task is watched until it ends, and so are the processes and roles of both nodes: if a Redis
+//!   source restarts empty in the middle, the task becomes `completed` without any key.
+//! - The owner of the slots counts, not the state that a server reports for its task. If the target
+//!   only hung, a Valkey source reports `failed` and accepts writes again, and the target takes the
+//!   slots later.
+//! - A task that does not end in time is canceled: at the source on Valkey, at the target on Redis,
+//!   which otherwise starts it again forever.
+//! - After a task, the lane waits for the target's replicas to confirm: no server waits for them.
 //!
-//! Tasks are as large as what moves in a few seconds: each costs a tenth of a second before its first
-//! key, and what is called off has moved nothing.
+//! A task is as large as what moves in a few seconds. Each task costs a tenth of a second before its
+//! first key, and a canceled task has moved nothing.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -33,15 +34,15 @@ use crate::event::LaneEvent;
 use crate::migrate::stray::strays;
 use crate::migrate::{End, SlotProgress, barrier_key};
 
-/// How often a task that moved nothing is begun again.
+/// How often a task that moved nothing is started again.
 const TRIES: usize = 3;
 /// Before each further try. A target of Valkey needs a moment to clean up.
 const BREATH: Duration = Duration::from_secs(1);
 /// How long a task may take that has nothing to move.
 const LEAST_DEADLINE: Duration = Duration::from_secs(60);
-/// What a task moves at least in a second, in bytes; one that is slower is given up.
+/// The minimum speed of a task, in bytes per second. A slower task is given up.
 const SLOWEST: u64 = 4 << 20;
-/// How long a task that was called off may take to end.
+/// How long a canceled task may take to end.
 const CALLED_OFF_WITHIN: Duration = Duration::from_secs(5);
 /// How long the node that leads a task may be silent.
 const SILENT_FOR: Duration = Duration::from_secs(10);
@@ -49,7 +50,7 @@ const SILENT_FOR: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long both ends may take to agree about the owner of what a task moved.
 const OWNED_WITHIN: Duration = Duration::from_secs(5);
-/// How often Redis may begin a task again by itself.
+/// How often Redis may restart a task by itself.
 const RETRIES: u64 = 5;
 
 /// How far a task came.
@@ -77,9 +78,9 @@ struct Hand<'a> {
     deadline: Duration,
 }
 
-/// A task that ended, or is not heard of any more.
+/// A task that ended, or that the servers no longer report.
 struct Ending {
-    /// How, as far as the server told.
+    /// How the task ended, as far as the server reported it.
     end: Option<TaskEnd>,
     /// The server's last words about it.
     said: String,
@@ -125,7 +126,7 @@ impl Lane {
         Ok(())
     }
 
-    /// One task, begun again where it moved nothing.
+    /// Runs one task, and starts it again if it moved nothing.
     async fn move_task(
         &mut self,
         ends: &mut Ends,
@@ -468,8 +469,8 @@ impl Lane {
         }
     }
 
-    /// What is not as it was when the lane began: a process, a role. (A source that gave its last
-    /// slot away becomes a replica, but by then the task has ended, and can't be called off.)
+    /// Returns what has changed since the lane started: a process or a role. (A source that gave
+    /// away its last slot becomes a replica, but then the task has ended, and can't be canceled.)
     async fn changed(&self, ends: &mut Ends) -> Option<String> {
         let pairs = [
             (&self.source, &mut ends.source, &ends.source_run),
@@ -614,7 +615,7 @@ fn deadline(bytes: u64) -> Duration {
     LEAST_DEADLINE + Duration::from_secs(bytes / SLOWEST)
 }
 
-/// Why a task was called off that goes on and on.
+/// Returns why a task that does not end was canceled.
 fn overdue(within: u64, state: &str) -> String {
     // Seen on Valkey 9.1 with 20,000 writes a second to one slot.
     let hint = match state {

@@ -1,14 +1,14 @@
-//! Keys of a node that does not own their slots, to the node that does.
+//! Moves keys from a node that does not own their slots to the owner.
 //!
-//! The owner serves clients all the time, so that its values count: where both have the same, the
-//! source's copy goes; where they differ, both stay. For each window of slots:
+//! The owner serves clients all the time, so its values count. If both nodes have the same value,
+//! the source's copy is deleted. If the values differ, both stay. For each window of slots:
 //!
-//! 1. Source IMPORTING from the target: it lets MIGRATE send its keys, which a node does only with
-//!    slots that it owns or that are open (Redis 3.2 to 8.6, Valkey 8 to 9.1), and should we be cut
-//!    off, it says whose keys it holds. Redis ≥ 8.4 tells of its keys only then.
-//! 2. Source NODE target: with another owner in its view, MIGRATE would be answered by MOVED or
-//!    CLUSTERDOWN.
-//! 3. MIGRATE until the source has none.
+//! 1. Source IMPORTING from the target. MIGRATE sends only keys of slots that the node owns or that
+//!    are open (Redis 3.2 to 8.6, Valkey 8 to 9.1). If redis-trib is cut off, the open slot also
+//!    shows whose keys the source holds. Redis ≥ 8.4 reports its keys only in this state.
+//! 2. Source NODE target. With another owner in its view, the source would answer MIGRATE with
+//!    MOVED or CLUSTERDOWN.
+//! 3. MIGRATE until the source has no keys left.
 //! 4. Source STABLE, once the target's replicas have the keys.
 
 use std::time::Instant;

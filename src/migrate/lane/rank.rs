@@ -1,15 +1,15 @@
-//! A target that outranks its source, in the eyes of its own replicas.
+//! Gives a target a higher config epoch than its source, in the view of the target's replicas.
 //!
-//! From Valkey 8 on a SETSLOT goes to the replicas first. Should the target die right then, its
-//! replicas know that it owns the slot, but not the new config epoch with which it would have said
-//! so. Where the source's epoch is the higher one, the next that they hear of the source takes the
-//! slot back for it, in their view. The replica that takes over then does not own the slot, and on Valkey 9.1.2
-//! deletes its keys ("I have keys for slot 0, but the slot is assigned to another node"): they are
-//! gone, since the source has deleted them as well.
+//! From Valkey 8 on, a node sends SETSLOT to its replicas before it executes it. If the target dies
+//! right then, its replicas know that it owns the slot, but not the new config epoch of its claim.
+//! If the source's epoch is the higher one, the next message about the source gives the slot back
+//! to the source in their view. The replica that takes over then does not own the slot. On Valkey
+//! 9.1.2 it deletes the keys of the slot ("I have keys for slot 0, but the slot is assigned to
+//! another node"). They are lost, since the source has deleted them as well.
 //!
-//! So the target gets a higher epoch before it claims anything, and its replicas hear of it. What is
-//! left is the one slot whose SETSLOT the target has not carried out itself when it dies: its own
-//! pings say that it does not own it, and no epoch helps against that.
+//! So the target gets a higher epoch before it claims a slot, and its replicas learn that epoch. One
+//! slot remains at risk: the slot whose SETSLOT the target has not executed itself when it dies. The
+//! target's pings say that it does not own this slot, and no epoch prevents that.
 
 use std::time::{Duration, Instant};
 

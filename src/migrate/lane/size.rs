@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Ends, Lane, LaneError};
 use crate::cluster::slot::Slot;
 
-/// What a task should take: less than anybody waits for after Ctrl-C.
+/// The time that a task should take: short enough to wait for after Ctrl-C.
 const TASK_TAKES: Duration = Duration::from_secs(4);
 /// What a task brings before anything was measured, in bytes.
 const FIRST_TASK: u64 = 64 << 20;

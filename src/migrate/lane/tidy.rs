@@ -18,17 +18,18 @@ use crate::migrate::{End, SlotProgress};
 const ASKED_FOR: Duration = Duration::from_secs(1);
 
 impl Lane {
-    /// After a failure: what is empty at the source is closed, what is claimed is told to the
-    /// source, what only the target knows of is taken back. The rest stays open, and is named.
+    /// Cleans up after a failure. Closes the slots that are empty at the source, tells the source
+    /// which slots the target has claimed, and makes slots STABLE that only the target has open.
+    /// The other slots stay open, and are named.
     ///
-    /// A slot that is migrating is never made STABLE, not even where the target has no key of it: a
-    /// client that was sent on (ASK) may be about to write one there.
+    /// A migrating slot is never made STABLE, even if the target has no key of it: a client that
+    /// was redirected (ASK) may be about to write one there.
     pub(super) async fn tidy(&mut self, ends: &mut Ends) {
         let Some(target) = view_of(&ends.target).await else {
             return;
         };
-        // A claim that got no answer may not have happened. If the source were told all the same,
-        // the slot would have no owner.
+        // A claim that got no answer may not have been executed. SETSLOT NODE at the source would
+        // then leave the slot without an owner.
         let claimed: SlotSet = target.myself().slots.iter().copied().collect();
         let mut give = Vec::new();
         for (slot, (progress, _)) in &mut self.begun {
@@ -56,7 +57,7 @@ impl Lane {
         self.take_back(ends).await;
     }
 
-    /// STABLE at the target, for slots of which the source was never told.
+    /// Makes slots STABLE at the target that are open only there.
     pub(super) async fn take_back(&mut self, ends: &Ends) {
         let importing = self.slots_with(SlotProgress::Importing);
         if importing.is_empty() {

@@ -143,7 +143,7 @@ async fn fetch(
     }
 }
 
-/// Chooses who sends the data of which master. Refuses a backup that would lack data.
+/// Chooses the node that sends the data of each master. Refuses a backup that would lack data.
 fn backups(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBackup>, Stop> {
     let topology = &cluster.diagnosis.topology;
     let open = topology.open_set();

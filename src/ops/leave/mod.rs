@@ -1,9 +1,9 @@
 //! Nodes leave a cluster for good: CLUSTER FORGET on every member, CLUSTER RESET on the nodes, and FORGET again.
 //!
 //! A member that forgets a node does not add it again for 60 s; after that it does if another member still gossips
-//! about it. So all members are told at the same time, and told again once the node itself has forgotten them: deleting a
-//! replica's copy, as RESET does, may take longer than 60 s. RESET HARD gives the node a new id too: a member that
-//! could not be told finds no node under the old id, and brings none back.
+//! about it. So FORGET goes to all members at the same time, and again after the node itself has forgotten them: RESET
+//! deletes a replica's copy, which may take longer than 60 s. RESET HARD also gives the node a new id. A member that
+//! missed FORGET then finds no node under the old id, and does not bring it back.
 //!
 //! The caller makes sure that the nodes own no slots, that no replica follows them, and that no last copy goes with them;
 //! the first is checked again here.
@@ -75,7 +75,7 @@ pub(crate) async fn leave(
     }
 }
 
-/// Refuses if a member would not forget a node: each is told to forget an id that no node has.
+/// Refuses if a member would not execute FORGET. Each member is tested with an id that no node has.
 pub(crate) async fn refuse_unwilling(
     session: &Session,
     cluster: &ClusterState,
@@ -92,7 +92,7 @@ pub(crate) async fn refuse_unwilling(
     )))
 }
 
-/// Members that stay and can't be told: first those that may come back at any moment, then those that the others
+/// Members that stay but do not answer: first those that may come back at any moment, then those that the others
 /// flag as failed. Members without an address, or in handshake, are neither.
 pub(crate) fn silent_members(
     cluster: &ClusterState,
@@ -141,7 +141,7 @@ async fn remove(
         }
     }
     troubles.extend(forget(connections, &stayers, leaving).await);
-    // Those that could not be told are not waited for.
+    // Nodes on which FORGET failed are not waited for.
     let mut told = stayers;
     told.retain(|id, _| !troubles.contains_key(id));
     troubles.extend(forgotten(connections, told, leaving, GONE_WITHIN).await);
@@ -170,7 +170,7 @@ fn lines(cluster: &ClusterState, troubles: BTreeMap<NodeId, String>) -> Vec<Stri
         .collect()
 }
 
-/// The members that stay and can be told.
+/// The members that stay and answer.
 fn stayers(cluster: &ClusterState, leaving: &BTreeSet<NodeId>) -> BTreeMap<NodeId, Target> {
     let nodes = cluster.diagnosis.observation.nodes.keys();
     nodes

@@ -1,4 +1,5 @@
-//! Open slots that an interrupted command left behind: finishing their moves, and telling nodes that were not told.
+//! Open slots that an interrupted command left behind: finishes their moves, and announces owners to nodes that missed
+//! them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::stop::Stop;
 pub(crate) struct OpenSlots {
     /// The state in which they were found.
     pub(crate) state: ClusterState,
-    /// The moves that finish them. Empty if only nodes have to be told of an owner.
+    /// The moves that finish them. Empty if nodes only have to learn the owner of a slot.
     pub(crate) moves: PreparedMoves,
     unfinished: Unfinished,
 }
@@ -175,7 +176,7 @@ fn obstacles(diagnosis: &Diagnosis) -> Vec<Code> {
     found.filter(|code| CODES.contains(code)).collect()
 }
 
-/// Tells nodes that missed it who owns slots now: all other nodes know.
+/// Announces the new owner of slots to the nodes that missed it. All other nodes know it.
 async fn tell_late(
     session: &Session,
     cluster: &ClusterState,

@@ -95,7 +95,7 @@ pub(super) async fn choices(
     )))
 }
 
-/// Key by key for all pairs: slots that are open already were begun that way.
+/// Key by key for all pairs: the moves of slots that are already open started that way.
 pub(super) fn by_key_as_begun(plan: &MovePlan) -> BTreeMap<Pair, MethodChoice> {
     let pairs = plan.moves().map(|one| {
         let (from, to) = (one.from, one.to);
@@ -251,8 +251,8 @@ async fn hindrance(
     let client = session.connections.client(reach).await?;
     let strays = strays(&client, product, slots).await?;
     if strays.is_some() && product == Product::Valkey {
-        // Keys of a running task count as stray keys. A task of a redis-trib that was killed may have begun after
-        // we looked for running tasks.
+        // Keys of a running task count as stray keys. A task of a killed redis-trib may have started after the
+        // search for running tasks.
         let tasks = client.cluster_getslotmigrations().await?;
         if let Some(task) = tasks.iter().find(|task| task.end.is_none()) {
             return Err(Stop::refused(anyhow!(

@@ -58,7 +58,7 @@ impl ReplaceRoute {
         let joins = match joined {
             None => Some(part),
             Some(joined) if fits(joined) => None,
-            // It was told to meet, and the run ended before it was told its master. `judge` looks at it.
+            // The earlier run ended between CLUSTER MEET and CLUSTER REPLICATE. `judge` looks at it.
             Some(joined) if is_empty_master(joined) => Some(part),
             Some(_) => bail!(
                 "{} is a member of this cluster already, elsewhere: failover and del-node replace a node by another \
@@ -91,7 +91,7 @@ fn of_master(home: &JoinTarget, member: &Member) -> anyhow::Result<Part> {
             old.short()
         )),
         (false, false) => Ok(Part::ReplicasOf(old)),
-        // A replica of it was elected, and is a replica short.
+        // One of its replicas was elected, and now has one replica fewer.
         (true, true) => Ok(Part::Replicas),
         (true, false) if replicas.next().is_some() => Err(anyhow!(
             "{} owns no slots but has replicas: move slots to it first, or remove it with its replicas \
@@ -110,7 +110,7 @@ fn is_empty_master(member: &Member) -> bool {
     member.role == Role::Master && member.slots.is_empty()
 }
 
-/// Some members have forgotten it and others have not: it has handed over, and an earlier run was removing it.
+/// Some members have forgotten it and others have not: its slots have a new owner, and an earlier run was removing it.
 fn is_leaving(member: &Member) -> bool {
     is_dead(member)
         && member.slots.is_empty()

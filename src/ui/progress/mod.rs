@@ -54,7 +54,7 @@ struct Part {
 
 #[derive(Debug)]
 enum Display {
-    /// The cursor is at the beginning of a line.
+    /// The cursor is at the start of a line.
     Complete,
     /// The cursor is behind a text; dots may follow.
     OpenLine,

@@ -13,9 +13,9 @@ pub(super) fn screen() -> ProgressDrawTarget {
     ProgressDrawTarget::term_like_with_hz(Box::new(Screen(Term::buffered_stderr())), RATE)
 }
 
-/// A terminal that leaves the cursor at the beginning of the last line. indicatif leaves it behind the
-/// last column, where the `^C` that a terminal echoes starts a new line, and the first bar would stay on the
-/// screen.
+/// A terminal that leaves the cursor at the start of the last line. indicatif leaves it after the
+/// last column. There the `^C` that a terminal echoes would start a new line, and the first bar would
+/// stay on the screen.
 #[derive(Debug)]
 struct Screen(Term);
 

@@ -150,7 +150,7 @@ pub(super) fn branch(last: bool) -> &'static str {
     if last { "└" } else { "├" }
 }
 
-/// The beginning of a text that has no room.
+/// Returns the start of a text that does not fit.
 pub(super) fn cut(text: &str, room: usize) -> String {
     if text.chars().count() <= room {
         return text.to_string();

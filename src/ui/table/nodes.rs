@@ -49,7 +49,7 @@ enum Shown {
     No,
 }
 
-/// The least that is worth a column: `10923-16383`, and the beginning of a name.
+/// The minimum width of a column: `10923-16383`, and the start of a name.
 const LEAST_RANGES: usize = 11;
 const LEAST_HOSTNAME: usize = 16;
 

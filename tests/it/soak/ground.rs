@@ -21,7 +21,7 @@ pub(super) struct Ground {
     pub(super) network: Network,
 }
 
-/// Who is what, by numbers of the bench.
+/// The nodes by role, as numbers of the bench.
 #[derive(Default)]
 pub(super) struct Shape {
     /// With slots.

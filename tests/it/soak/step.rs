@@ -23,7 +23,7 @@ pub(super) struct Terrain {
     pub(super) moves_in_jobs: bool,
 }
 
-/// Servers are named by their number on the bench: their ids change, and so do their parts.
+/// Servers are named by their number on the bench, because their ids and roles change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Operation {

@@ -10,12 +10,12 @@ use super::slots::{assert_closed, names, owned};
 use super::subcommands::reshard;
 use super::wait::until;
 
-/// So many microseconds for every key of a job: jobs last as long as a test needs.
+/// Delays each key of a task by `micros` microseconds, so that tasks last as long as a test needs.
 pub(crate) fn slow(server: &Server, micros: u32) {
     server.cmd(&["CONFIG", "SET", "rdb-key-save-delay", &micros.to_string()]);
 }
 
-/// Until a job is under way at this node; its state is told.
+/// Waits until a task runs on this node, as its state shows.
 #[track_caller]
 pub(crate) fn wait_for_job(server: &Server) {
     let valkey = server.version().starts_with("valkey");
@@ -59,11 +59,11 @@ impl Setting {
         ])
     }
 
-    /// In a job that lasts some seconds.
+    /// Starts a move whose task lasts some seconds.
     pub(crate) fn start(&self, more: &[&str]) -> Running {
         slow(&self.nodes[0], 2000);
         let run = self.go().args(more).spawn();
-        // A job that was called off may be in the servers' logs still.
+        // A task that was canceled before may still be listed by the servers.
         run.wait_stderr("Moving slots");
         wait_for_job(&self.nodes[0]);
         run

@@ -86,8 +86,8 @@ impl Nodes {
         }
     }
 
-    /// Servers that each announce a proxy's port instead of their own, so that whoever finds the nodes in
-    /// CLUSTER NODES goes through the proxies. The bus stays direct.
+    /// Servers that each announce a proxy's port instead of their own, so that clients that find the
+    /// nodes in CLUSTER NODES go through the proxies. The bus stays direct.
     #[track_caller]
     pub(crate) fn behind_proxies(count: usize, spec: &Spec) -> (Self, Vec<Proxy>) {
         let proxies: Vec<Proxy> = (0..count).map(|_| Proxy::unconnected()).collect();
@@ -209,7 +209,7 @@ impl Nodes {
     }
 }
 
-/// Who is a master of which slots, as one node sees it.
+/// The masters and their slots, as one node sees them.
 fn ownership(server: &Server) -> BTreeSet<(String, String)> {
     server
         .nodes_text()

@@ -378,7 +378,7 @@ impl From<ExitStatus> for Ended {
     }
 }
 
-/// A program that has ended. Every assertion hands it on; one that fails shows all of it.
+/// A program that has ended. Every assertion returns it; one that fails shows all of it.
 pub(crate) struct Finished {
     line: String,
     pub(crate) status: Ended,

@@ -1,6 +1,5 @@
-//! A dataset with every type in every form, and a digest of one: what each key holds, told by type
-//! through the servers' own commands, so that two clusters of other shapes and versions can be held
-//! against each other.
+//! A dataset with every type in every encoding, and a digest of one: what each key holds,
+//! read with the commands of its type. So clusters of different shapes and versions can be compared.
 
 use std::collections::BTreeMap;
 

@@ -26,7 +26,7 @@ pub(crate) fn finding<'a>(json: &'a Value, code: &str) -> &'a Value {
         .unwrap_or_else(|| panic!("no {code} in {:#}", json["findings"]))
 }
 
-/// What is told of that node.
+/// The entry of that node in the report.
 #[track_caller]
 pub(crate) fn node<'a>(json: &'a Value, server: &Server) -> &'a Value {
     let id = server.id();

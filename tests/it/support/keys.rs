@@ -128,8 +128,8 @@ pub(crate) fn contents(nodes: &[Server]) -> Contents {
     })
 }
 
-/// All keys that clients can read. A replica that became a master may keep the copy of a slot that its master got
-/// just before, and that it never heard of: nobody is sent there.
+/// All keys that clients can read. A replica that became a master may keep keys of a slot that its master got
+/// just before, if it never learned of that: no client is redirected there.
 #[track_caller]
 pub(crate) fn readable_contents(nodes: &[Server]) -> Contents {
     read_keys(nodes, |_, _, _| {})
@@ -220,7 +220,7 @@ pub(crate) fn put_asking(node: &Server, key: &str, value: &str) {
         .unwrap();
 }
 
-/// Keys in a cluster, spread over the slots that they are told to be in.
+/// Keys in a cluster, spread over the given slots.
 pub(crate) struct Keys {
     values: BTreeMap<String, String>,
 }

@@ -7,7 +7,7 @@
 //! - [`proxy`]: stands in front of a server and delays, cuts, stalls, counts.
 //! - [`proxied_masters`]: two masters behind proxies, with slots that move between them.
 //! - [`atomic_moves`]: clusters whose slots move by atomic slot migration.
-//! - [`scripted`]: a node that says what it was told to say, also a thousand of them. [`resp`]: its protocol.
+//! - [`scripted`]: a node with scripted answers, also a thousand of them. [`resp`]: its protocol.
 //! - [`tls`]: certificates, good and bad.
 //!
 //! The program under test:

@@ -65,7 +65,7 @@ impl Network {
         ));
     }
 
-    /// Nodes do not hear each other any more; clients, and we, reach all of them.
+    /// Cuts all nodes off from each other. Clients and the bench still reach all of them.
     #[track_caller]
     pub(crate) fn cut_bus(&self) {
         self.nft(&format!(
@@ -86,7 +86,7 @@ impl Network {
         }
     }
 
-    /// Two nodes don't hear each other.
+    /// Cuts two nodes off from each other.
     #[track_caller]
     pub(crate) fn cut_bus_between(&self, one: &str, other: &str) {
         for (from, to) in [(one, other), (other, one)] {
@@ -98,7 +98,7 @@ impl Network {
         }
     }
 
-    /// Nobody is cut off any more.
+    /// Ends all cuts: no host is cut off any more.
     #[track_caller]
     pub(crate) fn heal(&self) {
         self.nft("flush chain ip cut lost");

@@ -1,8 +1,8 @@
 //! Ports for servers, such that the bus port (port + 10000) is free as well.
 //!
 //! Tests run in many processes side by side, of several checkouts. A server's port is reserved by holding
-//! the UDP port of the same number, which no server uses: the reservation is visible to everybody on the
-//! machine and ends with the process, however that ends.
+//! the UDP port of the same number, which no server uses: the reservation is visible to all processes on
+//! the machine and ends with the process, however that ends.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};

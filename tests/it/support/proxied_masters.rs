@@ -63,7 +63,7 @@ impl Two {
             ])
     }
 
-    /// What was begun is finished by the obvious command.
+    /// Finishes the open slots with the same command and `--finish-open`.
     #[track_caller]
     pub(crate) fn finish(&self, to: usize) {
         self.reshard(to).arg("--finish-open").run().status(0);
@@ -72,7 +72,7 @@ impl Two {
         assert_eq!(self.ends().0, to);
     }
 
-    /// What was there is there; whoever writes meanwhile has keys of their own.
+    /// All keys from before are there unchanged. Clients that write meanwhile use other keys.
     #[track_caller]
     pub(crate) fn keeps_all(&self) {
         let mut after = contents(&self.nodes);

@@ -171,7 +171,7 @@ impl Proxy {
         self.change(|control| control.stalled = true);
     }
 
-    /// New connections are reset at once, as if nobody listened (those at work go on).
+    /// Resets new connections at once, as if no server listened. Open connections stay.
     pub(crate) fn refuse(&self) {
         self.change(|control| control.refusing = true);
     }
@@ -210,7 +210,7 @@ impl Proxy {
         false
     }
 
-    /// What was to come has not come, and shall not.
+    /// Drops the faults that have not happened yet.
     pub(crate) fn disarm(&self) {
         self.shared.armed.lock().unwrap().clear();
     }

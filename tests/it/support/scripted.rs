@@ -1,4 +1,4 @@
-//! Nodes that say what they were told to say: for what no real server can be made to do, and for a thousand
+//! Nodes with scripted answers: for behavior that no real server can be made to show, and for a thousand
 //! nodes at once. All of them share the bench's one runtime.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener as StdListener};
@@ -212,7 +212,7 @@ impl Reply {
         Self::raw("").then_close()
     }
 
-    /// A bulk string that claims to be so long, of which only the beginning comes.
+    /// A bulk string that claims this length, of which only the start is sent.
     pub(crate) fn claims(length: u64) -> Self {
         Self {
             then: Then::Hang,
@@ -228,7 +228,7 @@ impl Reply {
         }
     }
 
-    /// A bulk string that really goes on for as long as somebody reads it.
+    /// A bulk string that goes on for as long as the client reads it.
     pub(crate) fn endless_bulk() -> Self {
         let header = Part::Own(format!("${}\r\n", i64::MAX).into_bytes());
         let text = Part::Own(vec![b'x'; 64 * 1024]);
@@ -377,7 +377,7 @@ async fn serve(
                     script.reply(&words)
                 }
                 Ok(None) => break,
-                // As Redis does when somebody speaks TLS to its plain port; a node that answers everything
+                // As Redis does when a client speaks TLS to its plain port. A node that answers everything
                 // (the empty prefix) answers this too.
                 Err(resp::NotResp) => match script
                     .rules
@@ -476,7 +476,7 @@ pub(crate) fn fake_cluster_where(
     for (index, listener) in listeners.iter().enumerate() {
         let addr = listener.local_addr().unwrap();
         let port = addr.port();
-        // Nobody listens there; only the form counts.
+        // No server listens there; only the format counts.
         let bus = port.checked_add(10_000).unwrap_or(port - 10_000);
         table.push_str(&format!("{} {addr}@{bus} ", ids[index]));
         myself.push(table.len());

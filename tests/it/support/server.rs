@@ -105,7 +105,7 @@ pub(crate) struct Spec {
     host: String,
     cluster: bool,
     tls: bool,
-    /// Who the bench's own commands log in as.
+    /// The user that the bench's own commands log in as.
     admin: Option<(Option<String>, String)>,
     config_file: bool,
     args: Vec<String>,
@@ -150,7 +150,7 @@ impl Spec {
         self
     }
 
-    /// A host of its own (127.x.y.z) in that network, where only those who are in it reach its port.
+    /// A host of its own (127.x.y.z) in that network. Only processes in the network reach its port.
     pub(crate) fn host_in(mut self, network: &Network, host: &str) -> Self {
         self.enter = network.enter();
         self.bind(host)
@@ -200,7 +200,7 @@ impl Spec {
         self.words("--user", &words)
     }
 
-    /// Who the bench's own commands log in as, where the default user is off.
+    /// The user that the bench's own commands log in as if the default user is off.
     pub(crate) fn admin(mut self, user: &str, password: &str) -> Self {
         self.admin = Some((Some(user.to_owned()), password.to_owned()));
         self
@@ -230,7 +230,7 @@ impl Spec {
         for _ in 0..ATTEMPTS {
             match Server::start(self.clone(), ports::reserve()) {
                 Ok(server) => return server,
-                // Somebody without a reservation took the port between our look and the server's.
+                // A process without a reservation took the port before the server could bind it.
                 Err(said) if said.contains("Address already in use") => log = said,
                 Err(said) => panic!(
                     "{} did not start with {:?}:\n{said}",

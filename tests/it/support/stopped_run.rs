@@ -20,7 +20,7 @@ pub(crate) fn told(said: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Each of so many slots is in one of the three numbers that the end tells: moved, open, not begun.
+/// Each of `total` slots is in one of the three numbers of the last line: moved, open, not begun.
 #[track_caller]
 pub(crate) fn assert_all_named(said: &str, total: usize) {
     let line = said.lines().find(|line| line.contains(" not begun"));

@@ -33,7 +33,7 @@ pub(crate) struct Material {
     pub(crate) foreign: Pair,
     /// Valid, for `elsewhere.example` only.
     pub(crate) misnamed: Pair,
-    /// Valid, but with no name at all besides its common name, which nobody looks at any more.
+    /// Valid, but with no name besides its common name, which TLS libraries no longer check.
     pub(crate) nameless: Pair,
 }
 

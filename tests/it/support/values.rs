@@ -3,7 +3,7 @@
 
 use redis::{Cmd, Connection, cmd};
 
-/// On either end, as clients do that were sent on.
+/// Sends a command to either node, as a client does after an ASK redirect.
 pub(crate) fn on(connection: &mut Connection, command: &Cmd) {
     cmd("ASKING").query::<()>(connection).unwrap();
     command.query::<redis::Value>(connection).unwrap();

@@ -43,7 +43,7 @@ pub(crate) fn size(server: &Server) -> usize {
     server.text(&["DBSIZE"]).parse().unwrap()
 }
 
-/// Knows nobody, owns nothing: nothing was done to it.
+/// Each node knows no other node and owns nothing: it was not changed.
 #[track_caller]
 pub(crate) fn assert_bare(nodes: &[Server]) {
     for server in nodes {

@@ -40,7 +40,7 @@ impl Manner {
     };
 }
 
-/// What a client remembers of a cluster: who owns which slot, and its connections.
+/// What a client remembers of a cluster: the owner of each slot, and its connections.
 struct Client {
     /// Where each server listens: the socket is there also where its port is out of reach.
     sockets: BTreeMap<String, PathBuf>,
@@ -112,7 +112,7 @@ impl Client {
         redis::cmd("WAIT").arg(1).arg(500).query(connection)
     }
 
-    /// Whether it was acknowledged by a replica before anybody lost patience.
+    /// Whether a replica acknowledged the write within `tries`.
     fn insist(&mut self, key: &str, tries: usize, stop: &AtomicBool) -> bool {
         for attempt in 0..tries {
             if stop.load(Ordering::Relaxed) {
