@@ -192,9 +192,17 @@ fn killed_in_the_middle_of_a_job_matrix() {
         run.signal(Signal::SIGKILL);
         run.wait();
         let shown = setting.go().arg("--dry-run").run().status(0);
-        assert!(shown.stderr.contains("on their way"), "{}", shown.stderr);
+        assert!(
+            shown.stderr.contains("an ASM task moves slots"),
+            "{}",
+            shown.stderr
+        );
         let ended = setting.go().run();
-        assert!(ended.stderr.contains("on their way"), "{}", ended.stderr);
+        assert!(
+            ended.stderr.contains("an ASM task moves slots"),
+            "{}",
+            ended.stderr
+        );
         // All that it was to move is where it wanted it.
         ended.status(0);
         setting.assert_moved();

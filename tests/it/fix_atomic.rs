@@ -50,12 +50,12 @@ fn a_job_under_way_is_named_and_waited_for_matrix() {
             .arg("--dry-run")
             .run()
             .status(0)
-            .stderr_has("on their way");
+            .stderr_has("an ASM task moves slots");
         fix(&setting.nodes[1])
             .arg("--yes")
             .run()
             .status(0)
-            .stderr_has("waiting for its end")
+            .stderr_has("waiting until it ends")
             .stdout_has("Nothing is broken");
         setting.assert_moved();
         assert_eq!(told(&setting.nodes[1]), None);
