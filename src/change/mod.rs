@@ -51,17 +51,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// Reports the error that ends a command, once: in JSON as the document or as the last event of the stream, and
-    /// on standard error.
+    /// Reports the error that ends a command, once: on standard error, and in JSON as the document or as the last event
+    /// of the stream. Where both streams go to one file, `done` is the last line.
     pub fn report(self, ui: &Ui, stop: &Stop) {
+        ui.error(&stop.error, stop.code);
+        ui.resume(&stop.resume);
         // Standard output may be closed; the exit code still tells the result.
         let _ = match self {
             Self::Change => ui.ended_by(stop),
             Self::Read => ui.failed(stop.code, &stop.error),
             Self::Local => Ok(()),
         };
-        ui.error(&stop.error, stop.code);
-        ui.resume(&stop.resume);
     }
 }
 
