@@ -299,7 +299,14 @@ fn replace(container: &str) {
     });
     inside(
         &other,
-        ["redis-trib", "failover", "--yes", "tasks.master", &id],
+        [
+            "redis-trib",
+            "failover",
+            "--yes",
+            "tasks.master",
+            "--of",
+            &id,
+        ],
     )
     .run()
     .status(0);
