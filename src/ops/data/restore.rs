@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Transferred, infos, masters, notes, transfer, warn_of_evictions, writable_cluster};
 use crate::backup::{FileFacts, Manifest};
-use crate::cluster::parse::{Info, Product, Version};
+use crate::cluster::parse::Info;
 use crate::connections::Target;
 use crate::rdb::Encoding;
 use crate::report::TransferPlan;
@@ -133,7 +133,7 @@ fn warnings(cluster: &ClusterState, manifest: &Manifest) -> Vec<String> {
         let Some(version) = info.version else {
             continue;
         };
-        let Some(most) = rdb_version(version) else {
+        let Some(most) = version.highest_rdb_version() else {
             continue;
         };
         let too_new: Vec<String> = encodings
@@ -166,21 +166,6 @@ fn warnings(cluster: &ClusterState, manifest: &Manifest) -> Vec<String> {
         ));
     }
     warnings
-}
-
-/// The highest RDB version that RESTORE of a server takes (rdb.h of its releases); `None` for unknown releases.
-fn rdb_version(version: Version) -> Option<u16> {
-    let [major, minor, _] = version.numbers;
-    match (version.product, major, minor) {
-        (Product::Valkey, ..=8, _) => Some(11),
-        (Product::Valkey, 9, _) => Some(80),
-        (Product::Redis, 5 | 6, _) => Some(9),
-        (Product::Redis, 7, 0) => Some(10),
-        (Product::Redis, 7, 1..=3) => Some(11),
-        (Product::Redis, 7, _) | (Product::Redis, 8, ..=4) => Some(12),
-        (Product::Redis, 8, 5 | 6) => Some(13),
-        _ => None,
-    }
 }
 
 /// Whether RESTORE of a server whose own version is `most` takes such a value. Valkey refuses the versions between the
