@@ -1,8 +1,21 @@
-//! The end of the commands that write keys into a cluster.
+//! What the commands that write keys into a cluster share: the question of consent, and their end.
 
+use super::Question;
 use crate::ops::data::Transferred;
+use crate::report::TransferPlan;
 use crate::stop::CommandResult;
 use crate::ui::Ui;
+
+/// Asks for consent to a transfer.
+pub(crate) fn question(view: &TransferPlan) -> Question {
+    Question {
+        about: format!(
+            "A cluster of {} masters with {} keys ({}).",
+            view.masters, view.present, view.to
+        ),
+        text: "Write these keys?".to_string(),
+    }
+}
 
 /// Reports what became of the keys, and ends the command.
 pub(crate) fn finish(ui: &Ui, transferred: Transferred) -> CommandResult {

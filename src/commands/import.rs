@@ -179,13 +179,7 @@ impl Proposal for ImportPlan {
     }
 
     fn question(&self) -> Option<Question> {
-        Some(Question {
-            about: format!(
-                "A cluster of {} masters with {} keys ({}).",
-                self.view.masters, self.view.present, self.view.to
-            ),
-            text: "Write these keys?".to_string(),
-        })
+        Some(transfer::question(&self.view))
     }
 
     fn is_same(&self, other: &Self) -> bool {

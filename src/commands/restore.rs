@@ -76,13 +76,7 @@ impl Proposal for RestorePlan {
     }
 
     fn question(&self) -> Option<Question> {
-        Some(Question {
-            about: format!(
-                "A cluster of {} masters with {} keys ({}).",
-                self.view.masters, self.view.present, self.view.to
-            ),
-            text: "Write these keys?".to_string(),
-        })
+        Some(transfer::question(&self.view))
     }
 
     /// The backup does not change, and a failover in the cluster does not matter.
