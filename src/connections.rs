@@ -3,18 +3,21 @@
 //! Owned by the command. Each node has an address and an access of its own; nodes that were found through another
 //! node inherit its access.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
 use crate::client::{ClientError, Connector, Login, NodeClient, Snapshot, Transport};
-use crate::cluster::node::Addr;
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::peer_addrs::AddressFacts;
 use crate::seed::AddressMapping;
 
 /// The credentials and the transport for a node.
@@ -31,6 +34,9 @@ pub struct DialOptions {
 pub struct Target {
     /// The address to dial.
     pub addr: Addr,
+    /// The node that must answer there; `None` if it is not known yet. An address alone is not an identity: it may be
+    /// a load balancer's, or another node's by now.
+    pub node: Option<NodeId>,
     /// The access to the node.
     pub access: Arc<DialOptions>,
 }
@@ -40,7 +46,15 @@ pub struct Target {
 #[derive(Debug)]
 struct KeptClient {
     access: Arc<DialOptions>,
+    node: Option<NodeId>,
     client: Arc<NodeClient>,
+}
+
+impl KeptClient {
+    /// A connection to a node that is known serves callers who do not know it, but not the other way round.
+    fn fits(&self, target: &Target) -> bool {
+        self.access == target.access && (target.node.is_none() || self.node == target.node)
+    }
 }
 
 /// Opens and keeps connections.
@@ -51,6 +65,15 @@ pub struct Connections {
     at_once: usize,
     dialling: Arc<Semaphore>,
     kept: Mutex<HashMap<Addr, Vec<KeptClient>>>,
+    watched: Mutex<HashSet<NodeId>>,
+    /// Addresses at which one of two processes with one node id answered.
+    twins: Mutex<BTreeSet<(NodeId, Addr)>>,
+    /// Nothing is watched: every second counts.
+    is_urgent: AtomicBool,
+    /// The announced host names of nodes, by the address to dial.
+    hostnames: Mutex<HashMap<Addr, Arc<str>>>,
+    /// New connections carry no name.
+    is_unnamed: AtomicBool,
 }
 
 impl Connections {
@@ -62,6 +85,33 @@ impl Connections {
             at_once: at_once.max(1),
             dialling: Arc::new(Semaphore::new(at_once.max(1))),
             kept: Mutex::new(HashMap::new()),
+            watched: Mutex::default(),
+            twins: Mutex::default(),
+            is_urgent: AtomicBool::new(false),
+            hostnames: Mutex::new(HashMap::new()),
+            is_unnamed: AtomicBool::new(false),
+        }
+    }
+
+    /// Gives up the name by which other operators see this command: it changes nothing any more. Kept connections are
+    /// closed.
+    pub fn release_name(&self) {
+        self.is_unnamed.store(true, Ordering::Relaxed);
+        self.kept().clear();
+    }
+
+    /// Counts as a change that was sent: a command that is not one of a server changes a node.
+    pub fn note_change(&self) {
+        self.connector.sent.note();
+    }
+
+    fn connector(&self) -> Cow<'_, Connector> {
+        match self.is_unnamed.load(Ordering::Relaxed) {
+            false => Cow::Borrowed(&self.connector),
+            true => Cow::Owned(Connector {
+                name: None,
+                ..self.connector.clone()
+            }),
         }
     }
 
@@ -99,6 +149,31 @@ impl Connections {
             .unwrap_or_else(|| peer.clone())
     }
 
+    /// Notes the host name that nodes tell of the node to dial at `addr`: its certificate may have that name only.
+    pub fn note_hostname(&self, addr: &Addr, hostname: &Arc<str>) {
+        self.hostnames().insert(addr.clone(), Arc::clone(hostname));
+    }
+
+    /// Knows the host names that the other one was told.
+    pub fn adopt_hostnames(&self, other: &Self) {
+        let names = other.hostnames().clone();
+        self.hostnames().extend(names);
+    }
+
+    fn hostnames(&self) -> MutexGuard<'_, HashMap<Addr, Arc<str>>> {
+        self.hostnames
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The transport to a node, which verifies its host name, too.
+    fn transport(&self, target: &Target) -> Transport {
+        match (&target.access.transport, self.hostnames().get(&target.addr)) {
+            (Transport::Tls(tls), Some(name)) => Transport::Tls(tls.announced(name)),
+            (transport, _) => transport.clone(),
+        }
+    }
+
     /// Opens a connection for a short use. It waits for a turn, which lasts until the connection is dropped: a look
     /// at a thousand nodes keeps only a few replies in memory at once.
     pub async fn temporary(&self, target: &Target) -> Result<TemporaryClient, ClientError> {
@@ -119,7 +194,11 @@ impl Connections {
     /// Returns the connection to a node with that access; the first call opens it, and it is kept.
     pub async fn client(&self, target: &Target) -> Result<Arc<NodeClient>, ClientError> {
         if let Some(client) = self.kept_client(target) {
-            return Ok(client);
+            client.refresh().await;
+            // If it can't be opened again, another process answers by now, or none.
+            if !client.is_closed() {
+                return Ok(client);
+            }
         }
         let _turn = self.turn().await;
         let client = Arc::new(self.dial(target).await?);
@@ -129,22 +208,60 @@ impl Connections {
             .or_default()
             .push(KeptClient {
                 access: Arc::clone(&target.access),
+                node: target.node,
                 client: Arc::clone(&client),
             });
         Ok(client)
     }
 
+    /// No nodes are watched for twins from now on: nodes that have lost each other elect new masters within a node
+    /// timeout.
+    pub fn watch_no_more(&self) {
+        self.is_urgent.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether these nodes are to be watched for twins, which takes seconds and is done once for each cluster. The caller
+    /// that is told so does it.
+    pub fn begin_watch(&self, nodes: impl IntoIterator<Item = NodeId>) -> bool {
+        if self.is_urgent.load(Ordering::Relaxed) {
+            return false;
+        }
+        self.mark_watched(nodes)
+    }
+
+    /// Counts these nodes as watched. Returns whether none of them was before.
+    pub fn mark_watched(&self, nodes: impl IntoIterator<Item = NodeId>) -> bool {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = watched.len();
+        let nodes: Vec<NodeId> = nodes.into_iter().collect();
+        watched.extend(nodes.iter().copied());
+        watched.len() == before + nodes.len()
+    }
+
+    /// Remembers where two processes with one node id answered: members have one of these addresses now and the other
+    /// one in 50 ms, so the next look may meet neither.
+    pub fn remember_twins(&self, id: NodeId, addrs: [&Addr; 2]) {
+        let mut twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        twins.extend(addrs.map(|addr| (id, addr.clone())));
+    }
+
+    /// The addresses that [`Self::remember_twins`] was told.
+    pub fn remembered_twins(&self) -> BTreeSet<(NodeId, Addr)> {
+        let twins = self.twins.lock().unwrap_or_else(PoisonError::into_inner);
+        twins.clone()
+    }
+
     /// Drops the kept connection to a node with that access, so that the next call opens a new one.
     pub fn drop_client(&self, target: &Target) {
         if let Some(clients) = self.kept().get_mut(&target.addr) {
-            clients.retain(|kept| kept.access != target.access);
+            clients.retain(|kept| !kept.fits(target));
         }
     }
 
     fn kept_client(&self, target: &Target) -> Option<Arc<NodeClient>> {
         let kept = self.kept();
         let mut clients = kept.get(&target.addr)?.iter();
-        let found = clients.find(|kept| kept.access == target.access)?;
+        let found = clients.find(|kept| kept.fits(target))?;
         Some(Arc::clone(&found.client))
     }
 
@@ -154,9 +271,13 @@ impl Connections {
 
     /// Opens a connection that belongs to the caller, for a value of any size.
     pub async fn for_one_value(&self, target: &Target) -> Result<NodeClient, ClientError> {
-        let DialOptions { login, transport } = &*target.access;
         self.connector
-            .connect_for_one_value(&target.addr, login, transport)
+            .connect_for_one_value(
+                &target.addr,
+                &target.access.login,
+                &self.transport(target),
+                target.node,
+            )
             .await
     }
 
@@ -166,15 +287,24 @@ impl Connections {
         target: &Target,
         silence: Duration,
     ) -> Result<Snapshot, ClientError> {
-        let DialOptions { login, transport } = &*target.access;
+        let DialOptions { login, .. } = &*target.access;
         self.connector
-            .snapshot(&target.addr, login, transport, silence)
+            .snapshot(
+                &target.addr,
+                login,
+                &self.transport(target),
+                target.node,
+                silence,
+            )
             .await
     }
 
     async fn dial(&self, target: &Target) -> Result<NodeClient, ClientError> {
-        let DialOptions { login, transport } = &*target.access;
-        self.connector.connect(&target.addr, login, transport).await
+        let transport = self.transport(target);
+        let login = &target.access.login;
+        self.connector()
+            .connect(&target.addr, login, &transport, target.node)
+            .await
     }
 
     async fn turn(&self) -> Option<OwnedSemaphorePermit> {
@@ -193,12 +323,39 @@ impl Connections {
         }
     }
 
-    /// Returns the address that the other nodes know of a node that is dialled at `dial`.
-    pub fn peer_of(&self, dial: &Addr) -> Addr {
-        self.mappings
-            .iter()
-            .find_map(|mapping| mapping.undo(dial))
-            .unwrap_or_else(|| dial.clone())
+    /// Returns the announced address of a node that is dialled at `dial`, if `--address-map` has one.
+    pub fn peer_of(&self, dial: &Addr) -> Option<Addr> {
+        self.mappings.iter().find_map(|mapping| mapping.undo(dial))
+    }
+
+    /// What a node and the address map tell of its addresses. A name of the address map is resolved: CLUSTER MEET takes
+    /// no names.
+    pub async fn address_facts(&self, target: &Target) -> Result<AddressFacts, ClientError> {
+        let mapped = match self.peer_of(&target.addr) {
+            Some(mapped) if mapped.ip().is_none() => {
+                let found = lookup_host((mapped.host(), mapped.port())).await;
+                let found = found.ok().and_then(|mut found| found.next());
+                found.map(|found| Addr::new(&found.ip().to_string(), mapped.port()))
+            }
+            mapped => mapped,
+        };
+        Ok(AddressFacts {
+            mapped,
+            ..self.client(target).await?.address_facts().await?
+        })
+    }
+
+    /// The id of the node that answers at an announced address, seen from here; `None` if none does in time. An
+    /// address may belong to another node by now, even of another cluster.
+    pub async fn node_at(&self, peer: &Addr, access: &Arc<DialOptions>) -> Option<NodeId> {
+        const WITHIN: Duration = Duration::from_secs(1);
+        let target = Target {
+            addr: self.dial_of(peer),
+            node: None,
+            access: Arc::clone(access),
+        };
+        let ask = async { self.temporary(&target).await?.cluster_myid().await };
+        timeout(WITHIN, ask).await.ok()?.ok()
     }
 }
 
@@ -230,9 +387,9 @@ impl Deref for TemporaryClient {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
-    use secrecy::SecretString;
+    use secrecy::SecretSlice;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -275,10 +432,11 @@ mod tests {
     fn target(addr: &Addr, user: Option<&str>, password: &str) -> Target {
         Target {
             addr: addr.clone(),
+            node: None,
             access: Arc::new(DialOptions {
                 login: Login {
                     user: user.map(ToOwned::to_owned),
-                    password: Some(SecretString::from(password)),
+                    password: Some(SecretSlice::from(password.as_bytes().to_vec())),
                 },
                 transport: Transport::Plain,
             }),

@@ -1,5 +1,8 @@
 //! Discovery: finds a whole cluster from a few addresses. Every node that any member knows is asked.
 
+mod identity;
+mod links;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,19 +12,27 @@ use crate::client::{
     TaskEnd,
 };
 use crate::cluster::holdings::{Held, Holdings};
+use crate::cluster::identity::{Identities, Twins};
 use crate::cluster::merger;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::{
     Bystander, Observation, ObservedNode, ObservedTask, Report, Seen,
 };
 use crate::cluster::parse::{
-    ClusterInfo, EntryPool, EntryState, Info, MAX_NODES, ParseError, Product, Version, View,
+    ClusterInfo, EntryPool, EntryState, Info, MAX_NODES, MasterLink, ParseError, Product, Version,
+    View, check_raft,
 };
+use crate::cluster::refusal::{Refusal, RefusalKind};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Topology;
 use crate::connections::{Connections, DialOptions, Target};
 use crate::exit_code::ExitCode;
 use crate::stop::Stop;
+
+pub use links::{Lasting, lasting_to_owners, may_miss_owners, patience};
+
+/// How many of the addresses that members have for a node are tried.
+const ADDRS_TRIED: usize = 3;
 
 /// Why the seeds do not lead to one cluster.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +51,9 @@ pub enum DiscoverError {
     /// Two seeds do not know each other.
     #[error("{0} and {1} belong to different clusters: give nodes of one cluster only")]
     TwoClusters(Addr, Addr),
+    /// Two processes answer as one node, so nothing can be sent to that node: either of them may get it.
+    #[error("{0}")]
+    Twins(Twins),
 }
 
 /// A cluster as it was found: the observation, and how to reach each node.
@@ -55,7 +69,7 @@ pub struct Found {
 impl Found {
     /// How to reach a node; `None` if no node knows its address.
     pub fn target_of(&self, node: &ObservedNode) -> Option<Target> {
-        Some(self.access.target(node.dial.clone()?))
+        Some(self.access.target(node.dial.clone()?, Some(node.id)))
     }
 }
 
@@ -67,11 +81,19 @@ struct NodeAccess {
 }
 
 impl NodeAccess {
-    fn target(&self, addr: Addr) -> Target {
+    fn target(&self, addr: Addr, node: Option<NodeId>) -> Target {
         let access = self.named.get(&addr).unwrap_or(&self.lead);
         Target {
             access: Arc::clone(access),
             addr,
+            node,
+        }
+    }
+
+    /// A node that was reached at one address is reached at the other one in the same way.
+    fn copy(&mut self, from: &Addr, to: &Addr) {
+        if let Some(access) = self.named.get(from) {
+            self.named.insert(to.clone(), Arc::clone(access));
         }
     }
 }
@@ -81,20 +103,37 @@ pub async fn observe(
     connections: &Arc<Connections>,
     seeds: &[Target],
 ) -> Result<Observation, DiscoverError> {
-    Ok(find(connections, seeds).await?.observation)
+    Ok(examine(connections, seeds).await?.observation)
 }
 
-/// The same, with what is needed to connect to the nodes.
+/// The same, with what is needed to connect to the nodes. Refuses a cluster in which two processes answer as one node.
 pub async fn find(
+    connections: &Arc<Connections>,
+    seeds: &[Target],
+) -> Result<Found, DiscoverError> {
+    let found = examine(connections, seeds).await?;
+    match found.observation.identities.twins.first() {
+        Some(twins) => Err(DiscoverError::Twins(twins.clone())),
+        None => Ok(found),
+    }
+}
+
+/// The same for commands that only report: two processes that answer as one node are part of the observation.
+pub async fn examine(
     connections: &Arc<Connections>,
     seeds: &[Target],
 ) -> Result<Found, DiscoverError> {
     let mut survey = Survey::begin(connections, seeds).await?;
     survey.observe_members().await;
+    if survey.observe_elsewhere().await {
+        survey.observe_members().await;
+    }
+    survey.tell_identities().await;
     survey.observation.tell_first_syncs();
     survey.read_links().await;
     survey.read_tasks().await;
     survey.count_open_keys().await;
+    survey.count_keys_of_shards().await;
     Ok(Found {
         observation: survey.observation,
         silent_seeds: survey.silent_seeds,
@@ -109,6 +148,8 @@ struct Survey<'a> {
     observation: Observation,
     silent_seeds: Vec<ClientError>,
     access: NodeAccess,
+    /// The seeds that answered, with the node that did.
+    answered_seeds: Vec<(NodeId, Addr)>,
 }
 
 impl<'a> Survey<'a> {
@@ -160,7 +201,9 @@ impl<'a> Survey<'a> {
                 lead: lead_view.myself().id,
                 nodes: BTreeMap::new(),
                 bystanders: Vec::new(),
+                identities: Identities::default(),
             },
+            answered_seeds: Vec::new(),
             silent_seeds,
             access: NodeAccess {
                 lead: Arc::clone(&seed.access),
@@ -170,6 +213,7 @@ impl<'a> Survey<'a> {
         for (seed, report) in answers {
             let id = report.view.myself().id;
             if have_a_common_node(&report.view, &lead_view) {
+                survey.answered_seeds.push((id, seed.addr.clone()));
                 survey.add(id, Some(seed.addr), Seen::Report(Box::new(report)));
             } else if is_alone(&report.view) {
                 let dial = seed.addr;
@@ -185,30 +229,37 @@ impl<'a> Survey<'a> {
     async fn observe_members(&mut self) {
         loop {
             let mut targets = Vec::new();
-            for (id, dial) in self.unasked() {
-                match dial {
-                    Some(dial) => targets.push((id, self.access.target(dial))),
-                    None => self.add(id, None, Seen::NoAddress),
+            for (id, addrs) in self.unasked() {
+                if addrs.is_empty() {
+                    self.add(id, None, Seen::NoAddress);
+                    continue;
                 }
+                let addrs = addrs.into_iter();
+                // The id of the answer is compared below.
+                let at: Vec<Target> = addrs.map(|addr| self.access.target(addr, None)).collect();
+                targets.push((id, at));
             }
             if targets.is_empty() {
                 return;
             }
             let reports = self
                 .connections
-                .fan_out(targets, |connections, (id, target)| {
+                .fan_out(targets, |connections, (id, targets)| {
                     let pool = Arc::clone(&self.pool);
-                    async move {
-                        let report = observe_node(&connections, &target, &pool).await;
-                        (id, target.addr, report)
-                    }
+                    async move { (id, observe_at_any(&connections, id, &targets, &pool).await) }
                 });
-            for (id, dial, report) in reports.await {
+            for (id, observed) in reports.await {
+                let Some((dial, report)) = observed else {
+                    continue;
+                };
                 let seen = match report {
                     Err(ProbeError::Silent(error)) if error.fault == Fault::Loading => {
                         Seen::Loading
                     }
-                    Err(ProbeError::Silent(error)) => Seen::Silent(error.fault.to_string()),
+                    Err(ProbeError::Silent(error)) => match error.fault.refusal() {
+                        Some(refusal) => Seen::Refused(refusal),
+                        None => Seen::Silent(error.fault.to_string()),
+                    },
                     Err(ProbeError::Unreadable(error)) => Seen::Silent(error.to_string()),
                     Ok(report) if report.view.myself().id != id => {
                         Seen::OtherNode(report.view.myself().id)
@@ -220,23 +271,26 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Returns the nodes that members know and that were not asked, with their address if any member has it. Nodes in
-    /// handshake have temporary ids that no node answers to: their addresses are not used.
-    fn unasked(&self) -> BTreeMap<NodeId, Option<Addr>> {
+    /// Returns the nodes that members know and that were not asked, with the addresses that members have for them.
+    /// Nodes in handshake have temporary ids that no node answers to: their addresses are not used.
+    fn unasked(&self) -> BTreeMap<NodeId, Vec<Addr>> {
         let nodes = &self.observation.nodes;
-        let mut unasked: BTreeMap<NodeId, Option<Addr>> = BTreeMap::new();
+        let mut unasked: BTreeMap<NodeId, Vec<Addr>> = BTreeMap::new();
         for (_, report) in self.observation.reports() {
             for entry in report.view.entries() {
                 if nodes.contains_key(&entry.id) || nodes.len() + unasked.len() >= MAX_NODES {
                     continue;
                 }
-                let dial = unasked.entry(entry.id).or_default();
-                if dial.is_none() && entry.state != EntryState::Handshake {
-                    *dial = entry
-                        .addr
-                        .as_ref()
-                        .map(|peer| self.connections.dial_of(peer));
+                let addrs = unasked.entry(entry.id).or_default();
+                if addrs.len() == ADDRS_TRIED || entry.state == EntryState::Handshake {
+                    continue;
                 }
+                let dial = entry.addr.as_ref();
+                let dial = dial.map(|peer| self.connections.dial_of(peer));
+                if let (Some(dial), Some(hostname)) = (&dial, &entry.hostname) {
+                    self.connections.note_hostname(dial, hostname);
+                }
+                addrs.extend(dial.filter(|dial| !addrs.contains(dial)));
             }
         }
         unasked
@@ -265,14 +319,14 @@ impl<'a> Survey<'a> {
         self.observation.nodes.entry(id).or_insert(node);
     }
 
-    /// Asks nodes that may have come from another cluster since when they have had links to the others.
+    /// Asks the nodes since when they have had links to each other, if some of them may have come from another cluster.
     async fn read_links(&mut self) {
-        let newcomers = merger::newcomers(&self.observation);
-        let targets: Vec<(NodeId, Target)> = newcomers
+        let witnesses = merger::witnesses(&self.observation);
+        let targets: Vec<(NodeId, Target)> = witnesses
             .into_iter()
             .filter_map(|id| {
                 let dial = self.observation.nodes.get(&id)?.dial.clone()?;
-                Some((id, self.access.target(dial)))
+                Some((id, self.access.target(dial, Some(id))))
             })
             .collect();
         let told = self
@@ -286,7 +340,8 @@ impl<'a> Survey<'a> {
                 Ok((id, links)) => {
                     let node = self.observation.nodes.get_mut(&id);
                     if let Some(Seen::Report(report)) = node.map(|node| &mut node.seen) {
-                        report.links = links.unwrap_or_default();
+                        let links = links.unwrap_or_default().into_iter();
+                        report.links = links.map(|(id, links)| (id, links.oldest)).collect();
                     }
                 }
                 Err(error) => tracing::warn!(%error, "CLUSTER LINKS of a node is not known"),
@@ -301,7 +356,8 @@ impl<'a> Survey<'a> {
             let is_master = report.view.myself().role == Some(Role::Master);
             let version = report.info.version.filter(|v| v.can_migrate_atomically());
             if let (Some(version), Some(dial), true) = (version, &node.dial, is_master) {
-                masters.push((node.id, self.access.target(dial.clone()), version));
+                let target = self.access.target(dial.clone(), Some(node.id));
+                masters.push((node.id, target, version));
             }
         }
         let tasks =
@@ -341,7 +397,7 @@ impl<'a> Survey<'a> {
             .into_iter()
             .filter_map(|id| {
                 let node = self.observation.nodes.get(&id)?;
-                let target = self.access.target(node.dial.clone()?);
+                let target = self.access.target(node.dial.clone()?, Some(id));
                 Some((id, target, databases(node.report()?)))
             })
             .collect();
@@ -369,12 +425,75 @@ impl<'a> Survey<'a> {
             }
         }
     }
+
+    /// Counts the keys in slots of their masters on replicas without a link. One that was given another master may have
+    /// the data of the former one still.
+    async fn count_keys_of_shards(&mut self) {
+        let is_cut_off = |(_, report): (&ObservedNode, &Report)| {
+            matches!(report.info.master_link, Some(MasterLink::Down(_)))
+                && report.info.total_keys() > 0
+        };
+        if !self.observation.reports().any(is_cut_off) {
+            return;
+        }
+        let topology = Topology::of(&self.observation);
+        let mut targets = Vec::new();
+        for (node, report) in self.observation.reports() {
+            let is_down = matches!(report.info.master_link, Some(MasterLink::Down(_)));
+            let master = report.view.myself().master;
+            let master = master.and_then(|id| topology.members.get(&id));
+            if let (true, Some(master), Some(dial)) = (is_down, master, &node.dial)
+                && report.info.total_keys() > 0
+            {
+                let slots: Vec<Slot> = master.slots.iter().collect();
+                let target = self.access.target(dial.clone(), Some(node.id));
+                targets.push((node.id, target, databases(report), slots));
+            }
+        }
+        let counted = self.connections.fan_out(
+            targets,
+            async |connections, (id, target, databases, slots)| {
+                let counts = count_keys(&connections, &target, &databases, &slots).await;
+                (id, counts)
+            },
+        );
+        for (id, counts) in counted.await {
+            let node = self.observation.nodes.get_mut(&id);
+            let Some(Seen::Report(report)) = node.map(|node| &mut node.seen) else {
+                continue;
+            };
+            match counts {
+                Ok(counts) => report.keys_of_shard = Some(counts.into_iter().sum()),
+                Err(error) => tracing::warn!(%error, "the keys of a replica are not counted"),
+            }
+        }
+    }
 }
 
 /// Why there is no report of a node.
 enum ProbeError {
     Silent(ClientError),
     Unreadable(ParseError),
+}
+
+/// Looks at a node at the first of these addresses where it answers; else returns what came of the first address.
+async fn observe_at_any(
+    connections: &Connections,
+    id: NodeId,
+    targets: &[Target],
+    pool: &Mutex<EntryPool>,
+) -> Option<(Addr, Result<Report, ProbeError>)> {
+    let mut first = None;
+    for target in targets {
+        let report = observe_node(connections, target, pool).await;
+        let is_it = matches!(&report, Ok(report) if report.view.myself().id == id);
+        let observed = (target.addr.clone(), report);
+        if is_it {
+            return Some(observed);
+        }
+        first.get_or_insert(observed);
+    }
+    first
 }
 
 /// Looks at a node, and parses the answer before the next one has its turn: a thousand looks are 200 MB of text, and
@@ -494,7 +613,7 @@ pub async fn count_holdings(
 }
 
 /// The databases that hold keys.
-fn databases(report: &Report) -> Vec<u32> {
+pub fn databases(report: &Report) -> Vec<u32> {
     report.info.keys.iter().map(|(db, _)| *db).collect()
 }
 
@@ -517,12 +636,12 @@ async fn count_node(
     /// Clients write during a count, so that each sum is off by some keys; hidden keys are missing in every count.
     const COUNTS: usize = 3;
     let client = connections.temporary(target).await?;
-    let mut held = count_with_dbsize(&client, &slots).await?;
+    let mut held = count_with_total(&client, &slots).await?;
     for _ in 1..COUNTS {
         if held.hidden() == 0 {
             break;
         }
-        let again = count_with_dbsize(&client, &slots).await?;
+        let again = count_with_total(&client, &slots).await?;
         if again.hidden() < held.hidden() {
             held = again;
         }
@@ -530,10 +649,11 @@ async fn count_node(
     Ok(held)
 }
 
-async fn count_with_dbsize(client: &NodeClient, slots: &[Slot]) -> Result<Held, ClientError> {
-    let before = client.dbsize().await?;
+/// INFO tells how many keys there are: DBSIZE hides those of slots that the node imports or trims (Redis ≥ 8.4).
+async fn count_with_total(client: &NodeClient, slots: &[Slot]) -> Result<Held, ClientError> {
+    let before = Info::parse(&client.info().await?).total_keys();
     let counts = client.cluster_countkeysinslot(0, slots).await?;
-    let after = client.dbsize().await?;
+    let after = Info::parse(&client.info().await?).total_keys();
     Ok(Held::new(counts, Some(before.min(after))))
 }
 
@@ -576,6 +696,7 @@ fn unfinished_tasks(tasks: Vec<AsmTask>, product: Product, owned: &SlotSet) -> V
             target: task.target,
             state: task.state,
             said: task.message,
+            progress: task.progress,
         });
     }
     left
@@ -583,15 +704,28 @@ fn unfinished_tasks(tasks: Vec<AsmTask>, product: Product, owned: &SlotSet) -> V
 
 /// Parses the replies of a look.
 pub fn read(pool: &mut EntryPool, look: &RawLook) -> Result<Report, ParseError> {
+    let view = pool.view(&look.nodes)?;
+    let cluster = ClusterInfo::parse(&look.cluster_info);
+    if let Some(raft) = &cluster.raft {
+        check_raft(&view, raft)?;
+    }
     Ok(Report {
-        view: pool.view(&look.nodes)?,
-        cluster: ClusterInfo::parse(&look.cluster_info),
+        view,
+        cluster,
         info: Info::parse(&look.info),
+        refuses: look.ping.as_ref().and_then(refuses),
         saves: look.save.as_ref().map(|save| !save.is_empty()),
         open_keys: BTreeMap::new(),
+        keys_of_shard: None,
         links: BTreeMap::new(),
         tasks: Vec::new(),
     })
+}
+
+/// What an error to PING says about the node. Others, such as a missing right, concern PING alone.
+fn refuses(ping: &Fault) -> Option<Refusal> {
+    ping.refusal()
+        .filter(|refusal| matches!(refusal.kind, RefusalKind::MasterDown | RefusalKind::Misconf))
 }
 
 /// Whether a node knows no other node and owns no slot.
@@ -613,7 +747,7 @@ impl From<DiscoverError> for Stop {
                 ExitCode::Refused
             }
             DiscoverError::NoAnswer(_) | DiscoverError::Unreadable { .. } => ExitCode::Unreachable,
-            DiscoverError::TwoClusters(..) => ExitCode::Refused,
+            DiscoverError::TwoClusters(..) | DiscoverError::Twins(_) => ExitCode::Refused,
         };
         Self::new(code, error)
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 
-use crate::cluster::node::{Addr, NodeId, Takeover};
+use crate::cluster::node::{Addr, NodeId, Role, Takeover};
+use crate::cluster::observation::TaskProgress;
 use crate::cluster::slot::SlotSet;
 
 /// Where events go. Sending never waits and never fails: after an interrupt there may be no receiver.
@@ -40,6 +41,11 @@ impl Events {
         self.send(Event::Hint(text.into()));
     }
 
+    /// Tells what was found or done.
+    pub fn note(&self, text: impl Into<String>) {
+        self.send(Event::Note(text.into()));
+    }
+
     /// Warns the user; the command continues.
     pub fn warn(&self, text: impl Into<String>) {
         self.send(Event::Warning(text.into()));
@@ -56,10 +62,19 @@ impl Events {
 pub enum Event {
     /// What the user may do next.
     Hint(String),
+    /// What was found or done, in words.
+    Note(String),
     /// A warning; the command continues.
     Warning(String),
     /// What the command waits for, in words.
     WaitingFor(String),
+    /// A wait for states that normally pass is over, whether or not they have passed.
+    Waited {
+        /// The words for the states.
+        waited_for: Vec<&'static str>,
+        /// The time that it took.
+        took: Duration,
+    },
     /// A phase begins.
     Phase(Phase),
     /// The progress of a wait for nodes.
@@ -101,6 +116,20 @@ pub enum Event {
     FailedOver(Box<FailedOver>),
     /// A step of `fix` was carried out.
     Fixed(Box<FixedStep>),
+    /// Nodes are about to restart.
+    Restarting {
+        /// The nodes, with their roles.
+        nodes: Vec<(NodeId, Addr, Role)>,
+    },
+    /// A node has restarted, and is as it should be.
+    Restarted(Box<RestartedNode>),
+    /// The command that restarts a node has written a line.
+    HookOutput {
+        /// The node.
+        node: (NodeId, Addr),
+        /// The line, without control characters.
+        line: String,
+    },
     /// An event in a lane.
     Lane {
         /// The lane.
@@ -123,6 +152,19 @@ pub struct FailedOver {
     pub held: Duration,
     /// How it took over.
     pub how: Takeover,
+}
+
+/// A node that has restarted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestartedNode {
+    /// The node.
+    pub node: (NodeId, Addr, Role),
+    /// The id of its new process.
+    pub run_id: String,
+    /// Its server and version, if it reports them.
+    pub version: Option<String>,
+    /// The time from the restart until it was in sync and all nodes agreed.
+    pub took: Duration,
 }
 
 /// A completed step of `fix`.
@@ -188,18 +230,22 @@ pub enum LaneEvent {
     },
     /// Slots have their new owner.
     Slots {
-        /// The number of slots.
-        moved: usize,
+        /// The slots.
+        moved: SlotSet,
     },
     /// An ASM task failed and is started again.
     TaskRetry {
         /// The reason, in words.
         why: String,
     },
+    /// How far the ASM task in hand has come, as its server reports it.
+    TaskProgress(TaskProgress),
     /// The lane ended.
     Ended {
         /// The reason, if it ended early.
         failure: Option<String>,
+        /// The longest time for which the source held writes back, if it reports that.
+        write_pause: Option<Duration>,
     },
 }
 
@@ -220,6 +266,9 @@ pub struct MoveStats {
     pub closed: u32,
     /// The longest duration of one ASM task.
     pub longest_task: Duration,
+    /// The longest time for which a source held writes back at the end of an ASM task, as far as the sources report it
+    /// (Redis ≥ 8.4).
+    pub longest_write_pause: Duration,
 }
 
 impl MoveStats {
@@ -244,6 +293,12 @@ impl MoveStats {
         self.open_time += other.open_time;
         self.closed += other.closed;
         self.longest_task = self.longest_task.max(other.longest_task);
+        self.longest_write_pause = self.longest_write_pause.max(other.longest_write_pause);
+    }
+
+    /// The longest write pause, if a source reported one.
+    pub fn write_pause(&self) -> Option<Duration> {
+        Some(self.longest_write_pause).filter(|pause| !pause.is_zero())
     }
 }
 
@@ -272,6 +327,10 @@ pub enum Phase {
     Fix,
     /// Nodes leave the cluster.
     Leave,
+    /// Nodes that have left are reset, and keep their ids.
+    ResetSoft,
+    /// Nodes that have left are shut down.
+    ShutDown,
     /// Nodes send their data, which is saved.
     Fetch,
     /// Files are read and compared with their manifest.
@@ -299,6 +358,8 @@ impl Phase {
             Self::Move => "move",
             Self::Fix => "fix",
             Self::Leave => "leave",
+            Self::ResetSoft => "reset-soft",
+            Self::ShutDown => "shut-down",
             Self::Fetch => "fetch",
             Self::Verify => "verify",
             Self::Copy => "copy",

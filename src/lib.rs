@@ -20,6 +20,7 @@
 //! resolve
 //! connections
 //! client
+//! config → seed, cluster
 //! seed → stop, exit_code, cluster
 //! rdb
 //! report → event, resp, shell, exit_code, plan, cluster
@@ -38,6 +39,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod commands;
+pub mod config;
 pub mod connections;
 pub mod converge;
 pub mod discover;

@@ -1,16 +1,21 @@
 //! Name resolution: a name that the user gives may stand for many nodes.
 
+#[cfg(target_env = "musl")]
+mod dns;
+
 use std::collections::{BTreeSet, HashSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::node::Addr;
+use crate::cluster::naming::NoSuchNode;
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::observation::Observation;
 use crate::connections::{DialOptions, Target};
 use crate::exit_code::ExitCode;
-use crate::seed::Seed;
+use crate::seed::{Seed, parse_addr};
 use crate::stop::Stop;
 
 /// The pause between two lookups of a name that does not have all its addresses yet.
@@ -149,6 +154,36 @@ pub async fn resolve(
     }
 }
 
+/// Returns the member that a user names: by what [`Observation::find`] takes, or by a host name that resolves to the
+/// address of a member.
+pub fn find_member(observation: &Observation, name: &str) -> Result<NodeId, NoSuchNode> {
+    let unknown = match observation.find(name) {
+        Err(NoSuchNode::Unknown(unknown)) => NoSuchNode::Unknown(unknown),
+        found => return found,
+    };
+    let is_id = name.chars().all(|c| c.is_ascii_hexdigit());
+    let addr = parse_addr(name).ok().filter(|addr| addr.ip().is_none());
+    let Some(addr) = addr.filter(|_| !is_id) else {
+        return Err(unknown);
+    };
+    // The names of a command line are few, and nothing else is under way.
+    let found = tokio::task::block_in_place(|| (addr.host(), addr.port()).to_socket_addrs());
+    let ips = found.into_iter().flatten().map(|found| found.ip());
+    let named = ips.filter_map(|ip| {
+        let addr = Addr::new(&ip.to_canonical().to_string(), addr.port());
+        observation.find(&addr.to_string()).ok()
+    });
+    let named: BTreeSet<NodeId> = named.collect();
+    match (named.first(), named.len()) {
+        (Some(only), 1) => Ok(*only),
+        (None, _) => Err(unknown),
+        (Some(_), _) => Err(NoSuchNode::Several {
+            name: name.to_string(),
+            nodes: named.iter().map(|id| observation.name(*id)).collect(),
+        }),
+    }
+}
+
 /// All nodes of all sets, in order.
 pub fn targets(sets: &[SeedSet]) -> impl Iterator<Item = &Target> {
     sets.iter().flat_map(|set| &set.targets)
@@ -180,6 +215,7 @@ async fn resolve_once(
             .filter(|addr| known.insert(addr.clone()))
             .map(|addr| Target {
                 addr,
+                node: None,
                 access: Arc::clone(&access),
             })
             .collect();
@@ -207,7 +243,18 @@ async fn addresses(addr: &Addr, family: Family) -> Result<Vec<Addr>, ResolveErro
         .await
         .map_err(|_| not_resolved("no answer from DNS".to_string()))?
         .map_err(|error| not_resolved(error.to_string()))?;
-    let ips: BTreeSet<IpAddr> = found.map(|socket| socket.ip()).collect();
+    let found: Vec<IpAddr> = found.map(|socket| socket.ip()).collect();
+    #[cfg(target_env = "musl")]
+    let found = if found.len() == dns::GETADDRINFO_LIMIT {
+        // If DNS does not answer, those that were found are used.
+        found
+            .into_iter()
+            .chain(dns::addresses(addr.host()).await)
+            .collect()
+    } else {
+        found
+    };
+    let ips: BTreeSet<IpAddr> = found.into_iter().collect();
     let (v4, v6): (Vec<IpAddr>, Vec<IpAddr>) = ips.into_iter().partition(IpAddr::is_ipv4);
     let is_one_name = match family {
         Family::Any => v4.len() <= 1 && v6.len() <= 1,

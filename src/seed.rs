@@ -1,12 +1,14 @@
 //! Parses addresses as users write them.
 //!
 //! `host:port`, `host`, `[v6]:port`, `redis://user:pass@host:port` and `rediss://…` (or `valkey://`, `valkeys://`).
+//! `@prod` is a cluster of the configuration file, which `args` replaces by its nodes.
 //! Each stands for a *seed set*: a name may resolve to many nodes (see `resolve`).
 
+use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
-use secrecy::SecretString;
+use secrecy::SecretSlice;
 
 use crate::cluster::node::{Addr, DEFAULT_PORT};
 
@@ -18,9 +20,11 @@ pub struct Seed {
     /// The user of a `redis://` address.
     pub user: Option<String>,
     /// The password of a `redis://` address.
-    pub password: Option<SecretString>,
+    pub password: Option<SecretSlice<u8>>,
     /// The scheme of the address.
     pub scheme: Scheme,
+    /// The name of a cluster of the configuration file, for `@prod` and for the nodes that stand for it.
+    pub cluster: Option<String>,
 }
 
 /// What the scheme of an address says about TLS.
@@ -46,6 +50,11 @@ pub enum NotAnAddress {
     /// A `/`, `?` or `#` in a password ends the host. The text is not repeated.
     #[error("a password has an unencoded character: write / ? # and @ as %2F %3F %23 and %40")]
     NotEncoded,
+    /// The text after `@` is no name. The text is not repeated.
+    #[error(
+        "a cluster of the configuration file is named by @ and letters, digits, '-', '_' or '.', as @prod"
+    )]
+    ClusterName,
     /// Digits alone are not a host name.
     #[error("{0:?} is not a host: write 127.0.0.1:{0} or host:{0}")]
     Digits(String),
@@ -78,6 +87,12 @@ impl FromStr for Seed {
     type Err = NotAnAddress;
 
     fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        if let Some(name) = text.strip_prefix('@') {
+            return match is_cluster_name(name) {
+                true => Ok(Self::of_cluster(name)),
+                false => Err(NotAnAddress::ClusterName),
+            };
+        }
         match text.split_once("://") {
             Some((scheme, _)) if is_scheme(scheme) => from_url(text, scheme),
             // The text before the `://` may be part of a password: it is parsed as an address that holds one.
@@ -86,9 +101,39 @@ impl FromStr for Seed {
                 user: None,
                 password: None,
                 scheme: Scheme::None,
+                cluster: None,
             }),
         }
     }
+}
+
+impl Seed {
+    /// `@name`, before its nodes are known.
+    fn of_cluster(name: &str) -> Self {
+        Self {
+            addr: Addr::new(&format!("@{name}"), DEFAULT_PORT),
+            user: None,
+            password: None,
+            scheme: Scheme::None,
+            cluster: Some(name.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Seed {
+    /// As it is written on a command line, without login and scheme.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cluster {
+            Some(name) => write!(f, "@{name}"),
+            None => self.addr.fmt(f),
+        }
+    }
+}
+
+/// Whether a text can name a cluster of the configuration file.
+pub fn is_cluster_name(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    !text.is_empty() && text.len() <= 64 && !text.starts_with('-') && text.chars().all(is_plain)
 }
 
 /// RFC 3986, section 3.1.
@@ -121,14 +166,19 @@ fn from_url(text: &str, scheme: &str) -> Result<Seed, NotAnAddress> {
         percent_encoding::percent_decode_str(text)
             .decode_utf8()
             .map(|text| text.into_owned())
-            .map_err(|_| NotAnAddress::Url("user or password is not UTF-8".to_string()))
+            .map_err(|_| NotAnAddress::Url("the user is not UTF-8".to_string()))
     };
+    // A password is any bytes.
+    let password = url
+        .password()
+        .map(|text| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>());
     let user = Some(url.username()).filter(|user| !user.is_empty());
     Ok(Seed {
         addr: checked(host, port)?,
         user: user.map(decode).transpose()?,
-        password: url.password().map(decode).transpose()?.map(Into::into),
+        password: password.map(SecretSlice::from),
         scheme,
+        cluster: None,
     })
 }
 
@@ -274,11 +324,13 @@ mod tests {
     fn credentials_of_an_address_are_decoded_and_not_shown() {
         let seed: Seed = "redis://ann:p%40ss%2Fw@h:7000".parse().unwrap();
         assert_eq!(seed.user.as_deref(), Some("ann"));
-        assert_eq!(seed.password.as_ref().unwrap().expose_secret(), "p@ss/w");
+        assert_eq!(seed.password.as_ref().unwrap().expose_secret(), b"p@ss/w");
         assert!(!format!("{seed:?}").contains("p@ss"));
         let seed: Seed = "redis://:secret@h".parse().unwrap();
         assert_eq!(seed.user, None);
-        assert_eq!(seed.password.unwrap().expose_secret(), "secret");
+        assert_eq!(seed.password.unwrap().expose_secret(), b"secret");
+        let seed: Seed = "redis://:%ff%00@h".parse().unwrap();
+        assert_eq!(seed.password.unwrap().expose_secret(), b"\xff\x00");
     }
 
     #[test]
@@ -300,6 +352,8 @@ mod tests {
             ("http://h", "http:// is not supported"),
             ("redis://h:99999", "not a redis:// address"),
             ("redis://h/3", "no database to select"),
+            ("@", "as @prod"),
+            ("@a/b", "as @prod"),
         ] {
             let error = text.parse::<Seed>().unwrap_err().to_string();
             assert!(error.contains(expected), "{text:?}: {error}");
@@ -338,7 +392,7 @@ mod tests {
         ) {
             match text.parse::<Seed>() {
                 Ok(seed) => {
-                    let again: Seed = seed.addr.to_string().parse().unwrap();
+                    let again: Seed = seed.to_string().parse().unwrap();
                     prop_assert_eq!(again.addr, seed.addr);
                 }
                 Err(error) => prop_assert!(!error.to_string().contains(char::is_control), "{error}"),

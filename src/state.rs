@@ -9,11 +9,12 @@ use anyhow::anyhow;
 use crate::cluster::health::{Background, Code, Diagnosis, Severity};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
-use crate::cluster::parse::{Direction, OpenSlot};
+use crate::cluster::parse::{Direction, OpenSlot, Product};
+use crate::cluster::peer_addrs::{self, AddressFacts};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
 use crate::connections::Target;
-use crate::discover;
+use crate::discover::{self, Found};
 use crate::plan::SlotOwner;
 use crate::report::Node;
 use crate::session::ResumeFlags;
@@ -30,6 +31,8 @@ pub struct Participant {
     pub target: Target,
     /// The IP that other nodes connect to: CLUSTER MEET takes IP addresses only.
     pub ip: IpAddr,
+    /// Other IPs at which they may reach it, the best first.
+    pub other_ips: Vec<IpAddr>,
     /// The port that other nodes connect to.
     pub port: u16,
     /// Its cluster bus port if that is not port + 10000 (Redis ≥ 4).
@@ -58,19 +61,44 @@ impl ClusterState {
     /// Observes all nodes, starting from these instead of the named ones.
     pub(crate) async fn look_from(session: &Session, seeds: &[Target]) -> Result<Self, Stop> {
         let found = discover::find(&session.connections, seeds).await?;
+        Ok(Self::of(session, found, &Background::default()))
+    }
+
+    fn of(session: &Session, found: Found, background: &Background) -> Self {
         let reach = found
             .observation
             .nodes
             .values()
             .filter_map(|node| Some((node.id, found.target_of(node)?)))
             .collect();
-        let diagnosis = Diagnosis::of(found.observation, &Background::default());
+        let diagnosis = Diagnosis::of(found.observation, background);
         let resume = session.resume.clone();
-        Ok(Self {
+        Self {
             diagnosis,
             reach,
             resume,
-        })
+        }
+    }
+
+    /// As [`Self::settled`]. A slot owner that another member does not reach is looked at again, for half a node
+    /// timeout at most: a finding says so if it lasts.
+    pub(crate) async fn settled_with_links(session: &Session) -> Result<Self, Stop> {
+        let cluster = Self::settled(session).await?;
+        if !discover::may_miss_owners(&cluster.diagnosis.observation) {
+            return Ok(cluster);
+        }
+        let (connections, seeds) = (&session.connections, session.targets());
+        let found = discover::find(connections, &seeds).await?;
+        let Some((last, missing_links)) =
+            discover::lasting_to_owners(connections, &seeds, &found).await?
+        else {
+            return Ok(Self::of(session, found, &Background::default()));
+        };
+        let background = Background {
+            missing_links,
+            ..Background::default()
+        };
+        Ok(Self::of(session, last, &background))
     }
 
     /// Observes all nodes. A state that gossip may still change is observed again, for one second at most.
@@ -86,6 +114,11 @@ impl ClusterState {
         }
     }
 
+    /// The address and login of a node; `None` if no node knows its address.
+    pub(crate) fn target_of(&self, node: &ObservedNode) -> Option<Target> {
+        self.reach.get(&node.id).cloned()
+    }
+
     /// `127.0.0.1:7000 (1977c4d4)`.
     pub(crate) fn name(&self, id: NodeId) -> String {
         self.diagnosis.observation.name(id)
@@ -97,16 +130,74 @@ impl ClusterState {
         command_line(&words)
     }
 
-    /// The options of a command line that resumes a move: how nodes are reached, and how slots move.
-    pub(crate) fn resume_options(&self) -> impl Iterator<Item = String> {
-        self.resume.reach.iter().chain(&self.resume.moving).cloned()
+    /// The options of the command alone, how slots move, and the consent.
+    pub(crate) fn own_options(&self) -> impl Iterator<Item = String> {
+        let ResumeFlags {
+            moving,
+            consent,
+            own,
+            ..
+        } = &self.resume;
+        own.iter().chain(moving).chain(consent).cloned()
     }
 
-    /// The address of the node that the cluster was found by.
+    /// The options of a command line by which a node is reached that the line names by its address.
+    pub(crate) fn reach_options(&self) -> Vec<String> {
+        self.resume.reach_of_address()
+    }
+
+    /// The option that a line needs in addition if it names a node of a named cluster by its address.
+    pub(crate) fn settings_options(&self) -> Vec<String> {
+        let cluster = self.resume.cluster.iter();
+        cluster
+            .flat_map(|cluster| ["--settings-of".to_string(), cluster.clone()])
+            .collect()
+    }
+
+    /// The options of a command line that resumes a move: how nodes are reached, how slots move, and the consent.
+    pub(crate) fn resume_options(&self) -> impl Iterator<Item = String> {
+        let ResumeFlags {
+            reach,
+            moving,
+            consent,
+            ..
+        } = &self.resume;
+        reach.iter().chain(moving).chain(consent).cloned()
+    }
+
+    /// The name of the cluster, or the address of the node that it was found by.
     pub(crate) fn seed(&self) -> String {
+        if let Some(cluster) = &self.resume.cluster {
+            return format!("@{cluster}");
+        }
         let lead = self.diagnosis.observation.lead();
         let addr = lead.and_then(|node| node.addr());
         addr.map_or_else(|| "NODE".to_string(), ToString::to_string)
+    }
+
+    /// All members that answer.
+    pub(crate) fn members(&self) -> Vec<Target> {
+        let reports = self.diagnosis.observation.reports();
+        reports
+            .filter_map(|(node, _)| self.target_of(node))
+            .collect()
+    }
+
+    /// All nodes whose addresses are known, with these addresses.
+    pub(crate) fn nodes(&self) -> Vec<(&ObservedNode, Target)> {
+        let nodes = self.diagnosis.observation.nodes.values();
+        nodes
+            .filter_map(|node| Some((node, self.target_of(node)?)))
+            .collect()
+    }
+
+    /// The masters that answer.
+    pub(crate) fn answering(&self) -> Vec<Target> {
+        let masters = self.diagnosis.topology.masters();
+        masters
+            .filter(|master| !master.peer_status.silent)
+            .filter_map(|master| self.reach.get(&master.id).cloned())
+            .collect()
     }
 
     /// The members that answer, as the other nodes address them, and the ids of those that do not answer.
@@ -114,51 +205,82 @@ impl ClusterState {
         &self,
         session: &Session,
     ) -> Result<(Participants, BTreeSet<NodeId>), Stop> {
+        let nodes = self.diagnosis.observation.nodes.values();
+        let (answering, absent): (Vec<_>, Vec<_>) =
+            nodes.partition(|node| node.report().is_some() && self.reach.contains_key(&node.id));
+        // Only Valkey tells clients other addresses than other nodes.
+        let doubtful = answering.iter().filter(|node| {
+            let version = node.report().and_then(|report| report.info.version);
+            node.peer.as_ref().and_then(Addr::ip).is_none()
+                || version.is_some_and(|version| version.product == Product::Valkey)
+        });
+        let targets =
+            doubtful.filter_map(|node| Some((node.id, self.reach.get(&node.id)?.clone())));
+        let targets: Vec<(NodeId, Target)> = targets.collect();
+        let asked = session
+            .connections
+            .fan_out(targets, async |connections, (id, target)| {
+                // A node that does not answer any more is reported where it is needed.
+                (
+                    id,
+                    connections.address_facts(&target).await.unwrap_or_default(),
+                )
+            });
+        let facts: BTreeMap<NodeId, AddressFacts> = asked.await.into_iter().collect();
         let mut participants = Participants::new();
-        let mut absent = BTreeSet::new();
-        for node in self.diagnosis.observation.nodes.values() {
-            match self.participant(session, node).await? {
-                Some(participant) => drop(participants.insert(participant.id, participant)),
-                None => drop(absent.insert(node.id)),
-            }
+        for node in answering {
+            let facts = facts.get(&node.id).cloned().unwrap_or_default();
+            participants.extend(self.participant(session, node, facts)?);
         }
-        Ok((participants, absent))
+        Ok((
+            participants,
+            absent.into_iter().map(|node| node.id).collect(),
+        ))
     }
 
-    async fn participant(
+    fn participant(
         &self,
         session: &Session,
         node: &ObservedNode,
-    ) -> Result<Option<Participant>, Stop> {
+        mut facts: AddressFacts,
+    ) -> Result<Option<(NodeId, Participant)>, Stop> {
         let (Some(report), Some(target)) = (node.report(), self.reach.get(&node.id)) else {
             return Ok(None);
         };
-        let myself = report.view.myself();
-        let ip = match node.peer.as_ref().and_then(Addr::ip) {
-            Some(ip) => Some(ip),
-            // A node without peers may not know its own address.
-            None => session.connections.client(target).await?.remote_ip(),
-        };
-        let Some(ip) = ip else {
+        facts.mapped = facts
+            .mapped
+            .or_else(|| session.connections.peer_of(&target.addr));
+        let addrs = peer_addrs::of_member(&self.diagnosis.observation, node.id, &facts);
+        let mut ips = Vec::new();
+        for ip in addrs.iter().filter_map(Addr::ip) {
+            if !ips.contains(&ip) {
+                ips.push(ip);
+            }
+        }
+        let Some(ip) = ips.first().copied() else {
             return Err(Stop::refused(anyhow!(
                 "{node} has no IP address that other nodes can connect to: set cluster-announce-ip; \
                  nothing was changed"
             )));
         };
-        let port = match &node.peer {
-            Some(peer) => peer.port(),
-            None if myself.port > 0 => myself.port,
-            None => target.addr.port(),
+        let myself = report.view.myself();
+        let port = match (facts.port, &node.peer) {
+            (Some(port), _) => port,
+            (None, Some(peer)) => peer.port(),
+            (None, None) if myself.port > 0 => myself.port,
+            (None, None) => target.addr.port(),
         };
-        Ok(Some(Participant {
+        let participant = Participant {
             id: node.id,
             target: target.clone(),
             ip,
+            other_ips: ips.split_off(1),
             port,
             bus_port: myself
                 .bus_port
                 .filter(|bus| Some(*bus) != port.checked_add(10_000)),
-        }))
+        };
+        Ok(Some((node.id, participant)))
     }
 
     /// Open slots as masters report them, with the number of keys that their owners still have. The number falls while
@@ -197,23 +319,6 @@ impl ClusterState {
         };
         self.diagnosis.topology.masters().map(owner).collect()
     }
-}
-
-/// Observes a cluster and refuses it unless slots can be moved on it.
-pub(crate) async fn healthy(session: &Session) -> Result<ClusterState, Stop> {
-    let cluster = ClusterState::settled(session).await?;
-    let diagnosis = &cluster.diagnosis;
-    let errors = errors(diagnosis, |_| true);
-    if errors.is_empty() {
-        return Ok(cluster);
-    }
-    let open = diagnosis.findings.iter().any(|f| f.code == Code::SlotsOpen);
-    let hint = if open {
-        "\nfinish the open slots first: the same command with --finish-open"
-    } else {
-        ""
-    };
-    Err(Stop::refused(anyhow!("{}{hint}", unhealthy(&errors))))
 }
 
 /// The errors among the findings whose code `counts`.

@@ -29,6 +29,7 @@ discover
 resolve
 connections
 client
+config → seed, cluster
 seed → stop, exit_code, cluster
 rdb
 report → event, resp, shell, exit_code, plan, cluster
@@ -39,7 +40,7 @@ cluster
 ";
 
 /// Crates that only these modules may name.
-const CRATES: [(&str, &[&str]); 8] = [
+const CRATES: [(&str, &[&str]); 12] = [
     ("redis", &["client"]),
     ("clap", &["cli", "commands", "args"]),
     ("clap_complete", &["cli"]),
@@ -48,6 +49,10 @@ const CRATES: [(&str, &[&str]); 8] = [
     ("indicatif", &["ui"]),
     ("comfy_table", &["ui"]),
     ("console", &["ui"]),
+    ("ratatui", &["ui"]),
+    ("crossterm", &["ui"]),
+    ("toml", &["config"]),
+    ("etcetera", &["config"]),
 ];
 
 /// Macros and functions that only these modules may use.

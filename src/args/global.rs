@@ -1,24 +1,27 @@
 //! Options that every command takes.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::parser::ValueSource;
 use clap::{ArgMatches, ValueEnum};
 
-use super::values::duration;
+use super::again::option_words;
+use super::named::NamedCluster;
+use super::values::{duration, number};
 use crate::client::Verify;
 use crate::resolve::Family;
 use crate::seed::AddressMapping;
 use crate::session::ResumeFlags;
+use crate::stop::CommandLine;
 use crate::ui::{ColorChoice, Mode, OutputFormat, UiOptions, Verbosity};
 
 /// Options that every command takes.
 #[derive(Debug, clap::Args)]
 pub struct GlobalArgs {
     /// The password. Other users of this machine can see it: prefer REDISCLI_AUTH or --pass-file.
-    #[arg(short = 'a', long, global = true, value_name = "PASSWORD", help_heading = LOGIN, conflicts_with_all = ["pass_file", "askpass"])]
-    pub pass: Option<String>,
+    #[arg(short = 'a', long, global = true, value_name = "PASSWORD", help_heading = LOGIN, allow_hyphen_values = true, conflicts_with_all = ["pass_file", "askpass"])]
+    pub pass: Option<OsString>,
     /// A file whose first line is the password.
     #[arg(long, global = true, value_name = "FILE", help_heading = LOGIN, conflicts_with = "askpass")]
     pub pass_file: Option<PathBuf>,
@@ -47,9 +50,9 @@ pub struct GlobalArgs {
     /// The server name to send and to verify, instead of the host.
     #[arg(long, global = true, value_name = "NAME", help_heading = TLS)]
     pub sni: Option<String>,
-    /// How the certificate of a node is verified.
-    #[arg(long, global = true, value_name = "LEVEL", default_value = "full", help_heading = TLS)]
-    pub tls_verify: VerifyArg,
+    /// How the certificate of a node is verified [default: full].
+    #[arg(long, global = true, value_name = "LEVEL", help_heading = TLS)]
+    pub tls_verify: Option<VerifyArg>,
     /// Do not verify the certificate of a node (--tls-verify none).
     #[arg(long, global = true, help_heading = TLS)]
     pub insecure: bool,
@@ -70,14 +73,30 @@ pub struct GlobalArgs {
     #[arg(long, global = true, help_heading = REACH, overrides_with = "ipv4")]
     pub ipv6: bool,
     /// Wait until the given names resolve to this many nodes in total.
-    #[arg(long, global = true, value_name = "N", help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, value_name = "N", help_heading = REACH, value_parser = number("nodes", 1..=u16::MAX))]
     pub expect_nodes: Option<u16>,
     /// Timeout for --expect-nodes.
     #[arg(long, global = true, value_name = "TIME", default_value = "60s", value_parser = duration, help_heading = REACH)]
     pub resolve_timeout: Duration,
+    /// How long a command that changes a cluster waits for states that normally pass, such as gossip that has not
+    /// arrived [default: 15s, or 2 x cluster-node-timeout if that is longer].
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration, help_heading = REACH, hide_default_value = true)]
+    pub settle_timeout: Option<Duration>,
     /// Nodes that are read in parallel.
-    #[arg(long, global = true, value_name = "N", default_value_t = 64, help_heading = REACH, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, value_name = "N", default_value_t = 64, help_heading = REACH, value_parser = number("nodes", 1..=u16::MAX))]
     pub connections: u16,
+
+    /// Use the login, TLS files, address map and zones of cluster NAME of the configuration file, but not its
+    /// nodes. `@NAME` in place of a node uses both.
+    #[arg(long, global = true, value_name = "NAME", help_heading = NAMED)]
+    pub settings_of: Option<String>,
+    /// Consent to changes of cluster NAME of the configuration file. A cluster with `protected = true` needs it
+    /// where there is no terminal on which to type the name.
+    #[arg(long, global = true, value_name = "NAME", help_heading = NAMED)]
+    pub confirm: Option<String>,
+    /// The cluster that the command line names, as `@NAME` or by --settings-of.
+    #[arg(skip)]
+    pub named: NamedCluster,
 
     /// Append every change to this file as a line of JSON.
     #[arg(long, global = true, value_name = "FILE", help_heading = RECORD)]
@@ -85,6 +104,12 @@ pub struct GlobalArgs {
     /// The reason for the change, written to the journal.
     #[arg(long, global = true, value_name = "TEXT", help_heading = RECORD, requires = "journal")]
     pub reason: Option<String>,
+    /// The command line as it was given, without secrets.
+    #[arg(skip)]
+    pub line: CommandLine,
+    /// The same command once more, if that finishes what it left undone; see [`super::again`].
+    #[arg(skip)]
+    pub again: Option<CommandLine>,
     /// The options that were given, for command lines that resume.
     #[arg(skip)]
     pub resume: ResumeFlags,
@@ -98,9 +123,9 @@ pub struct GlobalArgs {
     /// Show results, warnings and errors only.
     #[arg(short, long, global = true, help_heading = SHOW, conflicts_with = "verbose")]
     pub quiet: bool,
-    /// Log all commands and replies on standard error.
-    #[arg(short, long, global = true, help_heading = SHOW)]
-    pub verbose: bool,
+    /// Log commands and replies on standard error, without secrets (-vv: connections and waits too).
+    #[arg(short, long, global = true, help_heading = SHOW, action = clap::ArgAction::Count)]
+    pub verbose: u8,
 }
 
 /// Returns the options of a parsed command line that a command line that resumes repeats.
@@ -115,24 +140,13 @@ pub(crate) fn resume_flags(command: &clap::Command, matches: &ArgMatches) -> Res
         let part = match arg.get_help_heading() {
             // They are about names; a command that resumes names a node by its address.
             _ if ["expect_nodes", "resolve_timeout"].contains(&id) => continue,
-            Some(LOGIN | TLS | REACH | RECORD) => &mut again.reach,
+            _ if id == "yes" || id == "confirm" => &mut again.consent,
+            Some(LOGIN | TLS | REACH | NAMED | RECORD) => &mut again.reach,
             Some(MOVING) => &mut again.moving,
-            _ => continue,
+            Some(SHOW) => continue,
+            _ => &mut again.own,
         };
-        let (Some(long), Some(ValueSource::CommandLine)) =
-            (arg.get_long(), matches.value_source(id))
-        else {
-            continue;
-        };
-        if id == "pass" {
-            part.push("--askpass".to_string());
-        } else if arg.get_action().takes_values() {
-            for value in matches.get_raw(id).into_iter().flatten() {
-                part.extend([format!("--{long}"), value.to_string_lossy().into_owned()]);
-            }
-        } else {
-            part.push(format!("--{long}"));
-        }
+        part.extend(option_words(arg, matches));
     }
     again
 }
@@ -140,8 +154,11 @@ pub(crate) fn resume_flags(command: &clap::Command, matches: &ArgMatches) -> Res
 const LOGIN: &str = "Login";
 const TLS: &str = "TLS";
 const REACH: &str = "Reaching the nodes";
+const NAMED: &str = "Named clusters";
 const RECORD: &str = "Record";
-const SHOW: &str = "Output";
+/// The heading of the options of the output.
+pub(super) const SHOW: &str = "Output";
+
 /// The heading of the options that say how slots move.
 pub const MOVING: &str = "Moving";
 
@@ -159,7 +176,7 @@ pub enum VerifyArg {
 /// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputArg {
-    /// `table` on a terminal, `classic` in a pipe.
+    /// `table`; `classic` if called as redis-cli or redis-trib.rb.
     Auto,
     /// Tables for people.
     Table,
@@ -214,10 +231,10 @@ impl GlobalArgs {
             mode,
             output: self.output.into(),
             color: self.color.into(),
-            quiet: if self.quiet {
-                Verbosity::Quiet
-            } else {
-                Verbosity::Normal
+            verbosity: match (self.quiet, self.verbose) {
+                (true, _) => Verbosity::Quiet,
+                (false, 0) => Verbosity::Normal,
+                (false, _) => Verbosity::Logged,
             },
         }
     }
@@ -235,9 +252,9 @@ impl GlobalArgs {
     pub fn verify(&self) -> Verify {
         match self.tls_verify {
             _ if self.insecure => Verify::None,
-            VerifyArg::Full => Verify::Full,
-            VerifyArg::Chain => Verify::Chain,
-            VerifyArg::None => Verify::None,
+            None | Some(VerifyArg::Full) => Verify::Full,
+            Some(VerifyArg::Chain) => Verify::Chain,
+            Some(VerifyArg::None) => Verify::None,
         }
     }
 

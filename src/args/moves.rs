@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::builder::{EnumValueParser, TypedValueParser};
 
 use crate::args::global::MOVING;
-use crate::args::values::duration;
+use crate::args::values::{duration, number};
 use crate::migrate::schedule::Limits;
 use crate::migrate::strategy::Strategy;
 use crate::migrate::{AfterFailure, Lag, MoveOptions, OnBigKey, OnConflict, Rate};
@@ -25,9 +25,9 @@ pub(crate) struct MoveArgs {
     #[command(flatten)]
     pub(crate) pace: PaceArgs,
     /// What to do with a key whose values on source and target differ.
-    #[arg(long, value_name = "WHOSE", default_value = "abort", value_parser = parser::<OnConflictArg, OnConflict>(), help_heading = MOVING)]
+    #[arg(long = "on-move-conflict", alias = "on-conflict", value_name = "WHOSE", default_value = "abort", value_parser = parser::<OnConflictArg, OnConflict>(), help_heading = MOVING)]
     pub(crate) on_conflict: OnConflict,
-    /// Keep the source's value (--on-conflict source).
+    /// Keep the source's value (--on-move-conflict source).
     #[arg(long, help_heading = MOVING, conflicts_with = "on_conflict")]
     pub(crate) replace: bool,
     /// Continue with the other pairs of nodes when one fails.
@@ -37,7 +37,7 @@ pub(crate) struct MoveArgs {
     #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(1..=100), help_heading = MOVING)]
     pub(crate) max_target_memory: u8,
     /// Do not ask for confirmation.
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "yes")]
     pub(crate) yes: bool,
     /// Show the plan and exit.
     #[arg(long, alias = "simulate")]
@@ -58,19 +58,19 @@ pub(crate) struct MoveArgs {
 pub(crate) struct PaceArgs {
     /// Timeout of the servers for each read and write of a MIGRATE [default: half of
     /// cluster-node-timeout].
-    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
+    #[arg(long = "migrate-timeout", alias = "timeout", value_name = "TIME", value_parser = duration, help_heading = MOVING)]
     pub(crate) timeout: Option<Duration>,
     /// Number of keys in each MIGRATE [default: adapts to --max-stall].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=10_000), help_heading = MOVING)]
+    #[arg(long, value_name = "N", value_parser = number("keys", 1..=10_000), help_heading = MOVING)]
     pub(crate) pipeline: Option<u16>,
     /// How long one MIGRATE may block its servers, as far as the size of keys allows.
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = duration, help_heading = MOVING)]
     pub(crate) max_stall: Duration,
     /// How many pairs of nodes move slots at a time.
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1000), help_heading = MOVING)]
+    #[arg(long = "node-pairs", alias = "lanes", value_name = "N", default_value_t = 16, value_parser = number("pairs of nodes", 1..=1000), help_heading = MOVING)]
     pub(crate) lanes: u16,
     /// How many slots one pair of nodes has open at a time.
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = MOVING)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = number("slots", 1..=1024), help_heading = MOVING)]
     pub(crate) max_open_slots: u16,
     /// Limit of keys (5000) or bytes (10MiB) per second over all pairs; key by key only.
     #[arg(long, value_name = "N|SIZE", value_parser = rate, help_heading = MOVING)]
@@ -112,7 +112,7 @@ impl From<StrategyArg> for Strategy {
     }
 }
 
-/// The values of `--on-conflict`.
+/// The values of `--on-move-conflict`.
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum OnConflictArg {
     /// The slot is not finished. Both copies stay, and the key is reported.
@@ -234,6 +234,7 @@ impl MoveArgs {
                 AfterFailure::Stop
             },
             task_deadline: self.task_deadline,
+            by_key_if_denied: self.strategy == Strategy::Auto,
             ..self.pace.options(node_timeout)
         }
     }
@@ -253,7 +254,7 @@ impl PaceArgs {
             },
             rate: self.rate,
             on_conflict: OnConflict::Abort,
-            conflict_flag: "--on-conflict source|target",
+            conflict_flag: "--on-move-conflict source|target",
             big_key: self.big_key,
             on_big_key: self.on_big_key,
             node_timeout,
@@ -261,6 +262,7 @@ impl PaceArgs {
             after_failure: AfterFailure::Stop,
             stop_deadline: self.stop_deadline,
             task_deadline: None,
+            by_key_if_denied: true,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Options that `import` and `restore` share.
 
+use crate::args::values::number;
 use crate::transfer::{AfterFailure, OnConflict, TransferOptions};
 
-/// `--on-conflict`: how to treat a key that is in the cluster with another value.
+/// `--on-existing-key`: how to treat a key that is in the cluster with another value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum OnConflictArg {
     /// Leave it as it is, and report it.
@@ -30,10 +31,10 @@ pub(crate) struct TransferArgs {
     #[arg(long)]
     fail_fast: bool,
     /// Number of connections that write to one master at a time.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
+    #[arg(long = "writers", alias = "lanes", value_name = "N", default_value_t = 2, value_parser = number("connections", 1..=64))]
     lanes: u16,
     /// Do not ask for confirmation.
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "yes")]
     pub(crate) yes: bool,
     /// Show what would be written and exit.
     #[arg(long)]

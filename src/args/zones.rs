@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 
+use crate::args::global::GlobalArgs;
 use crate::cluster::node::Addr;
 use crate::cluster::text::clean;
 use crate::ops::join::zones::{ZoneRules, ZoneSource};
@@ -15,9 +16,9 @@ pub(crate) struct ZoneArgs {
     /// The node at ADDR is in zone NAME (repeatable).
     #[arg(long, value_name = "ADDR=NAME")]
     zone: Vec<NamedZone>,
-    /// The server setting that names the zone of a node.
-    #[arg(long, value_name = "FIELD", default_value = "availability-zone")]
-    zone_from: ZoneSourceArg,
+    /// The server setting that names the zone of a node [default: availability-zone].
+    #[arg(long, value_name = "FIELD")]
+    zone_from: Option<ZoneSourceArg>,
 }
 
 /// The server setting that names the zone of a node.
@@ -69,14 +70,25 @@ impl FromStr for NamedZone {
 }
 
 impl ZoneArgs {
-    /// Returns the rules by which zones are found.
-    pub(crate) fn rules(&self) -> ZoneRules {
-        let named = self.zone.iter();
+    /// Returns the rules by which zones are found. The settings of a named cluster fill what the command line leaves
+    /// out.
+    pub(crate) fn rules(&self, global: &GlobalArgs) -> ZoneRules {
+        let settings = global.named.settings();
+        let configured = settings.and_then(|one| one.zone_from.as_deref());
+        let configured = configured.and_then(|word| ZoneSourceArg::from_str(word, false).ok());
+        let named: Vec<(Addr, String)> = match (self.zone.is_empty(), settings) {
+            (true, Some(settings)) => settings.zone.clone(),
+            _ => {
+                let named = self.zone.iter();
+                named
+                    .map(|one| (one.addr.clone(), one.zone.clone()))
+                    .collect()
+            }
+        };
+        let source = self.zone_from.or(configured);
         ZoneRules {
-            named: named
-                .map(|one| (one.addr.clone(), one.zone.clone()))
-                .collect(),
-            source: self.zone_from.into(),
+            named,
+            source: source.unwrap_or(ZoneSourceArg::AvailabilityZone).into(),
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The contents of an RDB file: reads it to its end and skips the values.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use ring::digest::{Context, SHA256};
 
+use crate::cluster::functions::{Functions, library_name};
+use crate::cluster::numbers::thousands;
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::rdb::{Checksum, Dialect, Keep, RdbError, Reader, Record};
+use crate::rdb::{Checksum, Dialect, Keep, RdbError, Reader, Record, Unread, UnreadKind};
 
 /// The contents of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +38,40 @@ pub struct Inspection {
     pub expiring: u64,
     /// Libraries of functions.
     pub functions: u64,
+    /// Their code. The manifest does not have it.
+    pub libraries: Functions,
     /// Modules that store data besides keys.
     pub module_data: BTreeSet<String>,
     /// Stray keys, outside of the slots that the node owned: left behind by a slot migration.
     pub strays: u64,
+    /// The part of the file that this version can't read. The counts are those of the part before it.
+    pub unread: Option<UnreadRest>,
+}
+
+/// The part of a file from the first record that a later version wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnreadRest {
+    /// The first record that can't be read.
+    pub first: Unread,
+    /// The keys from there on; 0 if the file did not announce its keys before.
+    pub keys: u64,
+}
+
+impl fmt::Display for UnreadRest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { first, keys } = self;
+        write!(
+            f,
+            "{first} can only be restored by loading the file into a server or by a newer redis-trib; the file was \
+             read up to the first of them (byte {})",
+            first.at,
+        )?;
+        match keys {
+            0 => Ok(()),
+            1 => f.write_str(", 1 key from there on is not read"),
+            keys => write!(f, ", {} keys from there on are not read", thousands(*keys)),
+        }
+    }
 }
 
 /// Why a file is invalid.
@@ -89,11 +122,25 @@ pub fn inspect(
         encodings: BTreeMap::new(),
         expiring: 0,
         functions: 0,
+        libraries: Functions::default(),
         module_data: BTreeSet::new(),
         strays: 0,
+        unread: None,
     };
     loop {
-        match reader.record()? {
+        let record = match reader.record() {
+            Ok(record) => record,
+            Err(error) => {
+                let first = error.unread().ok_or(error)?;
+                let checksum = reader.skip_rest()?;
+                found.checksum = sum(checksum);
+                let least = u64::from(first.kind == UnreadKind::Value);
+                let keys = reader.announced().saturating_sub(found.keys).max(least);
+                found.unread = Some(UnreadRest { first, keys });
+                break;
+            }
+        };
+        match record {
             Record::Aux(name, value) => {
                 let product = match name.as_slice() {
                     b"redis-ver" => "redis",
@@ -107,7 +154,12 @@ pub fn inspect(
                     .collect();
                 found.server = format!("{product} {version}");
             }
-            Record::Function(_) => found.functions += 1,
+            Record::Function(code) => {
+                found.functions += 1;
+                if let Some(name) = library_name(&code) {
+                    found.libraries.add(&name, &code);
+                }
+            }
             Record::ModuleAux(module) => drop(found.module_data.insert(module)),
             Record::Entry(entry) => {
                 found.keys += 1;
@@ -121,10 +173,7 @@ pub fn inspect(
                 found.strays += u64::from(!slots.contains(Slot::of_key(&entry.key)));
             }
             Record::End(checksum) => {
-                found.checksum = match checksum {
-                    Checksum::Right(sum) => Some(sum),
-                    Checksum::Absent => None,
-                };
+                found.checksum = sum(checksum);
                 break;
             }
         }
@@ -149,8 +198,16 @@ impl Inspection {
                 now.sha256, self.sha256
             ));
         }
-        (self.keys != now.keys)
+        let is_read = self.unread.is_none() && now.unread.is_none();
+        (is_read && self.keys != now.keys)
             .then(|| format!("holds {} keys; the manifest says {}", now.keys, self.keys))
+    }
+}
+
+fn sum(checksum: Checksum) -> Option<u64> {
+    match checksum {
+        Checksum::Right(sum) => Some(sum),
+        Checksum::Absent => None,
     }
 }
 

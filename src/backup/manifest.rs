@@ -8,12 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::inspect::Inspection;
+use super::inspect::{Inspection, UnreadRest};
 use super::store::{Directory, StoreError};
+use crate::cluster::functions::Functions;
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot, SlotRange, SlotSet};
 use crate::cluster::text::is_unsafe;
-use crate::rdb::Dialect;
+use crate::rdb::{Dialect, Unread, UnreadKind};
 
 /// The name of the file.
 const NAME: &str = "manifest.json";
@@ -118,6 +119,24 @@ struct FileDocument {
     functions: u64,
     module_data: BTreeSet<String>,
     strays: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unread: Option<UnreadDocument>,
+}
+
+/// The part of a file that could not be read.
+#[derive(Debug, Serialize, Deserialize)]
+struct UnreadDocument {
+    /// The type of the first value that could not be read…
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    value_type: Option<u8>,
+    /// …or the type of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    record_type: Option<u8>,
+    at: u64,
+    keys: u64,
+    /// For people.
+    #[serde(default)]
+    note: String,
 }
 
 impl Manifest {
@@ -257,7 +276,32 @@ impl FileFacts {
             functions: found.functions,
             module_data: found.module_data,
             strays: found.strays,
+            unread: found.unread.map(UnreadDocument::new),
         }
+    }
+}
+
+impl UnreadDocument {
+    fn new(rest: UnreadRest) -> Self {
+        let Unread { kind, number, at } = rest.first;
+        Self {
+            value_type: (kind == UnreadKind::Value).then_some(number),
+            record_type: (kind == UnreadKind::Record).then_some(number),
+            at,
+            keys: rest.keys,
+            note: rest.to_string(),
+        }
+    }
+
+    fn checked(&self) -> Result<UnreadRest, String> {
+        let (kind, number) = match (self.value_type, self.record_type) {
+            (Some(number), None) => (UnreadKind::Value, number),
+            (None, Some(number)) => (UnreadKind::Record, number),
+            _ => return Err("the unread part of a file has no type".to_string()),
+        };
+        let (at, keys) = (self.at, self.keys);
+        let first = Unread { kind, number, at };
+        Ok(UnreadRest { first, keys })
     }
 }
 
@@ -324,8 +368,10 @@ impl FileDocument {
                 encodings: self.encodings,
                 expiring: self.expiring,
                 functions: self.functions,
+                libraries: Functions::default(),
                 module_data: self.module_data,
                 strays: self.strays,
+                unread: self.unread.map(|unread| unread.checked()).transpose()?,
             },
             file: self.file,
         })

@@ -24,7 +24,7 @@ use crate::cluster::slot::SlotSet;
 use crate::connections::{Connections, Target};
 use crate::event::{Amount, Event, Events, Phase, Unit};
 
-pub use inspect::{InspectError, Inspection, inspect};
+pub use inspect::{InspectError, Inspection, UnreadRest, inspect};
 pub use manifest::{FileFacts, Manifest, ManifestError};
 pub use store::{Directory, StoreError};
 
@@ -40,6 +40,8 @@ pub struct MasterBackup {
     pub addr: String,
     /// How to reach it, if it answers.
     pub target: Option<Target>,
+    /// The name of the file.
+    pub file: String,
     /// Its slots.
     pub slots: SlotSet,
     /// The nodes that can send its data, the best first; never empty.
@@ -251,7 +253,7 @@ impl Work {
         mut snapshot: Snapshot,
     ) -> Result<FileFacts, BackupError> {
         let began = SystemTime::now();
-        let mut file = self.directory.file(&format!("{}.rdb", backup.master))?;
+        let mut file = self.directory.file(&backup.file)?;
         let lost = |error: ClientError| BackupError::Source(vec![error.to_string()]);
         while let Some(chunk) = snapshot.chunk().await.map_err(lost)? {
             block_in_place(|| file.write(&chunk))?;
@@ -291,24 +293,31 @@ impl Work {
 
 /// Verifies a backup against its manifest, file by file. `tell` receives the number of bytes read.
 ///
-/// Returns the faults by file; none if the backup is complete.
+/// Returns the contents of each file, or the faults by file if there are any.
 pub fn verify(
     path: &Path,
     manifest: &Manifest,
     tell: &(dyn Fn(u64) + Sync),
-) -> BTreeMap<String, String> {
-    let check = |file: &FileFacts| -> Result<(), String> {
+) -> Result<BTreeMap<String, Inspection>, BTreeMap<String, String>> {
+    let check = |file: &FileFacts| -> Result<Inspection, String> {
         let found = inspect(&path.join(&file.file), &file.slots, tell)
             .map_err(|error| error.to_string())?;
-        file.found.differs(&found).map_or(Ok(()), Err)
+        match file.found.differs(&found) {
+            None => Ok(found),
+            Some(why) => Err(why),
+        }
     };
-    let mut wrong = BTreeMap::new();
+    let (mut right, mut wrong) = (BTreeMap::new(), BTreeMap::new());
     for file in &manifest.files {
-        if let Err(why) = check(file) {
-            wrong.insert(file.file.clone(), why);
+        match check(file) {
+            Ok(found) => drop(right.insert(file.file.clone(), found)),
+            Err(why) => drop(wrong.insert(file.file.clone(), why)),
         }
     }
-    wrong
+    match wrong.is_empty() {
+        true => Ok(right),
+        false => Err(wrong),
+    }
 }
 
 /// Counts an amount and reports the progress at intervals.

@@ -3,11 +3,14 @@
 use std::path::Path;
 
 use anyhow::Context;
-use secrecy::SecretString;
+use secrecy::SecretSlice;
 
+use super::password_command;
 use crate::args::global::GlobalArgs;
-use crate::args::values::text_of;
+use crate::args::named::password_variable;
+use crate::args::values::bytes_of;
 use crate::client::{Login, TlsClient, TlsOptions, Transport};
+use crate::config::PasswordSource;
 use crate::connections::DialOptions;
 use crate::seed::{Scheme, Seed};
 use crate::session::ResumeFlags;
@@ -67,6 +70,14 @@ pub(crate) fn resume_flags(global: &GlobalArgs, seeds: &[Seed]) -> ResumeFlags {
     let Some(seed) = seeds.first() else {
         return flags;
     };
+    // The settings of the file follow the name.
+    if let Some(name) = &seed.cluster {
+        flags.cluster = Some(name.clone());
+        return flags;
+    }
+    if let Some(name) = global.cluster_name() {
+        flags.add_settings_of(name);
+    }
     // The login of an address takes precedence, as in `Credentials::dial_options`.
     let mut replaced = Vec::new();
     if seed.user.is_some() || seed.password.is_some() {
@@ -101,25 +112,37 @@ pub(crate) fn resume_flags(global: &GlobalArgs, seeds: &[Seed]) -> ResumeFlags {
 /// The credentials of the command line or the environment, for seeds without their own.
 async fn login(global: &GlobalArgs, ui: &Ui) -> Result<Login, Stop> {
     let password = if let Some(pass) = &global.pass {
-        Some(SecretString::from(pass.clone()))
+        Some(SecretSlice::from(pass.clone().into_encoded_bytes()))
     } else if let Some(file) = &global.pass_file {
         Some(password_of("--pass-file", file).map_err(Stop::usage)?)
     } else if global.askpass {
         let instead = "--pass-file and REDISCLI_AUTH need no terminal";
         Some(ask_password(ui, "Password", "--askpass", instead).await?)
+    } else if let Some(password) = password_variable() {
+        Some(SecretSlice::from(password.into_encoded_bytes()))
     } else {
-        // The variables of valkey-cli and redis-cli; an empty one counts as unset.
-        let variable = |name| {
-            let password = std::env::var(name).ok();
-            password.filter(|password| !password.is_empty())
-        };
-        variable("VALKEYCLI_AUTH")
-            .or_else(|| variable("REDISCLI_AUTH"))
-            .map(SecretString::from)
+        configured(global).await?
     };
     Ok(Login {
         user: global.user.clone(),
         password,
+    })
+}
+
+/// The password that the configuration file gives.
+async fn configured(global: &GlobalArgs) -> Result<Option<SecretSlice<u8>>, Stop> {
+    let about = |key: &str| format!("{key} of @{}", global.cluster_name().unwrap_or_default());
+    Ok(match global.configured_password() {
+        None => None,
+        Some(PasswordSource::Text(password)) => Some(password.clone()),
+        Some(PasswordSource::File(file)) => {
+            Some(password_of(&about("pass_file"), file).map_err(Stop::usage)?)
+        }
+        Some(PasswordSource::Command(command)) => {
+            let password = password_command::run(command).await;
+            let password = password.with_context(|| about("pass_command"));
+            Some(password.map_err(Stop::usage)?)
+        }
     })
 }
 
@@ -129,7 +152,7 @@ pub(super) async fn ask_password(
     question: &str,
     flag: &str,
     instead: &str,
-) -> Result<SecretString, Stop> {
+) -> Result<SecretSlice<u8>, Stop> {
     ui.password(question).await.map_err(|error| match error {
         PromptError::Interrupted => super::interrupted("SIGINT"),
         error => Stop::usage(anyhow::anyhow!("{flag}: {error}; {instead}")),
@@ -137,13 +160,18 @@ pub(super) async fn ask_password(
 }
 
 /// The first line of the file that a flag names.
-pub(crate) fn password_of(flag: &str, file: &Path) -> anyhow::Result<SecretString> {
-    let text =
-        text_of(file).with_context(|| format!("{flag} {}: can't be read", file.display()))?;
-    match text.lines().next().filter(|line| !line.is_empty()) {
-        Some(line) => Ok(SecretString::from(line.to_string())),
-        None => anyhow::bail!("{flag} {}: its first line is empty", file.display()),
-    }
+pub(crate) fn password_of(flag: &str, file: &Path) -> anyhow::Result<SecretSlice<u8>> {
+    let bytes =
+        bytes_of(file).with_context(|| format!("{flag} {}: can't be read", file.display()))?;
+    first_line(&bytes)
+        .with_context(|| format!("{flag} {}: its first line is empty", file.display()))
+}
+
+/// The first line, if it is not empty.
+pub(super) fn first_line(bytes: &[u8]) -> Option<SecretSlice<u8>> {
+    let line = bytes.split(|byte| *byte == b'\n').next()?;
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    (!line.is_empty()).then(|| SecretSlice::from(line.to_vec()))
 }
 
 /// The TLS client, if an option or an address asks for TLS.

@@ -21,9 +21,10 @@ pub(crate) struct Look<'a> {
 impl<'a> Look<'a> {
     /// Reads credentials for these seeds.
     pub(crate) async fn open(global: &'a Global, ui: &'a Ui, seeds: &[Seed]) -> Result<Self, Stop> {
+        let seeds = global.args.expand(seeds);
         let (events, mut pump) = global.pump(ui);
         let credentials = pump
-            .until_signal(Credentials::read(&global.args, ui, seeds))
+            .until_signal(Credentials::read(&global.args, ui, &seeds))
             .await?;
         Ok(Self {
             global,
@@ -73,7 +74,8 @@ impl Sessions<'_> {
     /// New connections to the nodes that the seeds resolve to now.
     pub(crate) async fn open(&self, seeds: &[Seed]) -> Result<Session, Stop> {
         let events = self.events.clone();
-        let session = self.global.session(&self.credentials, seeds, None, events);
+        let seeds = self.global.args.expand(seeds);
+        let session = self.global.session(&self.credentials, &seeds, None, events);
         session.await
     }
 }

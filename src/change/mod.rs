@@ -5,6 +5,7 @@ pub(crate) mod credentials;
 mod journal;
 mod look;
 pub(crate) mod moves;
+mod password_command;
 mod signals;
 pub(crate) mod transfer;
 
@@ -12,8 +13,9 @@ use std::io;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use secrecy::SecretString;
+use secrecy::SecretSlice;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::Instant;
 
 pub(crate) use look::{Look, Sessions};
 
@@ -27,8 +29,9 @@ use crate::journal::{Journal, SentChanges};
 use crate::resolve::{self, Expected};
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session, connection_name};
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{Answer, PromptError, Ui};
+use crate::ui::{Answer, CheckFor, PromptError, Ui};
 use credentials::{Credentials, resume_flags};
 
 /// The state of one run of the program: its global options, its journal, its signals.
@@ -37,6 +40,7 @@ pub struct Global {
     journal: Option<Arc<Journal>>,
     sent: SentChanges,
     interrupt: Interrupt,
+    began: Instant,
 }
 
 /// What a command does to the nodes.
@@ -66,19 +70,26 @@ impl Kind {
 }
 
 impl Global {
-    /// Opens the journal and starts to listen for signals.
-    pub fn open(args: GlobalArgs) -> Result<Self, Stop> {
+    /// Reads the settings of a named cluster, opens the journal and starts to listen for signals.
+    pub fn open(mut args: GlobalArgs) -> Result<Self, Stop> {
+        args.load_named()?;
         Ok(Self {
             journal: journal::open(&args)?,
             args,
             sent: SentChanges::default(),
             interrupt: signals::listen()?,
+            began: Instant::now(),
         })
     }
 
     /// Ends the run: settles the exit code, and reports the error once.
     pub fn end(&self, ui: &Ui, kind: Kind, result: CommandResult) -> ExitCode {
         let result = journal::closed(self.journal.as_deref(), result);
+        // Not before the journal: its last write may have failed after everything was done.
+        let result = match result {
+            Ok(code) => ui.finish_stream().map(|()| code).map_err(Stop::from),
+            stopped => stopped,
+        };
         match result {
             Ok(code) => code,
             Err(stop) => {
@@ -92,7 +103,7 @@ impl Global {
     /// The exit code follows from what was sent: 3 and 4 only if no node was changed, 6 only if one was.
     fn settled(&self, kind: Kind, stop: Stop) -> Stop {
         let code = match (stop.code, self.sent.any()) {
-            _ if kind != Kind::Change => stop.code,
+            _ if kind != Kind::Change => return stop,
             (
                 ExitCode::Usage
                 | ExitCode::Refused
@@ -103,7 +114,19 @@ impl Global {
             (ExitCode::Partial, false) => ExitCode::Refused,
             (code, _) => code,
         };
-        Stop { code, ..stop }
+        self.resumable(Stop { code, ..stop })
+    }
+
+    /// A command that changed nodes and stopped names what finishes it: its own resume command, or the same command.
+    fn resumable(&self, stop: Stop) -> Stop {
+        let has_changed =
+            matches!(stop.code, ExitCode::Partial | ExitCode::Interrupted) && self.sent.any();
+        match &self.args.again {
+            Some(again) if has_changed && stop.resume.is_empty() => {
+                stop.with_resume([again.clone()])
+            }
+            _ => stop,
+        }
     }
 
     /// Runs a part of a command that needs no node, until the first signal.
@@ -150,8 +173,11 @@ impl Global {
             seeds: sets,
             name,
             resume: resume_flags(&self.args, seeds),
+            began: self.began,
+            settle_timeout: self.args.settle_timeout,
             events,
             interrupt: self.interrupt.clone(),
+            warned_of_no_lock: Arc::default(),
         })
     }
 
@@ -275,6 +301,10 @@ pub(crate) trait Proposal {
     }
     /// The question of consent; `None` if the plan needs none.
     fn question(&self) -> Option<Question>;
+    /// The option that gives this consent in advance, if that is not `--yes`: more questions follow.
+    fn consent_option(&self) -> Option<&'static str> {
+        None
+    }
     /// Whether both plans make the same changes in the same way.
     fn is_same(&self, other: &Self) -> bool;
 }
@@ -288,6 +318,8 @@ pub(crate) struct Change<'a> {
     credentials: Credentials,
     session: Arc<Session>,
     pump: Pump<'a>,
+    /// Options that stand for the answers at prompts.
+    answers: Vec<String>,
 }
 
 impl<'a> Change<'a> {
@@ -312,11 +344,16 @@ impl<'a> Change<'a> {
         approval: Approval,
     ) -> Result<Self, Stop> {
         let (events, mut pump) = global.pump(ui);
+        let approval = match (approval, &global.args.confirm) {
+            (Approval::Ask, Some(_)) => Approval::Yes,
+            (approval, _) => approval,
+        };
         let name = Some(command).filter(|_| approval.allows_changes());
-        let all = [seeds, also].concat();
+        let seeds = global.args.expand(seeds);
+        let all = [&seeds[..], &global.args.expand(also)].concat();
         let opening = async {
             let credentials = Credentials::read(&global.args, ui, &all).await?;
-            let session = global.session(&credentials, seeds, name, events).await?;
+            let session = global.session(&credentials, &seeds, name, events).await?;
             Ok((credentials, session))
         };
         let opened = pump.until_signal(opening).await;
@@ -329,6 +366,7 @@ impl<'a> Change<'a> {
             credentials,
             session: Arc::new(session),
             pump,
+            answers: Vec::new(),
         })
     }
 
@@ -340,12 +378,13 @@ impl<'a> Change<'a> {
     /// The same session for other seeds, for a command that names nodes besides the cluster.
     pub(crate) async fn also(&mut self, seeds: &[Seed]) -> Result<Arc<Session>, Stop> {
         let args = &self.global.args;
+        let seeds = args.expand(seeds);
         let dial_options = |seed: &Seed| self.credentials.dial_options(args, seed);
-        let resolving = resolve::resolve(seeds, dial_options, args.family(), None, |_| {});
+        let resolving = resolve::resolve(&seeds, dial_options, args.family(), None, |_| {});
         let found = self.pump.until_signal(async { Ok(resolving.await?) }).await;
         Ok(Arc::new(Session {
             seeds: found.map_err(nothing_changed)?,
-            resume: resume_flags(args, seeds),
+            resume: resume_flags(args, &seeds),
             ..Session::clone(&self.session)
         }))
     }
@@ -395,8 +434,10 @@ impl<'a> Change<'a> {
     pub(crate) fn will_change_nodes(&mut self) {
         let name = self.global.connection_name(self.command);
         self.approval = Approval::Yes;
+        let connections = self.global.connections(Some(name.clone()));
+        connections.adopt_hostnames(&self.session.connections);
         self.session = Arc::new(Session {
-            connections: Arc::new(self.global.connections(Some(name.clone()))),
+            connections: Arc::new(connections),
             name: Some(name),
             ..Session::clone(&self.session)
         });
@@ -414,10 +455,31 @@ impl<'a> Change<'a> {
         question: &str,
         flag: &str,
         instead: &str,
-    ) -> Result<SecretString, Stop> {
+    ) -> Result<SecretSlice<u8>, Stop> {
         let ui = self.ui;
         self.prepare(credentials::ask_password(ui, question, flag, instead))
             .await
+    }
+
+    /// Prints the check that redis-cli and redis-trib.rb print first. In the native mode nothing happens.
+    pub(crate) async fn check_before(&mut self, before: CheckFor) -> Result<(), Stop> {
+        let session = self.session();
+        self.check_before_of(&session, before).await
+    }
+
+    /// The same for the cluster of another session.
+    pub(crate) async fn check_before_of(
+        &mut self,
+        session: &Session,
+        before: CheckFor,
+    ) -> Result<(), Stop> {
+        let ui = self.ui;
+        if !ui.mode().is_old() {
+            return Ok(());
+        }
+        let state = self.prepare(ClusterState::look(session)).await?;
+        ui.check_before(&state.diagnosis, before)?;
+        Ok(())
     }
 
     /// Takes the lock, unless the command changes nothing.
@@ -433,6 +495,18 @@ impl<'a> Change<'a> {
     /// because the cluster may have changed while the question was open. If the plan differs, it is shown and asked
     /// about again; without a terminal the command is refused. Returns `None` if the command ends here, with success.
     pub(crate) async fn approve<P: Proposal>(
+        &mut self,
+        plan: impl AsyncFn() -> Result<P, Stop>,
+    ) -> Result<Option<P>, Stop> {
+        let approved = self.ask_about(plan).await;
+        // The answers are not lost, whatever stopped the command.
+        if approved.is_err() && !self.answers.is_empty() {
+            self.ui.equivalent(&self.without_prompts(&[]));
+        }
+        approved
+    }
+
+    async fn ask_about<P: Proposal>(
         &mut self,
         plan: impl AsyncFn() -> Result<P, Stop>,
     ) -> Result<Option<P>, Stop> {
@@ -454,14 +528,17 @@ impl<'a> Change<'a> {
             if self.ends_as_dry_run()? {
                 return Ok(None);
             }
-            let question = match (self.approval, proposal.question()) {
-                (Approval::Ask, Some(question)) => question,
-                _ => return self.approved(proposal),
+            let Some(question) = proposal.question().filter(|_| self.needs_consent()) else {
+                return self.approved(proposal);
             };
-            self.consent(&question).await?;
+            let consent = self.consent_by_name_or_yes(&question).await?;
             self.lock(&proposal.lock()).await?;
             let now = self.prepare(plan()).await?;
             if now.is_same(&proposal) {
+                match proposal.consent_option() {
+                    Some(option) => self.answered([option.to_string()]),
+                    None => self.ui.equivalent(&self.without_prompts(&consent)),
+                }
                 return self.approved(now);
             }
             if !self.ui.is_with_person() {
@@ -475,6 +552,59 @@ impl<'a> Change<'a> {
                 .warn("the cluster changed after the plan was shown; this is the new plan:");
             proposal = now;
         }
+    }
+
+    /// Whether a change needs an answer. `--yes` is enough for clusters that are not protected.
+    fn needs_consent(&self) -> bool {
+        let args = &self.global.args;
+        match self.approval {
+            Approval::DryRun | Approval::NotNeeded => false,
+            Approval::Ask => true,
+            Approval::Yes => args.name_to_confirm().is_some(),
+        }
+    }
+
+    /// Asks for consent. Returns the option that gives it.
+    async fn consent_by_name_or_yes(&mut self, question: &Question) -> Result<Vec<String>, Stop> {
+        let global = self.global;
+        match global.args.name_to_confirm() {
+            Some(name) => {
+                self.consent_by_name(name, &question.about).await?;
+                Ok(vec!["--confirm".to_string(), name.to_string()])
+            }
+            None => {
+                self.consent(question).await?;
+                Ok(vec!["--yes".to_string()])
+            }
+        }
+    }
+
+    /// Asks for the name of a protected cluster.
+    async fn consent_by_name(&mut self, name: &str, about: &str) -> Result<(), Stop> {
+        let ui = self.ui;
+        let answered = self.prepare(async { Ok(ui.confirm_name(name, about).await) });
+        let answer = answered.await?;
+        let missing = format!("@{name} is protected: pass --confirm {name}");
+        self.accepted(answer, &missing)
+    }
+
+    /// Asks for the name if the cluster is protected and a command changes it whose options gave consent.
+    pub(crate) async fn confirm_if_protected(&mut self, about: &str) -> Result<(), Stop> {
+        let global = self.global;
+        match global.args.name_to_confirm() {
+            Some(name) => self.consent_by_name(name, about).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes the options that stand for an answer at a prompt.
+    pub(crate) fn answered(&mut self, options: impl IntoIterator<Item = String>) {
+        self.answers.extend(options);
+    }
+
+    /// The command line that needs no prompts.
+    fn without_prompts(&self, consent: &[String]) -> Vec<String> {
+        [&self.global.args.line[..], &self.answers, consent].concat()
     }
 
     /// The plan, unless a signal arrived that nothing has looked at yet: this is the last moment at which nothing was
@@ -496,23 +626,41 @@ impl<'a> Change<'a> {
         Ok(is_dry_run)
     }
 
-    /// Asks for consent, whatever the flags say. Any answer but yes stops the command.
-    pub(crate) async fn consent(&mut self, question: &Question) -> Result<(), Stop> {
+    /// Asks for consent, whatever the flags say. The end of the input is a no.
+    pub(crate) async fn agreed(&mut self, question: &Question) -> Result<bool, Stop> {
         let ui = self.ui;
-        let rest = self.rest();
-        let refused = |why: String| Err(Stop::not_confirmed(anyhow!("{why}")));
         self.prepare(async {
             match ui.confirm(&question.text, &question.about).await {
-                Ok(Answer::Accepted) => Ok(()),
-                Ok(Answer::Declined) => refused(format!("declined: {rest}")),
-                Err(PromptError::NoTerminal) => refused(format!(
-                    "confirmation required but stdin is not a terminal: pass --yes ({rest})"
-                )),
+                Ok(answer) => Ok(answer == Answer::Accepted),
                 Err(PromptError::Interrupted) => Err(interrupted("SIGINT")),
-                Err(error) => refused(format!("{error}: {rest}")),
+                Err(_) => Ok(false),
             }
         })
         .await
+    }
+
+    /// Asks for consent, whatever the flags say. Any answer but yes stops the command.
+    pub(crate) async fn consent(&mut self, question: &Question) -> Result<(), Stop> {
+        let ui = self.ui;
+        let answered =
+            self.prepare(async { Ok(ui.confirm(&question.text, &question.about).await) });
+        let answer = answered.await?;
+        self.accepted(answer, "pass --yes")
+    }
+
+    /// Any answer but an acceptance stops the command. `missing` says what to do without a terminal.
+    fn accepted(&self, answer: Result<Answer, PromptError>, missing: &str) -> Result<(), Stop> {
+        let rest = self.rest();
+        let refused = |why: String| Err(Stop::not_confirmed(anyhow!("{why}")));
+        match answer {
+            Ok(Answer::Accepted) => Ok(()),
+            Ok(Answer::Declined) => refused(format!("declined: {rest}")),
+            Err(PromptError::NoTerminal) => refused(format!(
+                "confirmation required but stdin is not a terminal: {missing} ({rest})"
+            )),
+            Err(PromptError::Interrupted) => Err(self.before_changes(interrupted("SIGINT"))),
+            Err(error) => refused(format!("{error}: {rest}")),
+        }
     }
 
     /// Ends the command with success. The message is for JSON; people have read it in other lines.

@@ -1,15 +1,20 @@
 //! What commands that move slots share: finishing open slots before their own plan, and the proposal of moves.
 
+use std::collections::BTreeSet;
 use std::io;
+
+use anyhow::anyhow;
 
 use super::{Approval, Change, Proposal, Question};
 use crate::args::moves::MoveArgs;
 use crate::connections::Target;
+use crate::converge::wait_for_copies;
 use crate::exit_code::ExitCode;
 use crate::ops::move_slots::open_slots::{self, OpenSlots};
 use crate::ops::move_slots::{self, PreparedMoves, refuse_full_targets, save};
 use crate::plan::MovePlan;
-use crate::plan::file::inverse;
+use crate::plan::file::{SlotWeights, inverse};
+use crate::report::MovedView;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
@@ -92,10 +97,13 @@ impl Proposal for OpenSlotsProposal<'_> {
 
     fn show(&self, ui: &Ui) -> io::Result<()> {
         for step in self.open.steps() {
-            ui.hint(&step);
+            ui.note(&step);
         }
         if self.open.moves.plan.slots_moved() > 0 {
-            ui.hint(&format!("finishing open slots {}", self.open.slots()));
+            ui.note(&format!(
+                "finishing open slots {}",
+                self.open.slots().summary()
+            ));
             show_moves(ui, &self.open.moves)?;
         }
         Ok(())
@@ -114,6 +122,10 @@ impl Proposal for OpenSlotsProposal<'_> {
             about: about(&self.open.state),
             text,
         })
+    }
+
+    fn consent_option(&self) -> Option<&'static str> {
+        Some("--finish-open")
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -145,6 +157,14 @@ impl<'a> MovesProposal<'a> {
         })
     }
 
+    /// The same, with the figures that the moves were planned with, for the plan file.
+    pub(crate) fn with_weights(mut self, weights: Option<SlotWeights>) -> Self {
+        if let Ok(moves) = &mut self.moves {
+            moves.weights = weights;
+        }
+        self
+    }
+
     /// Nothing is to be done; `why` is success.
     pub(crate) fn nothing(args: &'a MoveArgs, state: ClusterState, why: String) -> Self {
         Self {
@@ -152,6 +172,16 @@ impl<'a> MovesProposal<'a> {
             state,
             moves: Err(why),
         }
+    }
+
+    /// Shows the moves of `rebalance`.
+    pub(crate) fn show_balance(&self, ui: &Ui) -> io::Result<()> {
+        let Ok(moves) = &self.moves else {
+            return Ok(());
+        };
+        ui.balance_moves(&moves.view)?;
+        show_warnings(ui, moves);
+        Ok(())
     }
 
     /// Moves the slots and reports it.
@@ -173,7 +203,23 @@ impl<'a> MovesProposal<'a> {
         let plan_file = self.args.plan_file();
         let work = move_slots::execute(session, &self.state, moves, options, plan_file);
         let report = work.await?;
-        ui.moved(report.slots, &report.stats, report.took)?;
+        let seeds = session.targets();
+        let left = BTreeSet::new();
+        let copies = wait_for_copies(session, &seeds, &self.state, &left);
+        copies.await.map_err(|signal| {
+            Stop::interrupted(anyhow!(
+                "interrupted ({signal}): {} slots moved; replicas that got other masters may still be receiving \
+                 their copies",
+                report.slots
+            ))
+        })?;
+        let view = MovedView::of(
+            report.slots,
+            &report.stats,
+            report.took,
+            report.write_pauses,
+        );
+        ui.moved(&view)?;
         Ok(ExitCode::Done)
     }
 }
@@ -217,19 +263,23 @@ impl Proposal for MovesProposal<'_> {
 
 fn show_moves(ui: &Ui, moves: &PreparedMoves) -> io::Result<()> {
     ui.moves(&moves.view)?;
-    for warning in &moves.warnings {
+    show_warnings(ui, moves);
+    Ok(())
+}
+
+fn show_warnings(ui: &Ui, moves: &PreparedMoves) {
+    for warning in &moves.view.warnings {
         ui.warn(warning);
     }
-    Ok(())
 }
 
 /// Writes the plan files that were asked for, and refuses moves for which a target has no room.
 pub(crate) fn save_and_check(args: &MoveArgs, moves: &PreparedMoves) -> Result<(), Stop> {
     if let Some(file) = &args.plan_out {
-        save("--plan-out", file, &moves.plan)?;
+        save("--plan-out", file, &moves.plan, moves.weights.as_ref())?;
     }
     if let Some(file) = &args.undo_out {
-        save("--undo-out", file, &inverse(&moves.plan))?;
+        save("--undo-out", file, &inverse(&moves.plan), None)?;
     }
     refuse_full_targets(&moves.view, args.max_target_memory)
 }

@@ -4,6 +4,7 @@
 //! node of it already (`members`). The words of the line are in the arguments, everything else in the environment.
 
 mod members;
+mod names;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -14,6 +15,7 @@ use clap_complete::env::{EnvCompleter, Fish, Zsh};
 
 use members::Which;
 
+use crate::args::named::NODE_ARGS;
 use crate::cli::Cli;
 use crate::exit_code::ExitCode;
 use crate::stop::CommandResult;
@@ -51,7 +53,7 @@ const VARIABLE: &str = "_REDIS_TRIB_COMPLETE";
 /// The variable with the index of the word to complete (the name that the scripts of `clap_complete` use).
 const INDEX: &str = "_CLAP_COMPLETE_INDEX";
 
-/// bash cuts words at `:` and `=` and wants completions of the last piece only: the script passes the pieces, and the
+/// bash cuts words at `:`, `=` and `@` and wants completions of the last piece only: the script passes the pieces, and the
 /// program joins them.
 const BASH: &str = r#"_redis_trib() {
     mapfile -t COMPREPLY < <(
@@ -171,23 +173,29 @@ impl Question {
 fn joined(pieces: &[OsString], index: usize) -> Question {
     let cuts = |piece: &OsStr| {
         let text = piece.to_str().unwrap_or_default();
-        !text.is_empty() && text.chars().all(|c| matches!(c, ':' | '='))
+        text.starts_with([':', '=']) && text.chars().all(|c| matches!(c, ':' | '=' | '@'))
+    };
+    // `@prod` is two pieces, and bash completes both together.
+    let opens_name = |piece: &OsStr| piece.to_str().is_some_and(|text| text.ends_with('@'));
+    let before_name = |word: &OsStr| {
+        let word = word.to_string_lossy();
+        word.strip_suffix('@').unwrap_or(&word).to_string()
     };
     let mut words: Vec<OsString> = Vec::new();
     let mut settled = String::new();
     let mut word_of_index = pieces.len();
     for (at, piece) in pieces.iter().enumerate() {
-        let after_cut = at > 0 && cuts(&pieces[at - 1]);
+        let after_cut = at > 0 && (cuts(&pieces[at - 1]) || opens_name(&pieces[at - 1]));
         let continues = after_cut && !piece.is_empty() && !piece.to_string_lossy().starts_with('-');
         let last = words.last_mut();
         match last.filter(|_| at > 1 && (cuts(piece) || continues)) {
             Some(word) => {
                 if at == index {
-                    settled = word.to_string_lossy().into_owned();
+                    settled = before_name(word);
                 }
                 word.push(piece);
                 if at == index && cuts(piece) {
-                    settled = word.to_string_lossy().into_owned();
+                    settled = before_name(word);
                 }
             }
             None => words.push(piece.clone()),
@@ -208,24 +216,49 @@ fn joined(pieces: &[OsString], index: usize) -> Question {
 }
 
 /// Arguments that name members of the cluster: the command, the id of the argument, the members, and the suffix of a name.
-const MEMBER_ARGS: [(&str, &str, Which, &str); 10] = [
+const MEMBER_ARGS: [(&str, &str, Which, &str); 16] = [
     ("add-node", "master_id", Which::Masters, ""),
     ("del-node", "ids", Which::All, ""),
+    ("drift", "from", Which::All, ""),
+    ("failover", "accept_data_loss_of", Which::All, ""),
     ("failover", "of", Which::All, ""),
     ("failover", "replica", Which::All, ""),
     ("failover", "to", Which::All, ""),
+    ("fix", "accept_data_loss_of", Which::All, ""),
     ("ok-to-stop", "ids", Which::All, ""),
+    ("place", "masters", Which::All, ""),
     ("rebalance", "weight", Which::Masters, "="),
     ("replace-node", "old", Which::All, ""),
     ("reshard", "from", Which::Masters, ""),
     ("reshard", "to", Which::Masters, ""),
+    ("roll", "back_to", Which::All, ""),
+    ("roll", "only", Which::All, ""),
 ];
 
-/// The command line, with completers for the arguments that name members.
+/// The command line, with completers for the arguments that name members or clusters.
 fn completable() -> clap::Command {
+    let with_names = |arg: clap::Arg| match arg.get_id().as_str() {
+        "settings_of" | "confirm" => arg.add(ArgValueCompleter::new(|typed: &OsStr| {
+            names::all(typed, "")
+        })),
+        id if NODE_ARGS.contains(&id) => arg.add(ArgValueCompleter::new(|typed: &OsStr| {
+            names::all(typed, "@")
+        })),
+        _ => arg,
+    };
+    let command = Cli::command()
+        .mut_args(with_names)
+        .mut_subcommands(|one| one.mut_args(with_names))
+        .mut_subcommand("config", |one| {
+            one.mut_arg("name", |arg| {
+                arg.add(ArgValueCompleter::new(|typed: &OsStr| {
+                    names::all(typed, "@")
+                }))
+            })
+        });
     MEMBER_ARGS
         .into_iter()
-        .fold(Cli::command(), |command, (name, arg, which, suffix)| {
+        .fold(command, |command, (name, arg, which, suffix)| {
             command.mut_subcommand(name, |one| {
                 one.mut_arg(arg, |arg| {
                     arg.add(ArgValueCompleter::new(move |typed: &OsStr| {
@@ -295,6 +328,27 @@ mod tests {
                 vec!["redis-trib", "check", "[::1", "]:7"],
                 3,
                 "]:",
+            ),
+            (
+                vec!["redis-trib", "check", "@"],
+                2,
+                vec!["redis-trib", "check", "@"],
+                2,
+                "",
+            ),
+            (
+                vec!["redis-trib", "reshard", "@", "pr", "--to", "8f"],
+                3,
+                vec!["redis-trib", "reshard", "@pr", "--to", "8f"],
+                2,
+                "",
+            ),
+            (
+                vec!["redis-trib", "add-node", "h", ":", "1", "@", "pr"],
+                6,
+                vec!["redis-trib", "add-node", "h:1", "@pr"],
+                3,
+                "",
             ),
             // A piece after a space is not joined.
             (

@@ -2,8 +2,11 @@
 
 pub mod compat;
 pub mod completions;
+mod help;
 pub mod man;
+pub mod options;
 mod program;
+mod suggest;
 
 use std::ffi::OsString;
 use std::process::ExitCode as ProcessExitCode;
@@ -11,29 +14,35 @@ use std::process::ExitCode as ProcessExitCode;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use crate::args::again::same_command;
 use crate::args::global::{GlobalArgs, OutputArg, resume_flags};
+use crate::args::named::NamedCluster;
 use crate::change::{Global, Kind};
 use crate::commands::{
-    add_node, apply, backup, call, check, create, del_node, failover, fix, import, info,
-    ok_to_stop, rebalance, replace_node, reshard, restore, set_timeout,
+    add_node, apply, backup, call, check, config, create, del_node, drift, failover, fix, import,
+    info, ok_to_stop, place, rebalance, replace_node, reshard, restore, roll, set_timeout, slots,
+    watch, where_is,
 };
 use crate::exit_code::ExitCode;
-use crate::stop::CommandResult;
+use crate::session::ResumeFlags;
+use crate::stop::{CommandLine, CommandResult};
 use crate::ui::{self, Mode, OutputFormat, Ui, Usage};
 
+use help::grouped;
 pub use program::run;
 
 /// Create, check, reshard and repair Redis and Valkey clusters.
 ///
 /// NODE is host:port, host, [ipv6]:port, redis://user:password@host:port or rediss://…; a name
-/// that resolves to several addresses stands for all of these nodes.
+/// that resolves to several addresses stands for all of these nodes, and @prod for the cluster of
+/// that name in the configuration file (redis-trib config --help).
 // The doc comment is the help text: `[ipv6]` is not a link, and an escape would be printed.
 #[allow(rustdoc::broken_intra_doc_links)]
 #[derive(Debug, Parser)]
 #[command(
     name = "redis-trib",
     version,
-    max_term_width = 100,
+    max_term_width = WIDTH,
     // The last value of an option counts, so that a script can append options.
     args_override_self = true,
     after_help = "Examples:\n  \
@@ -63,6 +72,15 @@ pub enum Command {
     Check(check::Args),
     /// Show the masters with their keys, slots and replicas.
     Info(info::Args),
+    /// Show a live screen of the cluster.
+    Watch(watch::Args),
+    /// Show where keys and slots are.
+    #[command(name = "where")]
+    WhereIs(where_is::Args),
+    /// Show the load of slots, and the hottest ones.
+    Slots(slots::Args),
+    /// Show what differs among the nodes: settings, users, functions, modules.
+    Drift(drift::Args),
     /// Move slots between masters.
     Reshard(reshard::Args),
     /// Balance slots, keys or memory between the masters.
@@ -85,30 +103,47 @@ pub enum Command {
     OkToStop(ok_to_stop::Args),
     /// Fail over to a replica.
     Failover(failover::Args),
+    /// Spread the masters evenly over hosts and zones again.
+    Place(place::Args),
     /// Replace a node with a new one.
     ReplaceNode(replace_node::Args),
+    /// Restart or upgrade the nodes one after the other.
+    Roll(roll::Args),
     /// Send one command to all nodes.
     Call(call::Args),
     /// Set cluster-node-timeout on all nodes.
     SetTimeout(set_timeout::Args),
+    /// List, show and check the named clusters of the configuration file.
+    Config(config::Args),
+    /// List the global options.
+    Options(options::Args),
     /// Print the completion script of a shell.
     Completions(completions::Args),
     /// Print the man page, or write the man pages of all commands.
     Man(man::Args),
 }
 
+/// The width of help texts; on a narrower terminal they are narrower.
+const WIDTH: usize = 100;
+
 impl Cli {
     /// Reads a command line.
     pub fn read(line: &[OsString]) -> Result<Self, clap::Error> {
-        let mut command = grouped();
-        let (mut cli, resume) = command
-            .try_get_matches_from_mut(line)
-            .and_then(|matches| {
-                let resume = resume_flags(&command, &matches);
-                Ok((Self::from_arg_matches(&matches)?, resume))
-            })
-            .map_err(without_passwords)?;
+        let (mut cli, resume, again, named) = match Self::parse_words(Self::command(), line) {
+            Ok(parsed) => parsed,
+            Err(error) if error.kind() == ErrorKind::DisplayVersion => return Err(error),
+            // The help texts take longer than all the rest: they are made if they are shown.
+            Err(_) => {
+                let command = grouped();
+                let error = Self::parse_words(command.clone(), line);
+                let error = error.map_err(without_passwords);
+                error.map_err(|error| suggest::with_suggestion(error, &command))?
+            }
+        };
         cli.global.resume = resume;
+        cli.global.named = named;
+        cli.global.line.clone_from(&again);
+        cli.global.again = cli.command.can_be_repeated().then_some(again);
         let format = match (&cli.command, cli.global.output) {
             (Command::Check(_), _) => return Ok(cli),
             (_, OutputArg::Prometheus) => "prometheus",
@@ -117,6 +152,18 @@ impl Cli {
         };
         let message = format!("--output {format} is for check only: use table, classic or json");
         Err(Self::command().error(ErrorKind::ArgumentConflict, message))
+    }
+
+    fn parse_words(
+        mut command: clap::Command,
+        line: &[OsString],
+    ) -> Result<(Self, ResumeFlags, CommandLine, NamedCluster), clap::Error> {
+        let matches = command.try_get_matches_from_mut(line)?;
+        let named = NamedCluster::read(&matches)
+            .map_err(|why| command.error(ErrorKind::ArgumentConflict, why))?;
+        let resume = resume_flags(&command, &matches);
+        let again = same_command(&command, &matches);
+        Ok((Self::from_arg_matches(&matches)?, resume, again, named))
     }
 
     /// Runs the command and reports its error.
@@ -139,9 +186,50 @@ impl Cli {
 impl Command {
     fn kind(&self) -> Kind {
         match self {
-            Self::Check(_) | Self::Info(_) | Self::OkToStop(_) => Kind::Read,
-            Self::Completions(_) | Self::Man(_) => Kind::Local,
+            Self::Check(_)
+            | Self::Info(_)
+            | Self::Watch(_)
+            | Self::WhereIs(_)
+            | Self::OkToStop(_)
+            | Self::Config(_) => Kind::Read,
+            Self::Slots(args) if !args.changes_nodes() => Kind::Read,
+            Self::Drift(args) if !args.changes_nodes() => Kind::Read,
+            Self::Options(_) | Self::Completions(_) | Self::Man(_) => Kind::Local,
             _ => Kind::Change,
+        }
+    }
+
+    /// Whether the same command finishes what it left undone. Others name the command that does: a second `reshard`
+    /// moves more slots, a second `call` sends the command again, and `backup` needs an empty directory.
+    fn can_be_repeated(&self) -> bool {
+        match self {
+            Self::Create(_)
+            | Self::Rebalance(_)
+            | Self::Apply(_)
+            | Self::Fix(_)
+            | Self::Restore(_)
+            | Self::Import(_)
+            | Self::AddNode(_)
+            | Self::DelNode(_)
+            | Self::Failover(_)
+            | Self::Drift(_)
+            | Self::Place(_)
+            | Self::ReplaceNode(_)
+            | Self::SetTimeout(_) => true,
+            Self::Check(_)
+            | Self::Info(_)
+            | Self::Watch(_)
+            | Self::WhereIs(_)
+            | Self::Slots(_)
+            | Self::Reshard(_)
+            | Self::Backup(_)
+            | Self::OkToStop(_)
+            | Self::Roll(_)
+            | Self::Call(_)
+            | Self::Config(_)
+            | Self::Options(_)
+            | Self::Completions(_)
+            | Self::Man(_) => false,
         }
     }
 
@@ -151,20 +239,28 @@ impl Command {
             Self::Create(_) => "create",
             Self::Check(_) => "check",
             Self::Info(_) => "info",
+            Self::Watch(_) => "watch",
+            Self::WhereIs(_) => "where",
+            Self::Slots(_) => "slots",
+            Self::Drift(_) => "drift",
             Self::Reshard(_) => "reshard",
             Self::Rebalance(_) => "rebalance",
             Self::Apply(_) => "apply",
             Self::Fix(_) => "fix",
             Self::Failover(_) => "failover",
+            Self::Place(_) => "place",
             Self::ReplaceNode(_) => "replace-node",
             Self::Backup(_) => "backup",
             Self::Restore(_) => "restore",
+            Self::Roll(_) => "roll",
             Self::Import(_) => "import",
             Self::AddNode(_) => "add-node",
             Self::DelNode(_) => "del-node",
             Self::OkToStop(_) => "ok-to-stop",
             Self::Call(_) => "call",
             Self::SetTimeout(_) => "set-timeout",
+            Self::Config(_) => "config",
+            Self::Options(_) => "options",
             Self::Completions(_) => "completions",
             Self::Man(_) => "man",
         }
@@ -175,67 +271,32 @@ impl Command {
             Self::Create(args) => create::run(global, ui, args).await,
             Self::Check(args) => check::run(global, ui, args).await,
             Self::Info(args) => info::run(global, ui, args).await,
+            Self::Watch(args) => watch::run(global, ui, args).await,
+            Self::WhereIs(args) => where_is::run(global, ui, args).await,
+            Self::Slots(args) => slots::run(global, ui, args).await,
+            Self::Drift(args) => drift::run(global, ui, args).await,
             Self::Reshard(args) => reshard::run(global, ui, args).await,
             Self::Rebalance(args) => rebalance::run(global, ui, args).await,
             Self::Apply(args) => apply::run(global, ui, args).await,
             Self::Fix(args) => fix::run(global, ui, args).await,
             Self::Failover(args) => failover::run(global, ui, args).await,
+            Self::Place(args) => place::run(global, ui, args).await,
             Self::ReplaceNode(args) => replace_node::run(global, ui, args).await,
             Self::Backup(args) => backup::run(global, ui, args).await,
             Self::Restore(args) => restore::run(global, ui, args).await,
+            Self::Roll(args) => roll::run(global, ui, args).await,
             Self::Import(args) => import::run(global, ui, args).await,
             Self::AddNode(args) => add_node::run(global, ui, args).await,
             Self::DelNode(args) => del_node::run(global, ui, args).await,
             Self::OkToStop(args) => ok_to_stop::run(global, ui, args).await,
             Self::Call(args) => call::run(global, ui, args).await,
             Self::SetTimeout(args) => set_timeout::run(global, ui, args).await,
+            Self::Config(args) => config::run(ui, args),
+            Self::Options(args) => options::run(ui, args),
             Self::Completions(args) => completions::run(ui, args),
             Self::Man(args) => man::run(ui, args),
         }
     }
-}
-
-/// The commands by purpose. clap has no headings for subcommands, so the list is written here.
-const GROUPS: [(&str, &[&str]); 6] = [
-    ("Inspect", &["check", "info", "ok-to-stop"]),
-    (
-        "Nodes",
-        &["create", "add-node", "del-node", "replace-node", "failover"],
-    ),
-    ("Slots", &["reshard", "rebalance", "apply", "fix"]),
-    ("Data", &["import", "backup", "restore"]),
-    ("All nodes", &["call", "set-timeout"]),
-    ("This program", &["completions", "man", "help"]),
-];
-
-/// The command line with a help text that lists the commands by group.
-fn grouped() -> clap::Command {
-    let mut command = Cli::command();
-    command.build();
-    let head = *command.get_styles().get_header();
-    let literal = *command.get_styles().get_literal();
-    let mut list = String::new();
-    for (group, names) in GROUPS {
-        let lines: String = names
-            .iter()
-            .filter_map(|name| command.find_subcommand(name))
-            .map(|one| {
-                let about = one.get_about().map(ToString::to_string).unwrap_or_default();
-                format!("  {literal}{:<13}{literal:#} {about}\n", one.get_name())
-            })
-            .collect();
-        // A group may be empty.
-        if !lines.is_empty() {
-            list += &format!("{head}{group}:{head:#}\n{lines}\n");
-        }
-    }
-    command
-        .override_usage("redis-trib [OPTIONS] <COMMAND>")
-        // They are listed above the options, not a second time below.
-        .mut_subcommands(|one| one.hide(true))
-        .help_template(format!(
-            "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{list}{{all-args}}{{after-help}}"
-        ))
 }
 
 /// Reports an error of [`Cli::read`]. It is the help or the version if the command line asks for that.
@@ -307,6 +368,45 @@ mod tests {
         ];
         assert_eq!(resume.reach, reach);
         assert_eq!(resume.moving, ["--rate", "10MiB", "--replace"]);
+        assert_eq!(resume.consent, ["--yes"]);
+    }
+
+    #[test]
+    fn the_same_command_has_no_secret() {
+        for (line, expected) in [
+            (
+                "create redis://ann:pw@h:1 rediss://:pw@h:2 h:3 --replicas 1 --yes -o json",
+                Some("create redis://ann@h:1 rediss://h:2 h:3 --replicas 1 --yes --askpass"),
+            ),
+            (
+                "import --from redis://ann:pw@h:1/3 h:2 -a secret --move",
+                Some("import h:2 --from redis://ann@h:1/3 --move --askpass --from-askpass"),
+            ),
+            (
+                "import --from h:1 --from-pass secret h 2 --pass-file /f",
+                Some("import h 2 --pass-file /f --from h:1 --from-askpass"),
+            ),
+            (
+                "set-timeout h:1 5s --user ann",
+                Some("set-timeout h:1 5s --user ann"),
+            ),
+            ("reshard h:1 --slots 5 --from all --to 8fab", None),
+            ("call h:1 FLUSHALL", None),
+        ] {
+            let words = line.split(' ').map(OsString::from);
+            let words: Vec<OsString> = ["redis-trib".into()].into_iter().chain(words).collect();
+            let again = Cli::read(&words).unwrap().global.again;
+            let mut again = again.map(|words| words[1..].to_vec());
+            let mut expected = expected.map(|line| line.split(' ').map(str::to_string).collect());
+            // The order of the options is that of their definition.
+            again
+                .iter_mut()
+                .for_each(|words: &mut Vec<String>| words.sort());
+            expected
+                .iter_mut()
+                .for_each(|words: &mut Vec<String>| words.sort());
+            assert_eq!(again, expected, "{line}");
+        }
     }
 
     #[test]
@@ -337,7 +437,7 @@ mod tests {
     fn every_command_is_in_a_group() {
         for one in Cli::command().get_subcommands() {
             let name = one.get_name();
-            let grouped = GROUPS.iter().any(|(_, names)| names.contains(&name));
+            let grouped = help::GROUPS.iter().any(|(_, names)| names.contains(&name));
             assert!(grouped || one.is_hide_set(), "{name}");
             assert!(one.get_about().is_some(), "{name}");
             assert!(

@@ -1,9 +1,13 @@
 //! From the words of a command line to the exit code of the process.
 
 use std::ffi::OsString;
+use std::fmt;
 use std::process::ExitCode as ProcessExitCode;
+use std::time::Instant;
 
 use tracing::Level;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 use super::Cli;
 use super::compat::{self, Consent, ParsedLine};
@@ -14,6 +18,15 @@ use crate::ui::{self, Ui};
 /// The wanted limit of open files: a thousand nodes with one connection each, and a reserve.
 const OPEN_FILES: u64 = 16_384;
 
+/// The time of a line of the log: seconds since the start.
+struct SinceStart(Instant);
+
+impl FormatTime for SinceStart {
+    fn format_time(&self, out: &mut Writer<'_>) -> fmt::Result {
+        write!(out, "{:9.4} s", self.0.elapsed().as_secs_f64())
+    }
+}
+
 /// Runs the program. The first word is its name.
 pub fn run(line: Vec<OsString>) -> ProcessExitCode {
     if let Some(question) = Question::read() {
@@ -22,7 +35,10 @@ pub fn run(line: Vec<OsString>) -> ProcessExitCode {
     let consent = Consent::VARIABLES.into_iter().find_map(std::env::var_os);
     let (line, mode) = match compat::read(&line, Consent::of(consent.as_deref())) {
         Ok(ParsedLine::Command { words, mode }) => (words, mode),
-        Ok(ParsedLine::Help(text)) => return ui::text(text.as_bytes()),
+        Ok(ParsedLine::Help { text, code }) => {
+            ui::text(text.as_bytes());
+            return code.into();
+        }
         Err(error) => return ui::wrong_line(error.into()),
     };
     let cli = match Cli::read(&line) {
@@ -30,9 +46,13 @@ pub fn run(line: Vec<OsString>) -> ProcessExitCode {
         Err(error) => return super::report_usage(&error, &line, mode),
     };
     let ui = Ui::new(cli.global.ui_options(mode));
-    if cli.global.verbose {
+    if cli.global.verbose > 0 {
+        let traces = cli.global.verbose > 1;
         tracing_subscriber::fmt()
-            .with_max_level(Level::DEBUG)
+            .with_max_level(if traces { Level::TRACE } else { Level::INFO })
+            .with_timer(SinceStart(Instant::now()))
+            .with_level(traces)
+            .with_target(traces)
             .with_writer(std::io::stderr)
             .with_ansi(false)
             .init();

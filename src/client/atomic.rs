@@ -5,11 +5,13 @@
 //! counts as running.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::error::{ClientError, Fault};
 use super::reply::{Reply, clean_line, clean_message};
 use super::{Command, Deadline, NodeClient};
 use crate::cluster::node::NodeId;
+use crate::cluster::observation::TaskProgress;
 use crate::cluster::slot::{Slot, SlotRange, SlotSet};
 
 const MIGRATESLOTS: &str = "CLUSTER MIGRATESLOTS";
@@ -20,6 +22,8 @@ const MIGRATION: &str = "CLUSTER MIGRATION";
 
 /// The most characters of a state that are kept.
 const STATE_LIMIT: usize = 40;
+/// The longest write pause that is believed: `cluster-slot-migration-write-pause-timeout` ends it long before.
+const LONGEST_PAUSE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// An ASM task, as one of its two servers reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +47,11 @@ pub struct AsmTask {
     pub message: String,
     /// How often the server restarted the task (Redis).
     pub retries: u64,
+    /// For how long the source held writes back at the end. Redis ≥ 8.4 reports it on the source only, once the task
+    /// is completed; everywhere else it is `None`.
+    pub write_pause: Option<Duration>,
+    /// How far a running task has come, if the server reports it (Redis ≥ 8.12).
+    pub progress: Option<TaskProgress>,
 }
 
 /// The side of a server in a task.
@@ -277,7 +286,44 @@ fn read_task(
         state: clean_line(state, STATE_LIMIT),
         message: clean_message(field(names.message).unwrap_or_default()),
         retries: field("retries").and_then(|n| n.parse().ok()).unwrap_or(0),
+        write_pause: field("write_pause_ms")
+            .and_then(|pause| pause.parse().ok())
+            .filter(|pause| (1..=LONGEST_PAUSE_MS).contains(pause))
+            .map(Duration::from_millis),
+        progress: progress_of(fields),
     })
+}
+
+/// The progress among the fields of a task.
+///
+/// Redis 8.12 adds such fields, and their names are in no release that could be tried. So a field counts by the words
+/// of its name: `keys` or `bytes`, with `total` for the whole, or `percent` or `progress`. Values that contradict each
+/// other are left out.
+fn progress_of(fields: &BTreeMap<String, String>) -> Option<TaskProgress> {
+    let mut progress = TaskProgress::default();
+    for (name, value) in fields {
+        let name = name.to_ascii_lowercase();
+        let has = |word: &str| name.split(['_', '-']).any(|part| part == word);
+        let Ok(number) = value.trim_end_matches('%').parse::<u64>() else {
+            continue;
+        };
+        let place = match (has("keys"), has("bytes"), has("total")) {
+            (true, false, false) => &mut progress.keys,
+            (true, false, true) => &mut progress.keys_total,
+            (false, true, false) => &mut progress.bytes,
+            (false, true, true) => &mut progress.bytes_total,
+            _ if (has("percent") || has("progress")) && number <= 100 => &mut progress.percent,
+            _ => continue,
+        };
+        *place = Some(place.map_or(number, |earlier| earlier.max(number)));
+    }
+    if progress.keys_total < progress.keys {
+        progress.keys_total = None;
+    }
+    if progress.bytes_total < progress.bytes {
+        progress.bytes_total = None;
+    }
+    (progress != TaskProgress::default()).then_some(progress)
 }
 
 /// `0-4 6-9`, or a single slot.
@@ -356,5 +402,63 @@ mod tests {
         assert_eq!(task("completed", "0-16384"), malformed);
         let other = Reply::new(MIGRATION, Value::Array(vec![Value::Int(1)]));
         assert_eq!(redis_tasks(other), malformed);
+    }
+
+    fn redis_task(more: &[(&str, Value)]) -> AsmTask {
+        let fields = [
+            ("id", bulk("7")),
+            ("slots", bulk("0-9")),
+            ("operation", bulk("migrate")),
+            ("state", bulk("completed")),
+        ];
+        let fields = [&fields[..], more].concat();
+        let reply = Reply::new(MIGRATION, Value::Array(vec![flat(&fields)]));
+        redis_tasks(reply).unwrap().remove(0)
+    }
+
+    #[test]
+    fn a_write_pause_is_read_where_the_server_tells_one() {
+        let pause = |value| redis_task(&[("write_pause_ms", value)]).write_pause;
+        assert_eq!(pause(Value::Int(12)), Some(Duration::from_millis(12)));
+        // The target writes 0, and so does a source before the end.
+        assert_eq!(pause(Value::Int(0)), None);
+        assert_eq!(pause(Value::Int(-1)), None);
+        assert_eq!(pause(Value::Int(i64::MAX)), None);
+        assert_eq!(pause(bulk("soon")), None);
+        assert_eq!(redis_task(&[]).write_pause, None);
+    }
+
+    #[test]
+    fn progress_is_read_by_the_words_of_its_fields() {
+        assert_eq!(
+            redis_task(&[("write_pause_ms", Value::Int(1))]).progress,
+            None
+        );
+        let progress = redis_task(&[
+            ("keys_transferred", Value::Int(40)),
+            ("keys_total", Value::Int(100)),
+            ("bytes_transferred", Value::Int(4_000)),
+            ("bytes_total", bulk("?")),
+            ("progress", bulk("40%")),
+        ]);
+        let expected = TaskProgress {
+            keys: Some(40),
+            keys_total: Some(100),
+            bytes: Some(4_000),
+            bytes_total: None,
+            percent: Some(40),
+        };
+        assert_eq!(progress.progress, Some(expected));
+        // A total below what has moved is none.
+        let odd = redis_task(&[
+            ("total_keys", Value::Int(3)),
+            ("imported_keys", Value::Int(4)),
+            ("percent", Value::Int(300)),
+        ]);
+        let odd = odd.progress.unwrap();
+        assert_eq!(
+            (odd.keys, odd.keys_total, odd.percent),
+            (Some(4), None, None)
+        );
     }
 }

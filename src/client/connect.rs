@@ -1,19 +1,19 @@
 //! Opens a connection: name → TCP → TLS → login.
 //!
-//! One deadline covers everything up to TLS; the login has the deadline of a command. Without a password and without
-//! a connection name, no command is sent: connecting to a thousand nodes costs only the handshakes, and a port that
-//! speaks another protocol is detected at the first command.
+//! One deadline covers everything up to TLS; the login has the deadline of a command. A connection to a node whose id
+//! is known asks for the id together with the login: an address may be a load balancer's, or another node's by now.
+//! Without a password, a connection name and an id, no command is sent: connecting to a thousand nodes costs only the
+//! handshakes, and a port that speaks another protocol is detected at the first command.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, RedisConnectionInfo};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::{ExposeSecret, SecretSlice};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
@@ -21,15 +21,20 @@ use tokio_rustls::client::TlsStream;
 use tracing::debug;
 
 use super::error::{ClientError, Fault};
+use super::line::{Line, Lines, Reopening};
 use super::reply::clean_message;
 use super::stream::{ObservedStream, REPLY_LIMIT, VALUE_LIMIT, Wire};
 use super::tls::{TlsClient, TlsFault};
 use super::{Command, Deadline, NodeClient, Over, Shared};
-use crate::cluster::node::Addr;
+use crate::cluster::node::{Addr, NodeId};
 use crate::journal::{Journal, SentChanges};
 
 /// The user of a password without a user name (Redis ≥ 6.0).
 const DEFAULT_USER: &str = "default";
+
+const AUTH: &str = "AUTH";
+
+pub(super) const MYID: &str = "CLUSTER MYID";
 
 /// The credentials for a node. The password is never printed, not even by `Debug`.
 #[derive(Clone, Default)]
@@ -38,7 +43,7 @@ pub struct Login {
     pub user: Option<String>,
     /// The password. With a user but no password, an empty password is sent: users with `nopass` accept it. With
     /// neither, there is no login.
-    pub password: Option<SecretString>,
+    pub password: Option<SecretSlice<u8>>,
 }
 
 impl Login {
@@ -47,19 +52,28 @@ impl Login {
         self.user.as_deref().unwrap_or(DEFAULT_USER)
     }
 
-    /// AUTH; `None` without credentials.
-    pub(super) fn command(&self) -> Option<Command> {
+    /// The user and the password to send; `None` without credentials. A user without a password gets an empty one:
+    /// users with `nopass` accept any.
+    pub(super) fn words(&self) -> Option<(Option<&str>, &[u8])> {
         let user = self.user.as_deref().filter(|user| *user != DEFAULT_USER);
         let password = self.password.as_ref().map(ExposeSecret::expose_secret);
-        let mut auth = redis::cmd("AUTH");
-        match (user, password) {
-            (None, None) => return None,
+        if user.is_none() && password.is_none() {
+            return None;
+        }
+        Some((user, password.unwrap_or_default()))
+    }
+
+    /// AUTH; `None` without credentials.
+    pub(super) fn command(&self) -> Option<Command> {
+        let (user, password) = self.words()?;
+        let mut auth = redis::cmd(AUTH);
+        match user {
             // Every version knows this form. It is also better for the default user: without a password set, Redis
             // 7.0 refuses `AUTH x`, but answers OK to `AUTH default x`.
-            (None, Some(password)) => auth.arg(password),
-            (Some(user), password) => auth.arg(user).arg(password.unwrap_or_default()),
+            None => auth.arg(password),
+            Some(user) => auth.arg(user).arg(password),
         };
-        Some(Command::new("AUTH", auth))
+        Some(Command::new(AUTH, auth))
     }
 }
 
@@ -137,14 +151,16 @@ impl Dialled {
 }
 
 impl Connector {
-    /// Connects and logs in. Tries all addresses of a name in turn; each gets a share of the time.
+    /// Connects and logs in. Tries all addresses of a name in turn; each gets a share of the time. Fails if another
+    /// node than `expected` answers.
     pub async fn connect(
         &self,
         addr: &Addr,
         login: &Login,
         transport: &Transport,
+        expected: Option<NodeId>,
     ) -> Result<NodeClient, ClientError> {
-        self.open(addr, transport, Wire::new(REPLY_LIMIT), login)
+        self.open(addr, transport, Wire::new(REPLY_LIMIT), login, expected)
             .await
             .map_err(|fault| fault.at(addr))
     }
@@ -155,8 +171,9 @@ impl Connector {
         addr: &Addr,
         login: &Login,
         transport: &Transport,
+        expected: Option<NodeId>,
     ) -> Result<NodeClient, ClientError> {
-        self.open(addr, transport, Wire::new(VALUE_LIMIT), login)
+        self.open(addr, transport, Wire::new(VALUE_LIMIT), login, expected)
             .await
             .map_err(|fault| fault.at(addr))
     }
@@ -167,17 +184,26 @@ impl Connector {
         transport: &Transport,
         wire: Arc<Wire>,
         login: &Login,
+        expected: Option<NodeId>,
     ) -> Result<NodeClient, Fault> {
         let started = Instant::now();
         let dialled = self.stream(addr, transport).await?;
         let remote = dialled.tcp().peer_addr().ok();
+        let reopening = Reopening {
+            connector: self.clone(),
+            login: login.clone(),
+            transport: transport.clone(),
+        };
         let mut client = match dialled {
-            Dialled::Plain(tcp) => self.speak(addr, tcp, Over::Tcp, wire).await?,
-            Dialled::Tls(stream) => self.speak(addr, stream, Over::Tls, wire).await?,
+            Dialled::Plain(tcp) => self.speak(addr, tcp, Over::Tcp, wire, reopening).await?,
+            Dialled::Tls(stream) => self.speak(addr, stream, Over::Tls, wire, reopening).await?,
         };
         debug!(node = %addr, took = ?started.elapsed(), "connected");
         client.remote = remote.map(|remote| remote.ip().to_canonical());
-        client.login = self.introduce(&client, login).await?;
+        (client.login, client.named) = self.introduce(&client, login, expected).await?;
+        if let Some(id) = expected {
+            client.shared.lines.learn_id(id);
+        }
         Ok(client)
     }
 
@@ -196,15 +222,31 @@ impl Connector {
         let Transport::Tls(tls) = transport else {
             return Ok(Dialled::Plain(tcp));
         };
-        let handshake = tls.connector().connect(tls.server_name(addr.host())?, tcp);
-        match timeout_at(deadline, handshake).await {
-            Ok(Ok(stream)) => Ok(Dialled::Tls(Box::new(stream))),
-            Ok(Err(error)) => {
-                let fault = TlsFault::of_io(&error);
-                Err(fault.unwrap_or(TlsFault::ClosedInHandshake).into())
+        let names = tls.server_names(addr.host())?;
+        let mut tcp = Some(tcp);
+        let mut fault = TlsFault::ClosedInHandshake;
+        for (nth, name) in names.iter().enumerate() {
+            // A handshake that failed has closed its connection.
+            let tcp = match tcp.take() {
+                Some(tcp) => tcp,
+                None => self.dial(addr, deadline).await?,
+            };
+            let handshake = tls.connector().connect(name.clone(), tcp);
+            fault = match timeout_at(deadline, handshake).await {
+                Ok(Ok(stream)) => return Ok(Dialled::Tls(Box::new(stream))),
+                Ok(Err(error)) => TlsFault::of_io(&error).unwrap_or(TlsFault::ClosedInHandshake),
+                Err(_) => TlsFault::NoAnswer(self.connect_timeout),
+            };
+            match &fault {
+                TlsFault::NameMismatch { .. } => {
+                    fault = fault.also_asked(names.get(..nth).unwrap_or_default());
+                }
+                // A server that does not know the requested name may refuse it.
+                TlsFault::Alert(_) => {}
+                _ => break,
             }
-            Err(_) => Err(TlsFault::NoAnswer(self.connect_timeout).into()),
         }
+        Err(fault.into())
     }
 
     async fn dial(&self, addr: &Addr, deadline: Instant) -> Result<TcpStream, Fault> {
@@ -247,6 +289,7 @@ impl Connector {
         stream: S,
         over: Over,
         wire: Arc<Wire>,
+        reopening: Reopening,
     ) -> Result<NodeClient, Fault>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -263,56 +306,81 @@ impl Connector {
         let driver = tokio::spawn(driver).abort_handle();
         let shared = Shared {
             addr: addr.clone(),
-            driver,
+            lines: Lines::new(Line::new(connection, wire, driver), reopening),
             over,
-            wire,
-            spoken: AtomicBool::new(false),
             command_timeout: self.command_timeout,
             journal: self.journal.clone(),
         };
-        Ok(NodeClient::new(connection, shared, self.sent.clone()))
+        Ok(NodeClient::new(shared, self.sent.clone()))
     }
 
-    /// Sends AUTH and CLIENT SETNAME in one round trip; nothing if neither is needed.
-    async fn introduce(&self, client: &NodeClient, login: &Login) -> Result<LoginOutcome, Fault> {
+    /// Sends AUTH, CLIENT SETNAME and CLUSTER MYID in one round trip; nothing if none is needed. Returns the answer to the
+    /// login, and whether the connection has its name.
+    async fn introduce(
+        &self,
+        client: &NodeClient,
+        login: &Login,
+        expected: Option<NodeId>,
+    ) -> Result<(LoginOutcome, bool), Fault> {
         let auth = login.command();
-        let tried = auth.is_some();
         let mut commands = Vec::from_iter(auth);
         if let Some(name) = &self.name {
             commands.push(super::setname(name));
         }
+        if expected.is_some() {
+            commands.push(Command::named(MYID));
+        }
         if commands.is_empty() {
-            return Ok(LoginOutcome::NotTried);
+            return Ok((LoginOutcome::NotTried, false));
         }
-        let replies = client.pipeline(Deadline::Change, commands).await;
-        let mut replies = replies.map_err(|fault| login.withheld(fault))?.into_iter();
-        let outcome = match replies.next() {
-            Some(reply) if tried => login.outcome(reply.ok())?,
-            Some(reply) => {
-                accept_unnamed(reply.ok())?;
-                LoginOutcome::NotTried
+        let replies = client.exchange(Deadline::Change, commands).await;
+        let (mut outcome, mut named) = (LoginOutcome::NotTried, false);
+        for reply in replies.map_err(|fault| login.withheld(fault))? {
+            match reply.command() {
+                AUTH => outcome = login.outcome(reply.ok())?,
+                MYID => compare_id(expected, reply.text())?,
+                _ => named = is_named(reply.ok())?,
             }
-            None => LoginOutcome::NotTried,
-        };
-        if let Some(reply) = replies.next() {
-            accept_unnamed(reply.ok())?;
         }
-        Ok(outcome)
+        Ok((outcome, named))
     }
 }
 
-/// The name is for other operators. A user without the right to set it (ACL) works without.
-fn accept_unnamed(reply: Result<(), Fault>) -> Result<(), Fault> {
+/// Fails if another node answered than the expected one. A user without the right to ask (ACL), and a node that answers
+/// nothing at present (LOADING, BUSY), are believed: the next command has the same answer.
+pub(super) fn compare_id(
+    expected: Option<NodeId>,
+    reply: Result<String, Fault>,
+) -> Result<(), Fault> {
+    let told = match reply {
+        Ok(text) => text.parse::<NodeId>().ok(),
+        Err(fault @ Fault::PasswordNeeded) => return Err(fault),
+        Err(fault) => {
+            debug!("the node does not tell its id: {fault}");
+            None
+        }
+    };
+    match (expected, told) {
+        (Some(expected), Some(found)) if expected != found => {
+            Err(Fault::OtherNode { expected, found })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the connection has its name, which is for other operators. A user without the right to set it (ACL) works
+/// without.
+fn is_named(reply: Result<(), Fault>) -> Result<bool, Fault> {
     match reply {
         Err(fault @ Fault::NoPermission { .. }) => {
             debug!("the connection has no name: {fault}");
-            Ok(())
+            Ok(false)
         }
         Err(fault) if fault.is_unknown_command() => {
             debug!("the connection has no name: {fault}");
-            Ok(())
+            Ok(false)
         }
-        other => other,
+        other => other.map(|()| true),
     }
 }
 
@@ -350,7 +418,7 @@ impl Login {
         let Some(password) = &self.password else {
             return fault;
         };
-        let password = password.expose_secret();
+        let password = &*String::from_utf8_lossy(password.expose_secret());
         match fault {
             Fault::Server { command, code, .. } => Fault::Server {
                 command,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::reply::{clean_line, clean_message};
 use super::tls::TlsFault;
-use crate::cluster::node::Addr;
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::refusal::{BusyWith, Refusal, RefusalKind};
 use crate::exit_code::ExitCode;
 use crate::stop::Stop;
 
@@ -110,10 +111,12 @@ pub enum Fault {
     #[error("has no ACL users (older than Redis 6.0): leave out --user")]
     UserUnsupported,
     /// `NOPERM` (Redis ≥ 6.0).
-    #[error("the user may not run {command}: allow it with ACL SETUSER, or log in as another user")]
+    #[error("{}", no_permission(.command, *.limited))]
     NoPermission {
         /// The command that was refused.
         command: &'static str,
+        /// Whether the user lacks a database, not the command (Valkey ≥ 9.1: `db=0,1` in the rules of a user).
+        limited: bool,
     },
     /// No answer in time. The command may still be executed.
     #[error(
@@ -179,9 +182,40 @@ pub enum Fault {
         /// The command, or the first of a pipeline.
         command: &'static str,
     },
+    /// `BUSY`: the server executes a script, a function or a command of a module, and answers only a few commands:
+    /// AUTH, SCRIPT KILL, FUNCTION KILL, SHUTDOWN NOSAVE.
+    #[error("{0}")]
+    Busy(BusyWith),
+    /// `MASTERDOWN`: the replica has no link to its master, and `replica-serve-stale-data` is `no`.
+    #[error(
+        "has no link to its master and serves no stale data (MASTERDOWN): bring its master or the link back, or set \
+         replica-serve-stale-data yes on it"
+    )]
+    MasterDown,
+    /// `MISCONF`: the server can't write to its disk and refuses writes; its reason.
+    #[error(
+        "refuses writes because it can't write to its disk (MISCONF): free its disk and look in its log ({reason})"
+    )]
+    Misconf {
+        /// The text of the server, one line, cleaned.
+        reason: String,
+    },
     /// `LOADING`: the server is loading its data from disk.
     #[error("is still loading its data: wait until it is done, then try again")]
     Loading,
+    /// Another node answers at the address of a node.
+    #[error(
+        "node {found} answers here, not {expected}: the address is a load balancer's, or belongs to another node \
+         by now; give the addresses of the nodes themselves",
+        found = .found.short(),
+        expected = .expected.short()
+    )]
+    OtherNode {
+        /// The node that the address stands for.
+        expected: NodeId,
+        /// The node that answered.
+        found: NodeId,
+    },
     /// The server runs without `cluster-enabled yes`. INFO still answers there.
     #[error("is not a cluster node: set cluster-enabled yes in its configuration and restart it")]
     ClusterDisabled,
@@ -221,8 +255,12 @@ impl Fault {
             | Self::WrongPassword { .. }
             | Self::UserUnsupported
             | Self::NoPermission { .. }
+            | Self::Busy(_)
+            | Self::MasterDown
+            | Self::Misconf { .. }
             | Self::Loading
             | Self::ClusterDisabled
+            | Self::OtherNode { .. }
             | Self::Journal(_)
             // Reads only.
             | Self::Stalled { .. }
@@ -235,8 +273,16 @@ impl Fault {
     pub(super) fn of_server(command: &'static str, code: &str, message: &str) -> Self {
         match code {
             "NOAUTH" => Self::PasswordNeeded,
-            "NOPERM" => Self::NoPermission { command },
+            "NOPERM" => Self::NoPermission {
+                command,
+                limited: message.contains("access database"),
+            },
             "LOADING" => Self::Loading,
+            "BUSY" => Self::Busy(BusyWith::of_message(message)),
+            "MASTERDOWN" => Self::MasterDown,
+            "MISCONF" => Self::Misconf {
+                reason: misconf_reason(message),
+            },
             "DENIED" => Self::ProtectedMode,
             // Redis 3.2 to 8.6, Valkey 8 to 9.1.
             "ERR" if message.starts_with("This instance has cluster support disabled") => {
@@ -255,6 +301,42 @@ impl Fault {
         }
     }
 
+    /// Returns the refusal of a node that was reached and answered with an error; `None` for one that could not be
+    /// reached, did not answer, or speaks another protocol.
+    pub fn refusal(&self) -> Option<Refusal> {
+        let kind = match self {
+            Self::Busy(with) => RefusalKind::Busy(*with),
+            Self::TooManyClients => RefusalKind::ClientLimit,
+            Self::PasswordNeeded | Self::WrongPassword { .. } | Self::UserUnsupported => {
+                RefusalKind::Login
+            }
+            Self::NoPermission { .. } => RefusalKind::Permission,
+            Self::ProtectedMode => RefusalKind::ProtectedMode,
+            Self::MasterDown => RefusalKind::MasterDown,
+            Self::Misconf { .. } => RefusalKind::Misconf,
+            Self::Loading | Self::ClusterDisabled | Self::Server { .. } => RefusalKind::Other,
+            Self::NameNotResolved(_)
+            | Self::Refused
+            | Self::ConnectTimeout(_)
+            | Self::Unreachable(_)
+            | Self::Tls(_)
+            | Self::MaybeTls
+            | Self::NotRedis { .. }
+            | Self::Timeout { .. }
+            | Self::Closed { .. }
+            | Self::TooLarge { .. }
+            | Self::Stalled { .. }
+            | Self::CutOff { .. }
+            | Self::Malformed { .. }
+            | Self::Journal(_)
+            | Self::OtherNode { .. } => return None,
+        };
+        Some(Refusal {
+            kind,
+            said: self.to_string(),
+        })
+    }
+
     /// Whether a retry may succeed: servers start, finish loading, come back. A wrong password, certificate or option
     /// does not change by itself.
     pub fn may_pass(&self) -> bool {
@@ -270,6 +352,9 @@ impl Fault {
             | Self::Server { .. }
             | Self::Stalled { .. }
             | Self::CutOff { .. }
+            | Self::Busy(_)
+            | Self::MasterDown
+            | Self::Misconf { .. }
             | Self::Loading
             | Self::Tls(TlsFault::NoAnswer(_) | TlsFault::ClosedInHandshake) => true,
             Self::Tls(_)
@@ -282,11 +367,13 @@ impl Fault {
             | Self::TooLarge { .. }
             | Self::Malformed { .. }
             | Self::Journal(_)
+            | Self::OtherNode { .. }
             | Self::ClusterDisabled => false,
         }
     }
 
-    pub(super) fn is_unknown_command(&self) -> bool {
+    /// Whether the server does not know the command or the subcommand.
+    pub fn is_unknown_command(&self) -> bool {
         let Self::Server { code, message, .. } = self else {
             return false;
         };
@@ -303,6 +390,28 @@ impl Fault {
             ]
             .iter()
             .any(|beginning| message.starts_with(beginning))
+    }
+}
+
+/// The reason in the text of a MISCONF error. For RDB files the text explains at length and has none (all versions):
+/// `Redis is configured to save RDB snapshots, but …`; for the AOF: `Errors writing to the AOF file: No space left`.
+fn no_permission(command: &str, limited: bool) -> String {
+    match limited {
+        true => format!(
+            "the user is limited to some databases, and {command} needs another one, or all of them: ACL SETUSER with \
+             alldbs, or log in as another user"
+        ),
+        false => format!(
+            "the user may not run {command}: allow it with ACL SETUSER, or log in as another user"
+        ),
+    }
+}
+
+fn misconf_reason(message: &str) -> String {
+    if message.contains("RDB snapshots") {
+        "the last save of an RDB file failed".to_string()
+    } else {
+        clean_message(message)
     }
 }
 
@@ -374,6 +483,54 @@ mod tests {
         let fault = Fault::of_server("GET", "ERR", "value is not an integer");
         assert!(!error(fault).is_unknown_command());
         assert!(!error(Fault::Loading).is_unknown_command());
+    }
+
+    #[test]
+    fn a_node_that_answers_with_an_error_was_reached() {
+        let said = |code: &str, message: &str| Fault::of_server("INFO", code, message).refusal();
+        for (code, message, kind) in [
+            (
+                "BUSY",
+                "Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.",
+                RefusalKind::Busy(BusyWith::Script),
+            ),
+            ("NOAUTH", "Authentication required.", RefusalKind::Login),
+            (
+                "NOPERM",
+                "this user has no permissions",
+                RefusalKind::Permission,
+            ),
+            (
+                "DENIED",
+                "Redis is running in protected mode",
+                RefusalKind::ProtectedMode,
+            ),
+            (
+                "ERR",
+                "max number of clients reached",
+                RefusalKind::ClientLimit,
+            ),
+            (
+                "MASTERDOWN",
+                "Link with MASTER is down",
+                RefusalKind::MasterDown,
+            ),
+            (
+                "MISCONF",
+                "Errors writing to the AOF file: full",
+                RefusalKind::Misconf,
+            ),
+            ("ERR", "unknown command 'CLUSTER'", RefusalKind::Other),
+        ] {
+            assert_eq!(said(code, message).unwrap().kind, kind, "{code} {message}");
+        }
+        assert_eq!(Fault::Refused.refusal(), None);
+        assert_eq!(Fault::Closed { command: "INFO" }.refusal(), None);
+        let full = Fault::of_server("SET", "MISCONF", "Errors writing to the AOF file: full");
+        assert!(
+            full.to_string()
+                .ends_with("(Errors writing to the AOF file: full)")
+        );
     }
 
     #[test]

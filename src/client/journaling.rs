@@ -23,11 +23,12 @@ pub(super) enum ArgKind {
 
 /// Commands that are sent with changes but change nothing themselves: they hold for this connection only, wait, or
 /// read.
-const NO_CHANGES: [&str; 9] = [
+const NO_CHANGES: [&str; 10] = [
     "ASKING",
     "AUTH",
     "CLIENT SETNAME",
     "CLUSTER GETSLOTMIGRATIONS",
+    "CLUSTER MYID",
     "EXEC",
     "MULTI",
     "READONLY",
@@ -84,8 +85,9 @@ impl JournaledChanges {
         }))
     }
 
-    /// Records the outcome of each command. Writing the journal waits for the disk, on a thread of its own.
-    pub(super) async fn end(mut self, answer: &Result<Vec<Reply>, Fault>) {
+    /// Records the outcome of each command; of a trial nothing that was refused, as expected. Writing the journal waits for
+    /// the disk, on a thread of its own.
+    pub(super) async fn end(mut self, answer: &Result<Vec<Reply>, Fault>, is_trial: bool) {
         self.answered = true;
         let outcomes: Vec<ChangeOutcome> = (0..self.is_change.len())
             .map(|place| self.outcome(place, answer))
@@ -100,9 +102,14 @@ impl JournaledChanges {
             return;
         };
         let lines = changes.into_iter().zip(outcomes);
+        let lines =
+            lines.filter(|(_, outcome)| !is_trial || !matches!(outcome, ChangeOutcome::Refused(_)));
         let lines: Vec<(ChangeRecord, ChangeOutcome)> = lines
             .filter_map(|(change, outcome)| Some((change?, outcome)))
             .collect();
+        if lines.is_empty() {
+            return;
+        }
         let addr = self.addr.clone();
         // Fails only when the program ends.
         let _ = tokio::task::spawn_blocking(move || journal.write(&addr, &lines)).await;
@@ -149,11 +156,16 @@ fn is_change(command: &Command) -> bool {
 
 /// The command as the journal shows it; `None` for one that changes nothing.
 fn change(command: &Command) -> Option<ChangeRecord> {
+    is_change(command).then(|| {
+        let (command, keys) = words(command);
+        ChangeRecord { command, keys }
+    })
+}
+
+/// The words of a command without secrets and without its keys, and the number of these.
+pub(super) fn words(command: &Command) -> (String, usize) {
     /// The most characters of a word.
     const LONGEST: usize = 255;
-    if !is_change(command) {
-        return None;
-    }
     let kinds = command
         .arg_kinds
         .iter()
@@ -171,8 +183,5 @@ fn change(command: &Command) -> Option<ChangeRecord> {
             _ => words.push("***".to_owned()),
         }
     }
-    Some(ChangeRecord {
-        command: words.join(" "),
-        keys,
-    })
+    (words.join(" "), keys)
 }

@@ -34,6 +34,17 @@ pub type Libraries = BTreeMap<String, Library>;
 /// FLUSHALL and CLUSTER RESET free all keys before they answer.
 const FREE_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The links between a node and another one, in ms of the node's own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Links {
+    /// When the oldest was opened.
+    pub oldest: u64,
+    /// When the newest was opened.
+    pub newest: u64,
+    /// Their number: one in each direction.
+    pub count: usize,
+}
+
 impl NodeClient {
     /// CLUSTER RESET (Redis ≥ 3.0): the node forgets all others and becomes a master without slots. A master that
     /// holds keys refuses; a replica deletes its copy.
@@ -42,6 +53,7 @@ impl NodeClient {
             Reset::Soft => "SOFT",
             Reset::Hard => "HARD",
         };
+        self.shared.lines.forget_id();
         let command = Command::named("CLUSTER RESET").word(how);
         self.query(Deadline::Within(FREE_TIMEOUT), command, Reply::ok)
             .await
@@ -61,25 +73,51 @@ impl NodeClient {
         Ok(())
     }
 
-    /// CLUSTER LINKS (Redis ≥ 7.0, Valkey): since when the node has had a link to or from each other node, in ms of
-    /// its own clock; `None` where the command is unknown or denied.
-    pub async fn cluster_links(&self) -> Result<Option<BTreeMap<NodeId, u64>>, ClientError> {
+    /// CLUSTER LINKS (Redis ≥ 7.0, Valkey): the links to and from each other node; `None` where the command is
+    /// unknown or denied.
+    pub async fn cluster_links(&self) -> Result<Option<BTreeMap<NodeId, Links>>, ClientError> {
         let command = Command::named("CLUSTER LINKS");
         let records = match self.query(Deadline::Read, command, Reply::records).await {
             Ok(records) => records,
             Err(error) if is_unknown_or_denied(&error) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let mut oldest: BTreeMap<NodeId, u64> = BTreeMap::new();
+        let mut links: BTreeMap<NodeId, Links> = BTreeMap::new();
         for record in records {
             let node = record.get("node").and_then(|id| id.parse().ok());
             let since = record.get("create-time").and_then(|ms| ms.parse().ok());
             if let (Some(node), Some(since)) = (node, since) {
-                let link = oldest.entry(node).or_insert(since);
-                *link = since.min(*link);
+                let link = links.entry(node).or_insert(Links {
+                    oldest: since,
+                    newest: since,
+                    count: 0,
+                });
+                link.oldest = since.min(link.oldest);
+                link.newest = since.max(link.newest);
+                link.count += 1;
             }
         }
-        Ok(Some(oldest))
+        Ok(Some(links))
+    }
+
+    /// CLUSTER MYID and INFO server in one round trip (Redis ≥ 3.0): which node answers, and which process.
+    ///
+    /// The run id is chosen at the start of a process: two run ids at the same time are two processes.
+    pub async fn identity(&self) -> Result<(NodeId, String), ClientError> {
+        let commands = vec![
+            Command::named("CLUSTER MYID"),
+            Command::named("INFO").word("server"),
+        ];
+        let replies = self.pipeline(Deadline::Read, commands).await;
+        let read = |replies: Vec<Reply>| {
+            let malformed = || Fault::Malformed {
+                command: "CLUSTER MYID",
+            };
+            let [id, info] = <[Reply; 2]>::try_from(replies).map_err(|_| malformed())?;
+            let id = id.text()?.parse().map_err(|_| malformed())?;
+            Ok((id, info.text()?))
+        };
+        replies.and_then(read).map_err(|fault| self.at(fault))
     }
 
     /// SHUTDOWN (every version): stops the server, which writes its data to disk first if it is configured to. It
@@ -136,6 +174,19 @@ impl NodeClient {
         }
     }
 
+    /// FUNCTION LIST LIBRARYNAME … WITHCODE (Redis ≥ 7.0, Valkey): the code of a library; `None` where there is no such
+    /// library, and where the command is unknown or denied. The name is a pattern, in which the letters, digits and
+    /// underscores of a valid name stand for themselves.
+    pub async fn function_code(&self, name: &str) -> Result<Option<Vec<u8>>, ClientError> {
+        let command = Command::named("FUNCTION LIST");
+        let command = command.word("LIBRARYNAME").arg(name).word("WITHCODE");
+        match self.query(Deadline::Read, command, libraries).await {
+            Ok(mut libraries) => Ok(libraries.remove(name).map(|library| library.code)),
+            Err(error) if is_unknown_or_denied(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// FUNCTION DUMP (Redis ≥ 7.0, Valkey): all libraries, for [`Self::function_restore`].
     pub async fn function_dump(&self) -> Result<Vec<u8>, ClientError> {
         let command = Command::named("FUNCTION DUMP");
@@ -169,7 +220,7 @@ fn is_unknown_or_denied(error: &ClientError) -> bool {
 }
 
 /// Each library is a map, sent as a flat array in RESP2.
-fn libraries(reply: Reply) -> Result<Libraries, Fault> {
+pub(super) fn libraries(reply: Reply) -> Result<Libraries, Fault> {
     let malformed = || Fault::Malformed {
         command: "FUNCTION LIST",
     };

@@ -9,16 +9,24 @@
 //! - every failure is a [`ClientError`] that names the node and the remedy. A command that was sent and not answered
 //!   is *unknown*, not failed: [`ClientError::outcome_unknown`].
 //!
-//! Commands go to this one node as they are: nothing is redirected or retried.
+//! Commands go to this one node as they are: nothing is redirected. A connection that the server has closed is opened again
+//! (`line`).
 
+mod acl;
+mod addresses;
 mod atomic;
 mod call;
 mod connect;
 mod error;
 mod journaling;
+mod key_facts;
+mod line;
 mod membership;
 mod replication;
 mod reply;
+mod setup;
+mod shards;
+mod slot_stats;
 mod slots;
 mod stream;
 #[cfg(test)]
@@ -26,26 +34,30 @@ mod tests;
 mod tls;
 mod transfer;
 mod values;
+mod wire_log;
+mod writes;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
+pub use acl::Permission;
 pub use atomic::{AsmTask, AtomicCommands, Side, TaskEnd};
 pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};
-pub use membership::{Libraries, Library, Reset};
+pub use key_facts::KeyFacts;
+pub use membership::{Libraries, Library, Links, Reset};
 pub use replication::Snapshot;
-pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot};
+pub use setup::RawSetup;
+pub use slot_stats::SLOT_STATS_SETTING;
+pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot, refusal_of_target};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
 pub use transfer::{Asking, Dumped, Expiry, ExpiryQuestion, RestoreFault, RestoreMode, Restoring};
 pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
@@ -54,8 +66,10 @@ use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::journal::{Journal, SentChanges};
 use journaling::{ArgKind, JournaledChanges};
+use line::{Line, Lines, may_be_repeated};
 use reply::{Reply, clean_line};
-use stream::{End, Wire};
+use stream::End;
+use wire_log::Logged;
 
 /// The setting after which nodes flag each other `fail?`, in ms.
 pub const NODE_TIMEOUT: &str = "cluster-node-timeout";
@@ -78,7 +92,12 @@ enum Deadline {
     Within(Duration),
 }
 
+/// The time that each further change of a pipeline gets. Valkey ≥ 8 answers a SETSLOT when the replicas have it, and
+/// then executes the next one: 64 of them take 64 round trips to the slowest replica.
+const REPLICATED: Duration = Duration::from_millis(100);
+
 /// A command, before it is sent.
+#[derive(Clone)]
 struct Command {
     name: &'static str,
     packed: redis::Cmd,
@@ -129,11 +148,11 @@ impl Command {
 }
 
 fn setname(name: &str) -> Command {
-    Command::named("CLIENT SETNAME").arg(name)
+    Command::named("CLIENT SETNAME").word(name)
 }
 
 fn config_get(name: &str) -> Command {
-    Command::named("CONFIG GET").arg(name)
+    Command::named("CONFIG GET").word(name)
 }
 
 /// The replies of one look at a node, unparsed but cleaned of control characters other than line ends. See
@@ -146,6 +165,10 @@ pub struct RawLook {
     pub cluster_info: String,
     /// INFO, its default sections.
     pub info: String,
+    /// Why PING was answered with an error. It is refused like a write or a read of data is: MISCONF on a master that
+    /// can't write to its disk (all versions), MASTERDOWN on a replica without a link that serves no stale data
+    /// (Redis ≥ 7.0).
+    pub ping: Option<Fault>,
     /// CONFIG GET save: when the server writes its data to disk, empty for never; `None` where CONFIG is denied.
     pub save: Option<String>,
 }
@@ -157,29 +180,19 @@ pub struct RawLook {
 #[derive(Clone)]
 pub struct NodeClient {
     shared: Arc<Shared>,
-    connection: MultiplexedConnection,
     login: LoginOutcome,
+    named: bool,
     remote: Option<IpAddr>,
     sent: SentChanges,
+    is_trial: bool,
 }
 
 struct Shared {
     addr: Addr,
-    driver: AbortHandle,
+    lines: Lines,
     over: Over,
-    wire: Arc<Wire>,
-    /// Whether a complete reply was ever received.
-    spoken: AtomicBool,
     command_timeout: Duration,
     journal: Option<Arc<Journal>>,
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        // The driver outlives its connections while replies are missing: a node that never answers would keep it, and
-        // the socket, forever.
-        self.driver.abort();
-    }
 }
 
 /// The transport that carries the commands.
@@ -199,21 +212,23 @@ impl fmt::Debug for NodeClient {
 }
 
 impl NodeClient {
-    fn new(connection: MultiplexedConnection, shared: Shared, sent: SentChanges) -> Self {
+    fn new(shared: Shared, sent: SentChanges) -> Self {
         Self {
             shared: Arc::new(shared),
-            connection,
             login: LoginOutcome::NotTried,
+            named: false,
             remote: None,
             sent,
+            is_trial: false,
         }
     }
 
-    /// The same connection for a trial that leaves nothing behind: its commands are recorded in the journal, but do not
-    /// count as changes.
+    /// The same connection for a trial that is meant to be refused: its commands do not count as changes, and the journal
+    /// has those only that were not refused.
     pub fn for_trial(&self) -> Self {
         Self {
             sent: SentChanges::default(),
+            is_trial: true,
             ..self.clone()
         }
     }
@@ -226,6 +241,11 @@ impl NodeClient {
     /// The node's answer to the login.
     pub fn login_outcome(&self) -> LoginOutcome {
         self.login
+    }
+
+    /// Whether the connection has its name: other operators see it in CLIENT LIST.
+    pub fn is_named(&self) -> bool {
+        self.named
     }
 
     /// The IP address of the node, one of those that its name may have.
@@ -241,27 +261,32 @@ impl NodeClient {
         .await
     }
 
-    /// CLUSTER NODES, CLUSTER INFO, INFO and CONFIG GET save in one round trip (Redis ≥ 3.0).
+    /// CLUSTER NODES, CLUSTER INFO, INFO, PING and CONFIG GET save in one round trip (Redis ≥ 3.0).
     ///
     /// Fails with [`Fault::ClusterDisabled`] on a server that is not a cluster node; [`NodeClient::info`] works
-    /// there. CONFIG may be denied or renamed; the others may not.
+    /// there. PING and CONFIG may be denied or renamed; the others may not.
     pub async fn look(&self) -> Result<RawLook, ClientError> {
         let commands = vec![
             Command::named("CLUSTER NODES"),
             Command::named("CLUSTER INFO"),
             Command::named("INFO"),
+            Command::named("PING"),
             config_get("save"),
         ];
         let replies = self.pipeline(Deadline::Read, commands).await;
         let look = replies.and_then(raw_look).map_err(|fault| self.at(fault))?;
         self.learn(&look.nodes);
+        self.shared.lines.learn_run(&look.info);
         Ok(look)
     }
 
     /// INFO: the default sections (every version).
     pub async fn info(&self) -> Result<String, ClientError> {
-        self.query(Deadline::Read, Command::named("INFO"), Reply::text)
-            .await
+        let info = self
+            .query(Deadline::Read, Command::named("INFO"), Reply::text)
+            .await?;
+        self.shared.lines.learn_run(&info);
+        Ok(info)
     }
 
     /// CLUSTER NODES: the node's own view, a line per node (Redis ≥ 3.0).
@@ -273,14 +298,14 @@ impl NodeClient {
         Ok(nodes)
     }
 
-    /// Tells the journal the node id behind this address.
+    /// Learns the node id behind this address, for the journal and for connections that are opened again.
     fn learn(&self, nodes: &str) {
-        let Some(journal) = &self.shared.journal else {
+        let own = nodes.lines().find(|line| line.contains("myself"));
+        let Some(id) = own.and_then(|line| line.split(' ').next()?.parse().ok()) else {
             return;
         };
-        let own = nodes.lines().find(|line| line.contains("myself"));
-        let id = own.and_then(|line| line.split(' ').next()?.parse().ok());
-        if let Some(id) = id {
+        self.shared.lines.learn_id(id);
+        if let Some(journal) = &self.shared.journal {
             journal.learn(self.addr(), id);
         }
     }
@@ -295,11 +320,13 @@ impl NodeClient {
     pub async fn cluster_myid(&self) -> Result<NodeId, ClientError> {
         let command = Command::named("CLUSTER MYID");
         let name = command.name;
-        self.query(Deadline::Read, command, |reply| {
+        let id = self.query(Deadline::Read, command, |reply| {
             let text = reply.text()?;
             text.parse().map_err(|_| Fault::Malformed { command: name })
-        })
-        .await
+        });
+        let id = id.await?;
+        self.shared.lines.learn_id(id);
+        Ok(id)
     }
 
     /// CONFIG GET of each name, in one round trip (every version). Names that the server does not know, or may not
@@ -332,7 +359,11 @@ impl NodeClient {
     /// CONFIG SET of one value (every version), until the server is restarted.
     pub async fn config_set(&self, name: &str, value: &str) -> Result<(), ClientError> {
         /// Numbers and switches, which the journal may show.
-        const NO_SECRETS: [&str; 2] = ["cluster-allow-replica-migration", NODE_TIMEOUT];
+        const NO_SECRETS: [&str; 3] = [
+            "cluster-allow-replica-migration",
+            NODE_TIMEOUT,
+            SLOT_STATS_SETTING,
+        ];
         let command = Command::named("CONFIG SET").word(name);
         let command = match NO_SECRETS.contains(&name) {
             true => command.word(value),
@@ -403,14 +434,14 @@ impl NodeClient {
     ) -> Result<Vec<u64>, ClientError> {
         let mut counts = Vec::with_capacity(slots.len());
         for slots in slots.chunks(COUNTS_PER_PIPELINE) {
-            let count = |slot: &Slot| Command::named("CLUSTER COUNTKEYSINSLOT").arg(slot.number());
+            let count = |slot: &Slot| Command::named("CLUSTER COUNTKEYSINSLOT").word(slot.number());
             let mut commands: Vec<Command> = slots.iter().map(count).collect();
             // Selected back in the same pipeline: all other commands expect database 0. For database 0 there is
             // nothing to select, and the right to SELECT may be missing.
             let selects = usize::from(database != 0);
             if database != 0 {
-                commands.insert(0, Command::named("SELECT").arg(database));
-                commands.push(Command::named("SELECT").arg(0));
+                commands.insert(0, Command::named("SELECT").word(database));
+                commands.push(Command::named("SELECT").word(0));
             }
             let replies = self.pipeline(Deadline::Read, commands).await;
             for (i, reply) in replies
@@ -474,7 +505,9 @@ impl NodeClient {
 
     /// READONLY: a replica serves reads on this connection (Redis ≥ 3.0).
     pub async fn readonly(&self) -> Result<(), ClientError> {
-        self.change(Command::named("READONLY")).await
+        self.change(Command::named("READONLY")).await?;
+        self.shared.lines.set_readonly();
+        Ok(())
     }
 
     async fn change_slots(&self, name: &'static str, slots: &SlotSet) -> Result<(), ClientError> {
@@ -536,9 +569,25 @@ impl NodeClient {
     /// Sends commands in one pipeline and waits for all replies, within one deadline. A command that the server
     /// refuses does not hide the replies of the others.
     ///
+    /// If the server closes the connection, commands that may be sent twice are sent again on a new one.
+    async fn pipeline(&self, class: Deadline, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
+        self.refresh().await;
+        let (_, generation) = self.shared.lines.current();
+        let again = may_be_repeated(class, &commands).then(|| commands.clone());
+        let result = self.exchange(class, commands).await;
+        match (&result, again) {
+            (Err(Fault::Closed { .. }), Some(commands)) if self.reopen(generation).await => {
+                self.exchange(class, commands).await
+            }
+            _ => result,
+        }
+    }
+
+    /// Sends commands on the connection as it is.
+    ///
     /// After a timeout the connection stays usable: the crate keeps a place in its queue for each command that it
     /// wrote, so that a late reply does not reach the next command.
-    async fn pipeline(&self, class: Deadline, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
+    async fn exchange(&self, class: Deadline, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
         let Some(first) = commands.first().map(|command| command.name) else {
             return Ok(Vec::new());
         };
@@ -546,22 +595,28 @@ impl NodeClient {
         let noted =
             JournaledChanges::begin(journal, &self.sent, &self.shared.addr, class, &commands)?;
         let count = commands.len();
+        let logged = Logged::of(&commands);
         let mut names = Vec::with_capacity(count);
         let mut pipe = redis::Pipeline::with_capacity(count);
         for command in commands {
             names.push(command.name);
             pipe.add_command(command.packed);
         }
+        let more = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
         let after = match class {
-            Deadline::Read | Deadline::Change => self.shared.command_timeout,
+            Deadline::Read => self.shared.command_timeout,
+            Deadline::Change => self.shared.command_timeout + REPLICATED.saturating_mul(more),
             Deadline::Within(time) => time,
         };
         let started = Instant::now();
-        let mut connection = self.connection.clone();
-        let sent = timeout(after, connection.send_packed_commands(&pipe, 0, count)).await;
+        let in_flight = self.shared.lines.begin();
+        let (mut line, _) = self.shared.lines.current();
+        let sent = timeout(after, line.connection.send_packed_commands(&pipe, 0, count)).await;
+        drop(in_flight);
         let result = match sent {
             Ok(Ok(values)) if values.len() == count => {
-                self.shared.spoken.store(true, Ordering::Relaxed);
+                line.spoken.store(true, Ordering::Relaxed);
+                self.shared.lines.answered();
                 let replies = names.into_iter().zip(values);
                 Ok(replies
                     .map(|(name, value)| Reply::new(name, value))
@@ -569,13 +624,15 @@ impl NodeClient {
             }
             Ok(Ok(_)) => Err(Fault::Malformed { command: first }),
             // The crate reports all broken connections alike; the stream knows the cause.
-            Ok(Err(_)) => Err(self.ended(first)),
+            Ok(Err(_)) => Err(self.ended(&line, first)),
             Err(_) => Err(Fault::Timeout {
                 command: first,
                 after,
             }),
         };
-        // Names only: arguments may be passwords, keys or values.
+        if let Some(logged) = logged {
+            logged.write(&self.shared.addr, &result, started.elapsed());
+        }
         debug!(
             node = %self.shared.addr,
             command = first,
@@ -585,19 +642,19 @@ impl NodeClient {
             answered = result.is_ok(),
         );
         if let Some(noted) = noted {
-            noted.end(&result).await;
+            noted.end(&result, self.is_trial).await;
         }
         result
     }
 
     /// Returns why no reply can arrive any more.
-    fn ended(&self, command: &'static str) -> Fault {
-        let seen = self.shared.wire.seen();
+    fn ended(&self, line: &Line, command: &'static str) -> Fault {
+        let seen = line.wire.seen();
         if seen.end == Some(End::TooLarge) {
-            let limit = self.shared.wire.limit();
+            let limit = line.wire.limit();
             return Fault::TooLarge { command, limit };
         }
-        if self.shared.spoken.load(Ordering::Relaxed) {
+        if line.spoken.load(Ordering::Relaxed) {
             return match seen.end {
                 Some(_) => Fault::Closed { command },
                 None => Fault::Malformed { command },
@@ -638,12 +695,13 @@ fn first_line(beginning: &[u8]) -> String {
 
 fn raw_look(replies: Vec<Reply>) -> Result<RawLook, Fault> {
     let command = "CLUSTER NODES";
-    let [nodes, cluster_info, info, save] =
-        <[Reply; 4]>::try_from(replies).map_err(|_| Fault::Malformed { command })?;
+    let [nodes, cluster_info, info, ping, save] =
+        <[Reply; 5]>::try_from(replies).map_err(|_| Fault::Malformed { command })?;
     Ok(RawLook {
         nodes: nodes.text()?,
         cluster_info: cluster_info.text()?,
         info: info.text()?,
+        ping: ping.refusal(),
         save: configured("save", save)?,
     })
 }

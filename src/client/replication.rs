@@ -10,9 +10,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::connect::{Connector, Dialled, Login, Transport};
+use super::connect::{Connector, Dialled, Login, MYID, Transport, compare_id};
 use super::error::{ClientError, Fault};
-use crate::cluster::node::Addr;
+use crate::cluster::node::{Addr, NodeId};
 
 /// The longest line of the handshake.
 const LINE_LIMIT: usize = 8 * 1024;
@@ -55,12 +55,14 @@ struct Wire {
 
 impl Connector {
     /// Asks a node for all of its data. `silence` is how long the node may send nothing, during the handshake and
-    /// later. A login as a user other than the default one needs `+psync +replconf`.
+    /// later. A login as a user other than the default one needs `+psync +replconf`. Fails if another node than
+    /// `expected` answers.
     pub async fn snapshot(
         &self,
         addr: &Addr,
         login: &Login,
         transport: &Transport,
+        expected: Option<NodeId>,
         silence: Duration,
     ) -> Result<Snapshot, ClientError> {
         let opened = async {
@@ -75,7 +77,7 @@ impl Connector {
                 ahead: Vec::new(),
                 silence: self.command_timeout,
             };
-            wire.begin(login, silence).await
+            wire.begin(login, expected, silence).await
         };
         opened.await.map_err(|fault| fault.at(addr))
     }
@@ -93,12 +95,22 @@ fn boxed(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Halves
 
 impl Wire {
     /// The handshake, up to the first byte of the data.
-    async fn begin(mut self, login: &Login, silence: Duration) -> Result<Snapshot, Fault> {
+    async fn begin(
+        mut self,
+        login: &Login,
+        expected: Option<NodeId>,
+        silence: Duration,
+    ) -> Result<Snapshot, Fault> {
         if let Some(auth) = login.command() {
             self.write("AUTH", &auth.packed.get_packed_command())
                 .await?;
             let answer = self.answer("AUTH").await?;
             login.outcome(answer.map(drop))?;
+        }
+        if expected.is_some() {
+            self.send(MYID, &["CLUSTER", "MYID"]).await?;
+            let told = self.bulk(MYID).await?;
+            compare_id(expected, told)?;
         }
         // Without a version, Valkey 9 writes for the oldest replicas: field TTLs have no encoding then, and its fork
         // dies at the first one (9.1.2).
@@ -186,6 +198,19 @@ impl Wire {
         let line = self.line(command).await?;
         match line.split_at_checked(1) {
             Some(("+", words)) => Ok(Ok(words.to_string())),
+            Some(("-", error)) => {
+                let (code, message) = error.split_once(' ').unwrap_or((error, ""));
+                Ok(Err(Fault::of_server(command, code, message)))
+            }
+            _ => Err(Fault::Malformed { command }),
+        }
+    }
+
+    /// Returns a short bulk string, or the fault that an error means; the outer fault is the stream's.
+    async fn bulk(&mut self, command: &'static str) -> Result<Result<String, Fault>, Fault> {
+        let header = self.line(command).await?;
+        match header.split_at_checked(1) {
+            Some(("$", _)) => Ok(Ok(self.line(command).await?)),
             Some(("-", error)) => {
                 let (code, message) = error.split_once(' ').unwrap_or((error, ""));
                 Ok(Err(Fault::of_server(command, code, message)))

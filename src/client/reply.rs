@@ -30,6 +30,11 @@ impl Reply {
         self.command
     }
 
+    /// The value as it arrived.
+    pub(super) fn raw(&self) -> &Value {
+        &self.value
+    }
+
     /// Returns why the server refused the command, if it did.
     pub(super) fn refusal(&self) -> Option<Fault> {
         self.refusal_in(&self.value)

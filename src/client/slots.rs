@@ -5,13 +5,12 @@
 
 use std::time::Duration;
 
-use secrecy::ExposeSecret;
-
 use super::error::{ClientError, Fault};
 use super::reply::Reply;
 use super::{Command, Deadline, Login, NodeClient};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
+use crate::cluster::write_refusal::WriteRefusal;
 
 /// The states that CLUSTER SETSLOT sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,14 +74,14 @@ pub enum Migrated {
 pub enum MigrateFault {
     /// The target has one of the keys already; the others may have moved.
     BusyKey,
-    /// The target has no memory left.
-    OutOfMemory,
     /// The target requires other credentials, or none.
     Login,
     /// The target neither owns nor imports the slot.
     Moved,
     /// The target does not serve yet (a node that has just joined reports `fail` for 5 s).
     ClusterDown,
+    /// The target takes no writes, or not values of this RDB version.
+    TargetRefuses,
     /// The connection between the nodes broke or was too slow: keys may be on both.
     Io,
     /// Any other error.
@@ -106,9 +105,12 @@ impl MigrateFault {
         let Some((_, word)) = message.split_once("replied with error: ") else {
             return Self::Other;
         };
-        match word.split(' ').next().unwrap_or_default() {
+        let (code, said) = word.split_once(' ').unwrap_or((word, ""));
+        match code {
             "BUSYKEY" => Self::BusyKey,
-            "OOM" => Self::OutOfMemory,
+            _ if WriteRefusal::of(code, said).is_some() => Self::TargetRefuses,
+            _ if said.starts_with("DUMP payload version or checksum") => Self::TargetRefuses,
+            _ if said.starts_with("Bad data format") => Self::TargetRefuses,
             "NOAUTH" | "WRONGPASS" | "NOPERM" => Self::Login,
             "MOVED" => Self::Moved,
             "CLUSTERDOWN" => Self::ClusterDown,
@@ -120,6 +122,16 @@ impl MigrateFault {
             _ => Self::Other,
         }
     }
+}
+
+/// Why the target of a MIGRATE refuses writes, if the error says so.
+pub fn refusal_of_target(error: &ClientError) -> Option<WriteRefusal> {
+    let Fault::Server { message, .. } = &error.fault else {
+        return None;
+    };
+    let (_, said) = message.split_once("replied with error: ")?;
+    let (code, message) = said.split_once(' ')?;
+    WriteRefusal::of(code, message)
 }
 
 impl NodeClient {
@@ -207,8 +219,8 @@ impl NodeClient {
     ) -> Result<Vec<Vec<Vec<u8>>>, ClientError> {
         let commands = slots.iter().map(|slot| {
             Command::named("CLUSTER GETKEYSINSLOT")
-                .arg(slot.number())
-                .arg(count)
+                .word(slot.number())
+                .word(count)
         });
         self.in_database(database, Deadline::Read, commands.collect())
             .await?
@@ -301,13 +313,10 @@ impl NodeClient {
         if migration.existing == Existing::Replace {
             command = command.word("REPLACE");
         }
-        command = match (&migration.login.user, &migration.login.password) {
-            (_, None) => command,
-            (None, Some(password)) => command.word("AUTH").arg(password.expose_secret()),
-            (Some(user), Some(password)) => command
-                .word("AUTH2")
-                .word(user)
-                .arg(password.expose_secret()),
+        command = match migration.login.words() {
+            None => command,
+            Some((None, password)) => command.word("AUTH").arg(password),
+            Some((Some(user), password)) => command.word("AUTH2").word(user).arg(password),
         };
         command = command.word("KEYS");
         for key in keys {
@@ -325,9 +334,11 @@ impl NodeClient {
         }
     }
 
-    /// Whether this user may WAIT: sends a WAIT for no replica.
-    pub async fn may_wait(&self) -> Result<(), ClientError> {
-        let command = Command::named("WAIT").arg(0).arg(1);
+    /// WAIT for so many replicas, for a millisecond (Redis ≥ 3.0). With 0 it only tells whether this user may do so. With 1
+    /// a master without a replica in sync asks all that are attached for an acknowledgement, with a command in its
+    /// replication stream (37 bytes).
+    pub async fn wait(&self, replicas: u64) -> Result<(), ClientError> {
+        let command = Command::named("WAIT").word(replicas).word(1);
         self.query(Deadline::Read, command, Reply::count)
             .await
             .map(drop)
@@ -356,7 +367,7 @@ impl NodeClient {
                 .word(10_000),
             Command::named("ASKING"),
             Command::named("DEL").key(key),
-            Command::named("WAIT").arg(replicas).arg(millis.max(1)),
+            Command::named("WAIT").word(replicas).word(millis.max(1)),
         ];
         let deadline = Deadline::Within(within + self.shared.command_timeout);
         let replies = self
@@ -413,8 +424,8 @@ impl NodeClient {
         mut commands: Vec<Command>,
     ) -> Result<Vec<Reply>, ClientError> {
         if database != 0 {
-            commands.insert(0, Command::named("SELECT").arg(database));
-            commands.push(Command::named("SELECT").arg(0));
+            commands.insert(0, Command::named("SELECT").word(database));
+            commands.push(Command::named("SELECT").word(0));
         }
         let mut replies = self
             .pipeline(class, commands)

@@ -71,6 +71,11 @@ impl Wire {
         self.lock().clone()
     }
 
+    /// Whether the node has closed the connection, or it broke.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().end == Some(End::Closed)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
         // The data is consistent after every statement that holds the lock, even if another thread panics.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)

@@ -7,7 +7,7 @@ use std::process::{Child, Command as Process, Stdio};
 use std::sync::Arc;
 
 use rcgen::{CertificateParams, Issuer, KeyPair, SigningKey, date_time_ymd};
-use secrecy::SecretString;
+use secrecy::SecretSlice;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -16,7 +16,9 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::stream::Wire;
 use super::*;
+use crate::cluster::node::Takeover;
 use crate::cluster::slot::{SLOTS, SlotRange};
 use crate::cluster::text::is_unsafe;
 
@@ -45,7 +47,7 @@ fn impatient_connector() -> Connector {
 fn password(password: &str) -> Login {
     Login {
         user: None,
-        password: Some(SecretString::from(password)),
+        password: Some(SecretSlice::from(password.as_bytes().to_vec())),
     }
 }
 
@@ -58,12 +60,17 @@ fn user(user: &str, word: &str) -> Login {
 
 /// Connects over plain TCP.
 async fn plain(connector: Connector, addr: &Addr, login: Login) -> Result<NodeClient, ClientError> {
-    connector.connect(addr, &login, &Transport::Plain).await
+    connector
+        .connect(addr, &login, &Transport::Plain, None)
+        .await
 }
 
 /// Connects without login, then PING.
 async fn ping_error(connector: &Connector, addr: &Addr, transport: &Transport) -> ClientError {
-    match connector.connect(addr, &Login::default(), transport).await {
+    match connector
+        .connect(addr, &Login::default(), transport, None)
+        .await
+    {
         Ok(client) => client.ping().await.unwrap_err(),
         Err(error) => error,
     }
@@ -151,7 +158,7 @@ impl Server {
 
     async fn login(&self, login: &Login) -> Result<LoginOutcome, Fault> {
         match connector()
-            .connect(&self.addr, login, &Transport::Plain)
+            .connect(&self.addr, login, &Transport::Plain, None)
             .await
         {
             Ok(client) => {
@@ -176,6 +183,26 @@ fn free_port() -> u16 {
 }
 
 // ---- a real server ----
+
+#[tokio::test]
+async fn another_node_than_expected_is_an_error() {
+    let server = Server::start(&["--cluster-enabled", "yes"]).await;
+    let id = server.client().await.cluster_myid().await.unwrap();
+    let connect = async |expected| {
+        let (connector, login) = (connector(), Login::default());
+        let opened = connector.connect(&server.addr, &login, &Transport::Plain, Some(expected));
+        opened.await.map(drop).map_err(|error| error.fault)
+    };
+    assert_eq!(connect(id).await, Ok(()));
+    let expected = NodeId::NOBODY;
+    assert_eq!(
+        connect(expected).await,
+        Err(Fault::OtherNode {
+            expected,
+            found: id
+        })
+    );
+}
 
 #[tokio::test]
 async fn a_cluster_node_is_looked_at_and_changed() {
@@ -333,16 +360,24 @@ async fn login_errors_are_distinguished() {
         name: Some("redis-trib".to_owned()),
         ..connector()
     };
-    let refused = named.connect(&closed.addr, &none, &Transport::Plain).await;
+    let refused = named
+        .connect(&closed.addr, &none, &Transport::Plain, None)
+        .await;
     assert_eq!(refused.unwrap_err().fault, Fault::PasswordNeeded);
 
     // A user without the right to CLIENT SETNAME or CONFIG GET can still look.
     let login = user("limited", PASSWORD);
-    let client = named.connect(&closed.addr, &login, &Transport::Plain);
+    let client = named.connect(&closed.addr, &login, &Transport::Plain, None);
     let client = client.await.unwrap();
     let denied = client.client_setname("x").await.unwrap_err();
     let command = "CLIENT SETNAME";
-    assert_eq!(denied.fault, Fault::NoPermission { command });
+    assert_eq!(
+        denied.fault,
+        Fault::NoPermission {
+            command,
+            limited: false
+        }
+    );
     assert_eq!(client.look().await.unwrap().save, None);
     assert!(client.config_get(&["save"]).await.unwrap().is_empty());
 
@@ -437,7 +472,7 @@ async fn endless_replies_end() {
             ..connector()
         };
         let login = Login::default();
-        let opened = connector.open(&addr, &Transport::Plain, wire, &login);
+        let opened = connector.open(&addr, &Transport::Plain, wire, &login, None);
         let fault = opened.await.unwrap().look().await.unwrap_err().fault;
         let limit = 1024 * 1024;
         let command = "CLUSTER NODES";
@@ -565,7 +600,7 @@ async fn a_node_that_does_not_answer_runs_into_the_deadline() {
     assert_eq!(error.fault, Fault::Timeout { command, after });
     assert!(error.outcome_unknown());
     let error = impatient_connector()
-        .connect(&addr, &password(PASSWORD), &Transport::Plain)
+        .connect(&addr, &password(PASSWORD), &Transport::Plain, None)
         .await;
     let command = "AUTH";
     assert_eq!(error.unwrap_err().fault, Fault::Timeout { command, after });
@@ -613,13 +648,138 @@ async fn the_driver_ends_with_the_last_client() {
     let client = plain(impatient_connector(), &addr, Login::default());
     let client = client.await.unwrap();
     let _ = client.ping().await;
-    let driver = client.shared.driver.clone();
+    let driver = client.shared.lines.driver();
     let other = client.clone();
     drop(client);
     assert!(!driver.is_finished());
     drop(other);
     while !driver.is_finished() {
         tokio::task::yield_now().await;
+    }
+}
+
+// ---- connections that the server closes ----
+
+/// A listener whose connections each run `serve` with their number, from 0.
+async fn listen_numbered<F, R>(serve: F) -> Addr
+where
+    F: Fn(TcpStream, usize) -> R + Send + Sync + 'static,
+    R: Future<Output = ()> + Send + 'static,
+{
+    let count = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    listen(move |stream| serve(stream, count.fetch_add(1, Ordering::SeqCst))).await
+}
+
+/// Answers each packet with the next answer, then closes the connection after `linger`.
+async fn answer_each(mut stream: TcpStream, answers: &[&str], linger: Duration) {
+    let mut buffer = [0; 4096];
+    for answer in answers {
+        if !matches!(stream.read(&mut buffer).await, Ok(1..)) {
+            return;
+        }
+        let _ = stream.write_all(answer.as_bytes()).await;
+    }
+    tokio::time::sleep(linger).await;
+}
+
+const MYID: &str = "1111111111111111111111111111111111111111";
+
+fn bulk(text: &str) -> String {
+    format!("${}\r\n{text}\r\n", text.len())
+}
+
+#[tokio::test]
+async fn a_closed_connection_to_a_real_server_is_opened_again() {
+    let server = Server::start(&["--cluster-enabled", "yes"]).await;
+    let client = server.client().await;
+    client.look().await.unwrap();
+    let killer = server.client().await;
+    let kill: [&[u8]; 6] = [b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"];
+    for _ in 0..3 {
+        killer.call(&kill).await.unwrap();
+        client.config_set(NODE_TIMEOUT, "7000").await.unwrap();
+    }
+    let timeout = client.node_timeout().await.unwrap();
+    assert_eq!(timeout, Some(Duration::from_secs(7)));
+    assert!(!client.is_closed());
+}
+
+#[tokio::test]
+async fn a_connection_that_is_opened_again_is_on_its_database() {
+    let server = Server::start(&[]).await;
+    let client = server.client().await;
+    client.select(3).await.unwrap();
+    client.set(b"key", b"value", LONG).await.unwrap();
+    let killer = server.client().await;
+    let kill: [&[u8]; 6] = [b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"yes"];
+    killer.call(&kill).await.unwrap();
+    assert_eq!(
+        client.get(b"key").await.unwrap().as_deref(),
+        Some(&b"value"[..])
+    );
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_while_idle_is_opened_again() {
+    let server = Server::start(&["--timeout", "1", "--cluster-enabled", "yes"]).await;
+    let client = server.client().await;
+    client.look().await.unwrap();
+    while !client.is_closed() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // Not even a change that must not be sent twice is lost.
+    client.cluster_set_config_epoch(7).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_answer_that_got_lost_is_asked_for_again_where_that_is_safe() {
+    let addr = listen_numbered(|stream, number| async move {
+        match number {
+            // Closed instead of the second answer.
+            0 => answer_each(stream, &["+PONG\r\n", ""], Duration::ZERO).await,
+            _ => answer_each(stream, &["+OK\r\n"], LONG).await,
+        }
+    })
+    .await;
+    let slots = [(Slot::new(5).unwrap(), SetSlot::Stable)];
+    let client = plain(connector(), &addr, Login::default()).await.unwrap();
+    client.ping().await.unwrap();
+    let outcomes = client.cluster_setslots(&slots).await.unwrap();
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    // The next client gets connections that answer once. An unknown outcome stays unknown here.
+    let addr = listen_numbered(|stream, _| async move {
+        answer_each(stream, &["+PONG\r\n", ""], Duration::ZERO).await;
+    })
+    .await;
+    let client = plain(connector(), &addr, Login::default()).await.unwrap();
+    client.ping().await.unwrap();
+    let error = client.cluster_failover(Takeover::Force).await.unwrap_err();
+    assert!(error.outcome_unknown(), "{error}");
+}
+
+#[tokio::test]
+async fn another_node_or_another_process_does_not_take_over_a_connection() {
+    for (id, run) in [(MYID, "b"), (MYID.replace('1', "2").as_str(), "a")] {
+        let (id, run) = (bulk(id), bulk(&format!("run_id:{run}\r\n")));
+        let addr = listen_numbered(move |stream, number| {
+            let (id, run) = (id.clone(), run.clone());
+            async move {
+                match number {
+                    0 => {
+                        let first = [bulk(MYID), bulk("run_id:a\r\n")];
+                        let answers = [first[0].as_str(), first[1].as_str(), ""];
+                        answer_each(stream, &answers, Duration::ZERO).await;
+                    }
+                    _ => answer_each(stream, &[id.as_str(), run.as_str(), "+OK\r\n"], LONG).await,
+                }
+            }
+        })
+        .await;
+        let client = plain(connector(), &addr, Login::default()).await.unwrap();
+        client.cluster_myid().await.unwrap();
+        client.info().await.unwrap();
+        let error = client.config_set(NODE_TIMEOUT, "7000").await.unwrap_err();
+        assert!(matches!(error.fault, Fault::Closed { .. }), "{error}");
     }
 }
 
@@ -654,7 +814,7 @@ async fn the_password_is_never_printed() {
         for linger in [Duration::ZERO, LONG] {
             let addr = answering(answer.clone().into_bytes(), linger).await;
             let refused = impatient_connector()
-                .connect(&addr, &login, &Transport::Plain)
+                .connect(&addr, &login, &Transport::Plain, None)
                 .await;
             let error = refused.unwrap_err();
             shown(format!(
@@ -664,7 +824,9 @@ async fn the_password_is_never_printed() {
         }
     }
     let addr = answering(b"+OK\r\n".to_vec(), LONG).await;
-    let client = connector().connect(&addr, &login, &Transport::Plain).await;
+    let client = connector()
+        .connect(&addr, &login, &Transport::Plain, None)
+        .await;
     shown(format!("{client:?}"));
 }
 
@@ -758,7 +920,7 @@ async fn tls_server((cert, key): Pair) -> Addr {
 /// The fault of a PING over TLS, if any.
 async fn over(transport: &Transport, addr: &Addr) -> Result<(), Fault> {
     let connected = connector()
-        .connect(addr, &Login::default(), transport)
+        .connect(addr, &Login::default(), transport, None)
         .await;
     let client = connected.map_err(|error| error.fault)?;
     client.ping().await.map_err(|error| error.fault)

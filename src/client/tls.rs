@@ -239,6 +239,21 @@ impl TlsFault {
         })
     }
 
+    /// The same fault after several names were tried: none of them is one of the certificate.
+    pub(super) fn also_asked(self, others: &[ServerName<'static>]) -> Self {
+        match self {
+            Self::NameMismatch { asked, names } => {
+                let others = others.iter().map(|name| name.to_str().into_owned());
+                let all: Vec<String> = others.chain([asked]).collect();
+                Self::NameMismatch {
+                    asked: clean_line(&all.join(" or "), WORD_LIMIT),
+                    names,
+                }
+            }
+            other => other,
+        }
+    }
+
     fn of_certificate(error: &CertificateError) -> Self {
         match error {
             CertificateError::Expired => Self::Expired(None),
@@ -292,13 +307,17 @@ fn unwrapped_name(name: &str) -> String {
 pub struct TlsClient {
     connector: TlsConnector,
     sni: Option<ServerName<'static>>,
+    /// The host name that the nodes tell of the server.
+    announced: Option<ServerName<'static>>,
 }
 
 impl PartialEq for TlsClient {
     /// Configurations can't be compared: clones of one client are equal, clients that were created separately are
     /// not.
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(self.connector.config(), other.connector.config()) && self.sni == other.sni
+        Arc::ptr_eq(self.connector.config(), other.connector.config())
+            && self.sni == other.sni
+            && self.announced == other.announced
     }
 }
 
@@ -307,6 +326,7 @@ impl fmt::Debug for TlsClient {
         // The configuration holds a private key.
         f.debug_struct("TlsClient")
             .field("sni", &self.sni)
+            .field("announced", &self.announced)
             .finish_non_exhaustive()
     }
 }
@@ -340,16 +360,34 @@ impl TlsClient {
         Ok(Self {
             connector: TlsConnector::from(Arc::new(config)),
             sni,
+            announced: None,
         })
     }
 
-    /// The name to request from a host: `--sni`, or the host itself.
-    pub(super) fn server_name(&self, host: &str) -> Result<ServerName<'static>, TlsFault> {
-        match &self.sni {
-            Some(name) => Ok(name.clone()),
-            None => ServerName::try_from(host.to_owned())
-                .map_err(|_| TlsFault::BadName(clean_line(host, WORD_LIMIT))),
+    /// The same for a server of which the nodes tell this host name. A name that no certificate can have is left out.
+    pub fn announced(&self, name: &str) -> Self {
+        Self {
+            announced: ServerName::try_from(name.to_owned()).ok(),
+            ..self.clone()
         }
+    }
+
+    /// The names to request from a host and to verify, in the order in which they are tried: `--sni`, then the
+    /// announced name, and without `--sni` the host itself. Never empty.
+    ///
+    /// The announced name is as good as the address: both come from the nodes through which the server was found.
+    pub(super) fn server_names(&self, host: &str) -> Result<Vec<ServerName<'static>>, TlsFault> {
+        let mut names = Vec::from_iter(self.sni.clone());
+        names.extend(self.announced.clone());
+        if self.sni.is_none() {
+            match ServerName::try_from(host.to_owned()) {
+                Ok(name) => names.push(name),
+                Err(_) if !names.is_empty() => {}
+                Err(_) => return Err(TlsFault::BadName(clean_line(host, WORD_LIMIT))),
+            }
+        }
+        names.dedup();
+        Ok(names)
     }
 
     pub(super) fn connector(&self) -> &TlsConnector {

@@ -105,7 +105,9 @@ impl NodeClient {
             Command::named("SELECT").word(database),
             Reply::ok,
         )
-        .await
+        .await?;
+        self.shared.lines.set_database(database);
+        Ok(())
     }
 
     /// SCAN (Redis ≥ 2.8): the next cursor, 0 at the end, and some keys.
@@ -201,7 +203,9 @@ impl NodeClient {
     fn restore_fault(&self, fault: Fault) -> RestoreFault {
         let Fault::Server { code, message, .. } = &fault else {
             return match fault {
-                Fault::Loading => RestoreFault::NotNow(self.at(fault)),
+                Fault::Loading | Fault::MasterDown | Fault::Busy(_) => {
+                    RestoreFault::NotNow(self.at(fault))
+                }
                 fault => RestoreFault::Refused(self.at(fault)),
             };
         };
@@ -213,9 +217,7 @@ impl NodeClient {
                 Some(addr) => RestoreFault::Ask(addr),
                 None => RestoreFault::Refused(self.at(fault)),
             },
-            "CLUSTERDOWN" | "TRYAGAIN" | "MASTERDOWN" | "READONLY" => {
-                RestoreFault::NotNow(self.at(fault))
-            }
+            "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" => RestoreFault::NotNow(self.at(fault)),
             _ if message.starts_with("DUMP payload version or checksum") => RestoreFault::Version,
             _ if message.starts_with("Bad data format") => RestoreFault::Format,
             _ => RestoreFault::Refused(self.at(fault)),
@@ -227,13 +229,17 @@ impl NodeClient {
         let command = keys
             .iter()
             .fold(Command::named("WATCH"), |command, key| command.key(key));
-        self.query(Deadline::Read, command, Reply::ok).await
+        self.query(Deadline::Read, command, Reply::ok).await?;
+        self.shared.lines.set_watching(true);
+        Ok(())
     }
 
     /// UNWATCH (Redis ≥ 2.2).
     pub async fn unwatch(&self) -> Result<(), ClientError> {
         let command = Command::named("UNWATCH");
-        self.query(Deadline::Read, command, Reply::ok).await
+        let unwatched = self.query(Deadline::Read, command, Reply::ok).await;
+        self.shared.lines.set_watching(false);
+        unwatched
     }
 
     /// UNLINK in a transaction (Redis ≥ 4.0): returns the number of deleted keys; `None` if a watched key had
@@ -244,6 +250,7 @@ impl NodeClient {
             .fold(Command::named("UNLINK"), |command, key| command.key(key));
         let commands = vec![Command::named("MULTI"), unlink, Command::named("EXEC")];
         let replies = self.pipeline(Deadline::Change, commands).await;
+        self.shared.lines.set_watching(false);
         let replies = replies.map_err(|fault| self.at(fault))?;
         let malformed = Fault::Malformed { command: "EXEC" };
         let [_, queued, executed] =

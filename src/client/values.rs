@@ -26,6 +26,8 @@ pub enum Kind {
     Hash,
     /// A stream (Redis ≥ 5.0).
     Stream,
+    /// An array (Redis ≥ 8.8).
+    Array,
     /// A module's type, or a type that this program does not know.
     Other,
 }
@@ -40,6 +42,7 @@ impl fmt::Display for Kind {
             Self::SortedSet => "a sorted set",
             Self::Hash => "a hash",
             Self::Stream => "a stream",
+            Self::Array => "an array",
             Self::Other => "a module type",
         })
     }
@@ -107,6 +110,18 @@ pub struct Entries {
     pub last: Option<StreamId>,
 }
 
+/// A part of an array.
+#[derive(Debug)]
+pub struct ArrayItems {
+    /// The indexes and values, for comparison.
+    pub piece: Piece,
+    /// The index from which the next ones are read; `None` at the end.
+    pub next: Option<u64>,
+}
+
+/// The highest index of an array.
+const LAST_INDEX: u64 = u64::MAX - 1;
+
 /// Reads one key on one node.
 #[derive(Debug, Clone, Copy)]
 pub struct Reader<'a> {
@@ -127,42 +142,25 @@ impl NodeClient {
 }
 
 impl Reader<'_> {
-    /// TYPE, PTTL and MEMORY USAGE (Redis ≥ 4.0); `None` if the key does not exist, or has moved to another node.
+    /// Type, time to live and size; `None` if the key does not exist, or has moved to another node.
     pub async fn glance(&self) -> Result<Option<Glance>, ClientError> {
-        let commands = vec![
-            self.on_key("TYPE"),
-            self.on_key("PTTL"),
-            self.on_key("MEMORY USAGE"),
-        ];
-        let replies = match self.ask(commands).await {
-            Err(error) if error.server_code() == Some("ASK") => return Ok(None),
-            replies => replies?,
+        let Some(facts) = self.facts().await? else {
+            return Ok(None);
         };
-        let [kind, ttl, weight] = self.exactly("TYPE", replies)?;
-        let kind = match kind.word() {
-            Err(Fault::Server { code, .. }) if code == "ASK" => return Ok(None),
-            word => word.map_err(|fault| self.client.at(fault))?,
-        };
-        let kind = match kind.as_str() {
-            "none" => return Ok(None),
+        let kind = match facts.type_name.as_str() {
             "string" => Kind::String,
             "list" => Kind::List,
             "set" => Kind::Set,
             "zset" => Kind::SortedSet,
             "hash" => Kind::Hash,
             "stream" => Kind::Stream,
+            "array" => Kind::Array,
             _ => Kind::Other,
-        };
-        let ttl = match ttl.integer() {
-            // The key vanished between the commands.
-            Err(Fault::Server { code, .. }) if code == "ASK" => return Ok(None),
-            Ok(-2) => return Ok(None),
-            ttl => u64::try_from(ttl.map_err(|fault| self.client.at(fault))?).ok(),
         };
         Ok(Some(Glance {
             kind,
-            ttl,
-            weight: weight.count().ok(),
+            ttl: facts.ttl,
+            weight: facts.memory,
         }))
     }
 
@@ -175,6 +173,7 @@ impl Reader<'_> {
             Kind::SortedSet => "ZCARD",
             Kind::Hash => "HLEN",
             Kind::Stream => "XLEN",
+            Kind::Array => "ARCOUNT",
         };
         self.one(self.on_key(name), Reply::count).await
     }
@@ -248,6 +247,22 @@ impl Reader<'_> {
             Err(error) if error.is_unknown_command() => Ok(None),
             times => times.map(Some),
         }
+    }
+
+    /// ARINFO (Redis ≥ 8.8): the properties of an array besides its items.
+    pub async fn array_facts(&self) -> Result<Piece, ClientError> {
+        const FACTS: [&str; 3] = ["count", "len", "next-insert-index"];
+        self.one(self.on_key("ARINFO"), |reply| {
+            facts(reply, &FACTS).map(Piece)
+        })
+        .await
+    }
+
+    /// ARSCAN (Redis ≥ 8.8): `count` items of an array from the index `from` on.
+    pub async fn array_items(&self, from: u64, count: u64) -> Result<ArrayItems, ClientError> {
+        let command = self.on_key("ARSCAN").arg(from).arg(LAST_INDEX);
+        let command = command.arg("LIMIT").arg(count);
+        self.one(command, array_items).await
     }
 
     /// XINFO STREAM (Redis ≥ 5.0): the properties of a stream besides its entries.
@@ -328,7 +343,7 @@ impl Reader<'_> {
             .map_err(|fault| self.client.at(fault))
     }
 
-    fn on_key(&self, name: &'static str) -> Command {
+    pub(super) fn on_key(&self, name: &'static str) -> Command {
         Command::named(name).arg(self.key)
     }
 
@@ -358,7 +373,11 @@ impl Reader<'_> {
             .map_err(|fault| self.client.at(fault))
     }
 
-    fn exactly<const N: usize>(
+    pub(super) fn at(&self, fault: Fault) -> ClientError {
+        self.client.at(fault)
+    }
+
+    pub(super) fn exactly<const N: usize>(
         &self,
         command: &'static str,
         replies: Vec<Reply>,
@@ -367,7 +386,7 @@ impl Reader<'_> {
     }
 
     /// Sends commands, each preceded by ASKING, and omits the replies to ASKING.
-    async fn ask(&self, commands: Vec<Command>) -> Result<Vec<Reply>, ClientError> {
+    pub(super) async fn ask(&self, commands: Vec<Command>) -> Result<Vec<Reply>, ClientError> {
         let asking = |command| [Command::named("ASKING"), command];
         let commands = commands.into_iter().flat_map(asking).collect();
         let replies = self
@@ -435,5 +454,31 @@ fn entries(reply: Reply, without: &[usize]) -> Result<Entries, Fault> {
     Ok(Entries {
         piece: Piece(piece),
         last,
+    })
+}
+
+/// Pairs of an index and a value. An index that exceeds a signed number is sent as text.
+fn array_items(reply: Reply) -> Result<ArrayItems, Fault> {
+    let command = reply.command();
+    let mut last = None;
+    let mut piece = Vec::new();
+    for item in reply.parts()? {
+        let values: Vec<redis::Value> = item
+            .parts()?
+            .into_iter()
+            .map(Reply::value)
+            .collect::<Result<_, _>>()?;
+        let index = values.first().and_then(|index| match index {
+            redis::Value::Int(index) => u64::try_from(*index).ok(),
+            redis::Value::BulkString(text) => str::from_utf8(text).ok()?.parse().ok(),
+            _ => None,
+        });
+        last = Some(index.ok_or(Fault::Malformed { command })?);
+        piece.extend(values);
+    }
+    let next = last.filter(|last| *last < LAST_INDEX);
+    Ok(ArrayItems {
+        piece: Piece(piece),
+        next: next.map(|last| last + 1),
     })
 }

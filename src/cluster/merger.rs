@@ -9,7 +9,10 @@
 //!   address (seen on 7.0 and 9.1). Gossip does not mention such nodes, so neither nodes of the other
 //!   cluster nor nodes that joined later know it;
 //! - links (CLUSTER LINKS, Redis ≥ 7.0): nodes that joined later had no links to each other before they
-//!   had links to the rest; nodes of another cluster had.
+//!   had links to the rest; nodes of another cluster had, and so had those of this one.
+//!
+//! One node alone that still knows the other is no evidence: it may have been cut off while the rest forgot that node,
+//! and its links are new since.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,11 +33,12 @@ struct Divide {
     does_not: BTreeSet<NodeId>,
 }
 
-/// Nodes that do not know a node without an address, if there are several: they joined later, or from
-/// another cluster.
-pub fn newcomers(observation: &Observation) -> BTreeSet<NodeId> {
+/// Nodes whose links are evidence: all, if one without an address is known to some of them only.
+pub fn witnesses(observation: &Observation) -> BTreeSet<NodeId> {
     let divides = divides(observation);
-    divides.flat_map(|divide| divide.does_not).collect()
+    divides
+        .flat_map(|divide| divide.does_not.into_iter().chain(divide.knows))
+        .collect()
 }
 
 /// Nodes that joined from another cluster, as seen from the lead node: the nodes of its side belong to
@@ -42,12 +46,14 @@ pub fn newcomers(observation: &Observation) -> BTreeSet<NodeId> {
 pub fn intruders(observation: &Observation) -> Intruders {
     let mut intruders = Intruders::new();
     for divide in divides(observation) {
-        if have_older_links(observation, &divide) {
-            let Divide {
-                lost,
-                knows,
-                does_not,
-            } = divide;
+        let Divide {
+            lost,
+            knows,
+            does_not,
+        } = divide;
+        if have_older_links(observation, &does_not, &knows)
+            && have_older_links(observation, &knows, &does_not)
+        {
             let is_this_cluster = knows.contains(&observation.lead);
             intruders.insert(lost, if is_this_cluster { does_not } else { knows });
         }
@@ -76,11 +82,15 @@ fn divides(observation: &Observation) -> impl Iterator<Item = Divide> {
     })
 }
 
-/// Whether the nodes that do not know the lost node had links to each other before they had links to
-/// the rest. A restarted node has new links only and is no evidence.
-fn have_older_links(observation: &Observation, divide: &Divide) -> bool {
+/// Whether the nodes of a side had links to each other before they had links to the other side. A restarted node has new
+/// links only and is no evidence.
+fn have_older_links(
+    observation: &Observation,
+    side: &BTreeSet<NodeId>,
+    other_side: &BTreeSet<NodeId>,
+) -> bool {
     let mut older = 0;
-    for id in &divide.does_not {
+    for id in side {
         let node = observation.nodes.get(id);
         let Some(report) = node.and_then(|node| node.report()) else {
             continue;
@@ -89,7 +99,7 @@ fn have_older_links(observation: &Observation, divide: &Divide) -> bool {
             let links = report.links.iter().filter(|(peer, _)| side.contains(peer));
             links.map(|(_, since)| *since).min()
         };
-        let (Some(within), Some(across)) = (oldest(&divide.does_not), oldest(&divide.knows)) else {
+        let (Some(within), Some(across)) = (oldest(side), oldest(other_side)) else {
             continue;
         };
         if within.saturating_add(HEAD_START_MS) < across {
@@ -98,5 +108,5 @@ fn have_older_links(observation: &Observation, divide: &Divide) -> bool {
             return false;
         }
     }
-    older * 2 > divide.does_not.len()
+    older * 2 > side.len()
 }

@@ -1,6 +1,6 @@
 //! How people name nodes: by id, by a prefix of an id, by address.
 
-use super::node::NodeId;
+use super::node::{Addr, NodeId};
 use super::observation::Observation;
 
 /// The shortest prefix of an id that is accepted: shorter ones are unique by chance in a small cluster, and name
@@ -30,6 +30,14 @@ pub enum NoSuchNode {
         /// The nodes that it may stand for.
         candidates: Vec<String>,
     },
+    /// It is a host name that leads to several.
+    #[error("{name:?} stands for several nodes of this cluster: {}; name one of them", .nodes.join(", "))]
+    Several {
+        /// The name.
+        name: String,
+        /// The nodes.
+        nodes: Vec<String>,
+    },
 }
 
 impl Observation {
@@ -38,13 +46,19 @@ impl Observation {
         let unknown = || NoSuchNode::Unknown(name.chars().take(80).collect());
         let lower = name.to_ascii_lowercase();
         let by_addr = self.nodes.values().find(|node| {
-            [&node.dial, &node.peer]
-                .into_iter()
-                .flatten()
-                .any(|addr| addr.to_string() == lower)
+            let addrs = || [&node.dial, &node.peer].into_iter().flatten();
+            addrs().any(|addr| addr.to_string() == lower)
+                || node.hostname.as_deref().is_some_and(|host| {
+                    let host = host.to_ascii_lowercase();
+                    addrs().any(|addr| Addr::new(&host, addr.port()).to_string() == lower)
+                })
         });
         if let Some(node) = by_addr {
             return Ok(node.id);
+        }
+        let mut aliases = self.identities.aliases.iter();
+        if let Some((_, id)) = aliases.find(|(addr, _)| addr.to_string() == lower) {
+            return Ok(*id);
         }
         if lower.is_empty() || !lower.chars().all(|c| c.is_ascii_hexdigit()) {
             return Err(unknown());
@@ -74,7 +88,6 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::cluster::node::Addr;
     use crate::cluster::observation::{ObservedNode, Seen};
 
     fn id(text: &str) -> NodeId {
@@ -99,6 +112,7 @@ mod tests {
             lead: id("abcd1"),
             nodes,
             bystanders: Vec::new(),
+            identities: Default::default(),
         }
     }
 
@@ -109,6 +123,16 @@ mod tests {
         assert_eq!(observation.find("ABCD2"), Ok(id("abcd2")));
         assert_eq!(observation.find("12ff"), Ok(id("12ff")));
         assert_eq!(observation.find("10.0.0.1:7002"), Ok(id("12ff")));
+    }
+
+    #[test]
+    fn a_node_is_found_by_its_announced_host_name() {
+        let mut observation = observation();
+        if let Some(node) = observation.nodes.get_mut(&id("12ff")) {
+            node.hostname = Some("Redis-2.example".into());
+        }
+        assert_eq!(observation.find("redis-2.example:7002"), Ok(id("12ff")));
+        assert!(observation.find("redis-2.example:7000").is_err());
     }
 
     #[test]

@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::identity::Identities;
 use super::node::{Addr, NodeId};
+use super::numbers::{bytes, counted, thousands};
 use super::parse::{ClusterInfo, Info, MasterLink, Product, View};
+use super::refusal::{Refusal, RefusalKind};
 use super::slot::{Slot, SlotSet};
+use super::write_refusal::WriteRefusal;
 
 /// An observation of all nodes of a cluster.
 #[derive(Debug, Clone)]
@@ -19,6 +23,8 @@ pub struct Observation {
     pub nodes: BTreeMap<NodeId, ObservedNode>,
     /// Nodes that the user gave and that are in no cluster: they know no other node.
     pub bystanders: Vec<Bystander>,
+    /// Which processes answer under the ids of the nodes.
+    pub identities: Identities,
 }
 
 /// One node of an observation.
@@ -44,6 +50,8 @@ pub enum Seen {
     Report(Box<Report>),
     /// It did not answer; the reason, in the client's words.
     Silent(String),
+    /// It answers with an error to the commands that read it.
+    Refused(Refusal),
     /// It answers LOADING to every command.
     Loading,
     /// Another node answers at its address.
@@ -63,8 +71,12 @@ pub struct Report {
     pub info: Info,
     /// Whether it writes an RDB file by itself (`save` is not empty); `None` if CONFIG is denied.
     pub saves: Option<bool>,
+    /// Why it refuses PING, and with it writes or reads of data.
+    pub refuses: Option<Refusal>,
     /// Its keys in slots that are open on any node, in all databases; empty until counted.
     pub open_keys: BTreeMap<Slot, u64>,
+    /// Its keys in slots of its master, in all databases; counted only if it is a replica whose link is down.
+    pub keys_of_shard: Option<u64>,
     /// The time of the first link to or from each other node, in ms of its own clock; read only if two
     /// clusters may have merged (`cluster::merger`).
     pub links: BTreeMap<NodeId, u64>,
@@ -85,12 +97,50 @@ pub struct ObservedTask {
     pub state: String,
     /// The last error, in the server's words; empty if there is none.
     pub said: String,
+    /// How far it has come, if the server reports it.
+    pub progress: Option<TaskProgress>,
     /// Whether it continues; else it has failed and is not retried.
     pub goes_on: bool,
     /// What its leader runs.
     pub product: Product,
     /// The id by which the leader cancels it (Redis; Valkey cancels all at once).
     pub id: String,
+}
+
+/// How far a task has come, as far as the server reports it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TaskProgress {
+    /// Keys that have moved.
+    pub keys: Option<u64>,
+    /// All keys of the task.
+    pub keys_total: Option<u64>,
+    /// Bytes that have moved.
+    pub bytes: Option<u64>,
+    /// All bytes of the task.
+    pub bytes_total: Option<u64>,
+    /// The percentage that is done, 0 to 100.
+    pub percent: Option<u64>,
+}
+
+/// `1,200 of 5,000 keys, 4.0 KiB, 24%`.
+impl fmt::Display for TaskProgress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let keys = |done: u64| match self.keys_total {
+            Some(total) => format!("{} of {}", thousands(done), counted(total, "key")),
+            None => counted(done, "key"),
+        };
+        let volume = |done: u64| match self.bytes_total {
+            Some(total) => format!("{} of {}", bytes(done), bytes(total)),
+            None => bytes(done),
+        };
+        let parts = [
+            self.keys.map(keys),
+            self.bytes.map(volume),
+            self.percent.map(|percent| format!("{percent}%")),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        f.write_str(&parts.join(", "))
+    }
 }
 
 /// A node that the user gave, that answers, and that is in no cluster.
@@ -102,13 +152,48 @@ pub struct Bystander {
     pub dial: Addr,
 }
 
+impl Report {
+    /// Why it refuses writes, if its disk is the reason: by its answer to PING, and without the right to PING by its
+    /// INFO.
+    pub fn refuses_writes(&self) -> Option<WriteRefusal> {
+        let refusal = self.refuses.as_ref();
+        let is_misconf = refusal.is_some_and(|refusal| refusal.kind == RefusalKind::Misconf);
+        match (self.info.disk_failures.append, is_misconf) {
+            (true, _) => Some(WriteRefusal::AppendFailed),
+            (false, true) => Some(WriteRefusal::SaveFailed),
+            (false, false) => None,
+        }
+    }
+}
+
 impl ObservedNode {
     /// What it reports; `None` if it did not answer.
     pub fn report(&self) -> Option<&Report> {
         match &self.seen {
             Seen::Report(report) => Some(report),
-            Seen::Silent(_) | Seen::Loading | Seen::OtherNode(_) | Seen::NoAddress => None,
+            Seen::Silent(_)
+            | Seen::Refused(_)
+            | Seen::Loading
+            | Seen::OtherNode(_)
+            | Seen::NoAddress => None,
         }
+    }
+
+    /// Why it reports nothing, as the rest of a sentence that begins with its name.
+    pub fn why_absent(&self) -> String {
+        match &self.seen {
+            Seen::Refused(refusal) => refusal.to_string(),
+            Seen::Loading => "is loading its data set from disk".to_string(),
+            Seen::Report(_) | Seen::Silent(_) | Seen::OtherNode(_) | Seen::NoAddress => {
+                "does not answer".to_string()
+            }
+        }
+    }
+
+    /// Whether it accepts connections and did not answer in time: it is busy or stopped.
+    pub fn is_slow(&self) -> bool {
+        // The words of the client for that.
+        matches!(&self.seen, Seen::Silent(why) if why.starts_with("no answer to "))
     }
 
     /// The address to show: that at which redis-trib reaches it, else that of the other nodes.
@@ -133,6 +218,18 @@ impl fmt::Display for ObservedNode {
 }
 
 impl Observation {
+    /// Keeps what an earlier look saw of nodes whose address is forgotten by now: members forget an address at which
+    /// another node answers.
+    pub fn keep_other_nodes(&mut self, earlier: &Self) {
+        for (id, node) in &mut self.nodes {
+            if let (Seen::NoAddress, Some(before)) = (&node.seen, earlier.nodes.get(id))
+                && matches!(before.seen, Seen::OtherNode(_))
+            {
+                *node = before.clone();
+            }
+        }
+    }
+
     /// Every node that answered, with its report.
     pub fn reports(&self) -> impl Iterator<Item = (&ObservedNode, &Report)> {
         self.nodes
@@ -146,6 +243,12 @@ impl Observation {
             Some(node) => node.to_string(),
             None => id.short(),
         }
+    }
+
+    /// Why a node reports nothing, as the rest of a sentence that begins with its name.
+    pub fn why_absent(&self, id: NodeId) -> String {
+        let node = self.nodes.get(&id);
+        node.map_or_else(|| "does not answer".to_string(), ObservedNode::why_absent)
     }
 
     /// The member through which the others were found.

@@ -6,6 +6,10 @@ use std::collections::BTreeSet;
 use super::node::{NodeId, Role};
 use super::slot::SlotSet;
 
+mod largest;
+
+pub use largest::{Largest, largest};
+
 /// The state of a member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StopCandidate {
@@ -15,6 +19,8 @@ pub struct StopCandidate {
     pub role: Role,
     /// Its master.
     pub master: Option<NodeId>,
+    /// Whether it has a vote.
+    pub votes: bool,
     /// Its slots.
     pub slots: SlotSet,
     /// Its open slots.
@@ -39,11 +45,11 @@ pub enum Reason {
         /// The slots that no node would serve.
         slots: SlotSet,
     },
-    /// Too few masters would be left to elect a replica.
+    /// Too few voters would be left to elect a replica.
     NoMajority {
-        /// Masters with slots that would be up.
+        /// Voters that would be up.
         left: usize,
-        /// All masters with slots, including those that are down.
+        /// All voters, including those that are down.
         of: usize,
     },
     /// All replicas in sync of a master that stays would be stopped.
@@ -125,30 +131,34 @@ pub fn reasons(members: &[StopCandidate], stopping: &BTreeSet<NodeId>) -> Vec<Re
             });
         }
     }
-    let left = owners.iter().filter(|owner| stays(owner)).count();
-    if left * 2 <= owners.len() {
-        let of = owners.len();
+    let of = members.iter().filter(|member| member.votes).count();
+    let left = members
+        .iter()
+        .filter(|member| member.votes && stays(member));
+    let left = left.count();
+    if left * 2 <= of {
         reasons.push(Reason::NoMajority { left, of });
     }
     reasons
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::cluster::slot::Slot;
 
-    fn id(number: usize) -> NodeId {
+    pub(crate) fn id(number: usize) -> NodeId {
         format!("{number:040x}").parse().unwrap()
     }
 
-    fn master(number: usize, from: u16, to: u16) -> StopCandidate {
+    pub(crate) fn master(number: usize, from: u16, to: u16) -> StopCandidate {
         StopCandidate {
             id: id(number),
             role: Role::Master,
             master: None,
+            votes: from < to,
             slots: (from..to).filter_map(Slot::new).collect(),
             open: SlotSet::new(),
             is_up: true,
@@ -157,7 +167,7 @@ mod tests {
         }
     }
 
-    fn replica(number: usize, of: usize) -> StopCandidate {
+    pub(crate) fn replica(number: usize, of: usize) -> StopCandidate {
         StopCandidate {
             role: Role::Replica,
             master: Some(id(of)),
@@ -168,7 +178,7 @@ mod tests {
     }
 
     /// Masters 1 to 3, and 4 to 6 that follow them.
-    fn six() -> Vec<StopCandidate> {
+    pub(super) fn six() -> Vec<StopCandidate> {
         vec![
             master(1, 0, 5461),
             master(2, 5461, 10923),
@@ -224,7 +234,7 @@ mod tests {
         assert_eq!(words(&members, &[1]), ["no-majority"]);
     }
 
-    fn clusters() -> impl Strategy<Value = (Vec<StopCandidate>, Vec<bool>)> {
+    pub(super) fn clusters() -> impl Strategy<Value = (Vec<StopCandidate>, Vec<bool>)> {
         let flags = || proptest::collection::vec(any::<bool>(), 20);
         let mostly = || proptest::collection::vec(proptest::bool::weighted(0.9), 20);
         (

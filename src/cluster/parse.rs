@@ -17,10 +17,14 @@ use super::slot::{Slot, SlotRange, SlotSet};
 use super::text::clean;
 
 mod info;
+mod rdb_version;
 #[cfg(test)]
 mod tests;
 
-pub use info::{ClusterInfo, Info, MasterLink, OnlineReplica, Product, Version};
+pub use info::{
+    ClusterInfo, DiskFailures, Info, MasterLink, OnlineReplica, Product, RaftInfo, RaftRole,
+    Version,
+};
 
 /// The largest cluster that is read. Redis recommends at most 1,000 nodes; a longer text is an error.
 pub const MAX_NODES: usize = 10_000;
@@ -53,6 +57,8 @@ pub struct Entry {
     pub epoch: u64,
     /// Whether the node that wrote the line has its bus link up (`connected`).
     pub linked: bool,
+    /// Whether it is flagged `learner`: a node of the Raft bus without a vote (Valkey ≥ 10).
+    pub learner: bool,
     /// The slots it owns.
     pub slots: Vec<SlotRange>,
     /// Its open slots, in the line that a node writes of itself.
@@ -124,6 +130,8 @@ pub struct View {
     /// The index of the writer's own line.
     myself: usize,
     slots_signature: u64,
+    /// When a ping was sent that is not answered yet, in ms of the writer's clock, by node.
+    pings_sent: Vec<(NodeId, u64)>,
 }
 
 impl View {
@@ -141,6 +149,12 @@ impl View {
     pub fn entry(&self, id: NodeId) -> Option<&Arc<Entry>> {
         let found = self.entries.binary_search_by_key(&id, |entry| entry.id);
         found.ok().map(|i| &self.entries[i])
+    }
+
+    /// When the writer sent the ping to that node that is not answered yet, in ms of its clock.
+    pub fn ping_sent(&self, id: NodeId) -> Option<u64> {
+        let ping = self.pings_sent.iter().find(|(to, _)| *to == id);
+        ping.map(|(_, sent)| *sent)
     }
 
     /// A hash that is equal for views with the same owner for every slot.
@@ -171,6 +185,41 @@ pub enum ParseError {
     /// More lines than any cluster has.
     #[error("CLUSTER NODES has more than {MAX_NODES} lines")]
     TooMany,
+    /// CLUSTER INFO has the fields of the Raft bus, and CLUSTER NODES is not that of a Raft node.
+    #[error(
+        "CLUSTER INFO is that of the Raft bus (cluster-protocol raft), and CLUSTER NODES is not: {0}; which bus the node \
+         uses can't be told, so its answers are not used"
+    )]
+    NotRaft(String),
+}
+
+/// Checks that the CLUSTER NODES of a node on the Raft bus is that of such a node. Gossip suspects nodes (`fail?`), which
+/// the Raft log does not know, and has no learners; `cluster_size` counts masters with slots there, and voters here.
+pub fn check_raft(view: &View, raft: &RaftInfo) -> Result<(), ParseError> {
+    let suspected = |entry: &&Arc<Entry>| entry.state == EntryState::Failing;
+    if let Some(entry) = view.entries().find(suspected) {
+        let why = format!("{entry} is flagged fail?, which only gossip does");
+        return Err(ParseError::NotRaft(why));
+    }
+    if let Some(leader) = raft.leader.filter(|leader| view.entry(*leader).is_none()) {
+        let why = format!("it has no line for the leader {}", leader.short());
+        return Err(ParseError::NotRaft(why));
+    }
+    // A node that was met is no member before the log says so.
+    let members = || {
+        let entries = view.entries();
+        entries.filter(|entry| entry.state != EntryState::Handshake)
+    };
+    let voters = members().filter(|entry| !entry.learner).count();
+    if voters != raft.voters {
+        let why = format!(
+            "{voters} of its {} nodes are no learners, and cluster_size tells of {} voters",
+            members().count(),
+            raft.voters
+        );
+        return Err(ParseError::NotRaft(why));
+    }
+    Ok(())
 }
 
 /// Parsed lines, by their text.
@@ -184,6 +233,7 @@ impl EntryPool {
     pub fn view(&mut self, text: &str) -> Result<View, ParseError> {
         let mut entries = Vec::new();
         let mut myself = Vec::new();
+        let mut pings_sent = Vec::new();
         let mut key = String::new();
         for (i, line) in text.lines().enumerate() {
             if line.is_empty() {
@@ -213,6 +263,9 @@ impl EntryPool {
             if raw.is_myself {
                 myself.push(entry.id);
             }
+            if let Some(sent) = number(raw.ping_sent).filter(|sent| *sent > 0) {
+                pings_sent.push((entry.id, sent));
+            }
             entries.push(entry);
         }
         entries.sort_unstable_by_key(|entry| entry.id);
@@ -231,6 +284,7 @@ impl EntryPool {
             entries,
             myself,
             slots_signature,
+            pings_sent,
         })
     }
 }
@@ -247,6 +301,7 @@ struct RawLine<'a> {
     addr: &'a str,
     flags: &'a str,
     master: &'a str,
+    ping_sent: &'a str,
     epoch: &'a str,
     link: &'a str,
     slots: &'a str,
@@ -260,7 +315,7 @@ impl<'a> RawLine<'a> {
         let addr = fields.next()?;
         let flags = fields.next()?;
         let master = fields.next()?;
-        let _ping_sent = fields.next()?;
+        let ping_sent = fields.next()?;
         let _pong_received = fields.next()?;
         let epoch = fields.next()?;
         let link = fields.next()?;
@@ -269,6 +324,7 @@ impl<'a> RawLine<'a> {
             addr,
             flags,
             master,
+            ping_sent,
             epoch,
             link,
             slots: fields.next().unwrap_or_default(),
@@ -298,10 +354,12 @@ impl<'a> RawLine<'a> {
         let (addr, port, bus_port, hostname) = parse_addr(self.addr)?;
         let mut role = None;
         let mut state = EntryState::Fine;
+        let mut learner = false;
         for flag in self.flags.split(',') {
             match flag {
                 "master" => role = Some(Role::Master),
                 "slave" | "replica" => role = Some(Role::Replica),
+                "learner" => learner = true,
                 "fail" => state = EntryState::Failed,
                 "fail?" if state == EntryState::Fine => state = EntryState::Failing,
                 "handshake" => state = EntryState::Handshake,
@@ -337,6 +395,7 @@ impl<'a> RawLine<'a> {
             master,
             epoch,
             linked: self.link == "connected",
+            learner,
             claim: claim(id, &slots),
             slots,
             open,

@@ -90,14 +90,16 @@ fn measure(what: &str, answers: impl Fn(usize) -> bool, view: impl Fn(usize) -> 
                 ok: true,
                 known_nodes: NODES,
                 current_epoch: NODES as u64,
-                votes_asked: 0,
+                ..ClusterInfo::default()
             };
             Seen::Report(Box::new(Report {
                 view,
                 cluster,
                 info,
+                refuses: None,
                 saves: Some(true),
                 open_keys: BTreeMap::new(),
+                keys_of_shard: None,
                 links: BTreeMap::new(),
                 tasks: Vec::new(),
             }))
@@ -117,6 +119,7 @@ fn measure(what: &str, answers: impl Fn(usize) -> bool, view: impl Fn(usize) -> 
         lead: id(0).parse().unwrap(),
         nodes,
         bystanders: Vec::new(),
+        identities: Default::default(),
     };
     let start = Instant::now();
     let diagnosis = Diagnosis::of(observation, &Background::default());

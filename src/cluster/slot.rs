@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use super::numbers::{plural, thousands};
+
 /// How many hash slots a cluster has (Redis Cluster specification).
 pub const SLOTS: u16 = 16384;
 
@@ -28,24 +30,21 @@ impl Slot {
         (0..SLOTS).map(Self)
     }
 
-    /// The slot of a key: CRC16 (XMODEM) of its hash tag, or of the whole key if it has none (Redis Cluster specification, "Hash tags": between the first `{` and the first `}`
-    /// after it, when that is not empty).
+    /// The slot of a key: CRC16 (XMODEM) of its hash tag, or of the whole key if it has none (Redis Cluster
+    /// specification, "Hash tags").
     pub fn of_key(key: &[u8]) -> Self {
         const CRC: crc::Crc<u16> = crc::Crc::<u16>::new(&crc::CRC_16_XMODEM);
-        Self(CRC.checksum(hash_tag(key)) % SLOTS)
+        Self(CRC.checksum(hash_tag(key).unwrap_or(key)) % SLOTS)
     }
 }
 
-/// The part of a key that is hashed.
-fn hash_tag(key: &[u8]) -> &[u8] {
-    let Some(open) = key.iter().position(|byte| *byte == b'{') else {
-        return key;
-    };
+/// The part of a key that is hashed instead of the whole: between the first `{` and the first `}` after it, when that
+/// is not empty.
+pub fn hash_tag(key: &[u8]) -> Option<&[u8]> {
+    let open = key.iter().position(|byte| *byte == b'{')?;
     let tag = &key[open + 1..];
-    match tag.iter().position(|byte| *byte == b'}') {
-        Some(close) if close > 0 => &tag[..close],
-        _ => key,
-    }
+    let close = tag.iter().position(|byte| *byte == b'}')?;
+    (close > 0).then(|| &tag[..close])
 }
 
 impl fmt::Display for Slot {
@@ -215,6 +214,22 @@ impl SlotSet {
             }
         }
         ranges
+    }
+
+    /// The first ranges and the number of the others, for messages: `0,2,4,6,8,10,12,14 and 70 more ranges`.
+    pub fn summary(&self) -> String {
+        const SHOWN: usize = 8;
+        let ranges = self.ranges();
+        let first: Vec<String> = ranges.iter().take(SHOWN).map(ToString::to_string).collect();
+        let first = first.join(",");
+        match ranges.len().saturating_sub(SHOWN) {
+            0 => first,
+            more => format!(
+                "{first} and {} more {}",
+                thousands(more as u64),
+                plural(more as u64, "range")
+            ),
+        }
     }
 }
 

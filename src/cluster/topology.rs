@@ -4,11 +4,11 @@
 //! other nodes share.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::node::{NodeId, Role};
-use super::observation::{Observation, Seen};
+use super::observation::{Observation, Report, Seen};
 use super::parse::{Entry, EntryState, OpenSlot};
 use super::slot::{SLOTS, Slot, SlotSet};
 
@@ -19,6 +19,27 @@ pub struct Topology {
     pub members: BTreeMap<NodeId, Member>,
     /// Groups of nodes that see the same slot owners, the largest first. One group: all agree.
     pub opinions: Vec<Opinion>,
+    /// Which nodes have a vote.
+    pub bus: Bus,
+}
+
+/// The protocol of the cluster bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bus {
+    /// Gossip: masters with slots vote.
+    Gossip,
+    /// `cluster-protocol raft` (Valkey ≥ 10): all nodes vote that are no learners, replicas too.
+    Raft,
+}
+
+impl Bus {
+    /// The word for nodes that vote.
+    pub fn voters_word(self) -> &'static str {
+        match self {
+            Self::Gossip => "masters",
+            Self::Raft => "voters",
+        }
+    }
 }
 
 /// A member, as it reports itself or as most other nodes report it.
@@ -36,8 +57,13 @@ pub struct Member {
     pub open: Vec<OpenSlot>,
     /// Its config epoch.
     pub epoch: u64,
+    /// Whether it is a learner of the Raft bus, which has no vote.
+    pub learner: bool,
     /// How the other nodes see it.
     pub peer_status: PeerStatus,
+    /// Whether it answers and knows no other node, while others list it: it was reset, or lost its `nodes.conf`. What it
+    /// sees says nothing about the cluster.
+    pub is_reset: bool,
 }
 
 /// How the other nodes that answered see a node: numbers of nodes.
@@ -119,6 +145,7 @@ impl Opinion {
 impl Topology {
     /// The topology of an observation.
     pub fn of(observation: &Observation) -> Self {
+        let reset = reset_nodes(observation);
         let mut statuses: HashMap<NodeId, PeerStatus> = HashMap::new();
         for (node, report) in observation.reports() {
             for entry in report.view.entries() {
@@ -127,28 +154,48 @@ impl Topology {
                 }
             }
         }
-        let answered = observation.reports().count();
+        let answered = observation.reports().count() - reset.len();
         let members = observation
             .nodes
             .values()
             .map(|node| {
                 let mut peer_status = statuses.remove(&node.id).unwrap_or_default();
                 peer_status.silent = node.report().is_none();
-                peer_status.asked = answered - usize::from(!peer_status.silent);
-                let member = match &node.seen {
+                let is_reset = reset.contains(&node.id);
+                let is_among_them = !peer_status.silent && !is_reset;
+                peer_status.asked = answered - usize::from(is_among_them);
+                let mut member = match &node.seen {
                     Seen::Report(report) => Member::from_entry(report.view.myself(), peer_status),
                     _ => match prevailing_entry(observation, node.id) {
                         Some(entry) => Member::from_entry(&entry, peer_status),
                         None => Member::unknown(node.id, peer_status),
                     },
                 };
+                member.is_reset = is_reset;
                 (node.id, member)
             })
             .collect();
+        let is_raft = observation
+            .reports()
+            .any(|(_, report)| report.cluster.raft.is_some());
         Self {
             members,
-            opinions: opinions(observation),
+            opinions: opinions(observation, &reset),
+            bus: if is_raft { Bus::Raft } else { Bus::Gossip },
         }
+    }
+
+    /// Whether a member has a vote: on the failure of a master, and on the Raft bus on every change.
+    pub fn votes(&self, member: &Member) -> bool {
+        match self.bus {
+            Bus::Gossip => member.role == Role::Master && !member.slots.is_empty(),
+            Bus::Raft => !member.learner,
+        }
+    }
+
+    /// Members with a vote, by id.
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|member| self.votes(member))
     }
 
     /// Members that are masters, by id.
@@ -254,7 +301,9 @@ impl Member {
             slots: entry.slots.iter().copied().collect(),
             open: entry.open.clone(),
             epoch: entry.epoch,
+            learner: entry.learner,
             peer_status,
+            is_reset: false,
         }
     }
 
@@ -266,7 +315,9 @@ impl Member {
             slots: SlotSet::new(),
             open: Vec::new(),
             epoch: 0,
+            learner: false,
             peer_status,
+            is_reset: false,
         }
     }
 }
@@ -302,9 +353,26 @@ fn prevailing_entry(observation: &Observation, id: NodeId) -> Option<Arc<Entry>>
         .map(|(_, entry)| Arc::clone(entry))
 }
 
-fn opinions(observation: &Observation) -> Vec<Opinion> {
+/// Nodes that answer, own no slot and know no other node, although another one that answers lists them.
+fn reset_nodes(observation: &Observation) -> BTreeSet<NodeId> {
+    let is_alone =
+        |report: &Report| report.view.entries().len() == 1 && report.view.myself().slots.is_empty();
+    let alone = observation.reports().filter(|(_, report)| is_alone(report));
+    alone
+        .map(|(node, _)| node.id)
+        .filter(|id| {
+            let mut others = observation.reports().filter(|(node, _)| node.id != *id);
+            others.any(|(_, report)| report.view.entry(*id).is_some())
+        })
+        .collect()
+}
+
+fn opinions(observation: &Observation, reset: &BTreeSet<NodeId>) -> Vec<Opinion> {
     let mut groups: BTreeMap<u64, Vec<NodeId>> = BTreeMap::new();
-    for (node, report) in observation.reports() {
+    for (node, report) in observation
+        .reports()
+        .filter(|(node, _)| !reset.contains(&node.id))
+    {
         groups
             .entry(report.view.slots_signature())
             .or_default()

@@ -16,14 +16,14 @@ use crate::cluster::node::NodeId;
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
 use crate::ops::join::{
-    Allowed, GoOn, Inspected, JoinProposal, JoinRequest, Joining, Part, RequestedRole, Until,
-    fill_plan,
+    Allowed, GoOn, Inspected, JoinProposal, JoinRequest, Joining, MemberNamed, NewLibraries, Part,
+    RequestedRole, Until, fill_plan,
 };
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session};
 use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::Ui;
+use crate::ui::{CheckFor, Mode, Ui};
 
 /// Arguments of `add-node`.
 #[derive(Debug, clap::Args)]
@@ -31,15 +31,19 @@ use crate::ui::Ui;
     override_usage = "redis-trib add-node [OPTIONS] <NEW>... <EXISTING>",
     after_help = "Examples:\n  \
     redis-trib add-node 10.0.0.13:6379 10.0.0.3:6379              # as a master without slots\n  \
-    redis-trib add-node 10.0.0.13 10.0.0.14 10.0.0.3 --fill --yes # as masters with their share of slots\n  \
-    redis-trib add-node tasks.redis007 10.0.0.3 --replica         # as replicas of the masters with the fewest"
+    redis-trib add-node 10.0.0.13 10.0.0.14 10.0.0.3 --fill --yes # masters with their share\n  \
+    redis-trib add-node tasks.redis007 10.0.0.3 --replica         # as replicas"
 )]
 pub struct Args {
-    /// The new nodes, then a node of the cluster (also as two words, `host port`). A name stands for all of its
-    /// addresses; those that are members already are left alone.
+    /// The new nodes, then a node of the cluster.
+    ///
+    /// The last one may be two words, `host port`. A name stands for all of its addresses. Nodes that are members
+    /// already, in the role that is asked for, are left alone.
     #[arg(required = true, num_args = 2.., value_name = "NODE")]
     nodes: Vec<String>,
-    /// Add replicas, each of a master with the fewest replicas, if possible on another host and in another zone.
+    /// Add replicas, each of a master with the fewest replicas.
+    ///
+    /// Masters on other hosts and in other zones come first.
     #[arg(long, alias = "slave")]
     replica: bool,
     /// Add replicas of this master, by id or address.
@@ -70,11 +74,16 @@ pub struct Args {
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let (new, existing) = args.seeds()?;
     let existing = [existing];
-    let request = args.request();
+    let request = args.request(global, ui.mode());
     let approval = Approval::of(args.moving.yes, args.moving.dry_run);
     let mut change = Change::open_also(global, ui, "add-node", &new, &existing, approval).await?;
     let newly = change.session();
     let session = change.also(&existing).await?;
+    for one in &new {
+        let heading = format!("Adding node {one} to cluster {}", existing[0]);
+        ui.old_heading(&heading)?;
+    }
+    change.check_before_of(&session, CheckFor::Change).await?;
     let inspect = async || Inspected::read(&session, &newly, global.args.start_timeout()).await;
     let inspected = change.prepare(inspect()).await?;
     let held = change.lock(&inspected.targets()).await?;
@@ -90,7 +99,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
         for member in &proposal.members {
             if reported.borrow_mut().insert(member.clone()) {
                 let events = &session.events;
-                events.hint(format!("{member} is a member already, and is left alone"));
+                events.note(member.clone());
             }
         }
         Ok(proposal)
@@ -104,6 +113,12 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
         part,
         ..
     } = proposal;
+    for candidate in &candidates {
+        let addr = &candidate.node.target.addr;
+        ui.old_heading(&format!(
+            "Send CLUSTER MEET to node {addr} to make it join the cluster."
+        ))?;
+    }
     let joining = Joining {
         session: &session,
         target: &target,
@@ -155,7 +170,7 @@ impl Args {
         Ok((new, existing))
     }
 
-    fn request(&self) -> JoinRequest {
+    fn request(&self, global: &Global, mode: Mode) -> JoinRequest {
         JoinRequest {
             role: match (&self.master_id, self.replica) {
                 (Some(name), _) => RequestedRole::ReplicasOf(name.clone()),
@@ -167,8 +182,17 @@ impl Args {
                 (true, false) => Allowed::Reset,
                 (false, false) => Allowed::Nothing,
             },
-            zones: self.zones.rules(),
+            zones: self.zones.rules(&global.args),
             fill: self.fill,
+            libraries: match mode.is_old() {
+                true => NewLibraries::Refused,
+                false => NewLibraries::SameAllowed,
+            },
+            member_named: match (mode.is_old(), self.fill) {
+                (true, _) => MemberNamed::Refused,
+                (false, true) => MemberNamed::Filled,
+                (false, false) => MemberNamed::LeftAlone,
+            },
         }
     }
 }

@@ -9,19 +9,21 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow};
 
 use crate::args::moves::MoveArgs;
-use crate::args::values::text_of;
+use crate::args::values::{refuse_swapped, text_of};
 use crate::change::moves::{MovesProposal, approval, finish_open};
 use crate::change::{Approval, Change, Global, Proposal, Question};
 use crate::cluster::node::{NodeId, Role};
+use crate::cluster::numbers::{counted, thousands};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::Slot;
 use crate::connections::Target;
+use crate::converge::settle::healthy;
 use crate::exit_code::ExitCode;
 use crate::ops::move_slots;
 use crate::plan::{MovePlan, file};
 use crate::seed::Seed;
 use crate::session::Session;
-use crate::state::{ClusterState, healthy};
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -47,6 +49,7 @@ pub struct Args {
 
 /// Moves the slots of the plan that have not moved yet.
 pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
+    refuse_swapped("apply", &args.file, &args.node)?;
     let plan = read(&args.file)?;
     let seed: Seed = args.node.parse().map_err(Stop::usage)?;
     let approval = approval(&args.moving);
@@ -56,7 +59,7 @@ pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
     members(&plan, &state)?;
     // The file undoes the whole plan, not only what is left of it.
     if let Some(undo) = args.moving.undo_out.take() {
-        move_slots::save("--undo-out", &undo, &file::inverse(&plan))?;
+        move_slots::save("--undo-out", &undo, &file::inverse(&plan), None)?;
     }
     args.moving.applied = Some(args.file);
     let moving = &args.moving;
@@ -105,7 +108,8 @@ impl<'a> Rest<'a> {
                 moving,
                 state,
                 format!(
-                    "All {slots} slots of the plan are on their targets: nothing is left to do."
+                    "All {} of the plan are on their targets: nothing is left to do.",
+                    counted(slots as u64, "slot")
                 ),
             ),
             false => MovesProposal::new(session, moving, state, left).await?,
@@ -125,9 +129,10 @@ impl Proposal for Rest<'_> {
 
     fn show(&self, ui: &Ui) -> io::Result<()> {
         if self.done > 0 {
-            ui.hint(&format!(
-                "{} of the plan's {} slots are on their targets; these are left",
-                self.done, self.slots
+            ui.note(&format!(
+                "{} of the plan's {} are on their targets; these are left",
+                thousands(self.done as u64),
+                counted(self.slots as u64, "slot")
             ));
         }
         self.moves.show(ui)

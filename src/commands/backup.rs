@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::args::values::duration;
+use crate::args::values::{duration, number, refuse_swapped_after};
 use crate::backup::BackupOptions;
 use crate::change::{Approval, Change, Global, Proposal, Question};
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::data::backup::{self, BackupPlan};
+use crate::ops::data::backup::{self, BackupLayout, BackupPlan};
 use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::Ui;
+use crate::ui::{CheckFor, Ui};
 
 /// Arguments of `backup`.
 #[derive(Debug, clap::Args)]
@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     from_masters: bool,
     /// Number of nodes of one host that fork at the same time.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number("nodes", 1..=1000))]
     per_host: u16,
     /// Timeout for a node that sends nothing.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
@@ -54,6 +54,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
             "--verify reads files only: name the directory, and no node"
         ))),
         (false, [node, directory]) => {
+            refuse_swapped_after("backup", node, directory)?;
             let seed = node.parse::<Seed>().map_err(Stop::usage)?;
             save(global, ui, &args, seed, Path::new(directory)).await
         }
@@ -72,7 +73,12 @@ async fn save(global: &Global, ui: &Ui, args: &Args, seed: Seed, path: &Path) ->
     };
     let mut change = Change::open(global, ui, "backup", &[seed], approval).await?;
     let session = change.session();
-    let plan = async || backup::plan(&session, path, args.from_masters).await;
+    change.check_before(CheckFor::Change).await?;
+    let layout = match ui.mode().is_redis_cli() {
+        true => BackupLayout::RedisCli,
+        false => BackupLayout::Native,
+    };
+    let plan = async || backup::plan(&session, path, args.from_masters, layout).await;
     let Some(plan) = change.approve(plan).await? else {
         return Ok(ExitCode::Done);
     };

@@ -80,10 +80,15 @@ pub async fn run(global: &Global, ui: &Ui, mut args: Args) -> CommandResult {
         .prepare(call::danger(&session, &callees, &request))
         .await?;
     if danger == Danger::Dangerous {
+        let about = format!("{} to {} nodes.", request.name, callees.len());
+        change.confirm_if_protected(&about).await?;
         change.will_change_nodes();
         change.lock(&call::masters(&callees)).await?;
     }
-    ui.calling(&request.name.to_string())?;
+    match ui.mode().is_old() && request.may_be_shown() {
+        true => ui.calling(&request.text())?,
+        false => ui.calling(&request.name.to_string())?,
+    }
     let session = change.session();
     let mut failed = 0;
     let mut show = |callee: &Callee, reply: &Result<Resp, String>| {

@@ -16,7 +16,7 @@ use crate::resolve::ResolveError;
 use crate::seed::Seed;
 use crate::session::Session;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{CheckExtra, Strictness, Ui};
+use crate::ui::{CheckExtra, Detail, Strictness, Ui};
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -43,9 +43,12 @@ pub struct Args {
     /// Write a small key on each master, read it back and delete it.
     #[arg(long)]
     probe_write: bool,
+    /// Show one line for each shard instead of one for each node, for clusters of many nodes.
+    #[arg(long)]
+    brief: bool,
     /// Check this one process only: it answers and runs in cluster mode. It need not be in a cluster,
     /// and faults of other nodes do not count.
-    #[arg(long, conflicts_with_all = ["strict", "probe_write", "zone", "zone_from"])]
+    #[arg(long, conflicts_with_all = ["brief", "strict", "probe_write", "zone", "zone_from"])]
     local: bool,
     #[command(flatten)]
     zones: ZoneArgs,
@@ -72,11 +75,17 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
         true => Strictness::Strict,
         false => Strictness::Lenient,
     };
-    let checking = until_healthy(&subject, ui, &args, strictness, deadline);
+    let checking = until_healthy(&subject, global, ui, &args, strictness, deadline);
     let checked = look.until_signal(checking).await?;
+    let detail = match args.brief {
+        true => Detail::Shards,
+        false => Detail::Nodes,
+    };
     let extra = CheckExtra {
+        detail,
         strictness,
         notes: checked.notes,
+        reach: checked.reach,
         zones: checked.zones,
     };
     ui.diagnosis(&checked.diagnosis, &extra)?;
@@ -89,16 +98,20 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
 /// Checks until the cluster is healthy or the deadline has passed; returns the last result.
 async fn until_healthy(
     subject: &Subject<'_>,
+    global: &Global,
     ui: &Ui,
     args: &Args,
     strictness: Strictness,
     deadline: Option<Instant>,
 ) -> Result<Checked, Stop> {
-    let zones = args.zones.rules();
+    let zones = args.zones.rules(&global.args);
     let request = CheckRequest {
         zones: &zones,
         probe_write: args.probe_write,
     };
+    if deadline.is_some() {
+        ui.waiting_begins("checking", left(deadline));
+    }
     let mut last: Option<Result<Checked, Stop>> = None;
     let outcome = loop {
         let check = async { check::check(&subject.session().await?, &request).await };
@@ -112,11 +125,16 @@ async fn until_healthy(
         match &checked {
             Ok(checked_now) if strictness.passes(&checked_now.diagnosis) => break checked,
             _ if !is_before(deadline) => break checked,
-            Ok(checked_now) => ui.waiting(&match checked_now.diagnosis.findings.first() {
-                Some(finding) => format!("not healthy yet: {}", finding.message),
-                None => "not healthy yet".to_string(),
-            }),
-            Err(stop) if may_pass(stop) => ui.waiting(&format!("no answer yet: {:#}", stop.error)),
+            Ok(checked_now) => {
+                let text = match checked_now.diagnosis.findings.first() {
+                    Some(finding) => format!("not healthy yet: {}", finding.message),
+                    None => "not healthy yet".to_string(),
+                };
+                ui.waiting_until(&text, left(deadline));
+            }
+            Err(stop) if may_pass(stop) => {
+                ui.waiting_until(&format!("no answer yet: {:#}", stop.error), left(deadline));
+            }
             Err(_) => break checked,
         }
         last = Some(checked);
@@ -127,6 +145,13 @@ async fn until_healthy(
 
 fn is_before(deadline: Option<Instant>) -> bool {
     deadline.is_some_and(|deadline| Instant::now() < deadline)
+}
+
+/// The time until the deadline.
+fn left(deadline: Option<Instant>) -> Duration {
+    deadline.map_or(Duration::ZERO, |deadline| {
+        deadline.saturating_duration_since(Instant::now())
+    })
 }
 
 /// Waits for the next check.
@@ -180,7 +205,7 @@ async fn local(subject: &Subject<'_>, ui: &Ui, deadline: Option<Instant>) -> Res
         match alive.await {
             Ok(addr) => return Ok(addr),
             Err(stop) if is_before(deadline) && may_pass(&stop) => {
-                ui.waiting(&format!("no answer yet: {:#}", stop.error));
+                ui.waiting_until(&format!("no answer yet: {:#}", stop.error), left(deadline));
             }
             Err(stop) => return Err(late(stop, deadline)),
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::args::values::{duration, refuse_duplicates};
+use crate::args::values::{duration, number, refuse_duplicates};
 use crate::args::zones::ZoneArgs;
 use crate::change::{Approval, Change, Global, Proposal, Question};
 use crate::cluster::node::Addr;
@@ -15,11 +15,11 @@ use crate::exit_code::ExitCode;
 use crate::ops::create::{self, CreatePlan, CreateRequest, Created, Proposed};
 use crate::ops::join::Until;
 use crate::ops::join::inspect::inspect;
-use crate::plan::create::FewMasters;
+use crate::plan::create::{FewMasters, ReplicaOrder};
 use crate::seed::{Seed, parse_addr};
 use crate::session::LockHeld;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::Ui;
+use crate::ui::{Mode, Ui};
 
 /// Arguments of `create`.
 #[derive(Debug, clap::Args)]
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(required = true, value_name = "NODE")]
     nodes: Vec<Seed>,
     /// Replicas of each master.
-    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = clap::value_parser!(u16).range(..1000))]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_hyphen_values = true, value_parser = number("replicas", 0..=999))]
     replicas: u16,
     /// Make this node a master (repeatable).
     #[arg(long, value_name = "ADDR", value_parser = parse_addr)]
@@ -49,7 +49,7 @@ pub struct Args {
     #[arg(long)]
     if_needed: bool,
     /// Do not ask for confirmation.
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "yes")]
     yes: bool,
     /// Show the plan and exit.
     #[arg(long)]
@@ -65,12 +65,21 @@ pub struct Args {
 /// Creates a cluster.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     args.refuse_contradictions()?;
-    let request = args.request();
+    let request = args.request(global, ui.mode());
     let approval = Approval::of(args.yes, args.dry_run);
     let mut change = Change::open(global, ui, "create", &args.nodes, approval).await?;
     let session = change.session();
     let inspect = async || inspect(&session, global.args.start_timeout()).await;
     let nodes = change.prepare(inspect()).await?;
+    let few = nodes.len() / (1 + request.replicas) < 3;
+    if few && ui.mode() == Mode::ValkeyCli && change.approval() == Approval::Ask {
+        let text = "Valkey cluster requires at least 3 primary nodes for automatic failover. Are you sure?";
+        let question = Question {
+            about: format!("A new cluster of {} nodes.", nodes.len()),
+            text: text.to_string(),
+        };
+        change.consent(&question).await?;
+    }
     // The lock comes before the plan: nodes that another redis-trib is about to join look unhealthy.
     let held = change.lock(&session.targets()).await?;
     // What was read before another redis-trib finished may be out of date.
@@ -113,7 +122,7 @@ impl Args {
         }
     }
 
-    fn request(&self) -> CreateRequest {
+    fn request(&self, global: &Global, mode: Mode) -> CreateRequest {
         CreateRequest {
             replicas: usize::from(self.replicas),
             pin_master: self.pin_master.clone(),
@@ -122,7 +131,11 @@ impl Args {
                 true => FewMasters::Allow,
                 false => FewMasters::Refuse,
             },
-            zones: self.zones.rules(),
+            replica_order: match mode.is_redis_cli() {
+                true => ReplicaOrder::RedisCli,
+                false => ReplicaOrder::Given,
+            },
+            zones: self.zones.rules(&global.args),
             if_needed: self.if_needed,
             until: match self.no_wait {
                 true => Until::Agreed,
@@ -171,7 +184,7 @@ impl Proposal for Plan {
             ui.layout(&plan.view())?;
         }
         if done > 0 && left > 0 && self.approval != Approval::DryRun {
-            ui.hint(&format!(
+            ui.note(&format!(
                 "an interrupted create has done {done} of {} steps: this one does the rest",
                 done + left
             ));

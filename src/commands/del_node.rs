@@ -5,12 +5,13 @@ use std::io;
 use crate::args::moves::MoveArgs;
 use crate::change::moves::{OpenSlotsAre, about, approval, finish_open, save_and_check};
 use crate::change::{Approval, Change, Global, Proposal, Question};
+use crate::client::Reset;
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
 use crate::ops::leave::{self, Afterwards, DrainOptions, LeavePlan, LeaveReport, LeaveRequest};
 use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::Ui;
+use crate::ui::{Mode, Ui};
 
 /// Arguments of `del-node`.
 #[derive(Debug, clap::Args)]
@@ -50,10 +51,13 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let moving = &args.moving;
     let seeds = std::slice::from_ref(&args.node);
     let mut change = Change::open(global, ui, "del-node", seeds, approval(moving)).await?;
+    for name in &args.ids {
+        ui.old_heading(&format!("Removing node {name} from cluster {}", args.node))?;
+    }
     let session = change.session();
-    let mut request = args.request();
+    let mut request = args.request(ui.mode());
     let looking = leave::look(&session, &request.names);
-    let (state, leaving) = change.prepare(looking).await?;
+    let leave::Looked { state, leaving, .. } = change.prepare(looking).await?;
     if args.drain
         && leave::is_open(&state, &leaving)
         && finish_open(&mut change, moving).await? == OpenSlotsAre::Shown
@@ -70,12 +74,14 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
             text: "Should these slots be moved to the other masters first?".to_string(),
         };
         change.consent(&question).await?;
+        change.answered(["--drain".to_string()]);
         request.drain = true;
     }
     let plan = async || {
         let plan = leave::prepare(&session, &request, moving.method(), moving.dry_run);
         Ok(Removal {
             plan: plan.await?,
+            afterwards: request.afterwards,
             moving,
         })
     };
@@ -93,7 +99,9 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     };
     let work = leave::execute(&session, &plan, &request, &options);
     let LeaveReport { left, stay } = change.execute(work).await?;
+    ui.old_removed(&plan.leaving)?;
     let left = match left {
+        0 => "All nodes had".to_string(),
         1 => "1 node has".to_string(),
         many => format!("{many} nodes have"),
     };
@@ -101,14 +109,15 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
 }
 
 impl Args {
-    fn request(&self) -> LeaveRequest {
+    fn request(&self, mode: Mode) -> LeaveRequest {
         LeaveRequest {
             names: self.ids.clone(),
             drain: self.drain,
             unprotected: self.leave_unprotected.clone(),
             afterwards: match self.shutdown {
                 true => Afterwards::ShutDown,
-                false => Afterwards::Run,
+                false if mode.is_redis_cli() => Afterwards::RunReset(Reset::Soft),
+                false => Afterwards::RunReset(Reset::Hard),
             },
             verify_after_ban: self.verify_after_ban,
         }
@@ -118,10 +127,29 @@ impl Args {
 /// Nodes to remove, as proposed.
 struct Removal<'a> {
     plan: LeavePlan,
+    afterwards: Afterwards,
     moving: &'a MoveArgs,
 }
 
 impl Proposal for Removal<'_> {
+    fn nothing_to_do(&self) -> Option<String> {
+        let LeavePlan { leaving, gone, .. } = &self.plan;
+        let is_done = leaving.is_empty() && self.afterwards != Afterwards::ShutDown;
+        let addrs: Vec<String> = gone
+            .iter()
+            .map(|node| node.target.addr.to_string())
+            .collect();
+        is_done.then(|| {
+            format!(
+                "[OK] Nothing to do: {} left the cluster already.",
+                match &addrs[..] {
+                    [one] => format!("{one} has"),
+                    many => format!("{} have", many.join(", ")),
+                }
+            )
+        })
+    }
+
     fn lock(&self) -> Vec<Target> {
         self.plan.lock()
     }
@@ -130,7 +158,9 @@ impl Proposal for Removal<'_> {
         if let Some(moves) = &self.plan.moves {
             ui.moves_away(&moves.view)?;
         }
-        ui.leaving(&self.plan.view)?;
+        if !self.plan.leaving.is_empty() {
+            ui.leaving(&self.plan.view)?;
+        }
         for warning in &self.plan.warnings {
             ui.warn(warning);
         }
@@ -148,6 +178,7 @@ impl Proposal for Removal<'_> {
         Some(Question {
             about: about(&self.plan.state),
             text: match self.plan.leaving.len() {
+                0 => "Shut it down?".to_string(),
                 1 => "Remove it from the cluster?".to_string(),
                 many => format!("Remove these {many} nodes from the cluster?"),
             },

@@ -13,6 +13,7 @@ use crate::connections::Target;
 use crate::exit_code::ExitCode;
 use crate::ops::failover;
 use crate::plan::failover::{Decision, NamedMember, Request};
+use crate::resolve::find_member;
 use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
@@ -25,7 +26,7 @@ use crate::ui::Ui;
     address.\nThe command can be run again: what is done already is success.\n\nExamples:\n  \
     redis-trib failover 10.0.0.3 --to 105f108d           # this replica takes over, no write is lost\n  \
     redis-trib failover 10.0.0.3 --of 10.0.0.5:6379      # the best replica of this master takes over\n  \
-    redis-trib failover 10.0.0.3 --to 105f108d --force   # its master is dead, and no replica was elected"
+    redis-trib failover 10.0.0.3 --of 69a0bef4 --force   # this master is dead, and no replica was elected"
 )]
 #[command(group = clap::ArgGroup::new("member").required(true))]
 pub struct Args {
@@ -50,21 +51,25 @@ pub struct Args {
     /// split network may accept writes, of which one side's ARE LOST.
     #[arg(long)]
     takeover: bool,
+    /// Let this replica take over although its copy is empty, incomplete or behind another one: what it lacks IS
+    /// LOST. A master stands for all of its replicas. With --force or --takeover.
+    #[arg(long, value_name = "MEMBER", value_delimiter = ',')]
+    accept_data_loss_of: Vec<String>,
     /// Do not ask for confirmation.
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "yes")]
     yes: bool,
     /// Show which replica would take over and exit.
     #[arg(long)]
     dry_run: bool,
     /// Timeout for the wait until all nodes agree and the old master is a replica.
-    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    #[arg(long = "agreement-timeout", alias = "timeout", value_name = "TIME", default_value = "30s", value_parser = duration)]
     timeout: Duration,
 }
 
 impl Args {
     fn request(&self, cluster: &ClusterState) -> Result<Request, Stop> {
         let find = |name: &String| {
-            let found = cluster.diagnosis.observation.find(name);
+            let found = find_member(&cluster.diagnosis.observation, name);
             found.map_err(Stop::refused)
         };
         let member = match (&self.replica, &self.to, &self.of) {
@@ -82,7 +87,12 @@ impl Args {
             (true, false) => Takeover::Force,
             (false, false) => Takeover::Planned,
         };
-        Ok(Request { member, how })
+        let accepted = self.accept_data_loss_of.iter().map(find);
+        Ok(Request {
+            member,
+            how,
+            accepted: accepted.collect::<Result<_, _>>()?,
+        })
     }
 }
 
@@ -93,11 +103,15 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let mut change = Change::open(global, ui, "failover", &[seed], approval).await?;
     let session = change.session();
     let plan = async || {
-        let cluster = ClusterState::settled(&session).await?;
-        let decision = failover::plan(&cluster, &args.request(&cluster)?);
-        let decision =
-            decision.map_err(|error| Stop::refused(anyhow!("{error}; nothing was changed")))?;
-        Ok(Plan { cluster, decision })
+        let request = |cluster: &ClusterState| args.request(cluster);
+        let (cluster, decision) = failover::observe_and_plan(&session, request).await?;
+        match decision {
+            Ok(decision) => Ok(Plan { cluster, decision }),
+            Err(error) => {
+                session.refuse_if_at_work(&cluster.answering()).await?;
+                Err(Stop::refused(anyhow!("{error}; nothing was changed")))
+            }
+        }
     };
     let Some(Plan { cluster, decision }) = change.approve(plan).await? else {
         return Ok(ExitCode::Done);

@@ -9,7 +9,8 @@ use anyhow::anyhow;
 use crate::args::moves::PaceArgs;
 use crate::args::values::{node_words, slot_ranges};
 use crate::change::{Approval, Change, Global, Proposal, Question};
-use crate::cluster::node::{NodeId, Takeover};
+use crate::cluster::node::Takeover;
+use crate::cluster::numbers::counted;
 use crate::cluster::slot::SlotSet;
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
@@ -18,8 +19,9 @@ use crate::ops::fix::{ConflictWinner, Fix, FixOptions, FixRound, FixStart, FixSu
 use crate::ops::move_slots::node_timeout;
 use crate::plan::fix::{Consent, Strays};
 use crate::seed::Seed;
+use crate::session::Session;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::Ui;
+use crate::ui::{CheckFor, Ui};
 
 /// Arguments of `fix`.
 #[derive(Debug, clap::Args)]
@@ -39,35 +41,56 @@ pub struct Args {
     /// A node of the cluster (also as two words, `host port`); with --rejoin all nodes.
     #[arg(required = true, num_args = 1.., value_name = "NODE")]
     node: Vec<String>,
-    /// Let nodes meet again that were all restarted at new addresses and know each other at the old ones. Nothing
-    /// else is changed.
+    /// Let nodes meet again that were all restarted at new addresses.
+    ///
+    /// They know each other at the old addresses. Nothing else is changed.
     #[arg(long)]
     rejoin: bool,
-    /// Members of another cluster, all of them (ids or unique prefixes): they and the other members forget each
-    /// other. They keep their keys.
+    /// Members of another cluster: both sides forget each other.
+    ///
+    /// All of its members are named, by their ids or unique prefixes. They keep their keys.
     #[arg(long, value_name = "ID,…", value_delimiter = ',', num_args = 1.., conflicts_with = "rejoin")]
     evict_foreign: Vec<String>,
-    /// Assign these slots to masters if they have no owner and no node has a key in them.
+    /// Assign these slots without an owner and without keys.
+    ///
+    /// They go to the masters, if no node has a key in them.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
     assign_uncovered: Option<SlotSet>,
-    /// Assign these slots to other masters although a node that can't be asked may have keys in them: those keys
-    /// are lost.
+    /// Assign these slots although keys in them may be lost.
+    ///
+    /// A node that can't be asked may have keys in them: those keys are lost.
     #[arg(long, value_name = "RANGES", value_parser = slot_ranges, help_heading = GIVEN_UP)]
     accept_data_loss: Option<SlotSet>,
-    /// Fail over to a replica if a master is dead: writes that the master did not replicate are lost.
-    #[arg(long, value_name = "HOW", help_heading = GIVEN_UP)]
+    /// Fail over to a replica of a dead master: force or takeover.
+    ///
+    /// Writes that the master did not replicate are lost. With `force` a majority of the masters must vote; `takeover`
+    /// needs no votes.
+    #[arg(long, value_name = "HOW", help_heading = GIVEN_UP, hide_possible_values = true)]
     failover: Option<FailoverArg>,
-    /// Which value wins of a key that differs between the owner of its slot and another node.
-    #[arg(long, value_name = "WHOSE", default_value = "abort", help_heading = GIVEN_UP)]
+    /// With --failover: let this replica take over, whatever it lacks.
+    ///
+    /// Its copy is empty, incomplete or behind another one; what it lacks is lost. A master stands for all of its
+    /// replicas.
+    #[arg(long, value_name = "MEMBER", value_delimiter = ',', help_heading = GIVEN_UP, requires = "failover")]
+    accept_data_loss_of: Vec<String>,
+    /// Which copy of a stray key wins: abort (none), owner or other.
+    ///
+    /// It is for a key that differs between the owner of its slot and another node. `owner` keeps the copy of the node
+    /// that owns the slot, `other` that of the other node. With `abort` both stay, and the key is named.
+    #[arg(long = "on-stray-conflict", alias = "on-conflict", value_name = "WHOSE", default_value = "abort", help_heading = GIVEN_UP, hide_default_value = true, hide_possible_values = true)]
     on_conflict: ConflictArg,
-    /// Delete keys on nodes that do not own their slot, if the owner has the same value.
+    /// Delete stray keys, if the owner of the slot has the same value.
+    ///
+    /// Stray keys are on a node that does not own their slot.
     #[arg(long, help_heading = GIVEN_UP)]
     purge_strays: bool,
-    /// Move keys from nodes that do not own their slot to the owner, if it lacks them.
+    /// Move stray keys to the owner of the slot, if it lacks them.
+    ///
+    /// Stray keys are on a node that does not own their slot.
     #[arg(long, help_heading = GIVEN_UP, conflicts_with = "purge_strays")]
     collect_strays: bool,
     /// Do not ask for confirmation of remedies that lose no key.
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "yes")]
     yes: bool,
     /// Show the remedies and exit.
     #[arg(long)]
@@ -109,9 +132,10 @@ impl From<ConflictArg> for ConflictWinner {
 const GIVEN_UP: &str = "What may be given up";
 
 impl Args {
-    fn consent(&self, evict: BTreeSet<NodeId>) -> Consent {
-        Consent {
-            evict,
+    fn consent(&self, session: &Session, start: &FixStart) -> Result<Consent, Stop> {
+        Ok(Consent {
+            evict: start.foreign(session, &self.evict_foreign)?,
+            accept_data_loss_of: start.members(&self.accept_data_loss_of)?,
             assign: self.assign_uncovered.clone().unwrap_or_default(),
             accept_loss: self.accept_data_loss.clone().unwrap_or_default(),
             strays: match (self.purge_strays, self.collect_strays) {
@@ -123,7 +147,7 @@ impl Args {
                 FailoverArg::Force => Takeover::Force,
                 FailoverArg::Takeover => Takeover::Takeover,
             }),
-        }
+        })
     }
 }
 
@@ -136,11 +160,12 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
     let mut change = Change::open(global, ui, "fix", &[seed], approval).await?;
     let session = change.session();
+    change.check_before(CheckFor::Fix).await?;
     let start = change
         .prepare(FixStart::observe(&session, args.dry_run))
         .await?;
     let options = FixOptions {
-        consent: args.consent(start.foreign(&session, &args.evict_foreign)?),
+        consent: args.consent(&session, &start)?,
         on_conflict: args.on_conflict.into(),
         moving: change
             .prepare(async {
@@ -154,6 +179,10 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let lock = change.lock(&start.lock()).await?;
     let mut fix = Fix::new(&session, &options);
     let mut round = change.prepare(fix.first_round(start, lock)).await?;
+    let mut asked = SlotSet::new();
+    if ui.mode().is_old() && !args.dry_run {
+        round = cover(&mut change, ui, &mut fix, round, &mut asked).await?;
+    }
     if round.kinds().is_empty() {
         ui.fix_plan(&round.view())?;
         if args.dry_run {
@@ -195,8 +224,68 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
         }
         change.execute(fix.carry_out(&round)).await?;
         round = change.execute(fix.next_round()).await?;
+        if ui.mode().is_old() {
+            round = cover(&mut change, ui, &mut fix, round, &mut asked).await?;
+        }
     }
     report(change, &fix.end(&round))
+}
+
+/// Asks before slots without an owner get one, as redis-cli and redis-trib.rb do whatever their options are. Slots that
+/// were asked about before stay as they were answered.
+async fn cover(
+    change: &mut Change<'_>,
+    ui: &Ui,
+    fix: &mut Fix<'_>,
+    round: FixRound,
+    asked: &mut SlotSet,
+) -> Result<FixRound, Stop> {
+    let uncovered = round.uncovered();
+    let cases = [
+        (
+            uncovered.without_keys,
+            "have no keys across the cluster",
+            "Fix these slots by covering with a random node?",
+        ),
+        (
+            uncovered.on_one_node,
+            "have keys in just one node",
+            "Fix these slots by covering with those nodes?",
+        ),
+        (
+            uncovered.on_several_nodes,
+            "have keys in multiple nodes",
+            "Fix these slots by moving keys into a single node?",
+        ),
+    ];
+    let mut is_first = asked.is_empty();
+    for (slots, what, question) in cases {
+        let slots = slots.difference(asked);
+        if slots.is_empty() {
+            continue;
+        }
+        if std::mem::take(&mut is_first) {
+            ui.old_heading("Fixing slots coverage...")?;
+        }
+        asked.union_with(&slots);
+        ui.uncovered(what, &slots)?;
+        let about = match slots.count() {
+            1 => "1 slot has no owner.".to_string(),
+            many => format!("{} have no owner.", counted(many as u64, "slot")),
+        };
+        if change
+            .agreed(&Question {
+                about,
+                text: question.to_string(),
+            })
+            .await?
+        {
+            fix.allow_assigning(&slots);
+        } else {
+            fix.decline(&slots);
+        }
+    }
+    Ok(fix.replan(round))
 }
 
 impl Proposal for FixRound {
@@ -225,13 +314,9 @@ impl Proposal for FixRound {
 fn report(change: Change<'_>, summary: &FixSummary) -> CommandResult {
     let count = |keys: u64, done: &str| match keys {
         0 => String::new(),
-        1 => format!(", 1 key {done}"),
-        keys => format!(", {keys} keys {done}"),
+        keys => format!(", {} {done}", counted(keys, "key")),
     };
-    let done = match summary.steps {
-        1 => "1 step done".to_string(),
-        steps => format!("{steps} steps done"),
-    };
+    let done = format!("{} done", counted(summary.steps as u64, "step"));
     let done = done
         + &count(summary.keys, "moved to the owner of the slot")
         + &count(summary.purged, "deleted (the owner has the same)");

@@ -1,11 +1,12 @@
 //! `redis-trib import --from SRC NODE`: keys of a server into a cluster.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::anyhow;
-use secrecy::SecretString;
+use secrecy::SecretSlice;
 
 use crate::args::transfer::{OnConflictArg, TransferArgs};
 use crate::args::values::node_words;
@@ -19,14 +20,14 @@ use crate::ops::data::import::{self, ImportPlan, ImportRequest};
 use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
 use crate::transfer::{OnConflict, TransferMode};
-use crate::ui::Ui;
+use crate::ui::{CheckFor, Ui};
 
 /// Arguments of `import`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     redis-trib import --from 10.0.0.9:6379 10.0.0.3:6379\n  \
     redis-trib import --from redis://:secret@10.0.0.9/3 10.0.0.3 --pattern 'user:*' --dry-run\n  \
-    redis-trib import --from 10.0.0.9 10.0.0.3 --move --on-conflict abort --yes")]
+    redis-trib import --from 10.0.0.9 10.0.0.3 --move --on-existing-key abort --yes")]
 pub struct Args {
     /// A node of the cluster (also as two words: `host port`).
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
@@ -41,8 +42,13 @@ pub struct Args {
     #[arg(long, value_name = "NAME", help_heading = "Login at the source")]
     from_user: Option<String>,
     /// The password at the source. Other users of this machine can see it: prefer --from-pass-file.
-    #[arg(long, value_name = "PASSWORD", help_heading = "Login at the source")]
-    from_pass: Option<String>,
+    #[arg(
+        long,
+        value_name = "PASSWORD",
+        help_heading = "Login at the source",
+        allow_hyphen_values = true
+    )]
+    from_pass: Option<OsString>,
     /// A file whose first line is the password at the source.
     #[arg(
         long,
@@ -61,9 +67,14 @@ pub struct Args {
     #[arg(long = "move")]
     moving: bool,
     /// How to treat keys that exist in the cluster with another value.
-    #[arg(long, value_name = "WHAT", default_value = "skip")]
+    #[arg(
+        long = "on-existing-key",
+        alias = "on-conflict",
+        value_name = "WHAT",
+        default_value = "skip"
+    )]
     on_conflict: OnConflictArg,
-    /// Overwrite keys that exist in the cluster (--on-conflict replace).
+    /// Overwrite keys that exist in the cluster (--on-existing-key replace).
     #[arg(long, conflicts_with = "on_conflict")]
     replace: bool,
     #[command(flatten)]
@@ -93,10 +104,15 @@ fn source(text: &str) -> Result<Source, String> {
         }
         _ => (text, None),
     };
-    let seed = address
+    let seed: Seed = address
         .parse()
         .map_err(|error: crate::seed::NotAnAddress| error.to_string())?;
-    Ok(Source { seed, database })
+    match seed.cluster {
+        Some(_) => {
+            Err("the source is a server, not a cluster of the configuration file".to_string())
+        }
+        None => Ok(Source { seed, database }),
+    }
 }
 
 /// Copies or moves keys.
@@ -106,6 +122,12 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let approval = Approval::of(args.transfer.yes, args.transfer.dry_run);
     let source = std::slice::from_ref(&args.from.seed);
     let mut change = Change::open_also(global, ui, "import", &seeds, source, approval).await?;
+    let heading = format!(
+        "Importing data from {} to cluster {}",
+        args.from.seed, seeds[0]
+    );
+    ui.old_heading(&heading)?;
+    change.check_before(CheckFor::Change).await?;
     let request = ImportRequest {
         source: args.source(global, &mut change).await?,
         database,
@@ -146,7 +168,7 @@ impl Args {
     async fn source(&self, global: &Global, change: &mut Change<'_>) -> Result<Target, Stop> {
         let seed = &self.from.seed;
         let password = if let Some(password) = &self.from_pass {
-            Some(SecretString::from(password.clone()))
+            Some(SecretSlice::from(password.clone().into_encoded_bytes()))
         } else if let Some(file) = &self.from_pass_file {
             Some(password_of("--from-pass-file", file).map_err(Stop::usage)?)
         } else if self.from_askpass {
@@ -164,6 +186,7 @@ impl Args {
         let transport = change.credentials().transport(&global.args, seed);
         Ok(Target {
             addr: seed.addr.clone(),
+            node: None,
             access: Arc::new(DialOptions { login, transport }),
         })
     }

@@ -3,36 +3,43 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
+use std::time::Duration;
 
 use anyhow::anyhow;
 
 use crate::args::moves::MoveArgs;
-use crate::args::values::node_words;
+use crate::args::values::{duration, node_words};
 use crate::change::moves::{MovesProposal, OpenSlotsAre, approval, finish_open_if_wanted};
 use crate::change::{Change, Global, Proposal, Question};
 use crate::client::ClientError;
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::{SLOTS, Slot};
+use crate::cluster::slot_stats::{Metric, part};
 use crate::connections::Target;
+use crate::converge::settle::healthy;
 use crate::discover;
 use crate::exit_code::ExitCode;
-use crate::ops::move_slots;
-use crate::plan::SlotOwner;
+use crate::ops::{move_slots, slots};
+use crate::plan::file::SlotWeights;
 use crate::plan::rebalance::{
-    self, Balance, By, RebalanceError, Request, Share, UseEmpty, Verdict, weights_by_memory,
+    self, Balance, By, RebalanceError, Request, Rounding, Share, UseEmpty, Verdict,
+    weights_by_memory,
 };
-use crate::report::{BalanceView, MasterShare, Measure};
+use crate::plan::{MovePlan, SlotOwner};
+use crate::report::{BalanceView, MasterShare, Measure, OversizedSlotView};
+use crate::resolve::find_member;
 use crate::session::Session;
-use crate::state::{ClusterState, healthy};
+use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::Ui;
+use crate::ui::{CheckFor, Mode, Ui};
 
 /// Arguments of `rebalance`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     redis-trib rebalance 10.0.0.3 --dry-run\n  \
     redis-trib rebalance 10.0.0.3 --use-empty-masters --yes\n  \
-    redis-trib rebalance 10.0.0.3 --weight 8fabdaed=2 --weight 10.0.0.4:6379=0 --by keys")]
+    redis-trib rebalance 10.0.0.3 --weight 8fabdaed=2 --weight 10.0.0.4:6379=0 --by keys\n  \
+    redis-trib rebalance 10.0.0.3 --by cpu --for 30s --dry-run")]
 pub struct Args {
     /// A node of the cluster (`host port` as two words is accepted too).
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
@@ -46,13 +53,17 @@ pub struct Args {
     /// Include masters without slots.
     #[arg(long)]
     use_empty_masters: bool,
-    /// Deviation from its share, in percent, that a master may have before slots move.
-    #[arg(long, value_name = "PERCENT", default_value = "2", value_parser = percent)]
-    threshold: f64,
+    /// Deviation from its share, in percent, that a master may have before slots move [default: 2; 10 by cpu and
+    /// network].
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    threshold: Option<f64>,
     /// What to balance. Memory is an estimate: the used memory of a node, spread over its slots by
-    /// their number of keys.
+    /// their number of keys. By cpu and network the hottest slot of each master stays.
     #[arg(long, value_name = "WHAT", default_value = "slots")]
     by: ByArg,
+    /// How long to measure cpu and network [default: 10s].
+    #[arg(long = "for", value_name = "TIME", value_parser = duration)]
+    time: Option<Duration>,
     /// First finish moves that were interrupted.
     #[arg(long)]
     finish_open: bool,
@@ -69,6 +80,44 @@ enum ByArg {
     Keys,
     /// The memory of the keys, estimated.
     Memory,
+    /// The time of commands on the main thread, measured.
+    Cpu,
+    /// The bytes received and sent, measured.
+    Network,
+}
+
+impl ByArg {
+    fn measure(self) -> Measure {
+        match self {
+            Self::Slots => Measure::Slots,
+            Self::Keys => Measure::Keys,
+            Self::Memory => Measure::Memory,
+            Self::Cpu => Measure::Cpu,
+            Self::Network => Measure::Network,
+        }
+    }
+
+    /// The statistic that has to be measured.
+    fn metric(self) -> Option<Metric> {
+        match self {
+            Self::Slots | Self::Keys | Self::Memory => None,
+            Self::Cpu => Some(Metric::Cpu),
+            Self::Network => Some(Metric::Network),
+        }
+    }
+}
+
+/// The time for which cpu and network are measured.
+const SAMPLE: Duration = Duration::from_secs(10);
+
+impl Args {
+    /// A sample is never as exact as a count.
+    fn threshold(&self) -> f64 {
+        self.threshold.unwrap_or(match self.by.metric() {
+            Some(_) => 10.0,
+            None => 2.0,
+        })
+    }
 }
 
 /// `8fabdaed=2.5`.
@@ -98,15 +147,21 @@ fn percent(text: &str) -> Result<f64, String> {
 /// Plans the balance, and moves slots to reach it.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seed = node_words(&args.node)?;
+    if args.time.is_some() && args.by.metric().is_none() {
+        return Err(Stop::usage(anyhow!(
+            "--for is for --by cpu and --by network only: the others need no sample"
+        )));
+    }
     let moving = &args.moving;
     let mut change = Change::open(global, ui, "rebalance", &[seed], approval(moving)).await?;
     let session = change.session();
+    change.check_before(CheckFor::Rebalance).await?;
     let open = finish_open_if_wanted(&mut change, ui, moving, args.finish_open).await?;
     if open == OpenSlotsAre::Shown {
         return Ok(ExitCode::Done);
     }
     let measured = RefCell::new(None);
-    let plan = async || Plan::make(&session, &args, &measured).await;
+    let plan = async || Plan::make(&session, ui.mode(), &args, &measured).await;
     match change.approve(plan).await? {
         Some(plan) => plan.moves.carry_out(change, ui).await,
         None => Ok(ExitCode::Done),
@@ -121,6 +176,8 @@ type Measured = (Vec<SlotOwner>, By);
 struct Plan<'a> {
     /// Masters without slots that get none.
     left_out: Vec<String>,
+    /// What people should know of the figures.
+    warnings: Vec<String>,
     /// `None` if all masters are within the threshold.
     shares: Option<BalanceView>,
     moves: MovesProposal<'a>,
@@ -129,6 +186,7 @@ struct Plan<'a> {
 impl<'a> Plan<'a> {
     async fn make(
         session: &Session,
+        mode: Mode,
         args: &'a Args,
         measured: &RefCell<Option<Measured>>,
     ) -> Result<Self, Stop> {
@@ -139,18 +197,22 @@ impl<'a> Plan<'a> {
         let last = measured.take().filter(|(owners, _)| *owners == masters);
         let by = match last {
             Some((_, by)) => by,
-            None => by(args.by, session, &state).await?,
+            None => by(args, session, &state).await?,
         };
         measured.replace(Some((masters.clone(), by.clone())));
         let request = Request {
             masters,
-            weights: weights(args, &state)?,
+            weights: weights(args, mode, &state)?,
             empty: match args.use_empty_masters {
                 true => UseEmpty::Yes,
                 false => UseEmpty::No,
             },
-            threshold: args.threshold,
+            threshold: args.threshold(),
             by,
+            rounding: match mode.is_old() {
+                true => Rounding::RedisCli(state.diagnosis.observation.lead),
+                false => Rounding::Exact,
+            },
         };
         let balance = rebalance::rebalance(&request).map_err(|error| match error {
             // A master that is named twice is wrong usage on any cluster.
@@ -159,7 +221,8 @@ impl<'a> Plan<'a> {
         })?;
         let left_out = balance.left_out.iter().map(|id| state.name(*id));
         let left_out = left_out.collect();
-        let threshold = args.threshold;
+        let threshold = args.threshold();
+        let warnings = oversized(args.by, &balance, &state);
         let shares = match balance.verdict {
             Verdict::Balanced => None,
             Verdict::Indivisible | Verdict::Moves(_) => {
@@ -182,10 +245,15 @@ impl<'a> Plan<'a> {
                      single slots hold so much that moving one would not improve the balance."
                 ),
             ),
-            Verdict::Moves(plan) => MovesProposal::new(session, moving, state, plan).await?,
+            Verdict::Moves(plan) => {
+                let weights = weights_of_slots(args.by, &request.by, &plan);
+                let moves = MovesProposal::new(session, moving, state, plan).await?;
+                moves.with_weights(weights)
+            }
         };
         Ok(Self {
             left_out,
+            warnings,
             shares,
             moves,
         })
@@ -199,6 +267,9 @@ impl Proposal for Plan<'_> {
                 "{master} owns no slots and is left out: --use-empty-masters includes it"
             ));
         }
+        for warning in &self.warnings {
+            ui.warn(warning);
+        }
         self.shares.as_ref().map_or(Ok(()), |view| ui.balance(view))
     }
 
@@ -211,7 +282,7 @@ impl Proposal for Plan<'_> {
     }
 
     fn show(&self, ui: &Ui) -> io::Result<()> {
-        self.moves.show(ui)
+        self.moves.show_balance(ui)
     }
 
     fn after_show(&self) -> Result<(), Stop> {
@@ -227,7 +298,9 @@ impl Proposal for Plan<'_> {
     }
 }
 
-fn weights(args: &Args, cluster: &ClusterState) -> Result<Vec<(NodeId, f64)>, Stop> {
+/// The weights of masters. The old modes ignore those of replicas: redis-cli does, and scripts name nodes that have
+/// changed their roles.
+fn weights(args: &Args, mode: Mode, cluster: &ClusterState) -> Result<Vec<(NodeId, f64)>, Stop> {
     let observation = &cluster.diagnosis.observation;
     if args.auto_weights {
         let maxmemory: Vec<(NodeId, u64)> = cluster
@@ -248,16 +321,85 @@ fn weights(args: &Args, cluster: &ClusterState) -> Result<Vec<(NodeId, f64)>, St
         }
         return Ok(weights);
     }
-    args.weight
-        .iter()
-        .map(|(name, weight)| Ok((observation.find(name).map_err(Stop::refused)?, *weight)))
+    let mut weights = Vec::new();
+    for (name, weight) in &args.weight {
+        let id = find_member(observation, name).map_err(Stop::refused)?;
+        let member = cluster.diagnosis.topology.members.get(&id);
+        let is_replica = member.is_some_and(|member| member.role == Role::Replica);
+        if !(mode.is_old() && is_replica) {
+            weights.push((id, *weight));
+        }
+    }
+    Ok(weights)
+}
+
+/// Slots that no move can divide.
+fn oversized(by: ByArg, balance: &Balance, cluster: &ClusterState) -> Vec<String> {
+    let total: u128 = balance.shares.iter().map(|share| share.before).sum();
+    let percent = |of: u128| part(of, total) * 100.0;
+    let slots = balance.oversized.iter();
+    slots
+        .map(|one| {
+            format!(
+                "slot {} of {} alone has {:.0} % of the {} of all masters, and a fair share is {:.0} %: the keys of a \
+                 slot can't be divided among masters (are they one hash tag, or one hot key?)",
+                one.slot,
+                cluster.name(one.owner),
+                percent(one.load.into()),
+                by.measure().word(),
+                percent(one.fair),
+            )
+        })
         .collect()
 }
 
+/// The figures that the plan was made with, for its file: those of the slots that move.
+fn weights_of_slots(what: ByArg, by: &By, plan: &MovePlan) -> Option<SlotWeights> {
+    let (By::Load(load) | By::Heat(load)) = by else {
+        return None;
+    };
+    let slots = plan.moves().flat_map(|one| one.slots.iter());
+    let mut of: Vec<(Slot, u64)> = slots
+        .map(|slot| {
+            (
+                slot,
+                load.get(usize::from(slot.number())).copied().unwrap_or(0),
+            )
+        })
+        .collect();
+    of.sort_unstable();
+    Some(SlotWeights {
+        by: what.measure().word(),
+        of,
+    })
+}
+
+/// The heat of each slot, from two samples. All masters must be measured: a plan from a part of them would be wrong.
+async fn heat(
+    metric: Metric,
+    time: Duration,
+    session: &Session,
+    cluster: &ClusterState,
+) -> Result<By, Stop> {
+    let sample = slots::sample(session, cluster, metric, time).await;
+    if !sample.failures.is_empty() {
+        return Err(slots::unmeasured(cluster, &sample, metric));
+    }
+    let mut load = vec![0; usize::from(SLOTS)];
+    for (slot, stats) in sample.nodes.values().flatten() {
+        load[usize::from(slot.number())] = stats.load(metric).unwrap_or(0);
+    }
+    Ok(By::Heat(load))
+}
+
 /// The load of each slot.
-async fn by(what: ByArg, session: &Session, cluster: &ClusterState) -> Result<By, Stop> {
+async fn by(args: &Args, session: &Session, cluster: &ClusterState) -> Result<By, Stop> {
+    let what = args.by;
     if what == ByArg::Slots {
         return Ok(By::Slots);
+    }
+    if let Some(metric) = what.metric() {
+        return heat(metric, args.time.unwrap_or(SAMPLE), session, cluster).await;
     }
     let mut load = vec![0; usize::from(SLOTS)];
     for (id, counts) in count(session, cluster).await? {
@@ -328,12 +470,18 @@ fn view(args: &Args, request: &Request, balance: &Balance, cluster: &ClusterStat
         after: share.after,
     };
     BalanceView {
-        measure: match args.by {
-            ByArg::Slots => Measure::Slots,
-            ByArg::Keys => Measure::Keys,
-            ByArg::Memory => Measure::Memory,
-        },
-        threshold: args.threshold,
+        measure: args.by.measure(),
+        threshold: args.threshold(),
         masters: balance.shares.iter().map(master).collect(),
+        oversized: balance
+            .oversized
+            .iter()
+            .map(|one| OversizedSlotView {
+                slot: one.slot,
+                node: crate::state::name(&cluster.diagnosis, one.owner),
+                load: one.load,
+                fair_share: one.fair,
+            })
+            .collect(),
     }
 }

@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long)]
     reset_hard_and_flush: bool,
     /// Do not ask for confirmation.
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "yes")]
     yes: bool,
     /// Show the steps and exit.
     #[arg(long)]
@@ -79,12 +79,12 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
             (true, false) => Allowed::Reset,
             (false, false) => Allowed::Nothing,
         },
-        zones: args.zones.rules(),
+        zones: args.zones.rules(&global.args),
         join_timeout: args.join_timeout,
         sync_timeout: args.sync_timeout,
     };
     let plan = async || {
-        let home = JoinTarget::visit(&session).await?;
+        let home = JoinTarget::visit_without(&session, Some(&request.old)).await?;
         let new_nodes = inspect(&new_session, global.args.start_timeout()).await;
         // The cluster was reached: a new node that is not reached is a refusal.
         let new_nodes = new_nodes.map_err(|stop| match stop.code {
@@ -119,7 +119,11 @@ impl Proposal for ReplaceDecision {
     fn show(&self, ui: &Ui) -> io::Result<()> {
         match self {
             Self::NoChange { .. } => Ok(()),
-            Self::Replace(plan) => ui.replace_plan(&plan.view()),
+            Self::Replace(plan) => {
+                ui.replace_plan(&plan.view())?;
+                plan.warnings.iter().for_each(|warning| ui.warn(warning));
+                Ok(())
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use anyhow::anyhow;
 
 use crate::args::moves::MoveArgs;
-use crate::args::values::{node_words, slot_ranges};
+use crate::args::values::{node_words, number, slot_ranges};
 use crate::change::moves::{MovesProposal, OpenSlotsAre, approval, finish_open_if_wanted};
 use crate::change::{Change, Global};
 use crate::cluster::health::Diagnosis;
@@ -14,12 +14,14 @@ use crate::cluster::slot::{SLOTS, Slot, SlotSet};
 use crate::cluster::topology::Member;
 use crate::exit_code::ExitCode;
 use crate::ops::move_slots;
+use crate::plan::MovePlan;
 use crate::plan::reshard::{self, Request, ReshardError, Sources, What};
 use crate::report::counted;
+use crate::resolve::find_member;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{CheckExtra, PromptError, Ui};
+use crate::ui::{CheckExtra, CheckFor, Mode, PromptError, Ui};
 
 /// Arguments of `reshard`.
 #[derive(Debug, clap::Args)]
@@ -32,7 +34,7 @@ pub struct Args {
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
     node: Vec<String>,
     /// Number of slots to move.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(u16).range(1..=16384), conflicts_with_all = ["slot_ranges", "tag"])]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = number("slots", 1..=SLOTS), conflicts_with_all = ["slot_ranges", "tag"])]
     slots: Option<u16>,
     /// Source masters; `all` stands for all other masters.
     #[arg(long, value_name = "MEMBER,…|all", value_delimiter = ',', conflicts_with_all = ["slot_ranges", "tag"])]
@@ -62,6 +64,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     }
     let mut change = Change::open(global, ui, "reshard", &[seed], approval(moving)).await?;
     let session = change.session();
+    change.check_before(CheckFor::Change).await?;
     let open = finish_open_if_wanted(&mut change, ui, moving, args.finish_open).await?;
     if open == OpenSlotsAre::Shown {
         return Ok(ExitCode::Done);
@@ -72,6 +75,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
         Ok((state, what))
     };
     let (state, what) = change.prepare(asking).await?;
+    change.answered(answers(&args, &what));
     let observed = RefCell::new(Some(state));
     let plan = async || {
         let last = observed.take();
@@ -83,7 +87,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
             masters: state.owners(),
             what: what.clone(),
         };
-        match reshard::reshard(&request) {
+        match planned(ui.mode(), request) {
             Ok(plan) => MovesProposal::new(&session, moving, state, plan).await,
             Err(error @ ReshardError::NothingToMove { .. }) => {
                 Ok(MovesProposal::nothing(moving, state, error.to_string()))
@@ -99,8 +103,21 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
 
 /// The healthy cluster, once no ASM task runs.
 async fn observe(session: &Session, moving: &MoveArgs) -> Result<ClusterState, Stop> {
-    let state = crate::state::healthy(session).await?;
+    let state = crate::converge::settle::healthy(session).await?;
     move_slots::at_rest(session, state, moving.dry_run).await
+}
+
+/// The plan. In the old modes all slots of the sources move if there are fewer than requested: scripts empty a master
+/// with a number that is large enough.
+fn planned(mode: Mode, mut request: Request) -> Result<MovePlan, ReshardError> {
+    let planned = reshard::reshard(&request);
+    match (&mut request.what, &planned) {
+        (What::Count { slots, .. }, Err(ReshardError::TooMany { owned, .. })) if mode.is_old() => {
+            *slots = *owned;
+            reshard::reshard(&request)
+        }
+        _ => planned,
+    }
 }
 
 /// Plans know node ids only; messages name addresses too.
@@ -126,6 +143,36 @@ fn missing(args: &Args) -> Option<&'static str> {
     }
 }
 
+/// The options for what was asked for.
+fn answers(args: &Args, what: &What) -> Vec<String> {
+    let ids = |ids: &[NodeId]| {
+        let ids: Vec<String> = ids.iter().map(NodeId::to_string).collect();
+        ids.join(",")
+    };
+    let mut options = Vec::new();
+    let mut add = |flag: &str, value: String| options.extend([flag.to_string(), value]);
+    let to = match what {
+        What::Count { slots, from, to } => {
+            if args.slots.is_none() {
+                add("--slots", slots.to_string());
+            }
+            if args.from.is_empty() {
+                let from = match from {
+                    Sources::All => "all".to_string(),
+                    Sources::Nodes(from) => ids(from),
+                };
+                add("--from", from);
+            }
+            to
+        }
+        What::Slots { to, .. } => to,
+    };
+    if args.to.is_empty() {
+        add("--to", ids(to));
+    }
+    options
+}
+
 /// What to move: from the flags, and from prompts for what they leave out.
 async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop> {
     let named = match (&args.slot_ranges, &args.tag) {
@@ -133,7 +180,7 @@ async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop>
         (None, Some(tag)) => Some([Slot::of_key(tag.as_bytes())].into_iter().collect()),
         (None, None) => None,
     };
-    if missing(args).is_some() && ui.can_ask() {
+    if missing(args).is_some() && ui.can_ask() && !ui.mode().is_old() {
         // The masters to choose from.
         ui.diagnosis(diagnosis, &CheckExtra::default())?;
     }
@@ -159,19 +206,36 @@ async fn what(ui: &Ui, args: &Args, diagnosis: &Diagnosis) -> Result<What, Stop>
     } else if args.from.iter().any(|name| name == "all") {
         Sources::All
     } else {
-        Sources::Nodes(
-            args.from
-                .iter()
-                .map(|name| find(name))
-                .collect::<Result<_, _>>()?,
-        )
+        let sources = args.from.iter().map(|name| find(name));
+        let sources: Vec<NodeId> = sources.collect::<Result<_, _>>()?;
+        Sources::Nodes(match ui.mode().is_old() {
+            true => useful(diagnosis, sources, &to),
+            false => sources,
+        })
     };
     Ok(What::Count { slots, from, to })
 }
 
+/// The sources without the targets and without masters that own no slots, unless nothing else is left: redis-cli and
+/// redis-trib.rb take no slots from these, and go on.
+fn useful(diagnosis: &Diagnosis, sources: Vec<NodeId>, to: &[NodeId]) -> Vec<NodeId> {
+    let members = &diagnosis.topology.members;
+    let owns = |id: &NodeId| {
+        members
+            .get(id)
+            .is_some_and(|member| !member.slots.is_empty())
+    };
+    let useful = sources.iter().copied();
+    let useful: Vec<NodeId> = useful.filter(|id| owns(id) && !to.contains(id)).collect();
+    match useful.is_empty() {
+        true => sources,
+        false => useful,
+    }
+}
+
 /// The master of that name. Replicas are refused: only masters own slots.
 fn master(diagnosis: &Diagnosis, name: &str) -> anyhow::Result<NodeId> {
-    let id = diagnosis.observation.find(name)?;
+    let id = find_member(&diagnosis.observation, name)?;
     let member = diagnosis.topology.members.get(&id);
     match member.filter(|member| member.role == Role::Replica) {
         None => Ok(id),

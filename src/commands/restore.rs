@@ -1,10 +1,11 @@
 //! `redis-trib restore DIR NODE`: the keys of a backup into a cluster of any shape.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
 use crate::args::transfer::{OnConflictArg, TransferArgs};
-use crate::args::values::node_words;
+use crate::args::values::{node_words, refuse_swapped};
 use crate::change::{Approval, Change, Global, Proposal, Question, transfer};
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
@@ -18,7 +19,7 @@ use crate::ui::Ui;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     redis-trib restore /backup/2026-11-22 10.0.0.3:6379 --dry-run\n  \
-    redis-trib restore /backup/2026-11-22 10.0.0.3 --on-conflict skip --yes")]
+    redis-trib restore /backup/2026-11-22 10.0.0.3 --on-existing-key skip --yes")]
 pub struct Args {
     /// The directory of a backup.
     #[arg(value_name = "DIR")]
@@ -27,7 +28,12 @@ pub struct Args {
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
     node: Vec<String>,
     /// How to treat keys that exist in the cluster with another value.
-    #[arg(long, value_name = "WHAT", default_value = "abort")]
+    #[arg(
+        long = "on-existing-key",
+        alias = "on-conflict",
+        value_name = "WHAT",
+        default_value = "abort"
+    )]
     on_conflict: OnConflictArg,
     #[command(flatten)]
     transfer: TransferArgs,
@@ -35,6 +41,9 @@ pub struct Args {
 
 /// Restores a backup.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
+    if let [node] = &args.node[..] {
+        refuse_swapped("restore", &args.directory, node)?;
+    }
     let seeds = [node_words(&args.node)?];
     let approval = Approval::of(args.transfer.yes, args.transfer.dry_run);
     let request = RestoreRequest {
@@ -46,12 +55,12 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let session = change.session();
     // The cluster first, since reading all files takes long. All files are read before the first key is written.
     let checking = async {
-        restore::plan(&session, &request).await?;
+        restore::plan(&session, &request, &BTreeMap::new()).await?;
         let read = read_back(&session.events, &request.directory, &request.manifest).await;
         read.map_err(Stop::refused)
     };
-    change.prepare(checking).await?;
-    let plan = async || restore::plan(&session, &request).await;
+    let read = change.prepare(checking).await?;
+    let plan = async || restore::plan(&session, &request, &read).await;
     let Some(plan) = change.approve(plan).await? else {
         return Ok(ExitCode::Done);
     };

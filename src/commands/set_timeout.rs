@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(value_name = "DURATION", value_parser = node_timeout)]
     timeout: Duration,
     /// Do not ask for confirmation.
-    #[arg(short, long)]
+    #[arg(short, long, overrides_with = "yes")]
     yes: bool,
     /// Show the current timeouts and exit.
     #[arg(long)]

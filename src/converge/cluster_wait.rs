@@ -121,29 +121,45 @@ pub(crate) async fn followed(
     .await
 }
 
-/// Waits until each of these replicas has its copy and its link is up. `waiting` gets the cluster and
-/// those that lack it, after each look but the last.
+/// Waits until replicas have their copies and links again: those that got another master since `before`, and those that
+/// lost the link to a master that answers. Nodes in `left` do not count. `waiting` gets the names of those that lack it,
+/// after each look but the last.
 ///
-/// `Missing` has the names of those that lack it.
-pub(crate) async fn copied(
+/// `Missing` has these names.
+pub(crate) async fn relinked(
     session: &Session,
     seeds: &[Target],
-    replicas: &BTreeSet<NodeId>,
+    before: &ClusterState,
+    left: &BTreeSet<NodeId>,
     within: Duration,
     mut waiting: impl FnMut(&[String]),
 ) -> Result<Polled<(), Vec<String>>, Stop> {
     let poll = Poll::every(Duration::from_millis(300), within);
+    let broken_before: BTreeSet<NodeId> = without_link(&before.diagnosis.observation)
+        .into_iter()
+        .map(|(replica, _)| replica)
+        .collect();
     poll.until(async || {
         let now = ClusterState::look_from(session, seeds).await?;
-        let lacking: Vec<String> = replicas
-            .iter()
-            .filter(|id| {
-                let node = now.diagnosis.observation.nodes.get(id);
-                let link = node.and_then(|node| node.report()?.info.master_link);
-                link != Some(MasterLink::Up)
-            })
-            .map(|id| now.name(*id))
+        let observation = &now.diagnosis.observation;
+        let mut lacking: BTreeSet<NodeId> = without_link(observation)
+            .into_iter()
+            .map(|(replica, _)| replica)
+            .filter(|replica| !broken_before.contains(replica))
             .collect();
+        for member in now.diagnosis.topology.members.values() {
+            let then = before.diagnosis.topology.members.get(&member.id);
+            let is_new_master = member.role == Role::Replica
+                && then
+                    .is_none_or(|then| then.role != Role::Replica || then.master != member.master);
+            let node = observation.nodes.get(&member.id);
+            let link = node.and_then(|node| node.report()?.info.master_link);
+            if is_new_master && !member.peer_status.is_down() && link != Some(MasterLink::Up) {
+                lacking.insert(member.id);
+            }
+        }
+        let lacking = lacking.difference(left);
+        let lacking: Vec<String> = lacking.map(|id| now.name(*id)).collect();
         if lacking.is_empty() {
             return Ok(Polled::Met(()));
         }

@@ -4,10 +4,12 @@
 //! condition, and the reason as far as it can be found out from here.
 
 mod cluster_wait;
+mod copies;
 mod nudge;
 pub mod poll;
 mod probe;
 mod report;
+pub(crate) mod settle;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,18 +21,20 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub(crate) use cluster_wait::{
-    ViewError, copied, followed, forgotten, known, linked, one_opinion, owners_known,
+    ViewError, followed, forgotten, known, linked, one_opinion, owners_known, relinked,
 };
+pub(crate) use copies::wait_for_copies;
 pub(crate) use nudge::foreign_node;
 use nudge::nudge;
-use probe::{Condition, NotReady};
+use probe::{Condition, Coverage, NotReady};
 pub use report::NotInTime;
 use report::mute;
 
 use crate::cluster::node::NodeId;
-use crate::cluster::slot::SlotRange;
+use crate::cluster::slot::{SLOTS, SlotRange};
 use crate::connections::Connections;
 use crate::event::{Event, Phase};
+use crate::session::Session;
 use crate::state::Participants;
 
 /// Pause between two looks at a node that is not ready. Gossip needs at least 100 ms.
@@ -63,6 +67,17 @@ pub struct Goal {
     pub masters: BTreeMap<NodeId, NodeId>,
     /// The nodes that must know the masters of the replicas, besides the replicas themselves.
     pub roles_known_by: KnownBy,
+}
+
+impl Goal {
+    /// How many slots the masters own for which `is_counted`.
+    fn slots_of(&self, is_counted: impl Fn(NodeId) -> bool) -> usize {
+        let masters = self.slots.iter().filter(|(id, _)| is_counted(**id));
+        masters
+            .flat_map(|(_, slots)| slots)
+            .map(|range| range.count())
+            .sum()
+    }
 }
 
 /// The nodes that must know which master a replica has.
@@ -187,12 +202,37 @@ impl Watch {
         }
     }
 
-    /// Waits until every node says `cluster_state:ok` and every replica has its copy.
-    pub async fn usable(&self, goal: &Arc<Goal>) -> Result<(), NotInTime> {
+    /// Waits until every node says `cluster_state:ok` and every replica has its copy. A copy has a deadline of its own, as
+    /// long as that of the whole: it takes the time that its size takes. Returns the replicas that still receive or load
+    /// their copies then, in words.
+    ///
+    /// While slots have no owner that answers, no node will say `cluster_state:ok` (unless
+    /// `cluster-require-full-coverage no`): that is not waited for then, and the user is told.
+    pub async fn usable(&self, goal: &Arc<Goal>) -> Result<Vec<String>, NotInTime> {
         const LATE: &str = "the nodes agree, but not all are usable";
         self.require_participants(LATE)?;
-        let behind = self.until(Condition::Usable(Arc::clone(goal))).await;
-        self.result(LATE, behind)
+        let served = goal.slots_of(|id| self.participants.contains_key(&id));
+        let coverage = match usize::from(SLOTS) - served {
+            0 => Coverage::Whole,
+            holes => {
+                self.warn(format!(
+                    "{holes} slots have no master that answers: until they have one, the nodes may report \
+                     cluster_state:fail"
+                ));
+                Coverage::Holes
+            }
+        };
+        let behind = self
+            .until(Condition::Usable(Arc::clone(goal), coverage))
+            .await;
+        let is_copying = |(id, not_ready): &Unready| {
+            let is_copy = matches!(not_ready, NotReady::Loading | NotReady::Copying);
+            is_copy && goal.masters.contains_key(id)
+        };
+        match behind.iter().all(is_copying) {
+            true => Ok(behind.iter().map(|unready| self.line(unready)).collect()),
+            false => self.result(LATE, behind).map(|()| Vec::new()),
+        }
     }
 
     /// Polls all nodes side by side until each meets the condition, or the deadline. Returns those that
@@ -202,8 +242,12 @@ impl Watch {
         // A thousand nodes are not asked ten times a second.
         let pause = LOOK_AGAIN + Duration::from_millis(self.participants.len() as u64);
         let mut polling = JoinSet::new();
+        let copied_by = match condition {
+            Condition::Usable(..) => Instant::now() + self.within,
+            Condition::Joined | Condition::Agreed(_) => self.deadline,
+        };
         for participant in self.participants.values().cloned() {
-            let deadline = self.deadline;
+            let mut deadline = self.deadline;
             let connections = Arc::clone(&self.connections);
             let participants = Arc::clone(&self.participants);
             let absent = Arc::clone(&self.absent);
@@ -212,20 +256,28 @@ impl Watch {
             polling.spawn(async move {
                 let mut nudge_at = Instant::now() + condition.gossip_time();
                 let mut last = None;
+                let mut attempt = 0;
                 loop {
                     let began = Instant::now();
                     let look = condition.look(&participant, &connections, &participants);
-                    let not_ready = match timeout_at(deadline, look).await {
+                    // A healthy node has the time to answer, also to a look right before the deadline.
+                    let answers_by = deadline.max(began + IN_TIME);
+                    let not_ready = match timeout_at(answers_by, look).await {
                         Ok(not_ready) => not_ready?,
                         // A stopped server would hold us for as long as a command may take; one
                         // that had no time to answer lacks what it lacked before.
                         Err(_) => {
-                            let not_ready = last.filter(|_| began.elapsed() < IN_TIME);
+                            let not_ready = last.filter(|_| answers_by > deadline);
                             let silent = || NotReady::Silent(mute(&participant));
                             return Some((participant.id, not_ready.unwrap_or_else(silent)));
                         }
                     };
                     let now = Instant::now();
+                    deadline = match not_ready {
+                        NotReady::Loading if condition.is_told_by_others(participant.id) => now,
+                        NotReady::Loading | NotReady::Copying => deadline.max(copied_by),
+                        _ => deadline,
+                    };
                     if now + pause >= deadline {
                         return Some((participant.id, not_ready));
                     }
@@ -237,7 +289,9 @@ impl Watch {
                             &absent,
                             &participant,
                             &not_ready,
+                            attempt,
                         );
+                        attempt += 1;
                         // It would only be faster.
                         let sent = timeout_at(deadline, nudge).await;
                         nudged.fetch_or(sent != Ok(0), Ordering::Relaxed);
@@ -250,10 +304,15 @@ impl Watch {
         let total = self.participants.len();
         let mut ready = 0;
         let mut behind = Vec::new();
+        let mut told_by_others = Vec::new();
         self.tell(phase, ready, total);
         while let Some(outcome) = polling.join_next().await {
             match outcome {
                 Ok(None) => ready += 1,
+                Ok(Some((id, NotReady::Loading))) if condition.is_told_by_others(id) => {
+                    ready += 1;
+                    told_by_others.push((id, NotReady::Loading));
+                }
                 Ok(Some(not_ready)) => behind.push(not_ready),
                 // A node that was not polled to the end must not count as ready.
                 Err(error) => match error.try_into_panic() {
@@ -263,8 +322,17 @@ impl Watch {
             }
             self.tell(phase, ready, total);
         }
+        // Without any other node nobody tells.
+        if told_by_others.len() == total {
+            behind = told_by_others;
+        }
         behind.sort_unstable_by_key(|(id, _)| *id);
         behind
+    }
+
+    fn warn(&self, text: String) {
+        // After an interrupt the receiver is gone.
+        let _ = self.events.send(Event::Warning(text));
     }
 
     fn tell(&self, phase: Phase, ready: usize, total: usize) {
@@ -274,6 +342,16 @@ impl Watch {
             ready,
             total,
         });
+    }
+}
+
+/// Warns of replicas that still receive their copies: that goes on without us.
+pub(crate) fn warn_of_copies(session: &Session, copying: &[String]) {
+    if !copying.is_empty() {
+        session.events.warn(format!(
+            "still going on: {} (redis-trib check shows when that is done)",
+            copying.join(", ")
+        ));
     }
 }
 

@@ -1,25 +1,34 @@
 //! Messages that bring a node up to date sooner than gossip does.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use super::FEW;
 use super::probe::{NotReady, read};
 use crate::client::ClientError;
-use crate::cluster::node::NodeId;
-use crate::cluster::parse::{EntryState, View};
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::parse::{EntryState, Info, View};
+use crate::cluster::peer_addrs::are_local;
 use crate::connections::Connections;
 use crate::state::{Participant, Participants};
+
+/// How many attempts after the first go to the best address of a node.
+const PATIENCE: usize = 2;
 
 /// Speeds up gossip if only little is missing. Nodes exchange messages at random, and are sure to do
 /// so only once in half a node timeout (7.5 s by default). A node that receives CLUSTER MEET sends
 /// the other node a message at once, even if they know each other (Redis 3.2 to 8.6, Valkey 8 to
 /// 9.1). The message contains the slots that it owns.
+///
+/// A node that is not seen may have been met at an address that others can't reach: a handshake that nobody answers
+/// ends without a word. So after a few attempts, each takes the next address of the node.
 pub(super) async fn nudge(
     connections: &Connections,
     participants: &Participants,
     absent: &BTreeSet<NodeId>,
     participant: &Participant,
     not_ready: &NotReady,
+    attempt: usize,
 ) -> usize {
     let meetings: Vec<(&Participant, &Participant)> = match not_ready {
         NotReady::Peers(peers) if peers.len() <= FEW => {
@@ -34,7 +43,22 @@ pub(super) async fn nudge(
             lead(connections, participant, *master).await;
             return 0;
         }
-        NotReady::Peers(_) | NotReady::Other(_) | NotReady::Silent(_) => return 0,
+        NotReady::NoLink { master } => {
+            if let Some(master) = participants.get(master) {
+                begin_stream(connections, master).await;
+            }
+            return 0;
+        }
+        NotReady::Peers(_)
+        | NotReady::Loading
+        | NotReady::Copying
+        | NotReady::Other(_)
+        | NotReady::Silent(_) => return 0,
+    };
+    // A node that is seen keeps its address: it would adopt the one at which it is met.
+    let attempt = match not_ready {
+        NotReady::Peers(_) => attempt,
+        _ => 0,
     };
     let sent = meetings.len();
     for (node, with) in meetings {
@@ -51,8 +75,11 @@ pub(super) async fn nudge(
                     return Ok(());
                 }
             }
+            let Some(ip) = address_for(connections, participants, with, attempt).await else {
+                return Ok(());
+            };
             let client = connections.client(&node.target).await?;
-            client.cluster_meet(with.ip, with.port, with.bus_port).await
+            client.cluster_meet(ip, with.port, with.bus_port).await
         };
         if let Err(error) = meet.await {
             let error: ClientError = error;
@@ -60,6 +87,28 @@ pub(super) async fn nudge(
         }
     }
     sent
+}
+
+/// The address at which a node is met in that attempt; `None` if another node answers there.
+async fn address_for(
+    connections: &Connections,
+    participants: &Participants,
+    with: &Participant,
+    attempt: usize,
+) -> Option<IpAddr> {
+    let dialled = participants.values().map(|one| &one.target.addr);
+    let are_local = are_local(dialled);
+    let others = with.other_ips.iter();
+    let others: Vec<&IpAddr> = others.filter(|ip| are_local || !ip.is_loopback()).collect();
+    let nth = attempt.saturating_sub(PATIENCE) % (others.len() + 1);
+    let Some(ip) = nth.checked_sub(1).and_then(|nth| others.get(nth).copied()) else {
+        return Some(with.ip);
+    };
+    let addr = Addr::new(&ip.to_string(), with.port);
+    match connections.node_at(&addr, &with.target.access).await {
+        Some(id) if id != with.id => None,
+        _ => Some(*ip),
+    }
 }
 
 /// Makes a replica of a replica follow the master of both. A node may hear of a takeover from the old
@@ -80,6 +129,25 @@ async fn lead(connections: &Connections, participant: &Participant, master: Node
     if let Err(error) = led.await {
         let error: ClientError = error;
         tracing::debug!(%error, "not led");
+    }
+}
+
+/// Writes something to the replication stream of a master that has not replicated anything. A replica that has copied an
+/// empty master has offset 0 otherwise, and if it is restarted it cannot be told from one that has lost its copy, which
+/// must not take over (Redis 7.0 to 8.10, Valkey 8.0 to 9.1, which begin the copy after `repl-diskless-sync-delay`).
+async fn begin_stream(connections: &Connections, master: &Participant) {
+    let begun = async {
+        let client = connections.client(&master.target).await?;
+        let info = Info::parse(&client.info().await?);
+        match info.replication_offset {
+            Some(0) => client.wait(1).await,
+            _ => Ok(()),
+        }
+    };
+    // The right to WAIT may be missing; the copy is as good without.
+    if let Err(error) = begun.await {
+        let error: ClientError = error;
+        tracing::debug!(%error, "the replication stream was not begun");
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{FEW, Goal, KnownBy};
-use crate::client::{ClientError, NodeClient};
+use crate::client::{ClientError, Fault, NodeClient};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::{
     ClusterInfo, Entry, EntryPool, EntryState, Info, MasterLink, ParseError, View,
@@ -20,7 +20,14 @@ use crate::state::{Participant, Participants};
 pub(super) enum Condition {
     Joined,
     Agreed(Arc<Goal>),
-    Usable(Arc<Goal>),
+    Usable(Arc<Goal>, Coverage),
+}
+
+/// Whether every slot has a master that answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Coverage {
+    Whole,
+    Holes,
 }
 
 /// What a node lacks.
@@ -39,6 +46,12 @@ pub(super) enum NotReady {
         /// Its master.
         master: NodeId,
     },
+    /// It loads its data set, and answers nothing else.
+    Loading,
+    /// It receives its first copy from its master.
+    Copying,
+    /// It is a replica and has no link to this master.
+    NoLink { master: NodeId },
     /// Something else, in words that follow the name of the node.
     Other(String),
     /// It does not answer. This is the whole message about it.
@@ -50,7 +63,7 @@ impl Condition {
         match self {
             Self::Joined => Phase::Join,
             Self::Agreed(_) => Phase::Agree,
-            Self::Usable(_) => Phase::Usable,
+            Self::Usable(..) => Phase::Usable,
         }
     }
 
@@ -61,7 +74,18 @@ impl Condition {
             // A new master tells all at once, and the help costs links.
             Self::Agreed(goal) if goal.roles_known_by == KnownBy::All => Duration::from_secs(1),
             // It had its time while the nodes joined.
-            Self::Agreed(_) | Self::Usable(_) => Duration::ZERO,
+            Self::Agreed(_) | Self::Usable(..) => Duration::ZERO,
+        }
+    }
+
+    /// Whether the other nodes tell enough about a node that loads its data set: it owns no slots, and answers no
+    /// question about itself.
+    pub(super) fn is_told_by_others(&self, id: NodeId) -> bool {
+        let owns_nothing = |goal: &Goal| goal.slots.get(&id).is_none_or(Vec::is_empty);
+        match self {
+            Self::Joined => true,
+            Self::Agreed(goal) => owns_nothing(goal),
+            Self::Usable(goal, _) => owns_nothing(goal) && !goal.masters.contains_key(&id),
         }
     }
 
@@ -77,6 +101,9 @@ impl Condition {
             self.not_ready(participant.id, &client, participants).await
         };
         looked.await.unwrap_or_else(|error| {
+            if error.fault == Fault::Loading {
+                return Some(NotReady::Loading);
+            }
             // The next look opens a new connection.
             connections.drop_client(&participant.target);
             Some(NotReady::Silent(error.to_string()))
@@ -100,21 +127,22 @@ impl Condition {
                 Ok(unlinked(&client.cluster_nodes().await?, participants))
             }
             Self::Agreed(goal) => Ok(differs(&client.cluster_nodes().await?, id, goal)),
-            Self::Usable(goal) => {
-                if !ClusterInfo::parse(&client.cluster_info().await?).ok {
+            Self::Usable(goal, coverage) => {
+                if *coverage == Coverage::Whole
+                    && !ClusterInfo::parse(&client.cluster_info().await?).ok
+                {
                     return Ok(Some(NotReady::Other("says cluster_state:fail".to_string())));
                 }
-                if !goal.masters.contains_key(&id) {
+                let Some(master) = goal.masters.get(&id).copied() else {
                     return Ok(None);
-                }
-                let why = match Info::parse(&client.info().await?).master_link {
-                    Some(MasterLink::Up) => return Ok(None),
-                    Some(MasterLink::Syncing) => "is receiving its first copy",
-                    Some(MasterLink::Down(_)) | None => {
-                        "has no link to its master: look at its log, its masterauth and firewalls"
-                    }
                 };
-                Ok(Some(NotReady::Other(why.to_string())))
+                let info = Info::parse(&client.info().await?);
+                Ok(match info.master_link {
+                    Some(MasterLink::Up) => None,
+                    _ if info.loading => Some(NotReady::Loading),
+                    Some(MasterLink::Syncing) => Some(NotReady::Copying),
+                    Some(MasterLink::Down(_)) | None => Some(NotReady::NoLink { master }),
+                })
             }
         }
     }

@@ -40,7 +40,19 @@ impl Watch {
         if behind.is_empty() {
             return Ok(());
         }
-        let lines = behind.iter().map(|(id, not_ready)| match not_ready {
+        let lines = behind.iter().map(|unready| self.line(unready));
+        Err(self.not_in_time(waited_for, lines.collect()))
+    }
+
+    /// What a node lacks, in words.
+    pub(super) fn line(&self, (id, not_ready): &Unready) -> String {
+        match not_ready {
+            NotReady::Loading => format!("{} is loading its data set", self.name(*id)),
+            NotReady::Copying => format!("{} is receiving its first copy", self.name(*id)),
+            NotReady::NoLink { .. } => format!(
+                "{} has no link to its master: look at its log, its masterauth and firewalls",
+                self.name(*id)
+            ),
             NotReady::Other(why) => format!("{} {why}", self.name(*id)),
             NotReady::Peers(peers) => format!("{} can't see {}", self.name(*id), self.names(peers)),
             NotReady::Claims(owners) => format!(
@@ -60,8 +72,7 @@ impl Watch {
                 self.name(*master)
             ),
             NotReady::Silent(why) => why.clone(),
-        });
-        Err(self.not_in_time(waited_for, lines.collect()))
+        }
     }
 
     /// Refuses to wait without participants: nothing would show that the cluster agrees.
@@ -165,11 +176,15 @@ impl Watch {
                 NotReady::Silent(why) => {
                     silent.insert(id, why);
                 }
+                NotReady::Loading | NotReady::Copying => {
+                    silent.insert(id, self.line(&(id, not_ready)));
+                }
                 NotReady::Peers(peers) => pairs.extend(peers.into_iter().map(|peer| (id, peer))),
                 // It knew too few nodes: which?
                 NotReady::Claims(_)
                 | NotReady::Followers(_)
                 | NotReady::Between { .. }
+                | NotReady::NoLink { .. }
                 | NotReady::Other(_) => {
                     let Some(participant) = self.participants.get(&id).cloned() else {
                         continue;

@@ -246,6 +246,7 @@ async fn by_kind(
             }
         }
         Kind::Stream => streams(here, there, members(weight, mine)).await,
+        Kind::Array => arrays(here, there, members(weight, mine)).await,
         Kind::Other => Ok(()),
     }
 }
@@ -292,6 +293,21 @@ async fn held_by(
             same(&mine, &other, "when their fields expire")
         }
     }
+}
+
+async fn arrays(here: Reader<'_>, there: Reader<'_>, count: u64) -> Result<(), Parted> {
+    let (mine, other) = tokio::try_join!(here.array_facts(), there.array_facts())?;
+    same(&mine, &other, "what their arrays have seen")?;
+    let mut next = Some(0);
+    while let Some(from) = next {
+        let (mine, other) = tokio::try_join!(
+            here.array_items(from, count),
+            there.array_items(from, count)
+        )?;
+        same(&mine.piece, &other.piece, "their items")?;
+        next = mine.next;
+    }
+    Ok(())
 }
 
 async fn streams(here: Reader<'_>, there: Reader<'_>, count: u64) -> Result<(), Parted> {

@@ -12,7 +12,7 @@ use super::lane::{Ends, LAG_WITHIN, LaneError, WINDOW_KEYS};
 use super::pace::Pace;
 use super::throttle::Throttle;
 use super::{BYTES_PER_SECOND, End, Lag, MoveOptions, OnBigKey, OnConflict, barrier_key};
-use crate::client::{ClientError, Existing, Keep, MigrateFault, Migrated, Migration};
+use crate::client::{ClientError, Existing, Fault, Keep, MigrateFault, Migrated, Migration};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::text::clean;
 use crate::connections::Connections;
@@ -368,7 +368,12 @@ impl Movers {
                             self.settle(ends, &batch, bare, key, tell).await?;
                         }
                     }
-                    MigrateFault::Io if tries < IO_TRIES && !error.outcome_unknown() => {
+                    // A call whose connection was closed is over before the same process takes the next one.
+                    MigrateFault::Io
+                        if tries < IO_TRIES
+                            && (!error.outcome_unknown()
+                                || matches!(error.fault, Fault::Closed { .. })) =>
+                    {
                         tries += 1;
                         self.broken = true;
                         self.pace.measured(count, bytes, self.options.timeout);

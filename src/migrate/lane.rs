@@ -24,6 +24,7 @@
 mod atomic;
 mod gather;
 mod rank;
+mod revert;
 mod size;
 mod tidy;
 mod watch;
@@ -40,9 +41,10 @@ use super::keys::{Authority, Call, Movers};
 use super::panics::catch_panic;
 use super::schedule::{MoveMethod, Work};
 use super::throttle::Throttle;
-use super::{End, MoveOptions, OnBigKey, SlotProgress, StopSignal};
+use super::{End, MoveOptions, OnBigKey, SlotProgress, StopSignal, try_migrate};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
 use crate::cluster::node::NodeId;
+use crate::cluster::numbers::counted;
 use crate::cluster::parse::{OnlineReplica, Product};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
@@ -101,6 +103,8 @@ pub(super) struct Report {
     pub(super) successor: Option<NodeId>,
     pub(super) tally: MoveStats,
     pub(super) touched: bool,
+    /// Those of `left` that are to move key by key: the servers may not move them as ASM tasks.
+    pub(super) by_key: SlotSet,
 }
 
 impl Report {
@@ -116,6 +120,7 @@ impl Report {
             successor: None,
             tally: MoveStats::default(),
             touched: true,
+            by_key: SlotSet::new(),
         }
     }
 }
@@ -135,6 +140,9 @@ pub(super) enum LaneError {
     /// An ASM task did not do what it should.
     #[error("{0}")]
     Task(String),
+    /// The source may not do on the target what an ASM task takes. The slots are where they were.
+    #[error("{0}")]
+    TaskDenied(String),
     /// A fault in the program.
     #[error("the lane panicked, which is a fault of redis-trib: {0}")]
     Panicked(String),
@@ -233,13 +241,14 @@ impl Lane {
     }
 
     pub(super) async fn run(mut self, work: Work) -> Report {
-        let Work { way, slots } = work;
+        let Work { way, slots, .. } = &work;
+        let (way, slots, untried) = (*way, slots.clone(), work.untried);
         let all: SlotSet = slots.iter().copied().collect();
         self.tell(LaneEvent::Started { slots: slots.len() });
         let now = self.stop.now.clone();
         let done = tokio::select! {
             biased;
-            done = catch_panic(self.carry_out(way, slots)) => match done {
+            done = catch_panic(self.carry_out(way, slots, untried)) => match done {
                 Ok(done) => done,
                 Err(message) => Err(LaneError::Panicked(message)),
             },
@@ -249,7 +258,15 @@ impl Lane {
         self.report(all, done.err()).await
     }
 
-    async fn carry_out(&mut self, way: MoveMethod, slots: Vec<Slot>) -> Result<(), LaneError> {
+    async fn carry_out(
+        &mut self,
+        way: MoveMethod,
+        slots: Vec<Slot>,
+        untried: bool,
+    ) -> Result<(), LaneError> {
+        if untried {
+            self.try_migrate(&slots).await?;
+        }
         let mut ends = self.connect().await?;
         let done = match way {
             MoveMethod::Keys => self.move_all(&mut ends, slots).await,
@@ -257,16 +274,41 @@ impl Lane {
             MoveMethod::Gather => self.gather_all(&mut ends, slots).await,
             MoveMethod::Purge => self.purge_all(&mut ends, slots).await,
         };
-        if done.is_err() && way == MoveMethod::Keys {
-            self.tidy(&mut ends).await;
+        if let Err(error) = &done
+            && way == MoveMethod::Keys
+        {
+            self.tidy(&mut ends, error).await;
         }
         done
     }
 
+    /// Tries a MIGRATE before the first slot is opened: ASM tasks reach the target in another way.
+    async fn try_migrate(&mut self, slots: &[Slot]) -> Result<(), LaneError> {
+        let slots: SlotSet = slots.iter().copied().collect();
+        let tried = try_migrate(
+            &self.connections,
+            &self.source,
+            &mut self.target,
+            &slots,
+            &self.options,
+        );
+        match tried.await {
+            Ok(_) => Ok(()),
+            Err(why) => Err(LaneError::Changed(why)),
+        }
+    }
+
     /// Ends the lane: what moved, what is open, what is left of `all`, and why it stopped.
     async fn report(mut self, all: SlotSet, error: Option<LaneError>) -> Report {
+        let mut by_key = false;
         let (failure, successor) = match error {
             None => (None, None),
+            Some(LaneError::TaskDenied(why)) if self.options.by_key_if_denied => {
+                by_key = true;
+                let warning = Event::Warning(format!("{why}; moving the rest key by key"));
+                let _ = self.events.send(warning);
+                (None, None)
+            }
             // The user knows why.
             Some(LaneError::Dropped) => {
                 self.ask_both().await;
@@ -281,17 +323,27 @@ impl Lane {
             }
             Some(error) => {
                 let why = error.to_string();
+                let is_unanswered =
+                    matches!(&error, LaneError::Client(error) if error.outcome_unknown());
                 let now = self.stop.now.clone();
                 let (why, successor) = tokio::select! {
                     biased;
                     explained = self.explain(error) => explained,
                     () = now.cancelled() => (why, None),
                 };
-                (Some(why), successor)
+                if is_unanswered {
+                    // The answer is missing, not the effect: all may have moved.
+                    self.ask_both().await;
+                }
+                match is_unanswered && self.begun.is_empty() && self.has_moved(&all) {
+                    true => (None, None),
+                    false => (Some(why), successor),
+                }
             }
         };
         self.tell(LaneEvent::Ended {
             failure: failure.clone(),
+            write_pause: self.tally.write_pause(),
         });
         let open: BTreeMap<Slot, SlotProgress> = self
             .begun
@@ -306,6 +358,7 @@ impl Lane {
             })
             .difference(&self.skipped);
         Report {
+            by_key: if by_key { left.clone() } else { SlotSet::new() },
             moved: self.moved,
             left,
             skipped: self.skipped,
@@ -315,6 +368,12 @@ impl Lane {
             tally: self.tally,
             touched: self.touched,
         }
+    }
+
+    /// Whether each of these slots has moved, or stays on purpose.
+    fn has_moved(&self, all: &SlotSet) -> bool {
+        let left = all.difference(&self.moved).difference(&self.skipped);
+        left.is_empty()
     }
 
     async fn connect(&self) -> Result<Ends, LaneError> {
@@ -346,7 +405,7 @@ impl Lane {
         }
         if ends.replicas() > 0 {
             // Known before any slot is opened: none is closed without it.
-            ends.target.may_wait().await?;
+            ends.target.wait(0).await?;
         }
         Ok(ends)
     }
@@ -494,7 +553,8 @@ impl Lane {
             let counts = self.count(&ends.source, &ends.databases, &closed).await?;
             if let Some((slot, count)) = closed.iter().zip(counts).find(|(_, count)| *count > 0) {
                 return Err(LaneError::Key(format!(
-                    "{count} keys of slot {slot} are still on {}, though all were moved",
+                    "slot {slot} still has {} on {}, though all were moved",
+                    counted(count, "key"),
                     self.source
                 )));
             }
@@ -532,7 +592,7 @@ impl Lane {
         first_error(outcomes)?;
         if !closed.is_empty() {
             self.tell(LaneEvent::Slots {
-                moved: closed.len(),
+                moved: closed.iter().copied().collect(),
             });
         }
         Ok(())

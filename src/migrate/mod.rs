@@ -15,6 +15,7 @@ pub mod schedule;
 pub mod strategy;
 mod stray;
 mod throttle;
+mod trial;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -26,17 +27,18 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{ClientError, Existing, Keep, Login, MigrateFault, Migration};
+use crate::client::Login;
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
 use crate::event::{Event, MoveStats, Pair};
 pub use lane::set_slots;
 use lane::{Lane, Report};
-use schedule::{Limits, Schedule, Work};
+use schedule::{Limits, MoveMethod, Schedule, Work};
 use throttle::Throttle;
 
-pub use stray::{Strays, strays};
+pub use stray::{Hidden, Strays, strays};
+pub use trial::{Trial, try_migrate};
 
 /// How slots are moved.
 #[derive(Debug, Clone)]
@@ -71,6 +73,8 @@ pub struct MoveOptions {
     pub stop_deadline: Duration,
     /// How long one ASM task may take; without it that depends on its size.
     pub task_deadline: Option<Duration>,
+    /// Whether slots move key by key if the servers may not move them as ASM tasks.
+    pub by_key_if_denied: bool,
 }
 
 /// Bytes in a second, by MEMORY USAGE, at which a key moves on a busy machine: hashes with many fields
@@ -146,6 +150,8 @@ pub struct End {
     pub target: Target,
     /// Where MIGRATE reaches it.
     pub peer: Addr,
+    /// Other addresses at which MIGRATE may reach it, the best first.
+    pub other_peers: Vec<Addr>,
     /// How MIGRATE logs in to it.
     pub login: Login,
 }
@@ -176,6 +182,8 @@ pub struct Outcome {
     pub successors: BTreeMap<NodeId, NodeId>,
     /// What moved.
     pub tally: MoveStats,
+    /// The longest time for which a source held writes back, by lane, as far as the sources report it.
+    pub write_pauses: BTreeMap<Pair, Duration>,
 }
 
 /// The state of a slot whose move has started but not finished.
@@ -285,13 +293,22 @@ where
             continue;
         };
         schedule.finish(pair);
-        let report = match ended {
+        let mut report = match ended {
             Ok((_, report)) => report,
             // A lane catches the panics of its own work. This one came from outside of that.
             Err(error) => Report::broken_off(&slots, error.to_string()),
         };
         if report.failure.is_some() && after_failure == AfterFailure::Stop {
             stop.soon.cancel();
+        }
+        if !report.by_key.is_empty() && !stop.soon.is_cancelled() {
+            report.left = report.left.difference(&report.by_key);
+            let work = Work {
+                way: MoveMethod::Keys,
+                slots: report.by_key.iter().collect(),
+                untried: true,
+            };
+            schedule.add(pair, work);
         }
         outcome.add(pair, report);
     }
@@ -301,10 +318,18 @@ where
 impl Outcome {
     fn add(&mut self, pair: Pair, report: Report) {
         self.tally.add(report.tally);
+        if let Some(pause) = report.tally.write_pause() {
+            let longest = self.write_pauses.entry(pair).or_default();
+            *longest = pause.max(*longest);
+        }
         self.touched |= report.touched;
-        self.moved.insert(pair, report.moved);
-        self.left.insert(pair, report.left);
-        self.skipped.insert(pair, report.skipped);
+        // A pair may have two lanes, one after the other.
+        let add = |all: &mut BTreeMap<Pair, SlotSet>, slots: &SlotSet| {
+            all.entry(pair).or_default().union_with(slots);
+        };
+        add(&mut self.moved, &report.moved);
+        add(&mut self.left, &report.left);
+        add(&mut self.skipped, &report.skipped);
         for (slot, progress) in report.open {
             self.open.insert(slot, (pair, progress));
         }
@@ -317,78 +342,9 @@ impl Outcome {
     }
 }
 
-/// Sends one small key of these slots with COPY to a target that must not take them (from an
-/// importing slot the copy would stay there). `Ok` where the target
-/// answered as one that took the login does. Where the source has no such key, one is written for the
-/// purpose; it goes by itself should we never get to delete it.
-pub async fn try_login(
-    connections: &Connections,
-    source: &End,
-    target: &End,
-    slots: &SlotSet,
-    options: &MoveOptions,
-) -> Result<Trial, ClientError> {
-    /// Slots that are looked through for a key in one go.
-    const LOOKED_AT: usize = 1024;
-    /// How long a key of ours lives.
-    const TRIAL_LIVES: Duration = Duration::from_secs(10);
-    let client = connections.client(&source.target).await?.for_trial();
-    let listed: Vec<Slot> = slots.iter().collect();
-    let mut lightest = None;
-    for slots in listed.chunks(LOOKED_AT) {
-        let keys = client.cluster_getkeysinslot(0, slots, 1).await?;
-        let keys: Vec<Vec<u8>> = keys.into_iter().flatten().collect();
-        let named: Vec<&Vec<u8>> = keys.iter().collect();
-        let weights = client.memory_usage(0, &named).await?;
-        lightest = keys
-            .into_iter()
-            .zip(weights)
-            .min_by_key(|(_, weight)| *weight);
-        if lightest.is_some() {
-            break;
-        }
-    }
-    let ours = lightest.is_none();
-    let key = match lightest {
-        Some((key, _)) => key,
-        None => {
-            let Some(key) = key_of("redis-trib:trial:", slots) else {
-                let why = format!("{source} has no slot but open ones");
-                return Ok(Trial::Impossible(why));
-            };
-            if let Err(error) = client.set(&key, b"", TRIAL_LIVES).await {
-                return Ok(Trial::Impossible(error.to_string()));
-            }
-            key
-        }
-    };
-    let migration = Migration {
-        peer: target.peer.clone(),
-        login: target.login.clone(),
-        database: 0,
-        timeout: options.timeout,
-        existing: Existing::Refuse,
-        source: Keep::Copy,
-    };
-    let tried = client.migrate(&migration, std::slice::from_ref(&key)).await;
-    if ours {
-        // Otherwise it expires.
-        let _ = client.del(&key).await;
-    }
-    match tried {
-        Ok(_) => Ok(Trial::Passed),
-        Err(error) if MigrateFault::of(&error) == MigrateFault::Moved => Ok(Trial::Passed),
-        Err(error) => Err(error),
-    }
-}
-
-/// What trying a login came to, unless it was refused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trial {
-    /// The target took it.
-    Passed,
-    /// There was nothing to try it with; why.
-    Impossible(String),
+/// The key of trials, in one of these slots.
+pub(crate) fn trial_key(slots: &SlotSet) -> Option<Vec<u8>> {
+    key_of("redis-trib:trial:", slots)
 }
 
 /// The key of the writes that WAIT counts from, in one of these slots.

@@ -39,6 +39,8 @@ pub struct Work {
     pub way: MoveMethod,
     /// Which slots, in the order in which they go.
     pub slots: Vec<Slot>,
+    /// Whether a MIGRATE has to be tried before the first slot is opened.
+    pub untried: bool,
 }
 
 /// How many lanes run side by side.
@@ -85,6 +87,11 @@ impl Schedule {
     /// That pair runs no more.
     pub fn finish(&mut self, pair: Pair) {
         self.running.retain(|(running, _)| *running != pair);
+    }
+
+    /// That pair has something more to do, and waits for it.
+    pub fn add(&mut self, pair: Pair, work: Work) {
+        self.waiting.insert(pair, work);
     }
 
     /// Starts no further lanes. Returns the work that was never started.
@@ -146,7 +153,7 @@ mod tests {
                 .filter(|((from, to), _)| from != to)
                 .map(|((from, to), (slots, way))| {
                     let slots = Slot::all().take(slots).collect();
-                    (Pair { from: node(from), to: node(to) }, Work { way, slots })
+                    (Pair { from: node(from), to: node(to) }, Work { way, slots, untried: false })
                 })
                 .collect();
             let mut schedule = Schedule::new(Limits { lanes, per_target }, pairs.clone());

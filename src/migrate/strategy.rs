@@ -56,6 +56,9 @@ pub struct PairFacts<'a> {
 /// (valkey-io/valkey#4545).
 const FAULTY_WITH_THREADS: [u16; 3] = [9, 1, 1];
 
+/// The rules that the user needs on the target as whom the source of a task logs in (Valkey).
+pub const ASM_RULES: &str = "+cluster|syncslots +select +@write ~*";
+
 /// Chooses. `Err` says why it can't be as it should: `--strategy atomic` where a pair can't.
 /// `throttled` is whether there is a --rate, which the servers don't know.
 pub fn choose(

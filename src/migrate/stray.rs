@@ -5,10 +5,11 @@
 //! them without a word, though they may be the only copies.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::client::{ClientError, NodeClient};
-use crate::cluster::parse::{EntryPool, Info, Product};
+use crate::cluster::numbers::counted;
+use crate::cluster::parse::{ClusterInfo, EntryPool, Info, Product};
 use crate::cluster::slot::{Slot, SlotSet};
 
 /// How often a node of Redis is counted again that has more keys than its slots: what it has given
@@ -17,6 +18,9 @@ const LOOKS: usize = 20;
 /// Between two of these.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a node may import or trim other slots before its keys are counted: until then it hides some.
+const TRIMMED_WITHIN: Duration = Duration::from_secs(30);
+
 /// Keys where none should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Strays {
@@ -24,16 +28,29 @@ pub enum Strays {
     OfSlot(Slot, u64),
     /// Redis counts the keys of slots that it owns, and all together.
     Elsewhere(u64),
+    /// Redis ≥ 8.4 hides the keys of slots that it imports or trims: how many there are can't be told.
+    Hidden,
+}
+
+/// What is done while a target hides keys (Redis ≥ 8.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hidden {
+    /// It is waited until it has imported or trimmed what it does: the answer decides.
+    Wait,
+    /// Nothing is found: the answer is for a plan, and the target is asked again before slots move.
+    Pass,
 }
 
 /// `3 keys of slot 42`.
 impl fmt::Display for Strays {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::OfSlot(_, count) | Self::Elsewhere(count)) = self;
-        let keys = if *count == 1 { "key" } else { "keys" };
+        let keys = |count: &u64| counted(*count, "key");
         match self {
-            Self::OfSlot(slot, _) => write!(f, "{count} {keys} of slot {slot}"),
-            Self::Elsewhere(_) => write!(f, "{count} {keys} of slots that it does not own"),
+            Self::OfSlot(slot, count) => write!(f, "{} of slot {slot}", keys(count)),
+            Self::Elsewhere(count) => {
+                write!(f, "{} of slots that it does not own", keys(count))
+            }
+            Self::Hidden => f.write_str("keys of slots that it imports or trims"),
         }
     }
 }
@@ -44,10 +61,11 @@ pub async fn strays(
     target: &NodeClient,
     product: Product,
     slots: &SlotSet,
+    hidden: Hidden,
 ) -> Result<Option<Strays>, ClientError> {
     match product {
         Product::Valkey => of_slots(target, slots).await,
-        Product::Redis => elsewhere(target).await,
+        Product::Redis => elsewhere(target, hidden).await,
     }
 }
 
@@ -65,8 +83,18 @@ async fn of_slots(target: &NodeClient, slots: &SlotSet) -> Result<Option<Strays>
 }
 
 /// Cluster nodes of Redis have database 0 only.
-async fn elsewhere(target: &NodeClient) -> Result<Option<Strays>, ClientError> {
+async fn elsewhere(target: &NodeClient, hidden: Hidden) -> Result<Option<Strays>, ClientError> {
     let mut surplus = 0;
+    let began = Instant::now();
+    while ClusterInfo::parse(&target.cluster_info().await?).hides_keys() {
+        if hidden == Hidden::Pass {
+            return Ok(None);
+        }
+        if began.elapsed() >= TRIMMED_WITHIN {
+            return Ok(Some(Strays::Hidden));
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
     for look in 0..LOOKS {
         if look > 0 {
             tokio::time::sleep(PAUSE).await;

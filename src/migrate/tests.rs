@@ -2,7 +2,6 @@
 
 use tokio_util::sync::CancellationToken;
 
-use super::schedule::MoveMethod;
 use super::*;
 
 fn node(n: u8) -> NodeId {
@@ -20,6 +19,7 @@ fn work(first: usize) -> Work {
     Work {
         way: MoveMethod::Keys,
         slots: Slot::all().skip(first).take(3).collect(),
+        untried: false,
     }
 }
 
@@ -37,6 +37,7 @@ fn moved(work: &Work) -> Report {
         successor: None,
         tally: MoveStats::default(),
         touched: true,
+        by_key: SlotSet::new(),
     }
 }
 

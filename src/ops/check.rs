@@ -1,5 +1,6 @@
 //! `check`: one look at a cluster, or at one process.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +9,14 @@ use anyhow::anyhow;
 use tokio::time::sleep;
 
 use crate::client::{ClientError, Fault};
-use crate::cluster::health::{Background, Diagnosis, Stability};
+use crate::cluster::health::{Background, BusSettings, Diagnosis, Stability};
 use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::observation::ObservedNode;
+use crate::cluster::parse::{Info, Product};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
 use crate::discover::{self, Found};
+use crate::ops::functions;
 use crate::ops::join::zones::{ZoneRules, Zones};
 use crate::seed::Seed;
 use crate::session::Session;
@@ -37,13 +41,15 @@ pub(crate) struct Checked {
     pub(crate) zones: Zones,
     /// Remarks about the command line.
     pub(crate) notes: Vec<String>,
+    /// How nodes are reached, for command lines.
+    pub(crate) reach: Vec<String>,
 }
 
 /// Looks at the cluster, and a second time if a fault may be transient.
 pub(crate) async fn check(session: &Session, request: &CheckRequest<'_>) -> Result<Checked, Stop> {
     let connections = &session.connections;
     let targets = session.targets();
-    let mut found = discover::find(connections, &targets).await?;
+    let mut found = discover::examine(connections, &targets).await?;
     let nodes: Vec<_> = found
         .observation
         .nodes
@@ -53,21 +59,34 @@ pub(crate) async fn check(session: &Session, request: &CheckRequest<'_>) -> Resu
     let zones = request.zones.zones(connections, &nodes).await;
     let mut notes = request.zones.unmatched(&nodes);
     let mut background = Background {
-        stability: Stability::Unknown,
         zones,
+        ..Background::default()
     };
     let signature = found.observation.signature();
     let mut diagnosis = Diagnosis::of(found.observation.clone(), &background);
     if diagnosis.may_settle() {
         sleep(SETTLE).await;
-        found = discover::find(connections, &targets).await?;
+        found = discover::examine(connections, &targets).await?;
         background.stability = if found.observation.signature() == signature {
             Stability::Stuck
         } else {
             Stability::Settling
         };
+        found.observation.keep_other_nodes(&diagnosis.observation);
         diagnosis = Diagnosis::of(found.observation.clone(), &background);
     }
+    if let Some((last, missing)) =
+        discover::lasting_to_owners(connections, &targets, &found).await?
+    {
+        found = last;
+        found.observation.keep_other_nodes(&diagnosis.observation);
+        background.missing_links = missing;
+        diagnosis = Diagnosis::of(found.observation.clone(), &background);
+    }
+    let target_of = |node: &ObservedNode| found.target_of(node);
+    let functions = functions::of_masters(connections, &diagnosis, target_of).await;
+    diagnosis.compare_functions(&functions);
+    diagnosis.judge_buses(&bus_settings(connections, &found).await);
     if request.probe_write {
         for (id, why) in probe_write(connections, &found, &diagnosis).await {
             diagnosis.probe_failed(id, &why);
@@ -83,7 +102,31 @@ pub(crate) async fn check(session: &Session, request: &CheckRequest<'_>) -> Resu
         diagnosis,
         zones: background.zones,
         notes,
+        reach: session.resume.reach_of_address(),
     })
+}
+
+/// The settings of the cluster bus, of each server that may have the one that protects it (Redis from 8.2.10 on; the
+/// last numbers differ by release, so the server is asked). One that does not tell is not judged.
+async fn bus_settings(
+    connections: &Arc<Connections>,
+    found: &Found,
+) -> BTreeMap<NodeId, BusSettings> {
+    let may_have = |info: &Info| {
+        info.version.is_some_and(|version| {
+            version.product == Product::Redis && version.numbers >= [8, 2, 10]
+        })
+    };
+    let reports = found.observation.reports();
+    let targets = reports
+        .filter(|(_, report)| may_have(&report.info))
+        .filter_map(|(node, _)| Some((node.id, found.target_of(node)?)));
+    let asking = connections.fan_out(targets, |connections, (id, target)| async move {
+        let client = connections.temporary(&target).await.ok()?;
+        let values = client.config_get(&BusSettings::NAMES).await.ok()?;
+        Some((id, BusSettings::of(&values)))
+    });
+    asking.await.into_iter().flatten().collect()
 }
 
 fn is_member(diagnosis: &Diagnosis, addr: &Addr) -> bool {
@@ -154,8 +197,7 @@ pub(crate) async fn alive(session: &Session, seed: &Seed) -> Result<Addr, Stop> 
     let targets = session.targets();
     let [target] = &targets[..] else {
         return Err(Stop::usage(anyhow!(
-            "--local checks one process, and {} resolves to {}: name one of them",
-            seed.addr,
+            "--local checks one process, and {seed} stands for {} nodes: name one of them",
             targets.len()
         )));
     };

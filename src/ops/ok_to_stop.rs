@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use crate::cluster::health::Code;
 use crate::cluster::node::NodeId;
-use crate::cluster::ok_to_stop::{Reason, StopCandidate, reasons};
+use crate::cluster::ok_to_stop::{Reason, StopCandidate, largest, reasons};
 use crate::cluster::parse::MasterLink;
-use crate::report::{Objection, OkToStopView};
+use crate::report::{BlockedNodes, LargestStopView, Objection, OkToStopView};
+use crate::resolve::find_member;
 use crate::session::Session;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
@@ -14,26 +15,11 @@ use crate::stop::Stop;
 /// Looks at the cluster and collects the reasons not to stop the named nodes.
 pub(crate) async fn check(session: &Session, names: &[String]) -> Result<OkToStopView, Stop> {
     let cluster = ClusterState::settled(session).await?;
-    let observation = &cluster.diagnosis.observation;
-    let stopping: BTreeSet<NodeId> = names
-        .iter()
-        .map(|name| observation.find(name).map_err(Stop::refused))
-        .collect::<Result<_, _>>()?;
+    let stopping = named(&cluster, names)?;
     let no_failover = without_failover(session, &cluster, &stopping).await;
     let members = members(&cluster, &no_failover);
-    let mut objections: Vec<Objection> = reasons(&members, &stopping)
-        .iter()
-        .map(|reason| objection(&cluster, reason))
-        .collect();
-    // Nodes that disagree about slots can't be judged.
-    let findings = cluster.diagnosis.findings.iter();
-    let disagreements =
-        findings.filter(|finding| matches!(finding.code, Code::ViewsDiffer | Code::SlotsContested));
-    objections.extend(disagreements.map(|finding| Objection {
-        code: finding.code.word(),
-        message: finding.message.clone(),
-        slots: finding.slots.clone(),
-    }));
+    let mut objections = objections(&cluster, &reasons(&members, &stopping));
+    objections.extend(disagreements(&cluster));
     let names = stopping.iter().map(|id| name(&cluster.diagnosis, *id));
     Ok(OkToStopView {
         stopping: names.collect(),
@@ -41,8 +27,87 @@ pub(crate) async fn check(session: &Session, names: &[String]) -> Result<OkToSto
     })
 }
 
+/// Looks at the cluster and finds the largest set of the named nodes that can be stopped together; without names, of all
+/// nodes that are up.
+pub(crate) async fn largest_set(
+    session: &Session,
+    names: &[String],
+) -> Result<LargestStopView, Stop> {
+    let cluster = ClusterState::settled(session).await?;
+    let mut candidates = named(&cluster, names)?;
+    if names.is_empty() {
+        let members = members(&cluster, &BTreeSet::new());
+        let up = members.iter().filter(|member| member.is_up);
+        candidates.extend(up.map(|member| member.id));
+    }
+    let no_failover = without_failover(session, &cluster, &candidates).await;
+    let found = largest(&members(&cluster, &no_failover), &candidates);
+    let named = |id: NodeId| name(&cluster.diagnosis, id);
+    let mut reasons = objections(&cluster, &found.reasons);
+    reasons.extend(disagreements(&cluster));
+    if !reasons.is_empty() {
+        return Ok(LargestStopView {
+            ok: false,
+            node_count: 0,
+            nodes: Vec::new(),
+            reasons,
+            blocked: Vec::new(),
+        });
+    }
+    let mut blocked: Vec<BlockedNodes> = Vec::new();
+    for (id, reasons) in &found.blocked {
+        let reasons = objections(&cluster, reasons);
+        match blocked.iter_mut().find(|group| group.reasons == reasons) {
+            Some(group) => group.nodes.push(named(*id)),
+            None => blocked.push(BlockedNodes {
+                nodes: vec![named(*id)],
+                reasons,
+            }),
+        }
+    }
+    let order = cluster.diagnosis.topology.reading_order();
+    let chosen = order
+        .iter()
+        .filter(|member| found.stopping.contains(&member.id));
+    Ok(LargestStopView {
+        ok: !found.stopping.is_empty(),
+        node_count: found.stopping.len(),
+        nodes: chosen.map(|member| named(member.id)).collect(),
+        reasons,
+        blocked,
+    })
+}
+
+fn named(cluster: &ClusterState, names: &[String]) -> Result<BTreeSet<NodeId>, Stop> {
+    let observation = &cluster.diagnosis.observation;
+    let found = names.iter().map(|name| find_member(observation, name));
+    found.collect::<Result<_, _>>().map_err(Stop::refused)
+}
+
+fn objections(cluster: &ClusterState, reasons: &[Reason]) -> Vec<Objection> {
+    reasons
+        .iter()
+        .map(|reason| objection(cluster, reason))
+        .collect()
+}
+
+/// Nodes that disagree about slots can't be judged.
+fn disagreements(cluster: &ClusterState) -> impl Iterator<Item = Objection> {
+    let findings = cluster.diagnosis.findings.iter();
+    let disagreements =
+        findings.filter(|finding| matches!(finding.code, Code::ViewsDiffer | Code::SlotsContested));
+    disagreements.map(|finding| Objection {
+        code: finding.code.word(),
+        message: finding.message.clone(),
+        slots: finding.slots.clone(),
+    })
+}
+
 /// All members. `no_failover` are the replicas that never take over.
-fn members(cluster: &ClusterState, no_failover: &BTreeSet<NodeId>) -> Vec<StopCandidate> {
+pub(crate) fn members(
+    cluster: &ClusterState,
+    no_failover: &BTreeSet<NodeId>,
+) -> Vec<StopCandidate> {
     let topology = &cluster.diagnosis.topology;
     let mut open = cluster.open_by_node();
     topology
@@ -57,6 +122,7 @@ fn members(cluster: &ClusterState, no_failover: &BTreeSet<NodeId>) -> Vec<StopCa
                 id: member.id,
                 role: member.role,
                 master: member.master,
+                votes: cluster.diagnosis.topology.votes(member),
                 slots: member.slots.clone(),
                 open: open.remove(&member.id).unwrap_or_default(),
                 is_up: serves && !member.peer_status.is_lost(),
@@ -104,13 +170,15 @@ async fn without_failover(
 fn objection(cluster: &ClusterState, reason: &Reason) -> Objection {
     let name = |id: NodeId| cluster.name(id);
     let message = match reason {
-        Reason::Unserved(slots) => format!("no master serves slots {slots} now"),
+        Reason::Unserved(slots) => format!("no master serves slots {} now", slots.summary()),
         Reason::NoSuccessor { master, slots } => format!(
-            "{} serves slots {slots} and has no replica in sync that would take over",
-            name(*master)
+            "{} serves slots {} and has no replica in sync that would take over",
+            name(*master),
+            slots.summary()
         ),
         Reason::NoMajority { left, of } => {
-            format!("only {left} of {of} masters would be left: no majority for a failover")
+            let word = cluster.diagnosis.topology.bus.voters_word();
+            format!("only {left} of {of} {word} would be left: no majority for a failover")
         }
         Reason::LastCopy { master, replicas } => {
             let replicas: Vec<String> = replicas.iter().map(|id| name(*id)).collect();
@@ -121,7 +189,8 @@ fn objection(cluster: &ClusterState, reason: &Reason) -> Objection {
             )
         }
         Reason::Open { master, slots } => format!(
-            "slots {slots} are moving from or to {}: finish the move first",
+            "slots {} are moving from or to {}: finish the move first",
+            slots.summary(),
             name(*master)
         ),
     };

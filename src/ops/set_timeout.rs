@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::client::{ClientError, Fault, NODE_TIMEOUT};
+use crate::client::{ClientError, NODE_TIMEOUT};
+use crate::cluster::health::Code;
 use crate::cluster::node::Addr;
 use crate::cluster::observation::Seen;
 use crate::cluster::topology::Topology;
 use crate::connections::{Connections, Target};
+use crate::converge::settle::settled;
 use crate::discover;
 use crate::report::{Node, Timeout, TimeoutSet};
 use crate::session::Session;
@@ -26,6 +28,14 @@ pub(crate) struct Member {
 
 /// All members in reading order, without nodes that never joined or have no address.
 pub(crate) async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
+    // A node that restarts would miss the change.
+    settled(session, |_, finding| {
+        matches!(
+            finding.code,
+            Code::NodeUnreachable | Code::SlotlessUnreachable | Code::AddressUnreachable
+        )
+    })
+    .await?;
     let found = discover::find(&session.connections, &session.targets()).await?;
     let topology = Topology::of(&found.observation);
     let mut named = Vec::new();
@@ -34,11 +44,18 @@ pub(crate) async fn members(session: &Session) -> Result<Vec<Member>, Stop> {
             continue;
         };
         let reach = match &node.seen {
-            Seen::Report(_) => found.target_of(node).ok_or("no address".to_string()),
-            Seen::Silent(_) | Seen::NoAddress if member.peer_status.handshake > 0 => continue,
+            // CONFIG is executed during loading, too.
+            Seen::Report(_) | Seen::Loading => {
+                found.target_of(node).ok_or("no address".to_string())
+            }
+            Seen::Silent(_) | Seen::Refused(_) | Seen::NoAddress
+                if member.peer_status.handshake > 0 =>
+            {
+                continue;
+            }
             Seen::NoAddress => continue,
             Seen::Silent(why) => Err(why.clone()),
-            Seen::Loading => Err(Fault::Loading.to_string()),
+            Seen::Refused(refusal) => Err(refusal.said.clone()),
             Seen::OtherNode(other) => {
                 Err(format!("another node, {}, answers there", other.short()))
             }

@@ -21,6 +21,18 @@ pub struct Request {
     pub replicas: usize,
     /// Whether fewer than three masters are allowed.
     pub few_masters: FewMasters,
+    /// Which replicas masters get where several are as good.
+    pub replica_order: ReplicaOrder,
+}
+
+/// Which replicas masters get where several are as good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ReplicaOrder {
+    /// In the order in which the nodes were given, as in redis-trib.rb 3.2.
+    #[default]
+    Given,
+    /// As redis-cli deals them: beginning with the second one, and one to each master before additional ones.
+    RedisCli,
 }
 
 /// A node of the new cluster.
@@ -215,6 +227,17 @@ pub fn create(request: &Request) -> Result<Layout, CreateError> {
     if affinity::crosses(&places) {
         dealt = anti_affinity_search::improve(dealt, &order, &places, &masterships);
     }
+    if request.replica_order == ReplicaOrder::RedisCli {
+        let other = deal_as_redis_cli(&order, masters, request.replicas, &places);
+        // Only where it spreads the nodes as well as possible; redis-cli swaps replicas by chance then.
+        let sum = |dealt: &[Vec<usize>]| -> usize {
+            let conflicts = dealt.iter().flat_map(|shard| conflicts(shard, nodes));
+            conflicts.map(|conflict| conflict.nodes.len()).sum()
+        };
+        if sum(&other) <= sum(&dealt) {
+            dealt = other;
+        }
+    }
 
     let shards: Vec<ShardLayout> = dealt
         .iter()
@@ -279,6 +302,37 @@ impl Layout {
         rounds.retain(|round: &Vec<MembershipStep>| !round.is_empty());
         MembershipPlan { rounds }
     }
+}
+
+/// The shards that redis-cli makes before it looks for better ones: each master takes the first replicas on other hosts,
+/// or else the first ones; replicas that are left are dealt once more.
+fn deal_as_redis_cli(
+    order: &[usize],
+    masters: usize,
+    replicas: usize,
+    places: &[PlaceNumbers],
+) -> Vec<Vec<usize>> {
+    let (masters, rest) = order.split_at(masters);
+    let mut rest = rest.to_vec();
+    if !rest.is_empty() {
+        rest.rotate_left(1);
+    }
+    let mut dealt: Vec<Vec<usize>> = masters.iter().map(|master| vec![*master]).collect();
+    let mut each = replicas;
+    while !rest.is_empty() {
+        for shard in &mut dealt {
+            for _ in 0..each {
+                let host = places[shard[0]].host;
+                let other = rest.iter().position(|node| places[*node].host != host);
+                match rest.is_empty() {
+                    true => break,
+                    false => shard.push(rest.remove(other.unwrap_or(0))),
+                }
+            }
+        }
+        each = 1;
+    }
+    dealt
 }
 
 fn refuse_duplicates(nodes: &[Candidate]) -> Result<(), CreateError> {

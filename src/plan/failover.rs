@@ -1,10 +1,12 @@
 //! Which replica takes over from which master, and which failovers are refused.
 
-use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
+use crate::cluster::copies::{Danger, ShardCopies};
+use crate::cluster::election::Votes;
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{NodeId, Role, Takeover};
-use crate::cluster::parse::MasterLink;
+use crate::cluster::parse::{Direction, MasterLink, Product};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::{Member, Topology};
 
@@ -20,12 +22,15 @@ pub enum NamedMember {
 }
 
 /// What is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The member.
     pub member: NamedMember,
     /// How the replica takes over.
     pub how: Takeover,
+    /// `--accept-data-loss-of`: replicas that may take over although their copies are unsafe, or masters, of which any
+    /// replica may.
+    pub accepted: BTreeSet<NodeId>,
 }
 
 /// The answer to a request that is not refused.
@@ -62,6 +67,8 @@ pub struct FailoverPlan {
     pub how: Takeover,
     /// The number of replicas it was chosen from; 1 if it was named.
     pub chosen_of: usize,
+    /// Whether its copy is unsafe, and what it lacks was given up by name.
+    pub gives_up_data: bool,
 }
 
 /// Why a failover is refused.
@@ -118,16 +125,44 @@ pub enum Refusal {
         /// The slots.
         slots: SlotSet,
     },
-    /// No majority of the masters can vote.
+    /// The copy of the replica lacks data that the master or another replica has, or may have.
+    UnsafeCopy {
+        /// The replica, or the best of them.
+        replica: NodeId,
+        /// The master.
+        master: NodeId,
+        /// Why it is unsafe, and which copy is better.
+        danger: Danger,
+        /// The votes, if these would be missing, too.
+        votes: Option<Box<Votes>>,
+    },
+    /// The master has no slots, so its replica is not elected, and has nothing to take over.
+    NoSlots {
+        /// The replica.
+        replica: NodeId,
+        /// The master.
+        master: NodeId,
+    },
+    /// Too few masters will vote for the replica, since it knows an older config epoch of its master than they do.
+    NoVotes {
+        /// The replica.
+        replica: NodeId,
+        /// The votes.
+        votes: Box<Votes>,
+    },
+    /// No majority of the voters can vote.
     NoMajority {
-        /// Masters that answer.
+        /// Voters that answer.
         answering: usize,
-        /// Masters with slots.
-        masters: usize,
+        /// All voters: masters with slots, on the Raft bus nodes that are no learners.
+        voters: usize,
+        /// Their word.
+        word: &'static str,
     },
 }
 
-/// Plans a failover. Refuses one that cannot succeed, and one that would lose writes although it is planned.
+/// Plans a failover. Refuses one that cannot succeed, one that would lose writes although it is planned, and one that
+/// would lose more than the master has not sent.
 pub fn plan(diagnosis: &Diagnosis, request: &Request) -> Result<Decision, Refusal> {
     let topology = &diagnosis.topology;
     let (NamedMember::To(id) | NamedMember::Of(id) | NamedMember::Positional(id)) = request.member;
@@ -138,11 +173,11 @@ pub fn plan(diagnosis: &Diagnosis, request: &Request) -> Result<Decision, Refusa
         (NamedMember::Positional(_), Role::Master) => Err(Refusal::MasterNamed(id)),
         (NamedMember::To(_) | NamedMember::Positional(_), Role::Replica) => {
             let master = member.master.ok_or(Refusal::NoMaster(id))?;
-            choose_and_check(diagnosis, master, &[member], request.how)
+            choose_and_check(diagnosis, master, &[member], request)
         }
         (NamedMember::Of(_), Role::Master) => {
             let replicas: Vec<&Member> = topology.replicas_of(id).collect();
-            choose_and_check(diagnosis, id, &replicas, request.how)
+            choose_and_check(diagnosis, id, &replicas, request)
         }
         (NamedMember::Of(_), Role::Replica) => has_handed_over(topology, member),
     }
@@ -166,53 +201,106 @@ fn choose_and_check(
     diagnosis: &Diagnosis,
     master: NodeId,
     replicas: &[&Member],
-    how: Takeover,
+    request: &Request,
 ) -> Result<Decision, Refusal> {
-    let candidates: Vec<FailoverCandidate> = replicas
-        .iter()
-        .map(|replica| candidate(diagnosis, replica))
-        .collect();
-    let replica = match choose(&candidates, how) {
-        Ok(replica) => replica,
-        Err(NoCandidate::None) => return Err(Refusal::NoReplica(master)),
-        Err(NoCandidate::Silent) => match candidates[..] {
-            [only] => return Err(Refusal::Silent(only.id)),
-            _ => {
-                return Err(Refusal::SilentReplicas {
-                    master,
-                    replicas: candidates.len(),
-                });
-            }
-        },
-        Err(NoCandidate::Unlinked(replica)) => {
-            let members = &diagnosis.topology.members;
-            if members.get(&master).is_some_and(is_down) {
-                return Err(Refusal::MasterDown(master));
-            }
-            let of_replica = |candidate: &&FailoverCandidate| candidate.id == replica;
-            let link = candidates
-                .iter()
-                .find(of_replica)
-                .and_then(|candidate| candidate.link);
-            return Err(Refusal::Unlinked {
-                replica,
+    let topology = &diagnosis.topology;
+    let copies = ShardCopies::of(&diagnosis.observation, topology, master);
+    let answers = |id: &NodeId| {
+        let facts = copies.get(*id).and_then(|copy| copy.facts.as_ref());
+        // One that is loading answers nothing else, and has no link.
+        facts.is_some_and(|facts| request.how != Takeover::Planned || !facts.is_loading)
+    };
+    let answering = replicas.iter().map(|replica| replica.id).filter(answers);
+    let answering: Vec<NodeId> = answering.collect();
+    if answering.is_empty() {
+        return Err(match replicas {
+            [] => Refusal::NoReplica(master),
+            [only] => Refusal::Silent(only.id),
+            several => Refusal::SilentReplicas {
                 master,
-                is_syncing: link == Some(MasterLink::Syncing),
-            });
+                replicas: several.len(),
+            },
+        });
+    }
+    let (replica, gives_up_data) = match request.how {
+        Takeover::Planned => (linked(topology, &copies, master, &answering)?, false),
+        Takeover::Force | Takeover::Takeover => {
+            safe(diagnosis, &copies, master, &answering, request)?
         }
     };
     let plan = FailoverPlan {
         replica,
         master,
-        how,
-        chosen_of: candidates.len(),
+        how: request.how,
+        chosen_of: replicas.len(),
+        gives_up_data,
     };
-    check(&diagnosis.topology, &plan)?;
+    check(diagnosis, &plan)?;
     Ok(Decision::FailOver(plan))
 }
 
+/// The best replica whose link to the master is up: the servers wait until it has everything.
+fn linked(
+    topology: &Topology,
+    copies: &ShardCopies,
+    master: NodeId,
+    replicas: &[NodeId],
+) -> Result<NodeId, Refusal> {
+    let link = |id: NodeId| copies.get(id)?.facts.as_ref()?.link;
+    let up = replicas
+        .iter()
+        .copied()
+        .filter(|id| link(*id) == Some(MasterLink::Up));
+    if let Some(best) = copies.best(up) {
+        return Ok(best);
+    }
+    if topology.members.get(&master).is_some_and(is_down) {
+        return Err(Refusal::MasterDown(master));
+    }
+    let best = copies.best_of_all(replicas.iter().copied());
+    let replica = best.ok_or(Refusal::NoReplica(master))?;
+    Err(Refusal::Unlinked {
+        replica,
+        master,
+        is_syncing: link(replica) == Some(MasterLink::Syncing),
+    })
+}
+
+/// The replica with the most advanced copy that is safe; without one, the most advanced of those whose data loss is
+/// accepted, and whether it is one of these.
+fn safe(
+    diagnosis: &Diagnosis,
+    copies: &ShardCopies,
+    master: NodeId,
+    replicas: &[NodeId],
+    request: &Request,
+) -> Result<(NodeId, bool), Refusal> {
+    let all = || replicas.iter().copied();
+    if let Some(best) = copies.best(all().filter(|id| copies.danger(*id).is_none())) {
+        return Ok((best, false));
+    }
+    let is_accepted =
+        |id: &NodeId| request.accepted.contains(id) || request.accepted.contains(&master);
+    if let Some(best) = copies.best_of_all(all().filter(is_accepted)) {
+        return Ok((best, true));
+    }
+    let replica = copies
+        .best_of_all(all())
+        .ok_or(Refusal::NoReplica(master))?;
+    match copies.danger(replica) {
+        Some(danger) => Err(Refusal::UnsafeCopy {
+            replica,
+            master,
+            danger,
+            votes: missing_votes(diagnosis, replica, master, request.how),
+        }),
+        None => Ok((replica, false)),
+    }
+}
+
 /// Refuses a plan whose preconditions do not hold.
-fn check(topology: &Topology, plan: &FailoverPlan) -> Result<(), Refusal> {
+fn check(diagnosis: &Diagnosis, plan: &FailoverPlan) -> Result<(), Refusal> {
+    let topology = &diagnosis.topology;
     let &FailoverPlan {
         replica,
         master: id,
@@ -229,147 +317,94 @@ fn check(topology: &Topology, plan: &FailoverPlan) -> Result<(), Refusal> {
             master: id,
         });
     }
+    // Redis (6.2 to 8.6) elects no replica of such a master, and after a takeover both are masters. Valkey does (8.0 to
+    // 9.1).
+    let node = diagnosis.observation.nodes.get(&replica);
+    let version = node.and_then(|node| node.report()?.info.version);
+    let is_valkey = version.is_some_and(|version| version.product == Product::Valkey);
+    if master.slots.is_empty() && !is_valkey {
+        return Err(Refusal::NoSlots {
+            replica,
+            master: id,
+        });
+    }
     if how == Takeover::Planned {
         if is_down(master) {
             return Err(Refusal::MasterDown(id));
         }
-        let slots: SlotSet = topology
-            .open_slots()
-            .filter(|(member, open)| member.id == id || open.peer == id)
-            .map(|(_, open)| open.slot)
-            .collect();
-        if !slots.is_empty() {
+        let slots = open_slots_of(topology, id);
+        if !slots.is_empty() && !is_cure(diagnosis, plan) {
             return Err(Refusal::OpenSlots { master: id, slots });
         }
     }
     if how == Takeover::Takeover {
         return Ok(());
     }
-    let voters: Vec<&Member> = topology.masters().filter(|m| !m.slots.is_empty()).collect();
-    let answering = voters.iter().filter(|master| !is_down(master)).count();
-    if answering * 2 <= voters.len() {
+    let votes = Votes::of(&diagnosis.observation, topology, replica, id);
+    if !votes.have_majority() {
         return Err(Refusal::NoMajority {
-            answering,
-            masters: voters.len(),
+            answering: votes.answering,
+            voters: votes.voters,
+            word: votes.word,
         });
     }
-    Ok(())
+    match missing_votes(diagnosis, replica, id, how) {
+        Some(votes) => Err(Refusal::NoVotes { replica, votes }),
+        None => Ok(()),
+    }
+}
+
+/// The votes of a forced failover, if they will not be enough. A master that answers tells its replica the newest epoch.
+fn missing_votes(
+    diagnosis: &Diagnosis,
+    replica: NodeId,
+    master: NodeId,
+    how: Takeover,
+) -> Option<Box<Votes>> {
+    let topology = &diagnosis.topology;
+    let is_down = topology.members.get(&master).is_some_and(is_down);
+    let votes = Votes::of(&diagnosis.observation, topology, replica, master);
+    (how == Takeover::Force && is_down && !votes.are_enough()).then(|| Box::new(votes))
+}
+
+/// The slots that are open on a node or from it.
+pub fn open_slots_of(topology: &Topology, id: NodeId) -> SlotSet {
+    let open = topology.open_slots();
+    open.filter(|(member, open)| member.id == id || open.peer == id)
+        .map(|(_, open)| open.slot)
+        .collect()
+}
+
+/// Whether the failover helps against a master that refuses writes because of its disk, and loses nothing although
+/// slots of it are open.
+///
+/// Valkey ≥ 8 sends open slots to the replicas, and after a failover both ends name the promoted node. Redis does not:
+/// a promoted source would answer nil for keys that have moved, and new values would be written beside them. A promoted
+/// target has all keys that have arrived, and the source still knows that the slot is on its way: clients can't find
+/// those keys until `fix` goes on with the move, and nothing is written in their place.
+fn is_cure(diagnosis: &Diagnosis, plan: &FailoverPlan) -> bool {
+    let nodes = &diagnosis.observation.nodes;
+    let refuses = nodes
+        .get(&plan.master)
+        .and_then(|node| node.report()?.refuses_writes());
+    if refuses.is_none() {
+        return false;
+    }
+    let members = &diagnosis.topology.members;
+    let (Some(master), Some(replica)) = (members.get(&plan.master), members.get(&plan.replica))
+    else {
+        return false;
+    };
+    let knows_all = master.open.iter().all(|open| replica.open.contains(open));
+    let mut gives = diagnosis.topology.open_slots().filter(|(member, open)| {
+        let (here, there) = (member.id == plan.master, open.peer == plan.master);
+        (here && open.direction == Direction::Migrating)
+            || (there && open.direction == Direction::Importing)
+    });
+    let is_only_target = gives.next().is_none();
+    is_only_target || (knows_all && !master.open.is_empty())
 }
 
 fn is_down(member: &Member) -> bool {
     member.peer_status.silent || member.peer_status.is_down()
-}
-
-fn candidate(diagnosis: &Diagnosis, member: &Member) -> FailoverCandidate {
-    let node = diagnosis.observation.nodes.get(&member.id);
-    let info = node
-        .and_then(|node| node.report())
-        .map(|report| &report.info);
-    FailoverCandidate {
-        id: member.id,
-        link: info.map(|info| info.master_link.unwrap_or(MasterLink::Down(None))),
-        offset: info.and_then(|info| info.replication_offset),
-    }
-}
-
-/// A replica that may take over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FailoverCandidate {
-    id: NodeId,
-    /// The link to its master; `None` if the replica does not answer.
-    link: Option<MasterLink>,
-    /// Its replication offset, if it reports one.
-    offset: Option<u64>,
-}
-
-/// Why no replica can take over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum NoCandidate {
-    /// The master has no replica.
-    None,
-    /// No replica answers.
-    Silent,
-    /// This replica is the best that answers, and lacks the link that a planned failover needs.
-    Unlinked(NodeId),
-}
-
-/// Returns the replica with the most data. A planned failover needs a replica whose link to the master is up; the
-/// other kinds take any that answers. Of equals, the lowest id is chosen, so that the result is stable.
-fn choose(candidates: &[FailoverCandidate], how: Takeover) -> Result<NodeId, NoCandidate> {
-    if candidates.is_empty() {
-        return Err(NoCandidate::None);
-    }
-    let best = |fits: fn(&FailoverCandidate) -> bool| {
-        let candidates = candidates.iter().filter(|candidate| fits(candidate));
-        candidates
-            .max_by_key(|candidate| {
-                let up = candidate.link == Some(MasterLink::Up);
-                // During its first copy a replica has no complete data.
-                let whole = candidate.link != Some(MasterLink::Syncing);
-                (up, whole, candidate.offset, Reverse(candidate.id))
-            })
-            .map(|candidate| candidate.id)
-    };
-    let linked = best(|candidate| candidate.link == Some(MasterLink::Up));
-    let answering = best(|candidate| candidate.link.is_some());
-    match (how, linked, answering) {
-        (_, Some(id), _) => Ok(id),
-        (Takeover::Force | Takeover::Takeover, None, Some(id)) => Ok(id),
-        (Takeover::Planned, None, Some(id)) => Err(NoCandidate::Unlinked(id)),
-        (_, None, None) => Err(NoCandidate::Silent),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidate(number: usize, link: Option<MasterLink>, offset: u64) -> FailoverCandidate {
-        FailoverCandidate {
-            id: id(number),
-            link,
-            offset: Some(offset),
-        }
-    }
-
-    fn id(number: usize) -> NodeId {
-        format!("{number:040x}").parse().unwrap()
-    }
-
-    const UP: Option<MasterLink> = Some(MasterLink::Up);
-    const DOWN: Option<MasterLink> = Some(MasterLink::Down(Some(3)));
-
-    #[test]
-    fn the_most_data_wins() {
-        let candidates = [
-            candidate(1, UP, 10),
-            candidate(2, UP, 12),
-            candidate(3, None, 99),
-        ];
-        assert_eq!(choose(&candidates, Takeover::Planned), Ok(id(2)));
-        let equal = [candidate(2, UP, 10), candidate(1, UP, 10)];
-        assert_eq!(choose(&equal, Takeover::Planned), Ok(id(1)));
-    }
-
-    #[test]
-    fn only_a_forced_failover_does_without_the_link() {
-        let candidates = [candidate(1, DOWN, 10), candidate(2, DOWN, 12)];
-        assert_eq!(
-            choose(&candidates, Takeover::Planned),
-            Err(NoCandidate::Unlinked(id(2)))
-        );
-        assert_eq!(choose(&candidates, Takeover::Force), Ok(id(2)));
-        let syncing = [
-            candidate(1, Some(MasterLink::Syncing), 99),
-            candidate(2, DOWN, 1),
-        ];
-        assert_eq!(choose(&syncing, Takeover::Takeover), Ok(id(2)));
-    }
-
-    #[test]
-    fn no_candidate() {
-        assert_eq!(choose(&[], Takeover::Force), Err(NoCandidate::None));
-        let silent = [candidate(1, None, 1)];
-        assert_eq!(choose(&silent, Takeover::Force), Err(NoCandidate::Silent));
-    }
 }

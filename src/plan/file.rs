@@ -97,12 +97,21 @@ pub enum PlanFileError {
     Empty,
 }
 
-/// The plan as the text of a file, one move per line.
+/// The figures that a plan was made with, for those who review it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SlotWeights {
+    /// What was measured: `keys`, `memory`, `cpu`, `network`.
+    pub by: &'static str,
+    /// The figure of each slot that moves, by slot.
+    pub of: Vec<(Slot, u64)>,
+}
+
+/// The plan as the text of a file, one move per line; then the figures that it was made with.
 ///
 /// # Errors
 ///
 /// If it is empty or moves a slot twice.
-pub fn to_json(plan: &MovePlan) -> Result<String, UnsavableError> {
+pub fn to_json(plan: &MovePlan, weights: Option<&SlotWeights>) -> Result<String, UnsavableError> {
     if plan.slots_moved() == 0 {
         return Err(UnsavableError::Empty);
     }
@@ -124,10 +133,18 @@ pub fn to_json(plan: &MovePlan) -> Result<String, UnsavableError> {
             format!(r#"{{"from":"{from}","to":"{to}","slots":[{slots}]}}"#)
         })
         .collect();
+    let weights = weights.map(|weights| {
+        let of = weights.of.iter();
+        let of: Vec<String> = of
+            .map(|(slot, weight)| format!("[{slot},{weight}]"))
+            .collect();
+        format!(r#","by":"{}","weights":[{}]"#, weights.by, of.join(","))
+    });
     Ok(format!(
-        "{{\"format\":\"{FORMAT}\",\"version\":{VERSION},\"created_by\":\"redis-trib {}\",\"moves\":[\n{}\n]}}\n",
+        "{{\"format\":\"{FORMAT}\",\"version\":{VERSION},\"created_by\":\"redis-trib {}\",\"moves\":[\n{}\n]{}}}\n",
         env!("CARGO_PKG_VERSION"),
         moves.join(",\n"),
+        weights.unwrap_or_default(),
     ))
 }
 

@@ -6,6 +6,7 @@
 
 mod assign;
 mod evict;
+mod passage;
 mod slot;
 mod survey;
 #[cfg(test)]
@@ -17,6 +18,8 @@ use crate::cluster::health::{Diagnosis, Stability};
 use crate::cluster::holdings::Holdings;
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::SlotSet;
+use crate::cluster::write_refusal::WriteRefusal;
+use crate::plan::failover;
 
 use assign::share_out;
 use slot::{Decision, decide};
@@ -34,6 +37,8 @@ pub struct Consent {
     pub strays: Strays,
     /// How replicas of failed masters take over; `None`: they don't.
     pub failover: Option<Takeover>,
+    /// Replicas that may take over although their copies are unsafe, or masters, of which any replica may.
+    pub accept_data_loss_of: BTreeSet<NodeId>,
     /// Nodes of another cluster that leave.
     pub evict: BTreeSet<NodeId>,
 }
@@ -70,6 +75,8 @@ pub struct Request<'a> {
     pub tried: &'a BTreeSet<FixStep>,
     /// What the user allows.
     pub consent: &'a Consent,
+    /// Nodes with open slots that refuse writes.
+    pub refusals: &'a BTreeMap<NodeId, WriteRefusal>,
 }
 
 /// A step, with its slots.
@@ -118,6 +125,8 @@ pub struct FixPlan {
     pub hidden: BTreeMap<NodeId, u64>,
     /// For [`Request::begun`] of the next plan.
     pub begun: BTreeMap<NodeId, SlotSet>,
+    /// Why failovers that the user allows are refused, by master.
+    pub refused_failovers: BTreeMap<NodeId, failover::Refusal>,
 }
 
 impl FixPlan {
@@ -154,8 +163,8 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
             Decision::Refuse(why) => {
                 settled.remove(slot);
                 match view.successor(why) {
-                    Some(step) => steps.entry(step).or_default().insert(slot),
-                    None => refusals.entry(why).or_default().insert(slot),
+                    Ok(step) => steps.entry(step).or_default().insert(slot),
+                    Err(why) => refusals.entry(why).or_default().insert(slot),
                 }
             }
             Decision::Strays { owner, holders } => {
@@ -230,6 +239,7 @@ pub fn plan(request: &Request<'_>) -> FixPlan {
         strays: left,
         hidden: view.hidden(),
         begun: view.begun(),
+        refused_failovers: view.refused_failovers(),
     }
 }
 

@@ -6,13 +6,16 @@
 //! an executor meets only steps that it knows.
 
 pub mod create;
+pub mod drift;
 pub mod failover;
 pub mod file;
 pub mod fix;
 pub mod join;
 pub mod leave;
+pub mod place;
 pub mod rebalance;
 pub mod reshard;
+pub mod roll;
 
 mod affinity;
 mod anti_affinity_search;

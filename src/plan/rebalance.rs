@@ -7,9 +7,12 @@ use super::assignment::{Giver, Taker, pair};
 use super::shares::apportion;
 use super::{Contested, MovePlan, SlotOwner, holdings};
 use crate::cluster::node::NodeId;
-use crate::cluster::slot::SlotSet;
+use crate::cluster::slot::{Slot, SlotSet};
 
 mod load;
+mod redis_cli;
+
+use load::Hottest;
 
 /// Weights are rounded to multiples of the largest weight divided by this, so that further arithmetic
 /// is exact.
@@ -29,6 +32,18 @@ pub struct Request {
     pub threshold: f64,
     /// What is measured.
     pub by: By,
+    /// How slots that can't be divided evenly are shared.
+    pub rounding: Rounding,
+}
+
+/// How slots that can't be divided evenly are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rounding {
+    /// By largest remainder.
+    #[default]
+    Exact,
+    /// As redis-cli and redis-trib.rb do, which prefer the node that was named on the command line.
+    RedisCli(NodeId),
 }
 
 /// Whether masters without slots get some. A weight alone does not make them take part, as in
@@ -48,6 +63,9 @@ pub enum By {
     Slots,
     /// The load of the slots, in keys or bytes, by slot number; missing slots have none.
     Load(Vec<u64>),
+    /// The heat of the slots, in CPU time or traffic of a sample, by slot number. As by load, but the hottest slot of
+    /// each master stays, unless the master has weight 0: moving it would only move the problem.
+    Heat(Vec<u64>),
 }
 
 /// The shares of the masters, and the moves.
@@ -59,6 +77,21 @@ pub struct Balance {
     pub left_out: Vec<NodeId>,
     /// What to do.
     pub verdict: Verdict,
+    /// Slots with more heat than a fair share: no master can hold one and be in balance. By heat only.
+    pub oversized: Vec<OversizedSlot>,
+}
+
+/// A slot with more heat than a fair share of all masters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OversizedSlot {
+    /// The slot.
+    pub slot: Slot,
+    /// Its owner before the moves.
+    pub owner: NodeId,
+    /// Its heat.
+    pub load: u64,
+    /// The largest fair share of a master.
+    pub fair: u128,
 }
 
 /// The share of a master, in slots or in units of load.
@@ -160,6 +193,9 @@ struct WeightedMaster {
 /// loses its last slot. The remaining imbalance is less than the lightest slot that an overloaded
 /// master could still give.
 ///
+/// By heat it is the same, but the hottest slot of each master stays. If that slot exceeds the share of its master, the
+/// master is expected to have nothing else, and the others share the rest.
+///
 /// # Errors
 ///
 /// If weights or threshold are invalid, or no master could own the slots.
@@ -194,14 +230,40 @@ pub fn rebalance(request: &Request) -> Result<Balance, RebalanceError> {
             weight: in_steps(weight_of(&id), largest),
         })
         .collect();
+    let mut oversized = Vec::new();
     let (shares, verdict) = match &request.by {
-        By::Slots => by_slots(&members, threshold),
-        By::Load(load) => load::rebalance(&members, load, threshold),
+        By::Slots => {
+            let expected = match request.rounding {
+                Rounding::RedisCli(first) if threshold > 0.0 => {
+                    let masters = members.iter().map(|member| redis_cli::Weighted {
+                        id: member.id,
+                        slots: &member.slots,
+                        weight: weight_of(&member.id),
+                    });
+                    redis_cli::expected(&masters.collect::<Vec<_>>(), threshold, first)
+                }
+                Rounding::Exact | Rounding::RedisCli(_) => {
+                    let expected = expected_slots(&members);
+                    let mut off = members.iter().zip(&expected);
+                    off.any(|(member, expected)| {
+                        is_beyond(member.slots.count() as u128, *expected, threshold)
+                    })
+                    .then_some(expected)
+                }
+            };
+            by_slots(&members, expected)
+        }
+        By::Load(load) => load::rebalance(&members, load, threshold, Hottest::Moves),
+        By::Heat(load) => {
+            oversized = load::oversized(&members, load);
+            load::rebalance(&members, load, threshold, Hottest::Stays)
+        }
     };
     Ok(Balance {
         shares,
         left_out: outside.into_iter().map(|(id, _)| id).collect(),
         verdict,
+        oversized,
     })
 }
 
@@ -281,8 +343,10 @@ fn is_beyond(has: u128, expected: u128, threshold: f64) -> bool {
     off > 0 && off as f64 * 100.0 > threshold * expected as f64
 }
 
-fn by_slots(members: &[WeightedMaster], threshold: f64) -> (Vec<Share>, Verdict) {
-    let expected = expected_slots(members);
+/// The moves to the expected numbers of slots; `None` if all masters are within the threshold.
+fn by_slots(members: &[WeightedMaster], expected: Option<Vec<u128>>) -> (Vec<Share>, Verdict) {
+    let is_balanced = expected.is_none();
+    let expected = expected.unwrap_or_else(|| expected_slots(members));
     let share = |(member, expected): (&WeightedMaster, &u128)| Share {
         id: member.id,
         before: member.slots.count() as u128,
@@ -290,10 +354,7 @@ fn by_slots(members: &[WeightedMaster], threshold: f64) -> (Vec<Share>, Verdict)
         after: member.slots.count() as u128,
     };
     let mut shares: Vec<Share> = members.iter().zip(&expected).map(share).collect();
-    if !shares
-        .iter()
-        .any(|share| is_beyond(share.before, share.expected, threshold))
-    {
+    if is_balanced {
         return (shares, Verdict::Balanced);
     }
     let (mut givers, mut takers) = (Vec::new(), Vec::new());

@@ -75,6 +75,20 @@ pub enum Encoding {
     HashListpackEx,
     /// A stream that records the ids of its producers (Redis ≥ 8.6).
     Stream4,
+    /// A stream whose groups have pending entries without a consumer, by XNACK (Redis ≥ 8.8).
+    Stream5,
+    /// An array (Redis ≥ 8.8).
+    Array,
+    /// A hash with its own copy of its template, the values in one listpack (Redis ≥ 8.10; DUMP).
+    TemplateListpack,
+    /// The same with a reference to a template elsewhere in the RDB file.
+    TemplateListpackRef,
+    /// A hash with its own copy of its template (Redis ≥ 8.10; DUMP).
+    TemplateArray,
+    /// The same with a reference to a template elsewhere in the RDB file.
+    TemplateArrayRef,
+    /// A roaring bitmap (Redis ≥ 8.12).
+    Bitmap,
     /// A hash with field TTLs (Valkey ≥ 9.0).
     ValkeyHash2,
 }
@@ -106,7 +120,7 @@ const SHARED: [Row; 20] = [
     (21, Encoding::Stream3, 11, "stream-3"),
 ];
 
-const REDIS: [Row; 5] = [
+const REDIS: [Row; 12] = [
     (22, Encoding::HashMetadataPreGa, 12, "hash-field-ttl-rc"),
     (
         23,
@@ -117,7 +131,27 @@ const REDIS: [Row; 5] = [
     (24, Encoding::HashMetadata, 12, "hash-field-ttl"),
     (25, Encoding::HashListpackEx, 12, "hash-field-ttl-listpack"),
     (26, Encoding::Stream4, 13, "stream-4"),
+    (27, Encoding::Stream5, 14, "stream-5"),
+    (28, Encoding::Array, 14, "array"),
+    (29, Encoding::TemplateListpack, 15, "hash-template-listpack"),
+    (
+        30,
+        Encoding::TemplateListpackRef,
+        15,
+        "hash-template-listpack-ref",
+    ),
+    (31, Encoding::TemplateArray, 15, "hash-template-array"),
+    (
+        32,
+        Encoding::TemplateArrayRef,
+        15,
+        "hash-template-array-ref",
+    ),
+    (BITMAP, Encoding::Bitmap, 16, "roaring-bitmap"),
 ];
+
+/// Redis 8.8 can be built with another type of this number (a rate limiter), in RDB version 14.
+const BITMAP: u8 = 33;
 
 const VALKEY: [Row; 1] = [(22, Encoding::ValkeyHash2, 80, "hash-field-ttl-valkey")];
 
@@ -127,14 +161,35 @@ fn rows() -> impl Iterator<Item = &'static Row> {
 }
 
 impl Encoding {
-    /// Returns the type of that number; `None` if it is unknown.
-    pub fn of(number: u8, dialect: Dialect) -> Option<Self> {
+    /// Returns the type of that number in a file or payload of that RDB version; `None` if it is unknown.
+    pub fn of(number: u8, dialect: Dialect, version: u16) -> Option<Self> {
         let own: &[Row] = match dialect {
             Dialect::Redis => &REDIS,
             Dialect::Valkey => &VALKEY,
         };
         let mut rows = SHARED.iter().chain(own);
-        rows.find(|row| row.0 == number).map(|row| row.1)
+        rows.find(|row| row.0 == number && (row.0 != BITMAP || version >= row.2))
+            .map(|row| row.1)
+    }
+
+    /// Returns the number of the type.
+    pub(super) fn number(self) -> u8 {
+        self.row().map_or(u8::MAX, |row| row.0)
+    }
+
+    /// Returns the next older type that holds the same value ([`older`](super::older::older)), if there is one.
+    pub(super) fn older(self) -> Option<Self> {
+        Some(match self {
+            Self::Stream5 => Self::Stream4,
+            Self::Stream4 => Self::Stream3,
+            Self::Stream3 => Self::Stream2,
+            Self::Stream2 => Self::Stream,
+            Self::TemplateListpack | Self::TemplateArray | Self::HashListpack => Self::Hash,
+            Self::SetListpack => Self::Set,
+            Self::ZSetListpack => Self::ZSet2,
+            Self::ListQuicklist2 => Self::List,
+            _ => return None,
+        })
     }
 
     fn row(self) -> Option<&'static Row> {
@@ -147,14 +202,13 @@ impl Encoding {
         self.row().map_or(u16::MAX, |row| row.2)
     }
 
-    /// Whether RESTORE of that server accepts the type; `None` for servers that are not released yet. Valkey 9
-    /// accepts its own version 80 and the versions that it shares with Redis (up to 11), but not the versions of
-    /// Redis in between.
+    /// Whether RESTORE of that server accepts the type, or an older one that holds the same value; `None` for
+    /// servers that are not released yet.
     pub fn is_accepted_by(self, server: ServerVersion) -> Option<bool> {
-        let highest = server.highest_rdb_version()?;
-        let version = self.version();
-        let is_between = highest >= 80 && (12..80).contains(&version);
-        Some(version <= highest && !is_between)
+        let accepts = |encoding: Self| server.reads_rdb_version(encoding.version());
+        let mut forms = std::iter::successors(Some(self), |encoding| encoding.older());
+        let first = forms.next().and_then(accepts)?;
+        Some(first || forms.any(|encoding| accepts(encoding) == Some(true)))
     }
 
     /// Returns the name in manifests and messages.

@@ -7,6 +7,8 @@ use std::io::Read;
 use super::RdbError;
 use super::encoding::Encoding;
 use super::input::{Input, Length};
+use super::lzf;
+use super::packed::listpack;
 
 /// Special encodings of strings (rdb.h).
 pub(super) const INT8: u8 = 0;
@@ -21,6 +23,19 @@ const MODULE_UNSIGNED: u64 = 2;
 const MODULE_FLOAT: u64 = 3;
 const MODULE_DOUBLE: u64 = 4;
 const MODULE_STRING: u64 = 5;
+
+/// How the fields of a template are written: as one listpack, or one by one (rdb.c, rdbLoadTemplateFields).
+pub(super) const FIELDS_LISTPACK: u64 = 0;
+pub(super) const FIELDS_ONE_BY_ONE: u8 = 1;
+
+/// The items of an array (array.h): strings and numbers.
+pub(super) const ITEM_STRING: u64 = 0;
+pub(super) const ITEM_INTEGER: u64 = 1;
+pub(super) const ITEM_FLOAT: u64 = 2;
+pub(super) const ITEM_SHORT_STRING: u64 = 3;
+
+/// The longest string that is read whole (keys, functions, aux fields): the servers' own limit.
+const STRING_LIMIT: u64 = 512 * 1024 * 1024;
 
 /// A stream id, or a pair of 64-bit numbers, uncompressed.
 const STREAM_ID: u64 = 16;
@@ -85,6 +100,88 @@ impl<R: Read> Input<R> {
             Encoding::Stream2 => self.skip_stream(2),
             Encoding::Stream3 => self.skip_stream(3),
             Encoding::Stream4 => self.skip_stream(4),
+            Encoding::Stream5 => self.skip_stream(5),
+            Encoding::Array => self.skip_array(),
+            Encoding::TemplateListpack => {
+                self.skip_fields()?;
+                self.skip_string()
+            }
+            Encoding::TemplateArray => {
+                for _ in 0..self.skip_fields()? {
+                    self.skip_string()?;
+                }
+                Ok(())
+            }
+            // The reader resolves references; it knows the templates.
+            Encoding::TemplateListpackRef | Encoding::TemplateArrayRef => {
+                Err(self.damaged("a reference to a template"))
+            }
+            Encoding::Bitmap => {
+                // The length of the bitmap in bytes, then the set bits.
+                self.length()?;
+                self.skip_string()
+            }
+        }
+    }
+
+    /// Skips the fields of a template that stands in the value itself; returns their number.
+    fn skip_fields(&mut self) -> Result<u64, RdbError> {
+        match self.length()? {
+            FIELDS_LISTPACK => {
+                let fields = listpack(&self.string()?);
+                let fields = fields.ok_or_else(|| self.damaged("the fields of a template"))?;
+                Ok(fields.len() as u64)
+            }
+            format if format == u64::from(FIELDS_ONE_BY_ONE) => {
+                let count = self.length()?;
+                for _ in 0..count {
+                    self.skip_string()?;
+                }
+                Ok(count)
+            }
+            _ => Err(self.damaged("the fields of a template in an unknown form")),
+        }
+    }
+
+    fn skip_array(&mut self) -> Result<(), RdbError> {
+        let count = self.length()?;
+        match self.length()? {
+            0 => {}
+            // The index of the last ARINSERT.
+            1 => drop(self.length()?),
+            _ => return Err(self.damaged("an unknown flag of an array")),
+        }
+        for _ in 0..count {
+            self.length()?;
+            match self.length()? {
+                ITEM_STRING | ITEM_SHORT_STRING => self.skip_string()?,
+                ITEM_INTEGER | ITEM_FLOAT => self.skip(8)?,
+                _ => return Err(self.damaged("an unknown item of an array")),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a string, whole and uncompressed.
+    pub(super) fn string(&mut self) -> Result<Vec<u8>, RdbError> {
+        let too_long = "a string is longer than a server allows";
+        match self.length_or_special()? {
+            Length::Plain(length) if length > STRING_LIMIT => Err(self.damaged(too_long)),
+            Length::Plain(length) => self.bytes(length),
+            Length::Special(INT8) => Ok(decimal(i8::from_le_bytes(self.array()?))),
+            Length::Special(INT16) => Ok(decimal(i16::from_le_bytes(self.array()?))),
+            Length::Special(INT32) => Ok(decimal(i32::from_le_bytes(self.array()?))),
+            Length::Special(LZF) => {
+                let packed = self.length()?;
+                let length = self.length()?;
+                if packed > STRING_LIMIT || length > STRING_LIMIT {
+                    return Err(self.damaged(too_long));
+                }
+                let packed = self.bytes(packed)?;
+                lzf::expand(&packed, length, STRING_LIMIT as usize)
+                    .ok_or_else(|| self.damaged("a compressed string can't be expanded"))
+            }
+            Length::Special(_) => Err(self.damaged("a string in an unknown encoding")),
         }
     }
 
@@ -168,7 +265,12 @@ impl<R: Read> Input<R> {
                 // The seen time, and from version 3 the active time.
                 consumer.skip(if version >= 3 { 2 } else { 1 } * MILLISECONDS)?;
                 consumer.each(|pending| pending.skip(STREAM_ID))
-            })
+            })?;
+            if version >= 5 {
+                // Pending entries that XNACK took from their consumers.
+                group.each(|released| released.skip(STREAM_ID))?;
+            }
+            Ok(())
         })?;
         if version >= 4 {
             // How long, and how many, ids of producers are remembered.
@@ -185,4 +287,8 @@ impl<R: Read> Input<R> {
         }
         Ok(())
     }
+}
+
+fn decimal(number: impl ToString) -> Vec<u8> {
+    number.to_string().into_bytes()
 }

@@ -34,6 +34,16 @@ struct Kept {
     length: u64,
 }
 
+/// The end of a file.
+pub(super) struct Rest<const N: usize> {
+    /// The last byte before the checksum.
+    pub(super) last: Option<u8>,
+    /// The checksum; `None` if fewer bytes are left.
+    pub(super) found: Option<[u8; N]>,
+    /// The checksum of everything before it.
+    pub(super) computed: u64,
+}
+
 /// A length, or a special encoding in its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Length {
@@ -143,6 +153,26 @@ impl<R: Read> Input<R> {
             left -= self.take(most)?.len() as u64;
         }
         Ok(())
+    }
+
+    /// Skips to the end of the file, whose last `N` bytes are a checksum.
+    pub(super) fn skip_rest<const N: usize>(&mut self) -> Result<Rest<N>, RdbError> {
+        self.checksum();
+        let mut sum = self.sum.clone();
+        let mut last = None;
+        let mut held = Vec::new();
+        while !self.is_at_end()? {
+            held.extend_from_slice(self.take(usize::MAX)?);
+            let before = held.len().saturating_sub(N);
+            sum.update(&held[..before]);
+            last = held[..before].last().copied().or(last);
+            held.drain(..before);
+        }
+        Ok(Rest {
+            last,
+            found: held.try_into().ok(),
+            computed: sum.finalize(),
+        })
     }
 
     /// Reads as many bytes as the array holds.

@@ -7,10 +7,14 @@
 use std::collections::BTreeMap;
 
 use super::encoding::Encoding;
-use super::extent::{INT8, INT16, INT32, LZF};
+use super::extent::{
+    FIELDS_LISTPACK, FIELDS_ONE_BY_ONE, INT8, INT16, INT32, ITEM_FLOAT, ITEM_INTEGER,
+    ITEM_SHORT_STRING, ITEM_STRING, LZF,
+};
 use super::lzf;
 use super::packed::{Cursor, decimal, intset, listpack, ziplist, zipmap};
 use super::payload::Payload;
+use super::roaring::{Container, containers};
 
 /// The result of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,13 +45,13 @@ pub fn same_value(one: &[u8], other: &[u8]) -> Sameness {
     }
 }
 
-type Bytes = Vec<u8>;
+pub(super) type Bytes = Vec<u8>;
 /// A stream id: milliseconds and number.
-type StreamId = (u64, u64);
+pub(super) type StreamId = (u64, u64);
 
 /// A value as clients see it.
 #[derive(Debug, PartialEq)]
-enum Content {
+pub(super) enum Content {
     String(Bytes),
     List(Vec<Bytes>),
     Set(Vec<Bytes>),
@@ -56,19 +60,37 @@ enum Content {
     /// Values, and when the field expires.
     Hash(BTreeMap<Bytes, (Bytes, Option<u64>)>),
     Stream(Box<Stream>),
+    Array(Array),
+    /// The length in bytes, and the bits.
+    Bitmap(u64, Vec<Container>),
+}
+
+#[derive(Debug, PartialEq)]
+pub(super) struct Array {
+    items: BTreeMap<u64, ArrayItem>,
+    /// The index of the last ARINSERT.
+    inserted: Option<u64>,
+}
+
+/// An item of an array. Integers are text: clients see no difference.
+#[derive(Debug, PartialEq)]
+pub(super) enum ArrayItem {
+    Text(Bytes),
+    /// The bits of a number.
+    Float(u64),
 }
 
 /// A stream. What servers of some versions do not write (the active time of a consumer, the number of entries ever
 /// added) is left out.
 #[derive(Debug, PartialEq)]
-struct Stream {
+pub(super) struct Stream {
     last_id: StreamId,
     entries: Vec<(StreamId, Vec<Bytes>)>,
     groups: BTreeMap<Bytes, Group>,
 }
 
 #[derive(Debug, PartialEq)]
-struct Group {
+pub(super) struct Group {
     last_id: StreamId,
     /// The delivery time and the delivery count.
     pending: BTreeMap<[u8; 16], (u64, u64)>,
@@ -76,19 +98,26 @@ struct Group {
 }
 
 /// The bytes of a value, and how much more may be decoded.
-struct Inside<'a> {
-    cursor: Cursor<'a>,
+pub(super) struct Inside<'a> {
+    pub(super) cursor: Cursor<'a>,
     room: usize,
+}
+
+impl<'a> Inside<'a> {
+    /// Starts after the type.
+    pub(super) fn new(payload: &Payload<'a>) -> Option<Self> {
+        Some(Self {
+            cursor: Cursor(payload.value.get(1..)?),
+            room: ROOM / 2,
+        })
+    }
 }
 
 impl Content {
     /// Returns `None` if the value can't be decoded.
-    fn of(payload: &Payload<'_>) -> Option<Self> {
+    pub(super) fn of(payload: &Payload<'_>) -> Option<Self> {
         let encoding = payload.encoding()?;
-        let mut inside = Inside {
-            cursor: Cursor(payload.value.get(1..)?),
-            room: ROOM / 2,
-        };
+        let mut inside = Inside::new(payload)?;
         let content = inside.content(encoding)?;
         inside.cursor.0.is_empty().then_some(content)
     }
@@ -163,11 +192,35 @@ impl Inside<'_> {
             Encoding::Stream2 => self.stream(2)?,
             Encoding::Stream3 => self.stream(3)?,
             Encoding::Stream4 => self.stream(4)?,
-            Encoding::Module2 => return None,
+            Encoding::Stream5 => self.stream(5)?,
+            Encoding::Array => self.array()?,
+            Encoding::TemplateListpack => {
+                let fields = self.fields()?;
+                // The id of the template comes first.
+                let values = listpack(&self.string()?)?.split_off(1);
+                paired(fields, values)?
+            }
+            Encoding::TemplateArray => {
+                let fields = self.fields()?;
+                let values = fields
+                    .iter()
+                    .map(|_| self.string())
+                    .collect::<Option<_>>()?;
+                paired(fields, values)?
+            }
+            Encoding::Bitmap => {
+                let length = self.length()?;
+                let bits = self.string()?;
+                Content::Bitmap(length, containers(&bits, self.room)?)
+            }
+            // A reference means nothing without its file.
+            Encoding::TemplateListpackRef | Encoding::TemplateArrayRef | Encoding::Module2 => {
+                return None;
+            }
         })
     }
 
-    fn length(&mut self) -> Option<u64> {
+    pub(super) fn length(&mut self) -> Option<u64> {
         let first = self.cursor.byte()?;
         match (first >> 6, first) {
             (0, _) => Some(u64::from(first)),
@@ -178,7 +231,7 @@ impl Inside<'_> {
         }
     }
 
-    fn string(&mut self) -> Option<Bytes> {
+    pub(super) fn string(&mut self) -> Option<Bytes> {
         let special = match self.cursor.0.first()? {
             first if first >> 6 == 3 => Some(first & 0x3f),
             _ => None,
@@ -231,6 +284,36 @@ impl Inside<'_> {
             fields.insert(field, (value, expires(ttl)));
         }
         Some(Content::Hash(fields))
+    }
+
+    /// Reads the fields of a template.
+    fn fields(&mut self) -> Option<Vec<Bytes>> {
+        match self.length()? {
+            FIELDS_LISTPACK => listpack(&self.string()?),
+            format if format == u64::from(FIELDS_ONE_BY_ONE) => self.strings(1),
+            _ => None,
+        }
+    }
+
+    fn array(&mut self) -> Option<Content> {
+        let mut items = BTreeMap::new();
+        let count = self.length()?;
+        let inserted = match self.length()? {
+            0 => None,
+            1 => Some(self.length()?),
+            _ => return None,
+        };
+        for _ in 0..count {
+            let index = self.length()?;
+            let item = match self.length()? {
+                ITEM_STRING | ITEM_SHORT_STRING => ArrayItem::Text(self.string()?),
+                ITEM_INTEGER => ArrayItem::Text(decimal(i64::from_le_bytes(self.cursor.array()?))),
+                ITEM_FLOAT => ArrayItem::Float(u64::from_le_bytes(self.cursor.array()?)),
+                _ => return None,
+            };
+            items.insert(index, item);
+        }
+        Some(Content::Array(Array { items, inserted }))
     }
 
     fn id(&mut self) -> Option<StreamId> {
@@ -287,6 +370,12 @@ impl Inside<'_> {
             }
             theirs.sort_unstable();
             consumers.insert(name, theirs);
+        }
+        if version >= 5 {
+            // Pending entries that no consumer has: the comparison of both lists covers them.
+            for _ in 0..self.length()? {
+                self.cursor.bytes(16)?;
+            }
         }
         Some(Group {
             last_id,
@@ -383,6 +472,14 @@ fn hash(items: Vec<Bytes>) -> Option<Content> {
         fields.insert(field, (items.next()?, None));
     }
     Some(Content::Hash(fields))
+}
+
+fn paired(fields: Vec<Bytes>, values: Vec<Bytes>) -> Option<Content> {
+    if fields.len() != values.len() {
+        return None;
+    }
+    let pairs = values.into_iter().map(|value| (value, None));
+    Some(Content::Hash(fields.into_iter().zip(pairs).collect()))
 }
 
 /// Field, value, and when the field expires: 0 for never.

@@ -54,15 +54,7 @@ pub(super) fn listpack(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
             0xff => return cursor.0.is_empty().then_some(items),
             0x00..=0x7f => decimal(i64::from(first)),
             0x80..=0xbf => cursor.bytes(usize::from(first & 0x3f))?.to_vec(),
-            0xc0..=0xdf => {
-                let number = i64::from(first & 0x1f) << 8 | i64::from(cursor.byte()?);
-                // 13 bits, the highest of them the sign.
-                decimal(if number < 1 << 12 {
-                    number
-                } else {
-                    number - (1 << 13)
-                })
-            }
+            0xc0..=0xdf => decimal(short(first, cursor.byte()?)),
             0xe0..=0xef => {
                 let length = usize::from(first & 0x0f) << 8 | usize::from(cursor.byte()?);
                 cursor.bytes(length)?.to_vec()
@@ -87,6 +79,37 @@ pub(super) fn listpack(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
         };
         cursor.bytes(back)?;
         items.push(item);
+    }
+}
+
+/// The first item of a listpack, which is a number, and the number of items; `None` for 65,535 and more.
+pub(super) fn listpack_head(bytes: &[u8]) -> Option<(i64, Option<u16>)> {
+    let mut cursor = Cursor(bytes);
+    let total = u32::from_le_bytes(cursor.array()?);
+    if total as usize != bytes.len() {
+        return None;
+    }
+    let items = u16::from_le_bytes(cursor.array()?);
+    let first = cursor.byte()?;
+    let number = match first {
+        0x00..=0x7f => i64::from(first),
+        0xc0..=0xdf => short(first, cursor.byte()?),
+        0xf1 => cursor.number(2)?,
+        0xf2 => cursor.number(3)?,
+        0xf3 => cursor.number(4)?,
+        0xf4 => cursor.number(8)?,
+        _ => return None,
+    };
+    Some((number, (items != u16::MAX).then_some(items)))
+}
+
+/// A number of 13 bits, the highest of them the sign.
+fn short(high: u8, low: u8) -> i64 {
+    let number = i64::from(high & 0x1f) << 8 | i64::from(low);
+    if number < 1 << 12 {
+        number
+    } else {
+        number - (1 << 13)
     }
 }
 

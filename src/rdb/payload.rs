@@ -57,7 +57,7 @@ impl<'a> Payload<'a> {
 
     /// The encoding of the value; `None` if it is unknown.
     pub fn encoding(&self) -> Option<Encoding> {
-        Encoding::of(*self.value.first()?, self.dialect())
+        Encoding::of(*self.value.first()?, self.dialect(), self.version)
     }
 
     /// Returns the oldest version for the payload: the first one with its type.
@@ -76,7 +76,7 @@ pub fn module_type(payload: &[u8]) -> Option<String> {
     let [_, 0x81, id @ ..] = payload else {
         return None;
     };
-    let encoding = Encoding::of(*payload.first()?, Dialect::Redis);
+    let encoding = Encoding::of(*payload.first()?, Dialect::Redis, OLDEST);
     let id = id
         .first_chunk()
         .filter(|_| encoding == Some(Encoding::Module2))?;

@@ -1,15 +1,17 @@
 //! Reads an RDB file record by record.
 
+use std::collections::HashMap;
 use std::io::Read;
 
 use super::RdbError;
 use super::encoding::{Dialect, Encoding};
-use super::extent::{INT8, INT16, INT32, LZF};
-use super::input::{Input, Length};
-use super::lzf;
+use super::extent::FIELDS_ONE_BY_ONE;
+use super::input::{Input, Rest};
+use super::packed::listpack_head;
 use super::payload::frame;
 
-/// Opcodes (rdb.h of Redis 8.6 and Valkey 9.1).
+/// Opcodes (rdb.h of Redis 8.10 and Valkey 9.1).
+const HASH_TEMPLATE: u8 = 242;
 const KEY_META_OR_SLOT_IMPORT: u8 = 243;
 const SLOT_INFO: u8 = 244;
 const FUNCTION2: u8 = 245;
@@ -24,8 +26,17 @@ const EXPIRE_S: u8 = 253;
 const SELECT_DB: u8 = 254;
 const END: u8 = 255;
 
-/// The longest string that is read whole (keys, functions, aux fields): the servers' own limit.
-const STRING_LIMIT: u64 = 512 * 1024 * 1024;
+/// The first number of an opcode; smaller numbers are types of values.
+const FIRST_OPCODE: u8 = 200;
+
+/// Redis stays below it: from here on versions are Valkey's, whose files begin with another word.
+const VERSIONS_OF_REDIS: u16 = 80;
+
+/// The first version with a checksum at the end.
+const FIRST_CHECKSUM: u16 = 5;
+
+/// The memory for the field names of all templates of a file.
+const TEMPLATE_ROOM: usize = 1 << 30;
 
 /// The header of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,6 +116,18 @@ pub struct Reader<R> {
     header: Header,
     keep: Keep,
     database: u32,
+    /// The number of keys that the file announces, as far as it was read.
+    announced: u64,
+    /// The templates of hashes, by id.
+    templates: HashMap<u64, Template>,
+    template_room: usize,
+}
+
+/// The field names that hashes share (Redis ≥ 8.10). A file has each once, before the hashes.
+struct Template {
+    fields: u64,
+    /// As they stand in a payload: one by one.
+    bytes: Vec<u8>,
 }
 
 /// The properties that precede a key.
@@ -136,11 +159,17 @@ impl<R: Read> Reader<R> {
                 begins: String::from_utf8_lossy(&magic).into_owned(),
             });
         };
+        if dialect == Dialect::Redis && !(1..VERSIONS_OF_REDIS).contains(&version) {
+            return Err(RdbError::Version { version });
+        }
         Ok(Self {
             input,
             header: Header { dialect, version },
             keep,
             database: 0,
+            announced: 0,
+            templates: HashMap::new(),
+            template_room: TEMPLATE_ROOM,
         })
     }
 
@@ -152,6 +181,38 @@ impl<R: Read> Reader<R> {
     /// The number of bytes read so far.
     pub fn position(&self) -> u64 {
         self.input.position()
+    }
+
+    /// The number of keys that the file announced so far. Each database announces its keys before the first one.
+    pub fn announced(&self) -> u64 {
+        self.announced
+    }
+
+    /// Skips the rest of the file after a record that is [unread](RdbError::unread): verifies that the file ends with
+    /// an end and the right checksum, as a file does that arrived whole.
+    pub fn skip_rest(&mut self) -> Result<Checksum, RdbError> {
+        if self.header.version < FIRST_CHECKSUM {
+            return match self.input.skip_rest::<0>()?.last {
+                Some(END) => Ok(Checksum::Absent),
+                _ => Err(self.truncated()),
+            };
+        }
+        let Rest {
+            last,
+            found,
+            computed,
+        } = self.input.skip_rest::<8>()?;
+        match (last, found.map(u64::from_le_bytes)) {
+            (Some(END), Some(0)) => Ok(Checksum::Absent),
+            (Some(END), Some(found)) if found == computed => Ok(Checksum::Right(found)),
+            (Some(END), Some(found)) => Err(RdbError::Checksum { found, computed }),
+            _ => Err(self.truncated()),
+        }
+    }
+
+    fn truncated(&self) -> RdbError {
+        let at = self.input.position();
+        RdbError::Truncated { at }
     }
 
     /// Reads the next record; there is none after [`Record::End`].
@@ -174,7 +235,8 @@ impl<R: Read> Reader<R> {
                         .map_err(|_| self.input.damaged("an invalid database number"))?;
                 }
                 RESIZE_DB => {
-                    self.input.length()?;
+                    let keys = self.input.length()?;
+                    self.announced = self.announced.saturating_add(keys);
                     self.input.length()?;
                 }
                 SLOT_INFO => {
@@ -183,10 +245,10 @@ impl<R: Read> Reader<R> {
                     }
                 }
                 AUX => {
-                    let name = self.string()?;
-                    return Ok(Record::Aux(name, self.string()?));
+                    let name = self.input.string()?;
+                    return Ok(Record::Aux(name, self.input.string()?));
                 }
-                FUNCTION2 => return Ok(Record::Function(self.string()?)),
+                FUNCTION2 => return Ok(Record::Function(self.input.string()?)),
                 MODULE_AUX => {
                     let module = module_name(self.input.length()?);
                     self.input.skip_module()?;
@@ -200,24 +262,30 @@ impl<R: Read> Reader<R> {
                     );
                 }
                 KEY_META_OR_SLOT_IMPORT if self.header.dialect == Dialect::Valkey => {
-                    return unknown(KEY_META_OR_SLOT_IMPORT, "slots are being imported");
+                    return Err(RdbError::SlotImport { at });
                 }
                 KEY_META_OR_SLOT_IMPORT => {
                     return unknown(KEY_META_OR_SLOT_IMPORT, "modules' metadata of a key");
                 }
-                number => match Encoding::of(number, self.header.dialect) {
-                    Some(encoding) => return self.entry(before, number, encoding),
-                    None if number > 200 => return unknown(number, "an opcode"),
-                    None => {
-                        let Header { dialect, version } = self.header;
-                        return Err(RdbError::UnknownType {
-                            number,
-                            at,
-                            dialect,
-                            version,
-                        });
+                HASH_TEMPLATE if self.header.dialect == Dialect::Redis => self.template()?,
+                number => {
+                    let Header { dialect, version } = self.header;
+                    match Encoding::of(number, dialect, version) {
+                        Some(encoding) => return self.entry(before, number, encoding),
+                        None if number > FIRST_OPCODE => return unknown(number, "an opcode"),
+                        None => {
+                            // The name of a key follows its type, whatever the type.
+                            let key = self.input.string().ok();
+                            return Err(RdbError::UnknownType {
+                                number,
+                                key,
+                                at,
+                                dialect,
+                                version,
+                            });
+                        }
                     }
-                },
+                }
             }
         }
     }
@@ -228,23 +296,13 @@ impl<R: Read> Reader<R> {
         number: u8,
         encoding: Encoding,
     ) -> Result<Record, RdbError> {
-        let key = self.string()?;
-        let value = match self.keep {
-            Keep::Nothing => {
-                self.input.skip_value(encoding)?;
-                Value::NotKept
+        let key = self.input.string()?;
+        let (encoding, value) = match encoding {
+            Encoding::TemplateListpackRef => {
+                (Encoding::TemplateListpack, self.listpack_of_template()?)
             }
-            Keep::UpTo(limit) => {
-                self.input.keep(number, limit);
-                let skipped = self.input.skip_value(encoding);
-                let (bytes, length) = self.input.kept();
-                skipped?;
-                if length > limit as u64 {
-                    Value::TooLarge(length)
-                } else {
-                    Value::Payload(frame(bytes, encoding.version()))
-                }
-            }
+            Encoding::TemplateArrayRef => (Encoding::TemplateArray, self.array_of_template()?),
+            _ => (encoding, self.value(number, encoding)?),
         };
         Ok(Record::Entry(Entry {
             database: self.database,
@@ -257,33 +315,102 @@ impl<R: Read> Reader<R> {
         }))
     }
 
-    /// Reads a string, whole and uncompressed.
-    fn string(&mut self) -> Result<Vec<u8>, RdbError> {
-        let too_long = "a name is longer than a server allows";
-        match self.input.length_or_special()? {
-            Length::Plain(length) if length > STRING_LIMIT => Err(self.input.damaged(too_long)),
-            Length::Plain(length) => self.input.bytes(length),
-            Length::Special(INT8) => Ok(decimal(i8::from_le_bytes(self.input.array()?))),
-            Length::Special(INT16) => Ok(decimal(i16::from_le_bytes(self.input.array()?))),
-            Length::Special(INT32) => Ok(decimal(i32::from_le_bytes(self.input.array()?))),
-            Length::Special(LZF) => {
-                let packed = self.input.length()?;
-                let length = self.input.length()?;
-                if packed > STRING_LIMIT || length > STRING_LIMIT {
-                    return Err(self.input.damaged(too_long));
-                }
-                let packed = self.input.bytes(packed)?;
-                lzf::expand(&packed, length, STRING_LIMIT as usize)
-                    .ok_or_else(|| self.input.damaged("a compressed name can't be expanded"))
-            }
-            Length::Special(_) => Err(self.input.damaged("a name in an unknown encoding")),
+    /// Reads a value, as it is.
+    fn value(&mut self, number: u8, encoding: Encoding) -> Result<Value, RdbError> {
+        self.start_keeping(number);
+        self.input.skip_value(encoding)?;
+        Ok(self.kept(encoding, None))
+    }
+
+    fn start_keeping(&mut self, first: u8) {
+        if let Keep::UpTo(limit) = self.keep {
+            self.input.keep(first, limit);
         }
+    }
+
+    /// The bytes kept since the start, as a payload; `template` is put between the type and the rest.
+    fn kept(&mut self, encoding: Encoding, template: Option<u64>) -> Value {
+        let Keep::UpTo(limit) = self.keep else {
+            return Value::NotKept;
+        };
+        let (mut bytes, mut length) = self.input.kept();
+        if let Some(template) = template.and_then(|id| self.templates.get(&id)) {
+            length = length.saturating_add(template.bytes.len() as u64);
+            if length <= limit as u64 {
+                bytes.splice(1..1, template.bytes.iter().copied());
+            }
+        }
+        if length > limit as u64 {
+            return Value::TooLarge(length);
+        }
+        Value::Payload(frame(bytes, encoding.version()))
+    }
+
+    /// Reads a template: its id and its fields.
+    fn template(&mut self) -> Result<(), RdbError> {
+        let id = self.input.length()?;
+        self.input.keep(FIELDS_ONE_BY_ONE, self.template_room);
+        let fields = self.input.length()?;
+        for _ in 0..fields {
+            self.input.skip_string()?;
+        }
+        let (bytes, length) = self.input.kept();
+        let room = usize::try_from(length).ok();
+        let room = room.and_then(|length| self.template_room.checked_sub(length));
+        self.template_room = room.ok_or_else(|| {
+            self.input
+                .damaged("the field names of its hash templates exceed 1 GiB")
+        })?;
+        if fields == 0 {
+            return Err(self.input.damaged("a hash template without fields"));
+        }
+        match self.templates.insert(id, Template { fields, bytes }) {
+            None => Ok(()),
+            Some(_) => Err(self.input.damaged("two hash templates with the same id")),
+        }
+    }
+
+    fn fields_of(&self, template: u64, at: u64) -> Result<u64, RdbError> {
+        let known = self.templates.get(&template).map(|known| known.fields);
+        known.ok_or(RdbError::MissingTemplate { template, at })
+    }
+
+    /// Reads a listpack of the id of a template and one value per field.
+    fn listpack_of_template(&mut self) -> Result<Value, RdbError> {
+        let at = self.input.position();
+        self.start_keeping(Encoding::TemplateListpack.number());
+        let packed = self.input.string()?;
+        let head = listpack_head(&packed).and_then(|(id, items)| {
+            let id = u64::try_from(id).ok()?;
+            Some((id, items))
+        });
+        let (id, items) =
+            head.ok_or_else(|| self.input.damaged("a hash without the id of its template"))?;
+        let fields = self.fields_of(id, at)?;
+        if items.is_some_and(|items| u64::from(items) != fields.saturating_add(1)) {
+            return Err(self
+                .input
+                .damaged("a hash with more or fewer values than fields"));
+        }
+        Ok(self.kept(Encoding::TemplateListpack, Some(id)))
+    }
+
+    /// Reads the id of a template and one value per field.
+    fn array_of_template(&mut self) -> Result<Value, RdbError> {
+        let at = self.input.position();
+        let id = self.input.length()?;
+        let fields = self.fields_of(id, at)?;
+        self.start_keeping(Encoding::TemplateArray.number());
+        for _ in 0..fields {
+            self.input.skip_string()?;
+        }
+        Ok(self.kept(Encoding::TemplateArray, Some(id)))
     }
 
     /// Verifies the checksum, and that nothing follows it. Files older than version 5 have none.
     fn end(&mut self) -> Result<Checksum, RdbError> {
         let computed = self.input.checksum();
-        let checksum = if self.header.version < 5 {
+        let checksum = if self.header.version < FIRST_CHECKSUM {
             Checksum::Absent
         } else {
             match u64::from_le_bytes(self.input.array()?) {
@@ -298,10 +425,6 @@ impl<R: Read> Reader<R> {
         }
         Ok(checksum)
     }
-}
-
-fn decimal(number: impl ToString) -> Vec<u8> {
-    number.to_string().into_bytes()
 }
 
 /// Returns the nine letters of a module type (module.c, moduleTypeNameByID).

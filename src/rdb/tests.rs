@@ -5,9 +5,15 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::parse::{Product, Version as ServerVersion};
 
+mod redis_8_10;
+
 /// `REDIS0011`, then these bytes, the end and the right checksum.
 fn file(records: &[u8]) -> Vec<u8> {
-    let mut bytes = b"REDIS0011".to_vec();
+    file_of(b"REDIS0011", records)
+}
+
+fn file_of(header: &[u8], records: &[u8]) -> Vec<u8> {
+    let mut bytes = header.to_vec();
     bytes.extend_from_slice(records);
     bytes.push(255);
     let sum = input::CRC64.checksum(&bytes);
@@ -83,15 +89,19 @@ fn payloads_of_real_servers() {
 #[test]
 fn types_above_21_depend_on_the_product() {
     assert_eq!(
-        Encoding::of(22, Dialect::Redis),
+        Encoding::of(22, Dialect::Redis, 12),
         Some(Encoding::HashMetadataPreGa)
     );
     assert_eq!(
-        Encoding::of(22, Dialect::Valkey),
+        Encoding::of(22, Dialect::Valkey, 80),
         Some(Encoding::ValkeyHash2)
     );
-    assert_eq!(Encoding::of(24, Dialect::Valkey), None);
-    assert_eq!(Encoding::of(8, Dialect::Redis), None);
+    assert_eq!(Encoding::of(24, Dialect::Valkey, 80), None);
+    assert_eq!(Encoding::of(8, Dialect::Redis, 15), None);
+    // Redis 8.8 may have a rate limiter of that number.
+    assert_eq!(Encoding::of(33, Dialect::Redis, 14), None);
+    assert_eq!(Encoding::of(33, Dialect::Redis, 16), Some(Encoding::Bitmap));
+    assert_eq!(Encoding::of(33, Dialect::Valkey, 80), None);
 }
 
 #[test]
@@ -102,7 +112,8 @@ fn a_server_accepts_the_types_it_knows() {
     };
     let (redis, valkey) = (Product::Redis, Product::Valkey);
     for (encoding, server, expected) in [
-        (Encoding::Stream3, server(redis, 7, 0), Some(false)),
+        // In the form of a stream-2.
+        (Encoding::Stream3, server(redis, 7, 0), Some(true)),
         (Encoding::Stream3, server(redis, 7, 2), Some(true)),
         (Encoding::HashMetadata, server(redis, 7, 4), Some(true)),
         (Encoding::HashMetadata, server(valkey, 8, 1), Some(false)),
@@ -122,13 +133,55 @@ fn a_server_accepts_the_types_it_knows() {
 
 #[test]
 fn unknown_types_and_opcodes_are_named() {
-    let unknown = read_all(&file(&[27, 1, b'a', 0]), Keep::Nothing).unwrap_err();
+    let unknown = read_all(&file(&[60, 1, b'a', 0]), Keep::Nothing).unwrap_err();
     assert!(
-        unknown.to_string().contains("type 27 at byte 9"),
+        unknown.to_string().contains("type 60 at byte 9"),
         "{unknown}"
     );
-    let opcode = read_all(&file(&[243, 0]), Keep::Nothing).unwrap_err();
-    assert!(opcode.to_string().contains("record 243"), "{opcode}");
+    let first = unknown.unread().unwrap();
+    assert_eq!((first.number, first.at), (60, 9));
+    assert_eq!(first.to_string(), "values of type 60");
+    assert!(matches!(unknown, RdbError::UnknownType { key: Some(key), .. } if key == b"a"));
+    let opcode = read_all(&file(&[241, 0]), Keep::Nothing).unwrap_err();
+    assert!(opcode.to_string().contains("record 241"), "{opcode}");
+    assert_eq!(opcode.unread().unwrap().to_string(), "records of type 241");
+    let importing = file_of(b"VALKEY080", &[243, 0]);
+    let importing = read_all(&importing, Keep::Nothing).unwrap_err();
+    assert_eq!(importing.unread(), None);
+}
+
+/// What follows an unknown record is not read, but the file is checked to its end.
+#[test]
+fn the_rest_of_a_file_is_verified() {
+    let rest = |bytes: &[u8]| {
+        let mut reader = Reader::new(bytes, Keep::Nothing).unwrap();
+        while !matches!(reader.record(), Err(error) if error.unread().is_some()) {}
+        (reader.announced(), reader.skip_rest())
+    };
+    let good = file(&[251, 7, 0, 0, 1, b'a', 1, b'b', 60, 1, b'c', 9, 9, 9]);
+    let (announced, checksum) = rest(&good);
+    assert_eq!(announced, 7);
+    assert!(matches!(checksum, Ok(Checksum::Right(_))));
+    for cut in good.len() - 9..good.len() {
+        assert!(rest(&good[..cut]).1.is_err(), "{cut}");
+    }
+    let mut flipped = good.clone();
+    flipped[20] ^= 4;
+    assert!(matches!(rest(&flipped).1, Err(RdbError::Checksum { .. })));
+    let mut without = good;
+    let sum = without.len() - 8;
+    without[sum..].fill(0);
+    assert!(matches!(rest(&without).1, Ok(Checksum::Absent)));
+}
+
+#[test]
+fn versions_that_no_server_writes_are_refused() {
+    for header in [b"REDIS0099", b"REDIS0000", b"REDIS0080"] {
+        let error = read_all(&file_of(header, &[]), Keep::Nothing).unwrap_err();
+        assert!(error.to_string().contains("has RDB version"), "{error}");
+        assert_eq!(error.unread(), None);
+    }
+    assert!(read_all(&file_of(b"REDIS0017", &[]), Keep::Nothing).is_ok());
 }
 
 #[test]
@@ -212,11 +265,12 @@ proptest! {
 
     /// The same for values of every type.
     #[test]
-    fn any_value_is_compared_or_not(kind in 0_u8..30, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        for version in [9, 12, 80] {
+    fn any_value_is_compared_or_not(kind in 0_u8..36, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        for version in [9, 12, 16, 80] {
             let dump = payload::frame([&[kind][..], &bytes].concat(), version);
             let other = payload::frame([&[kind][..], &bytes, &[0]].concat(), version);
             let _ = same_value(&dump, &other);
+            let _ = older(&dump);
             prop_assert_eq!(same_value(&dump, &dump), Sameness::Same);
         }
     }

@@ -10,6 +10,7 @@ use crate::cluster::health::{Code, Diagnosis, Finding, Severity};
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::{ObservedNode, Seen};
 use crate::cluster::parse::{Direction, MasterLink, OpenSlot, Product};
+use crate::cluster::refusal::RefusalKind;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::{Member, PeerStatus};
 
@@ -165,6 +166,10 @@ pub enum NodeState {
     Handshake,
     /// Only its id is known.
     NoAddress,
+    /// It executes a script, a function or a command of a module, and nothing else.
+    Busy,
+    /// It answers with another error.
+    Error,
     /// It is loading its data from disk.
     Loading,
     /// It is a replica in a full resync.
@@ -184,9 +189,18 @@ impl NodeState {
             Self::Foreign => "foreign",
             Self::Handshake => "handshake",
             Self::NoAddress => "noaddr",
+            Self::Busy => "busy",
+            Self::Error => "error",
             Self::Loading => "loading",
             Self::Syncing => "syncing",
             Self::LinkDown => "link-down",
+        }
+    }
+
+    fn of_refusal(kind: RefusalKind) -> Self {
+        match kind {
+            RefusalKind::Busy(_) => Self::Busy,
+            _ => Self::Error,
         }
     }
 
@@ -202,6 +216,7 @@ impl NodeState {
             Some(Seen::Report(report)) => report,
             Some(Seen::OtherNode(_)) => return Self::Foreign,
             Some(Seen::Silent(_)) => return Self::Unreachable,
+            Some(Seen::Refused(refusal)) => return Self::of_refusal(refusal.kind),
             Some(Seen::Loading) => return Self::Loading,
             Some(Seen::NoAddress) | None => return Self::NoAddress,
         };
@@ -230,13 +245,20 @@ words! {
         LinkState::Down => "down",
     }, ["up", "syncing", "down"];
     NodeState: |state| state.word(), [
-        "ok", "fail", "fail?", "unreachable", "foreign", "handshake", "noaddr", "loading", "syncing", "link-down",
+        "ok", "fail", "fail?", "unreachable", "foreign", "handshake", "noaddr", "busy", "error", "loading", "syncing",
+        "link-down",
     ];
 }
 
 impl CheckView {
-    /// The view of a diagnosis; `zones` are those of the command line.
-    pub fn of(diagnosis: &Diagnosis, zones: &BTreeMap<NodeId, String>, notes: &[String]) -> Self {
+    /// The view of a diagnosis; `zones` and `reach`, how nodes are reached, are those of the command line.
+    pub fn of(
+        diagnosis: &Diagnosis,
+        zones: &BTreeMap<NodeId, String>,
+        notes: &[String],
+        reach: &[String],
+    ) -> Self {
+        let findings = diagnosis.findings.iter();
         let nodes: Vec<MemberView> = diagnosis
             .topology
             .reading_order()
@@ -258,7 +280,7 @@ impl CheckView {
             lead_addr: lead.and_then(|node| node.addr().cloned()),
             views_agree: diagnosis.topology.opinions.len() <= 1,
             nodes,
-            findings: diagnosis.findings.iter().map(FindingView::of).collect(),
+            findings: findings.map(|one| FindingView::of(one, reach)).collect(),
             notes: notes.to_vec(),
         }
     }
@@ -273,6 +295,12 @@ impl CheckView {
         let is_error = |finding: &&FindingView| finding.severity == Severity::Error;
         let errors = self.findings.iter().filter(is_error).count();
         (errors, self.findings.len() - errors)
+    }
+
+    /// The number of slots that are open on some node.
+    pub fn open_slots(&self) -> usize {
+        let open = self.nodes.iter().flat_map(|node| &node.open);
+        open.map(|open| open.slot).collect::<SlotSet>().count()
     }
 
     /// The masters, in the order of the nodes.
@@ -363,14 +391,15 @@ impl MemberView {
 }
 
 impl FindingView {
-    fn of(finding: &Finding) -> Self {
+    fn of(finding: &Finding, reach: &[String]) -> Self {
+        let remedy = finding.remedy.as_ref();
         Self {
             severity: finding.severity(),
             code: finding.code,
             message: finding.message.clone(),
             nodes: finding.nodes.clone(),
             slots: finding.slots.clone(),
-            remedy: finding.remedy.as_ref().map(super::command_line),
+            remedy: remedy.map(|remedy| super::command_line(remedy, reach)),
         }
     }
 }

@@ -36,7 +36,9 @@ pub struct TransferView {
     pub bytes: u64,
     /// The number of keys that were there already, with the same value.
     pub same: u64,
-    /// The number of keys that expired or were deleted at the source before they were written.
+    /// The number of keys that expired before they were written.
+    pub expired: u64,
+    /// The number of keys that were deleted at the source before they were written.
     pub gone: u64,
     /// The number of keys that were deleted at the source after they were written.
     pub deleted: u64,
@@ -84,6 +86,11 @@ pub struct FailedKey {
 }
 
 impl TransferView {
+    /// How many keys were looked at.
+    pub fn seen(&self) -> u64 {
+        self.written + self.same + self.expired + self.gone + self.failures()
+    }
+
     /// How many keys failed.
     pub fn failures(&self) -> u64 {
         self.failed.iter().map(|failed| failed.count).sum()

@@ -84,19 +84,7 @@ impl FixLine {
             return self.text.clone();
         }
         let noun = plural(self.slots.count() as u64, "slot");
-        format!("{noun} {}: {}", shown(&self.slots), self.text)
-    }
-}
-
-/// The first ranges, and how many more there are.
-fn shown(slots: &SlotSet) -> String {
-    const SHOWN: usize = 12;
-    let ranges = slots.ranges();
-    let text: Vec<String> = ranges.iter().take(SHOWN).map(ToString::to_string).collect();
-    let text = text.join(",");
-    match ranges.len().saturating_sub(SHOWN) {
-        0 => text,
-        more => format!("{text} and {more} more {}", plural(more as u64, "range")),
+        format!("{noun} {}: {}", self.slots.summary(), self.text)
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::check::{CheckView, MemberView, NodeState};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{Addr, NodeId, Role};
-use crate::cluster::slot::SLOTS;
+use crate::cluster::slot::{SLOTS, SlotSet};
 
 /// The masters of a cluster.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -45,6 +45,9 @@ pub struct MasterView {
     pub role: Role,
     /// The number of its keys; null if it did not answer.
     pub keys: Option<u64>,
+    /// The slots that it owns; JSON has their number.
+    #[serde(skip)]
+    pub slots: SlotSet,
     /// The number of slots that it owns.
     pub slot_count: usize,
     /// The number of its replicas.
@@ -60,7 +63,7 @@ pub struct MasterView {
 impl InfoView {
     /// The view of a diagnosis.
     pub fn of(diagnosis: &Diagnosis) -> Self {
-        let check = CheckView::of(diagnosis, &BTreeMap::new(), &[]);
+        let check = CheckView::of(diagnosis, &BTreeMap::new(), &[], &[]);
         Self {
             keys: check.keys,
             keys_per_slot: check.keys as f64 / f64::from(SLOTS),
@@ -90,6 +93,7 @@ pub(super) fn masters(nodes: &[MemberView]) -> Vec<MasterView> {
             hostname: node.hostname.clone(),
             role: node.role,
             keys: node.keys,
+            slots: node.slots.clone(),
             slot_count: node.slots.count(),
             replicas: replicas.get(&node.id).copied().unwrap_or_default(),
             used_memory: node.used_memory,

@@ -7,15 +7,19 @@ use super::call::ReplyView;
 use super::check::CheckView;
 use super::create::LayoutView;
 use super::data::{TransferPlan, TransferReport};
+use super::drift::DriftFixView;
 use super::failover::{FailoverReport, FailoverView};
 use super::fix::{FixLine, FixView};
 use super::join::JoinView;
 use super::leave::LeaveView;
-use super::move_slots::{BalanceView, MovedView, MovesView};
+use super::move_slots::{BalanceView, MovedView, MovesView, milliseconds};
 use super::node::Node;
+use super::place::PlaceView;
 use super::replace::ReplaceView;
+use super::roll::{RestartedView, RollView};
 use super::set_timeout::{SetTimeoutView, TimeoutSet};
-use crate::cluster::node::NodeId;
+use super::slots::{HeatView, StatisticsView};
+use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::slot::SlotSet;
 use crate::event::{Event, LaneEvent, Phase, Unit};
 
@@ -55,6 +59,24 @@ pub enum Line<'a> {
     Failover(&'a FailoverView),
     /// A replica has become the master; writes were held for so long at most.
     FailedOver(&'a FailoverReport),
+    /// The plan of `place`.
+    Place(&'a PlaceView),
+    /// The plan of `roll`.
+    Roll(&'a RollView),
+    /// Nodes are about to restart.
+    Restarting {
+        /// The nodes.
+        nodes: Vec<Node>,
+    },
+    /// The command that restarts a node has written a line.
+    HookOutput {
+        /// The id of the node.
+        node: NodeId,
+        /// The line.
+        line: String,
+    },
+    /// A node has restarted, and is as it should be.
+    Restarted(RestartedView),
     /// A part of the work begins.
     Phase {
         /// The part.
@@ -128,6 +150,23 @@ pub enum Line<'a> {
         /// Why it failed.
         why: String,
     },
+    /// How far an ASM task has come; null where the server does not tell (Redis ≥ 8.12).
+    TaskProgress {
+        /// The id of the source.
+        from: NodeId,
+        /// The id of the target.
+        to: NodeId,
+        /// Keys that have moved.
+        keys: Option<u64>,
+        /// All keys of the task.
+        keys_total: Option<u64>,
+        /// Bytes that have moved.
+        bytes: Option<u64>,
+        /// All bytes of the task.
+        bytes_total: Option<u64>,
+        /// The percentage that is done.
+        percent: Option<u64>,
+    },
     /// All moves from one node to another have ended.
     LaneEnded {
         /// The id of the source.
@@ -136,6 +175,9 @@ pub enum Line<'a> {
         to: NodeId,
         /// Why they ended early.
         failure: Option<String>,
+        /// The longest time for which the source held writes back at the end of an ASM task; null where it does not
+        /// tell (Redis ≥ 8.4 tells).
+        longest_write_pause_ms: Option<f64>,
     },
     /// All slots have moved.
     Moved(&'a MovedView),
@@ -149,6 +191,12 @@ pub enum Line<'a> {
         #[serde(flatten)]
         result: &'a TimeoutSet,
     },
+    /// The plan of `drift --fix`.
+    DriftFix(&'a DriftFixView),
+    /// The plan of `slots --enable-stats`.
+    Statistics(&'a StatisticsView),
+    /// The result of `slots --enable-stats`.
+    Slots(&'a HeatView),
     /// The reply of a node.
     Reply(ReplyView<'a>),
     /// The plan of `import` or `restore`.
@@ -170,6 +218,12 @@ pub enum Line<'a> {
         /// Further commands, if one is not enough.
         #[serde(skip_serializing_if = "<[_]>::is_empty")]
         resume_next: &'a [Vec<String>],
+        /// The states that were waited for because they normally pass: codes of findings; `running-redis-trib`.
+        #[serde(skip_serializing_if = "<[_]>::is_empty")]
+        waited_for: &'a [&'static str],
+        /// For how long in total.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        waited_ms: Option<u64>,
     },
 }
 
@@ -178,9 +232,21 @@ impl Line<'_> {
     pub fn of(event: &Event) -> Option<Self> {
         Some(match event {
             // These go to standard error.
-            Event::Hint(_) | Event::Warning(_) | Event::WaitingFor(_) => return None,
+            Event::Hint(_) | Event::Note(_) | Event::Warning(_) | Event::WaitingFor(_) => {
+                return None;
+            }
             // These have lines of their own.
             Event::Added { .. } | Event::FailedOver(_) | Event::Fixed(_) => return None,
+            // In the last line.
+            Event::Waited { .. } => return None,
+            Event::Restarting { nodes } => Self::Restarting {
+                nodes: nodes.iter().map(plain_node).collect(),
+            },
+            Event::HookOutput { node, line } => Self::HookOutput {
+                node: node.0,
+                line: line.clone(),
+            },
+            Event::Restarted(done) => Self::Restarted((&**done).into()),
             Event::Phase(phase) => Self::Phase { phase: *phase },
             Event::Waiting {
                 phase,
@@ -206,17 +272,30 @@ impl Line<'_> {
                     LaneEvent::Slots { moved } => Self::SlotsMoved {
                         from,
                         to,
-                        slot_count: *moved,
+                        slot_count: moved.count(),
                     },
                     LaneEvent::TaskRetry { why } => Self::TaskRetry {
                         from,
                         to,
                         why: why.clone(),
                     },
-                    LaneEvent::Ended { failure } => Self::LaneEnded {
+                    LaneEvent::TaskProgress(progress) => Self::TaskProgress {
+                        from,
+                        to,
+                        keys: progress.keys,
+                        keys_total: progress.keys_total,
+                        bytes: progress.bytes,
+                        bytes_total: progress.bytes_total,
+                        percent: progress.percent,
+                    },
+                    LaneEvent::Ended {
+                        failure,
+                        write_pause,
+                    } => Self::LaneEnded {
                         from,
                         to,
                         failure: failure.clone(),
+                        longest_write_pause_ms: write_pause.map(milliseconds),
                     },
                     // There are thousands a second; the last line has their sum.
                     LaneEvent::Keys { .. } => return None,
@@ -244,5 +323,14 @@ impl<'a> Line<'a> {
             strategy: view.strategy(),
             view,
         }
+    }
+}
+
+fn plain_node((id, addr, role): &(NodeId, Addr, Role)) -> Node {
+    Node {
+        id: *id,
+        addr: addr.clone(),
+        role: *role,
+        zone: None,
     }
 }

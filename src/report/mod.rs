@@ -11,9 +11,11 @@
 mod backup;
 mod call;
 mod check;
+mod config;
 mod create;
 mod data;
 mod document;
+mod drift;
 mod failover;
 mod fix;
 mod info;
@@ -23,34 +25,51 @@ mod line;
 mod move_slots;
 mod node;
 mod ok_to_stop;
+mod place;
 mod remedy;
 mod replace;
+mod roll;
 mod set_timeout;
+mod slots;
 mod values;
+mod watch;
+mod where_is;
 
 #[cfg(test)]
 mod schema;
 
 pub use crate::cluster::numbers::counted;
-pub use backup::{BackupView, Fetched, ShardView};
+pub use backup::{BackupView, Fetched, ShardView, UnreadView};
 pub use call::{Called, ReplyView};
 pub use check::{
     AliveView, CheckView, FindingView, LinkState, MemberView, NodeState, OpenSlotView,
 };
+pub use config::{ConfigProblem, ConfigView, NamedClusterView};
 pub use create::{LayoutView, PlannedShard};
 pub use data::{FailedKey, FailedKeys, TransferPlan, TransferReport, TransferView};
 pub use document::{ErrorDocument, Head, Headed};
-pub use failover::{FailoverReport, FailoverView};
+pub use drift::{DifferenceView, DriftFixView, DriftTargetView, DriftView, UntoldView, ValueView};
+pub use failover::{CopyView, FailoverReport, FailoverView};
 pub use fix::{FixLine, FixView};
 pub use info::{InfoView, MasterView};
 pub use join::{Before, JoinView, JoiningNode};
 pub use leave::{LeaveView, LeavingNode};
 pub use line::Line;
+pub(crate) use move_slots::milliseconds;
 pub use move_slots::{
-    BalanceView, How, MasterShare, Measure, MovedView, MovesView, PlannedMove, TargetMemory,
+    BalanceView, How, MasterShare, Measure, MovedView, MovesView, OversizedSlotView, PlannedMove,
+    TargetMemory, WritePause,
 };
 pub use node::Node;
-pub use ok_to_stop::{Objection, OkToStopDocument, OkToStopView};
+pub use ok_to_stop::{BlockedNodes, LargestStopView, Objection, OkToStopDocument, OkToStopView};
+pub use place::{PlaceStepView, PlaceView, PlacedGroup};
 pub use remedy::command_line;
 pub use replace::{ReplaceStep, ReplaceView, standing_words};
+pub use roll::{RestartedView, RollNodeView, RollStepView, RollView};
 pub use set_timeout::{SetTimeoutView, Timeout, TimeoutSet};
+pub use slots::{HeatView, MasterHeat, SlotHeat, StatisticsOf, StatisticsView, Unmeasured};
+pub use watch::{
+    WatchEvent, WatchEventKind, WatchFinding, WatchMaster, WatchMove, WatchNode, WatchState,
+    WatchTask, WatchView,
+};
+pub use where_is::{KeyView, OwnersView, SlotView, WhereView};

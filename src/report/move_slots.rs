@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::node::Node;
 use super::values::words;
-use crate::cluster::slot::SlotSet;
+use crate::cluster::slot::{Slot, SlotSet};
 use crate::event::MoveStats;
 
 /// A plan of moves.
@@ -19,6 +19,8 @@ pub struct MovesView {
     pub moves: Vec<PlannedMove>,
     /// What the moves do to the memory of their targets.
     pub targets: Vec<TargetMemory>,
+    /// What people should know before the moves begin.
+    pub warnings: Vec<String>,
 }
 
 /// How slots move, and why.
@@ -106,6 +108,23 @@ pub struct BalanceView {
     pub threshold: f64,
     /// The masters that take part.
     pub masters: Vec<MasterShare>,
+    /// By cpu and network: slots with more than a fair share, which no move can divide.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub oversized: Vec<OversizedSlotView>,
+}
+
+/// A slot with more than a fair share.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct OversizedSlotView {
+    /// The slot.
+    pub slot: Slot,
+    /// Its owner.
+    pub node: Node,
+    /// Its load.
+    pub load: u64,
+    /// The largest fair share of a master.
+    pub fair_share: u128,
 }
 
 /// What is balanced.
@@ -117,6 +136,10 @@ pub enum Measure {
     Keys,
     /// Bytes, estimated.
     Memory,
+    /// Microseconds on the main thread, in a sample.
+    Cpu,
+    /// Bytes received and sent, in a sample.
+    Network,
 }
 
 impl Measure {
@@ -126,15 +149,17 @@ impl Measure {
             Self::Slots => "slots",
             Self::Keys => "keys",
             Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Network => "network",
         }
     }
 }
 
 words! {
-    Measure: |measure| measure.word(), ["slots", "keys", "memory"];
+    Measure: |measure| measure.word(), ["slots", "keys", "memory", "cpu", "network"];
 }
 
-/// A master's share of what is balanced: a number of slots, keys or bytes.
+/// A master's share of what is balanced: a number of slots, keys, bytes or microseconds.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct MasterShare {
@@ -212,11 +237,32 @@ pub struct MovedView {
     pub mean_open_ms: Option<f64>,
     /// The longest ASM task.
     pub longest_task_ms: Option<f64>,
+    /// The longest time for which a source held writes back at the end of an ASM task; null where no source tells.
+    pub longest_write_pause_ms: Option<f64>,
+    /// The same for each pair of nodes; empty where no source tells.
+    pub write_pauses: Vec<WritePause>,
+}
+
+/// The write pauses of one pair of nodes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WritePause {
+    /// The source, which held writes back.
+    pub from: Node,
+    /// The target.
+    pub to: Node,
+    /// The longest of them.
+    pub longest_write_pause_ms: f64,
 }
 
 impl MovedView {
     /// The result of moves.
-    pub fn of(slots: usize, stats: &MoveStats, took: Duration) -> Self {
+    pub fn of(
+        slots: usize,
+        stats: &MoveStats,
+        took: Duration,
+        write_pauses: Vec<WritePause>,
+    ) -> Self {
         let by_key = stats.longest_open > Duration::ZERO;
         let by_task = stats.longest_task > Duration::ZERO;
         Self {
@@ -228,11 +274,13 @@ impl MovedView {
             longest_open_ms: by_key.then(|| milliseconds(stats.longest_open)),
             mean_open_ms: by_key.then(|| milliseconds(stats.mean_open())),
             longest_task_ms: by_task.then(|| milliseconds(stats.longest_task)),
+            longest_write_pause_ms: stats.write_pause().map(milliseconds),
+            write_pauses,
         }
     }
 }
 
 /// To the microsecond.
-fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_micros() as f64 / 1_000.0
 }

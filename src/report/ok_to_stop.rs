@@ -27,6 +27,32 @@ pub struct OkToStopDocument<'a> {
     view: &'a OkToStopView,
 }
 
+/// The largest set of nodes that may be stopped together.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LargestStopView {
+    /// Whether any of the nodes can be stopped now.
+    pub ok: bool,
+    /// The number of nodes that can be stopped together.
+    pub node_count: usize,
+    /// These nodes.
+    pub nodes: Vec<Node>,
+    /// Why none can be stopped; empty if it depends on the choice.
+    pub reasons: Vec<Objection>,
+    /// The other nodes that were asked about, and why none of them can be stopped in addition.
+    pub blocked: Vec<BlockedNodes>,
+}
+
+/// Nodes that can't be stopped together with the largest set, each of them for the same reasons.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct BlockedNodes {
+    /// The nodes.
+    pub nodes: Vec<Node>,
+    /// The reasons.
+    pub reasons: Vec<Objection>,
+}
+
 /// A reason why nodes should not be stopped.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

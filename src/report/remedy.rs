@@ -4,9 +4,43 @@ use crate::cluster::health::Remedy;
 use crate::cluster::node::{Addr, NodeId};
 use crate::shell::{cancel_task, redis_cli, shell_word};
 
-/// The command line, in words that a shell takes.
-pub fn command_line(remedy: &Remedy) -> String {
-    match remedy {
+/// The command line, in words that a shell takes. `reach` are the options of this run by which nodes are reached: a
+/// line without them would meet a login or a certificate that it can't pass.
+pub fn command_line(remedy: &Remedy, reach: &[String]) -> String {
+    let lines: Vec<String> = bare_lines(remedy)
+        .into_iter()
+        .map(|line| with_reach(line, reach))
+        .collect();
+    lines.join(" && ")
+}
+
+fn with_reach(line: String, reach: &[String]) -> String {
+    if let Some(rest) = line.strip_prefix("redis-cli ") {
+        return format!("redis-cli {}{rest}", redis_cli_options(reach));
+    }
+    let options = reach.iter().map(|word| format!(" {}", shell_word(word)));
+    options.fold(line, |line, option| line + &option)
+}
+
+/// The commands, one after the other.
+fn bare_lines(remedy: &Remedy) -> Vec<String> {
+    let line = match remedy {
+        Remedy::AddAgain { seed, node, addr } => {
+            let add = format!(
+                "redis-trib add-node {} {} --replica",
+                word(addr),
+                word(seed)
+            );
+            return vec![format!("redis-trib del-node {} {node}", word(seed)), add];
+        }
+        Remedy::MeetAndAssign { seed, nodes, slots } => {
+            let nodes: Vec<String> = nodes.iter().map(word).collect();
+            let assign = format!("redis-trib fix {} --assign-uncovered {slots}", word(seed));
+            return vec![
+                format!("redis-trib fix --rejoin {}", nodes.join(" ")),
+                assign,
+            ];
+        }
         Remedy::Wait { seed } => format!("redis-trib check {} --wait 60s", word(seed)),
         Remedy::Fix { seed } => format!("redis-trib fix {}", word(seed)),
         Remedy::Rejoin { nodes } => {
@@ -30,13 +64,55 @@ pub fn command_line(remedy: &Remedy) -> String {
         Remedy::Replicate { replica, master } => {
             redis_cli(replica, &format!("CLUSTER REPLICATE {master}"))
         }
-        Remedy::ForceFailover { replica } => redis_cli(replica, "CLUSTER FAILOVER FORCE"),
+        Remedy::ForceFailover { seed, master } => {
+            format!("redis-trib failover {} --of {master} --force", word(seed))
+        }
+        Remedy::Kill { node, command } => redis_cli(node, command),
+        Remedy::Place {
+            seed,
+            move_replicas,
+        } => {
+            let flag = if *move_replicas {
+                " --move-replicas"
+            } else {
+                ""
+            };
+            format!("redis-trib place {}{flag}", word(seed))
+        }
+        Remedy::Save { node } => redis_cli(node, "BGSAVE"),
         Remedy::CancelTask {
             leader,
             product,
             task,
         } => redis_cli(leader, &cancel_task(*product, task)),
+    };
+    vec![line]
+}
+
+/// The options that redis-cli has, too, each followed by a space. It reads the password from REDISCLI_AUTH.
+fn redis_cli_options(reach: &[String]) -> String {
+    const WITH_VALUE: [&str; 6] = [
+        "--user",
+        "--cacert",
+        "--cacertdir",
+        "--cert",
+        "--key",
+        "--sni",
+    ];
+    const SWITCHES: [&str; 3] = ["--tls", "--insecure", "--askpass"];
+    let mut options = String::new();
+    let mut words = reach.iter().map(String::as_str);
+    while let Some(word) = words.next() {
+        if SWITCHES.contains(&word) {
+            options += &format!("{word} ");
+        } else if WITH_VALUE.contains(&word) {
+            let value = shell_word(words.next().unwrap_or_default());
+            options += &format!("{word} {value} ");
+        } else if word == "--tls-verify" && words.next() == Some("none") {
+            options += "--insecure ";
+        }
     }
+    options
 }
 
 fn word(addr: &Addr) -> String {
@@ -47,6 +123,7 @@ fn word(addr: &Addr) -> String {
 mod tests {
     use super::*;
     use crate::cluster::parse::Product;
+    use crate::cluster::slot::Slot;
 
     #[test]
     fn every_remedy_is_one_command_line() {
@@ -95,6 +172,29 @@ mod tests {
                 format!("redis-trib del-node 10.0.0.1:7000 {node}"),
             ),
             (
+                Remedy::AddAgain {
+                    seed: seed(),
+                    node,
+                    addr: addr(7001),
+                },
+                format!(
+                    "redis-trib del-node 10.0.0.1:7000 {node} && redis-trib add-node 10.0.0.1:7001 10.0.0.1:7000 \
+                     --replica"
+                ),
+            ),
+            (
+                Remedy::MeetAndAssign {
+                    seed: seed(),
+                    nodes: vec![seed(), addr(7001)],
+                    slots: [Slot::new(3).unwrap(), Slot::new(4).unwrap()]
+                        .into_iter()
+                        .collect(),
+                },
+                "redis-trib fix --rejoin 10.0.0.1:7000 10.0.0.1:7001 && redis-trib fix 10.0.0.1:7000 \
+                 --assign-uncovered 3-4"
+                    .to_string(),
+            ),
+            (
                 Remedy::Replicate {
                     replica: seed(),
                     master: node,
@@ -102,8 +202,36 @@ mod tests {
                 format!("redis-cli -h 10.0.0.1 -p 7000 CLUSTER REPLICATE {node}"),
             ),
             (
-                Remedy::ForceFailover { replica: seed() },
-                "redis-cli -h 10.0.0.1 -p 7000 CLUSTER FAILOVER FORCE".to_string(),
+                Remedy::ForceFailover {
+                    seed: seed(),
+                    master: node,
+                },
+                format!("redis-trib failover 10.0.0.1:7000 --of {node} --force"),
+            ),
+            (
+                Remedy::Kill {
+                    node: seed(),
+                    command: "SCRIPT KILL",
+                },
+                "redis-cli -h 10.0.0.1 -p 7000 SCRIPT KILL".to_string(),
+            ),
+            (
+                Remedy::Place {
+                    seed: seed(),
+                    move_replicas: false,
+                },
+                "redis-trib place 10.0.0.1:7000".to_string(),
+            ),
+            (
+                Remedy::Place {
+                    seed: seed(),
+                    move_replicas: true,
+                },
+                "redis-trib place 10.0.0.1:7000 --move-replicas".to_string(),
+            ),
+            (
+                Remedy::Save { node: seed() },
+                "redis-cli -h 10.0.0.1 -p 7000 BGSAVE".to_string(),
             ),
             (
                 cancel(Product::Redis),
@@ -114,7 +242,29 @@ mod tests {
                 "redis-cli -h 10.0.0.1 -p 7000 CLUSTER CANCELSLOTMIGRATIONS".to_string(),
             ),
         ] {
-            assert_eq!(command_line(&remedy), expected);
+            assert_eq!(command_line(&remedy, &[]), expected);
         }
+    }
+
+    #[test]
+    fn remedies_keep_the_options_that_reach_the_nodes() {
+        let seed = || Addr::new("10.0.0.1", 7000);
+        let reach =
+            "--tls --cacert /a/ca.pem --user ann --askpass --connect-timeout 9s --tls-verify none";
+        let reach: Vec<String> = reach.split(' ').map(str::to_string).collect();
+        assert_eq!(
+            command_line(&Remedy::Fix { seed: seed() }, &reach),
+            "redis-trib fix 10.0.0.1:7000 --tls --cacert /a/ca.pem --user ann --askpass --connect-timeout 9s \
+             --tls-verify none"
+        );
+        assert_eq!(
+            command_line(&Remedy::Save { node: seed() }, &reach),
+            "redis-cli --tls --cacert /a/ca.pem --user ann --askpass --insecure -h 10.0.0.1 -p 7000 BGSAVE"
+        );
+        let spaced = ["--cacert".to_string(), "/a/the ca.pem".to_string()];
+        assert_eq!(
+            command_line(&Remedy::Wait { seed: seed() }, &spaced),
+            "redis-trib check 10.0.0.1:7000 --wait 60s --cacert '/a/the ca.pem'"
+        );
     }
 }

@@ -41,6 +41,15 @@ fn the_schemas_in_docs_are_current() {
             schema::<Document<OkToStopDocument<'_>>>("ok-to-stop"),
         ),
         (
+            "ok-to-stop-max",
+            schema::<Document<LargestStopView>>("ok-to-stop --max"),
+        ),
+        ("drift", schema::<Document<DriftView>>("drift")),
+        ("slots", schema::<Document<HeatView>>("slots")),
+        ("where", schema::<Document<WhereView>>("where")),
+        ("watch", schema::<Headed<WatchView>>("a frame of watch")),
+        ("config", schema::<Document<ConfigView>>("config")),
+        (
             "error",
             schema::<Document<ErrorDocument>>("a command that reads, and failed"),
         ),

@@ -92,7 +92,7 @@ words! {
     Role: |role| role.word(), ["master", "replica"];
     Severity: |severity| severity.word(), ["error", "warning"];
     Direction: |direction| direction.word(), ["migrating", "importing"];
-    // The README lists them.
+    // docs/findings.md lists them.
     Code: |code| code.word(), [];
     Phase: |phase| phase.word(), [];
     Unit: |unit| match unit { Unit::Keys => "keys", Unit::Bytes => "bytes" }, ["keys", "bytes"];

@@ -13,7 +13,7 @@ use crate::client::{
 };
 use crate::cluster::node::Addr;
 use crate::connections::Target;
-use crate::rdb::{Sameness, module_type, same_value};
+use crate::rdb::{Encoding, Sameness, module_type, older, same_value};
 
 /// How long a slot may have no owner that answers. A failover takes the node timeout and a little more.
 const OWNER_TIMEOUT: Duration = DEFAULT_NODE_TIMEOUT.saturating_mul(3);
@@ -28,6 +28,8 @@ pub(super) struct Lane {
     options: TransferOptions,
     database: u32,
     clients: HashMap<Addr, NodeClient>,
+    /// The lowest RDB version that a node refused: newer values are converted before they are sent.
+    refused: HashMap<Addr, u16>,
 }
 
 /// The keys of a batch that go to one node.
@@ -55,6 +57,7 @@ impl Lane {
             options,
             database,
             clients: HashMap::new(),
+            refused: HashMap::new(),
         }
     }
 
@@ -63,11 +66,7 @@ impl Lane {
         &mut self,
         items: Vec<Item>,
     ) -> Result<Vec<(Item, KeyOutcome)>, TransferError> {
-        let now = milliseconds();
-        let outcome = |item: &Item| match item.expires {
-            Expiry::At(time) if time <= now => Some(KeyOutcome::Expired),
-            _ => None,
-        };
+        let outcome = |item: &Item| item.has_expired().then_some(KeyOutcome::Expired);
         let mut batch = Batch {
             outcomes: items.iter().map(outcome).collect(),
             items,
@@ -150,7 +149,8 @@ impl Lane {
                     let addr = self.owners.connections().dial_of(peer);
                     let name = addr.to_string();
                     let access = Arc::clone(&target.access);
-                    (Target { addr, access }, name, Asking::Yes)
+                    let node = None;
+                    (Target { addr, node, access }, name, Asking::Yes)
                 }
                 None => (target, name, Asking::No),
             };
@@ -167,8 +167,54 @@ impl Lane {
         (groups.into_values().collect(), generation)
     }
 
-    /// Sends one pipeline to one node, and evaluates the replies.
-    async fn send(&mut self, batch: &mut Batch, group: Group) -> Result<(), TransferError> {
+    /// Sends the keys of one node. Values that it refuses as too new are sent again in an older form, until it takes
+    /// one or there is no older one.
+    async fn send(&mut self, batch: &mut Batch, mut group: Group) -> Result<(), TransferError> {
+        let mut there = Vec::new();
+        if let Some(refused) = self.refused.get(&group.target.addr) {
+            for i in &group.members {
+                let item = &mut batch.items[*i];
+                while item.reaches(*refused) && item.make_older() {}
+            }
+        }
+        loop {
+            let Some(answers) = self.send_once(batch, &group).await? else {
+                return Ok(());
+            };
+            let mut refused = Vec::new();
+            for (i, answer) in group.members.iter().zip(answers) {
+                match answer {
+                    Err(RestoreFault::BusyKey) => there.push(*i),
+                    Err(RestoreFault::Version) => {
+                        let item = &mut batch.items[*i];
+                        let version = item.encoding.map(Encoding::version);
+                        if item.make_older() {
+                            let addr = group.target.addr.clone();
+                            let lowest = self.refused.entry(addr).or_insert(u16::MAX);
+                            *lowest = version.map_or(*lowest, |version| version.min(*lowest));
+                            refused.push(*i);
+                        } else {
+                            let why = item.too_new(&group.name);
+                            let failed = KeyOutcome::Failed(FailureReason::TooNew, why);
+                            batch.outcomes[*i] = Some(failed);
+                        }
+                    }
+                    answer => batch.evaluate(*i, answer, &group.name)?,
+                }
+            }
+            if refused.is_empty() {
+                return self.compare(batch, &group, &there).await;
+            }
+            group.members = refused;
+        }
+    }
+
+    /// Sends one pipeline to one node. `None` if it must be sent again later, or the keys have failed.
+    async fn send_once(
+        &mut self,
+        batch: &mut Batch,
+        group: &Group,
+    ) -> Result<Option<Vec<Result<(), RestoreFault>>>, TransferError> {
         let mode = match self.options.on_conflict {
             OnConflict::Replace => RestoreMode::Replace,
             OnConflict::Skip | OnConflict::Abort => RestoreMode::Keep,
@@ -177,13 +223,13 @@ impl Lane {
             Ok(client) => client,
             // The database does not exist; another one would be wrong.
             Err(error) if self.database != 0 && matches!(error.fault, Fault::Server { .. }) => {
-                for i in group.members {
+                for i in &group.members {
                     let why = error.to_string();
-                    batch.outcomes[i] = Some(KeyOutcome::Failed(FailureReason::Refused, why));
+                    batch.outcomes[*i] = Some(KeyOutcome::Failed(FailureReason::Refused, why));
                 }
-                return Ok(());
+                return Ok(None);
             }
-            Err(error) => return batch.delay_after(error),
+            Err(error) => return batch.delay_after(error).map(|()| None),
         };
         let restoring: Vec<Restoring<'_>> = group
             .members
@@ -191,51 +237,14 @@ impl Lane {
             .map(|i| batch.items[*i].restoring())
             .collect();
         let answers = client.restore_many(&restoring, mode, group.asking).await;
-        let answers = match answers {
-            Ok(answers) => answers,
+        match answers {
+            Ok(answers) => Ok(Some(answers)),
             Err(error) => {
                 // Some keys may be written: the next attempt finds them.
                 self.clients.remove(&group.target.addr);
-                return batch.delay_after(error);
+                batch.delay_after(error).map(|()| None)
             }
-        };
-        let mut there = Vec::new();
-        for (i, answer) in group.members.iter().zip(answers) {
-            let failed = |reason, why: String| Some(KeyOutcome::Failed(reason, why));
-            let item = &batch.items[*i];
-            batch.outcomes[*i] = match answer {
-                Ok(()) => Some(KeyOutcome::Written),
-                Err(RestoreFault::BusyKey) => {
-                    there.push(*i);
-                    None
-                }
-                Err(RestoreFault::OutOfMemory) => {
-                    return Err(TransferError::OutOfMemory(group.name));
-                }
-                Err(RestoreFault::Moved) => None,
-                Err(RestoreFault::Ask(addr)) => {
-                    batch.asked.insert(*i, addr);
-                    None
-                }
-                Err(RestoreFault::NotNow(error)) => {
-                    batch.delay = Some(error.to_string());
-                    None
-                }
-                Err(RestoreFault::Version) => {
-                    failed(FailureReason::TooNew, item.too_new(&group.name))
-                }
-                Err(RestoreFault::Format) => failed(
-                    FailureReason::NotUnderstood,
-                    item.not_understood(&group.name),
-                ),
-                Err(RestoreFault::Refused(error)) => match error.fault {
-                    // All other keys would fail in the same way.
-                    Fault::NoPermission { .. } | Fault::PasswordNeeded => return Err(error.into()),
-                    _ => failed(FailureReason::Refused, error.to_string()),
-                },
-            };
         }
-        self.compare(batch, &group, &there).await
     }
 
     /// Compares keys that exist already.
@@ -366,6 +375,44 @@ impl Batch {
             .collect()
     }
 
+    /// Evaluates the reply to one key that is neither there already nor too new.
+    fn evaluate(
+        &mut self,
+        i: usize,
+        answer: Result<(), RestoreFault>,
+        node: &str,
+    ) -> Result<(), TransferError> {
+        let failed = |reason, why: String| Some(KeyOutcome::Failed(reason, why));
+        let item = &self.items[i];
+        self.outcomes[i] = match answer {
+            // RESTORE of a time that has passed on the way answers OK and writes nothing (Redis ≥ 5.0).
+            Ok(()) if item.has_expired() => Some(KeyOutcome::Expired),
+            Ok(()) => Some(KeyOutcome::Written),
+            Err(RestoreFault::OutOfMemory) => {
+                return Err(TransferError::OutOfMemory(node.to_string()));
+            }
+            Err(RestoreFault::Moved | RestoreFault::BusyKey) => None,
+            Err(RestoreFault::Ask(addr)) => {
+                self.asked.insert(i, addr);
+                None
+            }
+            Err(RestoreFault::NotNow(error)) => {
+                self.delay = Some(error.to_string());
+                None
+            }
+            Err(RestoreFault::Version) => failed(FailureReason::TooNew, item.too_new(node)),
+            Err(RestoreFault::Format) => {
+                failed(FailureReason::NotUnderstood, item.not_understood(node))
+            }
+            Err(RestoreFault::Refused(error)) => match error.fault {
+                // All other keys would fail in the same way.
+                Fault::NoPermission { .. } | Fault::PasswordNeeded => return Err(error.into()),
+                _ => failed(FailureReason::Refused, error.to_string()),
+            },
+        };
+        Ok(())
+    }
+
     /// Keeps the keys for another attempt if the error is temporary; a wrong password or a missing right is not.
     fn delay_after(&mut self, error: ClientError) -> Result<(), TransferError> {
         if !error.fault.may_pass() || matches!(error.fault, Fault::Server { .. }) {
@@ -377,6 +424,26 @@ impl Batch {
 }
 
 impl Item {
+    /// Whether its time is over.
+    fn has_expired(&self) -> bool {
+        matches!(self.expires, Expiry::At(time) if time <= milliseconds())
+    }
+
+    fn reaches(&self, version: u16) -> bool {
+        let encoding = self.encoding.map(Encoding::version);
+        encoding.is_some_and(|own| own >= version)
+    }
+
+    /// Converts the value to its next older form, if it has one.
+    fn make_older(&mut self) -> bool {
+        let Some((payload, encoding)) = older(&self.payload) else {
+            return false;
+        };
+        self.payload = payload;
+        self.encoding = Some(encoding);
+        true
+    }
+
     fn restoring(&self) -> Restoring<'_> {
         Restoring {
             key: &self.key,

@@ -83,9 +83,9 @@ pub(crate) enum KeyOutcome {
 /// Why the transfer stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// A key exists with another value, and `--on-conflict` is `abort`.
+    /// A key exists with another value, and `--on-existing-key` is `abort`.
     #[error(
-        "{key} is in the cluster with another value ({node}): pass --on-conflict skip to keep \
+        "{key} is in the cluster with another value ({node}): pass --on-existing-key skip to keep \
              such keys, or replace to overwrite them"
     )]
     Conflict {

@@ -14,6 +14,8 @@ pub enum FailureReason {
     TooNew,
     /// The node does not know the type, or lacks the module.
     NotUnderstood,
+    /// A later version wrote the value, and no command can be made of it.
+    UnknownType,
     /// The value exceeds the limit of servers.
     TooLarge,
     /// The slot had no owner that answered in time.
@@ -31,6 +33,7 @@ impl FailureReason {
             Self::Differs => "differs",
             Self::TooNew => "too-new",
             Self::NotUnderstood => "not-understood",
+            Self::UnknownType => "unknown-type",
             Self::TooLarge => "too-large",
             Self::NoOwner => "no-owner",
             Self::KeptChanging => "kept-changing",
@@ -57,7 +60,9 @@ pub struct TransferReport {
     pub bytes: u64,
     /// Keys that existed with the same value.
     pub same: u64,
-    /// Keys that expired, or were deleted at the source, meanwhile.
+    /// Keys that expired before they were written.
+    pub expired: u64,
+    /// Keys that were not at the source any more: deleted, or expired.
     pub gone: u64,
     /// Keys deleted at the source after the transfer.
     pub deleted: u64,
@@ -87,7 +92,7 @@ impl TransferReport {
                 self.bytes += item.payload.len() as u64;
             }
             KeyOutcome::Same => self.same += 1,
-            KeyOutcome::Expired => self.gone += 1,
+            KeyOutcome::Expired => self.expired += 1,
             KeyOutcome::Failed(reason, why) => self.fail(*reason, &item.key, why),
         }
     }
@@ -98,8 +103,13 @@ impl TransferReport {
 
     /// The same for something other than a key.
     pub(super) fn fail_named(&mut self, reason: FailureReason, key: String, why: &str) {
+        self.fail_some(reason, 1, key, why);
+    }
+
+    /// The same for several keys, one of which is named.
+    pub(super) fn fail_some(&mut self, reason: FailureReason, keys: u64, key: String, why: &str) {
         let (count, examples) = self.failed.entry(reason).or_default();
-        *count += 1;
+        *count += keys;
         if examples.len() < EXAMPLES {
             examples.push(FailedKey {
                 key,
@@ -113,6 +123,7 @@ impl TransferReport {
         self.written += other.written;
         self.bytes += other.bytes;
         self.same += other.same;
+        self.expired += other.expired;
         self.gone += other.gone;
         self.deleted += other.deleted;
         self.strays += other.strays;
@@ -150,7 +161,7 @@ pub(super) fn quoted(key: &[u8]) -> String {
 }
 
 /// A key as text: long keys are cut, bytes that are not printable ASCII are escaped.
-fn readable(key: &[u8]) -> String {
+pub(super) fn readable(key: &[u8]) -> String {
     const LONGEST: usize = 80;
     let text: String = key
         .iter()

@@ -16,9 +16,11 @@ use super::workers::{BatchReceiver, Batcher, Queues, WriteCounts, finish, next};
 use super::{AfterFailure, Item, OnConflict, Stopper, TransferError, TransferOptions};
 use crate::backup::Meter;
 use crate::client::{ClientError, Expiry, Fault, RestoreMode};
+use crate::cluster::functions::library_name;
 use crate::cluster::node::NodeId;
+use crate::cluster::numbers::counted;
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::rdb::{Entry, Keep, Reader, Record, Value};
+use crate::rdb::{Entry, Keep, RdbError, Reader, Record, Value};
 
 /// The most keys per batch.
 const BATCH: usize = 512;
@@ -140,17 +142,27 @@ impl Restore {
             .map_err(|error| unreadable(error.to_string()))?;
         let mut batcher = Batcher::new(BATCH, BATCH_BYTES);
         let mut report = TransferReport::default();
+        let mut keys = 0;
         while !self.stopper.is_halted() {
-            match reader
-                .record()
-                .map_err(|error| unreadable(error.to_string()))?
-            {
+            let record = match reader.record() {
+                Ok(record) => record,
+                Err(error) if error.unread().is_some() => {
+                    // What came before it is restored.
+                    self.flush(batcher, runtime);
+                    let left = reader.announced().saturating_sub(keys);
+                    self.leave_out(part, &error, left, &mut report)?;
+                    break;
+                }
+                Err(error) => return Err(unreadable(error.to_string())),
+            };
+            match record {
                 Record::Aux(..) => {}
                 Record::ModuleAux(module) => drop(report.module_data.insert(module)),
                 Record::Function(code) => {
                     runtime.block_on(self.load(&code, &mut report))?;
                 }
                 Record::Entry(entry) => {
+                    keys += 1;
                     if !part.slots.contains(Slot::of_key(&entry.key)) {
                         report.strays += 1;
                         continue;
@@ -165,14 +177,47 @@ impl Restore {
                     }
                 }
                 Record::End(_) => {
-                    for ((owner, database), items) in batcher.rest() {
-                        runtime.block_on(self.enqueue(owner, database, items));
-                    }
+                    self.flush(batcher, runtime);
                     break;
                 }
             }
         }
         self.counts.report.add(report);
+        Ok(())
+    }
+
+    /// Queues the last, incomplete batches.
+    fn flush(&self, batcher: Batcher<(Option<NodeId>, u32), Item>, runtime: &Handle) {
+        for ((owner, database), items) in batcher.rest() {
+            runtime.block_on(self.enqueue(owner, database, items));
+        }
+    }
+
+    /// Reports a record that can't be read, and with it the `left` last keys of the file; or stops for it.
+    fn leave_out(
+        &self,
+        part: &BackupFile,
+        error: &RdbError,
+        left: u64,
+        report: &mut TransferReport,
+    ) -> Result<(), TransferError> {
+        let key = match error {
+            RdbError::UnknownType { key: Some(key), .. } => super::report::readable(key),
+            _ => "?".to_string(),
+        };
+        let count = match left {
+            0 => String::new(),
+            left => format!(" ({})", counted(left, "key")),
+        };
+        let why = format!(
+            "{} {error}; it and all keys after it in the file were left out{count}: load the file into a server, or \
+             use a newer redis-trib",
+            part.name
+        );
+        if self.options.after_failure == AfterFailure::Stop {
+            return Err(TransferError::Key { key, why });
+        }
+        report.fail_some(FailureReason::UnknownType, left.max(1), key, &why);
         Ok(())
     }
 
@@ -236,6 +281,12 @@ impl Restore {
         if !is_new {
             return Ok(());
         }
+        if self.options.on_conflict != OnConflict::Replace
+            && let Some(owner) = self.has_other_code(code).await?
+        {
+            // Loaded on the other masters, it would differ from this one.
+            return self.differs(code, owner, report);
+        }
         let mut everywhere = true;
         for owner in self.owners.all() {
             let client = self.owners.connections().client(&owner.target).await?;
@@ -253,10 +304,7 @@ impl Restore {
             }
             everywhere = false;
             if already_exists(&error) && self.options.on_conflict == OnConflict::Abort {
-                return Err(TransferError::Conflict {
-                    key: name_of(code),
-                    node: owner.name,
-                });
+                return self.differs(code, owner.name, report);
             }
             let reason = match already_exists(&error) {
                 true => FailureReason::Differs,
@@ -266,6 +314,37 @@ impl Restore {
             break;
         }
         report.functions += u64::from(everywhere);
+        Ok(())
+    }
+
+    /// The first master that has the library with other code.
+    async fn has_other_code(&self, code: &[u8]) -> Result<Option<String>, TransferError> {
+        let Some(name) = library_name(code) else {
+            return Ok(None);
+        };
+        for owner in self.owners.all() {
+            let client = self.owners.connections().client(&owner.target).await?;
+            let loaded = client.function_code(&name).await?;
+            if loaded.is_some_and(|loaded| loaded != code) {
+                return Ok(Some(owner.name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Reports a library that a master has with other code, or stops for it.
+    fn differs(
+        &self,
+        code: &[u8],
+        node: String,
+        report: &mut TransferReport,
+    ) -> Result<(), TransferError> {
+        let key = name_of(code);
+        if self.options.on_conflict == OnConflict::Abort {
+            return Err(TransferError::Conflict { key, node });
+        }
+        let why = format!("{node} has it with other code");
+        report.fail_named(FailureReason::Differs, key, &why);
         Ok(())
     }
 }

@@ -3,13 +3,13 @@
 use std::io::{self, Write};
 use std::process::ExitCode as ProcessExitCode;
 use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::options::Mode;
+use super::progress::seconds;
 use super::streams::{Format, Surroundings};
-use super::style::Style;
-use super::{CheckExtra, ColorChoice, OutputFormat, Status, Ui, UiOptions, Verbosity};
+use super::style::{Style, plain};
+use super::{CheckExtra, CheckFor, ColorChoice, OutputFormat, Status, Ui, UiOptions, Verbosity};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::Addr;
 use crate::cluster::numbers::counted;
@@ -131,6 +131,19 @@ impl Ui {
         }
     }
 
+    /// The same with the time that is left. A terminal shows a spinner.
+    pub fn waiting_until(&self, text: &str, left: Duration) {
+        if self.progress().wait(&plain(text), left) {
+            return;
+        }
+        self.waiting(&format!("{text} ({} left)", seconds(left)));
+    }
+
+    /// Shows on a terminal that a wait has begun, before it is known what it is for.
+    pub fn waiting_begins(&self, text: &str, left: Duration) {
+        self.progress().wait(text, left);
+    }
+
     /// Writes a text as it is: a script, a man page.
     pub fn document(&self, text: &[u8]) -> io::Result<()> {
         self.result(|out| out.write_all(text))
@@ -152,9 +165,11 @@ impl Ui {
             return self.done(ExitCode::Done, &message);
         }
         self.progress().finish();
-        self.diagnosis(diagnosis, &CheckExtra::default())?;
-        self.hint(&message);
-        Ok(())
+        match self.mode.is_old() {
+            true => self.check_before(diagnosis, CheckFor::Change)?,
+            false => self.diagnosis(diagnosis, &CheckExtra::default())?,
+        }
+        self.remark(&message)
     }
 
     /// A cluster was created, and the command did not wait until it serves.
@@ -169,12 +184,23 @@ impl Ui {
             return self.done(ExitCode::Done, &message);
         }
         self.progress().finish();
+        if let Format::Table(_) = self.format {
+            return self.done(ExitCode::Done, &format!("[OK] {message}"));
+        }
         self.result(|out| {
             writeln!(out, "[OK] All nodes agree about slots configuration.")?;
             writeln!(out, "[OK] All 16384 slots covered.")
         })?;
-        self.hint(&message);
-        Ok(())
+        self.remark(&message)
+    }
+
+    /// A last line that belongs to the result. The old programs have none.
+    fn remark(&self, message: &str) -> io::Result<()> {
+        match (self.format, self.mode.is_old()) {
+            (_, true) => Ok(()),
+            (Format::Table(_), false) => self.done(ExitCode::Done, &format!("[OK] {message}")),
+            (_, false) => self.result(|out| writeln!(out, "{message}")),
+        }
     }
 
     /// The end of a command whose lines have said everything: a line of JSON.
@@ -185,11 +211,12 @@ impl Ui {
         }
     }
 
-    /// The last line in JSON of a command that `stop` ended, unless the command has written it already.
+    /// The last line in JSON of a command that `stop` ended. It replaces one that the command has prepared.
     pub fn ended_by(&self, stop: &Stop) -> io::Result<()> {
         match self.format {
-            Format::Json if !self.ended.load(Ordering::Relaxed) => {
-                self.last_line(stop.code, &format!("{:#}", stop.error), &stop.resume)
+            Format::Json => {
+                self.last_line(stop.code, &format!("{:#}", stop.error), &stop.resume)?;
+                self.finish_stream()
             }
             _ => Ok(()),
         }

@@ -21,6 +21,7 @@ mod style;
 mod summary;
 mod table;
 mod text;
+mod watch;
 
 #[cfg(test)]
 mod samples;
@@ -30,8 +31,9 @@ mod tests;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::SecretSlice;
 use serde::Serialize;
 
 use crate::event::{Event, LaneEvent};
@@ -42,22 +44,34 @@ use crate::stop::CommandLine;
 
 pub use messages::{Usage, help, text, usage_error, wrong_line};
 pub use nagios::Status;
-pub use options::{CheckExtra, ColorChoice, Mode, OutputFormat, Strictness, UiOptions, Verbosity};
+pub use options::{
+    CheckExtra, ColorChoice, Detail, Mode, OutputFormat, Strictness, UiOptions, Verbosity,
+};
 pub use prompt::{Answer, PromptError};
+pub use show::{CheckFor, ConfigText};
+pub use watch::{Reader, WatchOutput, WatchScreen};
 
+use classic::Dialect;
 use messages::Waiting;
 use progress::Progress;
 use prompt::Asked;
-use streams::{Asides, Format, Surroundings};
-use style::{Style, Tone, plain};
+use streams::{Asides, Format, Stream, Surroundings};
+use style::{Style, Tone, plain, wrapped_message};
+
+/// What is before all lines of a message but the first.
+const INDENT: &str = "  ";
 
 /// The two streams, and what goes where.
 #[derive(Debug)]
 pub struct Ui {
     format: Format,
     mode: Mode,
+    /// Whether replies to `call` are written as they are: nobody chose a format, and no terminal acts on them.
+    raw_replies: bool,
     /// The stream of everything that is neither a result nor an error.
     asides: Asides,
+    /// The width of its lines, if they are for a person at a terminal.
+    aside_width: Option<usize>,
     /// The colours of that stream.
     style: Style,
     verbosity: Verbosity,
@@ -67,12 +81,22 @@ pub struct Ui {
     told_nagios: OnceLock<Status>,
     /// The last wait that was written.
     waiting: Mutex<Option<Waiting>>,
+    /// The states that were waited for, and for how long in total.
+    waited: Mutex<(Vec<&'static str>, Duration)>,
     /// The command, for the format of its JSON.
     command: OnceLock<&'static str>,
     /// Whether JSON output has started.
     begun: AtomicBool,
-    /// Whether the stream of events has had its last line.
-    ended: AtomicBool,
+    /// The last line of the stream of events, until the exit code is known for certain.
+    last: Mutex<Option<LastLine>>,
+}
+
+/// How a command ended, as the last line of its stream says it.
+#[derive(Debug)]
+struct LastLine {
+    code: ExitCode,
+    message: String,
+    resume: Vec<CommandLine>,
 }
 
 impl Ui {
@@ -83,7 +107,7 @@ impl Ui {
 
     fn within(surroundings: Surroundings, options: UiOptions) -> Self {
         let format = surroundings.format(options);
-        let look = surroundings.look(format, options.quiet);
+        let look = surroundings.look(format, options.verbosity);
         let asides = Asides::of(options.mode, format);
         let stream = match asides {
             Asides::Stderr => surroundings.stderr,
@@ -92,16 +116,32 @@ impl Ui {
         Self {
             format,
             mode: options.mode,
+            raw_replies: options.output == OutputFormat::Auto
+                && surroundings.stdout == Stream::Pipe,
             asides,
+            aside_width: match format {
+                Format::Table(_) => surroundings.stderr_width,
+                _ => None,
+            },
             style: surroundings.style(options.color, stream),
-            verbosity: options.quiet,
-            progress: Mutex::new(Progress::new(look, asides)),
+            verbosity: options.verbosity,
+            progress: Mutex::new(Progress::new(look, asides, options.mode)),
             told_nagios: OnceLock::new(),
             waiting: Mutex::default(),
+            waited: Mutex::default(),
             command: OnceLock::new(),
             begun: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
+            last: Mutex::default(),
         }
+    }
+
+    /// The program that this one stands in for.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    fn dialect(&self) -> Dialect {
+        Dialect::of(self.mode)
     }
 
     /// Names the command, which JSON says in `format`. The first call counts.
@@ -114,12 +154,17 @@ impl Ui {
     pub fn event(&self, event: &Event) {
         match event {
             Event::Hint(text) => return self.hint(text),
+            Event::Note(text) => return self.note(text),
             Event::Warning(text) => return self.warn(text),
             Event::WaitingFor(text) => return self.waiting(text),
+            Event::Waited { waited_for, took } => return self.waited(waited_for, *took),
             // If standard output is closed, the end of the command reports it.
             Event::Added { nodes } => return drop(self.added(*nodes)),
             Event::FailedOver(done) => return drop(self.failed_over(&(&**done).into())),
             Event::Fixed(step) => return drop(self.fixed(&(&**step).into())),
+            Event::Restarting { nodes } => self.restarting(nodes),
+            Event::HookOutput { node, line } => self.hook_output(&node.1, line),
+            Event::Restarted(done) => return drop(self.restarted(&(&**done).into())),
             _ => {}
         }
         if let (Format::Json, Some(line)) = (self.format, Line::of(event)) {
@@ -140,34 +185,78 @@ impl Ui {
         self.last_line(code, message, &[])
     }
 
+    /// Notes a wait, for the last line.
+    fn waited(&self, waited_for: &[&'static str], took: Duration) {
+        let mut waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        for word in waited_for {
+            if !waited.0.contains(word) {
+                waited.0.push(word);
+            }
+        }
+        waited.1 += took;
+    }
+
     fn last_line(&self, code: ExitCode, message: &str, resume: &[CommandLine]) -> io::Result<()> {
         match code {
             ExitCode::Done => self.progress().finish(),
             _ => self.progress().abandon(),
         }
-        self.ended.store(true, Ordering::Relaxed);
         if let Format::Json = self.format {
-            let (resume, resume_next) = match resume.split_first() {
-                Some((first, next)) => (&first[..], next),
-                None => (&[][..], &[][..]),
-            };
-            return self.json(&Line::Done {
-                exit_code: code as u8,
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(LastLine {
+                code,
                 message: summary::unmarked(message),
-                resume,
-                resume_next,
+                resume: resume.to_vec(),
             });
+            return Ok(());
         }
+        if let (Format::Table(sheet), false) = (self.format, message.is_empty()) {
+            return self.result(|out| summary::told(out, message, sheet));
+        }
+        // redis-cli and redis-trib.rb end without a line, and scripts count their marks.
+        let message = match message.strip_prefix("[OK] ") {
+            Some(unmarked) if self.mode.is_old() => unmarked,
+            _ => message,
+        };
         self.result(|out| match message.is_empty() {
             true => Ok(()),
             false => writeln!(out, "{}", plain(message)),
         })
     }
 
+    /// Writes the last line of the stream, once nothing can change the exit code any more.
+    pub fn finish_stream(&self) -> io::Result<()> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = last.take() else {
+            return Ok(());
+        };
+        let (resume, resume_next) = match last.resume.split_first() {
+            Some((first, next)) => (&first[..], next),
+            None => (&[][..], &[][..]),
+        };
+        let waited = self.waited.lock().unwrap_or_else(PoisonError::into_inner);
+        let (waited_for, took) = &*waited;
+        self.json(&Line::Done {
+            exit_code: last.code as u8,
+            message: last.message,
+            resume,
+            resume_next,
+            waited_for,
+            waited_ms: (!waited_for.is_empty())
+                .then(|| u64::try_from(took.as_millis()).unwrap_or(u64::MAX)),
+        })
+    }
+
     /// Shows what the user may do next.
     pub fn hint(&self, text: &str) {
-        if self.verbosity == Verbosity::Normal {
+        if self.verbosity != Verbosity::Quiet {
             self.aside(self.asides, &self.style.tone(Tone::Strong, "hint:"), text);
+        }
+    }
+
+    /// Shows what was found or done.
+    pub fn note(&self, text: &str) {
+        if self.verbosity != Verbosity::Quiet {
+            self.aside(self.asides, &self.style.tone(Tone::Strong, "note:"), text);
         }
     }
 
@@ -209,7 +298,7 @@ impl Ui {
         }
         let lines: Vec<String> = commands.iter().map(|words| shell_line(words)).collect();
         let text = format!("\n{}", lines.join("\n"));
-        self.aside(Asides::Stderr, "To resume:", &text);
+        self.verbatim(Asides::Stderr, "To resume:", &text);
     }
 
     /// Asks for consent: shows which `cluster` it is about, then asks `question`
@@ -217,6 +306,20 @@ impl Ui {
     pub async fn confirm(&self, question: &str, cluster: &str) -> Result<Answer, PromptError> {
         self.progress().finish();
         prompt::confirm(question, cluster, self.asked()).await
+    }
+
+    /// Asks for consent to changes of a protected cluster: its name is to be typed.
+    pub async fn confirm_name(&self, name: &str, cluster: &str) -> Result<Answer, PromptError> {
+        self.progress().finish();
+        prompt::confirm_name(name, cluster, self.asked()).await
+    }
+
+    /// Shows the command line that does without questions what was answered at prompts.
+    pub fn equivalent(&self, command: &[String]) {
+        if self.verbosity != Verbosity::Quiet && !self.mode.is_old() {
+            let label = self.style.tone(Tone::Strong, "Without prompts:");
+            self.verbatim(self.asides, &label, &shell_line(command));
+        }
     }
 
     /// Asks for a line.
@@ -227,7 +330,7 @@ impl Ui {
     }
 
     /// Asks for a password without echo.
-    pub async fn password(&self, question: &str) -> Result<SecretString, PromptError> {
+    pub async fn password(&self, question: &str) -> Result<SecretSlice<u8>, PromptError> {
         self.progress().finish();
         prompt::password::ask(question, self.asked()).await
     }
@@ -305,9 +408,26 @@ impl Ui {
         }
     }
 
+    /// Writes a message beside the results, in lines that fit into a terminal.
     fn aside(&self, asides: Asides, label: &str, text: &str) {
+        let Some(width) = self.aside_width else {
+            return self.verbatim(asides, label, text);
+        };
+        // All lines but the first are indented.
+        let width = width.saturating_sub(INDENT.len());
+        let mut used = (console::measure_text_width(label) + 1).saturating_sub(INDENT.len());
+        let mut lines = Vec::new();
+        for line in text.lines() {
+            lines.push(wrapped_message(&plain(line), used, width));
+            used = 0;
+        }
+        self.verbatim(asides, label, &lines.join("\n"));
+    }
+
+    /// Writes a message as it is: a command is never broken, since it is there to be copied.
+    fn verbatim(&self, asides: Asides, label: &str, text: &str) {
         let lines: Vec<String> = text.lines().map(plain).collect();
-        let text = format!("{label} {}\n", lines.join("\n  "));
+        let text = format!("{label} {}\n", lines.join(&format!("\n{INDENT}")));
         self.progress().aside(|| asides.write(&text));
     }
 }

@@ -8,7 +8,7 @@ use crate::cluster::node::NodeId;
 /// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OutputFormat {
-    /// `table` on a terminal, `classic` in a pipe.
+    /// `table`; `classic` in the modes of redis-cli and redis-trib.rb.
     #[default]
     Auto,
     /// For people.
@@ -41,6 +41,8 @@ pub enum Verbosity {
     /// Hints and progress too.
     #[default]
     Normal,
+    /// The same, and a log: progress is lines then, since a spinner is no good between them.
+    Logged,
     /// Warnings and errors only.
     Quiet,
 }
@@ -53,15 +55,22 @@ pub enum Mode {
     Native,
     /// redis-cli: `--cluster COMMAND`.
     RedisCli,
+    /// valkey-cli: the same, called by that name.
+    ValkeyCli,
     /// redis-trib.rb: called by that name.
     RedisTribRb,
 }
 
 impl Mode {
-    /// One of the two old modes: prompts and progress on standard output, answers from a pipe, exit codes 0
+    /// One of the old modes: prompts and progress on standard output, answers from a pipe, exit codes 0
     /// and 1.
     pub fn is_old(self) -> bool {
         self != Self::Native
+    }
+
+    /// redis-cli or valkey-cli.
+    pub fn is_redis_cli(self) -> bool {
+        matches!(self, Self::RedisCli | Self::ValkeyCli)
     }
 }
 
@@ -73,7 +82,7 @@ pub struct UiOptions {
     /// When to write colours.
     pub color: ColorChoice,
     /// How much is written besides results.
-    pub quiet: Verbosity,
+    pub verbosity: Verbosity,
     /// The program that this one stands in for.
     pub mode: Mode,
 }
@@ -98,13 +107,27 @@ impl Strictness {
     }
 }
 
+/// How much `check` shows of the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Detail {
+    /// A line for each node.
+    #[default]
+    Nodes,
+    /// A line for each shard (`--brief`).
+    Shards,
+}
+
 /// What `check` shows besides the diagnosis.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CheckExtra {
+    /// How much is shown of the nodes.
+    pub detail: Detail,
     /// What counts against the cluster.
     pub strictness: Strictness,
     /// The zone of each node, where it is known.
     pub zones: BTreeMap<NodeId, String>,
     /// What else the command found out, as sentences; they come last.
     pub notes: Vec<String>,
+    /// How nodes are reached, for command lines.
+    pub reach: Vec<String>,
 }

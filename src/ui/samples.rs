@@ -9,10 +9,11 @@ use crate::cluster::observation::{Observation, ObservedNode, Report, Seen};
 use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
 use crate::cluster::slot::{Slot, SlotRange, SlotSet};
 use crate::report::{
-    BackupView, BalanceView, Before, CheckView, FailedKey, FailedKeys, FailoverReport,
+    BackupView, BalanceView, Before, CheckView, CopyView, FailedKey, FailedKeys, FailoverReport,
     FailoverView, Fetched, FixLine, FixView, How, JoinView, JoiningNode, LayoutView, LeaveView,
-    LeavingNode, MasterShare, Measure, MovesView, Node, Objection, OkToStopView, PlannedMove,
-    PlannedShard, ReplaceStep, ReplaceView, SetTimeoutView, ShardView, TargetMemory, Timeout,
+    LeavingNode, MasterShare, Measure, MovesView, Node, Objection, OkToStopView, PlaceStepView,
+    PlaceView, PlacedGroup, PlannedMove, PlannedShard, ReplaceStep, ReplaceView, RestartedView,
+    RollNodeView, RollStepView, RollView, SetTimeoutView, ShardView, TargetMemory, Timeout,
     TransferPlan, TransferView,
 };
 
@@ -52,6 +53,7 @@ impl Sample {
                 lead: ids[0],
                 nodes: BTreeMap::new(),
                 bystanders: Vec::new(),
+                identities: Default::default(),
             },
         };
         for (i, id) in ids.iter().enumerate() {
@@ -106,11 +108,13 @@ impl Sample {
                 ok: true,
                 known_nodes: 6,
                 current_epoch: 3,
-                votes_asked: 0,
+                ..ClusterInfo::default()
             },
             info,
+            refuses: None,
             saves: Some(true),
             open_keys: BTreeMap::new(),
+            keys_of_shard: None,
             links: BTreeMap::new(),
             tasks: Vec::new(),
         }));
@@ -138,7 +142,14 @@ impl Sample {
 
     pub(super) fn judged(self, stability: Stability) -> Diagnosis {
         let zones = BTreeMap::new();
-        Diagnosis::of(self.observation, &Background { stability, zones })
+        Diagnosis::of(
+            self.observation,
+            &Background {
+                stability,
+                zones,
+                ..Background::default()
+            },
+        )
     }
 }
 
@@ -254,7 +265,7 @@ pub(super) fn large(nodes: u16) -> Diagnosis {
 
 /// The result of `check`.
 pub(super) fn checked(diagnosis: &Diagnosis) -> CheckView {
-    CheckView::of(diagnosis, &BTreeMap::new(), &[])
+    CheckView::of(diagnosis, &BTreeMap::new(), &[], &[])
 }
 
 fn named_node(prefix: &str, host: &str, role: Role) -> Node {
@@ -353,6 +364,7 @@ pub(super) fn moves() -> MovesView {
                 limit: None,
             },
         ],
+        warnings: vec!["no slot is left on 10.0.0.3:6379 (1977c4d4)".to_string()],
     }
 }
 
@@ -384,6 +396,7 @@ pub(super) fn balance() -> BalanceView {
         after: expected,
     };
     BalanceView {
+        oversized: Vec::new(),
         measure: Measure::Slots,
         threshold: 2.0,
         masters: vec![
@@ -476,6 +489,23 @@ pub(super) fn wide_leaving() -> LeaveView {
     view
 }
 
+fn copy(
+    node: Node,
+    key_count: u64,
+    offset: u64,
+    link: Option<&'static str>,
+    link_age: Option<u64>,
+) -> CopyView {
+    CopyView {
+        node,
+        key_count,
+        replication_offset: Some(offset),
+        link,
+        link_age,
+        danger: None,
+    }
+}
+
 pub(super) fn failover() -> FailoverView {
     FailoverView {
         replica: replica("080d", "10.0.0.8"),
@@ -484,6 +514,21 @@ pub(super) fn failover() -> FailoverView {
         how: Takeover::Planned,
         behind: Some(2048),
         chosen_of: 2,
+        copies: vec![
+            copy(master("69a0", "10.0.0.4"), 3000, 120_048, None, None),
+            copy(
+                replica("080d", "10.0.0.8"),
+                3000,
+                118_000,
+                Some("up"),
+                Some(1000),
+            ),
+            CopyView {
+                danger: Some("never-synced"),
+                ..copy(replica("105f", "10.0.0.9"), 0, 0, Some("down"), None)
+            },
+        ],
+        warnings: vec!["10.0.0.4:6379 (69a0bef4) runs redis 7.0.15".to_string()],
     }
 }
 
@@ -494,6 +539,73 @@ pub(super) fn failed_over() -> FailoverReport {
         slots: slots(5461..=10922),
         held: Duration::from_millis(23),
         how: Takeover::Planned,
+    }
+}
+
+pub(super) fn roll_plan() -> RollView {
+    let (old, new) = (master("69a0", "10.0.0.4"), replica("080d", "10.0.0.8"));
+    let in_zone = Node {
+        zone: Some("eu-1a".to_string()),
+        ..new.clone()
+    };
+    let node = |node: &Node, is_pending| RollNodeView {
+        node: node.clone(),
+        version: Some("redis 7.0.15".to_string()),
+        is_pending,
+    };
+    RollView {
+        nodes: vec![node(&old, true), node(&new, true)],
+        steps: vec![
+            RollStepView::Restart {
+                nodes: vec![in_zone],
+            },
+            RollStepView::FailOver {
+                to: new,
+                from: old.clone(),
+                only_copy: true,
+            },
+            RollStepView::Restart { nodes: vec![old] },
+        ],
+        warnings: vec!["--zone 10.0.0.77:6379=a: no node has that address".to_string()],
+    }
+}
+
+pub(super) fn restarted() -> RestartedView {
+    RestartedView {
+        node: replica("080d", "10.0.0.8"),
+        run_id: "c0ffee".to_string(),
+        version: Some("redis 8.2.3".to_string()),
+        took: Duration::from_millis(2_340),
+    }
+}
+
+pub(super) fn place_plan() -> PlaceView {
+    let group = |name: &str, before, after| PlacedGroup {
+        kind: "host",
+        name: name.to_string(),
+        masters_before: before,
+        masters_after: after,
+        shards_lost_before: before / 2,
+        shards_lost_after: 0,
+        quorum_lost_before: before > 1,
+        quorum_lost_after: after > 1,
+    };
+    PlaceView {
+        steps: vec![
+            PlaceStepView::FailOver {
+                to: replica("080d", "10.0.0.8"),
+                from: master("69a0", "10.0.0.4"),
+            },
+            PlaceStepView::Move {
+                replica: replica("105f", "10.0.0.9"),
+                from: master("4744", "10.0.0.5"),
+                to: master("1977", "10.0.0.3"),
+                copied_bytes: 3 << 30,
+            },
+        ],
+        groups: vec![group("10.0.0.4", 2, 1), group("10.0.0.8", 0, 1)],
+        is_proven: true,
+        warnings: Vec::new(),
     }
 }
 
@@ -564,6 +676,7 @@ pub(super) fn backup(is_done: bool) -> BackupView {
             bytes: 12_345_678,
             keys: 1_234_567,
             sha256: "ab".repeat(32),
+            unread: None,
         }),
     };
     BackupView {
@@ -612,6 +725,7 @@ pub(super) fn transferred() -> TransferView {
         written: 59_998,
         bytes: 12_345_678,
         same: 1,
+        expired: 3,
         gone: 0,
         deleted: 0,
         strays: 0,

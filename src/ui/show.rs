@@ -1,24 +1,51 @@
 //! The views of every command, each in the format that was asked for. The formats that only `check` has give way to
 //! `classic` elsewhere.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use super::streams::Format;
 use super::style::{Style, Tone, bytes, counted, ms, per_second, plain};
 use super::summary::{self, Mark, Marked};
-use super::text::{call, data, failover, fix, replace};
-use super::{CheckExtra, Status, Ui, classic, json, nagios, prometheus, table};
+use super::table::Sheet;
+use super::text::{
+    TextFormat, call, config, data, drift, failover, fix, place, replace, roll, slots, where_is,
+};
+use super::{CheckExtra, Detail, Mode, Status, Ui, classic, json, nagios, prometheus, table};
 use crate::cluster::health::Diagnosis;
-use crate::cluster::node::Addr;
-use crate::event::MoveStats;
+use crate::cluster::node::{Addr, NodeId, Role};
+use crate::cluster::slot::{SLOTS, SlotSet};
 use crate::exit_code::ExitCode;
 use crate::report::{
-    AliveView, BackupView, BalanceView, Called, CheckView, FailoverReport, FailoverView, FixLine,
-    FixView, InfoView, JoinView, LayoutView, LeaveView, Line, MovedView, MovesView, Node,
-    OkToStopDocument, OkToStopView, ReplaceView, ReplyView, SetTimeoutView, TimeoutSet,
-    TransferPlan, TransferReport, TransferView,
+    AliveView, BackupView, BalanceView, Called, CheckView, ConfigView, DriftFixView, DriftView,
+    FailoverReport, FailoverView, FixLine, FixView, HeatView, InfoView, JoinView, LargestStopView,
+    LayoutView, LeaveView, Line, MovedView, MovesView, Node, OkToStopDocument, OkToStopView,
+    PlaceView, ReplaceView, ReplyView, RestartedView, RollView, SetTimeoutView, StatisticsView,
+    TimeoutSet, TransferPlan, TransferReport, TransferView, WhereView,
 };
+
+/// What a check is printed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CheckFor {
+    /// `rebalance`, which lists no nodes.
+    Rebalance,
+    /// `fix`, which lists the masters with their keys, too.
+    Fix,
+    /// Another command.
+    Change,
+}
+
+/// What `config` shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConfigText {
+    /// One line for each cluster.
+    List,
+    /// The settings.
+    Show,
+    /// The problems.
+    Check,
+}
 
 /// The command whose JSON is the document of a diagnosis.
 const CHECK: &str = "check";
@@ -27,17 +54,72 @@ impl Ui {
     /// The result of `check`, or the cluster that a command found.
     pub fn diagnosis(&self, diagnosis: &Diagnosis, extra: &CheckExtra) -> io::Result<()> {
         self.progress().abandon();
-        let view = CheckView::of(diagnosis, &extra.zones, &extra.notes);
+        let view = CheckView::of(diagnosis, &extra.zones, &extra.notes, &extra.reach);
         let status = Status::of(&view, extra.strictness);
         self.told_nagios.get_or_init(|| status);
         let is_check = self.command.get() == Some(&CHECK);
         match self.format {
-            Format::Table(sheet) => self.result(|out| table::check(out, &view, sheet)),
-            Format::Classic(style) => self.result(|out| classic::check(out, &view, style)),
+            Format::Table(sheet) => self.result(|out| match extra.detail {
+                Detail::Nodes => table::check(out, &view, sheet),
+                Detail::Shards => table::check_brief(out, &view, sheet),
+            }),
+            Format::Classic(style) => {
+                let dialect = self.dialect();
+                let nodes = match extra.detail {
+                    Detail::Nodes => classic::Nodes::Listed,
+                    Detail::Shards => classic::Nodes::LeftOut,
+                };
+                self.result(|out| classic::check_of(out, &view, nodes, style, dialect))
+            }
             Format::Json if is_check => self.json(&view),
             Format::Json => self.json(&Line::Cluster(&view)),
             Format::Prometheus => self.result(|out| prometheus::check(out, &view)),
             Format::Nagios => self.result(|out| nagios::check(out, &view, status)),
+        }
+    }
+
+    /// The check that redis-cli and redis-trib.rb print before they change something, and after `create`. Natively, and
+    /// in JSON, nothing is printed.
+    pub fn check_before(&self, diagnosis: &Diagnosis, before: CheckFor) -> io::Result<()> {
+        let Format::Classic(style) = self.format else {
+            return Ok(());
+        };
+        if !self.mode.is_old() {
+            return Ok(());
+        }
+        self.progress().abandon();
+        let view = CheckView::of(diagnosis, &BTreeMap::new(), &[], &[]);
+        self.progress().nodes(&view.nodes);
+        let dialect = self.dialect();
+        let nodes = match before {
+            CheckFor::Rebalance => classic::Nodes::LeftOut,
+            CheckFor::Fix | CheckFor::Change => classic::Nodes::Listed,
+        };
+        self.result(|out| {
+            if before == CheckFor::Fix {
+                classic::sums_of(out, &view, style, dialect)?;
+            }
+            classic::checked(out, &view, nodes, style, dialect)?;
+            let is_open = view.nodes.iter().any(|node| !node.open.is_empty());
+            let is_fine = view.views_agree && !is_open && view.slots_covered == usize::from(SLOTS);
+            match before == CheckFor::Rebalance && !is_fine {
+                true => writeln!(
+                    out,
+                    "*** Please fix your cluster problems before rebalancing"
+                ),
+                false => Ok(()),
+            }
+        })
+    }
+
+    /// A line with which redis-cli and redis-trib.rb begin a command or one of its parts. Natively nothing is printed.
+    pub fn old_heading(&self, text: &str) -> io::Result<()> {
+        match (self.mode.is_old(), self.format) {
+            (true, Format::Classic(style)) => {
+                self.progress().abandon();
+                self.result(|out| classic::heading(out, text, style))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -59,6 +141,11 @@ impl Ui {
         match self.format {
             Format::Table(sheet) => self.result(|out| table::info(out, &view, sheet)),
             Format::Json => self.json(&view),
+            _ if self.mode.is_old() => {
+                let view = CheckView::of(diagnosis, &BTreeMap::new(), &[], &[]);
+                let (style, dialect) = (self.format.style(), self.dialect());
+                self.result(|out| classic::sums_of(out, &view, style, dialect))
+            }
             _ => self.result(|out| classic::info(out, &view, self.format.style())),
         }
     }
@@ -79,13 +166,128 @@ impl Ui {
         self.marked(&Marked::new(Mark::Err, format!("{names}: not ok to stop.")))
     }
 
+    /// The result of `ok-to-stop --max`.
+    pub fn largest_stop(&self, view: &LargestStopView) -> io::Result<()> {
+        if let Format::Json = self.format {
+            return self.json(view);
+        }
+        let list = |nodes: &[Node]| {
+            let names: Vec<String> = nodes.iter().map(ToString::to_string).collect();
+            names.join(", ")
+        };
+        for reason in &view.reasons {
+            self.marked(&Marked::new(Mark::Err, &reason.message))?;
+        }
+        for blocked in &view.blocked {
+            let why: Vec<&str> = blocked.reasons.iter().map(|one| &*one.message).collect();
+            let text = format!("not also {}: {}", list(&blocked.nodes), why.join("; "));
+            self.result(|out| writeln!(out, "{}", plain(&text)))?;
+        }
+        let (mark, text) = match view.nodes.len() as u64 {
+            0 => (Mark::Err, "No node can be stopped now.".to_string()),
+            1 => (
+                Mark::Ok,
+                format!("1 node can be stopped: {}", list(&view.nodes)),
+            ),
+            count => (
+                Mark::Ok,
+                format!(
+                    "{count} nodes can be stopped together: {}",
+                    list(&view.nodes)
+                ),
+            ),
+        };
+        self.marked(&Marked::new(mark, text))
+    }
+
+    /// The result of `slots`.
+    pub fn heat(&self, view: &HeatView) -> io::Result<()> {
+        match self.format {
+            Format::Json => self.json(view),
+            _ => self.heat_table(view),
+        }
+    }
+
+    /// The result of `slots --enable-stats`, which is a line of a stream.
+    pub fn heat_line(&self, view: &HeatView) -> io::Result<()> {
+        match self.format {
+            Format::Json => self.json(&Line::Slots(view)),
+            _ => self.heat_table(view),
+        }
+    }
+
+    fn heat_table(&self, view: &HeatView) -> io::Result<()> {
+        self.progress().abandon();
+        let sheet = self.sheet();
+        self.result(|out| table::heat(out, view, sheet))
+    }
+
+    /// The sheet for tables that `classic` has too: the old programs have no lines of their own there.
+    pub(super) fn sheet(&self) -> Sheet {
+        match self.format {
+            Format::Table(sheet) => sheet,
+            _ => Sheet {
+                width: 100,
+                style: self.format.style(),
+            },
+        }
+    }
+
+    /// The plan of `slots --enable-stats`.
+    pub fn statistics(&self, view: &StatisticsView) -> io::Result<()> {
+        match self.format {
+            Format::Json => self.json(&Line::Statistics(view)),
+            _ => self.result(|out| slots::statistics(out, view)),
+        }
+    }
+
+    /// The result of `drift`.
+    pub fn drift(&self, view: &DriftView) -> io::Result<()> {
+        self.progress().abandon();
+        match self.format {
+            Format::Json => self.json(view),
+            _ => self.result(|out| drift::drift(out, view, TextFormat::of(self.format))),
+        }
+    }
+
+    /// The plan of `drift --fix`.
+    pub fn drift_fix(&self, view: &DriftFixView) -> io::Result<()> {
+        self.progress().abandon();
+        match self.format {
+            Format::Json => self.json(&Line::DriftFix(view)),
+            _ => self.text_of_plan(|out, format| drift::fix(out, view, format)),
+        }
+    }
+
+    /// The result of `where`.
+    pub fn where_is(&self, view: &WhereView) -> io::Result<()> {
+        self.progress().abandon();
+        match self.format {
+            Format::Json => self.json(view),
+            _ => self.result(|out| where_is::where_is(out, view, self.format.style())),
+        }
+    }
+
+    /// The result of `config`.
+    pub fn config(&self, view: &ConfigView, text: ConfigText) -> io::Result<()> {
+        match (self.format, text) {
+            (Format::Json, _) => self.json(view),
+            (_, ConfigText::List) => self.result(|out| config::list(out, view)),
+            (_, ConfigText::Show) => self.result(|out| config::show(out, view)),
+            (_, ConfigText::Check) => self.result(|out| config::check(out, view)),
+        }
+    }
+
     /// The plan of `create`.
     pub fn layout(&self, layout: &LayoutView) -> io::Result<()> {
         self.progress().abandon();
         match self.format {
             Format::Table(sheet) => self.result(|out| table::layout(out, layout, sheet)),
             Format::Json => self.json(&Line::Plan(layout)),
-            _ => self.result(|out| classic::layout(out, layout, self.format.style())),
+            _ => {
+                let (style, dialect) = (self.format.style(), self.dialect());
+                self.result(|out| classic::layout(out, layout, style, dialect))
+            }
         }
     }
 
@@ -97,6 +299,18 @@ impl Ui {
             Format::Table(sheet) => self.result(|out| table::moves(out, view, sheet)),
             Format::Json => self.json(&Line::moves(view)),
             _ => self.result(|out| classic::moves(out, view)),
+        }
+    }
+
+    /// The moves of `rebalance`. In the old modes there is a line for each pair of nodes.
+    pub fn balance_moves(&self, view: &MovesView) -> io::Result<()> {
+        match self.format {
+            Format::Classic(_) if self.mode.is_old() => {
+                self.progress().abandon();
+                self.progress().plan_pairs(view);
+                self.result(|out| classic::balance_moves(out, view))
+            }
+            _ => self.moves(view),
         }
     }
 
@@ -120,19 +334,18 @@ impl Ui {
     }
 
     /// The result of moves, which is the end of the command.
-    pub fn moved(&self, slots: usize, stats: &MoveStats, took: Duration) -> io::Result<()> {
+    pub fn moved(&self, view: &MovedView) -> io::Result<()> {
         self.progress().finish();
-        let view = MovedView::of(slots, stats, took);
         let message = match self.format {
             Format::Table(sheet) => {
-                self.result(|out| table::moved(out, &view, sheet))?;
-                format!("[OK] {} moved.", counted(slots as u64, "slot"))
+                self.result(|out| table::moved(out, view, sheet))?;
+                format!("[OK] {} moved.", counted(view.slot_count as u64, "slot"))
             }
             Format::Json => {
-                self.json(&Line::Moved(&view))?;
-                classic::moved(&view)
+                self.json(&Line::Moved(view))?;
+                classic::moved(view)
             }
-            _ => format!("[OK] {}", classic::moved(&view)),
+            _ => format!("[OK] {}", classic::moved(view)),
         };
         self.done(ExitCode::Done, &message)
     }
@@ -143,10 +356,13 @@ impl Ui {
         match self.format {
             Format::Table(sheet) => self.result(|out| table::joining(out, view, sheet))?,
             Format::Json => return self.json(&Line::Joining(view)),
-            _ => self.result(|out| classic::joining(out, view))?,
+            _ => self.result(|out| classic::joining(out, view, self.dialect()))?,
         }
         let mut warnings = view.warnings.iter();
-        warnings.try_for_each(|one| self.marked(&Marked::new(Mark::Warning, one)))
+        warnings.try_for_each(|one| match self.mode.is_old() {
+            true => self.result(|out| writeln!(out, "note: {}", plain(one))),
+            false => self.marked(&Marked::new(Mark::Warning, one)),
+        })
     }
 
     /// New nodes have joined: the line that scripts look for.
@@ -155,11 +371,26 @@ impl Ui {
         if let Format::Json = self.format {
             return self.json(&Line::Added { node_count: nodes });
         }
-        let text = match nodes {
-            1 => "New node added correctly.".to_string(),
-            many => format!("{many} new nodes added correctly."),
+        let text = match (self.format, nodes) {
+            (Format::Table(_), many) => {
+                format!("{} joined the cluster.", counted(many as u64, "node"))
+            }
+            (_, 1) => "New node added correctly.".to_string(),
+            (_, many) => format!("{many} new nodes added correctly."),
         };
         self.marked(&Marked::new(Mark::Ok, text))
+    }
+
+    /// Nodes have left the cluster, in the words of valkey-cli 8.1 and later.
+    pub fn old_removed(&self, nodes: &BTreeSet<NodeId>) -> io::Result<()> {
+        if self.mode != Mode::ValkeyCli {
+            return Ok(());
+        }
+        self.progress().finish();
+        nodes.iter().try_for_each(|id| {
+            let text = format!("Node {id} removed from the cluster.");
+            self.marked(&Marked::new(Mark::Ok, text))
+        })
     }
 
     /// The plan of `del-node`.
@@ -167,7 +398,7 @@ impl Ui {
         match self.format {
             Format::Table(sheet) => self.result(|out| table::leaving(out, view, sheet)),
             Format::Json => self.json(&Line::Leaving(view)),
-            _ => self.result(|out| classic::leaving(out, view)),
+            _ => self.result(|out| classic::leaving(out, view, self.dialect())),
         }
     }
 
@@ -176,7 +407,7 @@ impl Ui {
         self.progress().abandon();
         match self.format {
             Format::Json => self.json(&Line::Replacing(view)),
-            _ => self.headed_text(|out, heading| replace::plan(out, view, heading)),
+            _ => self.text_of_plan(|out, format| replace::plan(out, view, format)),
         }
     }
 
@@ -185,7 +416,7 @@ impl Ui {
         self.progress().abandon();
         match self.format {
             Format::Json => self.json(&Line::Failover(view)),
-            _ => self.headed_text(|out, heading| failover::plan(out, view, heading)),
+            _ => self.text_of_plan(|out, format| failover::plan(out, view, format)),
         }
     }
 
@@ -198,12 +429,70 @@ impl Ui {
         }
     }
 
+    /// The plan of `place`, also where nothing is to be done.
+    pub fn place_plan(&self, view: &PlaceView) -> io::Result<()> {
+        self.progress().abandon();
+        match self.format {
+            Format::Json => self.json(&Line::Place(view)),
+            _ => self.text_of_plan(|out, format| place::plan(out, view, format)),
+        }
+    }
+
+    /// The plan of `roll`.
+    pub fn roll_plan(&self, view: &RollView) -> io::Result<()> {
+        self.progress().abandon();
+        match self.format {
+            Format::Json => self.json(&Line::Roll(view)),
+            _ => self.text_of_plan(|out, format| roll::plan(out, view, format)),
+        }
+    }
+
+    /// Nodes are about to restart.
+    pub(super) fn restarting(&self, nodes: &[(NodeId, Addr, Role)]) {
+        if let Format::Json = self.format {
+            return;
+        }
+        self.progress().finish();
+        let names = nodes
+            .iter()
+            .map(|(id, addr, role)| format!("{} {addr} ({})", role.word(), id.short()));
+        let names: Vec<String> = names.collect();
+        self.aside(self.asides, "restarting", &names.join(", "));
+    }
+
+    /// The command that restarts a node has written a line.
+    pub(super) fn hook_output(&self, addr: &Addr, line: &str) {
+        if !matches!(self.format, Format::Json) {
+            self.aside(self.asides, &format!("  {addr}:"), line);
+        }
+    }
+
+    /// A node has restarted.
+    pub(super) fn restarted(&self, view: &RestartedView) -> io::Result<()> {
+        self.progress().finish();
+        match self.format {
+            Format::Json => self.json(&Line::Restarted(view.clone())),
+            _ => self.marked(&Marked::new(Mark::Ok, roll::restarted(view))),
+        }
+    }
+
     /// The plan of `fix`.
     pub fn fix_plan(&self, view: &FixView) -> io::Result<()> {
         self.progress().abandon();
         match self.format {
             Format::Json => self.json(&Line::Remedies(view)),
-            _ => self.result(|out| fix::plan(out, view, self.format.style())),
+            _ => self.result(|out| fix::plan(out, view, TextFormat::of(self.format))),
+        }
+    }
+
+    /// Slots without an owner, of which a question follows.
+    pub fn uncovered(&self, what: &str, slots: &SlotSet) -> io::Result<()> {
+        match self.format {
+            Format::Json => Ok(()),
+            _ => self.result(|out| {
+                writeln!(out, "The following uncovered slots {what}:")?;
+                writeln!(out, "{}", self.dialect().slots(slots))
+            }),
         }
     }
 
@@ -211,6 +500,10 @@ impl Ui {
     pub fn fixed(&self, line: &FixLine) -> io::Result<()> {
         match self.format {
             Format::Json => self.json(&Line::Fixed(line)),
+            _ if self.mode.is_old() => {
+                let owner = line.nodes.first().map(|id| self.progress().name(*id));
+                self.result(|out| classic::fixed(out, line, &owner.unwrap_or_default()))
+            }
             _ => self.marked(&Marked::new(Mark::Ok, line.sentence())),
         }
     }
@@ -229,11 +522,13 @@ impl Ui {
         if let Format::Json = self.format {
             return self.json(&Line::TimeoutSet { node, result });
         }
-        match result {
-            TimeoutSet::Persisted | TimeoutSet::InForce(_) => {
-                self.result(|out| writeln!(out, "*** New timeout set for {}", node.addr))?;
+        match (result, self.format) {
+            (TimeoutSet::Failed(_), _) => {}
+            (_, Format::Table(_)) => {
+                let text = format!("{} has the new node timeout.", node.addr);
+                self.marked(&Marked::new(Mark::Ok, text))?;
             }
-            TimeoutSet::Failed(_) => {}
+            _ => self.result(|out| writeln!(out, "*** New timeout set for {}", node.addr))?,
         }
         if let TimeoutSet::InForce(why) = result {
             self.warn(&format!("{node} has not written it down: {}", plain(why)));
@@ -245,6 +540,18 @@ impl Ui {
     pub fn timeouts_set(&self, set: usize, failed: usize) -> io::Result<()> {
         match self.format {
             Format::Json => Ok(()),
+            Format::Table(_) => {
+                let set = counted(set as u64, "node");
+                self.marked(&match failed {
+                    0 => Marked::new(Mark::Ok, format!("the node timeout is set on {set}.")),
+                    _ => {
+                        let failed = counted(failed as u64, "node");
+                        let text =
+                            format!("the node timeout is set on {set}, and not on {failed}.");
+                        Marked::new(Mark::Err, text)
+                    }
+                })
+            }
             _ => self
                 .result(|out| writeln!(out, ">>> New node timeout set. {set} OK, {failed} ERR.")),
         }
@@ -254,13 +561,22 @@ impl Ui {
     pub fn calling(&self, name: &str) -> io::Result<()> {
         match self.format {
             Format::Json => Ok(()),
-            _ => self.result(|out| call::heading(out, name, self.format.style())),
+            _ => {
+                let text = format!("Calling {}", plain(name));
+                self.result(|out| match self.format {
+                    Format::Table(sheet) => {
+                        writeln!(out, "{}", sheet.style.tone(Tone::Strong, &text))
+                    }
+                    _ => classic::heading(out, &text, self.format.style()),
+                })
+            }
         }
     }
 
     /// A node has replied, or has not.
     pub fn called(&self, called: &Called<'_>) -> io::Result<()> {
         match self.format {
+            Format::Table(_) if self.raw_replies => self.result(|out| call::raw(out, called)),
             Format::Table(sheet) => self.result(|out| call::block(out, called, sheet.style)),
             Format::Json => {
                 let mut view = ReplyView::of(called);
@@ -321,9 +637,29 @@ impl Ui {
 
     fn backup_ends(&self, view: &BackupView, took: Duration, how: &str) -> io::Result<()> {
         self.backup(view)?;
+        if self.mode.is_redis_cli() && matches!(self.format, Format::Classic(_)) {
+            let text = format!("Backup created into: {}", view.directory);
+            self.marked(&Marked::new(Mark::Ok, text))?;
+        }
         let (keys, size) = view.sums();
+        // A backup that can't be restored as a whole is never reported as if it could.
+        let (mark, more) = match view.unread() {
+            None => ("OK", String::new()),
+            Some((what, left)) => {
+                let left = match left {
+                    0 => "the keys from the first of them on are".to_string(),
+                    1 => "1 key from the first of them on is".to_string(),
+                    left => format!("{} from the first of them on are", counted(left, "key")),
+                };
+                let more = format!(
+                    " {what} can only be restored by loading the file into a server or by a newer redis-trib: {left} \
+                     in the files, and not counted here."
+                );
+                ("WARNING", more)
+            }
+        };
         let message = format!(
-            "[OK] {} of {} in {} ({}), {how}; took {:.1} s ({}/s).",
+            "[{mark}] {} of {} in {} ({}), {how}; took {:.1} s ({}/s).{more}",
             counted(keys, "key"),
             counted(view.shards.len() as u64, "master"),
             view.directory,
@@ -339,7 +675,7 @@ impl Ui {
         self.progress().finish();
         match self.format {
             Format::Json => self.json(&Line::TransferPlan(plan)),
-            _ => self.result(|out| data::plan(out, plan)),
+            _ => self.result(|out| data::plan(out, plan, TextFormat::of(self.format))),
         }
     }
 
@@ -351,10 +687,10 @@ impl Ui {
             Format::Table(sheet) => {
                 self.result(|out| {
                     table::transferred(out, view, sheet)?;
-                    data::failures(out, view)
+                    data::failures(out, view, TextFormat::Table(sheet))
                 })?;
             }
-            _ => self.result(|out| data::failures(out, view))?,
+            _ => self.result(|out| data::failures(out, view, TextFormat::of(self.format)))?,
         }
         let summary = data::summary(view, took);
         match view.failures() {
@@ -372,29 +708,32 @@ impl Ui {
         match self.format {
             Format::Json => self.json(&Line::Report(TransferReport { view, took })),
             _ => self.result(|out| {
-                data::failures(out, view)?;
-                writeln!(out, "{}", data::summary(view, took))
+                let format = TextFormat::of(self.format);
+                data::failures(out, view, format)?;
+                format.sentence(out, "", &data::summary(view, took))
             }),
         }
     }
 
     /// Writes a line with its mark.
     fn marked(&self, line: &Marked) -> io::Result<()> {
-        self.result(|out| line.write(out, self.format.style()))
+        self.result(|out| match self.format {
+            Format::Table(sheet) => line.write_in(out, sheet),
+            _ => line.write(out, self.format.style()),
+        })
     }
 
-    /// Writes a text with a heading: bold in `table`, after `>>>` in `classic`. A question follows a table, so it
-    /// ends with an empty line.
-    fn headed_text(
+    /// Writes a plan in words. A question follows a table, so it ends with an empty line.
+    fn text_of_plan(
         &self,
-        write: impl FnOnce(&mut Vec<u8>, &dyn Fn(&str) -> String) -> io::Result<()>,
+        write: impl FnOnce(&mut Vec<u8>, TextFormat) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.result(|out| match self.format {
-            Format::Table(sheet) => {
-                write(out, &|text| sheet.style.tone(Tone::Strong, text))?;
-                writeln!(out)
+        self.result(|out| {
+            write(out, TextFormat::of(self.format))?;
+            match self.format {
+                Format::Table(_) => writeln!(out),
+                _ => Ok(()),
             }
-            _ => write(out, &|text| format!(">>> {text}")),
         })
     }
 }

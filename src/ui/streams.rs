@@ -35,6 +35,8 @@ pub(super) struct Surroundings {
     pub(super) stderr: Stream,
     pub(super) colors: Colors,
     pub(super) width: usize,
+    /// The width of standard error, if that is a terminal.
+    pub(super) stderr_width: Option<usize>,
 }
 
 /// Where hints, warnings, progress and prompts go.
@@ -80,7 +82,7 @@ pub(super) enum Colors {
 }
 
 /// The width of a table that does not go to a terminal.
-const DEFAULT_WIDTH: usize = 120;
+const DEFAULT_WIDTH: usize = 100;
 
 impl Surroundings {
     pub(super) fn read() -> Self {
@@ -105,6 +107,9 @@ impl Surroundings {
                 .map(|(_, width)| usize::from(width))
                 .or_else(columns)
                 .unwrap_or(DEFAULT_WIDTH),
+            stderr_width: console::Term::stderr()
+                .size_checked()
+                .map(|(_, width)| usize::from(width)),
         }
     }
 
@@ -119,17 +124,13 @@ impl Surroundings {
     pub(super) fn format(self, options: UiOptions) -> Format {
         let style = self.style(options.color, self.stdout);
         let width = self.width;
-        match (options.output, self.stdout) {
-            (OutputFormat::Auto, _) if options.mode.is_old() => Format::Classic(style),
-            (OutputFormat::Table, _) | (OutputFormat::Auto, Stream::Terminal) => {
-                Format::Table(Sheet { width, style })
-            }
-            (OutputFormat::Classic, _) | (OutputFormat::Auto, Stream::Pipe) => {
-                Format::Classic(style)
-            }
-            (OutputFormat::Json, _) => Format::Json,
-            (OutputFormat::Prometheus, _) => Format::Prometheus,
-            (OutputFormat::Nagios, _) => Format::Nagios,
+        match options.output {
+            OutputFormat::Auto if options.mode.is_old() => Format::Classic(style),
+            OutputFormat::Table | OutputFormat::Auto => Format::Table(Sheet { width, style }),
+            OutputFormat::Classic => Format::Classic(style),
+            OutputFormat::Json => Format::Json,
+            OutputFormat::Prometheus => Format::Prometheus,
+            OutputFormat::Nagios => Format::Nagios,
         }
     }
 
@@ -137,10 +138,12 @@ impl Surroundings {
         match (verbosity, format, self.stderr) {
             (Verbosity::Quiet, _, _) => Look::Silent,
             (_, Format::Classic(_), _) => Look::Dots,
-            (_, Format::Table(_), Stream::Terminal) => Look::Spinner,
-            (_, Format::Table(_), Stream::Pipe) => Look::Lines,
+            (Verbosity::Normal, Format::Table(_), Stream::Terminal) => Look::Spinner,
+            (_, Format::Table(_), _) => Look::Lines,
             // The events go to a file, and a person waits for their end.
-            (_, Format::Json, Stream::Terminal) if self.stdout == Stream::Pipe => Look::Spinner,
+            (Verbosity::Normal, Format::Json, Stream::Terminal) if self.stdout == Stream::Pipe => {
+                Look::Spinner
+            }
             _ => Look::Silent,
         }
     }

@@ -48,11 +48,14 @@ impl Tone {
             NodeState::Failing
             | NodeState::Handshake
             | NodeState::NoAddress
+            | NodeState::Busy
             | NodeState::Loading
             | NodeState::Syncing => Self::Warning,
-            NodeState::Fail | NodeState::Unreachable | NodeState::Foreign | NodeState::LinkDown => {
-                Self::Bad
-            }
+            NodeState::Fail
+            | NodeState::Error
+            | NodeState::Unreachable
+            | NodeState::Foreign
+            | NodeState::LinkDown => Self::Bad,
         }
     }
 }
@@ -83,6 +86,67 @@ pub(super) fn plain(text: &str) -> String {
     clean(text, usize::MAX)
 }
 
+/// The text in lines of at most `width` columns; the first begins after `used` of them, and the others are indented. Lines
+/// are broken between words, but not between an address and its `(id)`, nor within a `(redis-trib …)`.
+pub(super) fn wrapped(text: &str, used: usize, width: usize) -> String {
+    const INDENT: &str = "    ";
+    let mut lines = String::with_capacity(text.len());
+    let (mut column, mut is_first) = (used, true);
+    for word in glued(text).split(' ') {
+        let long = word.chars().count();
+        if !is_first && column + 1 + long > width {
+            lines.push('\n');
+            lines.push_str(INDENT);
+            column = INDENT.len();
+        } else if !is_first {
+            lines.push(' ');
+            column += 1;
+        }
+        lines.push_str(&word.replace(GLUE, " "));
+        column += long;
+        is_first = false;
+    }
+    lines
+}
+
+/// A space at which no line is broken.
+const GLUE: char = '\u{a0}';
+
+/// The text with its unbreakable spaces.
+fn glued(text: &str) -> String {
+    let mut glued = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(" (") {
+        glued.push_str(before);
+        let is_command = after.starts_with("redis-trib ");
+        // A command is worth a line of its own; an id belongs to the address before it.
+        glued.push(if is_command { ' ' } else { GLUE });
+        glued.push('(');
+        rest = after;
+        if let (true, Some((command, after))) = (is_command, after.split_once(')')) {
+            glued.push_str(&command.replace(' ', &GLUE.to_string()));
+            glued.push(')');
+            rest = after;
+        }
+    }
+    glued + rest
+}
+
+/// The same for a message. A command at its end gets a line of its own and is never broken: it is there to be copied.
+pub(super) fn wrapped_message(text: &str, used: usize, width: usize) -> String {
+    const COMMAND: &str = "redis-trib ";
+    if used + text.chars().count() <= width || text.trim_start().starts_with(COMMAND) {
+        return text.to_string();
+    }
+    match text.rsplit_once(": redis-trib ") {
+        Some((before, command)) => {
+            let before = wrapped(&format!("{before}:"), used, width);
+            format!("{before}\n  {COMMAND}{command}")
+        }
+        None => wrapped(text, used, width),
+    }
+}
+
 /// Milliseconds as the views have them.
 pub(super) fn ms(time: Duration) -> f64 {
     time.as_secs_f64() * 1_000.0
@@ -92,7 +156,8 @@ pub(super) fn ms(time: Duration) -> f64 {
 pub(super) fn millis(ms: f64) -> String {
     match ms / 1_000.0 {
         seconds if seconds < 1.0 => format!("{ms:.1} ms"),
-        seconds => format!("{seconds:.1} s"),
+        seconds if seconds < 1_000.0 => format!("{seconds:.1} s"),
+        seconds => format!("{} s", thousands(seconds as u64)),
     }
 }
 
@@ -111,6 +176,34 @@ mod tests {
         assert_eq!(millis(ms(Duration::from_millis(2_500))), "2.5 s");
         assert_eq!(per_second(100, ms(Duration::from_secs(2))), 50);
         assert_eq!(per_second(100, 0.0), 100_000);
+    }
+
+    #[test]
+    fn long_texts_are_broken_between_words() {
+        assert_eq!(wrapped("one two", 0, 80), "one two");
+        assert_eq!(wrapped("one two three", 0, 8), "one two\n    three");
+        assert_eq!(wrapped("one two", 4, 8), "one\n    two");
+        assert_eq!(
+            wrapped("at 10.0.0.1:1 (abcd)", 0, 14),
+            "at\n    10.0.0.1:1 (abcd)"
+        );
+        assert_eq!(wrapped("unbreakable", 0, 4), "unbreakable");
+        assert_eq!(
+            wrapped("see to it (redis-trib fix a:1); nothing was changed", 0, 24),
+            "see to it\n    (redis-trib fix a:1);\n    nothing was changed"
+        );
+    }
+
+    #[test]
+    fn commands_are_never_broken() {
+        let text = "it owns no slots: redis-trib rebalance 10.0.0.1";
+        assert_eq!(wrapped_message(text, 6, 80), text);
+        assert_eq!(
+            wrapped_message(text, 6, 20),
+            "it owns no\n    slots:\n  redis-trib rebalance 10.0.0.1"
+        );
+        let command = "  redis-trib rebalance 10.0.0.1";
+        assert_eq!(wrapped_message(command, 2, 20), command);
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! The lines that scripts look for, whichever format has them.
+//! The lines that scripts look for, in `classic`, and the marks at their heads.
 //!
-//! Their wording is redis-trib.rb's and redis-cli's, to the letter.
+//! Their wording is redis-trib.rb's and redis-cli's, to the letter; `table` says the same in its own words.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use super::style::{Style, Tone, plain};
+use super::style::{Style, Tone, plain, wrapped_message};
+use super::table::Sheet;
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{SLOTS, SlotSet};
@@ -27,6 +28,23 @@ impl Mark {
             Self::Warning => "[WARNING]",
         }
     }
+
+    /// The word in `table`.
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Err => "error",
+            Self::Warning => "warning",
+        }
+    }
+
+    fn tone(self) -> Tone {
+        match self {
+            Self::Ok => Tone::Good,
+            Self::Err => Tone::Bad,
+            Self::Warning => Tone::Warning,
+        }
+    }
 }
 
 /// A line with its mark.
@@ -45,13 +63,47 @@ impl Marked {
     }
 
     pub(super) fn write(&self, out: &mut impl Write, style: Style) -> io::Result<()> {
-        let tone = match self.mark {
-            Mark::Ok => Tone::Good,
-            Mark::Err => Tone::Bad,
-            Mark::Warning => Tone::Warning,
-        };
-        let mark = style.tone(tone, self.mark.word());
+        let mark = style.tone(self.mark.tone(), self.mark.word());
         writeln!(out, "{mark} {}", plain(&self.text))
+    }
+
+    /// The same in the words of `table`.
+    pub(super) fn write_in(&self, out: &mut impl Write, sheet: Sheet) -> io::Result<()> {
+        labelled(out, self.mark.label(), self.mark.tone(), &self.text, sheet)
+    }
+
+    /// A message that begins with a mark.
+    fn of(message: &str) -> Option<Self> {
+        [Mark::Ok, Mark::Err, Mark::Warning]
+            .into_iter()
+            .find_map(|mark| {
+                let text = message.strip_prefix(mark.word())?;
+                Some(Self::new(mark, text.trim_start()))
+            })
+    }
+}
+
+/// A sentence behind its label, in lines that fit.
+pub(super) fn labelled(
+    out: &mut impl Write,
+    label: &str,
+    tone: Tone,
+    text: &str,
+    sheet: Sheet,
+) -> io::Result<()> {
+    let used = label.chars().count() + 2;
+    let text = wrapped_message(&plain(text), used, sheet.width);
+    writeln!(out, "{}: {text}", sheet.style.tone(tone, label))
+}
+
+/// The end of a command in the words of `table`.
+pub(super) fn told(out: &mut impl Write, message: &str, sheet: Sheet) -> io::Result<()> {
+    match Marked::of(message) {
+        Some(marked) => marked.write_in(out, sheet),
+        None => {
+            let text = plain(&unmarked(message));
+            writeln!(out, "{}", wrapped_message(&text, 0, sheet.width))
+        }
     }
 }
 
@@ -105,9 +157,9 @@ impl Totals {
     }
 
     /// Counts the masters that answered, as redis-cli counts those that it could load.
-    pub(super) fn line(self) -> Marked {
+    pub(super) fn line(self, word: &str) -> Marked {
         let (keys, masters) = (self.keys, self.masters_heard);
-        Marked::new(Mark::Ok, format!("{keys} keys in {masters} masters."))
+        Marked::new(Mark::Ok, format!("{keys} keys in {masters} {word}."))
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::summary::Marked;
 use super::table::Sheet;
-use super::text::{call, data, failover, fix, replace};
+use super::text::{TextFormat, call, data, failover, fix, place, replace, roll};
 use super::*;
 use crate::cluster::health::Remedy;
 use crate::cluster::health::{Diagnosis, Stability};
@@ -16,7 +16,7 @@ use crate::cluster::text::is_unsafe;
 use crate::event::{MoveStats, Phase};
 use crate::report::{
     Called, CheckView, How, InfoView, MovedView, Node, OkToStopDocument, ReplyView, TimeoutSet,
-    TransferReport,
+    TransferReport, WritePause,
 };
 use crate::resp::Resp;
 use crate::ui::samples::*;
@@ -60,16 +60,21 @@ fn assert_snapshot(name: String, text: String) {
     });
 }
 
+/// The lines of `classic` in the native mode.
+const NATIVE: Dialect = Dialect::of(Mode::Native);
+
 #[test]
 fn check_looks_like_this() {
     for (name, diagnosis) in clusters() {
         let zones = BTreeMap::from([(id("1977"), "eu-1a".to_string())]);
-        let view = CheckView::of(&diagnosis, &zones, &[]);
+        let view = CheckView::of(&diagnosis, &zones, &[], &[]);
+        let shown = text(|out| table::check_brief(out, &view, sheet(80)));
+        assert_snapshot(format!("brief_{name}"), shown);
         for width in [80, 100] {
             let shown = text(|out| table::check(out, &view, sheet(width)));
             assert_snapshot(format!("table_{width}_{name}"), shown);
         }
-        let shown = text(|out| classic::check(out, &view, Style::Plain));
+        let shown = text(|out| classic::check(out, &view, Style::Plain, NATIVE));
         assert_snapshot(format!("classic_{name}"), shown);
         assert_snapshot(format!("json_{name}"), pretty(&json_of(&view)));
         let shown = text(|out| prometheus::check(out, &view));
@@ -95,7 +100,7 @@ fn a_plan_looks_like_this() {
     let plan = planned();
     let shown = text(|out| table::layout(out, &plan, sheet(80)));
     assert_snapshot("plan_table".to_string(), shown);
-    let shown = text(|out| classic::layout(out, &plan, Style::Plain));
+    let shown = text(|out| classic::layout(out, &plan, Style::Plain, NATIVE));
     assert_snapshot("plan_classic".to_string(), shown);
     assert_snapshot(
         "plan_json".to_string(),
@@ -112,7 +117,19 @@ fn stats() -> MoveStats {
         open_time: Duration::from_secs(819),
         closed: 1_638,
         longest_task: Duration::ZERO,
+        longest_write_pause: Duration::ZERO,
     }
+}
+
+fn write_pauses() -> Vec<WritePause> {
+    let view = samples::moves();
+    let pauses = view.moves.iter().take(2).zip([12.0, 3.0]);
+    let pauses = pauses.map(|(one, longest_write_pause_ms)| WritePause {
+        from: one.from.clone(),
+        to: one.to.clone(),
+        longest_write_pause_ms,
+    });
+    pauses.collect()
 }
 
 #[test]
@@ -134,7 +151,7 @@ fn moves_look_like_this() {
     let shown = json_of(&Line::Balance(&balance));
     assert_snapshot("balance_json".to_string(), pretty(&shown));
     let took = Duration::from_millis(2_500);
-    let by_key = MovedView::of(1638, &stats(), took);
+    let by_key = MovedView::of(1638, &stats(), took, Vec::new());
     let shown = text(|out| table::moved(out, &by_key, sheet(100)));
     assert_snapshot("moved_table".to_string(), shown);
     assert_eq!(
@@ -146,49 +163,78 @@ fn moves_look_like_this() {
         longest_call: Duration::ZERO,
         longest_open: Duration::ZERO,
         longest_task: Duration::from_millis(180),
+        longest_write_pause: Duration::from_millis(12),
         ..stats()
     };
-    let atomic = MovedView::of(1638, &stats, took);
+    let atomic = MovedView::of(1638, &stats, took, write_pauses());
     let shown = text(|out| table::moved(out, &atomic, sheet(100)));
     assert_snapshot("moved_table_atomic".to_string(), shown);
-    assert_eq!(
-        json_of(&Line::Moved(&atomic)),
-        "{\"event\":\"moved\",\"slot_count\":1638,\"keys\":100000,\"bytes\":12582912,\"took_ms\":2500.0,\
-         \"longest_call_ms\":null,\"longest_open_ms\":null,\"mean_open_ms\":null,\
-         \"longest_task_ms\":180.0}\n"
+    assert_snapshot(
+        "moved_json_atomic".to_string(),
+        pretty(&json_of(&Line::Moved(&atomic))),
     );
+    let view = samples::moves();
+    let pair = |n: usize| format!("{} to {}", view.moves[n].from.addr, view.moves[n].to.addr);
+    let pauses = format!(
+        "longest write pause 12.0 ms ({} 12.0 ms, {} 3.0 ms).",
+        pair(0),
+        pair(1)
+    );
+    let shown = classic::moved(&atomic);
+    assert!(shown.ends_with(&pauses), "{shown}");
 }
 
 /// The views of the other commands in table, classic and JSON.
 #[test]
 fn other_views_look_like_this() {
-    let bold = |text: &str| text.to_string();
-    let classic_heading = |text: &str| format!(">>> {text}");
+    let eighty = TextFormat::Table(sheet(80));
+    let classic = TextFormat::Classic(Style::Plain);
     let (join, leave) = (joining(), leaving());
     let (failing, replaced, fixed) = (samples::failover(), replace_plan(), fixing());
     let (set, transfer) = (timeouts(), transferred());
+    let (rolling, placing) = (roll_plan(), place_plan());
     let took = Duration::from_millis(2_500);
     let views = [
         (
             "join_table",
             text(|out| table::joining(out, &join, sheet(120))),
         ),
-        ("join_classic", text(|out| classic::joining(out, &join))),
+        (
+            "join_classic",
+            text(|out| classic::joining(out, &join, NATIVE)),
+        ),
         (
             "leave_table",
             text(|out| table::leaving(out, &leave, sheet(120))),
         ),
-        ("leave_classic", text(|out| classic::leaving(out, &leave))),
+        (
+            "leave_classic",
+            text(|out| classic::leaving(out, &leave, NATIVE)),
+        ),
         (
             "failover_table",
-            text(|out| failover::plan(out, &failing, bold)),
+            text(|out| failover::plan(out, &failing, eighty)),
         ),
         ("failover_result", failover::result(&failed_over())),
         (
             "replace_classic",
-            text(|out| replace::plan(out, &replaced, classic_heading)),
+            text(|out| replace::plan(out, &replaced, classic)),
         ),
-        ("fix_text", text(|out| fix::plan(out, &fixed, Style::Plain))),
+        (
+            "roll_classic",
+            text(|out| roll::plan(out, &rolling, classic)),
+        ),
+        ("roll_table", text(|out| roll::plan(out, &rolling, eighty))),
+        ("roll_restarted", roll::restarted(&restarted())),
+        (
+            "place_classic",
+            text(|out| place::plan(out, &placing, classic)),
+        ),
+        (
+            "place_table",
+            text(|out| place::plan(out, &placing, eighty)),
+        ),
+        ("fix_text", text(|out| fix::plan(out, &fixed, eighty))),
         (
             "timeouts_table",
             text(|out| table::timeouts(out, &set, sheet(80))),
@@ -212,11 +258,11 @@ fn other_views_look_like_this() {
         ),
         (
             "transfer_plan_text",
-            text(|out| data::plan(out, &transfer_plan())),
+            text(|out| data::plan(out, &transfer_plan(), classic)),
         ),
         (
             "transfer_failures_text",
-            text(|out| data::failures(out, &transfer)),
+            text(|out| data::failures(out, &transfer, eighty)),
         ),
         ("transfer_summary", data::summary(&transfer, took)),
         (
@@ -240,6 +286,9 @@ fn other_views_look_like_this() {
         json_of(&Line::Failover(&failing)),
         json_of(&Line::FailedOver(&failed_over())),
         json_of(&Line::Replacing(&replaced)),
+        json_of(&Line::Roll(&rolling)),
+        json_of(&Line::Restarted(restarted())),
+        json_of(&Line::Place(&placing)),
         json_of(&Line::Remedies(&fixed)),
         json_of(&Line::Fixed(&fixed.remedies[0])),
         json_of(&Line::Timeouts(&set)),
@@ -293,6 +342,8 @@ fn events_are_one_object_a_line() {
         message: "two lines:\n  and \"quotes\"".to_string(),
         resume: &resume,
         resume_next: &[],
+        waited_for: &[],
+        waited_ms: None,
     }));
     assert_snapshot("events".to_string(), shown);
 }
@@ -308,23 +359,46 @@ fn a_document_begins_with_its_format() {
     );
 }
 
+#[test]
+fn a_check_in_the_words_of_the_old_programs() {
+    let of = |mode: Mode| {
+        let dialect = Dialect::of(mode);
+        text(|out| classic::check(out, &checked(&healthy()), Style::Plain, dialect))
+    };
+    let (redis_cli, valkey_cli) = (of(Mode::RedisCli), of(Mode::ValkeyCli));
+    let ruby = of(Mode::RedisTribRb);
+    assert!(redis_cli.contains("   slots:[0-"), "{redis_cli}");
+    assert!(redis_cli.contains(" slaves."), "{redis_cli}");
+    assert!(redis_cli.contains(" masters."), "{redis_cli}");
+    assert!(valkey_cli.contains("   slots:[0-"), "{valkey_cli}");
+    assert!(valkey_cli.contains(" replicas."), "{valkey_cli}");
+    assert!(valkey_cli.contains(" primaries."), "{valkey_cli}");
+    assert!(ruby.contains("   slots:0-"), "{ruby}");
+    for shown in [redis_cli, valkey_cli, ruby] {
+        assert_eq!(shown.matches("[OK]").count(), 3, "{shown}");
+        assert!(!shown.contains("[WARNING]"), "{shown}");
+    }
+    // These programs leave out what has failed.
+    let view = checked(&failed_master());
+    let dialect = Dialect::of(Mode::RedisCli);
+    let shown = text(|out| classic::check(out, &view, Style::Plain, dialect));
+    assert!(!shown.contains(",fail"), "{shown}");
+    assert!(shown.contains("[ERR]"), "{shown}");
+}
+
 /// One widely used operator counts the `[OK]` lines.
 #[test]
 fn a_healthy_check_says_ok_three_times() {
-    for shown in [
-        text(|out| classic::check(out, &checked(&healthy()), Style::Plain)),
-        text(|out| table::check(out, &checked(&healthy()), sheet(80))),
-    ] {
-        assert_eq!(shown.matches("[OK]").count(), 3, "{shown}");
-        assert!(!shown.contains("[ERR]"), "{shown}");
-    }
+    let shown = text(|out| classic::check(out, &checked(&healthy()), Style::Plain, NATIVE));
+    assert_eq!(shown.matches("[OK]").count(), 3, "{shown}");
+    assert!(!shown.contains("[ERR]"), "{shown}");
 }
 
 #[test]
 fn every_finding_is_in_every_text() {
     for (name, diagnosis) in clusters() {
         let view = checked(&diagnosis);
-        let classic = text(|out| classic::check(out, &view, Style::Plain));
+        let classic = text(|out| classic::check(out, &view, Style::Plain, NATIVE));
         let table = text(|out| table::check(out, &view, sheet(usize::MAX)));
         for finding in &view.findings {
             for shown in [&classic, &table] {
@@ -335,17 +409,25 @@ fn every_finding_is_in_every_text() {
     }
 }
 
-/// Every table, with the widest addresses that are not names.
 #[test]
-fn tables_fit_eighty_columns() {
+fn tables_fit() {
+    for width in [80, 60] {
+        assert_snapshot(format!("widest_{width}"), widest(width));
+    }
+}
+
+/// Every table, with the widest addresses that are not names.
+fn widest(width: usize) -> String {
     let moved = MovedView::of(
         16_384,
         &MoveStats {
             keys: 123_456_789,
             longest_task: Duration::from_millis(999),
+            longest_write_pause: Duration::from_millis(999),
             ..stats()
         },
         Duration::from_secs(99_999),
+        write_pauses(),
     );
     let mut info = InfoView::of(&healthy());
     let wide_addr = wide("1977", Role::Master).addr;
@@ -367,58 +449,69 @@ fn tables_fit_eighty_columns() {
         .map(|(name, diagnosis)| (name, checked(&diagnosis)))
         .collect();
     checks.push(("wide", wide_check()));
-    let checks = checks
+    let mut checks: Vec<(&str, String)> = checks
         .into_iter()
-        .map(|(name, view)| (name, text(|out| table::check(out, &view, sheet(80)))));
+        .map(|(name, view)| (name, text(|out| table::check(out, &view, sheet(width)))))
+        .collect();
     let tables = [
-        ("info", text(|out| table::info(out, &info, sheet(80)))),
-        ("create", text(|out| table::layout(out, &layout, sheet(80)))),
+        (
+            "brief",
+            text(|out| table::check_brief(out, &wide_check(), sheet(width))),
+        ),
+        ("info", text(|out| table::info(out, &info, sheet(width)))),
+        (
+            "create",
+            text(|out| table::layout(out, &layout, sheet(width))),
+        ),
         (
             "moves",
-            text(|out| table::moves(out, &samples::moves(), sheet(80))),
+            text(|out| table::moves(out, &samples::moves(), sheet(width))),
         ),
         (
             "wide moves",
-            text(|out| table::moves(out, &wide_moves(), sheet(80))),
+            text(|out| table::moves(out, &wide_moves(), sheet(width))),
         ),
         (
             "balance",
-            text(|out| table::balance(out, &wide_balance(), sheet(80))),
+            text(|out| table::balance(out, &wide_balance(), sheet(width))),
         ),
-        ("moved", text(|out| table::moved(out, &moved, sheet(80)))),
+        ("moved", text(|out| table::moved(out, &moved, sheet(width)))),
         (
             "join",
-            text(|out| table::joining(out, &wide_joining(), sheet(80))),
+            text(|out| table::joining(out, &wide_joining(), sheet(width))),
         ),
         (
             "leave",
-            text(|out| table::leaving(out, &wide_leaving(), sheet(80))),
+            text(|out| table::leaving(out, &wide_leaving(), sheet(width))),
         ),
         (
             "timeouts",
-            text(|out| table::timeouts(out, &timeouts(), sheet(80))),
+            text(|out| table::timeouts(out, &timeouts(), sheet(width))),
         ),
         (
             "backup",
-            text(|out| table::backup(out, &wide_backup(false), sheet(80))),
+            text(|out| table::backup(out, &wide_backup(false), sheet(width))),
         ),
         (
             "backed up",
-            text(|out| table::backup(out, &wide_backup(true), sheet(80))),
+            text(|out| table::backup(out, &wide_backup(true), sheet(width))),
         ),
         (
             "transfer",
-            text(|out| table::transferred(out, &transferred(), sheet(80))),
+            text(|out| table::transferred(out, &transferred(), sheet(width))),
         ),
     ];
-    for (name, shown) in checks.chain(tables) {
+    checks.extend(tables);
+    for (name, shown) in &checks {
+        // A command is never broken: it is there to be copied.
         for line in shown.lines().filter(|line| !line.starts_with("  → ")) {
-            // The heading and the lines that scripts look for are never broken.
-            let fixed = line.starts_with('[') || line.contains("seen from");
-            let is_table = !fixed || line.starts_with("[2001");
-            assert!(!is_table || line.chars().count() <= 80, "{name}: {shown}");
+            assert!(line.chars().count() <= width, "{name} at {width}: {shown}");
         }
     }
+    checks
+        .iter()
+        .map(|(name, shown)| format!("=== {name}\n{shown}"))
+        .collect()
 }
 
 #[test]
@@ -451,10 +544,11 @@ fn control_characters_never_get_out() {
     sample.node(id("1977")).hostname = Some(evil.into());
     let mut diagnosis = sample.judged(Stability::Unknown);
     diagnosis.findings[0].remedy = Some(Remedy::ForceFailover {
-        replica: Addr::new(evil, 6379),
+        seed: Addr::new(evil, 6379),
+        master: id("1977"),
     });
     let zones = BTreeMap::from([(id("1977"), evil.to_string())]);
-    let view = CheckView::of(&diagnosis, &zones, &[evil.to_string()]);
+    let view = CheckView::of(&diagnosis, &zones, &[evil.to_string()], &[]);
     let info = InfoView::of(&diagnosis);
     let mut plan = planned();
     plan.warnings.push(evil.to_string());
@@ -482,12 +576,12 @@ fn control_characters_never_get_out() {
         text(|out| table::info(out, &info, sheet(200))),
         text(|out| table::layout(out, &plan, sheet(200))),
         text(|out| table::moves(out, &moves, sheet(200))),
-        text(|out| classic::check(out, &view, style)),
+        text(|out| classic::check(out, &view, style, NATIVE)),
         text(|out| classic::info(out, &info, style)),
-        text(|out| classic::layout(out, &plan, style)),
+        text(|out| classic::layout(out, &plan, style, NATIVE)),
         text(|out| classic::moves(out, &moves)),
-        text(|out| fix::plan(out, &fixed, style)),
-        text(|out| data::failures(out, &transfer)),
+        text(|out| fix::plan(out, &fixed, TextFormat::Table(sheet(200)))),
+        text(|out| data::failures(out, &transfer, TextFormat::Table(sheet(200)))),
         text(|out| call::block(out, &called, style)),
         text(|out| marked.write(out, style)),
         json_of(&view),
@@ -499,6 +593,8 @@ fn control_characters_never_get_out() {
             message: evil.to_string(),
             resume: &[],
             resume_next: &[],
+            waited_for: &[],
+            waited_ms: None,
         }),
         text(|out| prometheus::check(out, &view)),
         text(|out| nagios::check(out, &view, status)),
@@ -521,8 +617,8 @@ fn colour_repeats_what_words_say() {
             text(|out| table::check(out, &view, sheet(width))),
         ),
         (
-            text(|out| classic::check(out, &view, style)),
-            text(|out| classic::check(out, &view, Style::Plain)),
+            text(|out| classic::check(out, &view, style, NATIVE)),
+            text(|out| classic::check(out, &view, Style::Plain, NATIVE)),
         ),
     ] {
         assert!(coloured.contains('\u{1b}'));
@@ -538,12 +634,13 @@ fn colour_repeats_what_words_say() {
 }
 
 #[test]
-fn the_streams_decide_what_auto_means() {
+fn the_streams_decide_about_colours_and_progress() {
     let at = |stdout, stderr, colors| Surroundings {
         stdout,
         stderr,
         colors,
         width: 80,
+        stderr_width: None,
     };
     let options = |output, color| UiOptions {
         output,
@@ -555,7 +652,7 @@ fn the_streams_decide_what_auto_means() {
     let (wanted, unwanted) = (Colors::Wanted, Colors::Unwanted);
     let described = |surroundings: Surroundings, options: UiOptions| {
         let format = surroundings.format(options);
-        let look = surroundings.look(format, options.quiet);
+        let look = surroundings.look(format, options.verbosity);
         match format {
             Format::Table(sheet) => format!("table {:?} {look:?}", sheet.style),
             Format::Classic(style) => format!("classic {style:?} {look:?}"),
@@ -567,7 +664,11 @@ fn the_streams_decide_what_auto_means() {
     let table = options(OutputFormat::Table, ColorChoice::Auto);
     let json = options(OutputFormat::Json, ColorChoice::Always);
     let quiet = UiOptions {
-        quiet: Verbosity::Quiet,
+        verbosity: Verbosity::Quiet,
+        ..auto
+    };
+    let logged = UiOptions {
+        verbosity: Verbosity::Logged,
         ..auto
     };
     let old = UiOptions {
@@ -582,13 +683,14 @@ fn the_streams_decide_what_auto_means() {
             "table Plain Spinner",
         ),
         (at(terminal, pipe, wanted), auto, "table Ansi Lines"),
-        (at(pipe, terminal, wanted), auto, "classic Plain Dots"),
-        (at(pipe, pipe, unwanted), always, "classic Ansi Dots"),
+        (at(pipe, terminal, wanted), auto, "table Plain Spinner"),
+        (at(pipe, pipe, unwanted), always, "table Ansi Lines"),
         (at(terminal, terminal, wanted), never, "table Plain Spinner"),
         (at(pipe, pipe, wanted), table, "table Plain Lines"),
         (at(pipe, terminal, wanted), json, "Json Spinner"),
         (at(terminal, terminal, wanted), json, "Json Silent"),
         (at(terminal, terminal, wanted), quiet, "table Ansi Silent"),
+        (at(terminal, terminal, wanted), logged, "table Ansi Lines"),
         // redis-cli's lines, wherever they go.
         (at(terminal, terminal, wanted), old, "classic Ansi Dots"),
         (at(pipe, pipe, wanted), old, "classic Plain Dots"),

@@ -214,8 +214,8 @@ fn a_node_is_waited_for_until_it_serves() {
     assert_eq!(more.field("cluster_state").unwrap(), "ok");
     // First for the one before it, then for its own.
     ended
-        .stderr_has("waiting: a new master reports cluster_state:fail")
-        .stderr_has("hint: waiting for cluster_state:ok");
+        .stderr_has("waiting: cluster-state-not-ok: 1 node reports cluster_state:fail")
+        .stderr_has("waiting: cluster_state:ok");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn without_consent() {
     terminal.expect("Add this node?").send_line("yes");
     let ended = terminal.finish().status(0);
     assert!(
-        ended.screen().contains("[OK] New node added correctly."),
+        ended.screen().contains("ok: 1 node joined the cluster."),
         "{}",
         ended.screen()
     );
@@ -283,17 +283,19 @@ fn nodes_that_lead_nowhere() {
     )
     .stderr_has("127.0.0.1:1: connection refused")
     .stderr_has("is not a cluster node: set cluster-enabled yes");
-    refused(add([new[0].addr(), other[0].addr()], &nodes[0]), 3, &nodes)
-        .stderr_has(&format!("{} (", new[0].addr()))
-        .stderr_has(
-            "is a member of this cluster already, a master without slots: leave it out; redis-trib",
-        )
+    // What is a member already is left alone, unless it has another role.
+    add([new[0].addr(), nodes[1].addr()], &nodes[0])
+        .run()
+        .status(0)
+        .stdout_has("nothing to do")
+        .stderr_has("is a member already, a master without slots, and is left alone")
         .stderr_has(&format!(
             "rebalance {} --use-empty-masters",
             nodes[0].addr()
         ));
-    refused(add([nodes[1].addr()], &nodes[0]), 3, &nodes)
-        .stderr_has("is a member of this cluster already: leave it out");
+    let as_replica = add([nodes[1].addr()], &nodes[0]).arg("--replica");
+    refused(as_replica, 3, &nodes)
+        .stderr_has("is a member of this cluster already, a master: leave it out");
     let port = other[0].port();
     refused(
         add([other[0].addr(), format!("localhost:{port}")], &nodes[0]),
@@ -389,6 +391,41 @@ fn what_a_node_holds_or_knows_is_told() {
     .stderr_has("lists it as a member");
     assert_eq!(other[0].text(&["GET", "key"]), "value");
     assert_bare(&new[..1]);
+}
+
+/// Redis ≥ 7.2 and Valkey ≥ 8.0: members tell each other for 60 s which nodes they have forgotten, and forget these again.
+#[test]
+fn what_was_forgotten_a_moment_ago_stays() {
+    std::thread::scope(|scope| {
+        for version in ["redis-8.10", "valkey-9.1"] {
+            scope.spawn(move || forgotten_and_added(version));
+        }
+    });
+}
+
+/// Leaves as with redis-cli, which resets softly, and is added at once.
+fn forgotten_and_added(version: &str) {
+    let nodes = Nodes::with(4, &Spec::new().quick().version(version));
+    nodes.form(3);
+    let (members, node) = (&nodes[..3], &nodes[3]);
+    let id = node.id();
+    for member in members {
+        member.cmd(&["CLUSTER", "FORGET", &id]);
+    }
+    node.cmd(&["CLUSTER", "RESET", "SOFT"]);
+    let ended = add([node.addr()], &nodes[0])
+        .timeout(Duration::from_secs(120))
+        .run()
+        .status(0);
+    assert_eq!(node.id(), id);
+    for _ in 0..6 {
+        std::thread::sleep(Duration::from_millis(500));
+        for member in members {
+            let text = member.nodes_text();
+            assert!(text.contains(&id), "{text}\n{}", ended.stderr);
+        }
+    }
+    check(&nodes[0]);
 }
 
 #[test]
@@ -730,9 +767,9 @@ fn names_that_stand_for_many() {
     names.write(&lines);
     run.wait()
         .status(0)
-        .stdout_has("[OK] 2 new nodes added correctly.\n")
-        .stderr_has(&format!("hint: {first} ("))
-        .stderr_has("is a member already, and is left alone");
+        .stdout_has("ok: 2 nodes joined the cluster.\n")
+        .stderr_has(&format!("note: {first} ("))
+        .stderr_has("and is left alone");
     settle(&nodes);
     assert_usable(&nodes, 3);
     // Again there is nothing to do; one by one they are refused.
@@ -764,7 +801,7 @@ fn over_tls() {
     }
 }
 
-/// README's table of rights.
+/// The table of rules in docs/security.md.
 #[test]
 fn the_least_rights() {
     const CHECK: &str = "+cluster|nodes +cluster|info +info";

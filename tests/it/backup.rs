@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use redis::Value as Reply;
-use redis_trib::rdb::{Keep, Payload, Reader, Record, Value};
+use redis_trib::rdb::{Encoding, Keep, Payload, Reader, Record, Sameness, Value, same_value};
 use tempfile::TempDir;
 
 use crate::support::cluster::Nodes;
@@ -100,12 +100,26 @@ fn matrix_files_hold_what_dump_answers() {
                 Payload::read(&payload).unwrap(),
                 Payload::read(&dump).unwrap(),
             );
+            // A file has the fields of a template one by one, DUMP has them in a listpack.
+            let is_template = key.starts_with(b"template:");
             assert_eq!(
-                ours.value,
-                theirs.value,
-                "{version}: {:?}",
-                String::from_utf8_lossy(&key)
+                is_template,
+                matches!(
+                    ours.encoding(),
+                    Some(Encoding::TemplateListpack | Encoding::TemplateArray)
+                )
             );
+            if is_template {
+                assert_eq!(ours.encoding(), theirs.encoding());
+                assert_eq!(same_value(&payload, &dump), Sameness::Same);
+            } else {
+                assert_eq!(
+                    ours.value,
+                    theirs.value,
+                    "{version}: {:?}",
+                    String::from_utf8_lossy(&key)
+                );
+            }
             assert!(ours.version <= theirs.version, "{version}");
         }
         verify(&path)
@@ -300,6 +314,151 @@ fn slots_that_move_meanwhile_are_named() {
         .status(6)
         .stderr_has("slots 77 moved while the files were fetched");
     verify(&path).run().status(1);
+}
+
+/// A server that writes a type that is not known yet: its files are kept, and nobody takes them for more than they are.
+#[test]
+fn a_type_of_a_later_version_is_kept_and_named() {
+    // Without a checksum, which the proxy would break.
+    let spec = Spec::new().quick().arg("--rdbchecksum", "no");
+    let (nodes, proxies) = Nodes::behind_proxies(2, &spec);
+    nodes.form(2);
+    // In one file all keys of the first node come before or after the newer one.
+    let (first, second) = (&nodes[..1], &nodes[1..]);
+    fill(first, &names(0..10, 2));
+    fill(second, &names(9000..9010, 2));
+    dataset::send(first, &[b"SET", b"{06S}newer", b"1"]);
+    for proxy in &proxies {
+        proxy.rewrite(b"\x00\x0a{06S}newer", b"\x3c\x0a{06S}newer");
+    }
+    let (_home, path) = place();
+    let node = proxies[0].addr();
+    let said = "values of type 60 can only be restored by loading the file into a server or by a newer redis-trib";
+    let report = backup(&node, &path).run().status(0).stderr_has(said);
+    report
+        .stdout_has("[WARNING]")
+        .stdout_has(said)
+        .stdout_lacks("[OK]");
+    let text = fs::read_to_string(path.join("manifest.json")).unwrap();
+    assert!(text.contains(said), "{text}");
+    let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let files = manifest["files"].as_array().unwrap();
+    let unread: Vec<_> = files
+        .iter()
+        .filter(|file| !file["unread"].is_null())
+        .collect();
+    let [file] = unread.as_slice() else {
+        panic!("{text}");
+    };
+    assert_eq!(file["unread"]["value_type"], 60);
+    let (read, left) = (
+        file["keys"].as_u64().unwrap(),
+        file["unread"]["keys"].as_u64().unwrap(),
+    );
+    assert_eq!(read + left, 21, "{text}");
+
+    let report = verify(&path).args(["-o", "json"]).run().status(0);
+    let lines = report.json_lines();
+    let shown = lines.iter().find(|line| !line["unread"].is_null()).unwrap();
+    assert_eq!(shown["unread"]["what"], "values of type 60");
+    verify(&path)
+        .run()
+        .status(0)
+        .stdout_has("[WARNING]")
+        .stdout_has(said);
+
+    // All that is known is restored.
+    let target = Nodes::with(1, &Spec::new().quick());
+    target.form(1);
+    let restore = |more: &[&str]| {
+        Trib::new()
+            .args([
+                "restore",
+                path.to_str().unwrap(),
+                &target[0].addr(),
+                "--yes",
+            ])
+            .args(more)
+            .run()
+    };
+    restore(&["--dry-run"])
+        .status(0)
+        .stderr_has("will be left out");
+    let report = restore(&[]).status(1);
+    report
+        .stdout_has("failed (unknown-type)")
+        .stdout_has("{06S}newer")
+        .stdout_has("type 60");
+    assert_eq!(dataset::digest(&target).len() as u64, 20 + read);
+    restore(&["--on-conflict", "replace", "--fail-fast"])
+        .status(6)
+        .stderr_has("type 60");
+}
+
+#[test]
+fn versions_that_no_server_writes_are_no_backup() {
+    let (nodes, proxies) = Nodes::behind_proxies(1, &Spec::new().quick());
+    nodes.form(1);
+    fill(&nodes, &names(0..10, 2));
+    proxies[0].rewrite(b"REDIS0010", b"REDIS0099");
+    let (_home, path) = place();
+    backup(&proxies[0].addr(), &path)
+        .run()
+        .status(6)
+        .stderr_has("has RDB version 99, which no Redis server writes");
+    no_half_file(&path);
+    verify(&path).run().status(1);
+}
+
+/// Damage that neither the checksum nor the manifest tells of.
+#[test]
+fn damaged_templates_are_no_backup_matrix() {
+    if !versions().contains(&"redis-8.10") {
+        return;
+    }
+    let spec = Spec::new().quick().version("redis-8.10");
+    let nodes = Nodes::with(1, &spec.arg("--hash-min-template-entries", 1));
+    nodes.form(1);
+    for n in 0..10 {
+        let key = format!("hash:{n}");
+        nodes[0].cmd(&["HSET", &key, "name", "x", "city", "y"]);
+    }
+    let (_home, path) = place();
+    backup(&nodes[0].addr(), &path).run().status(0);
+    let file = rdb_files(&path).remove(0);
+    let whole = fs::read(&file).unwrap();
+    let find = |what: &[u8]| {
+        whole
+            .windows(what.len())
+            .position(|some| some == what)
+            .unwrap()
+    };
+    let opcode = find(b"\x04city\x04name") - 3;
+    assert_eq!(whole[opcode], 242);
+    let mut missing = whole.clone();
+    missing[opcode + 1] = 40;
+    let cut = whole[..find(b"\x1e\x06hash:") + 15].to_vec();
+    let mut version = whole.clone();
+    version[5..9].copy_from_slice(b"0099");
+    for (mut bytes, says) in [
+        (missing, "refers to template"),
+        (cut, "in the middle of a record: the file is truncated"),
+        (version, "has RDB version 99"),
+    ] {
+        if bytes.len() == whole.len() {
+            let sum = bytes.len() - 8;
+            bytes[sum..].fill(0);
+        }
+        fs::write(&file, bytes).unwrap();
+        verify(&path).run().status(1).stderr_has(says);
+        nodes[0].cmd(&["FLUSHALL"]);
+        Trib::new()
+            .args(["restore", path.to_str().unwrap(), &nodes[0].addr(), "--yes"])
+            .run()
+            .status(3)
+            .stderr_has(says);
+        assert!(dataset::digest(&nodes).is_empty());
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
 use crate::support::findings::{codes, finding, node, settles_to};
 use crate::support::hosts::{apart, on_host};
+use crate::support::ports;
 use crate::support::proxy::Proxy;
 use crate::support::scripted::{Reply, Script, Scripted};
 use crate::support::server::{Server, Spec};
@@ -661,13 +662,30 @@ fn ghosts_and_forgotten_nodes() {
 }
 
 #[test]
+fn a_replica_with_other_settings_than_its_master() {
+    let nodes = Nodes::quick(4);
+    nodes.form(3);
+    let addr = nodes[0].addr();
+    let json = check_json(&addr).run().status(0).json();
+    assert!(!has(&json, "shard-settings-differ"), "{json:#}");
+    nodes[3].cmd(&["CONFIG", "SET", "maxmemory", "100mb"]);
+    nodes[1].cmd(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    let json = check_json(&addr).run().status(0).json();
+    let found = finding(&json, "shard-settings-differ");
+    assert_eq!(ids(found), [nodes[3].id()]);
+    assert!(message(found).contains(": maxmemory on "), "{found}");
+}
+
+#[test]
 fn another_node_at_a_members_address() {
     let nodes = Nodes::each(3, |i| apart(i).node_timeout(60_000));
     nodes.form(3);
     let lost = nodes[2].id();
     nodes[2].kill();
     std::fs::remove_file(nodes[2].dir().join("nodes.conf")).unwrap();
-    nodes[2].restart();
+    // With another bus port: members that reach it would clear the address, and nothing could be told of it.
+    let bus = ports::reserve();
+    nodes[2].restart_with(&["--cluster-port", &bus.port.to_string()]);
     let json = check_json(&nodes[0].addr()).run().status(1).json();
     let found = finding(&json, "foreign-node");
     assert_eq!(ids(found), [lost.as_str(), &nodes[2].id()]);
@@ -705,10 +723,11 @@ fn a_node_that_loads() {
             "6000",
             "--yes",
         ])
-        .args(["--to", &nodes[2].id()])
+        .args(["--to", &nodes[2].id(), "--settle-timeout", "1s"])
         .run()
         .status(3)
-        .stderr_has("node-loading");
+        .stderr_has("waiting: node-loading")
+        .stderr_has("not healthy");
     // It lives, all the same, and to kill it would make it start over.
     check(&nodes[0].addr()).arg("--local").run().status(0);
     check(&nodes[0].addr())

@@ -3,7 +3,7 @@
 use crate::support::cluster::Nodes;
 use crate::support::command::{Finished, Trib};
 use crate::support::keys::fill;
-use crate::support::server::{Server, Spec};
+use crate::support::server::{Server, Spec, client};
 use crate::support::slots::{assert_closed, owned};
 use crate::support::subcommands::{has_redis_cli, redis_cli};
 use crate::support::tls::Material;
@@ -420,8 +420,12 @@ fn what_the_peers_let_through_is_refused() {
 
 #[test]
 fn lists_of_commands() {
-    for line in [vec!["--cluster", "help"], vec!["--cluster", "check", "-h"]] {
-        let help = Trib::new().args(line).run().status(0).stderr_empty();
+    // redis-cli ends with 1 after its list.
+    for (line, code) in [
+        (vec!["--cluster", "help"], 1),
+        (vec!["--cluster", "check", "-h"], 0),
+    ] {
+        let help = Trib::new().args(line).run().status(code).stderr_empty();
         help.stdout_has("Cluster Manager Commands");
     }
     let help = Trib::new().called("redis-trib.rb").arg("help").run();
@@ -431,13 +435,29 @@ fn lists_of_commands() {
 /// Every option in `--cluster help` of redis-cli is known.
 #[test]
 fn all_of_redis_clis_options_are_known() {
-    if !has_redis_cli() {
-        return;
+    if has_redis_cli() {
+        lists_what_we_know(redis_cli());
     }
-    let theirs = redis_cli().args(["--cluster", "help"]).run();
-    let options: Vec<&str> = theirs
-        .stdout
-        .split_whitespace()
+}
+
+/// The same for the newest of both.
+#[test]
+fn all_options_of_the_newest_peers_are_known_matrix() {
+    let peers = [
+        client("redis-8.10", "redis-cli"),
+        client("valkey-9.1", "valkey-cli"),
+    ];
+    for peer in peers.into_iter().flatten() {
+        lists_what_we_know(Trib::new().program(peer));
+    }
+}
+
+#[track_caller]
+fn lists_what_we_know(peer: Trib) {
+    let theirs = peer.args(["--cluster", "help"]).run();
+    let text = format!("{} {}", theirs.stdout, theirs.stderr);
+    let options = text.split_whitespace();
+    let options: Vec<&str> = options
         .filter(|word| word.starts_with("--cluster-"))
         .collect();
     assert!(options.len() > 20, "{options:?}");
@@ -447,6 +467,22 @@ fn all_of_redis_clis_options_are_known() {
             .run();
         let said = said.status(1);
         assert!(!said.stderr.contains("is not an option"), "{}", said.stderr);
+    }
+    let commands: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   ") && !line.contains("--"))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.len() > 11, "{commands:?}");
+    for command in commands {
+        let said = Trib::new()
+            .args(["--cluster", command, "127.0.0.1:1"])
+            .run();
+        assert!(
+            !said.stderr.contains("is not a cluster command"),
+            "{}",
+            said.stderr
+        );
     }
 }
 

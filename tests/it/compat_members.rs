@@ -282,6 +282,7 @@ fn del_node_as_the_peers_do() {
             ruby.args(["del-node", &addr, &other])
                 .run()
                 .status(0)
+                .stdout_has(">>> SHUTDOWN the node.\n")
                 .stderr_empty();
             assert!(nodes[4].connection().is_err());
         }

@@ -144,7 +144,7 @@ fn consent() {
     let mut terminal = line(&[]).terminal();
     terminal.expect("Fail over?").send_line("yes");
     let ended = terminal.finish().status(0);
-    assert!(ended.screen().contains("[OK] "), "{}", ended.screen());
+    assert!(ended.screen().contains("ok: "), "{}", ended.screen());
     assert_eq!(role(&nodes[3]), "master");
 }
 
@@ -555,6 +555,8 @@ fn a_member_that_goes_away_before_the_start_is_a_refusal() {
     nodes[5].cmd(&["CONFIG", "SET", "cluster-announce-ip", "localhost"]);
     nodes.form(3);
     let go = || Trib::new().args(["failover", &proxies[0].addr(), &nodes[4].id()]);
+    // The first run may look more often, until what normally passes has passed.
+    go().arg("--dry-run").run().status(0);
     proxies[5].forget_commands();
     // A run that changes nothing does not name its connections.
     go().arg("--dry-run").run().status(0);

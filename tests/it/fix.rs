@@ -205,7 +205,7 @@ fn an_unfinished_reshard_is_finished() {
         },
     );
     fix(&nodes[0])
-        .arg("--yes")
+        .args(["--yes", "--settle-timeout", "100ms"])
         .run()
         .status(3)
         .stderr_has("another redis-trib");
@@ -247,7 +247,7 @@ fn two_values_stay_until_one_is_chosen(spec: &Spec) {
         assert!(run.stderr.contains(key), "{}", run.stderr);
     }
     assert!(
-        run.stderr.contains("--on-conflict owner|other"),
+        run.stderr.contains("--on-stray-conflict owner|other"),
         "{}",
         run.stderr
     );

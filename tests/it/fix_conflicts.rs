@@ -45,7 +45,7 @@ fn several_holders_of_several_values(spec: &Spec) {
     let order: Vec<usize> = (0..900).collect();
     let reversed: Vec<usize> = (0..900).rev().collect();
     for (connection, order) in connections.iter_mut().zip([&order, &reversed, &order]) {
-        for command in values(tag, order, false) {
+        for command in values(tag, order, false, false) {
             on(connection, &command);
         }
     }
@@ -69,7 +69,7 @@ fn several_holders_of_several_values(spec: &Spec) {
         .arg("--yes")
         .run()
         .status(6)
-        .stderr_has("--on-conflict owner|other")
+        .stderr_has("--on-stray-conflict owner|other")
         .stderr;
     assert!(
         differing.iter().any(|name| said.contains(&key(name))),

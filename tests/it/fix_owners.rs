@@ -161,7 +161,7 @@ fn several_owners_who_can_not_hear_each_other(spec: &Spec) {
     let run = apart.fix().arg("--yes").timeout(PATIENCE * 2).run();
     run.status(6)
         .stderr_has(&key(6, "two"))
-        .stderr_has("--on-conflict owner|other");
+        .stderr_has("--on-stray-conflict owner|other");
     for slot in 1..9 {
         assert_eq!(apart.claimants(slot).len(), 1, "slot {slot}");
     }

@@ -12,7 +12,7 @@ use crate::support::scripted::{FakeCluster, Reply, Script, Scripted, fake_cluste
 use crate::support::subcommands::check_json;
 
 /// The commands that are sent to a node, besides those that identify it.
-const QUESTIONS: [&str; 24] = [
+const QUESTIONS: [&str; 29] = [
     "ACL",
     "CLIENT",
     "CLUSTER COUNTKEYSINSLOT",
@@ -24,18 +24,23 @@ const QUESTIONS: [&str; 24] = [
     "CLUSTER REPLICATE",
     "CLUSTER RESET",
     "CLUSTER SETSLOT",
+    "CLUSTER SLOT-STATS",
     "COMMAND",
     "CONFIG",
     "DBSIZE",
     "FUNCTION",
+    "MEMORY",
     "MIGRATE",
+    "MODULE",
     "MULTI",
     "EXEC",
     "PSYNC",
+    "PTTL",
     "REPLCONF",
     "SCAN",
     "SYNC",
     "TIME",
+    "TYPE",
     "WAIT",
 ];
 
@@ -85,8 +90,22 @@ fn answers(reply: &Reply) {
     let journal = folder.path().join("journal").display().to_string();
     let (seed, evil) = (cluster.nodes[0].addr(), cluster.nodes[1].addr());
     let (replica, stranger) = (&cluster.ids[4], stranger.addr());
-    let lines: [&[&str]; 13] = [
+    let lines: [&[&str]; 20] = [
         &["info", &seed],
+        &["watch", &seed, "--once", "-n=100ms"],
+        &["where", &seed, "a", "b", "c", "--slot", "6000"],
+        &["drift", &seed],
+        &[
+            "drift",
+            &seed,
+            "--fix",
+            "config:hz",
+            "--from",
+            &evil,
+            "--yes",
+        ],
+        &["slots", &seed, "--for=100ms"],
+        &["slots", &seed, "--for=100ms", "--enable-stats", "--yes"],
         &["fix", &seed, "--yes"],
         &[
             "reshard", &seed, "--yes", "--slots", "3", "--from", &evil, "--to", &seed,
@@ -106,6 +125,7 @@ fn answers(reply: &Reply) {
         &["del-node", &seed, replica, "--yes"],
         &["failover", &seed, replica, "--yes", "--timeout=1s"],
         &["ok-to-stop", &seed, &evil],
+        &["ok-to-stop", &seed, "--max"],
         &["set-timeout", &seed, "15s", "--yes"],
         &["import", "--from", &stranger, &seed, "--yes"],
         &["backup", &seed, &backup, "--stall-timeout=1s"],

@@ -37,7 +37,7 @@ fn masters_with_keys_slots_and_replicas() {
     assert_eq!(json["masters"][0]["replicas"], 1);
     assert_eq!(json["masters"][1]["slot_count"], 8192);
     let screen = info(&addr).terminal().finish().status(0).screen();
-    assert!(screen.contains("[OK] 1 keys in 2 masters."), "{screen}");
+    assert!(screen.contains("2 masters, 1 replica, 1 key"), "{screen}");
 
     // A master that is gone is not a reason to say nothing.
     nodes[1].kill();

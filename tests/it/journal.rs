@@ -154,3 +154,58 @@ fn a_journal_that_breaks_stops_before_the_next_change() {
     assert_same(&before, &contents(&nodes));
     assert_eq!(owned(&nodes[3]), [(0, 19)]);
 }
+
+/// Everything is done, and yet the run has failed: the last line says so, as the exit code does.
+#[test]
+fn a_journal_that_lacks_the_last_change() {
+    let nodes = Nodes::quick(4);
+    nodes.form(3);
+    let ended = Trib::new()
+        .args(["failover", &nodes[0].addr(), "--to", &nodes[3].id()])
+        .args(["--yes", "-o", "json", "--journal", "/dev/full"])
+        .run()
+        .status(6)
+        .stderr_has("the journal lacks the last changes");
+    let lines = ended.json_lines();
+    let done: Vec<_> = lines
+        .iter()
+        .filter(|line| line["event"] == "done")
+        .collect();
+    assert_eq!(done.len(), 1, "{lines:#?}");
+    assert_eq!(done[0]["exit_code"], 6);
+    assert_eq!(lines.last().unwrap()["event"], "done");
+}
+
+/// What is tried and refused, as expected, is no change.
+#[test]
+fn trials_are_not_in_the_journal() {
+    let nodes = Nodes::quick(5);
+    nodes.form(3);
+    let (key, slot) = ("{06S}a", "0");
+    nodes[0].cmd(&["SET", key, "1"]);
+    nodes[1].cmd(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &nodes[0].id()]);
+    nodes[0].cmd(&["CLUSTER", "SETSLOT", slot, "MIGRATING", &nodes[1].id()]);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("journal");
+    let go = |words: &[&str]| {
+        let journal = path.display().to_string();
+        let trib = Trib::new().args(words);
+        trib.args(["--yes", "--journal", &journal]).run().status(0);
+    };
+    go(&["fix", &nodes[0].addr()]);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("SETSLOT"), "{text}");
+    assert!(!text.contains("refused"), "{text}");
+    let id = nodes[4].id();
+    go(&[
+        "del-node",
+        &nodes[0].addr(),
+        &id,
+        "--leave-unprotected",
+        &id,
+    ]);
+    let text = fs::read_to_string(&path).unwrap();
+    // Each member is asked first whether it may forget a node, with an id that no node has.
+    assert!(text.contains("FORGET"), "{text}");
+    assert!(!text.contains(&"0".repeat(40)), "{text}");
+}

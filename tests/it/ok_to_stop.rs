@@ -70,6 +70,89 @@ fn programs_are_told_why() {
 }
 
 #[test]
+fn matrix_the_largest_set_can_be_stopped_together() {
+    for version in versions() {
+        let nodes = Nodes::with(9, &Spec::new().version(version).quick());
+        nodes.form(3);
+        let seed = nodes[0].addr();
+        let ask = |words: &[&str]| Trib::new().args(["ok-to-stop", &seed, "--max"]).args(words);
+        let found = ask(&["-o", "json"]).run().status(0).json();
+        // A replica of each master, and one master.
+        assert_eq!(found["ok"], json!(true), "{version}: {found}");
+        assert_eq!(found["node_count"], 4, "{found}");
+        assert_eq!(found["reasons"], json!([]));
+        let ids: Vec<String> = found["nodes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|node| node["id"].as_str().unwrap().to_owned())
+            .collect();
+        let masters = ids
+            .iter()
+            .filter(|id| nodes[..3].iter().any(|n| n.id() == **id));
+        assert_eq!(masters.count(), 1);
+        let codes: Vec<&str> = found["blocked"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|group| group["reasons"][0]["code"].as_str())
+            .collect();
+        assert!(
+            codes.contains(&"no-majority") && codes.contains(&"last-copy"),
+            "{found}"
+        );
+        let blocked = found["blocked"].as_array().unwrap().iter();
+        let blocked: usize = blocked
+            .map(|group| group["nodes"].as_array().unwrap().len())
+            .sum();
+        assert_eq!(blocked, 5);
+
+        ask(&[&nodes[3].id()])
+            .run()
+            .status(0)
+            .stdout_has("1 node can be stopped: ");
+        ask(&[&nodes[3].id(), &nodes[6].addr()])
+            .run()
+            .status(0)
+            .stdout_has("1 node can be stopped: ")
+            .stdout_has("not also ")
+            .stdout_has("without a copy in sync");
+        ask(&["deadbeef"]).run().status(3).stderr_has("deadbeef");
+
+        // They really can.
+        Trib::new()
+            .args(["ok-to-stop", &seed])
+            .args(&ids)
+            .run()
+            .status(0);
+        let (stopped, stay): (Vec<&Server>, Vec<&Server>) =
+            nodes.iter().partition(|node| ids.contains(&node.id()));
+        stopped.iter().for_each(|node| node.kill());
+        let left = stay[0];
+        let check = Trib::new().args(["check", &left.addr(), "--wait", "60s"]);
+        check.run().status(0).stdout_has("16384 slots covered");
+    }
+}
+
+#[test]
+fn problems_that_exist_prevent_every_set() {
+    let nodes = Nodes::quick(4);
+    nodes.form(3);
+    let max = |words: &[&str]| {
+        let trib = Trib::new().args(["ok-to-stop", &nodes[0].addr(), "--max"]);
+        trib.args(words).run()
+    };
+    // The other masters have no replica.
+    max(&[]).status(0).stdout_has(&nodes[0].addr());
+    nodes[1].kill();
+    let found = max(&["-o", "json"]).status(3).json();
+    assert_eq!(found["ok"], json!(false));
+    assert_eq!(found["node_count"], 0);
+    assert_eq!(found["reasons"][0]["code"], "slots-unserved");
+    max(&[]).status(3).stdout_has("no master serves slots");
+}
+
+#[test]
 fn faults_that_exist_are_reasons() {
     let nodes = Nodes::quick(6);
     nodes.form(3);

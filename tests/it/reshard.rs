@@ -315,7 +315,16 @@ fn at_the_prompt() {
     terminal.expect("Source node #2").send_line(&nodes[0].id());
     terminal.expect("named already");
     terminal.expect("Source node #2").send_line("done");
+    // A typing error at the last question does not discard the answers.
+    terminal.expect("Do you want to proceed").send_line("yse");
+    terminal.expect("type 'yes' to accept, or 'no' to decline");
     terminal.expect("Do you want to proceed").send_line("yes");
+    let (from, to) = (nodes[0].id(), nodes[3].id());
+    let line = format!("--slots 1365 --from {from} --to {to} --yes");
+    terminal
+        .expect("Without prompts:")
+        .expect("redis-trib reshard")
+        .expect(&line);
     terminal.finish().status(0);
     assert_closed(&nodes);
     assert_eq!(owned(&nodes[3]), [(0, 1364)]);

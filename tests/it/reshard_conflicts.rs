@@ -23,8 +23,12 @@ fn open(nodes: &Nodes, mut fill: impl FnMut(usize, &mut Connection)) {
     nodes[0].cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to]);
 }
 
+fn has_arrays(version: &str) -> bool {
+    version == "redis-8.10"
+}
+
 fn has_field_times(version: &str) -> bool {
-    ["redis-8.2", "redis-8.6", "valkey-9.1"].contains(&version)
+    ["redis-8.2", "redis-8.6", "redis-8.10", "valkey-9.1"].contains(&version)
 }
 
 #[test]
@@ -36,13 +40,13 @@ fn equal_values_of_every_type_are_one_matrix() {
         let reversed: Vec<usize> = (0..900).rev().collect();
         open(&nodes, |end, connection| {
             let order = if end == 0 { &order } else { &reversed };
-            for command in values(tag, order, has_field_times(version)) {
+            for command in values(tag, order, has_field_times(version), has_arrays(version)) {
                 on(connection, &command);
             }
         });
         // The target's are there a second time.
         let before = contents(&nodes[..3]);
-        assert_eq!(before.len(), 8);
+        assert_eq!(before.len(), 8 + usize::from(has_arrays(version)));
         reshard(&nodes[0])
             .args(["--slot-ranges", "7", "--to", &nodes[3].id(), "--yes"])
             .arg("--finish-open")
@@ -98,16 +102,24 @@ fn the_least_difference_is_named_matrix() {
                 "when their fields expire",
             ));
         }
+        if has_arrays(version) {
+            differences.extend([
+                ("array", "ARSET KEY 7000 other", "their items"),
+                ("array", "ARINSERT KEY more", "what their arrays have seen"),
+                ("array", "ARDEL KEY 7000", "members here"),
+            ]);
+        }
         // Each run waits a second to detect other runs, so most versions test only their own cases.
         let all = *version == "redis-7.0";
         let chosen = differences.into_iter().filter(|(_, change, _)| {
-            all || change.starts_with("HPEXPIREAT") || change.starts_with("XGROUP")
+            let few = ["HPEXPIREAT", "XGROUP", "AR"];
+            all || few.iter().any(|some| change.starts_with(some))
         });
         for (name, change, told) in chosen {
             let key = format!("{tag}{name}");
             open(&nodes, |end, connection| {
                 on(connection, &words(["FLUSHALL"]));
-                for command in values(tag, &order, has_field_times(version)) {
+                for command in values(tag, &order, has_field_times(version), has_arrays(version)) {
                     let about = |arg| matches!(arg, Arg::Simple(arg) if arg == key.as_bytes());
                     if command.args_iter().any(about) {
                         on(connection, &command);
@@ -127,7 +139,7 @@ fn the_least_difference_is_named_matrix() {
                 .status(6)
                 .stderr_has(name)
                 .stderr_has(told)
-                .stderr_has("--on-conflict");
+                .stderr_has("--on-move-conflict");
             assert!(ended.stderr.contains("open: slots 7"), "{}", ended.stderr);
             // Both stay.
             for end in [0, 3] {

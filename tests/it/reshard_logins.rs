@@ -8,7 +8,7 @@ use crate::support::slots::{assert_closed, names, owned};
 use crate::support::subcommands::reshard;
 use crate::support::tls::Material;
 
-/// The rules of README.md for commands that move slots key by key.
+/// The rules of docs/security.md for commands that move slots key by key.
 const RULES: &str = "+cluster|nodes +cluster|info +info +cluster|setslot +cluster|getkeysinslot \
     +cluster|countkeysinslot +migrate +restore-asking +select +wait +asking +set +del ~*";
 
@@ -26,9 +26,9 @@ fn as_mover(node: &Server) -> Trib {
 
 #[test]
 fn the_least_rights_are_enough() {
-    let readme =
-        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
-    let row = readme.lines().find(|line| line.starts_with("| `reshard`"));
+    let page =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/security.md")).unwrap();
+    let row = page.lines().find(|line| line.starts_with("| `reshard`"));
     let row = row.unwrap().replace("\\|", "|");
     assert!(row.contains(RULES), "{row}");
     let nodes = Nodes::with(6, &quick());

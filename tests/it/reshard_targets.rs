@@ -113,19 +113,23 @@ fn either_end_loads_its_data(spec: &Spec) {
                 nodes.form(3);
                 fill(&nodes, &names([200, 6000], 20_000));
                 let one = Move::new(nodes, 1);
-                let go_on = one.go().arg("--finish-open");
+                let go_on = one
+                    .go()
+                    .arg("--finish-open")
+                    .args(["--settle-timeout", "1s"]);
                 let run = one.begun();
                 let node = &one.nodes[victim];
                 let name = name(&node.addr(), node);
-                // It answers once in 1024 commands, and most of them by saying that it loads.
-                node.restart_with(&["--key-load-delay", "500"]);
+                // It answers once in 1024 commands (2 s), and most of them by saying that it loads.
+                node.restart_with(&["--key-load-delay", "2000"]);
                 let ended = stopped(run, &name);
                 let early = go_on.run().status(3).stderr_has(&name);
                 let loading = node.field("loading").as_deref() == Some("1");
                 assert!(loading, "it has loaded too fast");
                 early.stderr_has("node-loading");
-                let limit = Duration::from_secs(60);
-                until("it to have loaded", limit, || {
+                // Seen; the rest is loaded at once.
+                until("it to have loaded", Duration::from_secs(60), || {
+                    let _ = node.try_cmd(&["CONFIG", "SET", "key-load-delay", "0"]);
                     match node.field("loading").as_deref() {
                         Some("0") => Ok(()),
                         other => Err(format!("{other:?}")),

@@ -74,7 +74,7 @@ fn a_check_that_waits_ends_after_a_password_was_asked_for() {
         .expect("Password")
         .expect(": ")
         .send_line("s3cret")
-        .expect("not healthy yet");
+        .expect("s left, not healthy yet");
     let screen = press_ctrl_c(terminal);
     assert!(screen.contains("interrupted (SIGINT)"), "{screen}");
     // The prompt itself.
@@ -95,9 +95,14 @@ fn commands_end_while_a_node_hangs() {
     nodes.form(3);
     let (seed, id) = (nodes[0].addr(), nodes[3].id());
     nodes[1].stop();
-    let lines: [&[&str]; 5] = [
+    let lines: [&[&str]; 10] = [
         &["info", &seed],
+        &["watch", &seed, "--once"],
+        &["where", &seed, "key"],
+        &["slots", &seed],
+        &["drift", &seed],
         &["ok-to-stop", &seed, &id],
+        &["ok-to-stop", &seed, "--max"],
         &["check", &seed],
         &["call", &seed, "PING"],
         &["call", "--serial", &seed, "PING"],

@@ -305,10 +305,7 @@ impl Soak {
             .members()
             .into_iter()
             .filter(|node| !hit.contains(node));
-        let leaving = match operation {
-            Operation::Leave { node, .. } | Operation::Replace { old: node, .. } => Some(*node),
-            _ => None,
-        };
+        let leaving = operation.leaving();
         let seed = seeds
             .find(|node| Some(*node) != leaving)
             .expect("six members, two of them hit");
@@ -383,12 +380,13 @@ impl Soak {
     /// As an operator would: `fix`, the same command again, and once more, until `check` finds nothing.
     fn put_right(&mut self, step: &Step, ended: &Finished) {
         let deadline = Instant::now() + MENDING;
-        let seed = self.ground.seed().addr();
         let patience = format!("{}s", step.patience_s);
         let is_done = ended.status == Ended::Status(0);
         let mut mends = step.fix_first || is_done;
         let mut again = !is_done;
         loop {
+            // The node that was asked before may have left meanwhile, and its cluster with it.
+            let seed = self.ground.seed_other_than(step.operation.leaving()).addr();
             let mut check = vec!["check", &seed];
             check.extend(
                 ["--wait", &patience]

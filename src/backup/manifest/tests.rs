@@ -64,6 +64,11 @@ fn invalid_values_are_named() {
         ),
         ("keys", json!(-1), "damaged"),
         (
+            "unread",
+            json!({"at": 1, "keys": 1}),
+            "the unread part of a file has no type",
+        ),
+        (
             "server",
             json!("\u{1b}[2J"),
             "\"\\u{1b}[2J\" has control characters",

@@ -1,10 +1,11 @@
 //! Translates command lines of `redis-cli --cluster`, `valkey-cli --cluster` and redis-trib.rb into native ones.
 //!
 //! Pure: the words of a command line become words that `cli` parses, and a mode. The reference is redis-trib.rb 3.2 and
-//! 4.0, redis-cli 7.0.15, valkey-cli 8.1 and the source of 9.1. Values that these tools accept but can't handle
+//! 4.0, redis-cli 7.0.15 and 8.10, valkey-cli 8.1 and 9.1. Values that these tools accept but can't handle
 //! (`--cluster-pipeline 0`) are refused here, by the name of the option as it was typed. Native options that they do not
 //! know are passed on unchanged.
 
+mod help;
 mod options;
 
 #[cfg(test)]
@@ -12,12 +13,14 @@ mod tests;
 
 use std::ffi::{OsStr, OsString};
 use std::net::Ipv6Addr;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use options::{Kind, Meaning};
 use secrecy::ExposeSecret;
 
 use crate::cluster::node::{Addr, DEFAULT_PORT};
+use crate::exit_code::ExitCode;
 use crate::seed::{NotAnAddress, Scheme, Seed};
 use crate::ui::Mode;
 
@@ -54,7 +57,12 @@ pub enum ParsedLine {
         mode: Mode,
     },
     /// The list of commands of that mode.
-    Help(&'static str),
+    Help {
+        /// The text.
+        text: &'static str,
+        /// The exit code of that program.
+        code: ExitCode,
+    },
 }
 
 /// A wrong command line of redis-cli or redis-trib.rb.
@@ -224,10 +232,25 @@ fn redis_cli(
     words: &[OsString],
     consent: Consent,
 ) -> Result<ParsedLine, CompatError> {
+    let is_valkey_cli = Path::new(&program).file_name() == Some(OsStr::new("valkey-cli"));
+    let (mode, list) = match is_valkey_cli {
+        true => (Mode::ValkeyCli, help::VALKEY_CLI),
+        false => (Mode::RedisCli, help::REDIS_CLI),
+    };
     let command = match command_of(words)? {
         Some(command) => command,
-        None => return Ok(ParsedLine::Help(options::REDIS_CLI_HELP)),
+        // These tools end with 1 after the list.
+        None => {
+            return Ok(ParsedLine::Help {
+                text: list,
+                code: ExitCode::Unhealthy,
+            });
+        }
     };
+    let asked_for_help = Ok(ParsedLine::Help {
+        text: list,
+        code: ExitCode::Done,
+    });
     let mut line_parts = RedisCliLine::default();
     let mut left = words.iter();
     while let Some(word) = left.next() {
@@ -236,11 +259,9 @@ fn redis_cli(
             continue;
         }
         match word.to_str().and_then(options::meaning) {
-            Some(Meaning::Help) => return Ok(ParsedLine::Help(options::REDIS_CLI_HELP)),
+            Some(Meaning::Help) => return asked_for_help,
             // `-h` at the end of the line, without a host.
-            Some(Meaning::Host) if left.len() == 0 => {
-                return Ok(ParsedLine::Help(options::REDIS_CLI_HELP));
-            }
+            Some(Meaning::Host) if left.len() == 0 => return asked_for_help,
             Some(meaning) => line_parts.take(command, meaning, &mut left)?,
             None => match word.to_str() {
                 Some(text) if text.starts_with("--cluster-") => {
@@ -264,8 +285,14 @@ fn redis_cli(
     }
     native.append(&mut line_parts.options);
     native.extend(command.implied(consent).iter().map(OsString::from));
-    if command == Command::Import {
-        native.extend(import(line_parts.copy, &native));
+    match command {
+        Command::Import => native.extend(import(line_parts.copy, &native)),
+        // Since 8.1 it asks instead of refusing them.
+        Command::Create if is_valkey_cli => native.push("--allow-few-masters".into()),
+        Command::Reshard | Command::Rebalance => {
+            native.extend(move_defaults(is_valkey_cli, &native, words));
+        }
+        _ => {}
     }
     if let Some(node) = line_parts.missing_node(command) {
         line_parts.rest.insert(0, node);
@@ -274,7 +301,7 @@ fn redis_cli(
     native.extend(native_words(command, line_parts.rest)?);
     Ok(ParsedLine::Command {
         words: native,
-        mode: Mode::RedisCli,
+        mode,
     })
 }
 
@@ -344,9 +371,9 @@ impl RedisCliLine {
                 kind,
             } => {
                 let value = value(theirs)?;
-                if of.contains(&command) {
+                if of.contains(&command) && !kind.is_left_out(&value) {
                     let value = kind.check(theirs, &value)?;
-                    self.options.extend([native.into(), value]);
+                    self.set(native, value);
                 }
             }
             Meaning::Weights => {
@@ -375,6 +402,15 @@ impl RedisCliLine {
         Ok(())
     }
 
+    /// Sets an option with a value; of two the last one counts.
+    fn set(&mut self, native: &str, value: OsString) {
+        let place = self.options.iter().position(|option| option == native);
+        match place.and_then(|place| self.options.get_mut(place + 1)) {
+            Some(earlier) => *earlier = value,
+            None => self.options.extend([native.into(), value]),
+        }
+    }
+
     /// Adds `-u redis://user:password@host:port`: the node, unless another one is named, and the login.
     fn uri(&mut self, uri: &OsStr) -> Result<(), CompatError> {
         let text = uri.to_str().ok_or(CompatError::NotText("-u"))?;
@@ -390,8 +426,9 @@ impl RedisCliLine {
             self.options.extend(["--user".into(), user.into()]);
         }
         if let Some(password) = seed.password {
-            let password = password.expose_secret().into();
-            self.options.extend(["--pass".into(), password]);
+            let bytes = password.expose_secret().to_vec();
+            self.options
+                .extend(["--pass".into(), OsString::from_vec(bytes)]);
         }
         if seed.scheme == Scheme::Rediss {
             self.wants_tls = true;
@@ -427,11 +464,15 @@ impl RedisCliLine {
 /// be anywhere.
 fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<ParsedLine, CompatError> {
     let mode = Mode::RedisTribRb;
+    let asked_for_help = ParsedLine::Help {
+        text: help::REDIS_TRIB_RB,
+        code: ExitCode::Done,
+    };
     let Some((first, words)) = words.split_first() else {
-        return Ok(ParsedLine::Help(options::REDIS_TRIB_RB_HELP));
+        return Ok(asked_for_help);
     };
     if first.eq_ignore_ascii_case("help") && words.is_empty() {
-        return Ok(ParsedLine::Help(options::REDIS_TRIB_RB_HELP));
+        return Ok(asked_for_help);
     }
     let Some(command) = Command::of(first) else {
         // A native command, or one that `cli` refuses.
@@ -500,6 +541,29 @@ fn import(copy: bool, given: &[OsString]) -> Vec<OsString> {
         options.push("--on-conflict=abort".into());
     }
     options
+}
+
+/// How slots move without an option for it. valkey-cli moves them key by key unless
+/// `--cluster-use-atomic-slot-migration` is given (9.1). redis-cli uses ASM tasks where it can, and `--cluster-timeout` is
+/// the deadline of each (8.10); before, slots moved key by key, and it was the timeout of MIGRATE only.
+fn move_defaults(is_valkey_cli: bool, native: &[OsString], words: &[OsString]) -> Vec<OsString> {
+    let is_strategy = |word: &OsString| {
+        let text = word.to_str();
+        text.is_some_and(|text| text.starts_with("--strategy"))
+    };
+    if is_valkey_cli {
+        return match native.iter().any(is_strategy) {
+            true => Vec::new(),
+            false => vec!["--strategy=keys".into()],
+        };
+    }
+    let option = words.iter().rposition(|word| word == "--cluster-timeout");
+    let value = option.and_then(|at| words.get(at + 1)?.to_str()?.parse::<u64>().ok());
+    // 0 is the servers' own timeout of MIGRATE, and no deadline.
+    match value.filter(|value| *value > 0) {
+        Some(value) => vec!["--task-deadline".into(), format!("{value}ms").into()],
+        None => Vec::new(),
+    }
 }
 
 /// These tools remove the last replica of a master without a question. (The flag does not allow to remove the last copy

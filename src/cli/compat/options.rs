@@ -66,9 +66,9 @@ impl Meaning {
 pub(super) enum Kind {
     /// Any text; `cli` validates it.
     Text,
-    /// An address.
-    Address,
-    /// A number in this range.
+    /// Addresses or ids, or `all`; empty ones between commas do not count.
+    List,
+    /// A number in this range. These tools accept larger ones: the most stands for them.
     Number {
         least: i64,
         most: i64,
@@ -76,6 +76,8 @@ pub(super) enum Kind {
     },
     /// Milliseconds.
     Millis,
+    /// The timeout of MIGRATE in milliseconds; 0 stands for a second, as on the servers.
+    MigrateMillis,
     /// Seconds, with a fraction.
     Seconds,
     /// A percentage.
@@ -85,6 +87,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Whether the value stands for an option that is not given: 0 slots are asked for.
+    pub(super) fn is_left_out(self, value: &OsStr) -> bool {
+        self == SLOTS && value.to_str().is_some_and(|text| text.parse() == Ok(0))
+    }
+
     /// Returns the native form of a value.
     pub(super) fn check(
         self,
@@ -106,17 +113,26 @@ impl Kind {
         };
         match self {
             Self::Text => Ok(value.to_owned()),
-            Self::Address => Ok(super::address(text).into()),
+            Self::List => {
+                let named = text.split(',').filter(|name| !name.is_empty());
+                let named: Vec<String> = named.map(super::address).collect();
+                Ok(named.join(",").into())
+            }
             Self::Number {
                 least,
                 most,
                 needed,
-            } => within(least, most)
-                .map(|number| number.to_string().into())
+            } => within(least, i64::MAX)
+                .map(|number| number.min(most).to_string().into())
                 .ok_or_else(|| wrong(needed)),
             Self::Millis => within(1, i64::MAX)
                 .map(|number| format!("{number}ms").into())
                 .ok_or_else(|| wrong("must be milliseconds, at least 1")),
+            Self::MigrateMillis => match within(0, i64::MAX) {
+                Some(0) => Ok("1000ms".into()),
+                Some(number) => Ok(format!("{number}ms").into()),
+                None => Err(wrong("must be milliseconds, 0 or more")),
+            },
             Self::Seconds => {
                 let seconds: Option<f64> = text.parse().ok();
                 // 0 means no timeout there; here there always is one.
@@ -129,10 +145,12 @@ impl Kind {
                     .ok_or_else(|| wrong("must be seconds, greater than 0"))
             }
             Self::Percent => text
+                .strip_suffix('%')
+                .unwrap_or(text)
                 .parse()
                 .ok()
                 .filter(|percent: &f64| percent.is_finite() && *percent >= 0.0)
-                .map(|_| text.into())
+                .map(|percent| percent.to_string().into())
                 .ok_or_else(|| wrong("must be a percentage, at least 0")),
             Self::Port => within(1, 65_535)
                 .map(|number| number.to_string().into())
@@ -149,12 +167,12 @@ const REPLICAS: Kind = Kind::Number {
 const SLOTS: Kind = Kind::Number {
     least: 1,
     most: 16_384,
-    needed: "must be a number of slots, 1 to 16384",
+    needed: "must be a number of slots, 1 or more",
 };
 const PIPELINE: Kind = Kind::Number {
     least: 1,
     most: 10_000,
-    needed: "must be the number of keys for each MIGRATE, 1 to 10000 (with 0, a full slot would look empty)",
+    needed: "must be the number of keys for each MIGRATE, 1 or more (with 0, a full slot would look empty)",
 };
 
 const EVERY: &[Command] = &Command::ALL;
@@ -209,11 +227,11 @@ pub(super) fn meaning(word: &str) -> Option<Meaning> {
             theirs: "--cluster-from",
             native: "--from",
             of: &[Command::Reshard, Command::Import],
-            kind: Kind::Address,
+            kind: Kind::List,
         },
         "--cluster-to" => value("--cluster-to", "--to", RESHARD, Kind::Text),
         "--cluster-slots" => value("--cluster-slots", "--slots", RESHARD, SLOTS),
-        "--cluster-timeout" => value("--cluster-timeout", "--timeout", MOVES, Kind::Millis),
+        "--cluster-timeout" => value("--cluster-timeout", "--timeout", MOVES, Kind::MigrateMillis),
         "--cluster-pipeline" => value("--cluster-pipeline", "--pipeline", MOVES, PIPELINE),
         "--cluster-replace" => switch(
             "--replace",
@@ -295,106 +313,13 @@ pub(super) fn ruby(word: &str) -> (Option<Meaning>, Option<&str>) {
         "--slave" => switch("--replica"),
         "--simulate" => switch("--dry-run"),
         "--copy" => Meaning::Copy,
-        "--timeout" => value("--timeout", Kind::Millis),
+        "--timeout" => value("--timeout", Kind::MigrateMillis),
         "--pipeline" => value("--pipeline", PIPELINE),
         "--slots" => value("--slots", SLOTS),
         "--replicas" => value("--replicas", REPLICAS),
         "--threshold" => value("--threshold", Kind::Percent),
-        "--from" => value("--from", Kind::Address),
+        "--from" => value("--from", Kind::List),
         _ => return (None, None),
     };
     (Some(meaning), within)
 }
-
-/// `--cluster help`.
-pub(super) const REDIS_CLI_HELP: &str = "\
-Cluster Manager Commands (of redis-cli and valkey-cli; redis-trib --help shows the native ones):
-  create         host1:port1 ... hostN:portN
-                 --cluster-replicas <arg>
-  check          <host:port> or <host> <port> - separated by either colon or space
-                 --cluster-search-multiple-owners
-  info           <host:port> or <host> <port> - separated by either colon or space
-  fix            <host:port> or <host> <port> - separated by either colon or space
-                 --cluster-search-multiple-owners
-                 --cluster-fix-with-unreachable-masters
-  reshard        <host:port> or <host> <port> - separated by either colon or space
-                 --cluster-from <arg>
-                 --cluster-to <arg>
-                 --cluster-slots <arg>
-                 --cluster-yes
-                 --cluster-timeout <arg>
-                 --cluster-pipeline <arg>
-                 --cluster-replace
-                 --cluster-use-atomic-slot-migration
-  rebalance      <host:port> or <host> <port> - separated by either colon or space
-                 --cluster-weight <node1=w1...nodeN=wN>
-                 --cluster-use-empty-masters
-                 --cluster-timeout <arg>
-                 --cluster-simulate
-                 --cluster-pipeline <arg>
-                 --cluster-threshold <arg>
-                 --cluster-replace
-                 --cluster-use-atomic-slot-migration
-  add-node       new_host:new_port existing_host:existing_port
-                 --cluster-slave
-                 --cluster-master-id <arg>
-  del-node       host:port node_id
-  call           host:port command arg arg .. arg
-                 --cluster-only-masters
-                 --cluster-only-replicas
-  set-timeout    host:port milliseconds
-  import         host:port
-                 --cluster-from <arg>
-                 --cluster-from-user <arg>
-                 --cluster-from-pass <arg>
-                 --cluster-from-askpass
-                 --cluster-copy
-                 --cluster-replace
-  backup         host:port backup_directory
-  help
-
-For check, fix, reshard, del-node, set-timeout, info, rebalance, call, import, backup you can specify the host and port of any working node in the cluster.
-
-Cluster Manager Options:
-  --cluster-yes  Automatic yes to cluster commands prompts
-";
-
-/// `redis-trib.rb help`.
-pub(super) const REDIS_TRIB_RB_HELP: &str = "\
-Usage: redis-trib.rb <command> <options> <arguments ...>
-(redis-trib --help, called by its own name, shows the native options)
-
-  create          host1:port1 ... hostN:portN
-                  --replicas <arg>
-  check           host:port
-  info            host:port
-  fix             host:port
-                  --timeout <arg>
-  reshard         host:port
-                  --from <arg>
-                  --to <arg>
-                  --slots <arg>
-                  --yes
-                  --timeout <arg>
-                  --pipeline <arg>
-  rebalance       host:port
-                  --weight <arg>
-                  --use-empty-masters
-                  --timeout <arg>
-                  --simulate
-                  --pipeline <arg>
-                  --threshold <arg>
-  add-node        new_host:new_port existing_host:existing_port
-                  --slave
-                  --master-id <arg>
-  del-node        host:port node_id
-  set-timeout     host:port milliseconds
-  call            host:port command arg arg .. arg
-  import          host:port
-                  --from <arg>
-                  --copy
-                  --replace
-  help            (show this help)
-
-For check, fix, reshard, del-node, set-timeout you can specify the host and port of any working node in the cluster.
-";

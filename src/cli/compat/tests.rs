@@ -2,7 +2,7 @@ use std::ffi::{OsStr, OsString};
 
 use proptest::prelude::*;
 
-use super::{Command, CompatError, Consent, Mode, ParsedLine, read};
+use super::{Command, CompatError, Consent, ExitCode, Mode, ParsedLine, read};
 
 fn words(line: &str) -> Vec<OsString> {
     line.split_whitespace().map(OsString::from).collect()
@@ -111,7 +111,7 @@ fn lines_of_redis_cli() {
         (
             "--cluster reshard h:1 --cluster-from all --cluster-to 8f --cluster-slots 100 \
              --cluster-yes --cluster-timeout 60000 --cluster-pipeline 10 --cluster-replace",
-            "reshard --from all --to 8f --slots 100 --yes --timeout 60000ms --pipeline 10 --replace h:1",
+            "reshard --from all --to 8f --slots 100 --yes --timeout 60000ms --pipeline 10 --replace --task-deadline 60000ms h:1",
         ),
         (
             "--cluster reshard h:1 --cluster-use-atomic-slot-migration",
@@ -368,12 +368,11 @@ fn wrong_values_are_refused_by_their_option() {
         ),
         (
             "--cluster reshard h:1 --cluster-slots -5",
-            "--cluster-slots \"-5\": must be a number of slots, 1 to 16384",
+            "--cluster-slots \"-5\": must be a number of slots, 1 or more",
         ),
-        ("--cluster reshard h:1 --cluster-slots 0", "1 to 16384"),
         (
-            "--cluster reshard h:1 --cluster-timeout 0",
-            "--cluster-timeout \"0\": must be milliseconds",
+            "--cluster reshard h:1 --cluster-timeout -1",
+            "--cluster-timeout \"-1\": must be milliseconds",
         ),
         (
             "--cluster create a:1 --cluster-replicas -1",
@@ -427,23 +426,139 @@ fn wrong_values_are_refused_by_their_option() {
 
 #[test]
 fn lists_of_commands() {
-    for line in [
-        "redis-trib --cluster help",
-        "redis-trib --cluster HELP",
-        "redis-trib --cluster check h:1 --help",
-        "redis-trib --cluster check -h",
+    for (line, has, wanted) in [
+        // These tools end with 1 after their list.
+        (
+            "redis-trib --cluster help",
+            "--cluster-slave",
+            ExitCode::Unhealthy,
+        ),
+        (
+            "redis-trib --cluster HELP",
+            "--cluster-slave",
+            ExitCode::Unhealthy,
+        ),
+        (
+            "valkey-cli --cluster help",
+            "--cluster-only-primaries",
+            ExitCode::Unhealthy,
+        ),
+        (
+            "redis-trib --cluster check h:1 --help",
+            "--cluster-replicas",
+            ExitCode::Done,
+        ),
+        (
+            "redis-trib --cluster check -h",
+            "--cluster-replicas",
+            ExitCode::Done,
+        ),
+        ("redis-trib.rb", "--slave", ExitCode::Done),
+        ("redis-trib.rb help", "--slave", ExitCode::Done),
     ] {
-        let Ok(ParsedLine::Help(text)) = read(&words(line), Consent::Open) else {
+        let Ok(ParsedLine::Help { text, code }) = read(&words(line), Consent::Open) else {
             panic!("{line}");
         };
-        assert!(text.contains("--cluster-replicas"), "{line}");
+        assert!(text.contains(has), "{line}");
+        assert_eq!(code, wanted, "{line}");
     }
-    for line in ["redis-trib.rb", "redis-trib.rb help"] {
-        let Ok(ParsedLine::Help(text)) = read(&words(line), Consent::Open) else {
-            panic!("{line}");
+}
+
+#[test]
+fn numbers_that_these_tools_accept() {
+    for (theirs, expected) in [
+        (
+            "--cluster reshard h:1 --cluster-pipeline 20000",
+            "reshard --tls-verify chain --pipeline 10000 h:1",
+        ),
+        (
+            "--cluster reshard h:1 --cluster-timeout 0",
+            "reshard --tls-verify chain --timeout 1000ms h:1",
+        ),
+        // Asked for, as if it were not given.
+        (
+            "--cluster reshard h:1 --cluster-slots 0",
+            "reshard --tls-verify chain h:1",
+        ),
+        (
+            "--cluster reshard h:1 --cluster-slots 20000",
+            "reshard --tls-verify chain --slots 16384 h:1",
+        ),
+        (
+            "--cluster rebalance h:1 --cluster-threshold 2%",
+            "rebalance --tls-verify chain --threshold 2 --yes h:1",
+        ),
+        // The last one counts, and empty names do not.
+        (
+            "--cluster reshard h:1 --cluster-from a --cluster-from b,c,",
+            "reshard --tls-verify chain --from b,c h:1",
+        ),
+    ] {
+        let line = words(&format!("redis-trib {theirs}"));
+        let Ok(ParsedLine::Command {
+            words: native,
+            mode,
+        }) = read(&line, Consent::Open)
+        else {
+            panic!("{theirs}");
         };
-        assert!(text.contains("--slave"), "{line}");
+        let native: Vec<String> = native[1..]
+            .iter()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        assert_eq!(native.join(" "), expected, "{theirs}");
+        assert_eq!(mode, Mode::RedisCli);
     }
+}
+
+#[test]
+fn valkey_cli_is_known_by_its_name() {
+    let line = words("/usr/bin/valkey-cli --cluster create h:1 h:2 --cluster-yes");
+    let Ok(ParsedLine::Command {
+        words: native,
+        mode,
+    }) = read(&line, Consent::Open)
+    else {
+        panic!();
+    };
+    assert_eq!(mode, Mode::ValkeyCli);
+    assert!(native.iter().any(|word| word == "--allow-few-masters"));
+}
+
+#[test]
+fn valkey_cli_moves_key_by_key_unless_told_otherwise() {
+    let strategies = |line: &str| -> Vec<String> {
+        let native = native_line(line, Consent::Open);
+        let words = native.split(' ').filter(|word| word.contains("strategy"));
+        words.map(str::to_owned).collect()
+    };
+    for command in ["reshard", "rebalance"] {
+        let line = format!("valkey-cli --cluster {command} h:1");
+        assert_eq!(strategies(&line), ["--strategy=keys"]);
+        let line = format!("{line} --cluster-use-atomic-slot-migration");
+        assert_eq!(strategies(&line), ["--strategy=atomic"]);
+        // redis-cli 8.10 uses ASM tasks by default.
+        let line = format!("redis-trib --cluster {command} h:1");
+        assert_eq!(strategies(&line), Vec::<String>::new());
+    }
+    assert_eq!(
+        strategies("valkey-cli --cluster check h:1"),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn the_timeout_of_redis_cli_bounds_tasks_too() {
+    let deadline = |line: &str| native_line(line, Consent::Open).contains("--task-deadline 5000ms");
+    assert!(deadline(
+        "redis-trib --cluster reshard h:1 --cluster-timeout 5000"
+    ));
+    assert!(!deadline(
+        "valkey-cli --cluster reshard h:1 --cluster-timeout 5000"
+    ));
+    assert!(!deadline(
+        "redis-trib --cluster fix h:1 --cluster-timeout 5000"
+    ));
 }
 
 #[test]

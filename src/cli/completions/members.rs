@@ -8,6 +8,7 @@ use clap_complete::engine::CompletionCandidate;
 
 use super::Question;
 use crate::args::global::GlobalArgs;
+use crate::args::named::NamedCluster;
 use crate::args::values::node_words;
 use crate::change::{Global, Look};
 use crate::cli::Cli;
@@ -96,8 +97,8 @@ async fn look(global: GlobalArgs, seed: Seed) -> Option<View> {
     None
 }
 
-/// The options and the node of an unfinished line. The password comes from REDISCLI_AUTH only: files and the terminal
-/// are not read while the line is typed.
+/// The options and the node of an unfinished line. The password comes from REDISCLI_AUTH or the configuration file:
+/// no `pass_command` is run and nothing is asked while the line is typed.
 fn target(question: Question) -> Option<(GlobalArgs, Seed)> {
     let mut words = question.words;
     // Without a word at that position, the next word would be parsed in its place.
@@ -106,6 +107,7 @@ fn target(question: Question) -> Option<(GlobalArgs, Seed)> {
         .ignore_errors(true)
         .try_get_matches_from(words)
         .ok()?;
+    let named = NamedCluster::read(&matches).ok()?.for_completion();
     let (_, matches) = matches.subcommand()?;
     let mut global = GlobalArgs::from_arg_matches(matches).ok()?;
     global.pass = None;
@@ -113,6 +115,8 @@ fn target(question: Question) -> Option<(GlobalArgs, Seed)> {
     global.askpass = false;
     global.expect_nodes = None;
     global.journal = None;
+    global.confirm = None;
+    global.named = named;
     Some((global, node(matches)?))
 }
 

@@ -19,10 +19,15 @@ impl Judge<'_> {
                 "" => String::new(),
                 said => format!(": {said}"),
             };
+            let progress = task.progress.map(|progress| progress.to_string());
+            let progress = match progress.filter(|text| !text.is_empty()) {
+                Some(progress) => format!(" ({progress})"),
+                None => String::new(),
+            };
             let message = match task.goes_on {
                 true => format!(
                     "{slots} moving from {source} to {target} in an atomic slot migration task, state \
-                     {}{said}",
+                     {}{progress}{said}",
                     task.state
                 ),
                 false => format!(

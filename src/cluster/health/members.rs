@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::{Code, Judge, Stability, count};
 use crate::cluster::node::{NodeId, Role};
-use crate::cluster::observation::{ObservedNode, Seen};
+use crate::cluster::observation::{ObservedNode, Report, Seen};
 use crate::cluster::parse::{EntryState, Version};
 use crate::cluster::slot::SlotSet;
-use crate::cluster::topology::{Member, PeerStatus};
+use crate::cluster::topology::{Bus, Member, PeerStatus};
 
 impl Judge<'_> {
     /// The only node, if it owns no slot: a node that has just been started.
@@ -51,6 +51,7 @@ impl Judge<'_> {
         self.replaced();
         self.handshakes();
         self.without_address();
+        self.reset();
         self.unknown_to_some();
         self.states();
         self.versions();
@@ -67,6 +68,7 @@ impl Judge<'_> {
     fn why_silent(&self, id: NodeId) -> Option<&str> {
         match &self.node(id)?.seen {
             Seen::Silent(why) => Some(why),
+            Seen::Refused(refusal) => Some(&refusal.said),
             Seen::Loading => Some("it is loading its data set from disk"),
             Seen::Report(_) | Seen::OtherNode(_) | Seen::NoAddress => None,
         }
@@ -246,6 +248,12 @@ impl Judge<'_> {
         self.foreign_nodes.contains_key(&id)
     }
 
+    /// Whether a finding says that other nodes do not reach it.
+    fn is_unlinked(&self, id: NodeId) -> bool {
+        let mut findings = self.findings.iter();
+        findings.any(|finding| finding.code == Code::OwnerUnlinked && finding.nodes.contains(&id))
+    }
+
     fn handshakes(&mut self) {
         let handshake = self.ids(|m| m.peer_status.handshake > 0 && !m.peer_status.is_down());
         self.add_nodes(Code::NodeHandshake, &handshake, |names| {
@@ -255,12 +263,37 @@ impl Judge<'_> {
 
     fn without_address(&mut self) {
         let mut no_address = self.ids(|m| m.peer_status.no_address > 0 && !m.peer_status.is_down());
-        no_address.retain(|id| !self.led_foreign_nodes_in(*id));
+        no_address.retain(|id| !self.led_foreign_nodes_in(*id) && !self.is_unlinked(*id));
         self.add_nodes(Code::NodeNoAddress, &no_address, |names| {
             format!("known by id only, address unknown: {names}")
         });
         if let [only] = no_address[..] {
             self.remedy(self.forget_if_useless(only));
+        }
+    }
+
+    /// Nodes that were reset by hand, or started without their `nodes.conf`: the others still list them.
+    fn reset(&mut self) {
+        for member in self.topology.members.values().filter(|m| m.is_reset) {
+            let mut lost = SlotSet::new();
+            for (_, report) in self.observation.reports() {
+                if let Some(entry) = report.view.entry(member.id) {
+                    lost.union_with(&entry.slots.iter().copied().collect());
+                }
+            }
+            let claims = match lost.is_empty() {
+                true => String::new(),
+                false => format!(", with slots {}", lost.summary()),
+            };
+            let message = format!(
+                "{} was reset, or lost its nodes.conf: it knows no other node and owns no slots, and {} of {} still \
+                 list it{claims}",
+                self.name(member.id),
+                member.peer_status.known,
+                count(member.peer_status.asked, "node", "nodes"),
+            );
+            self.add(Code::NodeReset, message, &[member.id], SlotSet::new());
+            self.remedy(self.join_again(member.id, lost));
         }
     }
 
@@ -282,6 +315,7 @@ impl Judge<'_> {
                 .reports()
                 .filter(|(node, report)| node.id != id && report.view.entry(id).is_none())
                 .map(|(node, _)| node.id)
+                .filter(|other| !self.is_reset(*other))
                 .collect();
             let asked = self
                 .topology
@@ -301,10 +335,52 @@ impl Judge<'_> {
         }
     }
 
+    /// The Raft bus (Valkey 10): nothing can be changed, and no replica takes over, without a leader that a majority of
+    /// the voters follows. A node that has lost the majority goes on saying `cluster_state:ok`.
+    fn raft(&mut self) {
+        if self.topology.bus == Bus::Gossip {
+            return;
+        }
+        let mut leaderless = Vec::new();
+        let mut gossiping = Vec::new();
+        for (node, report) in self.observation.reports() {
+            match report.cluster.raft {
+                Some(raft) if raft.leader.is_none() => leaderless.push(node.id),
+                Some(_) => {}
+                None => gossiping.push(node.id),
+            }
+        }
+        self.add_nodes(Code::StateNotOk, &leaderless, |names| {
+            format!(
+                "without a Raft leader, whatever cluster_state says, so that nothing can be committed: {names}"
+            )
+        });
+        self.add_nodes(Code::StateNotOk, &gossiping, |names| {
+            format!("not on the Raft bus that the other nodes use (cluster-protocol): {names}")
+        });
+        let (up, all) = self.voters_up();
+        if !self.has_quorum() {
+            let down = self.topology.voters();
+            let down: Vec<NodeId> = down
+                .filter(|voter| voter.peer_status.is_lost())
+                .map(|voter| voter.id)
+                .collect();
+            self.add_nodes(Code::StateNotOk, &down, |names| {
+                format!(
+                    "{up} of {all} Raft voters are up, which is no majority: nothing can be committed without {names}"
+                )
+            });
+        }
+    }
+
     fn states(&mut self) {
+        self.raft();
         let reports = || self.observation.reports();
+        // A node without a leader has its finding.
+        let has_leader = |report: &Report| report.cluster.raft.is_none_or(|r| r.leader.is_some());
         let not_ok: Vec<NodeId> = reports()
-            .filter(|(_, report)| !report.cluster.ok)
+            .filter(|(node, report)| !report.cluster.ok && !self.is_reset(node.id))
+            .filter(|(_, report)| has_leader(report))
             .map(|(node, _)| node.id)
             .collect();
         let all = not_ok.len() == reports().count() && not_ok.len() > 1;
@@ -329,19 +405,30 @@ impl Judge<'_> {
         let is_loading = |node: &ObservedNode| match &node.seen {
             Seen::Report(report) => report.info.loading,
             Seen::Loading => true,
-            Seen::Silent(_) | Seen::OtherNode(_) | Seen::NoAddress => false,
+            Seen::Silent(_) | Seen::Refused(_) | Seen::OtherNode(_) | Seen::NoAddress => false,
         };
         let nodes = self.observation.nodes.values();
-        let loading: Vec<NodeId> = nodes
+        let owns_slots = |node: &ObservedNode| {
+            let member = self.topology.members.get(&node.id);
+            member.is_some_and(|member| !member.slots.is_empty())
+        };
+        let (owners, others): (Vec<_>, Vec<_>) = nodes
             .filter(|node| is_loading(node))
-            .map(|node| node.id)
-            .collect();
-        self.add_nodes(Code::NodeLoading, &loading, |names| {
-            format!("loading the data set from disk: {names}")
-        });
-        if !loading.is_empty() {
-            self.remedy(self.wait());
+            .partition(|node| owns_slots(node));
+        for (code, nodes) in [(Code::NodeLoading, owners), (Code::SlotlessLoading, others)] {
+            let loading: Vec<NodeId> = nodes.into_iter().map(|node| node.id).collect();
+            self.add_nodes(code, &loading, |names| {
+                format!("loading the data set from disk: {names}")
+            });
+            if !loading.is_empty() {
+                self.remedy(self.wait());
+            }
         }
+    }
+
+    fn is_reset(&self, id: NodeId) -> bool {
+        let member = self.topology.members.get(&id);
+        member.is_some_and(|member| member.is_reset)
     }
 
     fn versions(&mut self) {
@@ -362,6 +449,10 @@ impl Judge<'_> {
     }
 
     fn epochs(&mut self) {
+        // Raft nodes agree on owners by their log; masters may share an epoch.
+        if self.topology.bus == Bus::Raft {
+            return;
+        }
         let mut epochs: BTreeMap<u64, Vec<NodeId>> = BTreeMap::new();
         for master in self.topology.masters().filter(|m| !m.slots.is_empty()) {
             epochs.entry(master.epoch).or_default().push(master.id);

@@ -9,19 +9,30 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::links::MissingLinks;
 use super::merger::{self, Intruders};
 use super::node::NodeId;
+use super::numbers::thousands;
 use super::observation::{Observation, ObservedNode};
 use super::slot::SlotSet;
-use super::topology::Topology;
+use super::topology::{Bus, Topology};
 
+pub use bus::BusSettings;
+pub use passing::Passing;
 pub use remedy::Remedy;
 
 mod asm_tasks;
+mod bus;
+mod disk;
+mod functions;
+mod links;
 mod members;
+mod passing;
 mod placement;
+mod refusals;
 mod remedy;
 mod replication;
+mod settings;
 mod slots;
 #[cfg(test)]
 mod tests;
@@ -92,8 +103,28 @@ codes! {
     SlotlessUnreachable = Warning "slotless-node-unreachable",
     /// Nodes that the other nodes reach, but redis-trib does not.
     AddressUnreachable = Error "announced-address-unreachable",
+    /// Nodes that execute a script, a function or a command of a module, and answer nothing else.
+    NodeBusy = Error "node-busy",
+    /// Nodes that have reached their limit of clients.
+    NodeClientLimit = Error "node-client-limit",
+    /// Nodes that refuse the login.
+    NodeLogin = Error "node-login-failed",
+    /// Nodes whose user lacks the right to read them.
+    NodePermission = Error "node-permission-denied",
+    /// Nodes in protected mode.
+    NodeProtected = Error "node-protected-mode",
+    /// Nodes that answer with another error.
+    NodeError = Error "node-answers-with-error",
+    /// Masters that can't write to their disk and refuse writes.
+    WritesRefused = Error "node-refuses-writes",
     /// Members at whose address another node answers, and members that joined with another cluster.
     NodeForeign = Error "foreign-node",
+    /// Members that know no other node: they were reset.
+    NodeReset = Error "node-reset",
+    /// Node ids under which two processes answer.
+    NodeTwice = Error "node-id-twice",
+    /// Slot owners that members have no link to, for longer than half the node timeout.
+    OwnerUnlinked = Error "slot-owner-unlinked",
     /// Nodes that are stuck in handshake.
     NodeHandshake = Warning "node-handshake",
     /// Nodes whose address no node knows.
@@ -104,12 +135,18 @@ codes! {
     SeedNotMember = Error "seed-not-member",
     /// Nodes that report `cluster_state:fail`.
     StateNotOk = Error "cluster-state-not-ok",
-    /// Nodes that load their data set from disk and don't serve yet.
+    /// Masters with slots that load their data set and don't serve yet.
     NodeLoading = Error "node-loading",
+    /// Nodes without slots, mostly replicas, that load their data set: the cluster serves without them.
+    SlotlessLoading = Warning "slotless-node-loading",
     /// Masters that failed to write, read or delete a key (`--probe-write`).
     ProbeFailed = Error "probe-write-failed",
+    /// Replicas that can't read the data of their master, which is newer.
+    ReplicaCannotSync = Error "replica-cannot-sync",
     /// Replicas whose link to their master is down.
     ReplicaLinkDown = Error "replica-link-down",
+    /// Replicas that serve no data while the link to their master is down.
+    ReplicaStale = Warning "replica-refuses-reads",
     /// Replicas in a full resync.
     ReplicaSyncing = Warning "replica-syncing",
     /// Replicas that follow a replica.
@@ -136,8 +173,16 @@ codes! {
     SlotsInTask = Warning "slots-in-job",
     /// Nodes that run different versions.
     VersionsMixed = Warning "mixed-versions",
+    /// Nodes that fail to write to their disks and take writes all the same.
+    PersistenceFailing = Warning "persistence-failing",
     /// Masters without persistence that are restarted automatically.
     RestartsEmpty = Warning "restarts-empty",
+    /// Nodes whose cluster bus takes anyone for a node who reaches its port.
+    BusUnauthenticated = Warning "bus-unauthenticated",
+    /// Masters whose function libraries differ.
+    FunctionsDiffer = Warning "functions-differ",
+    /// Replicas with other settings for memory and persistence than their masters.
+    SettingsDiffer = Warning "shard-settings-differ",
 }
 
 /// A problem.
@@ -159,6 +204,13 @@ impl Finding {
     /// The severity of its code.
     pub fn severity(&self) -> Severity {
         self.code.severity()
+    }
+
+    /// Whether slots should not be moved, nor nodes added or removed, before it is repaired. Such a change can be the
+    /// cure of the others: those that concern it ask the nodes themselves.
+    pub fn blocks_changes(&self) -> bool {
+        let may_be_cured = matches!(self.code, Code::WritesRefused | Code::ReplicaCannotSync);
+        self.severity() == Severity::Error && !may_be_cured
     }
 }
 
@@ -188,6 +240,8 @@ pub struct Background {
     pub stability: Stability,
     /// The zone of each node, if known.
     pub zones: BTreeMap<NodeId, String>,
+    /// Links to slot owners that are missing for longer than half the node timeout, which one observation can't tell.
+    pub missing_links: MissingLinks,
 }
 
 /// A cluster with its findings.
@@ -222,13 +276,18 @@ impl Diagnosis {
 
     /// Adds the finding that a master failed the write probe.
     pub fn probe_failed(&mut self, id: NodeId, why: &str) {
-        self.findings.push(Finding {
+        self.add(Finding {
             code: Code::ProbeFailed,
             message: format!("{} does not take writes: {why}", self.observation.name(id)),
             nodes: vec![id],
             slots: SlotSet::new(),
             remedy: None,
         });
+    }
+
+    /// Adds a finding at its place.
+    fn add(&mut self, finding: Finding) {
+        self.findings.push(finding);
         self.findings
             .sort_by_key(|finding| (finding.severity(), finding.code));
     }
@@ -268,13 +327,21 @@ fn judge(observation: &Observation, topology: &Topology, background: &Background
             judge.slots();
             judge.tasks();
             judge.views();
+            judge.twins();
+            // A Raft node needs a link to the leader only.
+            if topology.bus == Bus::Gossip {
+                judge.unlinked(&background.missing_links);
+            }
             judge.members();
             judge.replication();
+            judge.disks();
+            judge.settings();
             judge.placement(&background.zones);
         }
     }
     judge.bystanders();
     judge.loading();
+    judge.refusals();
     let mut findings = judge.findings;
     findings.sort_by_key(|finding| (finding.severity(), finding.code));
     findings
@@ -333,23 +400,12 @@ fn slots_are(slots: &SlotSet) -> String {
     if slots.count() == 1 {
         format!("slot {slots} is")
     } else {
-        format!("slots {} are", shown(slots))
+        format!("slots {} are", slots.summary())
     }
 }
 
-/// Slots as ranges; up to eight, then the number of the others.
-fn shown(slots: &SlotSet) -> String {
-    const SHOWN: usize = 8;
-    let ranges = slots.ranges();
-    let text: Vec<String> = ranges.iter().take(SHOWN).map(ToString::to_string).collect();
-    let text = text.join(",");
-    match ranges.len().saturating_sub(SHOWN) {
-        0 => text,
-        more => format!("{text} and {}", count(more, "range more", "ranges more")),
-    }
-}
-
-/// `1 node`, `3 nodes`.
+/// `1 node`, `5,461 nodes`.
 fn count(number: usize, one: &str, many: &str) -> String {
-    format!("{number} {}", if number == 1 { one } else { many })
+    let noun = if number == 1 { one } else { many };
+    format!("{} {noun}", thousands(number as u64))
 }

@@ -42,30 +42,36 @@ impl<'a> Judge<'a> {
             })
             .map(|member| member.id)
             .collect();
+        if together.is_empty() {
+            return;
+        }
         self.add_nodes(code, &together, |names| {
             format!("replicas {place_words} their master: {names}")
         });
+        self.remedy(self.place(true));
     }
 
-    /// No failover is possible without a place that holds more than half of the masters: a majority of
-    /// the masters with slots elects a replica (Redis Cluster specification, "Replica election and
-    /// promotion").
+    /// No failover is possible without a place that holds more than half of the voters: a majority of the masters with
+    /// slots elects a replica (Redis Cluster specification, "Replica election and promotion"); on the Raft bus, of the
+    /// voters.
     fn quorum(&mut self, code: Code, place_words: &str, place: &Place<'_>) {
         let mut by_place: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
         let mut voters = 0;
-        for master in self.topology.masters().filter(|m| !m.slots.is_empty()) {
+        for voter in self.topology.voters() {
             voters += 1;
-            if let Some(at) = place(master.id) {
-                by_place.entry(at).or_default().push(master.id);
+            if let Some(at) = place(voter.id) {
+                by_place.entry(at).or_default().push(voter.id);
             }
         }
-        for (at, masters) in by_place {
-            if masters.len() * 2 > voters && voters > 1 {
+        let word = self.topology.bus.voters_word();
+        for (at, there) in by_place {
+            if there.len() * 2 > voters && voters > 1 {
                 let message = format!(
-                    "{} of {voters} masters run {place_words} {at}: if it fails, no replica can be elected",
-                    masters.len()
+                    "{} of {voters} {word} run {place_words} {at}: if it fails, no replica can be elected",
+                    there.len()
                 );
-                self.add(code, message, &masters, SlotSet::new());
+                self.add(code, message, &there, SlotSet::new());
+                self.remedy(self.place(false));
             }
         }
     }

@@ -1,9 +1,13 @@
 //! What helps against a finding, as data: `ui::remedy` renders it as a command line.
 
 use super::Judge;
+use crate::cluster::copies::{ShardCopies, ShardCopy};
+use crate::cluster::election::Votes;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedTask;
 use crate::cluster::parse::{MasterLink, Product};
+use crate::cluster::refusal::BusyWith;
+use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
 
 use super::Stability;
@@ -47,6 +51,24 @@ pub enum Remedy {
         /// The node.
         node: NodeId,
     },
+    /// Remove a node that was reset, and add it again.
+    AddAgain {
+        /// A member.
+        seed: Addr,
+        /// The node.
+        node: NodeId,
+        /// Its address.
+        addr: Addr,
+    },
+    /// Let a node that was reset meet the others, and assign the slots that it owned.
+    MeetAndAssign {
+        /// A member.
+        seed: Addr,
+        /// All nodes that answer.
+        nodes: Vec<Addr>,
+        /// The slots.
+        slots: SlotSet,
+    },
     /// Let a replica follow another master.
     Replicate {
         /// The replica.
@@ -54,10 +76,31 @@ pub enum Remedy {
         /// The master.
         master: NodeId,
     },
-    /// Fail over to a replica without its master.
+    /// Fail over from a master that does not answer to its best replica.
     ForceFailover {
-        /// The replica.
-        replica: Addr,
+        /// A member.
+        seed: Addr,
+        /// The master.
+        master: NodeId,
+    },
+    /// End what a busy node executes.
+    Kill {
+        /// The node.
+        node: Addr,
+        /// The command that ends it.
+        command: &'static str,
+    },
+    /// Spread the masters over hosts and zones again.
+    Place {
+        /// A member.
+        seed: Addr,
+        /// Whether replicas have to get other masters for that.
+        move_replicas: bool,
+    },
+    /// Save the data set of a node to its disk.
+    Save {
+        /// The node.
+        node: Addr,
     },
     /// Cancel an atomic slot migration task.
     CancelTask {
@@ -93,6 +136,13 @@ impl Judge<'_> {
         Some(Remedy::Fix { seed: self.seed()? })
     }
 
+    pub(super) fn place(&self, move_replicas: bool) -> Option<Remedy> {
+        Some(Remedy::Place {
+            seed: self.seed()?,
+            move_replicas,
+        })
+    }
+
     fn seed(&self) -> Option<Addr> {
         Some(self.observation.lead()?.addr()?.clone())
     }
@@ -114,6 +164,23 @@ impl Judge<'_> {
             nodes: answering
                 .filter_map(|(node, _)| node.dial.clone())
                 .collect(),
+        })
+    }
+
+    /// What brings a node back that was reset, by the slots that the others still attribute to it.
+    pub(super) fn join_again(&self, node: NodeId, slots: SlotSet) -> Option<Remedy> {
+        let seed = self.seed()?;
+        if slots.is_empty() {
+            let addr = self.dial(node)?;
+            return Some(Remedy::AddAgain { seed, node, addr });
+        }
+        let answering = self.observation.reports();
+        Some(Remedy::MeetAndAssign {
+            seed,
+            nodes: answering
+                .filter_map(|(node, _)| node.dial.clone())
+                .collect(),
+            slots,
         })
     }
 
@@ -158,31 +225,53 @@ impl Judge<'_> {
         is_sound.then_some(Remedy::Replicate { replica, master })
     }
 
-    /// CLUSTER FAILOVER FORCE on the replica that lost its failed master last. Not for a master that
-    /// answers us, since it may still take writes; not on a replica whose copy is incomplete.
-    /// TAKEOVER, which needs no votes, is never proposed: the majority may be where we can't see it,
-    /// and elect another replica.
+    /// `failover --of MASTER --force`. Not for a master that answers us or has a link to a replica, since it may still take
+    /// writes; only if a replica has a safe copy and will get the votes. A takeover, which needs no votes, is never proposed: the majority
+    /// may be where we can't see it, and elect another replica.
     pub(super) fn force_failover(&self, master: &Member) -> Option<Remedy> {
         if !master.peer_status.silent || !self.has_quorum() {
             return None;
         }
-        let (_, dial) = self
+        let copies = ShardCopies::of(self.observation, self.topology, master.id);
+        let link = |copy: &ShardCopy| copy.facts.as_ref().and_then(|facts| facts.link);
+        if copies
+            .copies
+            .iter()
+            .any(|copy| link(copy) == Some(MasterLink::Up))
+        {
+            return None;
+        }
+        let is_safe = |id: &NodeId| {
+            let answers = copies.get(*id).is_some_and(|copy| copy.facts.is_some());
+            answers && copies.danger(*id).is_none()
+        };
+        let replicas = self
             .topology
             .replicas_of(master.id)
-            .filter_map(|replica| {
-                let node = self.node(replica.id)?;
-                let info = &node.report()?.info;
-                match info.master_link? {
-                    MasterLink::Down(Some(since)) if !info.loading => {
-                        Some((since, node.dial.as_ref()?))
-                    }
-                    _ => None,
-                }
-            })
-            .min_by_key(|(since, _)| *since)?;
-        Some(Remedy::ForceFailover {
-            replica: dial.clone(),
+            .map(|replica| replica.id);
+        let replica = copies.best(replicas.filter(is_safe))?;
+        let votes = Votes::of(self.observation, self.topology, replica, master.id);
+        let seed = self.seed()?;
+        votes.are_enough().then_some(Remedy::ForceFailover {
+            seed,
+            master: master.id,
         })
+    }
+
+    pub(super) fn kill(&self, id: NodeId, with: BusyWith) -> Option<Remedy> {
+        Some(Remedy::Kill {
+            node: self.dial(id)?,
+            command: with.kill_command()?,
+        })
+    }
+
+    /// BGSAVE, which also ends the refusal of writes if it succeeds. A failing append-only file is tried again by the
+    /// server itself.
+    pub(super) fn save(&self, id: NodeId) -> Option<Remedy> {
+        let node = self.node(id)?;
+        let has_failed = node.report()?.info.disk_failures.save;
+        let dial = node.dial.clone()?;
+        has_failed.then_some(Remedy::Save { node: dial })
     }
 
     pub(super) fn cancel_task(&self, leader: NodeId, task: &ObservedTask) -> Option<Remedy> {

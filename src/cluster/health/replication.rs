@@ -36,7 +36,22 @@ impl Judge<'_> {
                 Some(_) => {}
             }
             let report = self.node(member.id).and_then(|node| node.report());
-            match report.and_then(|report| report.info.master_link) {
+            let link = report.and_then(|report| report.info.master_link);
+            if matches!(link, Some(MasterLink::Down(_) | MasterLink::Syncing))
+                && let Some(message) = self.cannot_sync(member.id, member.master)
+            {
+                self.add(
+                    Code::ReplicaCannotSync,
+                    message,
+                    &[member.id],
+                    SlotSet::new(),
+                );
+                continue;
+            }
+            match link {
+                // It loads the copy that it has received: the link comes up when that is done.
+                Some(MasterLink::Down(_) | MasterLink::Syncing)
+                    if report.is_some_and(|report| report.info.loading) => {}
                 Some(MasterLink::Down(since)) => {
                     let master = member.master.map_or_else(
                         || "its master".to_string(),
@@ -62,6 +77,23 @@ impl Judge<'_> {
         self.add_nodes(Code::ReplicaOrphan, &orphans, |names| {
             format!("replicas of a master that no node knows: {names}")
         });
+    }
+
+    /// Why a full resync from that master can never succeed. The replica logs "Can't handle RDB format version", and
+    /// starts again every second.
+    fn cannot_sync(&self, replica: NodeId, master: Option<NodeId>) -> Option<String> {
+        let version = |id| self.node(id)?.report()?.info.version;
+        let (own, masters) = (version(replica)?, version(master?)?);
+        (!own.can_follow(masters)).then(|| {
+            format!(
+                "replica {} can't sync: it runs {}, and its master {} runs {}, whose data it can't read: upgrade the \
+                 replica",
+                self.name(replica),
+                own.with_rdb_version(),
+                master.map_or_else(String::new, |id| self.name(id)),
+                masters.with_rdb_version()
+            )
+        })
     }
 
     fn replica_counts(&mut self) {
@@ -108,6 +140,7 @@ impl Judge<'_> {
                 let replicas = count(fewest, "replica", "replicas");
                 format!("some masters have only {replicas}, these have {most}: {names}")
             });
+            self.remedy(self.place(true));
         }
     }
 }

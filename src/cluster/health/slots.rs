@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Code, Judge, Stability, count, shown, slots_are};
+use super::{Code, Judge, Stability, count, slots_are};
 use crate::cluster::node::{NodeId, Role};
+use crate::cluster::observation::Seen;
 use crate::cluster::parse::{Direction, OpenSlot};
 use crate::cluster::slot::SlotSet;
-use crate::cluster::topology::{Member, Opinion};
+use crate::cluster::topology::{Bus, Member, Opinion};
 
 /// The ends of open slots, and which of them has the slots open.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -51,7 +52,7 @@ impl Judge<'_> {
             let message = format!(
                 "{} no owner: {}",
                 count(unassigned.count(), "slot has", "slots have"),
-                shown(&unassigned)
+                unassigned.summary()
             );
             self.add(Code::SlotsUncovered, message, &[], unassigned);
             self.remedy(self.fix());
@@ -76,7 +77,7 @@ impl Judge<'_> {
                 count(lost.count(), "slot is", "slots are"),
                 self.name(member.id),
                 self.why_no_failover(member),
-                shown(&lost),
+                lost.summary(),
             );
             self.add(Code::SlotsUncovered, message, &[member.id], lost);
             self.remedy(self.force_failover(member));
@@ -90,20 +91,27 @@ impl Judge<'_> {
         } else if replicas.all(|replica| replica.peer_status.is_down()) {
             " and so are its replicas"
         } else if !self.has_quorum() {
-            " and too few masters are up to elect a replica"
+            match self.topology.bus {
+                Bus::Gossip => " and too few masters are up to elect a replica",
+                Bus::Raft => " and too few voters are up to elect a replica",
+            }
         } else {
             ""
         }
     }
 
-    /// Whether enough masters are up to vote for a replica: more than half of those with slots
-    /// (Redis Cluster specification, "Replica election and promotion").
+    /// Whether enough nodes are up to vote for a replica: more than half of the masters with slots (Redis Cluster
+    /// specification, "Replica election and promotion"); on the Raft bus, of the voters.
     pub(super) fn has_quorum(&self) -> bool {
-        let voters = || self.topology.masters().filter(|m| !m.slots.is_empty());
-        let up = voters()
-            .filter(|master| !master.peer_status.is_lost())
-            .count();
-        up * 2 > voters().count()
+        let (up, all) = self.voters_up();
+        up * 2 > all
+    }
+
+    /// How many voters are up, and how many there are.
+    pub(super) fn voters_up(&self) -> (usize, usize) {
+        let voters = || self.topology.voters();
+        let up = voters().filter(|voter| !voter.peer_status.is_lost());
+        (up.count(), voters().count())
     }
 
     fn open_slots(&mut self) {
@@ -179,6 +187,7 @@ impl Judge<'_> {
     fn other_end(&self, id: NodeId, not_open: &'static str) -> &'static str {
         match self.node(id) {
             None => "no node knows",
+            Some(node) if matches!(node.seen, Seen::Refused(_)) => "answers with an error",
             Some(node) if node.report().is_none() => "does not answer",
             Some(_) => not_open,
         }
@@ -211,7 +220,7 @@ impl Judge<'_> {
                 };
                 parts.push(format!(
                     "{} {} instead of {}",
-                    shown(&differing),
+                    differing.summary(),
                     owner(theirs),
                     owner(ours)
                 ));
@@ -241,7 +250,7 @@ impl Judge<'_> {
             let more = others.len() - LISTED;
             let what = format!(
                 "{} in {}",
-                shown(&slots),
+                slots.summary(),
                 count(more, "other way", "other ways")
             );
             self.view_differs(&rest, &what, slots);

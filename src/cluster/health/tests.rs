@@ -3,9 +3,12 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::identity::Twins;
+use crate::cluster::links;
 use crate::cluster::node::Addr;
 use crate::cluster::observation::{Bystander, Report, Seen};
 use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
+use crate::cluster::refusal::{BusyWith, Refusal, RefusalKind};
 use crate::cluster::slot::Slot;
 use crate::cluster::text::is_unsafe;
 use crate::report::command_line;
@@ -72,6 +75,7 @@ impl World {
                 lead: id(1),
                 nodes: BTreeMap::new(),
                 bystanders: Vec::new(),
+                identities: Default::default(),
             },
             background: Background::default(),
         };
@@ -131,8 +135,10 @@ impl World {
                     ok: true,
                     ..ClusterInfo::default()
                 },
+                refuses: None,
                 saves: Some(true),
                 open_keys: BTreeMap::new(),
+                keys_of_shard: None,
                 links: BTreeMap::new(),
                 tasks: Vec::new(),
                 view,
@@ -225,7 +231,7 @@ fn told(diagnosis: &Diagnosis) -> String {
             finding
                 .remedy
                 .as_ref()
-                .map(|remedy| format!("$ {}", command_line(remedy))),
+                .map(|remedy| format!("$ {}", command_line(remedy, &[]))),
         );
     }
     lines.join("\n")
@@ -262,7 +268,7 @@ fn a_fresh_node_is_in_no_cluster() {
         "master-without-replicas [1]: 1 master has no replica that is up: 10.0.0.1:7000 (11111111)",
     );
     let met = "1 10.0.0.1:1@2 master - 0 0 0 connected\n2 10.0.0.2:1@2 master - 0 0 0 connected";
-    World::new(met).says("slots-uncovered [] 0-16383: 16384 slots have no owner: 0-16383\n$ redis-trib fix 10.0.0.1:1");
+    World::new(met).says("slots-uncovered [] 0-16383: 16,384 slots have no owner: 0-16383\n$ redis-trib fix 10.0.0.1:1");
 }
 
 #[test]
@@ -288,7 +294,7 @@ fn slots_without_an_owner() {
     World::six()
         .all("0-5460", &format!("{} 100-5460", every_second.join(" ")))
         .says("slots-uncovered [] 1,3,5,7,9,11,13,15,17,19,21,23,25,27,29,31,33,35,37,39,41,43,45,47,49,51,53,55,57,59,61,63,65,67,69,71,73,75,77,79,81,83,85,87,89,91,93,95,97,99: \
-              50 slots have no owner: 1,3,5,7,9,11,13,15 and 42 ranges more\n$ redis-trib fix 10.0.0.1:6379");
+              50 slots have no owner: 1,3,5,7,9,11,13,15 and 42 more ranges\n$ redis-trib fix 10.0.0.1:6379");
 }
 
 /// The second master has failed, and no replica was promoted.
@@ -310,8 +316,8 @@ fn a_failed_master() {
         )
     };
     failed_master_world().info(5, &down("12")).says("\
-slots-uncovered [2] 5461-10922: 5462 slots are not served because 10.0.0.2:6379 (22222222) is down: 5461-10922
-$ redis-cli -h 10.0.0.5 -p 6379 CLUSTER FAILOVER FORCE
+slots-uncovered [2] 5461-10922: 5,462 slots are not served because 10.0.0.2:6379 (22222222) is down: 5461-10922
+$ redis-trib failover 10.0.0.1:6379 --of 2222222222222222222222222222222222222222 --force
 node-failed [2] 5461-10922: master 10.0.0.2:6379 (22222222) is down: flagged `fail` by 5 of 5 nodes; connection refused
 cluster-state-not-ok [1 3 4 5 6]: all 5 nodes report cluster_state:fail");
     assert_eq!(failed_master_world().judge().slots_covered(), 10922);
@@ -334,7 +340,7 @@ fn a_master_that_the_others_flag_as_failed_and_that_answers() {
         "master,fail - 0 0 2 disconnected",
     );
     world.says("\
-slots-uncovered [2] 5461-10922: 5462 slots are not served because 10.0.0.2:6379 (22222222) is down: 5461-10922
+slots-uncovered [2] 5461-10922: 5,462 slots are not served because 10.0.0.2:6379 (22222222) is down: 5461-10922
 node-failed [2] 5461-10922: master 10.0.0.2:6379 (22222222) is down: flagged `fail` by 5 of 5 nodes; it answers redis-trib: check its bus port and its links");
     // Links are up again before the other nodes clear the flag.
     let world = World::six().to(
@@ -426,7 +432,7 @@ fn the_last_of_two_masters_reports_only_fail_suspected() {
 1 10.0.0.1:6379@16379 master - 0 0 1 connected 0-8191
 2 10.0.0.2:6379@16379 master,fail? - 0 0 2 connected 8192-16383";
     World::new(two).silent(2).not_ok(&[1]).says("\
-slots-uncovered [2] 8192-16383: 8192 slots are not served because 10.0.0.2:6379 (22222222) is down and has no replica: 8192-16383
+slots-uncovered [2] 8192-16383: 8,192 slots are not served because 10.0.0.2:6379 (22222222) is down and has no replica: 8192-16383
 node-failed [2] 8192-16383: master 10.0.0.2:6379 (22222222) is down: flagged `fail?` by 1 of 1 node; connection refused
 cluster-state-not-ok [1]: 1 node reports cluster_state:fail: 10.0.0.1:6379 (11111111)
 master-without-replicas [1]: 1 master has no replica that is up: 10.0.0.1:6379 (11111111)");
@@ -445,11 +451,11 @@ fn a_master_whose_address_no_node_knows() {
             .seen(2, Seen::NoAddress)
     };
     lost("master,noaddr").says("\
-slots-uncovered [2] 5461-10922: 5462 slots are not served because 22222222 (no address) has no known address: 5461-10922
+slots-uncovered [2] 5461-10922: 5,462 slots are not served because 22222222 (no address) has no known address: 5461-10922
 node-noaddr [2]: known by id only, address unknown: 22222222 (no address)");
     // What Redis and Valkey write when a new node answers at the address of a failed one.
     lost("master,fail,noaddr").says("\
-slots-uncovered [2] 5461-10922: 5462 slots are not served because 22222222 (no address) is down: 5461-10922
+slots-uncovered [2] 5461-10922: 5,462 slots are not served because 22222222 (no address) is down: 5461-10922
 node-failed [2] 5461-10922: master 22222222 (no address) is down: flagged `fail` by 5 of 5 nodes");
 }
 
@@ -470,6 +476,77 @@ fn a_node_without_address_may_be_forgotten_if_it_owns_nothing() {
             .findings
             .iter()
             .all(|finding| finding.remedy.is_none())
+    );
+}
+
+/// The links to slot owners that are missing.
+fn missing_links(world: &World) -> MissingLinks {
+    let topology = Topology::of(&world.observation);
+    links::missing(&world.observation, &topology, 1000, |member| {
+        !member.slots.is_empty()
+    })
+}
+
+#[test]
+fn an_owner_that_a_member_does_not_reach() {
+    let first = SIX.lines().next().unwrap();
+    let addr = first.split(' ').nth(1).unwrap();
+    let lost = first
+        .replace(addr, ":0@0")
+        .replace("master", "master,noaddr");
+    for seen in [
+        lost.replace("connected", "disconnected"),
+        first.replace("connected", "disconnected"),
+    ] {
+        let mut world = World::six().to(&[2], first, &seen);
+        let missing = missing_links(&world);
+        assert_eq!(
+            missing.keys().copied().collect::<Vec<_>>(),
+            [(id(2), id(1))]
+        );
+        // One look is no proof.
+        let codes = [Code::OwnerUnlinked];
+        world.background.missing_links = MissingLinks::new();
+        World::six().to(&[2], first, &seen).says_nothing_of(&codes);
+        world.background.missing_links = missing;
+        let diagnosis = world.judge();
+        assert!(!diagnosis.is_healthy());
+        let told = told(&diagnosis);
+        assert!(told.contains("slot-owner-unlinked [1]"), "{told}");
+        assert!(
+            told.contains("cluster-announce-ip 10.0.0.1 or bind-source-addr"),
+            "{told}"
+        );
+        assert!(!told.contains("node-noaddr"), "{told}");
+    }
+}
+
+#[test]
+fn replicas_and_dead_owners_are_no_missing_links() {
+    let first = SIX.lines().next().unwrap();
+    let dead = first
+        .replace("master", "master,fail")
+        .replace("connected", "disconnected");
+    let world = World::six().to(&[2, 3, 4, 5, 6], first, &dead);
+    assert!(missing_links(&world).is_empty());
+    let last = SIX.lines().last().unwrap();
+    let world = World::six().to(&[2], last, &last.replace("connected", "disconnected"));
+    assert!(missing_links(&world).is_empty());
+}
+
+#[test]
+fn two_processes_with_one_id() {
+    let mut world = World::six();
+    world.observation.identities.twins.push(Twins {
+        id: id(2),
+        one: Addr::new("10.0.0.2", 6379),
+        other: Addr::new("10.0.0.9", 6379),
+    });
+    let told = told(&world.judge());
+    assert!(told.contains("node-id-twice [2]"), "{told}");
+    assert!(
+        told.contains("10.0.0.2:6379") && told.contains("10.0.0.9:6379"),
+        "{told}"
     );
 }
 
@@ -622,6 +699,60 @@ fn a_node_that_a_minority_flags() {
         .says("");
 }
 
+fn refused(kind: RefusalKind, said: &str) -> Seen {
+    Seen::Refused(Refusal {
+        kind,
+        said: said.to_string(),
+    })
+}
+
+#[test]
+fn nodes_that_answer_with_an_error() {
+    let busy = refused(RefusalKind::Busy(BusyWith::Function), "is busy");
+    World::six().seen(2, busy).says(
+        "node-busy [2]: 10.0.0.2:6379 (22222222) is busy\n$ redis-cli -h 10.0.0.2 -p 6379 FUNCTION KILL",
+    );
+    // Whatever the other nodes make of it.
+    World::six()
+        .all("master - 0 0 2 connected", "master - 0 0 2 disconnected")
+        .seen(2, refused(RefusalKind::Busy(BusyWith::Module), "is busy"))
+        .says("node-busy [2]: 10.0.0.2:6379 (22222222) is busy");
+    World::six()
+        .seen(2, refused(RefusalKind::Login, "needs a password"))
+        .seen(5, refused(RefusalKind::Login, "needs a password"))
+        .says(
+            "node-login-failed [2 5]: 10.0.0.2:6379 (22222222), 10.0.0.5:6379 (55555555): needs a password",
+        );
+    for (kind, code) in [
+        (RefusalKind::ClientLimit, Code::NodeClientLimit),
+        (RefusalKind::Permission, Code::NodePermission),
+        (RefusalKind::ProtectedMode, Code::NodeProtected),
+        (RefusalKind::Other, Code::NodeError),
+    ] {
+        World::six()
+            .seen(5, refused(kind, "no"))
+            .says(&format!("{code} [5]: 10.0.0.5:6379 (55555555): no"));
+    }
+}
+
+#[test]
+fn nodes_that_refuse_ping() {
+    for (n, kind, code) in [
+        (2, RefusalKind::Misconf, Code::WritesRefused),
+        (5, RefusalKind::MasterDown, Code::ReplicaStale),
+    ] {
+        let mut world = World::six();
+        world.report(n).refuses = Some(Refusal {
+            kind,
+            said: "refuses".to_string(),
+        });
+        world.says(&format!(
+            "{code} [{n}]: 10.0.0.{n}:6379 ({}): refuses",
+            n.to_string().repeat(8)
+        ));
+    }
+}
+
 #[test]
 fn nodes_that_do_not_answer_redis_trib() {
     World::six().silent(5).silent(6).says("\
@@ -647,9 +778,14 @@ fn another_node_at_the_address() {
         .says("foreign-node [5 6]: node 66666666 answers at the address of 10.0.0.5:6379 (55555555); it is another member of the cluster");
 }
 
-/// 7 is lost, and 4, 5 and 6 don't know it. `within` and `across`: since when these have links to each
-/// other, and to the rest.
+/// 7 is lost, and 4, 5 and 6 don't know it. `within` and `across`: since when nodes of one side have links to each other,
+/// and to the other side.
 fn with_newcomers(within: u64, across: u64) -> World {
+    divided(&[4, 5, 6], within, across)
+}
+
+/// The same with other nodes that don't know it.
+fn divided(forgetful: &[u32], within: u64, across: u64) -> World {
     let masters = SIX
         .replace("slave 1", "master -")
         .replace("slave 2", "master -")
@@ -657,9 +793,10 @@ fn with_newcomers(within: u64, across: u64) -> World {
     let lost = "\n7 :0@0 slave,fail,noaddr 1 0 0 1 disconnected";
     let mut world = World::new(&(masters + lost))
         .seen(7, Seen::NoAddress)
-        .forgotten(&[4, 5, 6], 7);
-    for n in [4, 5, 6] {
-        let since = |peer| if peer > 3 { within } else { across };
+        .forgotten(forgetful, 7);
+    for n in 1..7 {
+        let is_one_side = |peer| forgetful.contains(&peer) == forgetful.contains(&n);
+        let since = |peer| if is_one_side(peer) { within } else { across };
         world.report(n).links = (1..7)
             .filter(|peer| *peer != n)
             .map(|peer| (id(peer), since(peer)))
@@ -711,6 +848,39 @@ fn members_that_joined_from_another_cluster() {
     world.report(5).links.insert(id(4), 5000);
     world.report(5).links.insert(id(6), 5000);
     assert_eq!(told(world)[0].0, Code::NodeForgotten);
+    // 3 was cut off while the others forgot 7, and has new links only.
+    let world = divided(&[1, 2, 4, 5, 6], 1000, 60_000);
+    assert_eq!(told(world)[0].0, Code::NodeForgotten);
+}
+
+#[test]
+fn replicas_with_other_settings_than_their_masters() {
+    let world = |policy: &str| {
+        World::six()
+            .info(
+                1,
+                "maxmemory:100\nmaxmemory_policy:noeviction\naof_enabled:1\n",
+            )
+            .info(
+                4,
+                &format!("maxmemory:200\nmaxmemory_policy:{policy}\naof_enabled:1\n"),
+            )
+            // Shards may differ from each other.
+            .info(2, "maxmemory:7\n")
+            .info(5, "maxmemory:7\n")
+            // Nothing is known of these two.
+            .info(3, "aof_enabled:1\n")
+    };
+    let said = |what: &str| {
+        format!(
+            "shard-settings-differ [4]: replicas have other settings than their masters, so a failover changes what \
+             clients see: {what} (redis-trib drift shows the values)"
+        )
+    };
+    let name = "10.0.0.4:6379 (44444444)";
+    world("noeviction").says(&said(&format!("maxmemory on {name}")));
+    let both = format!("maxmemory on {name}; maxmemory-policy on {name}");
+    world("allkeys-lru").says(&said(&both));
 }
 
 #[test]
@@ -736,6 +906,76 @@ $ redis-trib check 10.0.0.1:6379 --wait 60s",
         "\
 node-loading [3]: loading the data set from disk: 10.0.0.3:6379 (33333333)
 $ redis-trib check 10.0.0.1:6379 --wait 60s",
+    );
+}
+
+#[test]
+fn a_replica_that_loads_is_a_warning() {
+    let said = "\
+slotless-node-loading [6]: loading the data set from disk: 10.0.0.6:6379 (66666666)
+$ redis-trib check 10.0.0.1:6379 --wait 60s";
+    // With its link down, as long as it loads.
+    let info = "loading:1\nmaster_link_status:down\nmaster_link_down_since_seconds:7\n";
+    World::six().info(6, info).says(said);
+    let world = World::six().seen(6, Seen::Loading);
+    assert!(told(&world.judge()).contains(said));
+}
+
+/// Whether the only error passes.
+#[track_caller]
+fn passing(world: World, code: Code) -> Passing {
+    let diagnosis = world.judge();
+    let mut findings = diagnosis.findings.iter();
+    let finding = findings.find(|finding| finding.code == code);
+    let Some(finding) = finding else {
+        panic!("no {code}: {}", told(&diagnosis));
+    };
+    diagnosis.passing(finding)
+}
+
+#[test]
+fn states_that_pass_and_states_that_do_not() {
+    let seconds = |seconds| Passing::Since(Some(std::time::Duration::from_secs(seconds)));
+    let world = || World::six();
+    let down = "master_link_status:down\nmaster_link_down_since_seconds:7\n";
+    assert_eq!(
+        passing(world().not_ok(&[3]), Code::StateNotOk),
+        Passing::Since(None)
+    );
+    // A link that was lost 7 s ago, also to a master that restarts.
+    assert_eq!(
+        passing(world().info(6, down), Code::ReplicaLinkDown),
+        seconds(7)
+    );
+    assert_eq!(
+        passing(world().info(6, down).silent(3), Code::ReplicaLinkDown),
+        seconds(7)
+    );
+    // A node that answers becomes known; a node that does not answer has left.
+    let unknown = world().forgotten(&[1, 2], 6);
+    assert_eq!(passing(unknown, Code::NodeForgotten), Passing::Since(None));
+    let gone = world().forgotten(&[1, 2], 6).silent(6);
+    assert_eq!(passing(gone, Code::NodeForgotten), Passing::No);
+    // A failed master whose replica will be elected, and one without a replica.
+    let failed = |replica_info: &str| {
+        let from = "3 10.0.0.3:6379@16379 master";
+        let failed = world().to(&[1, 2, 4, 5, 6], from, "3 10.0.0.3:6379@16379 master,fail");
+        failed.silent(3).info(6, replica_info)
+    };
+    assert_eq!(passing(failed(down), Code::NodeFailed), seconds(7));
+    assert_eq!(passing(failed(down), Code::SlotsUncovered), seconds(7));
+    let alone = || failed(down).silent(6);
+    assert_eq!(passing(alone(), Code::NodeFailed), Passing::No);
+    assert_eq!(passing(alone(), Code::SlotsUncovered), Passing::No);
+    // A node that is busy, and one that nobody here can reach.
+    let slow = Seen::Silent("no answer to CLUSTER NODES within 10s".to_string());
+    assert_eq!(
+        passing(world().seen(3, slow), Code::AddressUnreachable),
+        Passing::Since(None)
+    );
+    assert_eq!(
+        passing(world().silent(3), Code::AddressUnreachable),
+        Passing::No
     );
 }
 
@@ -789,7 +1029,7 @@ fn numbers_of_replicas() {
     let more = format!(
         "{SIX}\n7 10.0.0.7:6379@16379 slave 1 0 0 1 connected\n8 10.0.0.8:6379@16379 slave 1 0 0 1 connected"
     );
-    World::new(&more).says("uneven-replicas [1]: some masters have only 1 replica, these have 3: 10.0.0.1:6379 (11111111)");
+    World::new(&more).says("uneven-replicas [1]: some masters have only 1 replica, these have 3: 10.0.0.1:6379 (11111111)\n$ redis-trib place 10.0.0.1:6379 --move-replicas");
     // A difference of one results from numbers that don't divide evenly.
     let one_more: Vec<&str> = more.lines().take(7).collect();
     World::new(&one_more.join("\n")).says("");
@@ -799,16 +1039,18 @@ fn numbers_of_replicas() {
 fn nodes_that_fail_together() {
     World::six()
         .all("10.0.0.5:6379", "10.0.0.2:6380")
-        .says("replica-on-masters-host [5]: replicas on the same host as their master: 10.0.0.2:6380 (55555555)");
+        .says("replica-on-masters-host [5]: replicas on the same host as their master: 10.0.0.2:6380 (55555555)\n$ redis-trib place 10.0.0.1:6379 --move-replicas");
     World::six()
         .all("10.0.0.3:6379", "10.0.0.2:6380")
-        .says("host-holds-quorum [2 3]: 2 of 3 masters run on host 10.0.0.2: if it fails, no replica can be elected");
+        .says("host-holds-quorum [2 3]: 2 of 3 masters run on host 10.0.0.2: if it fails, no replica can be elected\n$ redis-trib place 10.0.0.1:6379");
     World::six()
         .zones(&[(1, "a"), (2, "a"), (3, "b"), (4, "b"), (5, "a"), (6, "a")])
         .says(
             "\
 replica-in-masters-zone [5]: replicas in the same zone as their master: 10.0.0.5:6379 (55555555)
-zone-holds-quorum [1 2]: 2 of 3 masters run in zone a: if it fails, no replica can be elected",
+$ redis-trib place 10.0.0.1:6379 --move-replicas
+zone-holds-quorum [1 2]: 2 of 3 masters run in zone a: if it fails, no replica can be elected
+$ redis-trib place 10.0.0.1:6379",
         );
     World::six()
         .zones(&[(1, "a"), (2, "b"), (3, "c"), (4, "b"), (5, "c"), (6, "a")])
@@ -919,7 +1161,7 @@ fn remedies_are_safe_to_paste_for_any_announced_host() {
         .all("10.0.0.5:6379", "$(reboot)'x:6379")
         .silent(5);
     let diagnosis = world.judge();
-    let remedy = command_line(diagnosis.findings[0].remedy.as_ref().unwrap());
+    let remedy = command_line(diagnosis.findings[0].remedy.as_ref().unwrap(), &[]);
     assert!(
         remedy.ends_with(r"--address-map '$(reboot)'\''x:6379=ADDRESS-FROM-HERE'"),
         "{remedy}"
@@ -982,6 +1224,74 @@ prop_compose! {
 }
 
 /// Observations of any shape: eight nodes, each of which may report anything of any other.
+/// Its last save failed.
+const UNSAVED: &str = "redis_version:7.0.15\nrdb_last_bgsave_status:err\n";
+
+#[test]
+fn a_master_that_refuses_writes_can_be_told_to_save_and_blocks_no_move() {
+    let mut world = World::six().info(2, UNSAVED);
+    world.report(2).refuses = Some(Refusal {
+        kind: RefusalKind::Misconf,
+        said: "refuses".to_string(),
+    });
+    let diagnosis = world.judge();
+    let finding = &diagnosis.findings[0];
+    assert_eq!(finding.code, Code::WritesRefused);
+    assert_eq!(finding.nodes, [id(2)]);
+    assert!(matches!(finding.remedy, Some(Remedy::Save { .. })));
+    assert!(!diagnosis.is_healthy() && !finding.blocks_changes());
+    let codes: Vec<Code> = diagnosis.findings.iter().map(|f| f.code).collect();
+    assert!(!codes.contains(&Code::PersistenceFailing));
+}
+
+#[test]
+fn a_save_that_fails_without_refusing_writes_is_a_warning() {
+    let diagnosis = World::six().info(2, UNSAVED).judge();
+    assert!(diagnosis.is_healthy());
+    let finding = &diagnosis.findings[0];
+    assert_eq!(finding.code, Code::PersistenceFailing);
+    assert!(
+        finding.message.contains("takes writes"),
+        "{}",
+        finding.message
+    );
+    // A file that is not written to can't fail.
+    World::six()
+        .info(
+            2,
+            "redis_version:7.0.15\naof_enabled:0\naof_last_write_status:err\n",
+        )
+        .says_nothing_of(&[Code::PersistenceFailing, Code::WritesRefused]);
+}
+
+#[test]
+fn a_replica_that_can_not_read_its_masters_data_never_syncs() {
+    for link in [
+        "master_link_status:down\nmaster_link_down_since_seconds:-1\n",
+        "master_link_status:down\nmaster_sync_in_progress:1\n",
+    ] {
+        let older = format!("redis_version:7.0.15\n{link}");
+        let mut world = World::six().info(5, &older);
+        let master = world.report(5).view.myself().master.unwrap();
+        let master = (1..=6).find(|n| id(*n) == master).unwrap();
+        let diagnosis = world.info(master, "redis_version:8.2.3\n").judge();
+        let codes: Vec<Code> = diagnosis.findings.iter().map(|f| f.code).collect();
+        assert!(
+            codes.contains(&Code::ReplicaCannotSync),
+            "{}",
+            told(&diagnosis)
+        );
+        assert!(!codes.contains(&Code::ReplicaSyncing));
+        assert!(!codes.contains(&Code::ReplicaLinkDown));
+        // Of the same RDB version it may.
+        let same = format!("redis_version:8.2.3\n{link}");
+        World::six()
+            .info(5, &same)
+            .info(master, "redis_version:8.4.0\n")
+            .says_nothing_of(&[Code::ReplicaCannotSync]);
+    }
+}
+
 fn a_world() -> impl Strategy<Value = World> {
     let views = proptest::collection::vec(proptest::collection::vec(a_line(), 8), 8);
     let seen = proptest::collection::vec(0..8u8, 8);

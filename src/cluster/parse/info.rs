@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::node::Addr;
+use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::text::clean;
 
 /// A server's version, as numbers.
@@ -34,22 +34,6 @@ impl Version {
             Product::Redis => self.numbers >= [8, 4, 0],
         }
     }
-
-    /// Returns the highest RDB version that RESTORE takes (rdb.h of each release); `None` for versions that are not
-    /// released yet.
-    pub fn highest_rdb_version(self) -> Option<u16> {
-        let [major, minor, _] = self.numbers;
-        match (self.product, major, minor) {
-            (Product::Valkey, ..=8, _) => Some(11),
-            (Product::Valkey, 9, _) => Some(80),
-            (Product::Redis, 5 | 6, _) => Some(9),
-            (Product::Redis, 7, 0) => Some(10),
-            (Product::Redis, 7, 1..=3) => Some(11),
-            (Product::Redis, 7, _) | (Product::Redis, 8, ..=4) => Some(12),
-            (Product::Redis, 8, 5 | 6) => Some(13),
-            _ => None,
-        }
-    }
 }
 
 impl fmt::Display for Version {
@@ -72,6 +56,8 @@ pub struct Info {
     pub cluster_enabled: Option<bool>,
     /// A random id that changes at every start.
     pub run_id: Option<Arc<str>>,
+    /// The time of its clock, in ms (Redis ≥ 6.2).
+    pub server_time_ms: Option<u64>,
     /// Seconds since it started.
     pub uptime: Option<u64>,
     /// Its process id; 1 in most containers.
@@ -82,17 +68,34 @@ pub struct Info {
     pub loading: bool,
     /// Whether it writes an append-only file.
     pub aof_enabled: bool,
+    /// What failed when it last wrote to disk.
+    pub disk_failures: DiskFailures,
     /// Bytes in use.
     pub used_memory: Option<u64>,
     /// The limit in bytes; 0 stands for none.
     pub maxmemory: Option<u64>,
+    /// What happens at that limit.
+    pub maxmemory_policy: Option<Arc<str>>,
     /// Keys evicted since the start.
     pub evicted_keys: Option<u64>,
+    /// Keys that have expired since the start; a replica counts none.
+    pub expired_keys: Option<u64>,
     /// The link to its master, of a replica.
     pub master_link: Option<MasterLink>,
+    /// The address at which it reaches its master, of a replica.
+    pub master_addr: Option<Addr>,
     /// The replication offset: bytes that a master has written to its stream, or that a replica has
     /// processed.
     pub replication_offset: Option<u64>,
+    /// The replication id, which names the history that the offset counts in.
+    pub replication_id: Option<Arc<str>>,
+    /// The replication id of the history that this one continues, and the offset up to which it does.
+    pub earlier_history: Option<(Arc<str>, u64)>,
+    /// Whether it keeps a replication backlog. A replica has one from its first completed full resync on, and drops it
+    /// before it loads another.
+    pub has_backlog: Option<bool>,
+    /// Seconds since the last byte from its master, of a replica whose link is up.
+    pub last_io: Option<u64>,
     /// Replicas that this node sees in state `online`.
     pub online_replicas: Vec<OnlineReplica>,
     /// Replicas that wait for or receive a full resync from this node (any other state).
@@ -101,6 +104,26 @@ pub struct Info {
     pub availability_zone: Option<Arc<str>>,
     /// Keys of each database that holds any.
     pub keys: Vec<(u32, u64)>,
+    /// The number of its function libraries (Redis ≥ 7.0, Valkey).
+    pub function_libraries: Option<u64>,
+}
+
+/// Writes to disk of which the last one failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DiskFailures {
+    /// The RDB file.
+    pub save: bool,
+    /// The append-only file: the node refuses writes until it succeeds again.
+    pub append: bool,
+    /// The rewrite of the append-only file.
+    pub rewrite: bool,
+}
+
+impl DiskFailures {
+    /// Whether any of them failed.
+    pub fn any(self) -> bool {
+        self.save || self.append || self.rewrite
+    }
 }
 
 /// A replica that follows this node.
@@ -137,7 +160,8 @@ pub enum MasterLink {
     Up,
     /// Down during a full resync.
     Syncing,
-    /// Down, for so many seconds if the server reports it.
+    /// Down, for so many seconds; `None` if it was not up since the server started (or since it follows this master,
+    /// Redis < 7).
     Down(Option<u64>),
 }
 
@@ -151,6 +175,7 @@ impl Info {
             .collect();
         let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
         let flag = |name: &str| fields.get(name).map(|value| *value == "1");
+        let failed = |name: &str| fields.get(name) == Some(&"err");
         let word = |name: &str| {
             let value = clean(fields.get(name)?, 255);
             (!value.is_empty()).then(|| Arc::from(value))
@@ -165,7 +190,10 @@ impl Info {
             } else if flag("master_sync_in_progress") == Some(true) {
                 MasterLink::Syncing
             } else {
-                MasterLink::Down(number("master_link_down_since_seconds"))
+                // Old servers write the time since 1970 for a link that was never up, newer ones -1.
+                let uptime = number("uptime_in_seconds").unwrap_or(u64::MAX);
+                let since = number("master_link_down_since_seconds");
+                MasterLink::Down(since.filter(|since| *since <= uptime.saturating_add(1)))
             }
         });
         let mut keys: Vec<(u32, u64)> = fields
@@ -194,6 +222,7 @@ impl Info {
                 .or_else(|| version("redis_version", Product::Redis)),
             cluster_enabled: flag("cluster_enabled"),
             run_id: word("run_id"),
+            server_time_ms: number("server_time_usec").map(|time| time / 1000),
             uptime: number("uptime_in_seconds"),
             process_id: number("process_id"),
             supervised: fields
@@ -201,17 +230,38 @@ impl Info {
                 .is_some_and(|by| matches!(*by, "systemd" | "upstart")),
             loading: flag("loading") == Some(true),
             aof_enabled: flag("aof_enabled") == Some(true),
+            disk_failures: DiskFailures {
+                save: failed("rdb_last_bgsave_status"),
+                append: flag("aof_enabled") == Some(true) && failed("aof_last_write_status"),
+                rewrite: flag("aof_enabled") == Some(true) && failed("aof_last_bgrewrite_status"),
+            },
             used_memory: number("used_memory"),
             maxmemory: number("maxmemory"),
+            maxmemory_policy: word("maxmemory_policy"),
             evicted_keys: number("evicted_keys"),
+            expired_keys: number("expired_keys"),
             master_link,
+            master_addr: word("master_host").zip(number("master_port")).and_then(
+                |(host, port): (Arc<str>, u64)| Some(Addr::new(&host, port.try_into().ok()?)),
+            ),
             replication_offset: number("slave_repl_offset")
                 .or_else(|| number("master_repl_offset")),
+            replication_id: word("master_replid"),
+            earlier_history: word("master_replid2").zip(number("second_repl_offset")),
+            has_backlog: flag("repl_backlog_active"),
+            last_io: number("master_last_io_seconds_ago"),
             online_replicas: online.into_iter().map(|one| one.replica).collect(),
             copying_replicas: copying.into_iter().map(|one| one.replica.addr).collect(),
             availability_zone: word("availability_zone"),
             keys,
+            function_libraries: number("number_of_libraries"),
         }
+    }
+
+    /// Keys of one database.
+    pub fn keys_of(&self, database: u32) -> u64 {
+        let keys = self.keys.iter().find(|(number, _)| *number == database);
+        keys.map_or(0, |(_, keys)| *keys)
     }
 
     /// Keys in all databases together.
@@ -269,31 +319,91 @@ fn parse_version(text: &str) -> Option<[u16; 3]> {
 /// The fields of CLUSTER INFO that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ClusterInfo {
-    /// Whether `cluster_state` is `ok`: the node serves.
+    /// Whether `cluster_state` is `ok`: the node serves. On the Raft bus it counts only while the node knows a leader: a
+    /// node that has lost its majority goes on saying `ok`.
     pub ok: bool,
     /// The number of nodes that it knows, with itself and handshakes.
     pub known_nodes: usize,
     /// The highest epoch it has seen.
     pub current_epoch: u64,
-    /// The number of vote requests that it has sent since its start.
-    pub votes_asked: u64,
+    /// The number of votes that it has got since its start.
+    pub votes_received: u64,
+    /// ASM tasks in which it takes or gives slots, and the trims of slots that it gave away (Redis ≥ 8.4).
+    pub slots_in_transit: u64,
+    /// The Raft fields, of a node with `cluster-protocol raft` (Valkey ≥ 10).
+    pub raft: Option<RaftInfo>,
+}
+
+/// What a node on the Raft bus reports of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RaftInfo {
+    /// Its role.
+    pub role: RaftRole,
+    /// The leader that it knows.
+    pub leader: Option<NodeId>,
+    /// The number of voters (`cluster_size`, which on the other bus counts masters with slots).
+    pub voters: usize,
+}
+
+/// A role on the Raft bus. It has nothing to do with master and replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RaftRole {
+    /// Every change goes through it.
+    Leader,
+    /// It votes.
+    Follower,
+    /// It votes, and stands for election.
+    Candidate,
+    /// It has no vote.
+    Learner,
+    /// A role that a later version added.
+    Other,
 }
 
 impl ClusterInfo {
     /// Parses CLUSTER INFO; a missing field counts as 0 and as not ok.
     pub fn parse(text: &str) -> Self {
         let mut info = Self::default();
+        let (mut role, mut leader, mut size) = (None, None, 0);
         for (name, value) in text.lines().filter_map(|line| line.split_once(':')) {
+            let number = || value.parse::<u64>().unwrap_or_default();
             match name {
                 "cluster_state" => info.ok = value == "ok",
                 "cluster_known_nodes" => info.known_nodes = value.parse().unwrap_or_default(),
-                "cluster_current_epoch" => info.current_epoch = value.parse().unwrap_or_default(),
-                "cluster_stats_messages_auth-req_sent" => {
-                    info.votes_asked = value.parse().unwrap_or_default();
+                "cluster_size" => size = value.parse().unwrap_or_default(),
+                "cluster_current_epoch" => info.current_epoch = number(),
+                "cluster_stats_messages_auth-ack_received" => info.votes_received = number(),
+                "cluster_slot_migration_active_tasks"
+                | "cluster_slot_migration_active_trim_running" => {
+                    info.slots_in_transit = info.slots_in_transit.saturating_add(number());
+                }
+                "cluster_raft_role" => {
+                    role = Some(match value {
+                        "leader" => RaftRole::Leader,
+                        "follower" => RaftRole::Follower,
+                        "candidate" | "pre-candidate" => RaftRole::Candidate,
+                        "learner" => RaftRole::Learner,
+                        _ => RaftRole::Other,
+                    });
+                }
+                "cluster_raft_leader" => {
+                    leader = value.parse().ok().filter(|id| *id != NodeId::NOBODY);
                 }
                 _ => {}
             }
         }
+        info.raft = role.map(|role| RaftInfo {
+            role,
+            leader,
+            voters: size,
+        });
+        info.ok &= info.raft.is_none_or(|raft| raft.leader.is_some());
         info
+    }
+
+    /// Whether SCAN, KEYS, DBSIZE and COUNTKEYSINSLOT hide keys of the node now. (Redis ≥ 8.4: those of slots that it
+    /// imports or trims. INFO counts them.)
+    pub fn hides_keys(&self) -> bool {
+        self.slots_in_transit > 0
     }
 }

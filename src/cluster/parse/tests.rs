@@ -5,11 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::cluster::text::is_unsafe;
 
-const SERVERS: [&str; 7] = [
+const SERVERS: [&str; 8] = [
     "redis-6.2",
     "redis-7.0",
     "redis-8.2",
     "redis-8.6",
+    "redis-8.10",
     "valkey-8.0",
     "valkey-8.1",
     "valkey-9.1",
@@ -145,9 +146,9 @@ fn open_slots_are_reported_by_both_ends() {
         let others = OTHERS.replace("23004 replica of 23001", &me);
         format!("127.0.0.1:23001 master 0-5460\n{others}")
     };
-    some_say(&SERVERS[..4], "open-replica-of-source", &replica(""));
+    some_say(&SERVERS[..5], "open-replica-of-source", &replica(""));
     let open = " [93 migrating 23002] [95 migrating 23002]";
-    some_say(&SERVERS[4..], "open-replica-of-source", &replica(open));
+    some_say(&SERVERS[5..], "open-replica-of-source", &replica(open));
 }
 
 #[test]
@@ -220,6 +221,7 @@ fn info_of_every_server() {
         "redis 7.0.15",
         "redis 8.2.3",
         "redis 8.6.2",
+        "redis 8.10.2",
         "valkey 8.0.1",
         "valkey 8.1.8",
         "valkey 9.1.2",
@@ -550,6 +552,7 @@ impl Line {
             master: self.master,
             epoch: self.epoch,
             linked: self.linked,
+            learner: false,
             slots: self.slots.clone(),
             open: self.open.clone(),
             claim: claim(id, &self.slots),
@@ -764,4 +767,95 @@ fn is_sane(view: &View) -> bool {
                 .is_sorted_by(|one, next| one.end() < next.start())
     }) && view.entry(view.myself().id).is_some()
         && view.entries().is_sorted_by_key(|entry| entry.id)
+}
+
+#[test]
+fn slots_in_transit_hide_keys() {
+    let hides = |text: &str| ClusterInfo::parse(text).hides_keys();
+    assert!(!hides(
+        "cluster_state:ok\r\ncluster_slot_migration_active_tasks:0\r\n"
+    ));
+    assert!(hides("cluster_slot_migration_active_tasks:1\r\n"));
+    assert!(hides("cluster_slot_migration_active_trim_running:2\r\n"));
+    // Statistics of the past are no state.
+    assert!(!hides(
+        "cluster_slot_migration_stats_active_trim_started:7\r\n"
+    ));
+    assert!(!hides("cluster_slot_migration_active_tasks:?\r\n"));
+}
+
+/// CLUSTER INFO of a node on the Raft bus.
+fn raft_info(role: &str, leader: &str, size: usize) -> ClusterInfo {
+    ClusterInfo::parse(&format!(
+        "cluster_state:ok\r\ncluster_known_nodes:3\r\ncluster_size:{size}\r\ncluster_raft_role:{role}\r\n\
+         cluster_raft_current_term:2\r\ncluster_raft_leader:{leader}\r\n"
+    ))
+}
+
+#[test]
+fn ok_without_a_raft_leader_is_not_trusted() {
+    let leader = "a".repeat(40);
+    let info = raft_info("follower", &leader, 3);
+    let raft = info.raft.unwrap();
+    assert!(info.ok);
+    assert_eq!((raft.role, raft.voters), (RaftRole::Follower, 3));
+    assert_eq!(raft.leader, leader.parse().ok());
+    for nobody in ["", &"0".repeat(40), "?", "\u{1b}[2J"] {
+        let info = raft_info("candidate", nobody, 3);
+        assert!(!info.ok && info.raft.unwrap().leader.is_none(), "{nobody}");
+    }
+    assert_eq!(
+        raft_info("witness", &leader, 3).raft.unwrap().role,
+        RaftRole::Other
+    );
+    let gossip = ClusterInfo::parse("cluster_state:ok\r\ncluster_size:3\r\n");
+    assert_eq!((gossip.ok, gossip.raft), (true, None));
+}
+
+#[test]
+fn raft_fields_beside_a_table_of_gossip_are_refused() {
+    let id = |letter: &str| letter.repeat(40);
+    let table = |flags: [&str; 3]| {
+        let [one, two, three] = flags;
+        format!(
+            "{} 127.0.0.1:7000@17000 myself,{one} - 0 0 1 connected 0-16383\n\
+             {} 127.0.0.1:7001@17001 {two} - 0 0 2 connected\n\
+             {} 127.0.0.1:7002@17002 {three} - 0 0 3 connected\n",
+            id("a"),
+            id("b"),
+            id("c")
+        )
+    };
+    let judged = |flags, leader: &str, size| {
+        let view = EntryPool::default().view(&table(flags)).unwrap();
+        check_raft(&view, &raft_info("leader", leader, size).raft.unwrap())
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(judged(["master"; 3], &id("a"), 3), Ok(()));
+    assert_eq!(
+        judged(["master", "master", "master,learner"], &id("b"), 2),
+        Ok(())
+    );
+    // A node that was met is no member yet.
+    assert_eq!(
+        judged(["master", "handshake", "master"], &id("a"), 2),
+        Ok(())
+    );
+    for (flags, leader, size, why) in [
+        // Gossip counts masters with slots.
+        (
+            ["master"; 3],
+            id("a"),
+            1,
+            "3 of its 3 nodes are no learners",
+        ),
+        (["master", "master,fail?", "master"], id("a"), 3, "fail?"),
+        (["master"; 3], id("d"), 3, "no line for the leader dddddddd"),
+    ] {
+        let error = judged(flags, &leader, size).unwrap_err();
+        assert!(
+            error.contains(why) && error.contains("can't be told"),
+            "{error}"
+        );
+    }
 }

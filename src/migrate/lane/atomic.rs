@@ -27,11 +27,14 @@ use super::watch::{open_on, view_of};
 use super::{Ends, Lane, LaneError, REPLICAS_WITHIN, needed, unless_dropped};
 use crate::client::{AsmTask, ClientError, Fault, NodeClient, Side, TaskEnd};
 use crate::cluster::node::Role;
+use crate::cluster::numbers::{counted, thousands};
+use crate::cluster::observation::TaskProgress;
 use crate::cluster::parse::{Direction, Info, Product};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 use crate::event::LaneEvent;
-use crate::migrate::stray::strays;
+use crate::migrate::strategy::ASM_RULES;
+use crate::migrate::stray::{Hidden, strays};
 use crate::migrate::{End, SlotProgress, barrier_key};
 
 /// How often a task that moved nothing is started again.
@@ -50,12 +53,14 @@ const SILENT_FOR: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long both ends may take to agree about the owner of what a task moved.
 const OWNED_WITHIN: Duration = Duration::from_secs(5);
+/// How often the source of a task is asked for its write pause.
+const PAUSE_LOOKS: usize = 10;
 /// How often Redis may restart a task by itself.
 const RETRIES: u64 = 5;
 
-/// How far a task came.
+/// What became of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TaskProgress {
+enum TaskResult {
     /// The target owns the slots.
     Moved,
     /// They are where they were, and so they stay: the user does not want to wait.
@@ -64,9 +69,11 @@ enum TaskProgress {
 
 /// What came of a try.
 enum Try {
-    Over(TaskProgress),
+    Over(TaskResult),
     /// The slots are where they were; why.
     Again(String),
+    /// The same, after the target refused a command of the source.
+    Refused(String),
 }
 
 /// A task in hand.
@@ -80,6 +87,8 @@ struct Hand<'a> {
 
 /// A task that ended, or that the servers no longer report.
 struct Ending {
+    /// Its id, if it is known.
+    id: Option<String>,
     /// How the task ended, as far as the server reported it.
     end: Option<TaskEnd>,
     /// The server's last words about it.
@@ -119,8 +128,8 @@ impl Lane {
             let bytes: u64 = task.iter().map(|weighed| weighed.bytes).sum();
             let started = Instant::now();
             match self.move_task(ends, product, &task).await? {
-                TaskProgress::Moved => size.measured(bytes, started.elapsed()),
-                TaskProgress::Stopped => return Ok(()),
+                TaskResult::Moved => size.measured(bytes, started.elapsed()),
+                TaskResult::Stopped => return Ok(()),
             }
         }
         Ok(())
@@ -132,10 +141,10 @@ impl Lane {
         ends: &mut Ends,
         product: Product,
         task: &[Weighed],
-    ) -> Result<TaskProgress, LaneError> {
+    ) -> Result<TaskResult, LaneError> {
         let slots: SlotSet = task.iter().map(|weighed| weighed.slot).collect();
         let mut tries = 1..=TRIES;
-        let mut last = String::new();
+        let (mut last, mut refused) = (String::new(), false);
         let now = self.stop.now.clone();
         while tries.next().is_some() {
             let nothing_open = SlotSet::new();
@@ -143,24 +152,56 @@ impl Lane {
             let bytes = task.iter().map(|weighed| weighed.bytes).sum();
             unless_dropped(&now, self.ready(ends, product, &slots, bytes)).await??;
             match self.attempt(ends, product, &slots, task).await? {
-                Try::Over(TaskProgress::Moved) => {
+                Try::Over(TaskResult::Moved) => {
                     unless_dropped(&now, self.confirm_task(ends, &slots)).await??;
-                    return Ok(TaskProgress::Moved);
+                    return Ok(TaskResult::Moved);
                 }
-                Try::Over(TaskProgress::Stopped) => return Ok(TaskProgress::Stopped),
-                Try::Again(why) => {
+                Try::Over(TaskResult::Stopped) => return Ok(TaskResult::Stopped),
+                again @ (Try::Again(_) | Try::Refused(_)) => {
+                    refused = matches!(again, Try::Refused(_));
+                    let (Try::Again(why) | Try::Refused(why)) = again else {
+                        continue;
+                    };
                     last.clone_from(&why);
                     self.tell(LaneEvent::TaskRetry { why });
                     tokio::select! {
-                        () = self.stop.soon.cancelled() => return Ok(TaskProgress::Stopped),
+                        () = self.stop.soon.cancelled() => return Ok(TaskResult::Stopped),
                         () = tokio::time::sleep(BREATH) => {}
                     }
                 }
             }
         }
-        Err(LaneError::Task(format!(
+        let why = format!(
             "slots {slots} stay, after {TRIES} tries: {last} (--strategy keys moves them key by key)"
-        )))
+        );
+        Err(match refused {
+            true => LaneError::TaskDenied(why),
+            false => LaneError::Task(why),
+        })
+    }
+
+    /// The rights that a task takes, for its failure.
+    fn rights_needed(&self, product: Product) -> String {
+        let (source, target) = (&self.source, &self.target);
+        match product {
+            Product::Valkey => format!(
+                "{source} logs in to {target} with its primaryuser and primaryauth, without primaryauth as the \
+                 default user, and that user needs there: {ASM_RULES}"
+            ),
+            Product::Redis => format!("{source} and {target} do not accept each other's login"),
+        }
+    }
+
+    /// Whether the target gave a task up because it refused a command of the source. The source sees only that the
+    /// connection is lost (Valkey 9.1).
+    async fn refused_a_command(&self, ends: &Ends, product: Product, id: Option<&str>) -> bool {
+        if product != Product::Valkey {
+            return false;
+        }
+        let log = ends.target.cluster_getslotmigrations().await;
+        let mut tasks = log.unwrap_or_default().into_iter();
+        let task = tasks.find(|task| Some(task.id.as_str()) == id);
+        task.is_some_and(|task| task.message.starts_with("Failed to process command"))
     }
 
     /// Whether a task may begin: nothing is open, the target has no key of it, and room.
@@ -186,7 +227,7 @@ impl Lane {
                 )));
             }
         }
-        if let Some(strays) = strays(&ends.target, product, slots).await? {
+        if let Some(strays) = strays(&ends.target, product, slots, Hidden::Wait).await? {
             return Err(LaneError::Key(format!(
                 "{} holds {strays}, which a task would lose (--strategy keys compares them)",
                 self.target
@@ -272,17 +313,35 @@ impl Lane {
         match self.owner(ends, product, slots, ending.end).await {
             Owner::Target => {
                 self.tally.longest_task = self.tally.longest_task.max(since.elapsed());
+                if let (Product::Redis, Some(id)) = (product, &ending.id) {
+                    let pause = write_pause(&ends.source, id).await;
+                    let longest = &mut self.tally.longest_write_pause;
+                    *longest = pause.unwrap_or_default().max(*longest);
+                }
                 self.settled(ends, product, slots, &ending, keys, bytes)
                     .await?;
-                Ok(Try::Over(TaskProgress::Moved))
+                Ok(Try::Over(TaskResult::Moved))
             }
             Owner::Source => {
                 self.forget(slots);
+                let why_denied = || {
+                    format!(
+                        "the ASM task for slots {slots} failed{said}; {}",
+                        self.rights_needed(product)
+                    )
+                };
                 match ending.cause {
-                    Some(Cause::Stopped) => Ok(Try::Over(TaskProgress::Stopped)),
+                    Some(Cause::Stopped) => Ok(Try::Over(TaskResult::Stopped)),
+                    _ if is_denied(&ending.said) => Err(LaneError::TaskDenied(why_denied())),
                     Some(Cause::Because(why)) => Err(LaneError::Task(format!(
                         "the ASM task for slots {slots} was called off, and they stay: {why}{said}"
                     ))),
+                    None if self
+                        .refused_a_command(ends, product, ending.id.as_deref())
+                        .await =>
+                    {
+                        Ok(Try::Refused(why_denied()))
+                    }
                     None => Ok(Try::Again(format!(
                         "the ASM task for slots {slots} failed{said}"
                     ))),
@@ -311,7 +370,7 @@ impl Lane {
         self.tally.bytes += bytes;
         self.tell(LaneEvent::Keys { keys, bytes });
         self.tell(LaneEvent::Slots {
-            moved: slots.count(),
+            moved: slots.clone(),
         });
         if ending.end == Some(TaskEnd::Failed) {
             return Err(LaneError::Task(format!(
@@ -325,9 +384,12 @@ impl Lane {
             let counts = self.count(&ends.target, &[0], &numbers).await;
             let there: u64 = counts.unwrap_or_default().into_iter().sum();
             return Err(LaneError::Task(format!(
-                "{} restarted while slots {slots} moved: of about {keys} keys {} has {there}; what \
-                 had not been loaded again is lost",
-                self.source, self.target
+                "{} restarted while slots {slots} moved: of about {} {} has {}; what had not been \
+                 loaded again is lost",
+                self.source,
+                counted(keys, "key"),
+                self.target,
+                thousands(there)
             )));
         }
         Ok(())
@@ -388,7 +450,9 @@ impl Lane {
         let mut called_off: Option<Instant> = None;
         let (mut heard, mut looked) = (started, started);
         let mut retries = 0;
+        let mut progress = None;
         let mut ending = Ending {
+            id: id.clone(),
             end: None,
             said: String::new(),
             cause: None,
@@ -411,9 +475,14 @@ impl Lane {
                     if !task.message.is_empty() {
                         ending.said = task.message;
                     }
+                    ending.id = Some(task.id.clone());
                     ending.end = task.end;
                     if ending.end.is_some() {
                         return ending;
+                    }
+                    if task.progress != progress {
+                        progress = task.progress;
+                        self.tell_progress(progress);
                     }
                     if task.retries > retries {
                         retries = task.retries;
@@ -466,6 +535,12 @@ impl Lane {
                 () = self.stop.now.cancelled(), if called_off.is_none() => {}
                 () = tokio::time::sleep(pause) => {}
             }
+        }
+    }
+
+    fn tell_progress(&self, progress: Option<TaskProgress>) {
+        if let Some(progress) = progress {
+            self.tell(LaneEvent::TaskProgress(progress));
         }
     }
 
@@ -582,6 +657,21 @@ async fn list(client: &NodeClient, product: Product) -> Result<Vec<AsmTask>, Cli
     }
 }
 
+/// For how long the source of a task held writes back (Redis ≥ 8.4). Only the source reports it, and it completes the
+/// task a few milliseconds after the target: when it has heard of the new owner.
+async fn write_pause(source: &NodeClient, id: &str) -> Option<Duration> {
+    for _ in 0..PAUSE_LOOKS {
+        // Only a figure is lost if the source does not answer.
+        let tasks = source.cluster_migration_status().await.ok()?;
+        let task = tasks.into_iter().find(|task| task.id == id)?;
+        if task.end.is_some() {
+            return task.write_pause;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    None
+}
+
 /// Calls a task off. Whether that was in time shows in how it ends.
 async fn call_off(ends: &Ends, product: Product, id: Option<&str>) {
     let answer = match (product, id) {
@@ -626,6 +716,13 @@ fn overdue(within: u64, state: &str) -> String {
         _ => "",
     };
     format!("it did not end within {within} s (--task-deadline), and was {state}{hint}")
+}
+
+/// Whether a task failed because the servers do not accept each other's login, or lack rights.
+fn is_denied(said: &str) -> bool {
+    ["-NOAUTH", "-NOPERM", "-WRONGPASS", "Failed to AUTH"]
+        .iter()
+        .any(|words| said.contains(words))
 }
 
 /// A task that can't begin now and may in a moment: an earlier one is still being cleaned up.

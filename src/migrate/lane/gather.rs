@@ -10,11 +10,14 @@
 //!    MOVED or CLUSTERDOWN.
 //! 3. MIGRATE until the source has no keys left.
 //! 4. Source STABLE, once the target's replicas have the keys.
+//!
+//! A slot that the owner is still migrating to this source comes back: the owner refuses keys of it as long as it is
+//! MIGRATING (ASK), so it is made STABLE right before the keys are sent, and MIGRATING again if they can't be.
 
 use std::time::Instant;
 
-use super::watch::open_on;
-use super::{Ends, Lane, LaneError, Window, first_error, needed, set_slots};
+use super::watch::{open_on, view_of};
+use super::{Ends, Lane, LaneError, Window, each, first_error, needed, set_slots};
 use crate::client::{ClientError, SetSlot};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};
@@ -59,13 +62,20 @@ impl Lane {
                     coming >> 10
                 )));
             }
+            let backwards = self.stop_migrating(ends, &window).await?;
             let none = SlotSet::new();
             let moving = movers.run(ends, batches, &window, &none, |call| {
                 self.called(call, SlotProgress::Gathered);
             });
             match moving.await {
                 Err(error @ LaneError::Key(_)) => conflict = Err(error),
-                done => done?,
+                Err(error) => {
+                    // Clients find the keys that are left only by ASK.
+                    let again = each(&backwards, SetSlot::Migrating(self.source.id));
+                    set_slots(&ends.target, &again).await;
+                    return Err(error);
+                }
+                Ok(()) => {}
             }
             self.close(ends, &window).await?;
         }
@@ -113,7 +123,9 @@ impl Lane {
                 self.target
             )));
         }
-        let away = wanted.intersection(&open_on(target.myself(), Direction::Migrating, None));
+        let back = open_on(target.myself(), Direction::Migrating, Some(self.source.id));
+        let away = open_on(target.myself(), Direction::Migrating, None).difference(&back);
+        let away = wanted.intersection(&away);
         let claimed: SlotSet = source.myself().slots.iter().copied().collect();
         let claimed = wanted.intersection(&claimed);
         if !away.is_empty() || !claimed.is_empty() {
@@ -147,6 +159,22 @@ impl Lane {
         Ok(slots.iter().copied().zip(counts).collect())
     }
 
+    /// Makes those slots of a window STABLE that the owner is migrating to the source; returns them.
+    async fn stop_migrating(&self, ends: &Ends, window: &Window) -> Result<Vec<Slot>, LaneError> {
+        let view = view_of(&ends.target).await;
+        let Some(view) = view else {
+            return Err(LaneError::Changed(format!(
+                "{} does not tell which slots it has open",
+                self.target
+            )));
+        };
+        let migrating = open_on(view.myself(), Direction::Migrating, Some(self.source.id));
+        let slots = window.iter().map(|(slot, _)| *slot);
+        let slots: Vec<Slot> = slots.filter(|slot| migrating.contains(*slot)).collect();
+        first_error(set_slots(&ends.target, &each(&slots, SetSlot::Stable)).await)?;
+        Ok(slots)
+    }
+
     /// Closes the slots of a window of which the source has no key any more.
     async fn close(&mut self, ends: &mut Ends, window: &Window) -> Result<(), LaneError> {
         let slots: Vec<Slot> = window.iter().map(|(slot, _)| *slot).collect();
@@ -161,7 +189,7 @@ impl Lane {
         self.confirm(ends, &gathered).await?;
         self.stable(ends, &empty).await?;
         if !empty.is_empty() {
-            self.tell(LaneEvent::Slots { moved: empty.len() });
+            self.tell(LaneEvent::Slots { moved: gathered });
         }
         Ok(())
     }

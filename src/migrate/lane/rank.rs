@@ -84,6 +84,7 @@ impl Lane {
             let addr = self.connections.dial_of(peer);
             let target = Target {
                 addr: addr.clone(),
+                node: Some(replica.id),
                 access: self.target.target.access.clone(),
             };
             let Ok(client) = self.connections.client(&target).await else {

@@ -43,12 +43,14 @@ fn end(id: &str, addr: Addr) -> End {
         id: id.parse().unwrap(),
         target: Target {
             addr: addr.clone(),
+            node: None,
             access: Arc::new(DialOptions {
                 login: Login::default(),
                 transport: Transport::Plain,
             }),
         },
         peer: addr,
+        other_peers: Vec::new(),
         login: Login::default(),
     }
 }
@@ -80,6 +82,7 @@ fn lane(source: Addr, target: Addr) -> Lane {
         after_failure: AfterFailure::Stop,
         stop_deadline: Duration::from_secs(1),
         task_deadline: None,
+        by_key_if_denied: false,
     };
     let (events, _) = mpsc::unbounded_channel();
     Lane::new(

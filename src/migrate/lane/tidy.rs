@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::timeout;
 
-use crate::client::{MigrateFault, SetSlot};
+use crate::client::{MigrateFault, SetSlot, refusal_of_target};
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{ClusterInfo, Direction, Info, View};
 use crate::cluster::slot::{Slot, SlotSet};
@@ -22,9 +22,10 @@ impl Lane {
     /// which slots the target has claimed, and makes slots STABLE that only the target has open.
     /// The other slots stay open, and are named.
     ///
-    /// A migrating slot is never made STABLE, even if the target has no key of it: a client that
-    /// was redirected (ASK) may be about to write one there.
-    pub(super) async fn tidy(&mut self, ends: &mut Ends) {
+    /// A migrating slot is not made STABLE, even if the target has no key of it: a client that
+    /// was redirected (ASK) may be about to write one there. Slots that a node refuses to move are
+    /// the exception: `revert` looks for such keys.
+    pub(super) async fn tidy(&mut self, ends: &mut Ends, error: &LaneError) {
         let Some(target) = view_of(&ends.target).await else {
             return;
         };
@@ -42,6 +43,9 @@ impl Lane {
         }
         let outcomes = self.give(&ends.source, &give).await;
         self.note(&give, &outcomes);
+        if error.is_refusal() {
+            self.revert(ends).await;
+        }
         let migrating = self.slots_with(SlotProgress::Migrating);
         if let Ok(counts) = self.count(&ends.source, &ends.databases, &migrating).await {
             let empty: Window = migrating
@@ -98,6 +102,9 @@ impl Lane {
         };
         if let Some(master) = successor {
             why += &format!("; {} follows {master}", self.target);
+        }
+        if let Some(refusal) = refusal_of_target(error) {
+            why += &format!("; {}: {}", self.target, refusal.way_out());
         }
         let is_down = error.server_code() == Some("CLUSTERDOWN")
             || MigrateFault::of(error) == MigrateFault::ClusterDown;

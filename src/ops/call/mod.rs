@@ -35,6 +35,32 @@ pub(crate) struct CallRequest {
     pub(crate) allows_danger: bool,
 }
 
+impl CallRequest {
+    /// Whether its arguments are short, and none can be a password.
+    pub(crate) fn may_be_shown(&self) -> bool {
+        const LONGEST: usize = 1024;
+        let word = |index: usize| self.words.get(index).map(|word| word.to_ascii_lowercase());
+        let has_secret = match word(0).as_deref() {
+            Some(b"auth" | b"hello" | b"acl" | b"migrate" | b"eval" | b"sentinel") => true,
+            Some(b"config") => {
+                word(1).as_deref() == Some(b"set") && {
+                    let words = self.words.iter().map(|word| word.to_ascii_lowercase());
+                    let mut names = words.map(|word| String::from_utf8_lossy(&word).into_owned());
+                    names.any(|name| name.contains("pass") || name.contains("auth"))
+                }
+            }
+            _ => false,
+        };
+        !has_secret && self.words.iter().map(Vec::len).sum::<usize>() <= LONGEST
+    }
+
+    /// The command as it was typed.
+    pub(crate) fn text(&self) -> String {
+        let words = self.words.iter().map(|word| String::from_utf8_lossy(word));
+        words.collect::<Vec<_>>().join(" ")
+    }
+}
+
 /// The order in which nodes are called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Order {
@@ -72,11 +98,12 @@ pub(crate) async fn callees(session: &Session, request: &CallRequest) -> Result<
         };
         let reach = match &node.seen {
             Seen::Report(_) => found.target_of(node).ok_or("no address".to_string()),
-            Seen::Silent(_) if member.peer_status.handshake > 0 => {
+            Seen::Silent(_) | Seen::Refused(_) if member.peer_status.handshake > 0 => {
                 skipped.push(member.id);
                 continue;
             }
             Seen::Silent(why) => Err(why.clone()),
+            Seen::Refused(refusal) => Err(refusal.said.clone()),
             Seen::Loading => Err(Fault::Loading.to_string()),
             Seen::OtherNode(other) => {
                 Err(format!("another node, {}, answers there", other.short()))

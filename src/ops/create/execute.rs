@@ -1,21 +1,27 @@
 //! Creates the planned cluster, and waits until it is usable.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::CreateRequest;
 use super::plan::CreatePlan;
 use crate::client::Transport;
-use crate::cluster::health::{Background, Diagnosis, Severity};
-use crate::converge::Watch;
+use crate::cluster::health::{Diagnosis, Severity};
+use crate::cluster::node::NodeId;
+use crate::cluster::observation::Report;
+use crate::cluster::parse::{EntryPool, EntryState};
+use crate::cluster::slot::SlotSet;
+use crate::converge::settle::{is_error, settled};
+use crate::converge::{Watch, warn_of_copies};
 use crate::discover;
 use crate::ops::join::Until;
 use crate::ops::join::execute::{Execution, StepCounts};
 use crate::ops::join::inspect::NewNode;
+use crate::ops::join::links;
 use crate::session::Session;
 use crate::stop::Stop;
 
@@ -39,10 +45,14 @@ pub(crate) async fn execute(
     let work = create(session, plan, request, &steps);
     let diagnosis = match session.interrupt.stops(work).await {
         Ok(Ok(diagnosis)) => diagnosis,
-        Ok(Err(error)) => return Err(Stop::partial(explained(&error, plan, &steps))),
+        Ok(Err(error)) => {
+            let error = explained(session, &error, plan, &steps).await;
+            return Err(Stop::partial(error));
+        }
         Err(signal) => {
             let error = anyhow!("interrupted ({signal})");
-            return Err(Stop::interrupted(explained(&error, plan, &steps)));
+            let error = explained(session, &error, plan, &steps).await;
+            return Err(Stop::interrupted(error));
         }
     };
     if let Some(diagnosis) = &diagnosis
@@ -91,17 +101,26 @@ async fn create(
     watch.join().await?;
     execution.run(&replicating).await?;
     watch.agree(&goal).await?;
+    if request.until == Until::Usable {
+        warn_of_copies(session, &watch.usable(&goal).await?);
+    }
+    // Links that were up once may be lost with the first messages that show a node's address to another one.
+    links::verify(session, &session.targets(), &plan.nodes, &[]).await?;
     if request.until == Until::Agreed {
         return Ok(None);
     }
-    watch.usable(&goal).await?;
-    let observation = discover::observe(&session.connections, &session.targets()).await?;
-    let diagnosis = Diagnosis::of(observation, &Background::default());
-    Ok(Some(Box::new(diagnosis)))
+    let state = settled(session, |_, finding| is_error(finding)).await;
+    let state = state.map_err(|stop| stop.error)?;
+    Ok(Some(Box::new(state.diagnosis)))
 }
 
 /// Adds to an error how many steps are done, and how to go on or back.
-fn explained(error: &anyhow::Error, plan: &CreatePlan, steps: &StepCounts) -> anyhow::Error {
+async fn explained(
+    session: &Session,
+    error: &anyhow::Error,
+    plan: &CreatePlan,
+    steps: &StepCounts,
+) -> anyhow::Error {
     let before = plan.progress.done;
     let left = plan.progress.rest.len();
     if before == 0 && !steps.has_begun() {
@@ -118,11 +137,78 @@ fn explained(error: &anyhow::Error, plan: &CreatePlan, steps: &StepCounts) -> an
     } else {
         format!("All {all} steps are done. The same command again waits for what is missing")
     };
+    let is_ours = match made(session, plan).await {
+        Made::Part => true,
+        // Another run would have found nothing left to do here.
+        Made::Whole => before == 0 && steps.done() == all,
+        Made::Unknown => false,
+    };
+    if !is_ours {
+        return anyhow!("{error}\n{how_far}");
+    }
     let undo: Vec<String> = plan.nodes.iter().map(reset_command).collect();
     anyhow!(
         "{error}\n{how_far}; these commands undo them:\n{}",
         undo.join("\n")
     )
+}
+
+/// What the nodes are now.
+enum Made {
+    /// A part of the plan.
+    Part,
+    /// The whole plan: a cluster that says that it serves, without keys.
+    Whole,
+    /// Something else, or nodes that do not answer.
+    Unknown,
+}
+
+/// Returns whether the nodes are still what this run can have made of them. Where CLIENT is denied there is no lock, and
+/// another redis-trib may have made a cluster of them meanwhile, which CLUSTER RESET would destroy.
+async fn made(session: &Session, plan: &CreatePlan) -> Made {
+    /// How long the look may take.
+    const WITHIN: Duration = Duration::from_secs(10);
+    // Each by itself: half-way they are several clusters.
+    let targets = session.targets();
+    let looking = discover::look_at_all(&session.connections, &targets);
+    let Ok(looks) = timeout(WITHIN, looking).await else {
+        return Made::Unknown;
+    };
+    let mut pool = EntryPool::default();
+    let answers = looks.iter().filter_map(|(_, look)| look.as_ref().ok());
+    let reports = answers.map(|looked| discover::read(&mut pool, &looked.raw));
+    let Ok(reports) = reports.collect::<Result<Vec<Report>, _>>() else {
+        return Made::Unknown;
+    };
+    let mut goal = plan.goal().slots;
+    let planned: BTreeMap<NodeId, SlotSet> = plan
+        .nodes
+        .iter()
+        .map(|node| {
+            let slots = goal.remove(&node.id()).unwrap_or_default();
+            (node.id(), slots.into_iter().collect())
+        })
+        .collect();
+    let is_ours = |report: &Report| {
+        let myself = report.view.myself();
+        let owned: SlotSet = myself.slots.iter().copied().collect();
+        report.info.total_keys() == 0
+            && report.view.entries().all(|entry| {
+                // The id of a handshake is not that of the node.
+                entry.state == EntryState::Handshake || planned.contains_key(&entry.id)
+            })
+            && planned
+                .get(&myself.id)
+                .is_some_and(|slots| owned.difference(slots).is_empty())
+    };
+    match (
+        reports.iter().all(is_ours),
+        reports.iter().all(|report| report.cluster.ok),
+    ) {
+        (true, false) => Made::Part,
+        (true, true) => Made::Whole,
+        (false, _) => Made::Unknown,
+    }
 }
 
 /// The command line that takes a node out of the cluster.

@@ -32,8 +32,16 @@ pub(super) async fn healthy_cluster(
     let mut scattered_since = None;
     let poll = Poll::every(RETRY_INTERVAL, within);
     let polled = poll.until(async || {
-        let observation = discover::observe(&session.connections, &session.targets()).await?;
-        let diagnosis = Diagnosis::of(observation, &Background::default());
+        let (connections, seeds) = (&session.connections, session.targets());
+        let mut found = discover::examine(connections, &seeds).await?;
+        let mut background = Background::default();
+        if let Some((last, missing_links)) =
+            discover::lasting_to_owners(connections, &seeds, &found).await?
+        {
+            found = last;
+            background.missing_links = missing_links;
+        }
+        let diagnosis = Diagnosis::of(found.observation, &background);
         let outsiders = outsiders(&diagnosis, nodes);
         if !outsiders.is_empty() {
             return Err(refusal(&outsiders));
@@ -106,9 +114,12 @@ fn is_transient(code: Code) -> bool {
         code,
         Code::StateNotOk
             | Code::NodeFailed
+            | Code::NodeBusy
             | Code::NodeLoading
+            | Code::SlotlessLoading
             | Code::NodeForgotten
             | Code::ReplicaLinkDown
+            | Code::OwnerUnlinked
             | Code::ViewsDiffer
     )
 }

@@ -13,7 +13,7 @@ use crate::cluster::slot::SlotSet;
 use crate::ops::join::Until;
 use crate::ops::join::inspect::{NewNode, key_count, refusal};
 use crate::ops::join::zones::ZoneRules;
-use crate::plan::create::FewMasters;
+use crate::plan::create::{FewMasters, ReplicaOrder};
 use crate::session::Session;
 use crate::stop::Stop;
 
@@ -27,6 +27,7 @@ pub(crate) struct CreateRequest {
     pub(crate) pin_master: Vec<Addr>,
     pub(crate) pin_replica: Vec<Addr>,
     pub(crate) few_masters: FewMasters,
+    pub(crate) replica_order: ReplicaOrder,
     pub(crate) zones: ZoneRules,
     /// Whether a healthy cluster of exactly these nodes is success.
     pub(crate) if_needed: bool,

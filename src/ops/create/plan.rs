@@ -9,6 +9,7 @@ use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
 use crate::converge::{Goal, KnownBy};
 use crate::ops::join::inspect::NewNode;
+use crate::ops::join::origin;
 use crate::ops::join::zones::Zones;
 use crate::plan::create::{self, Candidate, Conflict, Layout, Request, Shared};
 use crate::plan::{CreateProgress, MembershipPlan};
@@ -57,6 +58,7 @@ impl CreatePlan {
             nodes: candidates.collect(),
             replicas: request.replicas,
             few_masters: request.few_masters,
+            replica_order: request.replica_order,
         })
         .map_err(Stop::refused)?;
         let views: BTreeMap<NodeId, _> = nodes
@@ -118,7 +120,11 @@ impl CreatePlan {
         });
         LayoutView {
             masters: masters.collect(),
-            warnings: self.warnings(name),
+            warnings: self
+                .warnings(name)
+                .into_iter()
+                .chain(origin::warnings(&self.nodes, &[]))
+                .collect(),
         }
     }
 

@@ -9,25 +9,38 @@ use anyhow::anyhow;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use super::nodes_json;
 use crate::backup::{
-    self, BackupError, BackupFailure, BackupOptions, BackupSource, Directory, FileFacts, Manifest,
-    MasterBackup, Meter,
+    self, BackupError, BackupFailure, BackupOptions, BackupSource, Directory, FileFacts,
+    Inspection, Manifest, MasterBackup, Meter,
 };
+use crate::cluster::functions::{LibraryDifference, describe, differences};
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{Addr, NodeId, Role};
+use crate::cluster::numbers::counted;
 use crate::cluster::parse::MasterLink;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::Member;
 use crate::event::{Events, Phase, Unit};
-use crate::report::{BackupView, Fetched, Node, ShardView};
+use crate::report::{BackupView, Fetched, Node, ShardView, UnreadView};
 use crate::seed::parse_addr;
 use crate::session::Session;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
 
+/// The names of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BackupLayout {
+    /// A file for each master, named by its id, and `manifest.json`.
+    Native,
+    /// The same with redis-cli's names, and its `nodes.json`.
+    RedisCli,
+}
+
 /// Which node sends the data of which master.
 pub(crate) struct BackupPlan {
     cluster: ClusterState,
+    layout: BackupLayout,
     backups: Vec<MasterBackup>,
     /// What is shown of it.
     pub(crate) view: BackupView,
@@ -57,12 +70,20 @@ pub(crate) async fn plan(
     session: &Session,
     path: &Path,
     from_masters: bool,
+    layout: BackupLayout,
 ) -> Result<BackupPlan, Stop> {
     let cluster = ClusterState::look(session).await?;
-    let backups = backups(&cluster, from_masters)?;
+    let backups = match backups(&cluster, from_masters, layout) {
+        Ok(backups) => backups,
+        Err(stop) => {
+            session.refuse_if_at_work(&cluster.answering()).await?;
+            return Err(stop);
+        }
+    };
     let view = planned(&cluster.diagnosis, &backups, path);
     Ok(BackupPlan {
         cluster,
+        layout,
         backups,
         view,
     })
@@ -77,7 +98,10 @@ pub(crate) async fn execute(
 ) -> Result<BackupReport, Stop> {
     let (began, started) = (SystemTime::now(), Instant::now());
     let BackupPlan {
-        cluster, backups, ..
+        cluster,
+        layout,
+        backups,
+        ..
     } = plan;
     let path = directory.path().to_path_buf();
     let fetched = fetch(session, backups, &directory, options).await;
@@ -97,6 +121,10 @@ pub(crate) async fn execute(
     refuse_moved(&cluster, &after, &path)?;
     warn_of(session, &files);
     let view = complete(&cluster.diagnosis, &files, &path);
+    if layout == BackupLayout::RedisCli {
+        nodes_json::write(&after.diagnosis, &directory)
+            .map_err(|error| Stop::partial(anyhow!("{error}: the backup is not complete")))?;
+    }
     let manifest = Manifest {
         began,
         ended: SystemTime::now(),
@@ -144,13 +172,18 @@ async fn fetch(
 }
 
 /// Chooses the node that sends the data of each master. Refuses a backup that would lack data.
-fn backups(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBackup>, Stop> {
+fn backups(
+    cluster: &ClusterState,
+    from_masters: bool,
+    layout: BackupLayout,
+) -> Result<Vec<MasterBackup>, Stop> {
     let topology = &cluster.diagnosis.topology;
     let open = topology.open_set();
     if !open.is_empty() {
         return Err(Stop::refused(anyhow!(
             "slots {open} are open, and their keys are on two nodes: finish the move first \
-             (redis-trib reshard NODE --finish-open), then try again"
+             (redis-trib fix {}), then try again",
+            cluster.resume_seed()
         )));
     }
     let contested: SlotSet = topology
@@ -159,7 +192,8 @@ fn backups(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBacku
         .fold(SlotSet::new(), |sum, slots| sum.union(slots));
     if !contested.is_empty() {
         return Err(Stop::refused(anyhow!(
-            "slots {contested} are claimed by several masters: redis-trib check NODE names them"
+            "slots {contested} are claimed by several masters: redis-trib check {} names them",
+            cluster.resume_seed()
         )));
     }
     let mut backups = Vec::new();
@@ -171,16 +205,16 @@ fn backups(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBacku
         covered = covered.union(&master.slots);
         let sources = sources(cluster, master, from_masters);
         if sources.is_empty() {
-            missing.push(format!(
-                "{} (slots {}) does not answer, and it has no replica in sync that does",
-                cluster.name(master.id),
-                master.slots
-            ));
+            missing.push(no_source(cluster, master));
         }
         backups.push(MasterBackup {
             master: master.id,
             addr: name(&cluster.diagnosis, master.id).addr.to_string(),
             target: cluster.reach.get(&master.id).cloned(),
+            file: match layout {
+                BackupLayout::Native => format!("{}.rdb", master.id),
+                BackupLayout::RedisCli => nodes_json::rdb_name(&cluster.diagnosis, master),
+            },
             slots: master.slots.clone(),
             sources,
         });
@@ -198,7 +232,45 @@ fn backups(cluster: &ClusterState, from_masters: bool) -> Result<Vec<MasterBacku
     )))
 }
 
-/// The nodes that have a master's data: replicas in sync, then the master itself.
+/// Why no node can send the data of a master: what is wrong with it, and with each of its replicas.
+fn no_source(cluster: &ClusterState, master: &Member) -> String {
+    let diagnosis = &cluster.diagnosis;
+    let why = |member: &Member| {
+        let report = diagnosis.observation.nodes.get(&member.id);
+        let Some(report) = report.and_then(|node| node.report()) else {
+            return diagnosis.observation.why_absent(member.id);
+        };
+        match report.info.master_link {
+            _ if report.info.loading => "is loading its data set from disk".to_string(),
+            Some(MasterLink::Syncing) => "is in a full resync from its master".to_string(),
+            Some(MasterLink::Down(Some(seconds))) => {
+                format!("answers, but has had no link to its master for {seconds} s")
+            }
+            Some(MasterLink::Up) => {
+                "answers, but only its master could tell whether it has all writes".to_string()
+            }
+            _ => "answers, but has no link to its master".to_string(),
+        }
+    };
+    let mut nodes = vec![format!(
+        "{} (slots {}) {}",
+        cluster.name(master.id),
+        master.slots,
+        why(master)
+    )];
+    let replicas = diagnosis.topology.replicas_of(master.id);
+    nodes.extend(
+        replicas
+            .map(|replica| format!("its replica {} {}", cluster.name(replica.id), why(replica))),
+    );
+    if nodes.len() == 1 {
+        nodes.push("it has no replica".to_string());
+    }
+    nodes.join("; ")
+}
+
+/// The nodes that have a master's data: replicas in sync, then the master itself. There is none if the master reports
+/// nothing: whether a replica has all writes shows in the replication offset of its master.
 fn sources(cluster: &ClusterState, master: &Member, from_masters: bool) -> Vec<BackupSource> {
     let diagnosis = &cluster.diagnosis;
     let source = |member: &Member| {
@@ -215,6 +287,10 @@ fn sources(cluster: &ClusterState, master: &Member, from_masters: bool) -> Vec<B
         })
     };
     let mut sources = Vec::new();
+    let master_node = diagnosis.observation.nodes.get(&master.id);
+    if master_node.is_none_or(|node| node.report().is_none()) {
+        return sources;
+    }
     if !from_masters {
         let replicas = diagnosis.topology.replicas_of(master.id);
         sources.extend(replicas.filter_map(source));
@@ -260,6 +336,11 @@ fn shard_view(file: &FileFacts, master: Node, source: Node) -> ShardView {
             bytes: file.found.bytes,
             keys: file.found.keys,
             sha256: file.found.sha256.clone(),
+            unread: file.found.unread.map(|rest| UnreadView {
+                what: rest.first.to_string(),
+                at: rest.first.at,
+                keys: rest.keys,
+            }),
         }),
     }
 }
@@ -324,11 +405,14 @@ fn refuse_moved(before: &ClusterState, after: &ClusterState, path: &Path) -> Res
 
 /// Warns of data that a restore will not write.
 fn warn_of(session: &Session, files: &[FileFacts]) {
+    warn_of_unread(&session.events, files);
     for file in files {
         if file.found.strays > 0 {
             session.events.warn(format!(
-                "{}: {} keys are of slots that {} does not own (left behind by a move): restore skips them",
-                file.file, file.found.strays, file.source_addr
+                "{}: {} of slots that {} does not own (left behind by a move): restore skips them",
+                file.file,
+                counted(file.found.strays, "key"),
+                file.source_addr
             ));
         }
         for module in &file.found.module_data {
@@ -336,6 +420,26 @@ fn warn_of(session: &Session, files: &[FileFacts]) {
                 "{}: data of the module of {module} that is not in keys can't be restored by commands",
                 file.file
             ));
+        }
+    }
+    let functions = files.iter();
+    let functions = functions.map(|file| (file.master_addr.clone(), file.found.libraries.clone()));
+    let mut conflicts = differences(&functions.collect());
+    conflicts.retain(LibraryDifference::is_conflict);
+    if !conflicts.is_empty() {
+        let what = describe(&conflicts, String::clone);
+        session.events.warn(format!(
+            "function libraries differ between masters: {what}; restore writes none of them, and no key, unless the \
+             target has these libraries already (--on-existing-key skip)"
+        ));
+    }
+}
+
+/// Warns of values that this version can't restore.
+fn warn_of_unread(events: &Events, files: &[FileFacts]) {
+    for file in files {
+        if let Some(rest) = file.found.unread {
+            events.warn(format!("{}: {rest}", file.file));
         }
     }
 }
@@ -348,8 +452,15 @@ pub(crate) fn manifest(path: &Path) -> anyhow::Result<Manifest> {
 /// Verifies a backup. No node is asked.
 pub(crate) async fn verify(events: &Events, path: &Path) -> anyhow::Result<BackupReport> {
     let started = Instant::now();
-    let manifest = manifest(path)?;
-    read_back(events, path, &manifest).await?;
+    let mut manifest = manifest(path)?;
+    let mut read = read_back(events, path, &manifest).await?;
+    // What this version reads, which may be more or less than the one that made the backup.
+    for file in &mut manifest.files {
+        if let Some(found) = read.remove(&file.file) {
+            file.found = found;
+        }
+    }
+    warn_of_unread(events, &manifest.files);
     let name = |id, addr: &str, role| Node {
         id,
         addr: parse_addr(addr).unwrap_or_else(|_| Addr::new("?", 0)),
@@ -370,25 +481,23 @@ pub(crate) async fn verify(events: &Events, path: &Path) -> anyhow::Result<Backu
     })
 }
 
-/// Reads all files of a backup and compares them with its manifest.
+/// Reads all files of a backup and compares them with its manifest; returns the contents of each file.
 pub(crate) async fn read_back(
     events: &Events,
     path: &Path,
     manifest: &Manifest,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<BTreeMap<String, Inspection>> {
     events.phase(Phase::Verify);
     let total = Some(manifest.bytes());
     let meter = Meter::new(Phase::Verify, Unit::Bytes, total, events.clone());
     let (directory, manifest) = (PathBuf::from(path), manifest.clone());
     let reading =
         spawn_blocking(move || backup::verify(&directory, &manifest, &|bytes| meter.add(bytes)));
-    let wrong = reading.await?;
-    if !wrong.is_empty() {
+    reading.await?.map_err(|wrong| {
         let lines: Vec<String> = wrong
             .iter()
             .map(|(file, why)| format!("{file}: {why}"))
             .collect();
-        anyhow::bail!("the backup is damaged:\n  {}", lines.join("\n  "));
-    }
-    Ok(())
+        anyhow!("the backup is damaged:\n  {}", lines.join("\n  "))
+    })
 }

@@ -1,14 +1,15 @@
 //! `import`: the keys of a standalone server.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::anyhow;
 
 use super::{Transferred, infos, masters, notes, transfer, warn_of_evictions, writable_cluster};
 use crate::client::{ClientError, ExpiryQuestion, Fault};
-use crate::cluster::parse::{Info, Product};
+use crate::cluster::parse::{Info, MasterLink, Product, Version};
 use crate::connections::Target;
-use crate::report::TransferPlan;
+use crate::report::{TransferPlan, TransferView};
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
@@ -84,9 +85,75 @@ pub(crate) async fn execute(
         )
         .await
     };
-    let transferred = transfer(session, done, plan.view.keys, work).await?;
+    let mut transferred = transfer(session, done, plan.view.keys, work).await?;
+    if transferred.stopped.is_none() {
+        count_expired(session, request, plan, &mut transferred.view).await;
+    }
     warn_of_evictions(session, &plan.cluster).await;
     Ok(transferred)
+}
+
+/// Finds out how many of the keys that were counted before the transfer, or seen by SCAN, have expired. SCAN does not
+/// return expired keys: a master deletes them on the way, a replica keeps them until its master deletes them (all
+/// versions). Both count them in the keys of the database.
+async fn count_expired(
+    session: &Session,
+    request: &ImportRequest,
+    plan: &ImportPlan,
+    view: &mut TransferView,
+) {
+    let look = session.interrupt.stops(look_at_source(session, request));
+    let Ok(Ok(after)) = look.await else {
+        return;
+    };
+    let before = &plan.source;
+    if after.run_id != before.run_id {
+        return;
+    }
+    let expired = Expired {
+        is_replica: before.master_link.is_some(),
+        before: before.expired_keys.unwrap_or_default(),
+        after: after.expired_keys.unwrap_or_default(),
+        // A pattern hides other keys, too.
+        counted: match request.pattern {
+            Some(_) => 0,
+            None => plan.view.keys,
+        },
+        left: match request.pattern {
+            Some(_) => 0,
+            None => after.keys_of(request.database),
+        },
+    };
+    expired.count(view);
+}
+
+/// What a source reports of its keys.
+struct Expired {
+    is_replica: bool,
+    /// Keys that had expired before the transfer.
+    before: u64,
+    /// Keys that had expired after it.
+    after: u64,
+    /// Keys before the transfer.
+    counted: u64,
+    /// Keys after the transfer.
+    left: u64,
+}
+
+impl Expired {
+    /// Divides the keys that were not transferred among those that expired and those that were deleted.
+    fn count(&self, view: &mut TransferView) {
+        let seen = view.seen();
+        let unseen = self.counted.saturating_sub(seen);
+        let expired = match self.is_replica {
+            true => self.left.saturating_sub(seen - view.gone),
+            false => self.after.saturating_sub(self.before),
+        };
+        let gone = view.gone + unseen;
+        let expired = expired.min(gone);
+        view.expired += expired;
+        view.gone = gone - expired;
+    }
 }
 
 impl ImportPlan {
@@ -125,6 +192,8 @@ async fn look_at_source(session: &Session, request: &ImportRequest) -> Result<In
             Stop::refused(anyhow!("the source has no database {database}: {error}"))
         })?;
     }
+    // A replica without a master may answer INFO only, and a user may lack the right.
+    client.scan(0, None, 1).await.map_err(source_error)?;
     Ok(info)
 }
 
@@ -137,9 +206,24 @@ fn source_error(error: ClientError) -> Stop {
         Fault::WrongPassword { user } => Some(format!(
             "{addr}: wrong password (user {user}), or that user is disabled: {login}"
         )),
+        Fault::MasterDown => Some(format!(
+            "{addr} is a replica without a link to its master, and serves no keys then (replica-serve-stale-data no): \
+             name its master, or let it serve what it has: CONFIG SET replica-serve-stale-data yes"
+        )),
         _ => None,
     };
-    let mut stop = Stop::from(error);
+    let is_refusal = matches!(
+        error.fault,
+        Fault::Server { .. }
+            | Fault::Loading
+            | Fault::NoPermission { .. }
+            | Fault::MasterDown
+            | Fault::Busy(_)
+    );
+    let mut stop = match is_refusal {
+        true => Stop::refused(error),
+        false => Stop::from(error),
+    };
     stop.error = message.map_or(stop.error, |message| anyhow!(message));
     stop.error = stop.error.context("the source (--from) can't be read");
     stop
@@ -171,6 +255,20 @@ impl ImportRequest {
         Ok(())
     }
 
+    /// The database of the cluster, where that is not clear: Valkey 9 may have several (cluster-databases).
+    fn destination(&self, cluster: &ClusterState) -> Option<String> {
+        const FIRST: Version = Version {
+            product: Product::Valkey,
+            numbers: [9, 0, 0],
+        };
+        let has_many = |info: &Info| {
+            let version = info.version;
+            version.is_some_and(|one| one.product == FIRST.product && one >= FIRST)
+        };
+        let is_unclear = self.database != 0 || infos(cluster).values().any(has_many);
+        is_unclear.then(|| "Keys go to database 0 of the cluster.".to_string())
+    }
+
     fn view(&self, cluster: &ClusterState, info: &Info) -> TransferPlan {
         let database = self.database;
         let server = match info.version {
@@ -191,6 +289,8 @@ impl ImportRequest {
             }
             .to_string(),
         );
+        notes.extend(self.destination(cluster));
+        notes.extend(staleness(info));
         let others: Vec<String> = info
             .keys
             .iter()
@@ -203,15 +303,118 @@ impl ImportRequest {
                 others.join(", ")
             ));
         }
-        let keys = info.keys.iter().find(|(number, _)| *number == database);
         let to = cluster.diagnosis.observation.lead();
         TransferPlan {
             from: format!("database {database} of {}{server}", self.source.addr),
-            keys: keys.map_or(0, |(_, keys)| *keys),
+            keys: info.keys_of(database),
             to: to.map_or_else(String::new, ToString::to_string),
             masters: masters.len(),
             present: masters.values().map(Info::total_keys).sum(),
             notes,
         }
+    }
+}
+
+/// How old the keys of a replica may be.
+fn staleness(info: &Info) -> Option<String> {
+    let lost = "The source is a replica that has lost its master";
+    match info.master_link? {
+        MasterLink::Up => None,
+        MasterLink::Syncing => Some(
+            "The source is a replica in a full resync: its keys are those from before.".to_string(),
+        ),
+        MasterLink::Down(Some(seconds)) => Some(format!(
+            "{lost}: it lacks what was written in the last {}.",
+            humantime::format_duration(Duration::from_secs(seconds))
+        )),
+        MasterLink::Down(None) => Some(format!("{lost}: how old its keys are is not known.")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(written: u64, gone: u64) -> TransferView {
+        TransferView {
+            done: "copied",
+            written,
+            bytes: 0,
+            same: 0,
+            expired: 0,
+            gone,
+            deleted: 0,
+            strays: 0,
+            functions: 0,
+            failed: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn keys_that_are_missing_have_expired_or_were_deleted() {
+        // Of 100 keys: written, gone when they were read; expired at the master meanwhile; then expired, gone.
+        for (written, gone, expired, result) in [
+            (100, 0, 0, (0, 0)),
+            (60, 0, 40, (40, 0)),
+            (60, 10, 40, (40, 0)),
+            (60, 10, 5, (5, 35)),
+            (60, 10, 0, (0, 40)),
+            // Other keys were created and expired.
+            (100, 0, 7, (0, 0)),
+            (120, 3, 7, (3, 0)),
+        ] {
+            let mut view = view(written, gone);
+            let source = Expired {
+                is_replica: false,
+                before: 1_000,
+                after: 1_000 + expired,
+                counted: 100,
+                left: 0,
+            };
+            source.count(&mut view);
+            assert_eq!(
+                (view.expired, view.gone),
+                result,
+                "{written} {gone} {expired}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_replica_keeps_expired_keys() {
+        for (written, gone, left, result) in [
+            (60, 0, 100, (40, 0)),
+            // Its master has deleted some.
+            (60, 0, 90, (30, 10)),
+            (60, 5, 60, (0, 40)),
+            (100, 0, 100, (0, 0)),
+        ] {
+            let mut view = view(written, gone);
+            let source = Expired {
+                is_replica: true,
+                before: 0,
+                after: 0,
+                counted: 100,
+                left,
+            };
+            source.count(&mut view);
+            assert_eq!((view.expired, view.gone), result, "{written} {gone} {left}");
+        }
+    }
+
+    #[test]
+    fn the_age_of_a_replica_is_told() {
+        let said = |link| {
+            staleness(&Info {
+                master_link: link,
+                ..Info::default()
+            })
+        };
+        assert_eq!(said(None), None);
+        assert_eq!(said(Some(MasterLink::Up)), None);
+        let text = said(Some(MasterLink::Down(Some(90)))).unwrap();
+        assert!(text.ends_with("in the last 1m 30s."), "{text}");
+        let text = said(Some(MasterLink::Down(None))).unwrap();
+        assert!(text.ends_with("is not known."), "{text}");
     }
 }

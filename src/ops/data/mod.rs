@@ -1,31 +1,48 @@
 //! Keys and data of a cluster: `import`, `backup` and `restore`.
 
 pub(crate) mod backup;
+mod functions;
 pub(crate) mod import;
+mod nodes_json;
 pub(crate) mod restore;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
 use crate::backup::Meter;
+use crate::cluster::health::Code;
 use crate::cluster::node::NodeId;
+use crate::cluster::numbers::counted;
 use crate::cluster::parse::Info;
 use crate::cluster::slot::SlotSet;
 use crate::connections::Target;
+use crate::converge::settle::settled;
 use crate::event::{Phase, Unit};
 use crate::exit_code::ExitCode;
+use crate::ops::writes::write_refusals;
 use crate::report::{FailedKey, FailedKeys, TransferView};
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{OnConflict, SlotOwners, Stopper, TransferError, TransferReport};
 
-/// Reads a cluster that can take keys: every slot has one owner, and all owners answer.
+/// Reads a cluster that can take keys: every slot has one owner, and all owners answer. Waits for what normally passes.
 async fn writable_cluster(session: &Session) -> Result<ClusterState, Stop> {
-    let cluster = ClusterState::look(session).await?;
+    let cluster = settled(session, |_, finding| {
+        matches!(
+            finding.code,
+            Code::SlotsUncovered
+                | Code::SlotsContested
+                | Code::NodeFailed
+                | Code::NodeUnreachable
+                | Code::AddressUnreachable
+                | Code::NodeLoading
+        )
+    })
+    .await?;
     let topology = &cluster.diagnosis.topology;
     let mut faults = Vec::new();
     let uncovered = SlotSet::full().difference(&topology.served());
@@ -35,14 +52,25 @@ async fn writable_cluster(session: &Session) -> Result<ClusterState, Stop> {
     for (claimants, slots) in topology.contested() {
         let names: Vec<String> = claimants.iter().map(|id| cluster.name(*id)).collect();
         faults.push(format!(
-            "slots {slots} are claimed by {}",
+            "slots {} are claimed by {}",
+            slots.summary(),
             names.join(" and ")
+        ));
+    }
+    let owners = topology.masters().filter(|m| !m.slots.is_empty());
+    let owners: BTreeSet<NodeId> = owners.map(|master| master.id).collect();
+    for (id, refusal) in write_refusals(session, &cluster, &owners).await {
+        faults.push(format!(
+            "{} refuses writes: {refusal}; {}",
+            cluster.name(id),
+            refusal.way_out()
         ));
     }
     for master in topology.masters().filter(|m| !m.slots.is_empty()) {
         let node = cluster.diagnosis.observation.nodes.get(&master.id);
         if node.is_none_or(|node| node.report().is_none()) {
-            faults.push(format!("{} does not answer", cluster.name(master.id)));
+            let why = cluster.diagnosis.observation.why_absent(master.id);
+            faults.push(format!("{} {why}", cluster.name(master.id)));
         }
     }
     if faults.is_empty() {
@@ -161,6 +189,7 @@ fn view(done: &'static str, report: TransferReport) -> TransferView {
         written: report.written,
         bytes: report.bytes,
         same: report.same,
+        expired: report.expired,
         gone: report.gone,
         deleted: report.deleted,
         strays: report.strays,
@@ -218,8 +247,9 @@ async fn warn_of_evictions(session: &Session, before: &ClusterState) {
         let lost = evicted.saturating_sub(before.unwrap_or_default());
         if lost > 0 {
             session.events.warn(format!(
-                "{} evicted {lost} keys during the transfer because it has no memory left (maxmemory-policy)",
-                after.name(id)
+                "{} evicted {} during the transfer because it has no memory left (maxmemory-policy)",
+                after.name(id),
+                counted(lost, "key")
             ));
         }
     }

@@ -4,10 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Transferred, infos, masters, notes, transfer, warn_of_evictions, writable_cluster};
-use crate::backup::{FileFacts, Manifest};
+use super::{
+    Transferred, functions, infos, masters, notes, transfer, warn_of_evictions, writable_cluster,
+};
+use anyhow::anyhow;
+
+use crate::backup::{FileFacts, Inspection, Manifest};
+use crate::cluster::functions::Functions;
+use crate::cluster::node::NodeId;
+use crate::cluster::numbers::counted;
 use crate::cluster::parse::Info;
 use crate::connections::Target;
+use crate::ops;
 use crate::rdb::Encoding;
 use crate::report::TransferPlan;
 use crate::session::Session;
@@ -34,11 +42,25 @@ pub(crate) struct RestorePlan {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Looks at the cluster.
-pub(crate) async fn plan(session: &Session, request: &RestoreRequest) -> Result<RestorePlan, Stop> {
+/// Looks at the cluster. Refuses functions that differ within the backup, or from those of the cluster. `read` is what
+/// each file holds; empty as long as the files have not been read.
+pub(crate) async fn plan(
+    session: &Session,
+    request: &RestoreRequest,
+    read: &BTreeMap<String, Inspection>,
+) -> Result<RestorePlan, Stop> {
     let cluster = writable_cluster(session).await?;
     let view = request.view(&cluster);
-    let warnings = warnings(&cluster, &request.manifest);
+    let mut warnings = warnings(&cluster, &request.manifest);
+    for file in &request.manifest.files {
+        let found = read.get(&file.file).unwrap_or(&file.found);
+        if let Some(rest) = found.unread {
+            warnings.push(format!("{}: {rest}, and will be left out", file.file));
+        }
+    }
+    let libraries = |(file, found): (&String, &Inspection)| (file.clone(), found.libraries.clone());
+    let functions = read.iter().map(libraries).collect();
+    warnings.extend(compare_functions(session, &cluster, request, &functions).await?);
     Ok(RestorePlan {
         cluster,
         view,
@@ -61,6 +83,34 @@ pub(crate) async fn execute(
     let transferred = transfer(session, "restored", request.manifest.keys(), work).await?;
     warn_of_evictions(session, &plan.cluster).await;
     Ok(transferred)
+}
+
+async fn compare_functions(
+    session: &Session,
+    cluster: &ClusterState,
+    request: &RestoreRequest,
+    saved: &BTreeMap<String, Functions>,
+) -> Result<Vec<String>, Stop> {
+    if saved.values().all(Functions::is_empty) {
+        return Ok(Vec::new());
+    }
+    let diagnosis = &cluster.diagnosis;
+    let owners = diagnosis.topology.masters().filter(|m| !m.slots.is_empty());
+    let owners: Vec<NodeId> = owners.map(|master| master.id).collect();
+    let count = owners.len();
+    let target_of = |node: &_| cluster.target_of(node);
+    let loaded = ops::functions::read(&session.connections, diagnosis, owners, target_of).await;
+    let on_conflict = request.options.on_conflict;
+    // People know the masters of a backup by their addresses.
+    let master = |file: &String| {
+        let mut files = request.manifest.files.iter();
+        let facts = files.find(|facts| facts.file == *file);
+        facts.map_or_else(|| file.clone(), |facts| facts.master_addr.clone())
+    };
+    functions::compare(saved, master, &loaded, count, on_conflict, |id| {
+        cluster.name(id)
+    })
+    .map_err(|why| Stop::refused(anyhow!("{why}\nNothing was changed.")))
 }
 
 impl RestorePlan {
@@ -105,7 +155,8 @@ impl RestoreRequest {
             .sum();
         if of_modules > 0 {
             notes.push(format!(
-                "{of_modules} keys have types of modules; the masters must have these modules loaded."
+                "{} with types of modules; the masters must have these modules loaded.",
+                counted(of_modules, "key")
             ));
         }
         let to = cluster.diagnosis.observation.lead();
@@ -133,14 +184,11 @@ fn warnings(cluster: &ClusterState, manifest: &Manifest) -> Vec<String> {
         let Some(version) = info.version else {
             continue;
         };
-        let Some(most) = version.highest_rdb_version() else {
-            continue;
-        };
         let too_new: Vec<String> = encodings
             .iter()
             .filter(|(word, _)| {
                 let encoding = Encoding::of_word(word);
-                encoding.is_some_and(|encoding| !takes(most, encoding))
+                encoding.is_some_and(|encoding| encoding.is_accepted_by(version) == Some(false))
             })
             .map(|(word, count)| format!("{count} of {word}"))
             .collect();
@@ -161,16 +209,9 @@ fn warnings(cluster: &ClusterState, manifest: &Manifest) -> Vec<String> {
         .sum();
     if other_databases > 0 {
         warnings.push(format!(
-            "{other_databases} keys are in databases other than 0; in a cluster only Valkey 9 has these \
-             (cluster-databases)"
+            "{} in databases other than 0; in a cluster only Valkey 9 has these (cluster-databases)",
+            counted(other_databases, "key")
         ));
     }
     warnings
-}
-
-/// Whether RESTORE of a server whose own version is `most` takes such a value. Valkey refuses the versions between the
-/// last one that it shares with Redis (11) and its own (80).
-fn takes(most: u16, encoding: Encoding) -> bool {
-    let version = encoding.version();
-    version <= most && !(most >= 80 && (12..80).contains(&version))
 }

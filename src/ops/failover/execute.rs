@@ -1,6 +1,7 @@
 //! Sends CLUSTER FAILOVER, and waits until all nodes agree.
 
 use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,16 +9,16 @@ use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
 use super::view;
-use crate::client::{ClientError, DEFAULT_NODE_TIMEOUT, Fault};
+use crate::client::{ClientError, DEFAULT_NODE_TIMEOUT, Fault, NodeClient};
 use crate::cluster::node::{NodeId, Role, Takeover};
-use crate::cluster::parse::ClusterInfo;
+use crate::cluster::parse::{ClusterInfo, Info, MasterLink};
 use crate::connections::Target;
-use crate::converge::{Goal, KnownBy, NotInTime, Watch};
+use crate::converge::{Goal, KnownBy, NotInTime, Watch, warn_of_copies};
 use crate::event::{FailedOver, Phase};
 use crate::plan::failover::FailoverPlan;
 use crate::session::Session;
 use crate::state::ClusterState;
-use crate::stop::Stop;
+use crate::stop::{CommandLine, Stop};
 
 /// The interval between two looks at a replica that takes over. It is added to the reported time without writes.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -48,12 +49,13 @@ pub(crate) enum FailoverError {
     #[error(transparent)]
     Client(#[from] ClientError),
     /// The replica accepted CLUSTER FAILOVER and stayed a replica.
+    #[error("{replica} did not take over within {} s: {why}", CLAIMED_WITHIN.as_secs())]
+    NotClaimed { replica: String, why: String },
+    /// The copy of the replica has changed since the plan was made.
     #[error(
-        "{replica} did not take over within {} s: the master may have been too busy, or too few \
-         masters voted; writes go on at {master}",
-        CLAIMED_WITHIN.as_secs()
+        "{replica} has started again, or has begun a full resync, since the failover was planned"
     )]
-    NotClaimed { replica: String, master: String },
+    CopyChanged { replica: String },
     /// Not all nodes agree after the failover.
     #[error("{replica} has taken over, but {late}")]
     Late { replica: String, late: NotInTime },
@@ -61,9 +63,9 @@ pub(crate) enum FailoverError {
 
 impl FailoverError {
     /// Whether the failover command may have taken effect.
-    fn may_have_changed(&self) -> bool {
+    pub(crate) fn is_in_doubt(&self) -> bool {
         match self {
-            Self::Survey(_) | Self::NotReady(_) => false,
+            Self::Survey(_) | Self::NotReady(_) | Self::CopyChanged { .. } => false,
             Self::Client(error) => error.outcome_unknown(),
             Self::NotClaimed { .. } | Self::Late { .. } => true,
         }
@@ -80,24 +82,45 @@ pub(crate) async fn execute(
     let failover = Failover::new(session, cluster, plan, within);
     let interrupted = match session.interrupt.stops(failover.run()).await {
         Ok(Ok(report)) => return Ok(report),
-        Ok(Err(error)) if error.may_have_changed() => {
-            return Err(Stop::partial(anyhow!(
+        Ok(Err(error)) if error.is_in_doubt() => {
+            let error = anyhow!(
                 "{error}\nTo see where it stands:\n  redis-trib check {} --wait 30s",
                 cluster.resume_seed()
-            )));
+            );
+            return Err(Stop::partial(error).with_resume([again(session, cluster, plan)]));
         }
         Ok(Err(FailoverError::Survey(error))) => return Err(Stop::refused(error)),
         Ok(Err(error)) => return Err(Stop::refused(anyhow!("{error}; nothing was changed"))),
         Err(signal) => signal,
     };
-    Err(Stop::interrupted(match failover.is_sent.get() {
-        true => anyhow!(
+    match failover.is_sent.get() {
+        true => Err(Stop::interrupted(anyhow!(
             "interrupted ({interrupted}): {} may still take over; redis-trib check {} shows whether it did",
             cluster.name(plan.replica),
             cluster.resume_seed()
-        ),
-        false => anyhow!("interrupted ({interrupted}): nothing was changed"),
-    }))
+        ))
+        .with_resume([again(session, cluster, plan)])),
+        false => Err(Stop::interrupted(anyhow!(
+            "interrupted ({interrupted}): nothing was changed"
+        ))),
+    }
+}
+
+/// The command that finishes the failover: by the name of the replica, since the old master may be gone.
+fn again(session: &Session, cluster: &ClusterState, plan: &FailoverPlan) -> CommandLine {
+    let replica = plan.replica.to_string();
+    let mut command = ["redis-trib", "failover"].map(str::to_string).to_vec();
+    command.extend([cluster.seed(), "--to".to_string(), replica]);
+    let mut own = session.resume.own.iter();
+    while let Some(word) = own.next() {
+        match word.as_str() {
+            // The member that was named, with its flag.
+            "--to" | "--of" => drop(own.next()),
+            _ => command.push(word.clone()),
+        }
+    }
+    command.extend(cluster.resume_options());
+    command
 }
 
 /// Carries out the plan as a part of another change. It does not watch signals.
@@ -110,6 +133,22 @@ pub(crate) async fn carry_out(
     Failover::new(session, cluster, plan, within).run().await
 }
 
+/// The same. The copies of the nodes in `left_behind` are not waited for: they restart next, and can't follow a newer
+/// master before.
+pub(crate) async fn carry_out_leaving(
+    session: &Session,
+    cluster: &ClusterState,
+    plan: &FailoverPlan,
+    within: Duration,
+    left_behind: BTreeSet<NodeId>,
+) -> Result<FailedOver, FailoverError> {
+    let failover = Failover {
+        left_behind,
+        ..Failover::new(session, cluster, plan, within)
+    };
+    failover.run().await
+}
+
 /// A failover in progress.
 struct Failover<'a> {
     session: &'a Session,
@@ -118,6 +157,8 @@ struct Failover<'a> {
     within: Duration,
     /// Whether CLUSTER FAILOVER was sent.
     is_sent: Cell<bool>,
+    /// Nodes whose copies are not waited for.
+    left_behind: BTreeSet<NodeId>,
 }
 
 impl<'a> Failover<'a> {
@@ -133,6 +174,7 @@ impl<'a> Failover<'a> {
             plan: *plan,
             within,
             is_sent: Cell::new(false),
+            left_behind: BTreeSet::new(),
         }
     }
 
@@ -149,6 +191,7 @@ impl<'a> Failover<'a> {
         let events = &self.session.events;
         let connections = Arc::clone(&self.session.connections);
         let within = self.within;
+        let (mut others, mut without_master) = (participants.clone(), absent.clone());
         let watch = Watch::new(connections, participants, absent, events.sender(), within);
         self.wait_until_known(&watch).await?;
         self.outlast_old_votes(target).await?;
@@ -164,9 +207,30 @@ impl<'a> Failover<'a> {
             (candidate.role == Role::Master).then(|| self.goal(&cluster, self.plan.replica))
         };
         let goal = Arc::new(self.goal(self.cluster, self.plan.replica));
-        let goal = watch.agree_as_it_is(goal, look_again).await.map_err(late)?;
-        watch.agree_and_settle(&goal).await.map_err(late)?;
-        watch.usable(&goal).await.map_err(late)?;
+        if self.master_may_exit() {
+            others.remove(&self.plan.master);
+            without_master.insert(self.plan.master);
+            let connections = Arc::clone(&self.session.connections);
+            let events = events.sender();
+            let others = Watch::new(connections, others, without_master, events, within);
+            let goal = Arc::new(Goal {
+                masters: others_of(&goal.masters, self.plan.master),
+                ..(*goal).clone()
+            });
+            others.agree_and_settle(&goal).await.map_err(late)?;
+            warn_of_copies(self.session, &others.usable(&goal).await.map_err(late)?);
+        }
+        if !self.has_exited().await {
+            let agreed = async {
+                let goal = watch.agree_as_it_is(goal, look_again).await?;
+                watch.agree_and_settle(&goal).await?;
+                watch.usable(&self.copies_of(&goal)).await
+            };
+            match agreed.await {
+                Err(_) if self.has_exited().await => {}
+                agreed => warn_of_copies(self.session, &agreed.map_err(late)?),
+            }
+        }
         Ok(FailedOver {
             replica: (view.replica.id, view.replica.addr),
             master: (view.master.id, view.master.addr),
@@ -174,6 +238,43 @@ impl<'a> Failover<'a> {
             held,
             how: self.plan.how,
         })
+    }
+
+    /// The goal without the copies that are not waited for.
+    fn copies_of(&self, goal: &Arc<Goal>) -> Arc<Goal> {
+        let mut goal = (**goal).clone();
+        goal.masters.retain(|id, _| !self.left_behind.contains(id));
+        Arc::new(goal)
+    }
+
+    /// Whether the old master can't write to its disk. A node that can't save its nodes.conf exits, which it has to do
+    /// as soon as it is a replica; and a replica that can't write what its master sends exits, too (Redis ≥ 7.0,
+    /// `replica-ignore-disk-write-errors no`).
+    fn master_may_exit(&self) -> bool {
+        let nodes = &self.cluster.diagnosis.observation.nodes;
+        let report = nodes.get(&self.plan.master).and_then(|node| node.report());
+        report.is_some_and(|report| {
+            report.refuses_writes().is_some() || report.info.disk_failures.any()
+        })
+    }
+
+    /// Whether the old master has exited for that reason; the user is told.
+    async fn has_exited(&self) -> bool {
+        if !self.master_may_exit() {
+            return false;
+        }
+        let Some(target) = self.cluster.reach.get(&self.plan.master) else {
+            return false;
+        };
+        let has_exited = self.session.connections.own(target).await.is_err();
+        if has_exited {
+            self.session.events.warn(format!(
+                "{} does not answer since it handed over: a server that can't write to its disk exits as a replica; \
+                 repair its disk and start it again, and it follows its new master",
+                self.cluster.name(self.plan.master)
+            ));
+        }
+        has_exited
     }
 
     /// Waits until the voters know the replica as a replica of its master. A master that has not heard of a recent
@@ -204,14 +305,15 @@ impl<'a> Failover<'a> {
     /// vote and with its old epoch, loses against the master that it took over from, and loses the writes that it
     /// took (Redis 8.2.3, 2 of 2 tries; the code of 7.0 is the same). After four node timeouts it starts afresh.
     ///
-    /// A node does not report when it was elected. It reports whether it ever asked for votes, and it has been a
-    /// replica since then for at least as long as it has been connected to its master.
+    /// A node does not report when it was elected. It reports whether it ever got votes, and it has been a replica
+    /// since then for at least as long as it has been connected to its master.
     async fn outlast_old_votes(&self, target: &Target) -> Result<(), FailoverError> {
         if self.plan.how == Takeover::Takeover {
             return Ok(());
         }
         let client = self.session.connections.client(target).await?;
-        if ClusterInfo::parse(&client.cluster_info().await?).votes_asked == 0 {
+        let info = ClusterInfo::parse(&client.cluster_info().await?);
+        if info.votes_received == 0 {
             return Ok(());
         }
         let timeout = client.node_timeout().await?.unwrap_or(DEFAULT_NODE_TIMEOUT);
@@ -234,7 +336,7 @@ impl<'a> Failover<'a> {
                 return Ok(());
             };
             self.session.events.waiting(format!(
-                "{} was elected a short while ago and would count the old votes again: {} s to go",
+                "{} got votes a short while ago and would count the old votes again: {} s to go",
                 target.addr,
                 left.as_secs() + 1
             ));
@@ -250,6 +352,7 @@ impl<'a> Failover<'a> {
         if client.role().await? == Role::Master {
             return Ok(Duration::ZERO);
         }
+        self.check_copy(&client).await?;
         let mut refused = 0;
         let sent = loop {
             let sent = Instant::now();
@@ -273,8 +376,59 @@ impl<'a> Failover<'a> {
         }
         Err(FailoverError::NotClaimed {
             replica: self.cluster.name(self.plan.replica),
-            master: self.cluster.name(self.plan.master),
+            why: self.why_not_claimed(&client).await,
         })
+    }
+
+    /// Refuses a replica whose copy is no longer the one that was planned with: the waits before take seconds.
+    async fn check_copy(&self, client: &NodeClient) -> Result<(), FailoverError> {
+        if self.plan.how == Takeover::Planned || self.plan.gives_up_data {
+            return Ok(());
+        }
+        let node = self
+            .cluster
+            .diagnosis
+            .observation
+            .nodes
+            .get(&self.plan.replica);
+        let planned = node
+            .and_then(|node| node.report())
+            .map(|report| &report.info);
+        let now = Info::parse(&client.info().await?);
+        let is_same = planned.is_none_or(|planned| planned.run_id == now.run_id);
+        // In an empty shard this loses nothing.
+        let was_syncing =
+            planned.is_some_and(|planned| planned.master_link == Some(MasterLink::Syncing));
+        let is_syncing = now.master_link == Some(MasterLink::Syncing) && !was_syncing;
+        match is_same && !now.loading && !is_syncing {
+            true => Ok(()),
+            false => Err(FailoverError::CopyChanged {
+                replica: self.cluster.name(self.plan.replica),
+            }),
+        }
+    }
+
+    /// Why the replica stayed a replica, as far as it tells.
+    async fn why_not_claimed(&self, client: &NodeClient) -> String {
+        let master = self.cluster.name(self.plan.master);
+        if self.plan.how == Takeover::Force {
+            let info = client.cluster_info().await;
+            let votes = info.map_or(0, |text| ClusterInfo::parse(&text).votes_received);
+            return format!(
+                "too few masters voted for it (it got {votes} votes since it started): --takeover needs no votes"
+            );
+        }
+        let answers = async {
+            let target = self.cluster.reach.get(&self.plan.master)?;
+            let client = self.session.connections.client(target).await.ok()?;
+            client.role().await.ok()
+        };
+        let writes = match answers.await {
+            Some(Role::Master) => format!("writes go on at {master}"),
+            Some(Role::Replica) => format!("{master} is a replica now"),
+            None => format!("{master} does not answer any more"),
+        };
+        format!("the master may have been too busy, or too few masters voted; {writes}")
     }
 
     /// The state in which `owner`, one of the two, owns the master's slots, and the rest of the shard are its replicas.
@@ -294,6 +448,12 @@ impl<'a> Failover<'a> {
             roles_known_by: KnownBy::All,
         }
     }
+}
+
+/// The same without one of the replicas.
+fn others_of(masters: &BTreeMap<NodeId, NodeId>, replica: NodeId) -> BTreeMap<NodeId, NodeId> {
+    let others = masters.iter().filter(|(id, _)| **id != replica);
+    others.map(|(id, master)| (*id, *master)).collect()
 }
 
 /// The age of a replica's connection to its master, from its CLIENT LIST: the connection with the flag M.

@@ -1,19 +1,92 @@
 //! How a replica takes over from its master: the plan, the command, and the wait until all nodes agree.
 
 mod execute;
+mod refusal;
+
+use std::time::Duration;
 
 use anyhow::anyhow;
 
-use crate::cluster::node::NodeId;
+use crate::cluster::copies::ShardCopies;
+use crate::cluster::health::Code;
+use crate::cluster::node::{NodeId, Takeover};
+use crate::cluster::observation::Seen;
+use crate::cluster::parse::MasterLink;
 use crate::connections::Target;
+use crate::converge::settle::{PassingState, passed};
+use crate::ops::raft::{self, Obstacle};
 use crate::plan::failover::{self, Already, Decision, FailoverPlan, Refusal, Request};
-use crate::report::FailoverView;
+use crate::report::{CopyView, FailoverView};
+use crate::session::Session;
 use crate::state::{ClusterState, name};
+use crate::stop::Stop;
 
-pub(crate) use execute::{carry_out, execute};
+pub(crate) use execute::{carry_out, carry_out_leaving, execute};
+pub(crate) use refusal::explain;
+
+/// Observes the cluster and plans a failover. Waits for refusals that normally pass; never for a dead master.
+pub(crate) async fn observe_and_plan(
+    session: &Session,
+    request: impl Fn(&ClusterState) -> Result<Request, Stop>,
+) -> Result<(ClusterState, anyhow::Result<Decision>), Stop> {
+    let look = async || ClusterState::settled(session).await;
+    let cluster = passed(session, look, |cluster| {
+        let refusal = request(cluster).ok().and_then(|request| {
+            let decision = failover::plan(&cluster.diagnosis, &request);
+            decision.err()
+        });
+        refusal
+            .and_then(|refusal| passing(cluster, &refusal))
+            .into_iter()
+            .collect()
+    });
+    let cluster = cluster.await?;
+    let decision = plan(&cluster, &request(&cluster)?);
+    Ok((cluster, decision))
+}
+
+/// The state behind a refusal, if it normally passes: gossip that has not arrived, a link that was lost a moment ago, a
+/// replica that loads its data set.
+fn passing(cluster: &ClusterState, refusal: &Refusal) -> Option<PassingState> {
+    let node = |id: &NodeId| cluster.diagnosis.observation.nodes.get(id);
+    let (word, replica, age) = match refusal {
+        Refusal::Unlinked {
+            replica,
+            is_syncing: true,
+            ..
+        } => (Code::ReplicaSyncing, replica, None),
+        Refusal::Unlinked {
+            replica,
+            is_syncing: false,
+            ..
+        } => {
+            let link = node(replica).and_then(|node| node.report()?.info.master_link);
+            let age = match link {
+                Some(MasterLink::Down(since)) => since.map(Duration::from_secs),
+                _ => None,
+            };
+            (Code::ReplicaLinkDown, replica, age)
+        }
+        Refusal::ChainedReplica { replica, .. } => (Code::ReplicaOfReplica, replica, None),
+        Refusal::UnknownMaster(id) | Refusal::NoMaster(id) => (Code::ReplicaOrphan, id, None),
+        Refusal::Silent(id) if matches!(node(id)?.seen, Seen::Loading) => {
+            (Code::SlotlessLoading, id, None)
+        }
+        _ => return None,
+    };
+    Some(PassingState {
+        word: word.word(),
+        nodes: vec![*replica],
+        message: explain(cluster, refusal),
+        age,
+    })
+}
 
 /// Plans a failover in the cluster as it was observed. The error says what is wrong and what to do next.
 pub(crate) fn plan(cluster: &ClusterState, request: &Request) -> anyhow::Result<Decision> {
+    if request.how == Takeover::Takeover {
+        raft::refuse(cluster, Obstacle::Takeover).map_err(|stop| stop.error)?;
+    }
     let decision = failover::plan(&cluster.diagnosis, request);
     decision.map_err(|refusal| anyhow!("{}", explain(cluster, &refusal)))
 }
@@ -66,81 +139,72 @@ pub(crate) fn view(cluster: &ClusterState, plan: &FailoverPlan) -> FailoverView 
         how: plan.how,
         behind,
         chosen_of: plan.chosen_of,
+        copies: copies(cluster, plan.master),
+        warnings: warnings(cluster, plan),
     }
 }
 
-fn explain(cluster: &ClusterState, refusal: &Refusal) -> String {
-    let name = |id: NodeId| cluster.name(id);
-    let seed = || cluster.resume_seed();
-    match *refusal {
-        Refusal::NotMember(id) => format!("{} is not a member of the cluster", name(id)),
-        Refusal::MasterNamed(id) => format!(
-            "{} is a master: use --of {short} to hand over to its best replica, or --to REPLICA to name the \
-             replica that takes over",
-            name(id),
-            short = id.short()
-        ),
-        Refusal::Silent(id) => format!("{} does not answer", name(id)),
-        Refusal::NoMaster(id) => format!("{} is a replica without a master", name(id)),
-        Refusal::MasterOfReplicaDown { replica, master } => format!(
-            "{} is a replica, and its master {} does not answer: --of {short} --force hands over the master's \
-             slots, and loses the writes that it did not replicate",
-            name(replica),
-            name(master),
-            short = master.short()
-        ),
-        Refusal::NoReplica(master) => format!(
-            "{} has no replica that could take over (redis-trib add-node NEW {} --replica --master-id {})",
-            name(master),
-            seed(),
-            master.short()
-        ),
-        Refusal::SilentReplicas { master, replicas } => {
-            format!(
-                "none of the {replicas} replicas of {} answers",
-                name(master)
-            )
-        }
-        Refusal::Unlinked {
-            replica,
-            master,
-            is_syncing: true,
-        } => format!(
-            "{} has not finished its first full resync from {}: wait until it has (redis-trib check {} shows \
-             that)",
-            name(replica),
-            name(master),
-            seed()
-        ),
-        Refusal::Unlinked {
-            replica,
-            master,
-            is_syncing: false,
-        } => format!(
-            "{} has no link to its master {}, so it may lack writes: check its log, its masterauth and \
-             firewalls; --force takes over all the same, and loses these writes",
-            name(replica),
-            name(master)
-        ),
-        Refusal::UnknownMaster(id) => format!("the master {} is not a member", name(id)),
-        Refusal::ChainedReplica { replica, master } => format!(
-            "the master of {} is {}, which is a replica itself",
-            name(replica),
-            name(master)
-        ),
-        Refusal::MasterDown(id) => format!(
-            "the master {} does not answer, so it can't hand over: --force takes over without it, and loses \
-             the writes that it did not replicate",
-            name(id)
-        ),
-        Refusal::OpenSlots { master, ref slots } => format!(
-            "slots {slots} are open on {} or from it, and the new master would not know that: finish the moves \
-             first (redis-trib reshard {} --finish-open, or redis-trib check)",
-            name(master),
-            seed()
-        ),
-        Refusal::NoMajority { answering, masters } => format!(
-            "{answering} of {masters} masters answer, and a majority must vote: --takeover needs no votes"
-        ),
+/// The copies of a shard that answer.
+pub(crate) fn copies(cluster: &ClusterState, master: NodeId) -> Vec<CopyView> {
+    let diagnosis = &cluster.diagnosis;
+    let copies = ShardCopies::of(&diagnosis.observation, &diagnosis.topology, master);
+    let view = |id: NodeId| {
+        let facts = copies.get(id)?.facts.as_ref()?;
+        let (link, link_age) = match facts.link {
+            None => (None, None),
+            Some(MasterLink::Up) => (Some("up"), facts.last_io),
+            Some(MasterLink::Syncing) => (Some("syncing"), None),
+            Some(MasterLink::Down(since)) => (Some("down"), since),
+        };
+        Some(CopyView {
+            node: name(diagnosis, id),
+            key_count: facts.keys,
+            replication_offset: facts.offset,
+            link,
+            link_age: link_age.map(|seconds| seconds.saturating_mul(1000)),
+            danger: copies.danger(id).map(|danger| danger.why.word()),
+        })
+    };
+    let ids = copies.copies.iter().map(|copy| copy.id);
+    ids.filter_map(view).collect()
+}
+
+/// What the user should know before a failover.
+pub(crate) fn warnings(cluster: &ClusterState, plan: &FailoverPlan) -> Vec<String> {
+    let diagnosis = &cluster.diagnosis;
+    let copies = ShardCopies::of(&diagnosis.observation, &diagnosis.topology, plan.master);
+    let version = |id: NodeId| copies.get(id)?.facts.as_ref()?.version;
+    let mut warnings: Vec<String> = open_slots_note(cluster, plan).into_iter().collect();
+    let Some(new) = version(plan.replica) else {
+        return warnings;
+    };
+    let older = copies.copies.iter().filter_map(|copy| {
+        let old = version(copy.id)?;
+        (!old.can_follow(new)).then_some((copy.id, old))
+    });
+    warnings.extend(older.map(|(id, old)| {
+        format!(
+            "{} runs {old} and can't load the data set of {new}: it will be unable to follow {} as soon as it needs a \
+             full resync",
+            cluster.name(id),
+            cluster.name(plan.replica)
+        )
+    }));
+    warnings
+}
+
+/// What the user should know of slots that are open while their master fails over.
+fn open_slots_note(cluster: &ClusterState, plan: &FailoverPlan) -> Option<String> {
+    if plan.how != Takeover::Planned {
+        return None;
     }
+    let open = failover::open_slots_of(&cluster.diagnosis.topology, plan.master);
+    (!open.is_empty()).then(|| {
+        format!(
+            "slots {open} are open to {}: clients may not find keys that have arrived there until the moves go on; run \
+             this right after the failover: redis-trib fix {}",
+            cluster.name(plan.master),
+            cluster.resume_seed()
+        )
+    })
 }

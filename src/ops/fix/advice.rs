@@ -64,7 +64,7 @@ fn line(state: &FixState, finding: &Finding) -> FixLine {
     let way_out = match &finding.remedy {
         // `fix` itself is running.
         None | Some(Remedy::Fix { .. }) => way_out(finding, &seed),
-        Some(remedy) => command_line(remedy),
+        Some(remedy) => command_line(remedy, &state.cluster.reach_options()),
     };
     FixLine {
         word: finding.code.word(),
@@ -84,6 +84,9 @@ fn way_out(finding: &Finding, seed: &str) -> String {
         [member, _] if code == Code::NodeForeign => member.to_string(),
         _ => "ID".to_string(),
     };
+    // `del-node` takes several.
+    let ids: Vec<String> = finding.nodes.iter().map(NodeId::to_string).collect();
+    let ids = ids.join(" ");
     let wait = || format!("wait for it: redis-trib check {seed} --wait 60s");
     match code {
         Code::SlotsUncovered
@@ -92,22 +95,38 @@ fn way_out(finding: &Finding, seed: &str) -> String {
         | Code::ViewsDiffer
         | Code::StateNotOk
         | Code::NodeLoading
+        | Code::SlotlessLoading
         | Code::EpochCollision
         | Code::ReplicaSyncing => wait(),
         Code::NodeFailed | Code::NodeUnreachable => {
             "start it again, or fail over to a replica of it: --failover force".to_string()
         }
         Code::SlotlessFailed | Code::SlotlessUnreachable | Code::NodeNoAddress => {
-            format!("start it again, or remove it: redis-trib del-node {seed} {id}")
+            format!("start it again, or remove it: redis-trib del-node {seed} {ids}")
         }
         Code::NodeFailing | Code::NodeHandshake => {
             "check the bus ports and the links between the nodes".to_string()
         }
+        Code::NodeBusy => wait(),
+        // The messages name what helps.
+        Code::NodeClientLimit
+        | Code::NodeLogin
+        | Code::NodePermission
+        | Code::NodeProtected
+        | Code::NodeError
+        | Code::WritesRefused
+        | Code::BusUnauthenticated
+        | Code::ReplicaStale => format!("then run it again: redis-trib fix {seed}"),
         Code::AddressUnreachable => "map its address: --address-map PEER=ADDRESS".to_string(),
         Code::NodeForeign => format!(
             "start the member at another address and let it meet the others (redis-trib fix --rejoin), or \
              remove it: redis-trib del-node {seed} {id}"
         ),
+        Code::NodeReset => format!("remove it and add it again: redis-trib del-node {seed} {id}"),
+        Code::NodeTwice => "stop the copy, and delete its nodes.conf before it starts again".to_string(),
+        Code::OwnerUnlinked => {
+            "set cluster-announce-ip or bind-source-addr, or open its bus port".to_string()
+        }
         Code::NodeForgotten => format!(
             "let the nodes meet again (redis-trib fix --rejoin, with all nodes), or remove it: redis-trib \
              del-node {seed} {id}"
@@ -116,6 +135,10 @@ fn way_out(finding: &Finding, seed: &str) -> String {
             "add it (redis-trib add-node), or name a node of the cluster".to_string()
         }
         Code::ProbeFailed => "check its log".to_string(),
+        Code::PersistenceFailing => "check its disk".to_string(),
+        Code::ReplicaCannotSync => {
+            format!("replace it with a newer one: redis-trib replace-node {seed} {id} NEW")
+        }
         Code::ReplicaLinkDown => {
             "check its log and its master's: a wrong masterauth, a full disk, or an output buffer limit"
                 .to_string()
@@ -130,13 +153,17 @@ fn way_out(finding: &Finding, seed: &str) -> String {
             format!("add a replica: redis-trib add-node --replica NEW {seed}")
         }
         Code::ReplicasUneven => {
-            "make some of them replicas of another master: CLUSTER REPLICATE".to_string()
+            format!("give some of them other masters: redis-trib place {seed} --move-replicas")
         }
-        Code::OneHost
-        | Code::ReplicaSameHost
-        | Code::ReplicaSameZone
-        | Code::HostQuorum
-        | Code::ZoneQuorum => {
+        Code::ReplicaSameHost | Code::ReplicaSameZone => format!(
+            "give them other masters: redis-trib place {seed} --move-replicas; or replace nodes with nodes elsewhere: \
+             redis-trib replace-node {seed} {id} NEW"
+        ),
+        Code::HostQuorum | Code::ZoneQuorum => format!(
+            "fail over to replicas elsewhere: redis-trib place {seed}; or replace nodes with nodes elsewhere: redis-trib \
+             replace-node {seed} {id} NEW"
+        ),
+        Code::OneHost => {
             format!("replace nodes with nodes elsewhere: redis-trib replace-node {seed} {id} NEW")
         }
         Code::SlotsInTask => {
@@ -148,6 +175,12 @@ fn way_out(finding: &Finding, seed: &str) -> String {
         }
         Code::RestartsEmpty => {
             "enable persistence (save, appendonly), or disable automatic restarts".to_string()
+        }
+        Code::SettingsDiffer => {
+            format!("redis-trib drift {seed} shows the values; redis-trib drift --fix config:KEY sets them")
+        }
+        Code::FunctionsDiffer => {
+            "load the same code on all masters: FUNCTION LOAD REPLACE".to_string()
         }
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::state::FixState;
+use crate::client::Reset;
 use crate::cluster::node::NodeId;
 use crate::connections::{Connections, Target};
 use crate::converge::{forgotten, known};
@@ -60,7 +61,13 @@ pub(super) async fn carry_out(
     let connections = &session.connections;
     let mut troubles = Vec::new();
     if !replicas.is_empty() {
-        let left = leave(session, &state.cluster, replicas, Afterwards::Run).await;
+        let left = leave(
+            session,
+            &state.cluster,
+            replicas,
+            Afterwards::RunReset(Reset::Hard),
+        )
+        .await;
         troubles.extend(left.troubles);
     }
     if !members.is_empty() {

@@ -5,8 +5,14 @@ use super::{ConflictWinner, FixContext, advice};
 use crate::cluster::health::Code;
 use crate::cluster::merger;
 use crate::cluster::node::{NodeId, Takeover};
+use crate::cluster::numbers::counted;
+use crate::cluster::observation::Seen;
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
+use crate::cluster::write_refusal::WriteRefusal;
+use crate::event::Pair;
+use crate::ops::failover;
+use crate::ops::move_slots::unreadable;
 use crate::plan::fix::{Consent, FixPlan, FixRefusal, FixStep, PlannedStep, Stray, Strays, Why};
 use crate::report::{FixLine, FixView, command_line};
 use crate::stop::CommandLine;
@@ -28,6 +34,7 @@ pub(super) fn resume(context: FixContext<'_>, state: &FixState) -> CommandLine {
         accept_loss,
         strays,
         failover,
+        accept_data_loss_of,
         evict,
     } = &context.options.consent;
     let mut add = |words: &[&str]| line.extend(words.iter().map(|word| (*word).to_string()));
@@ -47,10 +54,17 @@ pub(super) fn resume(context: FixContext<'_>, state: &FixState) -> CommandLine {
         Some(Takeover::Force) => add(&["--failover", "force"]),
         Some(Takeover::Takeover) => add(&["--failover", "takeover"]),
     }
+    if !accept_data_loss_of.is_empty() {
+        let ids: Vec<String> = accept_data_loss_of
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        add(&["--accept-data-loss-of", &ids.join(",")]);
+    }
     match context.options.on_conflict {
         ConflictWinner::Abort => {}
-        ConflictWinner::Owner => add(&["--on-conflict", "owner"]),
-        ConflictWinner::Other => add(&["--on-conflict", "other"]),
+        ConflictWinner::Owner => add(&["--on-stray-conflict", "owner"]),
+        ConflictWinner::Other => add(&["--on-stray-conflict", "other"]),
     }
     if !evict.is_empty() {
         let ids: Vec<String> = evict.iter().map(ToString::to_string).collect();
@@ -65,7 +79,7 @@ pub(super) fn view(state: &FixState, plan: &FixPlan) -> FixView {
     let mut refused: Vec<FixLine> = plan
         .refusals
         .iter()
-        .map(|one| refusal(state, one))
+        .map(|one| refusal(state, plan, one))
         .collect();
     refused.extend(advice::errors(state, plan, &refused));
     FixView {
@@ -109,8 +123,7 @@ pub(super) fn about_slots(slots: &SlotSet, text: &str) -> String {
 fn keys(count: u64) -> String {
     match count {
         0 => "no key".to_string(),
-        1 => "1 key".to_string(),
-        many => format!("{many} keys"),
+        many => counted(many, "key"),
     }
 }
 
@@ -149,15 +162,18 @@ pub(super) fn line(state: &FixState, remedy: &PlannedStep) -> FixLine {
         FixStep::Tell { node, owner } => {
             format!("{} is told that {} owns them", name(node), name(owner))
         }
-        FixStep::Close { node } => format!("closed on {}: no key is left to move", name(node)),
+        FixStep::Close { node } => {
+            let left = state.holdings.keys_in(node, &remedy.slots);
+            match left {
+                0 => format!("closed on {}: no key is left to move", name(node)),
+                _ => format!("closed on {}, which keeps its {}", name(node), keys(left)),
+            }
+        }
         FixStep::Refresh { node } => format!(
             "replicas of {} are told again that the slots are closed",
             name(node)
         ),
-        FixStep::TakeOver { master } => format!(
-            "failover to a replica of {}, which does not answer: writes that it did not replicate are lost",
-            name(master)
-        ),
+        FixStep::TakeOver { replica, master } => taken_over(state, replica, master),
         FixStep::Follow { replica, master } => format!(
             "{} becomes a replica of {}, instead of a node that is not a master",
             name(replica),
@@ -190,6 +206,21 @@ pub(super) fn line(state: &FixState, remedy: &PlannedStep) -> FixLine {
         keys: remedy.keys,
         text,
     }
+}
+
+/// Which replica takes over, and which copies there are.
+fn taken_over(state: &FixState, replica: NodeId, master: NodeId) -> String {
+    let copies: Vec<String> = failover::copies(&state.cluster, master)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    format!(
+        "failover to {}, a replica of {}, which does not answer: writes that it did not replicate are lost (copies \
+         that answer: {})",
+        state.name(replica),
+        state.name(master),
+        copies.join("; ")
+    )
 }
 
 /// A step that moves keys, for the slots that were completed.
@@ -266,8 +297,8 @@ fn evicted(state: &FixState, remedy: &PlannedStep, node: NodeId, copies: Option<
     }
 }
 
-fn refusal(state: &FixState, refusal: &FixRefusal) -> FixLine {
-    let (nodes, text) = why(state, refusal);
+fn refusal(state: &FixState, plan: &FixPlan, refusal: &FixRefusal) -> FixLine {
+    let (nodes, text) = why(state, plan, refusal);
     FixLine {
         word: refusal.why.word(),
         slots: refusal.slots.clone(),
@@ -278,11 +309,18 @@ fn refusal(state: &FixState, refusal: &FixRefusal) -> FixLine {
 }
 
 /// Why, and what the user can do.
-fn why(state: &FixState, refusal: &FixRefusal) -> (Vec<NodeId>, String) {
+fn why(state: &FixState, plan: &FixPlan, refusal: &FixRefusal) -> (Vec<NodeId>, String) {
     let name = |id: NodeId| state.name(id);
     let slots = &refusal.slots;
     match refusal.why {
         Why::OwnerAway(owner) => (vec![owner], owner_away(state, owner, slots)),
+        Why::FailoverRefused(owner) => (
+            vec![owner],
+            match plan.refused_failovers.get(&owner) {
+                Some(refusal) => failover::explain(&state.cluster, refusal),
+                None => owner_away(state, owner, slots),
+            },
+        ),
         Why::HolderAway(away) => (
             vec![away],
             format!(
@@ -307,6 +345,7 @@ fn why(state: &FixState, refusal: &FixRefusal) -> (Vec<NodeId>, String) {
                 name(target)
             ),
         ),
+        Why::NoPassage { owner, target } => (vec![owner, target], no_passage(state, owner, target)),
         Why::HeldByOrphan(replica) => (
             vec![replica],
             format!(
@@ -359,6 +398,11 @@ fn why(state: &FixState, refusal: &FixRefusal) -> (Vec<NodeId>, String) {
                      links between the nodes",
                     name(node)
                 ),
+                FixStep::TakeOver { replica, master } => format!(
+                    "{} does not answer, and its replica {} did not take over: --failover takeover needs no votes",
+                    name(master),
+                    name(replica)
+                ),
                 _ => format!(
                     "{} was tried, and did not help: check the log of {}",
                     step.word(),
@@ -369,6 +413,37 @@ fn why(state: &FixState, refusal: &FixRefusal) -> (Vec<NodeId>, String) {
             },
         ),
     }
+}
+
+/// Why keys that are on the target of a move can neither be joined by the others there nor come back.
+fn no_passage(state: &FixState, owner: NodeId, target: NodeId) -> String {
+    let refuses = |id: NodeId| {
+        let refusal = state.refusals.get(&id)?;
+        let (name, way_out) = (state.name(id), refusal.way_out());
+        Some(format!("{name} refuses writes: {refusal}; {way_out}"))
+    };
+    let pair = |from, to| unreadable(&state.cluster, Pair { from, to });
+    let causes = [
+        refuses(owner),
+        refuses(target),
+        pair(owner, target),
+        pair(target, owner),
+    ];
+    let causes: Vec<String> = causes.into_iter().flatten().collect();
+    let has_replica = state.diagnosis().topology.replicas_of(target).next();
+    let failover = match (state.refusals.get(&target), has_replica) {
+        (Some(WriteRefusal::SaveFailed | WriteRefusal::AppendFailed), Some(_)) => format!(
+            " (redis-trib failover {} --of {target})",
+            state.cluster.resume_seed()
+        ),
+        _ => String::new(),
+    };
+    format!(
+        "some of their keys are on {} already, and can move neither there nor back: {}{failover}. They stay open until \
+         then, and clients find every key",
+        state.name(target),
+        causes.join("; ")
+    )
 }
 
 /// The nodes that seem to belong to another cluster, and the choices of the user.
@@ -405,11 +480,16 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
         .iter()
         .find(|finding| finding.code == Code::AddressUnreachable && finding.nodes.contains(&owner));
     if let Some(finding) = unreached {
-        let remedy = finding.remedy.as_ref().map(command_line);
+        let reach = state.cluster.reach_options();
+        let remedy = finding.remedy.as_ref();
+        let remedy = remedy.map(|remedy| command_line(remedy, &reach));
         let remedy = remedy.as_deref().unwrap_or("--address-map");
         return format!(
             "{name} owns them; the other nodes reach it, but redis-trib does not: map its address ({remedy})"
         );
+    }
+    if let Some(Seen::Refused(refusal)) = node.map(|node| &node.seen) {
+        return format!("{name} owns them and {refusal}");
     }
     let mut replicas = diagnosis
         .topology

@@ -18,6 +18,7 @@ use anyhow::anyhow;
 
 use self::evict::Leaving;
 use self::state::FixState;
+use self::steps::StepOutcome;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::SlotSet;
@@ -25,8 +26,9 @@ use crate::connections::Target;
 use crate::event::{Event, FixedStep, Phase};
 use crate::migrate::{MoveOptions, OnConflict};
 use crate::ops::move_slots::{Waited, ended};
-use crate::plan::fix::{Consent, FixPlan, FixStep, PlannedStep};
+use crate::plan::fix::{Consent, FixPlan, FixStep, PlannedStep, Why};
 use crate::report::{FixLine, FixView};
+use crate::resolve::find_member;
 use crate::session::{LockHeld, Session};
 use crate::state::ClusterState;
 use crate::stop::{CommandLine, Stop};
@@ -96,6 +98,8 @@ struct Memory {
     failures: Vec<String>,
     /// What could not be started, and why.
     refused: Vec<String>,
+    /// Slots without keys that an answer has allowed to assign.
+    assign: SlotSet,
 }
 
 /// What has been done.
@@ -154,6 +158,13 @@ impl FixStart {
             .collect()
     }
 
+    /// Returns members by their names on the command line.
+    pub(crate) fn members(&self, names: &[String]) -> Result<BTreeSet<NodeId>, Stop> {
+        let observation = &self.cluster.diagnosis.observation;
+        let found = names.iter().map(|name| observation.find(name));
+        found.map(|found| found.map_err(Stop::refused)).collect()
+    }
+
     /// Returns the members of another cluster, by their names on the command line.
     pub(crate) fn foreign(
         &self,
@@ -163,13 +174,13 @@ impl FixStart {
         let observation = &self.cluster.diagnosis.observation;
         let mut ids = BTreeSet::new();
         for name in names {
-            match (observation.find(name), name.parse::<NodeId>()) {
+            match (find_member(observation, name), name.parse::<NodeId>()) {
                 (Ok(id), _) => drop(ids.insert(id)),
                 // Members gossip which nodes they forgot (Redis and Valkey from 7.2 on), so these nodes may be gone
                 // after an interrupted run. An unknown prefix may be a typing error.
                 (Err(NoSuchNode::Unknown(_)), Ok(id)) => {
                     let text = format!("{} is not a member, or no longer one", id.short());
-                    session.events.hint(text);
+                    session.events.note(text);
                 }
                 (Err(error), _) => return Err(Stop::refused(error)),
             }
@@ -185,6 +196,17 @@ impl FixStart {
     }
 }
 
+/// Slots without an owner.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Uncovered {
+    /// No node has keys in them.
+    pub(crate) without_keys: SlotSet,
+    /// One node has keys in them, or may have.
+    pub(crate) on_one_node: SlotSet,
+    /// Several nodes have keys in them.
+    pub(crate) on_several_nodes: SlotSet,
+}
+
 /// A plan, and the state that it was made for.
 pub(crate) struct FixRound {
     state: FixState,
@@ -197,6 +219,30 @@ impl FixRound {
     pub(crate) fn kinds(&self) -> BTreeSet<&'static str> {
         let remedies = self.plan.remedies.iter();
         remedies.map(|remedy| remedy.step.word()).collect()
+    }
+
+    /// Slots without an owner that can be given one, by what is needed for it.
+    pub(crate) fn uncovered(&self) -> Uncovered {
+        let masters = || self.state.diagnosis().topology.masters();
+        let owned = masters().fold(SlotSet::new(), |all, master| all.union(&master.slots));
+        let mut uncovered = Uncovered::default();
+        for refusal in &self.plan.refusals {
+            if refusal.why == Why::NobodyHolds {
+                uncovered.without_keys.union_with(&refusal.slots);
+            }
+        }
+        for remedy in &self.plan.remedies {
+            for slot in remedy.slots.difference(&owned).iter() {
+                let holders = masters()
+                    .filter(|master| self.state.holdings.keys(master.id, slot) > 0)
+                    .count();
+                match holders {
+                    0 | 1 => uncovered.on_one_node.insert(slot),
+                    _ => uncovered.on_several_nodes.insert(slot),
+                }
+            }
+        }
+        uncovered
     }
 
     /// The nodes on which no other operator may be at work.
@@ -261,10 +307,29 @@ impl<'a> Fix<'a> {
         Ok(self.round(state))
     }
 
+    /// Plans again for the same state.
+    pub(crate) fn replan(&self, round: FixRound) -> FixRound {
+        self.round(round.state)
+    }
+
+    /// These slots have no owner and no keys, and may be assigned.
+    pub(crate) fn allow_assigning(&mut self, slots: &SlotSet) {
+        self.memory.assign.union_with(slots);
+    }
+
+    /// These slots stay without an owner.
+    pub(crate) fn decline(&mut self, slots: &SlotSet) {
+        self.memory.stuck.union_with(slots);
+        let line = format!("slots {slots}: no owner was assigned, because that was not confirmed");
+        self.memory.refused.push(line);
+    }
+
     fn round(&self, state: FixState) -> FixRound {
         let options = self.context.options;
+        let mut consent = options.consent.clone();
+        consent.assign.union_with(&self.memory.assign);
         FixRound {
-            plan: state.plan(&options.consent, &self.memory),
+            plan: state.plan(&consent, &self.memory),
             state,
             with_warnings: options.with_warnings,
         }
@@ -348,12 +413,20 @@ impl<'a> Fix<'a> {
             match remedy.step {
                 // They have left together.
                 FixStep::Evict { .. } => drop(self.memory.tried.insert(remedy.step)),
-                _ => steps::carry_out(context, state, remedy, &mut self.memory)
-                    .await
-                    .map_err(|error| {
-                        Stop::partial(anyhow!("{}: {error}", messages::doing(state, remedy)))
-                            .with_resume([messages::resume(context, state)])
-                    })?,
+                _ => {
+                    let done = steps::carry_out(context, state, remedy, &mut self.memory).await;
+                    let done = done.map_err(|error| {
+                        let doing = messages::doing(state, remedy);
+                        let stop = Stop::partial(anyhow!("{doing}: {error}"));
+                        // Without progress the same command would do the same.
+                        let resume =
+                            (self.counts.steps > 0).then(|| messages::resume(context, state));
+                        stop.with_resume(resume)
+                    })?;
+                    if done == StepOutcome::Failed {
+                        continue;
+                    }
+                }
             }
             self.counts.steps += 1;
             context.fixed(messages::line(state, remedy));

@@ -13,7 +13,7 @@ use crate::event::Pair;
 use crate::migrate::schedule::{MoveMethod, Work};
 use crate::migrate::strategy::MethodChoice;
 use crate::migrate::{AfterFailure, End, MoveOptions};
-use crate::ops::move_slots::{Worked, ends, try_logins, work};
+use crate::ops::move_slots::{Worked, ends, refuse_unfit, try_logins, work};
 use crate::plan::MovePlan;
 use crate::plan::fix::{FixPlan, FixStep, PlannedStep};
 use crate::session::Session;
@@ -57,7 +57,7 @@ pub(super) async fn carry_out(
     Ok(())
 }
 
-/// The same without slots of which several nodes besides the owner hold keys: `--on-conflict other` does not say which.
+/// The same without slots of which several nodes besides the owner hold keys: `--on-stray-conflict other` does not say which.
 fn without_ambiguous(
     state: &FixState,
     remedies: &[&PlannedStep],
@@ -77,7 +77,7 @@ fn without_ambiguous(
         });
         let holders: Vec<String> = holders.map(|id| state.name(id)).collect();
         let why = format!(
-            "besides their owner {} hold keys of them, and --on-conflict other may mean any of these: \
+            "besides their owner {} hold keys of them, and --on-stray-conflict other may mean any of these: \
              run the command without it first, which moves the keys that do not differ; then delete the values \
              that are not wanted",
             holders.join(" and ")
@@ -112,7 +112,7 @@ async fn run(
     let on_conflict = context.options.on_conflict;
     let options = Arc::new(MoveOptions {
         on_conflict: on_conflict.in_lane(way == MoveMethod::Keys),
-        conflict_flag: "--on-conflict owner|other",
+        conflict_flag: "--on-stray-conflict owner|other",
         after_failure: AfterFailure::KeepGoing,
         ..context.options.moving.clone()
     });
@@ -126,7 +126,15 @@ async fn run(
             Ok(ends) => {
                 reached.extend(ends);
                 let slots = remedy.slots.iter().collect();
-                moves.insert(pair, Work { way, slots });
+                let untried = false;
+                moves.insert(
+                    pair,
+                    Work {
+                        way,
+                        slots,
+                        untried,
+                    },
+                );
             }
             // The other pairs can go on.
             Err(why) => {
@@ -209,6 +217,8 @@ async fn ready(
     let mut ends = ends(&state.cluster, &plan).map_err(text)?;
     let reason = String::new();
     let choices = [(pair, MethodChoice { way, reason })].into();
+    let fit = refuse_unfit(session, &state.cluster, &choices);
+    fit.await.map_err(text)?;
     let tried = try_logins(session, state.diagnosis(), &choices, &mut ends, options);
     tried.await.map_err(text)?;
     Ok(ends)

@@ -6,18 +6,19 @@
 //! that it knows adopts the new address (Redis 3.2 to 8.6, Valkey 8 to 9.1). Slots, roles and epochs stay.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 use tokio::time::Instant;
 
-use crate::cluster::node::NodeId;
+use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::EntryState;
+use crate::cluster::peer_addrs;
 use crate::connections::Target;
 use crate::converge::poll::Polled;
 use crate::converge::{Watch, linked};
+use crate::ops::raft::{self, Obstacle};
 use crate::report::{FixLine, FixView};
 use crate::session::Session;
 use crate::state::ClusterState;
@@ -48,6 +49,7 @@ pub(crate) struct RejoinPlan {
 impl RejoinPlan {
     /// Observes and plans.
     pub(crate) async fn observe(session: &Session) -> Result<Self, Stop> {
+        session.connections.watch_no_more();
         let cluster = ClusterState::look(session).await?;
         let observation = &cluster.diagnosis.observation;
         if let Some(bystander) = observation.bystanders.first() {
@@ -58,6 +60,7 @@ impl RejoinPlan {
                 bystander.id.short()
             )));
         }
+        raft::refuse(&cluster, Obstacle::Meets)?;
         let participants = participants(session, &cluster).await?;
         let unlinked = unlinked(&cluster, &participants);
         let absent = observation
@@ -217,10 +220,16 @@ async fn participants(session: &Session, cluster: &ClusterState) -> Result<Parti
         let Some(target) = cluster.reach.get(&node.id).cloned() else {
             continue;
         };
-        let client = session.connections.client(&target).await?;
-        let peer = session.connections.peer_of(&target.addr);
-        let ip: Option<IpAddr> = peer.ip().or_else(|| client.remote_ip());
-        let Some(ip) = ip else {
+        // The lines of the nodes have the old addresses: the nodes are as good as new.
+        let facts = session.connections.address_facts(&target).await?;
+        let dialled = target.addr.port();
+        let port = facts
+            .port
+            .or(facts.mapped.as_ref().map(Addr::port))
+            .unwrap_or(dialled);
+        let addrs = peer_addrs::of_new_node(None, port, &facts);
+        let mut ips = addrs.iter().filter_map(Addr::ip);
+        let Some(ip) = ips.next() else {
             return Err(Stop::refused(anyhow!(
                 "{} has no IP address for CLUSTER MEET; nothing was changed",
                 cluster.name(node.id)
@@ -228,10 +237,11 @@ async fn participants(session: &Session, cluster: &ClusterState) -> Result<Parti
         };
         let participant = Participant {
             id: node.id,
-            port: peer.port(),
+            port,
             bus_port: report.view.myself().bus_port,
-            target,
             ip,
+            other_ips: ips.collect(),
+            target,
         };
         participants.insert(participant.id, participant);
     }

@@ -1,5 +1,6 @@
 //! The state of the cluster that is fixed, as far as a plan needs it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -9,8 +10,11 @@ use crate::cluster::health::{Code, Diagnosis, Severity, Stability};
 use crate::cluster::holdings::Holdings;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::MasterLink;
+use crate::cluster::write_refusal::WriteRefusal;
 use crate::connections::Target;
 use crate::discover;
+use crate::ops::raft::{self, Obstacle};
+use crate::ops::writes::write_refusals;
 use crate::plan::fix::{self, Consent, FixPlan, Request};
 use crate::session::Session;
 use crate::state::ClusterState;
@@ -32,6 +36,8 @@ pub(super) struct FixState {
     pub(super) cluster: ClusterState,
     pub(super) holdings: Holdings,
     pub(super) stability: Stability,
+    /// Nodes with open slots that refuse writes.
+    pub(super) refusals: BTreeMap<NodeId, WriteRefusal>,
 }
 
 impl FixState {
@@ -46,6 +52,7 @@ impl FixState {
         session: &Session,
         mut cluster: ClusterState,
     ) -> Result<Self, Stop> {
+        raft::refuse(&cluster, Obstacle::Transactions)?;
         let mut stability = Stability::Unknown;
         let mut holdings = None;
         if is_unsettled(&cluster.diagnosis) {
@@ -89,10 +96,13 @@ impl FixState {
             Some(holdings) => holdings,
             None => count(session, &cluster).await,
         };
+        let with_open: BTreeSet<NodeId> = cluster.open_by_node().into_keys().collect();
+        let refusals = write_refusals(session, &cluster, &with_open).await;
         Ok(Self {
             cluster,
             holdings,
             stability,
+            refusals,
         })
     }
 
@@ -121,6 +131,7 @@ impl FixState {
             begun: &memory.begun,
             tried: &memory.tried,
             consent,
+            refusals: &self.refusals,
         });
         plan.remedies.retain_mut(|remedy| {
             let is_about_slots = !remedy.slots.is_empty();

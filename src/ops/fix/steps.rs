@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::state::FixState;
 use super::{FixContext, Memory};
-use crate::client::{ClientError, NodeClient, SetSlot};
+use crate::client::{ClientError, NodeClient, Reset, SetSlot};
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::event::Event;
@@ -18,13 +18,22 @@ use crate::session::Session;
 /// Slots in one pipeline: the server serves no other client meanwhile.
 const AT_ONCE: usize = 512;
 
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum StepOutcome {
+    /// It was carried out.
+    Done,
+    /// It failed, and the reason is kept. Other steps do not depend on it.
+    Failed,
+}
+
 /// Carries out one step.
 pub(super) async fn carry_out(
     context: FixContext<'_>,
     state: &FixState,
     remedy: &PlannedStep,
     memory: &mut Memory,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<StepOutcome> {
     let session = context.session;
     let slots: Vec<Slot> = remedy.slots.iter().collect();
     match remedy.step {
@@ -76,9 +85,9 @@ pub(super) async fn carry_out(
             let client = reach(session, state, node).await?;
             set(&client, &slots, SetSlot::Stable).await?;
         }
-        FixStep::TakeOver { master } => {
+        FixStep::TakeOver { replica, .. } => {
             memory.tried.insert(remedy.step);
-            fail_over(context, state, master).await?;
+            return fail_over(context, state, replica, memory).await;
         }
         FixStep::Follow { replica, master } => {
             memory.tried.insert(remedy.step);
@@ -88,7 +97,13 @@ pub(super) async fn carry_out(
         FixStep::Forget { node } => {
             memory.tried.insert(remedy.step);
             let nodes = [node].into();
-            let left = leave(session, &state.cluster, &nodes, Afterwards::Run).await;
+            let left = leave(
+                session,
+                &state.cluster,
+                &nodes,
+                Afterwards::RunReset(Reset::Hard),
+            )
+            .await;
             let troubles = left.troubles;
             anyhow::ensure!(troubles.is_empty(), "{}", troubles.join("\n"));
         }
@@ -100,29 +115,43 @@ pub(super) async fn carry_out(
             anyhow::bail!("{} is not a single step", remedy.step.word());
         }
     }
-    Ok(())
+    Ok(StepOutcome::Done)
 }
 
-/// Fails over from a dead master to its best replica.
+/// Fails over from a dead master to this replica.
 async fn fail_over(
     context: FixContext<'_>,
     state: &FixState,
-    master: NodeId,
-) -> anyhow::Result<()> {
+    replica: NodeId,
+    memory: &mut Memory,
+) -> anyhow::Result<StepOutcome> {
     /// The timeout until all nodes agree.
     const WITHIN: Duration = Duration::from_secs(30);
-    let how = context.options.consent.failover.unwrap_or(Takeover::Force);
+    let consent = &context.options.consent;
     let request = Request {
-        member: NamedMember::Of(master),
-        how,
+        member: NamedMember::To(replica),
+        how: consent.failover.unwrap_or(Takeover::Force),
+        accepted: consent.accept_data_loss_of.clone(),
     };
     let Decision::FailOver(plan) = failover::plan(&state.cluster, &request)? else {
-        return Ok(());
+        return Ok(StepOutcome::Done);
     };
     let session = context.session;
-    let report = failover::carry_out(session, &state.cluster, &plan, WITHIN).await?;
-    session.events.send(Event::FailedOver(Box::new(report)));
-    Ok(())
+    match failover::carry_out(session, &state.cluster, &plan, WITHIN).await {
+        Ok(report) => {
+            session.events.send(Event::FailedOver(Box::new(report)));
+            Ok(StepOutcome::Done)
+        }
+        // What was sent may take effect later; the next round looks.
+        Err(error) if error.is_in_doubt() => {
+            memory.failures.push(error.to_string());
+            Ok(StepOutcome::Failed)
+        }
+        Err(error) => {
+            memory.refused.push(error.to_string());
+            Ok(StepOutcome::Failed)
+        }
+    }
 }
 
 async fn reach(

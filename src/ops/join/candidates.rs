@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::inspect::{NewNode, PasswordPolicy, key_count, list_nodes, loopback_problem, refusal};
+use super::plan::Part;
 use super::target::JoinTarget;
 use crate::client::{ClientError, Libraries, LoginOutcome};
 use crate::cluster::node::{NodeId, Role};
@@ -30,6 +31,35 @@ pub(crate) enum Allowed {
     HardAndFlush,
 }
 
+/// Whether a new master may have function libraries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NewLibraries {
+    /// Libraries that the cluster has too, with the same code.
+    SameAllowed,
+    /// None, as in redis-cli.
+    Refused,
+}
+
+/// What a node means that was named and is a member already, in the requested role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MemberNamed {
+    /// A mistake, as in redis-cli and where the node takes another's place.
+    Refused,
+    /// The command is repeated: nothing is left to do.
+    LeftAlone,
+    /// The same, but a master without slots is still to get its share.
+    Filled,
+}
+
+/// What is asked of the nodes that join.
+#[derive(Clone, Copy)]
+pub(crate) struct JoinRules {
+    pub(crate) part: Part,
+    pub(crate) allowed: Allowed,
+    pub(crate) libraries: NewLibraries,
+    pub(crate) member_named: MemberNamed,
+}
+
 /// A node that joins.
 pub(crate) struct JoinCandidate {
     pub(crate) node: NewNode,
@@ -43,7 +73,7 @@ pub(crate) struct JoinCandidate {
 pub(crate) struct JoinCandidates {
     pub(crate) nodes: Vec<JoinCandidate>,
     pub(crate) warnings: Vec<String>,
-    /// Nodes of a name with several addresses that are members already.
+    /// Nodes that are members already and are left alone, in words.
     pub(crate) members: Vec<String>,
 }
 
@@ -52,14 +82,14 @@ pub(crate) async fn judge(
     session: &Session,
     target: &JoinTarget,
     nodes: Vec<NewNode>,
-    role: Role,
-    allowed: Allowed,
+    rules: JoinRules,
 ) -> Result<JoinCandidates, Stop> {
+    let role = rules.part.role();
     let named: BTreeSet<NodeId> = nodes.iter().map(NewNode::id).collect();
     let mut inventories = inventories(session, &nodes, role).await;
-    let mut problems: Vec<String> = loopback_problem(&nodes, &target.ips())
-        .into_iter()
-        .collect();
+    let (members, _) = target.cluster.participants(session).await?;
+    let ips: Vec<IpAddr> = members.values().map(|member| member.ip).collect();
+    let mut problems: Vec<String> = loopback_problem(&nodes, &ips).into_iter().collect();
     let mut judged = JoinCandidates {
         nodes: Vec::new(),
         warnings: Vec::new(),
@@ -76,18 +106,22 @@ pub(crate) async fn judge(
             continue;
         }
         if let Some(member) = target.member(node.id()) {
-            match membership(target, &node, member, role) {
+            match membership(target, &node, member, rules) {
                 Membership::Unfinished => judged.nodes.push(JoinCandidate {
                     node,
                     before: Before::Nothing,
                     lacks_libraries: false,
                 }),
-                Membership::Whole if session.seeds[node.seed_set].is_many() => {
-                    judged.members.push(name);
+                Membership::Whole
+                    if session.seeds[node.seed_set].is_many()
+                        || is_repeated(member, rules.part)
+                            && rules.member_named != MemberNamed::Refused =>
+                {
+                    judged.members.push(left_alone(target, &name, member));
                 }
                 Membership::Whole => problems.push(format!(
-                    "{name} is a member of this cluster already{}",
-                    already_a_member(target, member)
+                    "{name} is a member of this cluster already, {}: leave it out",
+                    member_as(target, member)
                 )),
                 Membership::Copied => problems.push(format!(
                     "{name} has the id of {}, but is a different node: its nodes.conf was copied \
@@ -107,14 +141,17 @@ pub(crate) async fn judge(
         }
         against.extend(older(target, &node));
         judged.warnings.extend(other_product(target, &node));
-        let before = preparation(&session.connections, target, &named, &node, allowed).await;
+        let before = preparation(&session.connections, target, &named, &node, rules.allowed).await;
         let before = before.unwrap_or_else(|problem| {
             against.push(problem);
             Before::Nothing
         });
         let inventory = inventories.remove(&node.id()).unwrap_or_default();
-        let lacks_libraries =
-            lacks_libraries(target.libraries.as_ref(), inventory.libraries.as_ref());
+        let lacks_libraries = lacks_libraries(
+            target.libraries.as_ref(),
+            inventory.libraries.as_ref(),
+            rules.libraries,
+        );
         let lacks_libraries = lacks_libraries.unwrap_or_else(|problem| {
             against.push(problem);
             false
@@ -130,6 +167,9 @@ pub(crate) async fn judge(
             lacks_libraries: lacks_libraries && role == Role::Master,
         });
     }
+    if role == Role::Master && !judged.nodes.is_empty() {
+        judged.warnings.extend(target.functions_differ.clone());
+    }
     if problems.is_empty() {
         Ok(judged)
     } else {
@@ -137,20 +177,37 @@ pub(crate) async fn judge(
     }
 }
 
-/// What to do about a node that is a member already, in words that follow its name.
-fn already_a_member(target: &JoinTarget, member: &Member) -> String {
+/// What a member is, in words that follow its name.
+fn member_as(target: &JoinTarget, member: &Member) -> String {
     match member.master {
-        Some(master) => format!(
-            ", a replica of {}: leave it out",
-            target.cluster.name(master)
-        ),
-        // An interrupted `add-node --fill` may have left it.
-        None if member.slots.is_empty() => format!(
-            ", a master without slots: leave it out; redis-trib rebalance {} --use-empty-masters \
-             gives it its share",
+        Some(master) => format!("a replica of {}", target.cluster.name(master)),
+        None if member.slots.is_empty() => "a master without slots".to_string(),
+        None => "a master".to_string(),
+    }
+}
+
+/// What is said of a member that was named again.
+fn left_alone(target: &JoinTarget, name: &str, member: &Member) -> String {
+    // An interrupted `add-node --fill` may have left it.
+    let remedy = match member.role == Role::Master && member.slots.is_empty() {
+        true => format!(
+            " (redis-trib rebalance {} --use-empty-masters gives it its share)",
             target.cluster.resume_seed()
         ),
-        None => ": leave it out".to_string(),
+        false => String::new(),
+    };
+    format!(
+        "{name} is a member already, {}, and is left alone{remedy}",
+        member_as(target, member)
+    )
+}
+
+/// Whether the member is what the command would make of it.
+fn is_repeated(member: &Member, part: Part) -> bool {
+    match part {
+        Part::Masters => member.role == Role::Master,
+        Part::Replicas => member.role == Role::Replica,
+        Part::ReplicasOf(master) => member.master == Some(master),
     }
 }
 
@@ -158,13 +215,18 @@ fn already_a_member(target: &JoinTarget, member: &Member) -> String {
 enum Membership {
     /// It is the member, with nothing left to do.
     Whole,
-    /// It is the member, and an interrupted run has not made it a replica yet.
+    /// It is the member, and an interrupted run has not made it a replica yet, or has not given it its slots.
     Unfinished,
     /// It is a different node with the same id.
     Copied,
 }
 
-fn membership(target: &JoinTarget, node: &NewNode, member: &Member, role: Role) -> Membership {
+fn membership(
+    target: &JoinTarget,
+    node: &NewNode,
+    member: &Member,
+    rules: JoinRules,
+) -> Membership {
     let observed = target.cluster.diagnosis.observation.nodes.get(&member.id);
     let run_id = observed.and_then(|node| node.report()?.info.run_id.clone());
     let same = match (run_id, &node.report.info.run_id) {
@@ -176,11 +238,11 @@ fn membership(target: &JoinTarget, node: &NewNode, member: &Member, role: Role) 
     let replicas = target.cluster.diagnosis.topology.replicas_of(member.id);
     if !same {
         Membership::Copied
-    } else if role == Role::Replica
-        && member.role == Role::Master
+    } else if member.role == Role::Master
         && member.slots.is_empty()
         && node.keys() == 0
         && replicas.count() == 0
+        && (rules.part.role() == Role::Replica || rules.member_named == MemberNamed::Filled)
     {
         Membership::Unfinished
     } else {
@@ -263,7 +325,7 @@ fn state(target: &JoinTarget, named: &BTreeSet<NodeId>, node: &NewNode) -> Optio
     }
     if !myself.slots.is_empty() {
         let slots: SlotSet = myself.slots.iter().copied().collect();
-        return Some(format!("owns slots {slots}"));
+        return Some(format!("owns slots {}", slots.summary()));
     }
     if !myself.open.is_empty() {
         return Some("has open slots".to_string());
@@ -314,7 +376,11 @@ async fn living_peers(
         let name = format!("{peer} ({})", entry.id.short());
         let addr = connections.dial_of(&peer);
         let text = async {
-            let client = connections.temporary(&Target { addr, access }).await?;
+            // Its id is compared below.
+            let node = None;
+            let client = connections
+                .temporary(&Target { addr, node, access })
+                .await?;
             client.cluster_nodes().await
         };
         let text: Result<String, ClientError> = text.await;
@@ -371,10 +437,22 @@ async fn inventories(
 
 /// Returns whether a node lacks libraries of the cluster. Libraries that the cluster does not have are an error, in
 /// words that follow the name of the node.
-fn lacks_libraries(cluster: Option<&Libraries>, node: Option<&Libraries>) -> Result<bool, String> {
+fn lacks_libraries(
+    cluster: Option<&Libraries>,
+    node: Option<&Libraries>,
+    allowed: NewLibraries,
+) -> Result<bool, String> {
     let (Some(cluster), Some(node)) = (cluster, node) else {
         return Ok(false);
     };
+    if allowed == NewLibraries::Refused && !node.is_empty() {
+        // The words of redis-cli.
+        return Err(
+            "can't join: New node already contains functions and can not be added to the cluster. \
+             Use FUNCTION FLUSH and try again"
+                .to_string(),
+        );
+    }
     let other: Vec<&str> = node
         .iter()
         .filter(|(name, library)| cluster.get(*name) != Some(*library))
@@ -404,7 +482,7 @@ fn missing_users(target: &JoinTarget, users: Option<&BTreeSet<String>>) -> Optio
 
 impl JoinTarget {
     /// The addresses by which the members reach each other.
-    fn ips(&self) -> Vec<IpAddr> {
+    pub(super) fn ips(&self) -> Vec<IpAddr> {
         let peers = self.nodes().filter_map(|node| node.peer.as_ref()?.ip());
         peers.collect()
     }

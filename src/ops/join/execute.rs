@@ -419,12 +419,14 @@ mod tests {
             id: node(digit),
             target: Target {
                 addr: Addr::new("127.0.0.1", 7000),
+                node: None,
                 access: Arc::new(DialOptions {
                     login: Login::default(),
                     transport: Transport::Plain,
                 }),
             },
             ip: std::net::Ipv4Addr::LOCALHOST.into(),
+            other_ips: Vec::new(),
             port: 7000,
             bus_port: None,
         }

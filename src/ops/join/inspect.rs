@@ -6,18 +6,25 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::client::{ClientError, Fault, LoginOutcome, NodeClient, RawLook};
+use super::origin::Origin;
+use crate::client::{ClientError, Fault, LoginOutcome, RawLook};
 use crate::cluster::node::{Addr, NodeId, Role};
+use crate::cluster::numbers::counted;
 use crate::cluster::observation::{ObservedNode, Report, Seen};
 use crate::cluster::parse::{Entry, EntryPool};
+use crate::cluster::peer_addrs::{self, AddressFacts};
 use crate::connections::{Connections, Target};
 use crate::discover::{self, DiscoverError};
+use crate::ops::raft::{self, Obstacle};
 use crate::session::Session;
 use crate::state::Participant;
 use crate::stop::Stop;
 
 /// The oldest supported server.
 const OLDEST: [u16; 3] = [3, 2, 0];
+
+/// How long nodes may load their data set, unless `--settle-timeout` says otherwise.
+const LOADED_WITHIN: Duration = Duration::from_secs(15);
 
 /// The pause between two reads of nodes that are starting.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
@@ -31,9 +38,15 @@ pub(crate) struct NewNode {
     pub(crate) report: Report,
     /// The address for the other nodes; `None` if its name does not resolve.
     pub(crate) ip: Option<IpAddr>,
+    /// Other addresses that it may have for them.
+    other_ips: Vec<IpAddr>,
+    /// Its port for the other nodes, if it tells clients another one.
+    peer_port: Option<u16>,
     /// Its reply to our password.
     pub(crate) login: LoginOutcome,
     pub(crate) masterauth: Masterauth,
+    /// What its settings tell about the address from which it connects.
+    pub(crate) origin: Origin,
 }
 
 /// Whether a node can log in to a master that requires a password.
@@ -50,8 +63,8 @@ struct Answer {
     raw: RawLook,
     login: LoginOutcome,
     masterauth: Masterauth,
-    announced: Option<String>,
-    remote: Option<IpAddr>,
+    origin: Origin,
+    addresses: AddressFacts,
 }
 
 impl NewNode {
@@ -72,9 +85,10 @@ impl NewNode {
 
     /// Its port for the other nodes. The bus port is derived from it.
     pub(crate) fn port(&self) -> u16 {
-        match self.report.view.myself().port {
-            0 => self.target.addr.port(),
-            port => port,
+        match (self.peer_port, self.report.view.myself().port) {
+            (Some(port), _) => port,
+            (None, 0) => self.target.addr.port(),
+            (None, port) => port,
         }
     }
 
@@ -104,23 +118,30 @@ pub(crate) async fn inspect(
     let mut nodes = Vec::new();
     let mut faults: Vec<ClientError> = Vec::new();
     let mut unreadable = Vec::new();
-    for ((target, seed_set), answer) in targets.into_iter().zip(seed_sets).zip(answers) {
+    for ((mut target, seed_set), answer) in targets.into_iter().zip(seed_sets).zip(answers) {
         match answer.map(|answer| (discover::read(&mut pool, &answer.raw), answer)) {
             Ok((Ok(report), answer)) => {
-                let ip = peer_ip(session, &target, &report, &answer).await;
+                target.node = Some(report.view.myself().id);
+                let own = report.view.myself().addr.as_ref();
+                let addrs = peer_addrs::of_new_node(own, target.addr.port(), &answer.addresses);
+                let mut ips = addrs.iter().filter_map(Addr::ip);
                 nodes.push(NewNode {
+                    ip: ips.next(),
+                    other_ips: ips.collect(),
+                    peer_port: answer.addresses.port,
                     target,
                     seed_set,
                     report,
-                    ip,
                     login: answer.login,
                     masterauth: answer.masterauth,
+                    origin: answer.origin,
                 });
             }
             Ok((Err(error), _)) => unreadable.push(format!("{}: {error}", target.addr)),
             Err(error) => faults.push(error),
         }
     }
+    faults.extend(asked_again(&session.connections, &nodes).await);
     let none_answered = faults
         .iter()
         .all(|error| error.fault != Fault::ClusterDisabled);
@@ -132,10 +153,16 @@ pub(crate) async fn inspect(
         .map(ToString::to_string)
         .chain(unreadable)
         .collect();
-    if problems.is_empty() {
-        Ok(nodes)
-    } else {
-        Err(refusal(&problems))
+    if !problems.is_empty() {
+        return Err(refusal(&problems));
+    }
+    let on_raft = nodes.iter().find(|node| node.report.cluster.raft.is_some());
+    match on_raft {
+        Some(node) => {
+            let what = format!("{} is", node.name());
+            Err(raft::refusal(&what, Obstacle::Meets))
+        }
+        None => Ok(nodes),
     }
 }
 
@@ -145,7 +172,8 @@ async fn answers(
     targets: &[Target],
     start_timeout: Option<Duration>,
 ) -> Vec<Result<Answer, ClientError>> {
-    let deadline = start_timeout.map(|timeout| Instant::now() + timeout);
+    let began = Instant::now();
+    let settle = session.settle_timeout.unwrap_or(LOADED_WITHIN);
     let mut reported = String::new();
     loop {
         let answers = read_all(&session.connections, targets).await;
@@ -153,10 +181,15 @@ async fn answers(
             Err(error) if is_starting(&error.fault) => Some(error),
             _ => None,
         });
-        let (Some(starting), Some(deadline)) = (starting, deadline) else {
+        let Some(starting) = starting else {
             return answers;
         };
-        if Instant::now() >= deadline {
+        // A node that loads has started; any other may never do.
+        let within = match starting.fault {
+            Fault::Loading => start_timeout.unwrap_or_default().max(settle),
+            _ => start_timeout.unwrap_or_default(),
+        };
+        if began.elapsed() >= within {
             return answers;
         }
         let waits_for = format!("a node may be starting: {starting}");
@@ -177,12 +210,22 @@ fn is_starting(fault: &Fault) -> bool {
     )
 }
 
+/// Asks all nodes on a second connection: at the address of a load balancer another node answers then. The connection
+/// is kept for the steps that follow.
+async fn asked_again(connections: &Arc<Connections>, nodes: &[NewNode]) -> Vec<ClientError> {
+    let targets = nodes.iter().map(|node| node.target.clone());
+    let asking = connections.fan_out(targets, async |connections, target| {
+        connections.client(&target).await.err()
+    });
+    asking.await.into_iter().flatten().collect()
+}
+
 async fn read_all(
     connections: &Arc<Connections>,
     targets: &[Target],
 ) -> Vec<Result<Answer, ClientError>> {
     let reading = connections.fan_out(targets.to_vec(), |connections, target| async move {
-        let answer = async { read(&*connections.client(&target).await?).await }.await;
+        let answer = read(&connections, &target).await;
         if answer.is_err() {
             connections.drop_client(&target);
         }
@@ -191,11 +234,23 @@ async fn read_all(
     reading.await
 }
 
-async fn read(client: &NodeClient) -> Result<Answer, ClientError> {
+async fn read(connections: &Connections, target: &Target) -> Result<Answer, ClientError> {
     const MASTERAUTH: &str = "masterauth";
     const ANNOUNCED: &str = "cluster-announce-ip";
+    const BIND: &str = "bind";
+    const SOURCE: &str = "bind-source-addr";
+    let client = connections.client(target).await?;
     let raw = client.look().await?;
-    let mut config = client.config_get(&[MASTERAUTH, ANNOUNCED]).await?;
+    let config = client
+        .config_get(&[MASTERAUTH, ANNOUNCED, BIND, SOURCE])
+        .await?;
+    let is_set = |name| {
+        config
+            .get(name)
+            .is_some_and(|value: &String| !value.is_empty())
+    };
+    let is_fixed = is_set(ANNOUNCED) || is_set(SOURCE);
+    let origin = Origin::of(config.get(BIND).map(String::as_str), is_fixed);
     let login = client.login_outcome();
     Ok(Answer {
         raw,
@@ -206,35 +261,9 @@ async fn read(client: &NodeClient) -> Result<Answer, ClientError> {
             Some(value) if value.is_empty() => Masterauth::Missing,
             Some(_) => Masterauth::Set,
         },
-        announced: config.remove(ANNOUNCED).filter(|ip| !ip.is_empty()),
-        remote: client.remote_ip(),
+        origin,
+        addresses: connections.address_facts(target).await?,
     })
-}
-
-/// The address for the other nodes: the one that the node announces, else the one of the address map, else the one
-/// that we have connected to. The address in its own line of CLUSTER NODES comes last: the node keeps it from the
-/// last CLUSTER MEET, and may have moved since.
-async fn peer_ip(
-    session: &Session,
-    target: &Target,
-    report: &Report,
-    answer: &Answer,
-) -> Option<IpAddr> {
-    if let Some(ip) = answer.announced.as_ref().and_then(|ip| ip.parse().ok()) {
-        return Some(ip);
-    }
-    let mapped = session.connections.peer_of(&target.addr);
-    if mapped == target.addr {
-        let known = report.view.myself().addr.as_ref();
-        return answer.remote.or(known.and_then(Addr::ip));
-    }
-    if mapped.ip().is_some() {
-        return mapped.ip();
-    }
-    let mut found = tokio::net::lookup_host((mapped.host(), mapped.port()))
-        .await
-        .ok()?;
-    found.next().map(|socket| socket.ip())
 }
 
 /// Refuses with all problems at once.
@@ -306,6 +335,7 @@ impl NewNode {
             id: self.id(),
             target: self.target.clone(),
             ip: self.ip?,
+            other_ips: self.other_ips.clone(),
             port,
             bus_port: bus_port.filter(|bus| Some(*bus) != port.checked_add(10_000)),
         })
@@ -354,8 +384,5 @@ pub(crate) fn list_nodes<'a>(entries: impl Iterator<Item = &'a Arc<Entry>>) -> O
 
 /// `1 key`, `2 keys`.
 pub(crate) fn key_count(keys: u64) -> String {
-    match keys {
-        1 => "1 key".to_string(),
-        keys => format!("{keys} keys"),
-    }
+    counted(keys, "key")
 }

@@ -4,8 +4,11 @@
 mod candidates;
 pub(crate) mod execute;
 pub(crate) mod inspect;
+pub(crate) mod links;
+pub(crate) mod origin;
 mod plan;
 mod request;
+mod stay;
 mod target;
 pub(crate) mod zones;
 
@@ -14,22 +17,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::client::{ClientError, NodeClient, Reset};
 use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::EntryPool;
 use crate::connections::{Connections, Target};
-use crate::converge::Watch;
+use crate::converge::{Watch, warn_of_copies};
 use crate::event::Phase;
 use crate::report::Before;
-use crate::session::Session;
+use crate::session::{ResumeFlags, Session};
 use crate::state::ClusterState;
 use crate::stop::{CommandLine, Stop};
 use execute::{Execution, StepCounts};
+use inspect::NewNode;
 use zones::ZoneRules;
 
-pub(crate) use candidates::{Allowed, JoinCandidate, judge};
+pub(crate) use candidates::{Allowed, JoinCandidate, JoinRules, MemberNamed, NewLibraries, judge};
 pub(crate) use plan::{JoinPlan, Part};
 pub(crate) use request::{Inspected, JoinProposal, JoinRequest, RequestedRole, fill_plan};
 pub(crate) use target::JoinTarget;
@@ -116,6 +120,7 @@ impl Joining<'_> {
     async fn join(&mut self, changes: &Changes) -> anyhow::Result<()> {
         let session = self.session;
         let connections = Arc::clone(&session.connections);
+        let may_be_forgotten = stay::may_be_forgotten(&self.candidates);
         self.reset(changes).await?;
         let plan = JoinPlan::of(
             session,
@@ -134,7 +139,7 @@ impl Joining<'_> {
             self.within,
         );
         let execution = Execution {
-            connections,
+            connections: Arc::clone(&connections),
             participants: Arc::clone(&plan.participants),
             absent: Arc::clone(&plan.absent),
             events: session.events.sender(),
@@ -151,15 +156,39 @@ impl Joining<'_> {
         let goal = watch
             .agree_as_it_is(Arc::clone(&plan.goal), goal_now)
             .await?;
+        let stays = stay::stay(
+            session,
+            &plan,
+            &may_be_forgotten,
+            Instant::now(),
+            self.within,
+        );
         if self.until == Until::Agreed {
-            return Ok(());
+            stays.await?;
+            return self.verify_links().await;
         }
         if self.part.role() == Role::Master {
-            session.events.hint(
-                "waiting for cluster_state:ok (a new master reports `fail` for up to 5 s after joining)",
+            session.events.waiting(
+                "cluster_state:ok (a new master reports `fail` for up to 5 s after joining)",
             );
         }
-        watch.usable(&goal).await?;
+        if self.part.role() == Role::Replica {
+            // The rest is only looked at: a long resync does not keep other operators waiting.
+            connections.release_name();
+        }
+        let usable = watch.usable(&goal);
+        let (copying, ()) = tokio::try_join!(async { Ok(usable.await?) }, stays)?;
+        warn_of_copies(session, &copying);
+        self.verify_links().await
+    }
+
+    /// Verifies that the new nodes and the members reach each other.
+    async fn verify_links(&self) -> anyhow::Result<()> {
+        let nodes: Vec<NewNode> = self.candidates.iter().map(|c| c.node.clone()).collect();
+        let mut seeds = self.session.targets();
+        // The others may know them by an address at which nobody answers.
+        seeds.extend(nodes.iter().map(|node| node.target.clone()));
+        links::verify(self.session, &seeds, &nodes, &self.target.ips()).await?;
         Ok(())
     }
 
@@ -201,6 +230,8 @@ impl Joining<'_> {
                      running and adds it again"
                 ));
             }
+            // A hard reset gives it a new id.
+            candidate.node.target.node = Some(view.myself().id);
             candidate.node.report.view = view;
             candidate.before = Before::Nothing;
         }
@@ -275,11 +306,23 @@ impl Joining<'_> {
             add(&["add-node"]);
             left.iter().for_each(|addr| add(&[addr]));
             add(&[&cluster]);
-            match self.part {
-                Part::Masters => {}
-                Part::Replicas => add(&["--replica"]),
-                Part::ReplicasOf(master) => add(&["--replica", "--master-id", &master.to_string()]),
+            let ResumeFlags {
+                own,
+                moving,
+                consent,
+                ..
+            } = &self.session.resume;
+            // The role may have been chosen at a prompt.
+            if !own.iter().any(|word| word == "--replica") {
+                match self.part {
+                    Part::Masters => {}
+                    Part::Replicas => add(&["--replica"]),
+                    Part::ReplicasOf(master) => {
+                        add(&["--replica", "--master-id", &master.to_string()]);
+                    }
+                }
             }
+            resume.extend([own, moving, consent].into_iter().flatten().cloned());
         }
         resume.extend(self.session.resume.reach.iter().cloned());
         explained(anyhow!("{error}\n{lines}")).with_resume([resume])

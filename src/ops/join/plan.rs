@@ -6,6 +6,8 @@ use std::sync::Arc;
 use anyhow::anyhow;
 
 use super::candidates::JoinCandidate;
+use super::inspect::NewNode;
+use super::origin;
 use super::target::JoinTarget;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
@@ -65,6 +67,7 @@ impl JoinPlan {
     ) -> Result<Self, Stop> {
         let zones = zones(session, target, candidates, rules).await?;
         let masters = masters(target, candidates, part, &zones)?;
+        refuse_older_replicas(target, candidates, &masters)?;
         let (mut participants, absent) = target.cluster.participants(session).await?;
         let ids: Vec<NodeId> = candidates.iter().map(|new| new.node.id()).collect();
         let members: Vec<NodeId> = participants
@@ -140,6 +143,7 @@ impl JoinPlan {
                 .iter()
                 .cloned()
                 .chain(self.shared_hosts(target, candidates))
+                .chain(origin::warnings(&nodes_of(candidates), &target.ips()))
                 .collect(),
         }
     }
@@ -166,6 +170,42 @@ impl JoinPlan {
              the host: {pairs}"
         ))
     }
+}
+
+/// Refuses replicas that could never sync from their master.
+fn refuse_older_replicas(
+    target: &JoinTarget,
+    candidates: &[JoinCandidate],
+    masters: &BTreeMap<NodeId, NodeId>,
+) -> Result<(), Stop> {
+    let nodes = &target.cluster.diagnosis.observation.nodes;
+    for candidate in candidates {
+        let Some(master) = masters
+            .get(&candidate.node.id())
+            .and_then(|id| nodes.get(id))
+        else {
+            continue;
+        };
+        let version = master.report().and_then(|report| report.info.version);
+        let (Some(own), Some(version)) = (candidate.node.report.info.version, version) else {
+            continue;
+        };
+        if !own.can_follow(version) {
+            return Err(Stop::refused(anyhow!(
+                "{} runs {}, and {master} runs {}: it could never sync from such a master, whose data it can't read; \
+                 upgrade the new node first; nothing was changed",
+                candidate.node.name(),
+                own.with_rdb_version(),
+                version.with_rdb_version()
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn nodes_of(candidates: &[JoinCandidate]) -> Vec<NewNode> {
+    let nodes = candidates.iter().map(|candidate| candidate.node.clone());
+    nodes.collect()
 }
 
 /// The goal of all nodes, in the cluster as it is now. If a replica was promoted after the plan was made, it has the

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::candidates::{Allowed, JoinCandidate, JoinCandidates, judge};
+use super::candidates::{
+    Allowed, JoinCandidate, JoinCandidates, JoinRules, MemberNamed, NewLibraries, judge,
+};
 use super::inspect::{NewNode, inspect};
 use super::plan::{JoinPlan, Part};
 use super::target::JoinTarget;
@@ -17,6 +19,7 @@ use crate::exit_code::ExitCode;
 use crate::plan::MovePlan;
 use crate::plan::reshard::{self, Request, Sources, What};
 use crate::report::JoinView;
+use crate::resolve::find_member;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
@@ -28,6 +31,8 @@ pub(crate) struct JoinRequest {
     pub(crate) zones: ZoneRules,
     /// Whether new masters get their share of the slots.
     pub(crate) fill: bool,
+    pub(crate) libraries: NewLibraries,
+    pub(crate) member_named: MemberNamed,
 }
 
 /// The role of the new nodes.
@@ -74,7 +79,7 @@ impl Inspected {
 pub(crate) struct JoinProposal {
     pub(crate) target: JoinTarget,
     pub(crate) candidates: Vec<JoinCandidate>,
-    /// Nodes that are members already and are left alone.
+    /// Nodes that are members already and are left alone, in words.
     pub(crate) members: Vec<String>,
     pub(crate) part: Part,
     /// All nodes, members and new ones.
@@ -98,7 +103,18 @@ impl JoinProposal {
             nodes: candidates,
             warnings,
             members,
-        } = judge(new, &target, nodes, part.role(), request.allowed).await?;
+        } = judge(
+            new,
+            &target,
+            nodes,
+            JoinRules {
+                part,
+                allowed: request.allowed,
+                libraries: request.libraries,
+                member_named: request.member_named,
+            },
+        )
+        .await?;
         let mut proposal = Self {
             target,
             candidates,
@@ -131,7 +147,7 @@ impl RequestedRole {
             Self::ReplicasOf(name) => name,
         };
         let observation = &target.cluster.diagnosis.observation;
-        let id = observation.find(name).map_err(Stop::refused)?;
+        let id = find_member(observation, name).map_err(Stop::refused)?;
         match target.member(id) {
             Some(member) if member.role == Role::Replica => {
                 let of = match member.master {
@@ -147,8 +163,9 @@ impl RequestedRole {
                 )))
             }
             Some(member) if member.peer_status.silent => Err(Stop::refused(anyhow!(
-                "--master-id: {} does not answer, so no replica can sync with it; nothing was changed",
-                target.cluster.name(id)
+                "--master-id: {} {}, so no replica can sync with it; nothing was changed",
+                target.cluster.name(id),
+                target.cluster.diagnosis.observation.why_absent(id)
             ))),
             _ => Ok(Part::ReplicasOf(id)),
         }

@@ -1,59 +1,78 @@
 //! The cluster that nodes join: its health, and what its nodes have in common.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::anyhow;
 
 use super::inspect::PasswordPolicy;
 use crate::client::{Libraries, LoginOutcome};
-use crate::cluster::health::{Code, Diagnosis, Finding, Severity};
-use crate::cluster::node::{NodeId, Role};
+use crate::cluster::functions::{describe, differences, most_common};
+use crate::cluster::health::{Code, Diagnosis, Finding};
+use crate::cluster::node::NodeId;
 use crate::cluster::parse::{Product, Version};
 use crate::cluster::topology::Member;
 use crate::connections::Target;
-use crate::converge::poll::{Poll, Polled};
+use crate::converge::settle::settled_with_links;
+use crate::ops::functions;
+use crate::ops::raft::{self, Obstacle};
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
-
-/// How long a new master may report `cluster_state:fail`: min(cluster-node-timeout, 5 s), and a margin.
-const NEW_MASTER_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// The pause between two reads of a cluster with such a master.
-const RETRY_INTERVAL: Duration = Duration::from_millis(300);
 
 /// A healthy cluster that nodes may join.
 pub(crate) struct JoinTarget {
     pub(crate) cluster: ClusterState,
     /// Whether its nodes require a password.
     pub(super) password: PasswordPolicy,
-    /// The function libraries of a master with slots; `None` if they are not known.
+    /// The function libraries that new masters get; `None` if they are not known.
     pub(super) libraries: Option<Libraries>,
     /// The master that has them.
     pub(super) function_source: Option<Target>,
+    /// That masters differ in their functions, and which of them is the source.
+    pub(super) functions_differ: Option<String>,
     /// The name of a member, and its ACL users.
     pub(super) users: Option<(String, BTreeSet<String>)>,
 }
 
 impl JoinTarget {
     /// Reads the cluster, and refuses one that is not healthy. Seeds that are in no cluster are no error: a name may
-    /// stand for members and for new nodes. Waits for masters that have just joined.
+    /// stand for members and for new nodes. Waits for errors that normally pass.
     pub(crate) async fn visit(session: &Session) -> Result<Self, Stop> {
-        let cluster = healthy(session).await?;
+        Self::visit_without(session, None).await
+    }
+
+    /// The same for a command that replaces the member with that name: its faults are not waited for.
+    pub(crate) async fn visit_without(
+        session: &Session,
+        replaced: Option<&str>,
+    ) -> Result<Self, Stop> {
+        let cluster = healthy(session, replaced).await?;
+        raft::refuse(&cluster, Obstacle::Meets)?;
         let password = password_policy(session, &cluster).await;
-        let owner = cluster
-            .diagnosis
-            .topology
-            .masters()
-            .find(|master| !master.slots.is_empty())
-            .map(|master| master.id);
+        let diagnosis = &cluster.diagnosis;
+        let owners = diagnosis.topology.masters().filter(|m| !m.slots.is_empty());
+        let owners: Vec<NodeId> = owners.map(|master| master.id).collect();
+        let target_of = |node: &_| cluster.target_of(node);
+        let connections = &session.connections;
+        let functions = functions::read(connections, diagnosis, owners.clone(), target_of).await;
+        let owner = most_common(&functions).or(owners.first().copied());
         let function_source = owner.and_then(|id| cluster.reach.get(&id).cloned());
+        let functions_differ = owner.and_then(|source| {
+            let differences = differences(&functions);
+            let what = describe(&differences, |id| cluster.name(*id));
+            (!differences.is_empty()).then(|| {
+                format!(
+                    "function libraries differ between masters: {what}. New masters get those of {}",
+                    cluster.name(source)
+                )
+            })
+        });
         let mut target = Self {
             cluster,
             password,
             libraries: None,
             function_source,
+            functions_differ,
             users: None,
         };
         if let (Some(id), Some(source)) = (owner, &target.function_source) {
@@ -83,37 +102,25 @@ impl JoinTarget {
 
     /// Returns all members that answer.
     pub(crate) fn targets(&self) -> Vec<Target> {
-        let reports = self.cluster.diagnosis.observation.reports();
-        reports
-            .filter_map(|(node, _)| self.cluster.reach.get(&node.id).cloned())
-            .collect()
+        self.cluster.members()
     }
 }
 
-/// Reads the cluster until it is healthy, as long as only new masters are missing for that.
-async fn healthy(session: &Session) -> Result<ClusterState, Stop> {
-    let poll = Poll::every(RETRY_INTERVAL, NEW_MASTER_TIMEOUT);
-    let polled = poll.until(async || {
-        let cluster = ClusterState::settled(session).await?;
-        let errors = errors(&cluster.diagnosis);
-        if errors.is_empty() {
-            return Ok(Polled::Met(cluster));
-        }
-        let only_new_masters = errors
-            .iter()
-            .all(|finding| is_about_new_masters(&cluster.diagnosis, finding));
-        if !only_new_masters || poll.is_over() {
-            return Err(unhealthy(&errors));
-        }
-        session
-            .events
-            .waiting("a new master reports cluster_state:fail for up to 5 s after it joins");
-        Ok(Polled::Missing(unhealthy(&errors)))
-    });
-    match polled.await? {
-        Polled::Met(cluster) => Ok(cluster),
-        Polled::Missing(refusal) => Err(refusal),
+/// Reads the cluster once errors that normally pass have passed.
+async fn healthy(session: &Session, replaced: Option<&str>) -> Result<ClusterState, Stop> {
+    let cluster = settled_with_links(session, |cluster, finding| {
+        let observation = &cluster.diagnosis.observation;
+        let replaced = replaced.and_then(|name| observation.find(name).ok());
+        let is_fault = replaced.is_some_and(|id| finding.nodes == [id]);
+        is_obstacle(&cluster.diagnosis, finding) && !is_fault
+    })
+    .await?;
+    let errors = errors(&cluster.diagnosis);
+    if errors.is_empty() {
+        return Ok(cluster);
     }
+    session.refuse_if_at_work(&cluster.answering()).await?;
+    Err(unhealthy(&errors))
 }
 
 fn unhealthy(errors: &[&Finding]) -> Stop {
@@ -128,22 +135,15 @@ fn unhealthy(errors: &[&Finding]) -> Stop {
 }
 
 fn errors(diagnosis: &Diagnosis) -> Vec<&Finding> {
-    let lead = diagnosis.observation.lead;
-    diagnosis
-        .findings
-        .iter()
-        .filter(|finding| finding.severity() == Severity::Error)
-        .filter(|finding| finding.code != Code::SeedNotMember || finding.nodes.contains(&lead))
-        .collect()
+    let findings = diagnosis.findings.iter();
+    findings.filter(|f| is_obstacle(diagnosis, f)).collect()
 }
 
-/// Whether the finding only says that masters without slots do not report `cluster_state:ok` yet.
-fn is_about_new_masters(diagnosis: &Diagnosis, finding: &Finding) -> bool {
-    let owns_nothing = |id: &NodeId| {
-        let member = diagnosis.topology.members.get(id);
-        member.is_some_and(|member| member.role == Role::Master && member.slots.is_empty())
-    };
-    finding.code == Code::StateNotOk && finding.nodes.iter().all(owns_nothing)
+/// Whether no node may join while there is this finding. Seeds that are in no cluster are no error.
+fn is_obstacle(diagnosis: &Diagnosis, finding: &Finding) -> bool {
+    let lead = diagnosis.observation.lead;
+    finding.blocks_changes()
+        && (finding.code != Code::SeedNotMember || finding.nodes.contains(&lead))
 }
 
 async fn password_policy(session: &Session, cluster: &ClusterState) -> PasswordPolicy {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::observation::ObservedNode;
+use crate::cluster::parse::Product;
 use crate::cluster::text::clean;
 use crate::connections::{Connections, Target};
 
@@ -75,7 +76,13 @@ impl ZoneRules {
             ZoneSource::None => BTreeMap::new(),
             ZoneSource::Hostname => field(|node| node.hostname.as_ref()),
             ZoneSource::AvailabilityZone => {
-                field(|node| node.report()?.info.availability_zone.as_ref())
+                let mut zones: Zones = field(|node| node.report()?.info.availability_zone.as_ref());
+                if nodes.iter().any(|(node, _)| node.report().is_none()) {
+                    for (id, zone) in known_to_others(connections, nodes).await {
+                        zones.entry(id).or_insert(zone);
+                    }
+                }
+                zones
             }
             ZoneSource::HumanNodename => {
                 let reports = nodes.iter().filter(|(node, _)| node.report().is_some());
@@ -91,6 +98,31 @@ impl ZoneRules {
                     });
                 reading.await.into_iter().flatten().collect()
             }
+        }
+    }
+}
+
+/// The zones in CLUSTER SHARDS of one member (Valkey ≥ 9.1): it knows those of nodes that do not answer.
+async fn known_to_others(
+    connections: &Arc<Connections>,
+    nodes: &[(&ObservedNode, Target)],
+) -> Zones {
+    let tells = |node: &ObservedNode| {
+        let version = node.report().and_then(|report| report.info.version);
+        version.is_some_and(|v| v.product == Product::Valkey && v.numbers >= [9, 1, 0])
+    };
+    let Some((_, target)) = nodes.iter().find(|(node, _)| tells(node)) else {
+        return Zones::new();
+    };
+    let zones = async { connections.temporary(target).await?.cluster_zones().await };
+    match zones.await {
+        Ok(mut zones) => {
+            zones.retain(|id, _| nodes.iter().any(|(node, _)| node.id == *id));
+            zones
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the zones of nodes that do not answer are not known");
+            Zones::new()
         }
     }
 }

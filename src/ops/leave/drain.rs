@@ -1,14 +1,16 @@
 //! What accompanies the drain of masters: they keep their role, and their replicas get other masters.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
+use crate::client::ClientError;
 use crate::cluster::node::{NodeId, Role};
 use crate::connections::{Connections, Target};
 use crate::converge::followed;
-use crate::converge::poll::Polled;
+use crate::converge::poll::{Poll, Polled};
 use crate::event::{Event, Phase};
 use crate::plan::leave::Given;
 use crate::session::Session;
@@ -18,6 +20,10 @@ use crate::stop::Stop;
 /// If it is `yes`, a master that gives away its last slot becomes a replica of the target and does a full resync, only
 /// to be reset; so do its replicas (Redis ≥ 6.2, Valkey; older versions have no such setting and always do).
 const MIGRATION: &str = "cluster-allow-replica-migration";
+
+/// How long a node may take until its setting is put back, and the pause between two attempts.
+const PUT_BACK_WITHIN: Duration = Duration::from_secs(5);
+const TRY_AGAIN: Duration = Duration::from_millis(500);
 
 /// How long all members may take to see the new master of a replica.
 const GIVEN_WITHIN: Duration = Duration::from_secs(30);
@@ -53,8 +59,8 @@ impl<'a> ReplicaMigrationGuard<'a> {
 
     /// Restores the setting.
     pub(crate) async fn release(self) {
-        for (name, target) in self.changed {
-            if !set(&self.session.connections, &target, "no", "yes").await {
+        for (name, target) in &self.changed {
+            if !self.put_back(target).await {
                 let (host, port) = (target.addr.host(), target.addr.port());
                 self.session.events.warn(format!(
                     "{MIGRATION} of {name} can't be set to yes again: redis-cli -h {host} -p {port} CONFIG SET \
@@ -62,6 +68,28 @@ impl<'a> ReplicaMigrationGuard<'a> {
                 ));
             }
         }
+    }
+}
+
+impl ReplicaMigrationGuard<'_> {
+    /// Sets the value again, and reads it. A node that can't be reached is tried again for some seconds.
+    async fn put_back(&self, target: &Target) -> bool {
+        let connections = &self.session.connections;
+        let poll = Poll::every(TRY_AGAIN, PUT_BACK_WITHIN);
+        let done = poll.until(async || {
+            let _ = set(connections, target, "no", "yes").await;
+            let now = async {
+                let client = connections.client(target).await?;
+                client.config_get(&[MIGRATION]).await
+            };
+            let now: Result<_, ClientError> = now.await;
+            let is_back = now.is_ok_and(|now| now.get(MIGRATION).is_some_and(|now| now == "yes"));
+            Ok::<_, Infallible>(match is_back {
+                true => Polled::Met(()),
+                false => Polled::Missing(()),
+            })
+        });
+        matches!(done.await, Ok(Polled::Met(())))
     }
 }
 
@@ -78,7 +106,11 @@ async fn set(connections: &Connections, target: &Target, from: &str, to: &str) -
         if now.get(MIGRATION).map(String::as_str) != Some(from) {
             return Ok(false);
         }
-        client.config_set(MIGRATION, to).await.map(|()| true)
+        match client.config_set(MIGRATION, to).await {
+            // It may have been set: what is put back is looked at before.
+            Err(error) if error.outcome_unknown() => Ok(true),
+            other => other.map(|()| true),
+        }
     };
     change.await.unwrap_or_else(|error| {
         tracing::debug!(%error, "{MIGRATION} is not changed");

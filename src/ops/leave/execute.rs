@@ -1,19 +1,16 @@
 //! Carries a [`LeavePlan`] out: slots and replicas get other masters, the nodes leave, and the rest is waited for.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::anyhow;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::drain::{ReplicaMigrationGuard, give};
 use super::prepare::LeavePlan;
-use super::request::{LeaveRequest, members, refusals, resume};
-use super::{Afterwards, leave};
-use crate::cluster::node::NodeId;
+use super::request::{LeaveRequest, LeftToRemove, members, refusals, resume};
+use super::{Afterwards, leave, shut_down};
 use crate::connections::Target;
-use crate::converge::copied;
-use crate::converge::poll::Polled;
+use crate::converge::wait_for_copies;
 use crate::migrate::MoveOptions;
 use crate::ops::move_slots::{self, MethodRequest, prepare_drain};
 use crate::plan::MovePlan;
@@ -25,8 +22,8 @@ use crate::stop::Stop;
 /// For how long members refuse to add a forgotten node again (60 s in all versions), and a little more.
 const BAN: Duration = Duration::from_secs(62);
 
-/// How long the copies of replicas with other masters are waited for.
-const COPIES_WITHIN: Duration = Duration::from_secs(60);
+/// How long the look may take that shows what is left to do.
+const LOOK_WITHIN: Duration = Duration::from_secs(10);
 
 /// How the moves of a drain are made.
 #[derive(Debug, Clone)]
@@ -59,10 +56,10 @@ pub(crate) async fn execute(
         request,
         options,
     };
-    let state = removal
-        .remove()
-        .await
-        .map_err(|stop| removal.resumed(stop))?;
+    let state = match removal.remove().await {
+        Ok(state) => state,
+        Err(stop) => return Err(removal.resumed(stop).await),
+    };
     if request.verify_after_ban {
         removal.verify_after_ban(&state).await?;
     }
@@ -97,8 +94,29 @@ impl Removal<'_> {
         Ok(state)
     }
 
-    fn resumed(&self, stop: Stop) -> Stop {
-        stop.with_resume([resume(&self.plan.state, &self.plan.leaving, self.request)])
+    /// Adds the command that removes what is left.
+    async fn resumed(&self, stop: Stop) -> Stop {
+        let before = &self.plan.state;
+        let leaving = &self.plan.leaving;
+        let mut seeds = self.stayers(before);
+        // A node that was reset has another id.
+        let anyone = self.all_targets().into_iter();
+        seeds.extend(anyone.map(|target| Target {
+            node: None,
+            ..target
+        }));
+        let look = timeout(LOOK_WITHIN, ClusterState::look_from(self.session, &seeds));
+        let mut left = match look.await {
+            Ok(Ok(now)) => LeftToRemove::of(&now, before, leaving, self.request.afterwards),
+            // All of them, then: those that have left are found no more by their id.
+            _ => LeftToRemove::all(leaving),
+        };
+        if self.request.afterwards == Afterwards::ShutDown {
+            let gone = self.plan.gone.iter();
+            left.names
+                .extend(gone.map(|node| node.target.addr.to_string()));
+        }
+        stop.with_resume([resume(before, leaving, &left, self.request)])
     }
 
     /// Moves slots to other masters and gives replicas other masters. The masters keep their role meanwhile; their
@@ -134,7 +152,7 @@ impl Removal<'_> {
         let report = move_slots::execute(session, state, &moves, lanes, None).await?;
         session
             .events
-            .hint(format!("slots that have moved away: {}", report.slots));
+            .note(format!("slots that have moved away: {}", report.slots));
         Ok(())
     }
 
@@ -181,7 +199,10 @@ impl Removal<'_> {
 
     async fn leave(&self, state: &ClusterState) -> Result<(), Stop> {
         let afterwards = self.request.afterwards;
-        let left = leave(self.session, state, &self.plan.leaving, afterwards).await;
+        let mut left = leave(self.session, state, &self.plan.leaving, afterwards).await;
+        if afterwards == Afterwards::ShutDown {
+            left.troubles.extend(self.shut_gone_down().await);
+        }
         if !left.troubles.is_empty() {
             return Err(Stop::partial(anyhow!(
                 "not all of this is done:\n  {}",
@@ -192,6 +213,19 @@ impl Removal<'_> {
             self.hint_restarts(state);
         }
         Ok(())
+    }
+
+    /// Shuts down the nodes that had left before. Returns what failed.
+    async fn shut_gone_down(&self) -> Vec<String> {
+        let mut troubles = Vec::new();
+        for node in &self.plan.gone {
+            let stopped = shut_down(&self.session.connections, &node.target, node.id);
+            if let Err(why) = stopped.await {
+                let addr = &node.target.addr;
+                troubles.push(format!("{addr} has left, but was not shut down: {why}"));
+            }
+        }
+        troubles
     }
 
     /// Names nodes that a container service or a supervisor starts again.
@@ -249,46 +283,27 @@ impl Removal<'_> {
         if back.is_empty() {
             return Ok(());
         }
-        Err(self.resumed(Stop::partial(anyhow!(
+        let stop = Stop::partial(anyhow!(
             "members again after the ban: {}; a member that did not forget them brought them back",
             back.join(", ")
-        ))))
+        ));
+        Err(self.resumed(stop).await)
     }
 
     /// Waits for the full resync of replicas with other masters, which goes on without us.
     async fn wait_for_copies(&self, state: &ClusterState) -> Result<(), Stop> {
-        let given = self.plan.leave.given.iter().map(|one| one.replica);
-        let given: BTreeSet<NodeId> = given.collect();
-        if given.is_empty() {
+        if self.plan.leave.given.is_empty() && self.plan.leave.moves().is_empty() {
             return Ok(());
         }
-        let waiting = self.copies(state, &given);
-        match self.session.interrupt.stops(waiting).await {
-            Ok(waited) => waited,
-            Err(signal) => Err(Stop::interrupted(anyhow!(
+        let (before, left) = (&self.plan.state, &self.plan.leaving);
+        let seeds = self.stayers(state);
+        let waiting = wait_for_copies(self.session, &seeds, before, left);
+        waiting.await.map_err(|signal| {
+            Stop::interrupted(anyhow!(
                 "interrupted ({signal}): the nodes have left; replicas that got other masters may still be \
                  receiving their copies"
-            ))),
-        }
-    }
-
-    async fn copies(&self, state: &ClusterState, given: &BTreeSet<NodeId>) -> Result<(), Stop> {
-        let seeds = self.stayers(state);
-        let events = &self.session.events;
-        let waiting = |lacking: &[String]| {
-            events.waiting(format!(
-                "copies for replicas that got other masters: {}",
-                lacking.join(", ")
-            ));
-        };
-        let found = copied(self.session, &seeds, given, COPIES_WITHIN, waiting).await?;
-        if let Polled::Missing(lacking) = found {
-            events.warn(format!(
-                "still without a copy from their new masters: {}",
-                lacking.join(", ")
-            ));
-        }
-        Ok(())
+            ))
+        })
     }
 
     /// Some members that stay, by which the cluster is found again.

@@ -31,7 +31,7 @@ use crate::state::ClusterState;
 use crate::stop::Stop;
 
 pub(crate) use execute::{DrainOptions, LeaveReport, execute};
-pub(crate) use prepare::{LeavePlan, is_open, look, only_slots_forbid, prepare};
+pub(crate) use prepare::{LeavePlan, Looked, is_open, look, only_slots_forbid, prepare};
 pub(crate) use request::LeaveRequest;
 
 /// How long all members may take until none of them knows the nodes any more.
@@ -40,9 +40,9 @@ pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(15);
 /// What happens to the servers of nodes that have left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Afterwards {
-    /// They run on, empty and without peers.
-    Run,
-    /// SHUTDOWN, as redis-trib.rb did.
+    /// They run on without peers. A soft reset leaves them their ids, and masters their keys, as in redis-cli.
+    RunReset(Reset),
+    /// SHUTDOWN after RESET HARD, as redis-trib.rb did.
     ShutDown,
 }
 
@@ -82,7 +82,22 @@ pub(crate) async fn refuse_unwilling(
     leaving: &BTreeSet<NodeId>,
 ) -> Result<(), Stop> {
     let stayers = stayers(cluster, leaving);
-    let unwilling = forget(&session.connections, &stayers, &[NodeId::NOBODY].into()).await;
+    let asking = session
+        .connections
+        .fan_out(stayers, |connections, (id, target)| async move {
+            let told = async {
+                let client = connections.client(&target).await?.for_trial();
+                client.cluster_forget(NodeId::NOBODY).await
+            };
+            match told.await {
+                Err(error) if !error.is_unknown_node() => {
+                    connections.drop_client(&target);
+                    Some((id, format!("was not told: {}", error.fault)))
+                }
+                _ => None,
+            }
+        });
+    let unwilling: BTreeMap<NodeId, String> = asking.await.into_iter().flatten().collect();
     if unwilling.is_empty() {
         return Ok(());
     }
@@ -93,7 +108,7 @@ pub(crate) async fn refuse_unwilling(
 }
 
 /// Members that stay but do not answer: first those that may come back at any moment, then those that the others
-/// flag as failed. Members without an address, or in handshake, are neither.
+/// flag as failed or that load their data set. Members without an address, or in handshake, are neither.
 pub(crate) fn silent_members(
     cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
@@ -107,10 +122,18 @@ pub(crate) fn silent_members(
         if !peer_status.silent || leaving.contains(&member.id) || is_ghost {
             continue;
         }
-        let is_replaced = matches!(node.map(|node| &node.seen), Some(Seen::OtherNode(_)));
-        match peer_status.is_down() || is_replaced {
+        // A node that loads its data set can't be told. It is a member, and comes back with what it knows.
+        let can_not_hear = matches!(
+            node.map(|node| &node.seen),
+            Some(Seen::OtherNode(_) | Seen::Loading)
+        );
+        match peer_status.is_down() || can_not_hear {
             true => dead.push(cluster.name(member.id)),
-            false => silent.push(cluster.name(member.id)),
+            false => silent.push(format!(
+                "{} {}",
+                cluster.name(member.id),
+                cluster.diagnosis.observation.why_absent(member.id)
+            )),
         }
     }
     (silent, dead)
@@ -133,8 +156,15 @@ async fn remove(
             troubles: lines(cluster, untold),
         };
     }
+    let how = match afterwards {
+        Afterwards::RunReset(how) => how,
+        Afterwards::ShutDown => Reset::Hard,
+    };
+    if how == Reset::Soft {
+        session.events.phase(Phase::ResetSoft);
+    }
     let mut new_ids = BTreeMap::new();
-    for (id, outcome) in reset(connections, cluster, leaving).await {
+    for (id, outcome) in reset(connections, cluster, leaving, how).await {
         match outcome {
             Ok(new_id) => drop(new_ids.insert(id, new_id)),
             Err(why) => drop(troubles.insert(id, why)),
@@ -148,7 +178,8 @@ async fn remove(
     for id in leaving.iter().filter(|id| !troubles.contains_key(id)) {
         session.events.send(Event::Left { node: *id });
     }
-    if afterwards == Afterwards::ShutDown {
+    if afterwards == Afterwards::ShutDown && !new_ids.is_empty() {
+        session.events.phase(Phase::ShutDown);
         // Nodes that do not answer have no new id.
         for (id, new_id) in new_ids {
             if let Some(target) = answering(cluster, id)
@@ -223,6 +254,7 @@ async fn reset(
     connections: &Arc<Connections>,
     cluster: &ClusterState,
     leaving: &BTreeSet<NodeId>,
+    how: Reset,
 ) -> Vec<(NodeId, Result<NodeId, String>)> {
     let nodes = leaving.iter().filter_map(|id| {
         let target = answering(cluster, *id)?;
@@ -243,7 +275,7 @@ async fn reset(
             );
             return (id, Err(why));
         }
-        (id, reset_one(&connections, &target, id).await)
+        (id, reset_one(&connections, &target, id, how).await)
     });
     resetting.await
 }
@@ -257,6 +289,7 @@ async fn reset_one(
     connections: &Connections,
     target: &Target,
     id: NodeId,
+    how: Reset,
 ) -> Result<NodeId, String> {
     let failed = |why: String| {
         // The node may still be deleting its copy.
@@ -274,7 +307,7 @@ async fn reset_one(
     if slots > 0 {
         return Err("was not reset: it owns slots again".to_string());
     }
-    let reset = client.cluster_reset(Reset::Hard).await;
+    let reset = client.cluster_reset(how).await;
     reset.map_err(|error| failed(error.fault.to_string()))?;
     // On the same connection: this id is the node's own.
     let new_id = myself(&client).await;

@@ -5,14 +5,18 @@ use std::collections::BTreeSet;
 
 use anyhow::anyhow;
 
-use super::request::{LeaveRequest, members, named, refusals, stale_owners};
-use super::silent_members;
-use crate::cluster::health::Severity;
+use super::request::{GoneNode, LeaveRequest, members, named, refusals, stale_owners};
+use super::{Afterwards, silent_members};
+use crate::cluster::health::{Code, Finding};
 use crate::cluster::node::NodeId;
+use crate::cluster::observation::Seen;
 use crate::connections::Target;
+use crate::converge::settle::settled;
 use crate::ops::move_slots::{MethodRequest, PreparedMoves, at_rest, prepare_drain};
+use crate::ops::raft::{self, Obstacle};
 use crate::plan::leave::{self as planner, Leave, OwnedSlots, Refusal, Request};
 use crate::report::{LeaveView, LeavingNode};
+use crate::resolve::find_member;
 use crate::session::Session;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
@@ -27,6 +31,8 @@ pub(crate) struct LeavePlan {
     pub(super) request: Request,
     /// What is done before they leave.
     pub(super) leave: Leave,
+    /// Nodes that were named and have left already.
+    pub(crate) gone: Vec<GoneNode>,
     /// All moves of slots; `None` if no slots move.
     pub(crate) moves: Option<PreparedMoves>,
     /// What is shown of the nodes.
@@ -42,7 +48,11 @@ impl LeavePlan {
             (Some(one), Some(other)) => one.is_same(other),
             (one, other) => one.is_none() && other.is_none(),
         };
-        self.leaving == other.leaving && self.leave == other.leave && same_moves
+        let gone = |plan: &Self| -> Vec<NodeId> { plan.gone.iter().map(|one| one.id).collect() };
+        self.leaving == other.leaving
+            && gone(self) == gone(other)
+            && self.leave == other.leave
+            && same_moves
     }
 
     /// The masters that answer: no other redis-trib may be at work on one of them.
@@ -54,21 +64,48 @@ impl LeavePlan {
     }
 }
 
-/// The cluster, and the members that the names stand for.
-pub(crate) async fn look(
-    session: &Session,
-    names: &[String],
-) -> Result<(ClusterState, BTreeSet<NodeId>), Stop> {
-    let state = ClusterState::settled(session).await?;
-    let (leaving, apart) = named(session, &state, names).await?;
-    if apart.is_empty() {
-        return Ok((state, leaving));
+/// The cluster, and the nodes that the names stand for.
+pub(crate) struct Looked {
+    pub(crate) state: ClusterState,
+    /// Those that leave.
+    pub(crate) leaving: BTreeSet<NodeId>,
+    /// Those that have left already.
+    pub(crate) gone: Vec<GoneNode>,
+}
+
+/// Looks at the cluster, and finds the nodes that the names stand for.
+pub(crate) async fn look(session: &Session, names: &[String]) -> Result<Looked, Stop> {
+    let state = settled(session, |state, finding| is_obstacle(state, finding, names)).await?;
+    raft::refuse(&state, Obstacle::Forgets)?;
+    let nodes = named(session, &state, names).await?;
+    if nodes.apart.is_empty() {
+        return Ok(Looked {
+            state,
+            leaving: nodes.ids,
+            gone: nodes.gone,
+        });
     }
     let mut targets = session.targets();
-    targets.extend(apart);
+    targets.extend(nodes.apart);
     let state = ClusterState::look_from(session, &targets).await?;
-    let (leaving, _) = named(session, &state, names).await?;
-    Ok((state, leaving))
+    let nodes = named(session, &state, names).await?;
+    Ok(Looked {
+        state,
+        leaving: nodes.ids,
+        gone: nodes.gone,
+    })
+}
+
+/// Whether nodes can't leave while there is this finding. Findings about the nodes that leave do not matter.
+fn is_obstacle(state: &ClusterState, finding: &Finding, names: &[String]) -> bool {
+    let leaves = |id: &NodeId| {
+        let mut named = names.iter();
+        named.any(|name| state.diagnosis.observation.find(name).ok() == Some(*id))
+    };
+    let is_about_leavers = !finding.nodes.is_empty() && finding.nodes.iter().all(leaves);
+    // A member that does not answer would bring the nodes back.
+    let is_obstacle = finding.blocks_changes() || finding.code == Code::SlotlessUnreachable;
+    is_obstacle && !is_about_leavers
 }
 
 /// Whether slots are open between one of these nodes and another one.
@@ -98,14 +135,27 @@ pub(crate) async fn prepare(
     method: MethodRequest,
     dry_run: bool,
 ) -> Result<LeavePlan, Stop> {
-    let (state, leaving) = look(session, &request.names).await?;
+    let Looked {
+        state,
+        leaving,
+        gone,
+    } = look(session, &request.names).await?;
     let state = at_rest(session, state, dry_run).await?;
+    refuse_refusing(&state, &leaving)?;
     let planner_request = request.for_planner(&state, &leaving)?;
-    let leave = planner::leave(&planner_request).map_err(|found| {
-        let text = refusals(&state, &found, &request.names);
-        Stop::refused(anyhow!("{text}\nNothing was changed."))
-    })?;
-    let dead = refuse_unhealthy(&state, &leaving, &leave)?;
+    let leave = match planner::leave(&planner_request) {
+        Ok(leave) => leave,
+        Err(found) => {
+            session.refuse_if_at_work(&state.answering()).await?;
+            let text = refusals(&state, &found, &request.names);
+            return Err(Stop::refused(anyhow!("{text}\nNothing was changed.")));
+        }
+    };
+    let dead = match leaving.is_empty() {
+        // Those that were named have left: nothing depends on the members.
+        true => Vec::new(),
+        false => refuse_unhealthy(&state, &leaving, &leave)?,
+    };
     let mut warnings = Vec::new();
     if !dead.is_empty() {
         warnings.push(format!(
@@ -114,13 +164,21 @@ pub(crate) async fn prepare(
             dead.join(", ")
         ));
     }
+    let after = match request.afterwards {
+        Afterwards::RunReset(_) => "",
+        Afterwards::ShutDown => ", and is shut down",
+    };
+    warnings.extend(
+        gone.iter()
+            .map(|node| format!("{} has left the cluster already{after}", node.target.addr)),
+    );
     let all = leave.moves();
     let moves = match all.is_empty() {
         true => None,
         false => Some(prepare_drain(session, &state, all, method).await?),
     };
     if let Some(moves) = &moves {
-        warnings.extend(moves.warnings.iter().cloned());
+        warnings.extend(moves.view.warnings.iter().cloned());
         let owners = state.diagnosis.topology.masters();
         let owners = owners.filter(|m| !m.slots.is_empty() && !leaving.contains(&m.id));
         if owners.count() < 3 {
@@ -133,6 +191,7 @@ pub(crate) async fn prepare(
     }
     Ok(LeavePlan {
         view: view(&state, &leaving, &leave),
+        gone,
         request: planner_request,
         state,
         leaving,
@@ -140,6 +199,25 @@ pub(crate) async fn prepare(
         moves,
         warnings,
     })
+}
+
+/// Refuses nodes that run but answer with an error: they would keep the cluster in their list, and their data.
+fn refuse_refusing(state: &ClusterState, leaving: &BTreeSet<NodeId>) -> Result<(), Stop> {
+    let nodes = leaving
+        .iter()
+        .filter_map(|id| state.diagnosis.observation.nodes.get(id));
+    let refusing: Vec<String> = nodes
+        .filter(|node| matches!(node.seen, Seen::Refused(_)))
+        .map(|node| format!("{node} {}", node.why_absent()))
+        .collect();
+    if refusing.is_empty() {
+        return Ok(());
+    }
+    Err(Stop::refused(anyhow!(
+        "these nodes run, and can't be told to leave:\n  {}\nTry again once they answer, or stop them first; nothing \
+         was changed",
+        refusing.join("\n  ")
+    )))
 }
 
 /// Refuses a cluster on which the nodes can't leave now; returns the members that are down and stay.
@@ -151,9 +229,9 @@ fn refuse_unhealthy(
     let (silent, dead) = silent_members(state, leaving);
     if !silent.is_empty() {
         return Err(Stop::refused(anyhow!(
-            "these members do not answer, and would bring the nodes back: {}\nWait until they do, \
+            "these members do not answer, and would bring the nodes back:\n  {}\nWait until they do, \
              or name them too, so that they leave as well; nothing was changed",
-            silent.join(", ")
+            silent.join("\n  ")
         )));
     }
     if let Some(why) = stale_owners(state, leaving) {
@@ -164,7 +242,7 @@ fn refuse_unhealthy(
     }
     let findings = state.diagnosis.findings.iter();
     let errors: Vec<String> = findings
-        .filter(|finding| finding.severity() == Severity::Error)
+        .filter(|finding| finding.blocks_changes())
         // Errors of the nodes that leave do not matter.
         .filter(|finding| {
             finding.nodes.is_empty() || finding.nodes.iter().any(|id| !leaving.contains(id))
@@ -208,7 +286,7 @@ impl LeaveRequest {
         leaving: &BTreeSet<NodeId>,
     ) -> Result<Request, Stop> {
         let find = |name: &String| {
-            let found = state.diagnosis.observation.find(name);
+            let found = find_member(&state.diagnosis.observation, name);
             found.map_err(|error| Stop::refused(anyhow!("--leave-unprotected: {error}")))
         };
         Ok(Request {

@@ -1,20 +1,23 @@
 //! What was asked for: names to members, members to what the planner reads, refusals to words, and the command that
 //! resumes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::anyhow;
 
 use super::Afterwards;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::NodeId;
-use crate::cluster::parse::{EntryPool, MasterLink};
+use crate::cluster::numbers::counted;
+use crate::cluster::parse::{EntryPool, Info, MasterLink};
 use crate::cluster::slot::SlotSet;
 use crate::connections::Target;
 use crate::plan::join::Place;
 use crate::plan::leave::{LeaveMember, Life, Refusal};
+use crate::resolve::find_member;
 use crate::seed::parse_addr;
 use crate::session::Session;
+use crate::shell::shell_word;
 use crate::state::ClusterState;
 use crate::stop::{CommandLine, Stop};
 
@@ -33,22 +36,48 @@ pub(crate) struct LeaveRequest {
     pub(crate) verify_after_ban: bool,
 }
 
-/// The members that the names stand for. An address may also be that of a node that all members have forgotten but
-/// that still knows them; these addresses are returned apart.
+/// The nodes that the names stand for.
+#[derive(Debug, Default)]
+pub(crate) struct NamedNodes {
+    /// Members.
+    pub(crate) ids: BTreeSet<NodeId>,
+    /// Nodes that all members have forgotten but that still know them, named by address.
+    pub(crate) apart: Vec<Target>,
+    /// Nodes that are in no cluster any more, named by address.
+    pub(crate) gone: Vec<GoneNode>,
+}
+
+/// A node that has left: it is empty and knows no other node.
+#[derive(Debug, Clone)]
+pub(crate) struct GoneNode {
+    /// The id that it has now.
+    pub(crate) id: NodeId,
+    /// How it is reached.
+    pub(crate) target: Target,
+}
+
+/// Finds the nodes that the names stand for. An address may also be that of a node that an interrupted `del-node` has
+/// left on its own.
 pub(crate) async fn named(
     session: &Session,
     cluster: &ClusterState,
     names: &[String],
-) -> Result<(BTreeSet<NodeId>, Vec<Target>), Stop> {
-    let mut ids = BTreeSet::new();
-    let mut apart = Vec::new();
+) -> Result<NamedNodes, Stop> {
+    let mut nodes = NamedNodes::default();
     for name in names {
-        match cluster.diagnosis.observation.find(name) {
+        match find_member(&cluster.diagnosis.observation, name) {
             Ok(id) => {
-                ids.insert(id);
+                nodes.ids.insert(id);
             }
             Err(error @ NoSuchNode::Unknown(_)) => match forgotten(session, cluster, name).await {
-                Some(target) => apart.push(target),
+                Some(Forgotten::Knows(target)) => nodes.apart.push(target),
+                Some(Forgotten::Alone(gone)) => nodes.gone.push(gone),
+                Some(Forgotten::HoldsKeys(target)) => {
+                    return Err(Stop::refused(anyhow!(
+                        "{} is in no cluster, but holds keys: it is not a node that has left; nothing was changed",
+                        target.addr
+                    )));
+                }
                 None => {
                     return Err(Stop::refused(anyhow!(
                         "{error}\nIf a del-node of it was interrupted, name it by its address; nothing was changed"
@@ -58,11 +87,21 @@ pub(crate) async fn named(
             Err(error) => return Err(Stop::refused(error)),
         }
     }
-    Ok((ids, apart))
+    Ok(nodes)
 }
 
-/// The node at that address, if it knows members although they do not know it.
-async fn forgotten(session: &Session, cluster: &ClusterState, name: &str) -> Option<Target> {
+/// A node that no member knows.
+enum Forgotten {
+    /// It knows members.
+    Knows(Target),
+    /// It knows no node, and is empty.
+    Alone(GoneNode),
+    /// It knows no node, and has data of its own.
+    HoldsKeys(Target),
+}
+
+/// The node at that address, if it knows members although they do not know it, or no node at all.
+async fn forgotten(session: &Session, cluster: &ClusterState, name: &str) -> Option<Forgotten> {
     if !name.contains(':') {
         return None;
     }
@@ -71,20 +110,25 @@ async fn forgotten(session: &Session, cluster: &ClusterState, name: &str) -> Opt
     let lead = cluster.reach.get(&cluster.diagnosis.observation.lead)?;
     let target = Target {
         addr,
+        node: None,
         access: lead.access.clone(),
     };
-    let look = async {
-        session
-            .connections
-            .temporary(&target)
-            .await?
-            .cluster_nodes()
-            .await
-    };
-    let text = look.await.ok()?;
+    let client = session.connections.temporary(&target).await.ok()?;
+    let text = client.cluster_nodes().await.ok()?;
     let view = EntryPool::default().view(&text).ok()?;
-    let knows = view.entries().any(|entry| known.contains_key(&entry.id));
-    knows.then_some(target)
+    if view.entries().any(|entry| known.contains_key(&entry.id)) {
+        return Some(Forgotten::Knows(target));
+    }
+    if view.entries().len() > 1 || !view.myself().slots.is_empty() {
+        return None;
+    }
+    let id = view.myself().id;
+    // DBSIZE would count database 0 only.
+    let info = Info::parse(&client.info().await.ok()?);
+    Some(match info.total_keys() {
+        0 => Forgotten::Alone(GoneNode { id, target }),
+        _ => Forgotten::HoldsKeys(target),
+    })
 }
 
 /// All members, for the planner.
@@ -141,12 +185,21 @@ pub(crate) fn stale_owners(cluster: &ClusterState, leaving: &BTreeSet<NodeId>) -
         })?;
         let slots: SlotSet = stale.slots.iter().copied().collect();
         Some(format!(
-            "{node} still sees slots {slots} on {}: their new owner has to reach it first \
+            "{node} still sees slots {} on {}: their new owner has to reach it first \
              (redis-trib check {} --wait 60s)",
+            slots.summary(),
             cluster.name(stale.id),
             cluster.resume_seed()
         ))
     })
+}
+
+/// The other options of this command, for a line that adds `--drain`.
+fn also(cluster: &ClusterState) -> String {
+    let options = cluster.own_options().filter(|word| word != "--drain");
+    options
+        .map(|word| format!(" {}", shell_word(&word)))
+        .collect()
 }
 
 /// All refusals in words, each with its remedy.
@@ -165,12 +218,16 @@ fn refusal(cluster: &ClusterState, refusal: &Refusal, ids: &[String]) -> String 
         Refusal::OwnsSlots { master, slots } => {
             let (slots, them) = match slots.count() {
                 1 => (format!("slot {slots}"), "it"),
-                many => (format!("{many} slots ({slots})"), "them"),
+                many => (
+                    format!("{} ({})", counted(many as u64, "slot"), slots.summary()),
+                    "them",
+                ),
             };
             format!(
                 "{} still owns {slots}: --drain moves {them} to the other masters first\n  \
-                 redis-trib del-node {seed} {ids} --drain",
-                name(*master)
+                 redis-trib del-node {seed} {ids} --drain{}",
+                name(*master),
+                also(cluster)
             )
         }
         Refusal::CantGive {
@@ -188,14 +245,17 @@ fn refusal(cluster: &ClusterState, refusal: &Refusal, ids: &[String]) -> String 
                 }
             };
             format!(
-                "{} owns slots {slots} and can't be reached to move them: {way_out}",
-                name(*master)
+                "{} owns slots {} and can't be reached to move them: {way_out}",
+                name(*master),
+                slots.summary()
             )
         }
         Refusal::Open { node, slots } => format!(
-            "slots {slots} are open on {}: finish their moves first\n  \
-             redis-trib del-node {seed} {ids} --drain\n  redis-trib fix {seed}",
-            name(*node)
+            "slots {} are open on {}: finish their moves first\n  \
+             redis-trib fix {seed}\n  redis-trib del-node {seed} {ids} --drain{}",
+            slots.summary(),
+            name(*node),
+            also(cluster)
         ),
         Refusal::LastCopy { replica, master } => format!(
             "{} is the last copy in sync of {}: add another replica first, or allow it with \
@@ -226,10 +286,11 @@ fn refusal(cluster: &ClusterState, refusal: &Refusal, ids: &[String]) -> String 
             )
         }
         Refusal::CantBeGiven { replica, from } => format!(
-            "{} is a replica of {} and does not answer, so it can't be given another master: name it too, or \
+            "{} is a replica of {} and {}, so it can't be given another master: name it too, or \
              start it again",
             name(*replica),
-            name(*from)
+            name(*from),
+            cluster.diagnosis.observation.why_absent(*replica)
         ),
         Refusal::NobodyToFollow { replica, from } => format!(
             "{} is a replica of {}, and no other master that owns slots serves: name it too",
@@ -237,36 +298,107 @@ fn refusal(cluster: &ClusterState, refusal: &Refusal, ids: &[String]) -> String 
             name(*from)
         ),
         Refusal::HoldsKeys { master, keys } => format!(
-            "{} owns no slots but holds {keys} keys, which no client could read afterwards: look at them, and delete \
+            "{} owns no slots but holds {}, which no client could read afterwards: look at them, and delete \
              them first (FLUSHALL on that node)",
-            name(*master)
+            name(*master),
+            counted(*keys, "key")
         ),
     }
 }
 
-/// The command that resumes, by a node that stays.
+/// The nodes that are left to remove, as a command line names them. A node that all members have forgotten is named by
+/// its address: its id means nothing to them.
+#[derive(Debug)]
+pub(super) struct LeftToRemove {
+    pub(super) names: Vec<String>,
+    /// Those that are still in the cluster's or their own list, by the id that they had.
+    members: BTreeMap<NodeId, String>,
+}
+
+impl LeftToRemove {
+    /// All of them.
+    pub(super) fn all(leaving: &BTreeSet<NodeId>) -> Self {
+        Self {
+            names: leaving.iter().map(ToString::to_string).collect(),
+            members: leaving.iter().map(|id| (*id, id.to_string())).collect(),
+        }
+    }
+
+    /// What `now` shows of the nodes that were to leave in the state `before`.
+    pub(super) fn of(
+        now: &ClusterState,
+        before: &ClusterState,
+        leaving: &BTreeSet<NodeId>,
+        afterwards: Afterwards,
+    ) -> Self {
+        let mut left = Self {
+            names: Vec::new(),
+            members: BTreeMap::new(),
+        };
+        let bystanders = &now.diagnosis.observation.bystanders;
+        for id in leaving {
+            let addr = before.reach.get(id).map(|target| &target.addr);
+            match (now.diagnosis.topology.members.get(id), addr) {
+                (Some(member), Some(addr)) if member.peer_status.known == 0 => {
+                    left.members.insert(*id, addr.to_string());
+                }
+                (Some(_), _) => drop(left.members.insert(*id, id.to_string())),
+                // It has left, and runs on.
+                (None, Some(addr))
+                    if afterwards == Afterwards::ShutDown
+                        && bystanders.iter().any(|bystander| bystander.dial == *addr) =>
+                {
+                    left.names.push(addr.to_string());
+                }
+                (None, _) => {}
+            }
+        }
+        left.names.extend(left.members.values().cloned());
+        left
+    }
+}
+
+/// The command that resumes, by a node that stays: it removes what is left.
 pub(super) fn resume(
     state: &ClusterState,
     leaving: &BTreeSet<NodeId>,
+    left: &LeftToRemove,
     request: &LeaveRequest,
 ) -> CommandLine {
     let observation = &state.diagnosis.observation;
     let mut seed = state.seed();
-    if leaving.contains(&observation.lead) {
+    let mut by_address = Vec::new();
+    // The nodes of a named cluster may be among those that leave.
+    if leaving.contains(&observation.lead) || seed.starts_with('@') && !leaving.is_empty() {
         let mut reports = observation.reports();
         let stays = reports.find(|(node, _)| !leaving.contains(&node.id));
         if let Some(addr) = stays.and_then(|(node, _)| node.addr()) {
             seed = addr.to_string();
+            by_address = state.settings_options();
         }
+    }
+    if left.names.is_empty() {
+        let mut command = ["redis-trib", "check", &seed, "--wait", "60s"]
+            .map(str::to_string)
+            .to_vec();
+        command.extend(state.reach_options());
+        return command;
     }
     let mut command = ["redis-trib", "del-node"].map(str::to_string).to_vec();
     command.push(seed);
-    command.extend(leaving.iter().map(ToString::to_string));
+    command.extend(left.names.iter().cloned());
     if request.drain {
         command.push("--drain".to_string());
     }
+    // A replica that has left needs no permission any more, and is no longer found.
     for name in &request.unprotected {
-        command.extend(["--leave-unprotected".to_string(), name.clone()]);
+        let name = match observation.find(name) {
+            Ok(id) if leaving.contains(&id) => left.members.get(&id),
+            _ => Some(name),
+        };
+        if let Some(name) = name {
+            command.extend(["--leave-unprotected".to_string(), name.clone()]);
+        }
     }
     if request.afterwards == Afterwards::ShutDown {
         command.push("--shutdown".to_string());
@@ -274,6 +406,7 @@ pub(super) fn resume(
     if request.verify_after_ban {
         command.push("--verify-after-ban".to_string());
     }
+    command.extend(by_address);
     command.extend(state.resume_options());
     command
 }

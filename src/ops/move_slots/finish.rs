@@ -7,6 +7,7 @@ use anyhow::anyhow;
 
 use super::{AGREE_WITHIN, Worked};
 use crate::cluster::node::NodeId;
+use crate::cluster::numbers::{counted, thousands};
 use crate::cluster::slot::SlotSet;
 use crate::converge::one_opinion;
 use crate::converge::poll::Polled;
@@ -88,8 +89,10 @@ pub(super) fn unfinished(state: &ClusterState, worked: &Worked, plan_file: Optio
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
     let left: usize = outcome.left.values().map(SlotSet::count).sum();
     lines.push(format!(
-        "{moved} slots moved, {} open, {left} not begun",
-        outcome.open.len()
+        "{} moved, {} open, {} not begun",
+        counted(moved as u64, "slot"),
+        thousands(outcome.open.len() as u64),
+        thousands(left as u64)
     ));
     let code = match worked.stopped {
         true => ExitCode::Interrupted,

@@ -3,8 +3,11 @@
 //! [`prepare`] asks the nodes how each pair can move its slots and returns what is shown of that; [`execute`] moves
 //! the slots and waits until all nodes agree. [`open_slots`] does the same for moves that were interrupted.
 
+mod asm_login;
 mod endpoints;
 mod finish;
+mod fitness;
+mod functions;
 pub(crate) mod open_slots;
 mod preview;
 mod running_tasks;
@@ -20,14 +23,17 @@ use anyhow::anyhow;
 use tokio::time::Instant;
 
 use crate::cluster::node::NodeId;
+use crate::cluster::numbers::counted;
 use crate::cluster::slot::SlotSet;
+use crate::cluster::topology::Bus;
 use crate::connections::Target;
 use crate::event::{MoveStats, Pair, Phase};
 use crate::migrate::schedule::{MoveMethod, Work};
 use crate::migrate::strategy::{MethodChoice, Strategy};
 use crate::migrate::{self, End, MoveOptions, Outcome, StopSignal};
 use crate::plan::MovePlan;
-use crate::report::MovesView;
+use crate::plan::file::SlotWeights;
+use crate::report::{MovesView, WritePause, milliseconds};
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
@@ -36,6 +42,7 @@ use preview::{emptied_masters, valkey_9, view};
 use strategy::choices;
 
 pub(crate) use endpoints::{ends, node_timeout, try_logins};
+pub(crate) use fitness::{refuse_unfit, unreadable};
 pub(crate) use preview::{refuse_full_targets, save};
 pub(crate) use running_tasks::{Waited, at_rest, ended};
 
@@ -58,10 +65,10 @@ pub(crate) struct PreparedMoves {
     pub(crate) plan: MovePlan,
     /// What is shown of them.
     pub(crate) view: MovesView,
-    /// What the user should know before the moves begin.
-    pub(crate) warnings: Vec<String>,
     /// cluster-node-timeout.
     pub(crate) node_timeout: Duration,
+    /// The figures that the moves were planned with.
+    pub(crate) weights: Option<SlotWeights>,
     choices: BTreeMap<Pair, MethodChoice>,
 }
 
@@ -72,10 +79,14 @@ impl PreparedMoves {
         plan: MovePlan,
         choices: BTreeMap<Pair, MethodChoice>,
     ) -> Self {
+        let mut view = view(&state.diagnosis, &plan, &choices);
+        view.warnings.extend(valkey_9(state, &choices));
+        let functions = functions::warnings(session, state, &choices);
+        view.warnings.extend(functions.await);
         Self {
-            view: view(&state.diagnosis, &plan, &choices),
-            warnings: valkey_9(state, &choices).into_iter().collect(),
+            view,
             node_timeout: node_timeout(session, state).await,
+            weights: None,
             plan,
             choices,
         }
@@ -83,7 +94,7 @@ impl PreparedMoves {
 
     async fn warn_of_emptied(&mut self, session: &Session, state: &ClusterState) {
         let emptied = emptied_masters(session, state, &self.plan).await;
-        self.warnings.extend(emptied);
+        self.view.warnings.extend(emptied);
     }
 
     /// Whether the same slots move between the same nodes in the same way.
@@ -106,6 +117,7 @@ impl PreparedMoves {
                 let work = Work {
                     way: choice.map_or(MoveMethod::Keys, |choice| choice.way),
                     slots: one.slots.iter().collect(),
+                    untried: false,
                 };
                 (pair, work)
             })
@@ -133,6 +145,7 @@ pub(crate) async fn prepare_drain(
     request: MethodRequest,
 ) -> Result<PreparedMoves, Stop> {
     let choices = choices(session, state, &plan, request).await?;
+    refuse_unfit(session, state, &choices).await?;
     Ok(PreparedMoves::new(session, state, plan, choices).await)
 }
 
@@ -145,6 +158,8 @@ pub(crate) struct MoveReport {
     pub(crate) stats: MoveStats,
     /// The time that the lanes took.
     pub(crate) took: Duration,
+    /// The longest write pause of each pair, as far as the sources report it.
+    pub(crate) write_pauses: Vec<WritePause>,
 }
 
 /// Moves slots and waits until all nodes agree. The first signal finishes the slots in hand, the second drops them.
@@ -153,12 +168,16 @@ pub(crate) async fn execute(
     session: &Session,
     state: &ClusterState,
     moves: &PreparedMoves,
-    options: MoveOptions,
+    mut options: MoveOptions,
     plan_file: Option<&Path>,
 ) -> Result<MoveReport, Stop> {
+    // A task that fails is no reason to go on in a way that the bus does not allow.
+    options.by_key_if_denied &= state.diagnosis.topology.bus == Bus::Gossip;
     let options = Arc::new(options);
     let connecting = async {
         let mut ends = ends(state, &moves.plan)?;
+        // Asked for the plan, too; the answer to the question may have taken long.
+        refuse_unfit(session, state, &moves.choices).await?;
         let diagnosis = &state.diagnosis;
         try_logins(session, diagnosis, &moves.choices, &mut ends, &options).await?;
         Ok::<_, Stop>(ends)
@@ -183,7 +202,8 @@ pub(crate) async fn execute(
         agreed = agree(session, &moves.plan, outcome) => agreed?,
         () = session.interrupt.next() => {
             return Err(Stop::interrupted(anyhow!(
-                "interrupted: {slots} slots moved, and it is not known yet whether all nodes agree"
+                "interrupted: {} moved, and it is not known yet whether all nodes agree",
+                counted(slots as u64, "slot")
             )));
         }
     }
@@ -192,7 +212,18 @@ pub(crate) async fn execute(
         slots,
         stats: outcome.tally,
         took: worked.took,
+        write_pauses: write_pauses(state, outcome),
     })
+}
+
+fn write_pauses(state: &ClusterState, outcome: &Outcome) -> Vec<WritePause> {
+    let node = |id| crate::state::name(&state.diagnosis, id);
+    let pauses = outcome.write_pauses.iter().map(|(pair, pause)| WritePause {
+        from: node(pair.from),
+        to: node(pair.to),
+        longest_write_pause_ms: milliseconds(*pause),
+    });
+    pauses.collect()
 }
 
 /// The masters that can be reached: no other redis-trib may be at work on one of them.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::strategy::by_key_as_begun;
-use super::{AGREE_WITHIN, PreparedMoves, execute, masters};
+use super::{AGREE_WITHIN, PreparedMoves, execute, masters, refuse_unfit};
 use crate::client::SetSlot;
 use crate::cluster::health::{Code, Diagnosis};
 use crate::cluster::node::{NodeId, Role};
@@ -17,6 +17,7 @@ use crate::connections::Target;
 use crate::converge::poll::Polled;
 use crate::converge::{ViewError, owners_known};
 use crate::migrate::MoveOptions;
+use crate::ops::raft::{self, Obstacle};
 use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::state::{ClusterState, errors, open_at_masters, unhealthy};
@@ -43,11 +44,15 @@ impl OpenSlots {
         let late = self.unfinished.told_late.iter();
         let late = late.map(|(holder, slots, owner)| {
             let (holder, owner) = (name(*holder), name(*owner));
-            format!("{holder} is told that {owner} owns slots {slots}")
+            format!(
+                "{holder} is told that {owner} owns slots {}",
+                slots.summary()
+            )
         });
         let orphaned = self.unfinished.orphaned.iter();
         let orphaned = orphaned.map(|(holder, slots)| {
             let holder = name(*holder);
+            let slots = slots.summary();
             format!("{holder} is told that the source of slots {slots} failed over")
         });
         late.chain(orphaned).collect()
@@ -113,7 +118,22 @@ pub(crate) async fn prepare(session: &Session, dry_run: bool) -> Result<OpenSlot
         }
     };
     let plan = unfinished.plan.clone();
+    if !state.diagnosis.topology.open_set().is_empty() {
+        raft::refuse(&state, Obstacle::Transactions)?;
+    }
     let choices = by_key_as_begun(&plan);
+    refuse_unfit(session, &state, &choices)
+        .await
+        .map_err(|stop| {
+            let seed = state.resume_seed();
+            Stop {
+                error: anyhow!(
+                    "{:#}\nredis-trib fix {seed} closes these slots again, and takes keys back where they can leave",
+                    stop.error
+                ),
+                ..stop
+            }
+        })?;
     let mut moves = PreparedMoves::new(session, &state, plan, choices).await;
     moves.warn_of_emptied(session, &state).await;
     Ok(OpenSlots {
@@ -145,7 +165,7 @@ pub(crate) async fn finish(
     let report = execute(session, state, &open.moves, options, None).await?;
     session
         .events
-        .hint(format!("open slots are finished: {}", report.slots));
+        .note(format!("open slots are finished: {}", report.slots));
     Ok(())
 }
 
@@ -163,11 +183,17 @@ async fn tell(session: &Session, open: &OpenSlots) -> Result<Option<ClusterState
 
 /// Findings that prevent all open slots from being finished: keys move only between nodes that serve.
 fn obstacles(diagnosis: &Diagnosis) -> Vec<Code> {
-    const CODES: [Code; 7] = [
+    const CODES: [Code; 13] = [
         Code::SlotsUncovered,
         Code::NodeFailed,
         Code::NodeUnreachable,
         Code::AddressUnreachable,
+        Code::NodeBusy,
+        Code::NodeClientLimit,
+        Code::NodeLogin,
+        Code::NodePermission,
+        Code::NodeProtected,
+        Code::NodeError,
         Code::NodeForeign,
         Code::StateNotOk,
         Code::NodeLoading,
@@ -194,7 +220,8 @@ async fn tell_late(
         for outcome in client.cluster_setslots(&changes).await? {
             outcome.map_err(|error| {
                 Stop::partial(anyhow!(
-                    "slots {slots} belong to {}, but {} can't be told: {error}",
+                    "slots {} belong to {}, but {} can't be told: {error}",
+                    slots.summary(),
                     cluster.name(*owner),
                     cluster.name(*holder)
                 ))
@@ -222,14 +249,16 @@ async fn adopt(
     for outcome in client.cluster_setslots(&changes).await? {
         outcome.map_err(|error| {
             Stop::partial(anyhow!(
-                "{name} can't be told that the source of slots {slots} failed over: {error}"
+                "{name} can't be told that the source of slots {} failed over: {error}",
+                slots.summary()
             ))
         })?;
     }
     match owners_known(&client, slots, AGREE_WITHIN).await {
         Ok(Polled::Met(())) => Ok(()),
         Ok(Polled::Missing(_)) => Err(Stop::partial(anyhow!(
-            "{name} does not know the owner of slots {slots} after {} s; run the same command again",
+            "{name} does not know the owner of slots {} after {} s; run the same command again",
+            slots.summary(),
             AGREE_WITHIN.as_secs()
         ))),
         Err(ViewError::Client(error)) => Err(error.into()),

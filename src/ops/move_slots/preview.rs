@@ -9,11 +9,12 @@ use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{Product, Version};
 use crate::cluster::slot::SlotSet;
+use crate::connections::Target;
 use crate::event::Pair;
 use crate::migrate::schedule::MoveMethod;
 use crate::migrate::strategy::MethodChoice;
 use crate::plan::MovePlan;
-use crate::plan::file::to_json;
+use crate::plan::file::{SlotWeights, to_json};
 use crate::report::{How, MovesView, PlannedMove, TargetMemory};
 use crate::session::Session;
 use crate::state::{ClusterState, name};
@@ -51,43 +52,72 @@ pub(super) fn valkey_9(
     ))
 }
 
-/// The warning for masters that give away their last slot. Such a master becomes a replica of the target, at once or
-/// when it hears of the last slot, and drops its data (all versions; from Redis 7.0 on
-/// `cluster-allow-replica-migration` decides).
+/// The setting by which a master that gives away its last slot, and a replica of it, follow the target (Redis ≥ 7.0,
+/// Valkey; older versions always do).
+const MIGRATION: &str = "cluster-allow-replica-migration";
+
+/// The warnings for masters that give away their last slot. Such a master becomes a replica of the target, at once or
+/// when it hears of the last slot, and drops its data. Each of its replicas decides by its own setting.
 pub(super) async fn emptied_masters(
     session: &Session,
     state: &ClusterState,
     plan: &MovePlan,
-) -> Option<String> {
-    const NAME: &str = "cluster-allow-replica-migration";
+) -> Vec<String> {
     let mut given: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
     for one in plan.moves() {
         given.entry(one.from).or_default().union_with(&one.slots);
     }
+    let topology = &state.diagnosis.topology;
     let mut emptied = Vec::new();
+    let mut warnings = Vec::new();
     for (id, slots) in given {
-        let Some(member) = state.diagnosis.topology.members.get(&id) else {
+        let Some(member) = topology.members.get(&id) else {
             continue;
         };
         let keeps = !member.slots.difference(&slots).is_empty();
         let Some(target) = state.reach.get(&id).filter(|_| !keeps) else {
             continue;
         };
-        let config = match session.connections.client(target).await {
-            Ok(client) => client.config_get(&[NAME]).await.unwrap_or_default(),
-            Err(_) => BTreeMap::new(),
-        };
-        if config.get(NAME).is_none_or(|value| value != "no") {
+        let follows = migrates(session, target).await;
+        if follows != Some(false) {
             emptied.push(state.name(id));
         }
+        for replica in topology.replicas_of(id) {
+            let Some(target) = state.reach.get(&replica.id) else {
+                continue;
+            };
+            let (master, name) = (state.name(id), state.name(replica.id));
+            match (follows, migrates(session, target).await) {
+                (Some(true), Some(false)) => warnings.push(format!(
+                    "replica {name} will stay with {master}, which becomes a replica itself: `{MIGRATION}` is `no` on \
+                     {name} and `yes` on its master"
+                )),
+                (Some(false), Some(true)) => warnings.push(format!(
+                    "replica {name} will leave {master} for the target, with a full resync: `{MIGRATION}` is `yes` on \
+                     {name} and `no` on its master"
+                )),
+                _ => {}
+            }
+        }
     }
-    (!emptied.is_empty()).then(|| {
-        format!(
-            "no slot is left on {}. A master that gives away its last slot becomes a replica of the target, and so \
-             do its replicas, unless `{NAME}` is `no` on it",
-            emptied.join(", ")
-        )
-    })
+    if !emptied.is_empty() {
+        warnings.insert(
+            0,
+            format!(
+                "no slot is left on {}. A master that gives away its last slot becomes a replica of the target, and so \
+                 do its replicas, unless `{MIGRATION}` is `no` on it",
+                emptied.join(", ")
+            ),
+        );
+    }
+    warnings
+}
+
+/// The setting of a node; `None` if it has none, or does not tell.
+async fn migrates(session: &Session, target: &Target) -> Option<bool> {
+    let client = session.connections.client(target).await.ok()?;
+    let config = client.config_get(&[MIGRATION]).await.ok()?;
+    config.get(MIGRATION).map(|value| value != "no")
 }
 
 /// The moves of a plan, and the memory that its targets will need.
@@ -143,6 +173,7 @@ pub(super) fn view(
                 }
             })
             .collect(),
+        warnings: Vec::new(),
     }
 }
 
@@ -177,8 +208,13 @@ pub(crate) fn refuse_full_targets(view: &MovesView, percent: u8) -> Result<(), S
 }
 
 /// Writes a plan to a file, before the first change.
-pub(crate) fn save(flag: &str, file: &Path, plan: &MovePlan) -> Result<(), Stop> {
-    let text = to_json(plan).map_err(Stop::refused)?;
+pub(crate) fn save(
+    flag: &str,
+    file: &Path,
+    plan: &MovePlan,
+    weights: Option<&SlotWeights>,
+) -> Result<(), Stop> {
+    let text = to_json(plan, weights).map_err(Stop::refused)?;
     std::fs::write(file, text)
         .with_context(|| {
             let file = file.display();

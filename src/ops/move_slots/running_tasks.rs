@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use crate::client::AsmTask;
-use crate::cluster::node::NodeId;
-use crate::cluster::parse::Product;
+use crate::cluster::node::{NodeId, Role};
+use crate::cluster::parse::{ClusterInfo, Product};
+use crate::converge::settle::healthy;
 use crate::discover;
 use crate::session::Session;
 use crate::shell::{cancel_task, redis_cli};
-use crate::state::{ClusterState, healthy};
+use crate::state::ClusterState;
 use crate::stop::Stop;
 
 /// How long such tasks may take to end.
@@ -56,19 +57,34 @@ pub(crate) async fn ended(
     dry_run: bool,
 ) -> Result<Waited, Stop> {
     let found = running(session, cluster).await;
-    if found.is_empty() {
+    let hiding = hiding_keys(cluster);
+    if found.is_empty() && hiding.is_empty() {
         return Ok(Waited::No);
+    }
+    if found.is_empty() {
+        session.events.note(format!(
+            "{} imports or trims slots, and hides their keys{}",
+            names(cluster, &hiding),
+            if dry_run {
+                ": counts of keys are lower bounds"
+            } else {
+                ": waiting until it ends"
+            }
+        ));
     }
     for one in &found {
         let end = |id: Option<NodeId>| id.map_or_else(|| "?".to_string(), |id| cluster.name(id));
-        session.events.hint(format!(
-            "an ASM task moves slots {} from {} to {} ({}){}",
-            one.task.slots,
+        session.events.note(format!(
+            "an ASM task moves slots {} from {} to {} ({}{}){}",
+            one.task.slots.summary(),
             end(one.task.source),
             end(one.task.target),
             one.task.state,
+            one.task
+                .progress
+                .map_or_else(String::new, |progress| format!(", {progress}")),
             if dry_run {
-                ""
+                "; counts of keys are lower bounds until it ends"
             } else {
                 ": waiting until it ends"
             }
@@ -82,7 +98,19 @@ pub(crate) async fn ended(
         tokio::time::sleep(PAUSE).await;
         let left = running(session, cluster).await;
         let Some(one) = left.first() else {
-            return Ok(Waited::ForThem);
+            let hiding = still_hiding(session, cluster, &hiding).await;
+            if hiding.is_empty() {
+                return Ok(Waited::ForThem);
+            }
+            if started.elapsed() >= WITHIN {
+                return Err(Stop::refused(anyhow!(
+                    "{} still hides keys of slots that it imports or trims after {} s, so that they can't be counted: \
+                     try again when CLUSTER INFO tells of no slot migration; nothing was changed",
+                    names(cluster, &hiding),
+                    WITHIN.as_secs()
+                )));
+            }
+            continue;
         };
         let is_hopeless =
             |one: &&RunningTask| one.task.state == "failed" && one.task.retries >= HOPELESS;
@@ -110,6 +138,35 @@ pub(crate) async fn ended(
             )));
         }
     }
+}
+
+/// Masters on which COUNTKEYSINSLOT and DBSIZE hide keys.
+fn hiding_keys(cluster: &ClusterState) -> Vec<NodeId> {
+    let reports = cluster.diagnosis.observation.reports();
+    let hiding = reports.filter(|(_, report)| {
+        report.cluster.hides_keys() && report.view.myself().role == Some(Role::Master)
+    });
+    hiding.map(|(node, _)| node.id).collect()
+}
+
+/// Those of these nodes that hide keys still. One that does not answer is reported by what needs it.
+async fn still_hiding(session: &Session, cluster: &ClusterState, nodes: &[NodeId]) -> Vec<NodeId> {
+    let targets = nodes
+        .iter()
+        .filter_map(|id| Some((*id, cluster.reach.get(id).cloned()?)));
+    let asking = session
+        .connections
+        .fan_out(targets, |connections, (id, target)| async move {
+            let client = connections.temporary(&target).await.ok()?;
+            let info = ClusterInfo::parse(&client.cluster_info().await.ok()?);
+            info.hides_keys().then_some(id)
+        });
+    asking.await.into_iter().flatten().collect()
+}
+
+fn names(cluster: &ClusterState, nodes: &[NodeId]) -> String {
+    let names: Vec<String> = nodes.iter().map(|id| cluster.name(*id)).collect();
+    names.join(", ")
 }
 
 /// The running tasks of all masters, each once: reported by the node that leads it.

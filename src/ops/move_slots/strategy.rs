@@ -1,36 +1,28 @@
 //! The method of each pair: the nodes are asked what they support before the plan is shown.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use anyhow::anyhow;
-use secrecy::SecretString;
 
-use super::MethodRequest;
-use crate::client::{ClientError, Fault, Login, NodeClient, Transport};
+use super::{MethodRequest, asm_login};
+use crate::client::{ClientError, Fault, NodeClient, Transport};
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{Product, Version};
 use crate::cluster::slot::SlotSet;
-use crate::connections::{Connections, DialOptions, Target};
+use crate::connections::{Connections, Target};
+use crate::discover;
 use crate::event::Pair;
 use crate::migrate::schedule::MoveMethod;
 use crate::migrate::strategy::{MethodChoice, NodeFacts, PairFacts, Strategy, choose};
-use crate::migrate::strays;
+use crate::migrate::{Hidden, strays};
+use crate::ops::raft::{self, Obstacle};
 use crate::plan::MovePlan;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 
 /// Settings of a source and its target that matter to ASM tasks.
-const OPTIONS: [&str; 7] = [
-    "io-threads",
-    "port",
-    "tls-replication",
-    "primaryuser",
-    "primaryauth",
-    "masteruser",
-    "masterauth",
-];
+const OPTIONS: [&str; 3] = ["io-threads", "port", "tls-replication"];
 
 /// What a node answered.
 struct Asked {
@@ -86,12 +78,70 @@ pub(super) async fn choices(
         }
     }
     if impossible.is_empty() {
+        let by_key = choices
+            .iter()
+            .filter(|(_, choice)| choice.way == MoveMethod::Keys);
+        let by_key: Vec<Pair> = by_key.map(|(pair, _)| *pair).collect();
+        if !by_key.is_empty() {
+            raft::refuse(cluster, Obstacle::Transactions)?;
+            refuse_denied_databases(session, cluster, &by_key).await?;
+        }
         return Ok(choices);
     }
     Err(Stop::refused(anyhow!(
         "--strategy atomic is not possible, and nothing was changed (--strategy auto moves these \
          key by key):\n{}",
         impossible.join("\n")
+    )))
+}
+
+/// Refuses moves key by key of a user who may not use a database that holds keys of a source: a slot moves with the keys
+/// of all databases (Valkey ≥ 9.1 limits users to some).
+async fn refuse_denied_databases(
+    session: &Session,
+    cluster: &ClusterState,
+    pairs: &[Pair],
+) -> Result<(), Stop> {
+    let mut asked: BTreeMap<NodeId, BTreeSet<u32>> = BTreeMap::new();
+    for pair in pairs {
+        let node = cluster.diagnosis.observation.nodes.get(&pair.from);
+        let report = node.and_then(|node| node.report());
+        // Servers before have database 0 only, or let everyone use all.
+        let limits =
+            |version: Version| version.product == Product::Valkey && version.numbers >= [9, 1, 0];
+        let Some(report) = report.filter(|report| report.info.version.is_some_and(limits)) else {
+            continue;
+        };
+        for end in [pair.from, pair.to] {
+            let databases = discover::databases(report);
+            asked.entry(end).or_default().extend(databases);
+        }
+    }
+    let targets = asked
+        .into_iter()
+        .filter_map(|(id, databases)| Some((id, cluster.reach.get(&id).cloned()?, databases)));
+    let asking =
+        session
+            .connections
+            .fan_out(targets, |connections, (id, target, databases)| async move {
+                let client = connections.own(&target).await.ok()?;
+                for database in databases {
+                    let error = client.select(database).await.err();
+                    // Other errors are reported by the moves.
+                    if let Some(Fault::NoPermission { .. }) = error.map(|error| error.fault) {
+                        return Some((id, database));
+                    }
+                }
+                None
+            });
+    let denied = asking.await.into_iter().flatten().next();
+    let Some((id, database)) = denied else {
+        return Ok(());
+    };
+    Err(Stop::refused(anyhow!(
+        "the user may not use database {database} on {}, and slots move with their keys of all databases: ACL SETUSER with \
+         alldbs on all masters, or log in as another user; nothing was changed",
+        cluster.name(id)
     )))
 }
 
@@ -165,7 +215,8 @@ async fn ask(
     asked.facts.offers = offers(&client, version).await;
     if let Some(product) = asked.facts.offers {
         asked.facts.hindrance = rights(&client, product, &asked.facts.name).await;
-        asked.options = client.config_get(&OPTIONS).await.unwrap_or_default();
+        let options = [&OPTIONS[..], &asm_login::OPTIONS].concat();
+        asked.options = client.config_get(&options).await.unwrap_or_default();
         let threads = asked.options.get("io-threads");
         asked.facts.io_threads = threads.and_then(|threads| threads.parse().ok());
     }
@@ -196,9 +247,15 @@ async fn rights(client: &NodeClient, product: Product, name: &str) -> Option<Str
     match answer {
         Ok(_) => None,
         Err(ClientError {
-            fault: Fault::NoPermission { command },
+            fault: Fault::NoPermission { command, limited },
             ..
-        }) => Some(format!("the user may not run {command} on {name}")),
+        }) => Some(match limited {
+            true => format!(
+                "the user is limited to some databases on {name}, and {command} needs all of them (ACL SETUSER with \
+                 alldbs)"
+            ),
+            false => format!("the user may not run {command} on {name}"),
+        }),
         Err(error) => Some(error.to_string()),
     }
 }
@@ -240,16 +297,19 @@ async fn hindrance(
             )));
         }
     }
-    if product == Product::Valkey
-        && let Some(error) = login_fails(&session.connections, source, reach).await
-    {
-        return Ok(Some(format!(
-            "{} can't log in to {} (primaryuser and primaryauth): {}",
-            source.facts.name, target.facts.name, error.fault
-        )));
+    if product == Product::Valkey {
+        let node = cluster.diagnosis.observation.nodes.get(&pair.from);
+        let report = node.and_then(|node| node.report());
+        let databases = report.map_or_else(Vec::new, discover::databases);
+        let names = (source.facts.name.as_str(), target.facts.name.as_str());
+        let connections = &session.connections;
+        let problem = asm_login::problem(connections, &source.options, &databases, names, reach);
+        if let Some(problem) = problem.await {
+            return Ok(Some(problem));
+        }
     }
     let client = session.connections.client(reach).await?;
-    let strays = strays(&client, product, slots).await?;
+    let strays = strays(&client, product, slots, Hidden::Pass).await?;
     if strays.is_some() && product == Product::Valkey {
         // Keys of a running task count as stray keys. A task of a killed redis-trib may have started after the
         // search for running tasks.
@@ -263,38 +323,4 @@ async fn hindrance(
         }
     }
     Ok(strays.map(|strays| format!("{} holds {strays}", target.facts.name)))
-}
-
-/// Why the source can't log in to the target (Valkey: it logs in as a replica does to its primary).
-async fn login_fails(
-    connections: &Connections,
-    source: &Asked,
-    target: &Target,
-) -> Option<ClientError> {
-    let option = |names: [&str; 2]| {
-        let mut values = names
-            .into_iter()
-            .filter_map(|name| source.options.get(name));
-        values.find(|value| !value.is_empty()).cloned()
-    };
-    if source.options.is_empty() {
-        return None;
-    }
-    let login = Login {
-        user: option(["primaryuser", "masteruser"]),
-        password: option(["primaryauth", "masterauth"]).map(SecretString::from),
-    };
-    let access = DialOptions {
-        login,
-        transport: target.access.transport.clone(),
-    };
-    let target = Target {
-        addr: target.addr.clone(),
-        access: Arc::new(access),
-    };
-    let answer = match connections.own(&target).await {
-        Ok(client) => client.ping().await,
-        Err(error) => Err(error),
-    };
-    answer.err()
 }

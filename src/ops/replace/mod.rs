@@ -4,24 +4,32 @@
 
 mod route;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
 use self::route::ReplaceRoute;
+use crate::client::Reset;
+use crate::cluster::health::Code;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::connections::Target;
+use crate::converge::settle::settled;
 use crate::converge::{Goal, KnownBy, Watch};
 use crate::event::Event;
 use crate::ops::failover;
 use crate::ops::join::inspect::NewNode;
 use crate::ops::join::zones::ZoneRules;
-use crate::ops::join::{Allowed, GoOn, JoinCandidate, JoinPlan, JoinTarget, Joining, Until, judge};
+use crate::ops::join::{
+    Allowed, GoOn, JoinCandidate, JoinPlan, JoinRules, JoinTarget, Joining, MemberNamed,
+    NewLibraries, Until, judge,
+};
 use crate::ops::leave::{Afterwards, leave, silent_members};
 use crate::plan::failover::{Decision, NamedMember, Request};
 use crate::report::{Before, Node, ReplaceStep, ReplaceView, standing_words};
+use crate::resolve::find_member;
 use crate::session::Session;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
@@ -62,6 +70,8 @@ pub(crate) struct ReplacePlan {
     /// The new node as `judge` sees it, if it has not joined yet.
     candidate: Option<JoinCandidate>,
     route: ReplaceRoute,
+    /// What people should know.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Plans a replacement. `new_nodes` is what the new address stands for.
@@ -73,7 +83,7 @@ pub(crate) async fn plan(
     request: &ReplaceRequest,
 ) -> Result<ReplaceDecision, Stop> {
     let lock = [home.targets(), new_session.targets()].concat();
-    let old = match home.cluster.diagnosis.observation.find(&request.old) {
+    let old = match find_member(&home.cluster.diagnosis.observation, &request.old) {
         Ok(id) => id,
         // A complete id is no typing error for another one.
         Err(NoSuchNode::Unknown(_)) if request.old.parse::<NodeId>().is_ok() => {
@@ -87,9 +97,16 @@ pub(crate) async fn plan(
     let mut route =
         route.map_err(|error| Stop::refused(anyhow!("{error}; nothing was changed")))?;
     let mut candidate = None;
+    let mut warnings = Vec::new();
     if let Some(part) = route.joins {
-        let allowed = request.allowed;
-        let judged = judge(new_session, &home, new_nodes, part.role(), allowed).await?;
+        let rules = JoinRules {
+            part,
+            allowed: request.allowed,
+            libraries: NewLibraries::SameAllowed,
+            member_named: MemberNamed::Refused,
+        };
+        let judged = judge(new_session, &home, new_nodes, rules).await?;
+        warnings.extend(judged.warnings);
         let judged = judged.nodes.into_iter().next().ok_or_else(none)?;
         let candidates = std::slice::from_ref(&judged);
         let join = JoinPlan::of(session, &home, candidates, part, &request.zones).await?;
@@ -103,6 +120,7 @@ pub(crate) async fn plan(
         new,
         candidate,
         route,
+        warnings,
     })))
 }
 
@@ -285,21 +303,32 @@ impl Replacement<'_> {
         let connections = Arc::clone(&self.session.connections);
         let events = self.session.events.sender();
         let watch = Watch::new(connections, participants, absent, events, within);
-        watch.usable(&goal).await.map_err(|late| {
+        let late = |late: &dyn std::fmt::Display| {
             Stop::partial(anyhow!(
                 "{late}\n--sync-timeout sets a longer wait. {AGAIN}"
             ))
-        })
+        };
+        let copying = watch.usable(&goal).await.map_err(|error| late(&error))?;
+        match copying.first() {
+            None => Ok(()),
+            Some(copying) => Err(late(&format!(
+                "{copying} after {}",
+                humantime::format_duration(within)
+            ))),
+        }
     }
 
     /// Fails over from the old node to the new one.
     async fn take_over(&self, within: Duration) -> Result<(), Stop> {
-        let cluster = ClusterState::settled(self.session).await.map_err(joined)?;
-        let request = Request {
-            member: NamedMember::To(self.new),
-            how: Takeover::Planned,
+        let request = |_: &ClusterState| {
+            Ok(Request {
+                member: NamedMember::To(self.new),
+                how: Takeover::Planned,
+                accepted: BTreeSet::new(),
+            })
         };
-        let decision = failover::plan(&cluster, &request);
+        let planned = failover::observe_and_plan(self.session, request).await;
+        let (cluster, decision) = planned.map_err(joined)?;
         let decision = decision.map_err(|error| joined(Stop::partial(error)))?;
         let Decision::FailOver(plan) = decision else {
             return Ok(());
@@ -330,7 +359,15 @@ impl Replacement<'_> {
 
     /// Removes the old node, once nothing depends on it.
     async fn remove_old(&self) -> Result<String, Stop> {
-        let cluster = ClusterState::settled(self.session).await.map_err(joined)?;
+        // A member that restarts would bring the old node back.
+        let cluster = settled(self.session, |_, finding| {
+            let is_silent = matches!(
+                finding.code,
+                Code::NodeUnreachable | Code::SlotlessUnreachable | Code::AddressUnreachable
+            );
+            is_silent && !finding.nodes.contains(&self.old)
+        });
+        let cluster = cluster.await.map_err(joined)?;
         let (old, new) = (cluster.name(self.old), cluster.name(self.new));
         let topology = &cluster.diagnosis.topology;
         if let Some(member) = topology.members.get(&self.old) {
@@ -346,8 +383,8 @@ impl Replacement<'_> {
         if !silent.is_empty() {
             return Err(Stop::partial(anyhow!(
                 "{new} has replaced {old}, but {old} has not left the cluster yet: these members do not answer, and would \
-                 bring it back: {}\n{AGAIN}, once they answer",
-                silent.join(", ")
+                 bring it back:\n  {}\n{AGAIN}, once they answer",
+                silent.join("\n  ")
             )));
         }
         if !dead.is_empty() {
@@ -358,7 +395,13 @@ impl Replacement<'_> {
                 self.old
             ));
         }
-        let left = leave(self.session, &cluster, &leaving, Afterwards::Run).await;
+        let left = leave(
+            self.session,
+            &cluster,
+            &leaving,
+            Afterwards::RunReset(Reset::Hard),
+        )
+        .await;
         if !left.troubles.is_empty() {
             return Err(Stop::partial(anyhow!(
                 "{new} has replaced {old}, but {old} has not left the cluster yet:\n  {}\n{AGAIN}",

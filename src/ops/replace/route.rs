@@ -85,8 +85,9 @@ fn of_master(home: &JoinTarget, member: &Member) -> anyhow::Result<Part> {
     let mut replicas = cluster.diagnosis.topology.replicas_of(old);
     match (member.slots.is_empty(), is_dead(member)) {
         (false, true) => Err(anyhow!(
-            "{} owns slots and does not answer: a replica must take over first (redis-trib failover {} --of {} --force)",
+            "{} owns slots and {}: a replica must take over first (redis-trib failover {} --of {} --force)",
             cluster.name(old),
+            cluster.diagnosis.observation.why_absent(old),
             cluster.resume_seed(),
             old.short()
         )),

@@ -34,6 +34,7 @@ fn request(hosts: &[&str], replicas: usize) -> Request {
             .collect(),
         replicas,
         few_masters: FewMasters::Refuse,
+        replica_order: ReplicaOrder::Given,
     }
 }
 
@@ -161,6 +162,7 @@ fn what_cannot_be_laid_out_is_refused() {
     );
     let allowed = Request {
         few_masters: FewMasters::Allow,
+        replica_order: ReplicaOrder::Given,
         ..request(&six, 2)
     };
     assert_eq!(masters(&create(&allowed).unwrap()), [0, 1]);
@@ -282,6 +284,7 @@ fn the_plan_joins_in_doubling_rounds() {
 
     let alone = Request {
         few_masters: FewMasters::Allow,
+        replica_order: ReplicaOrder::Given,
         ..request(&["a"], 0)
     };
     assert_eq!(create(&alone).unwrap().plan(|_| 0).rounds.len(), 2);
@@ -413,6 +416,7 @@ fn requests(zones: Zones, roles: Roles, most: usize) -> impl Strategy<Value = Re
             nodes: nodes.collect(),
             replicas,
             few_masters: FewMasters::Allow,
+            replica_order: ReplicaOrder::Given,
         }
     })
 }
@@ -573,6 +577,7 @@ fn a_thousand_nodes_are_spread_as_evenly_as_can_be() {
                     nodes,
                     replicas,
                     few_masters: FewMasters::Refuse,
+                    replica_order: ReplicaOrder::Given,
                 };
                 let layout = create(&request).unwrap();
                 let counts = |place: fn(&Candidate) -> Option<&String>| {

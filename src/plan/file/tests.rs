@@ -45,7 +45,7 @@ fn refusal(text: &str) -> String {
 fn a_file_looks_like_this() {
     let version = env!("CARGO_PKG_VERSION");
     assert_eq!(
-        to_json(&plan()).unwrap(),
+        to_json(&plan(), None).unwrap(),
         format!(
             r#"{{"format":"redis-trib plan","version":1,"created_by":"redis-trib {version}","moves":[
 {{"from":"{A}","to":"{C}","slots":[[0,1364],[2000,2000]]}},
@@ -54,6 +54,20 @@ fn a_file_looks_like_this() {
 "#
         )
     );
+}
+
+#[test]
+fn figures_are_for_people_and_change_nothing() {
+    let weights = SlotWeights {
+        by: "cpu",
+        of: vec![(Slot::new(0).unwrap(), 1200), (Slot::new(5461).unwrap(), 0)],
+    };
+    let text = to_json(&plan(), Some(&weights)).unwrap();
+    assert!(
+        text.ends_with("}\n],\"by\":\"cpu\",\"weights\":[[0,1200],[5461,0]]}\n"),
+        "{text}"
+    );
+    assert_eq!(from_json(&text).unwrap(), plan());
 }
 
 #[test]
@@ -69,7 +83,7 @@ fn moves_of_a_pair_are_one_step() {
 #[test]
 fn what_is_no_plan_is_refused_with_the_place() {
     assert_eq!(
-        refusal(&to_json(&plan()).unwrap()[..100]),
+        refusal(&to_json(&plan(), None).unwrap()[..100]),
         "damaged: not JSON from line 2, column 18 on (EOF while parsing a string); save the plan again"
     );
     assert!(matches!(from_json(""), Err(PlanFileError::NotJson { .. })));
@@ -154,9 +168,9 @@ fn moves_that_make_no_sense_are_refused_with_the_place() {
 
 #[test]
 fn plans_that_a_file_cannot_hold_are_not_saved() {
-    assert_eq!(to_json(&of(&[])), Err(UnsavableError::Empty));
+    assert_eq!(to_json(&of(&[]), None), Err(UnsavableError::Empty));
     assert_eq!(
-        to_json(&of(&[(A, B, &[(0, 5)]), (B, C, &[(3, 3)])])),
+        to_json(&of(&[(A, B, &[(0, 5)]), (B, C, &[(3, 3)])]), None),
         Err(UnsavableError::SlotTwice {
             slots: slots(&[(3, 3)]),
         })
@@ -220,7 +234,7 @@ fn plans() -> impl Strategy<Value = MovePlan> {
 proptest! {
     #[test]
     fn what_is_saved_is_read_back(plan in plans()) {
-        prop_assert_eq!(from_json(&to_json(&plan).unwrap()).unwrap(), plan.clone());
+        prop_assert_eq!(from_json(&to_json(&plan, None).unwrap()).unwrap(), plan.clone());
         prop_assert_eq!(inverse(&inverse(&plan)), plan);
     }
 
@@ -236,7 +250,7 @@ proptest! {
         end in any::<prop::sample::Index>(),
         cut in any::<bool>(),
     ) {
-        let mut bytes = to_json(&plan).unwrap().into_bytes();
+        let mut bytes = to_json(&plan, None).unwrap().into_bytes();
         for (at, byte) in edits {
             let at = at.index(bytes.len());
             bytes[at] = byte % 0x60 + 0x20;
@@ -246,7 +260,7 @@ proptest! {
         }
         if let Ok(read) = from_json(&String::from_utf8_lossy(&bytes)) {
             prop_assert!(read.moves().all(|one| one.from != one.to && !one.slots.is_empty()));
-            prop_assert!(to_json(&read).is_ok());
+            prop_assert!(to_json(&read, None).is_ok());
         }
     }
 

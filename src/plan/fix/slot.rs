@@ -7,6 +7,8 @@
 //!   it is importing the slot. So losers are fenced before another node claims (protocol.md section 2).
 //! - An owner that is migrating is the authority for the keys that it still has; a node with more keys
 //!   does not have newer values.
+//! - A move whose target can't take the keys goes backwards: the owner stops migrating first, and only then the
+//!   target stops importing, once it holds no key.
 //! - A node that does not own a slot never loses keys to gossip. Its keys move to the owner, or those of
 //!   the owner to it, whichever are fewer.
 //! - A Valkey node that imports a slot takes it, with a new epoch, as soon as it hears from the node
@@ -20,6 +22,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeMap;
 
+use super::passage::Passage;
 use crate::cluster::node::NodeId;
 
 /// The state of one slot on a healthy master.
@@ -90,6 +93,8 @@ pub(super) struct SlotState<'a> {
     pub(super) orphan: Option<NodeId>,
     /// The nodes at the other end of open slots.
     pub(super) peers: &'a BTreeMap<NodeId, PeerState>,
+    /// Between which masters keys can move.
+    pub(super) passage: &'a Passage,
     pub(super) consent: SlotConsent,
 }
 
@@ -176,6 +181,8 @@ pub enum FixStep {
     },
     /// A replica takes over from its failed master: `--failover`.
     TakeOver {
+        /// The replica.
+        replica: NodeId,
         /// The master.
         master: NodeId,
     },
@@ -258,7 +265,7 @@ impl FixStep {
             Self::Finish { from, to } | Self::Gather { from, to } | Self::Purge { from, to } => {
                 (from, Some(to))
             }
-            Self::TakeOver { master } => (master, None),
+            Self::TakeOver { replica, master } => (master, Some(replica)),
             Self::Follow { replica, master } => (replica, Some(master)),
         }
     }
@@ -306,7 +313,7 @@ impl FixStep {
             | Self::Close { node }
             | Self::Refresh { node }
             | Self::Forget { node } => vec![node],
-            Self::TakeOver { master } => vec![master],
+            Self::TakeOver { replica, master } => vec![replica, master],
             Self::Follow { replica, master } => vec![replica, master],
             Self::Finish { from, to } | Self::Gather { from, to } | Self::Purge { from, to } => {
                 vec![from, to]
@@ -320,6 +327,8 @@ impl FixStep {
 pub enum Why {
     /// Their owner is unreachable and may return.
     OwnerAway(NodeId),
+    /// Their owner is unreachable, and the failover to a replica that the user allowed is refused.
+    FailoverRefused(NodeId),
     /// They have no owner, and an unreachable node may hold their keys.
     HolderAway(NodeId),
     /// They have no owner, and no node holds a key of them.
@@ -329,6 +338,13 @@ pub enum Why {
         /// The owner.
         owner: NodeId,
         /// The unreachable node.
+        target: NodeId,
+    },
+    /// Some of their keys are on the target of a move, and keys can move neither there nor back.
+    NoPassage {
+        /// The owner.
+        owner: NodeId,
+        /// The target.
         target: NodeId,
     },
     /// They have no owner, and a replica of an unknown master holds keys of them.
@@ -366,9 +382,11 @@ impl Why {
     pub fn word(self) -> &'static str {
         match self {
             Self::OwnerAway(_) => "owner-away",
+            Self::FailoverRefused(_) => "failover-refused",
             Self::HolderAway(_) => "holder-away",
             Self::NobodyHolds => "nobody-holds",
             Self::TargetAway { .. } => "target-away",
+            Self::NoPassage { .. } => "no-passage",
             Self::HeldByOrphan(_) => "held-by-orphan",
             Self::NoHelp(_) => "no-help",
             Self::Strangers { .. } => "foreign-node",
@@ -563,7 +581,10 @@ fn migrating(
         // The target owns it itself after a failover.
         Some(target) if target.id == owner.id => close(),
         Some(target) if target.importing.is_some() || target.keys > 0 || target.may_hold_more => {
-            finish(target.id)
+            match slot.passage.is_open(owner.id, target.id) {
+                true => finish(target.id),
+                false => backwards(slot, owner, target),
+            }
         }
         // The target is no longer importing and has no keys: clients redirected there are redirected back.
         Some(_) => match holders {
@@ -594,6 +615,20 @@ fn migrating(
     }
 }
 
+/// Its owner is migrating it to a node to which no key can move.
+fn backwards(slot: &SlotState<'_>, owner: &MasterState, target: &MasterState) -> Decision {
+    let (from, to) = (target.id, owner.id);
+    match target.keys {
+        // The target is closed in the next round, if no client has written to it by then.
+        0 => Decision::Steps(vec![FixStep::Close { node: owner.id }]),
+        _ if slot.passage.is_open(from, to) => Decision::Steps(vec![FixStep::Gather { from, to }]),
+        _ => Decision::Refuse(Why::NoPassage {
+            owner: owner.id,
+            target: target.id,
+        }),
+    }
+}
+
 /// Its owner is not migrating it.
 fn kept(slot: &SlotState<'_>, owner: &MasterState, holders: &[&MasterState]) -> Decision {
     let (open, strays): (Vec<&MasterState>, Vec<&MasterState>) = holders
@@ -602,7 +637,11 @@ fn kept(slot: &SlotState<'_>, owner: &MasterState, holders: &[&MasterState]) -> 
     let mut steps: Vec<FixStep> = match (&open[..], &strays[..]) {
         // Half a move whose source is no longer migrating (Redis drops that state in a failover): finishing
         // moves fewer keys.
-        ([target], []) if target.keys > owner.keys && target.importing.is_some() => {
+        ([target], [])
+            if target.keys > owner.keys
+                && target.importing.is_some()
+                && slot.passage.is_open(owner.id, target.id) =>
+        {
             vec![FixStep::Finish {
                 from: owner.id,
                 to: target.id,
@@ -634,6 +673,7 @@ fn kept(slot: &SlotState<'_>, owner: &MasterState, holders: &[&MasterState]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::write_refusal::WriteRefusal;
     use crate::plan::samples::node;
 
     /// One step of each kind, in the order in which a plan runs them.
@@ -667,7 +707,10 @@ mod tests {
             FixStep::Finish { from: one, to: two },
             FixStep::Gather { from: one, to: two },
             FixStep::Purge { from: one, to: two },
-            FixStep::TakeOver { master: one },
+            FixStep::TakeOver {
+                replica: two,
+                master: one,
+            },
             FixStep::Follow {
                 replica: one,
                 master: two,
@@ -765,6 +808,7 @@ mod tests {
             unreachable_master: None,
             orphan: None,
             peers: &peers,
+            passage: &Passage::default(),
             consent: SlotConsent::default(),
         };
         let Decision::Steps(steps) = decide(&slot) else {
@@ -772,5 +816,53 @@ mod tests {
         };
         let words: Vec<&str> = steps.iter().map(|step| step.word()).collect();
         assert_eq!(words, ["guard", "fence", "claim"]);
+    }
+
+    /// A slot of node 1 that is migrating to node 2, where no key can move.
+    fn backwards_from(refusal: WriteRefusal, keys: u64) -> Decision {
+        let master = |number: usize, keys| MasterState {
+            id: node(number),
+            sees: Some(node(1)),
+            migrating: (number == 1).then(|| node(2)),
+            importing: (number == 2).then(|| node(1)),
+            keys,
+            may_hold_more: false,
+            imports_to_count: false,
+            counts_own_only: false,
+            epoch: 1,
+        };
+        let peers = [1, 2].map(|number| (node(number), PeerState::Healthy));
+        decide(&SlotState {
+            masters: vec![master(1, 5), master(2, keys)],
+            unreachable_owner: None,
+            unreachable_master: None,
+            orphan: None,
+            peers: &peers.into(),
+            passage: &Passage::refusing([(node(2), refusal)].into()),
+            consent: SlotConsent::default(),
+        })
+    }
+
+    #[test]
+    fn a_move_to_a_target_that_refuses_keys_goes_backwards() {
+        let close = Decision::Steps(vec![FixStep::Close { node: node(1) }]);
+        for refusal in [WriteRefusal::SaveFailed, WriteRefusal::OutOfMemory] {
+            // The source first: the target is closed once it holds nothing.
+            assert_eq!(backwards_from(refusal, 0), close);
+        }
+        let (owner, target) = (node(1), node(2));
+        let back = FixStep::Gather {
+            from: target,
+            to: owner,
+        };
+        assert_eq!(
+            backwards_from(WriteRefusal::OutOfMemory, 3),
+            Decision::Steps(vec![back])
+        );
+        // MIGRATE is a write, which such a node refuses, too.
+        assert_eq!(
+            backwards_from(WriteRefusal::SaveFailed, 3),
+            Decision::Refuse(Why::NoPassage { owner, target })
+        );
     }
 }

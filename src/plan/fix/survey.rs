@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Request;
+use super::passage::Passage;
 use super::slot::{FixStep, MasterState, PeerState, SlotConsent, SlotState, Why};
 use crate::cluster::health::Stability;
-use crate::cluster::node::{NodeId, Role};
+use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::observation::Seen;
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::{Member, Topology};
+use crate::plan::failover::{self, NamedMember, Refusal};
 
 /// The state of all slots.
 pub(super) struct Survey<'a> {
@@ -26,6 +28,23 @@ pub(super) struct Survey<'a> {
     /// The owners of these slots as each healthy master sees them.
     sees: BTreeMap<NodeId, BTreeMap<Slot, NodeId>>,
     peers: BTreeMap<NodeId, PeerState>,
+    passage: Passage,
+    failovers: BTreeMap<NodeId, Failover>,
+}
+
+/// Whether a replica may take over from a master that does not answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Failover {
+    /// This one may.
+    Possible { replica: NodeId },
+    /// None may.
+    Refused {
+        refusal: Refusal,
+        /// Whether one has a safe copy, and lacks only votes.
+        has_safe_copy: bool,
+    },
+    /// This step did not help.
+    Tried(FixStep),
 }
 
 impl<'a> Survey<'a> {
@@ -33,8 +52,8 @@ impl<'a> Survey<'a> {
         let topology = &request.diagnosis.topology;
         let (sound, away): (Vec<&Member>, Vec<&Member>) = topology
             .masters()
-            // Nodes in handshake have temporary ids.
-            .filter(|member| member.peer_status.handshake == 0)
+            // Nodes in handshake have temporary ids. What a node that was reset would be given, no other node would hear.
+            .filter(|member| member.peer_status.handshake == 0 && !member.is_reset)
             .partition(|member| is_sound(request, member));
         let orphans = topology
             .members
@@ -55,10 +74,13 @@ impl<'a> Survey<'a> {
             troubled: SlotSet::new(),
             sees: BTreeMap::new(),
             peers: BTreeMap::new(),
+            passage: Passage::of(request),
+            failovers: BTreeMap::new(),
         };
         survey.troubled = survey.find_troubled();
         survey.sees = survey.seen_owners();
         survey.peers = survey.find_peers();
+        survey.failovers = survey.find_failovers();
         survey
     }
 
@@ -199,8 +221,13 @@ impl<'a> Survey<'a> {
             }
         };
         let owner_away = self.away.iter().find(|member| member.slots.contains(slot));
-        // A replica that answers has a copy and takes over first.
-        let has_copy = owner_away.is_some_and(|owner| self.may_take_over(owner.id));
+        // A replica that answers and has a safe copy takes over first.
+        let failover = owner_away.and_then(|owner| self.failovers.get(&owner.id));
+        let has_copy = match failover {
+            Some(Failover::Possible { .. }) => true,
+            Some(Failover::Refused { has_safe_copy, .. }) => *has_safe_copy,
+            Some(Failover::Tried(_)) | None => false,
+        };
         SlotState {
             masters: self.sound.iter().map(state).collect(),
             unreachable_owner: owner_away.map(|member| member.id),
@@ -211,6 +238,7 @@ impl<'a> Survey<'a> {
                 .copied()
                 .find(|id| holdings.keys(*id, slot) > 0),
             peers: &self.peers,
+            passage: &self.passage,
             consent: SlotConsent {
                 assign: consent.assign.contains(slot),
                 accept_loss: consent.accept_loss.contains(slot) && !has_copy,
@@ -289,23 +317,74 @@ impl<'a> Survey<'a> {
         hidden.filter(|(_, keys)| *keys > 0).collect()
     }
 
-    /// A replica of the unreachable owner takes over, if the user allows that and there is one.
-    pub(super) fn successor(&self, why: Why) -> Option<FixStep> {
+    /// A replica of the unreachable owner takes over, if the user allows that and there is one. The error is why the
+    /// slots stay as they are.
+    pub(super) fn successor(&self, why: Why) -> Result<FixStep, Why> {
         let (Why::OwnerAway(master), Some(_)) = (why, self.request.consent.failover) else {
-            return None;
+            return Err(why);
         };
-        self.may_take_over(master)
-            .then_some(FixStep::TakeOver { master })
+        match self.failovers.get(&master) {
+            None => Err(why),
+            Some(Failover::Tried(step)) => Err(Why::NoHelp(*step)),
+            Some(Failover::Refused { .. }) => Err(Why::FailoverRefused(master)),
+            Some(Failover::Possible { replica }) => Ok(FixStep::TakeOver {
+                replica: *replica,
+                master,
+            }),
+        }
     }
 
-    /// Whether a master does not answer, a replica of it does, and the takeover was not tried.
-    fn may_take_over(&self, master: NodeId) -> bool {
-        let member = self.topology().members.get(&master);
-        let is_silent = member.is_some_and(|member| member.peer_status.silent);
-        let mut replicas = self.topology().replicas_of(master);
-        let answers = replicas.any(|replica| !replica.peer_status.silent);
-        let tried = &self.request.tried;
-        is_silent && answers && !tried.contains(&FixStep::TakeOver { master })
+    /// Why failovers that the user allows are refused, by master.
+    pub(super) fn refused_failovers(self) -> BTreeMap<NodeId, Refusal> {
+        let failovers = self.failovers.into_iter();
+        let refused = failovers.filter_map(|(id, failover)| match failover {
+            Failover::Refused { refusal, .. } => Some((id, refusal)),
+            Failover::Possible { .. } | Failover::Tried(_) => None,
+        });
+        refused.collect()
+    }
+
+    /// What becomes of masters that do not answer and have a replica that does.
+    fn find_failovers(&self) -> BTreeMap<NodeId, Failover> {
+        let silent = self.away.iter().filter(|member| member.peer_status.silent);
+        let with_replica = silent.filter(|member| {
+            let mut replicas = self.topology().replicas_of(member.id);
+            replicas.any(|replica| !replica.peer_status.silent)
+        });
+        let failover = |member: &&Member| Some((member.id, self.plan_failover(member.id)?));
+        with_replica.filter_map(failover).collect()
+    }
+
+    fn plan_failover(&self, master: NodeId) -> Option<Failover> {
+        let Request {
+            consent,
+            tried,
+            diagnosis,
+            ..
+        } = *self.request;
+        let is_of_master = |step: &&FixStep| matches!(step, FixStep::TakeOver { master: its, .. } if *its == master);
+        if let Some(step) = tried.iter().find(is_of_master) {
+            return Some(Failover::Tried(*step));
+        }
+        let plan = |how| {
+            let request = failover::Request {
+                member: NamedMember::Of(master),
+                how,
+                accepted: consent.accept_data_loss_of.clone(),
+            };
+            failover::plan(diagnosis, &request)
+        };
+        match plan(consent.failover.unwrap_or(Takeover::Force)) {
+            Ok(failover::Decision::FailOver(plan)) => Some(Failover::Possible {
+                replica: plan.replica,
+            }),
+            Ok(failover::Decision::NoChange(_)) => None,
+            Err(refusal) => Some(Failover::Refused {
+                // It needs no votes: if it is refused, too, it is for the copies.
+                has_safe_copy: plan(Takeover::Takeover).is_ok(),
+                refusal,
+            }),
+        }
     }
 
     /// The master with slots that has the fewest replicas.

@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::passage::Passage;
 use super::slot::{Decision, FixStep, MasterState, PeerState, SlotConsent, SlotState, Why, decide};
 use super::*;
 use crate::plan::samples::node;
@@ -234,6 +235,7 @@ fn decided(world: &World, counts_own_only: bool, peers: &BTreeMap<NodeId, PeerSt
         unreachable_master: None,
         orphan: None,
         peers,
+        passage: &Passage::default(),
         consent: SlotConsent {
             assign: true,
             accept_loss: false,
@@ -423,6 +425,7 @@ proptest! {
             unreachable_master: Some(id(away)),
             orphan: None,
             peers: &peers,
+            passage: &Passage::default(),
             consent: SlotConsent { assign: true, accept_loss: false },
         };
         prop_assert_eq!(decide(&slot), Decision::Refuse(Why::OwnerAway(id(away))));

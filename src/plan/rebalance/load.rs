@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Share, Verdict, WeightedMaster, is_beyond};
+use super::{OversizedSlot, Share, Verdict, WeightedMaster, is_beyond};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::plan::MovePlan;
 use crate::plan::shares::apportion;
@@ -151,15 +151,91 @@ impl LoadMoves<'_> {
     }
 }
 
+/// Whether the slot with the most load of a master may move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hottest {
+    /// Like the others.
+    Moves,
+    /// It stays, unless its master has weight 0.
+    Stays,
+}
+
+fn load_of(load: &[u64], slot: Slot) -> u64 {
+    let index = usize::from(slot.number());
+    load.get(index).copied().unwrap_or(0)
+}
+
+/// The slot with the most load of a master, if it has any load; of several the first.
+fn hottest(member: &WeightedMaster, load: &[u64]) -> Option<(u64, Slot)> {
+    let slots = member.slots.iter().map(|slot| (load_of(load, slot), slot));
+    let hottest = slots.min_by_key(|(load, slot)| (std::cmp::Reverse(*load), *slot));
+    hottest.filter(|(load, _)| *load > 0)
+}
+
+fn total(members: &[WeightedMaster], load: &[u64]) -> u128 {
+    let slots = members.iter().flat_map(|member| member.slots.iter());
+    slots.map(|slot| u128::from(load_of(load, slot))).sum()
+}
+
+/// The slots whose load is more than the largest share of a master, the hottest first.
+pub(super) fn oversized(members: &[WeightedMaster], load: &[u64]) -> Vec<OversizedSlot> {
+    let weights: Vec<u64> = members.iter().map(|member| member.weight).collect();
+    let shares = apportion(total(members, load), &weights, |index| index);
+    let fair = shares.into_iter().max().unwrap_or(0);
+    let slots = members
+        .iter()
+        .flat_map(|member| member.slots.iter().map(|slot| (member.id, slot)));
+    let mut oversized: Vec<OversizedSlot> = slots
+        .map(|(owner, slot)| OversizedSlot {
+            slot,
+            owner,
+            load: load_of(load, slot),
+            fair,
+        })
+        .filter(|one| u128::from(one.load) > fair)
+        .collect();
+    oversized.sort_by_key(|one| (std::cmp::Reverse(one.load), one.slot));
+    oversized
+}
+
+/// The shares of all masters where the hottest slots stay: a master whose hottest slot exceeds its share is expected to
+/// have that slot only, and the others share the rest.
+fn shares_around(members: &[WeightedMaster], load: &[u64], before: &[u128]) -> Vec<u128> {
+    let mut weights: Vec<u64> = members.iter().map(|member| member.weight).collect();
+    let mut rest: u128 = before.iter().sum();
+    let mut fixed = vec![None; members.len()];
+    loop {
+        let rank = |index: usize| std::cmp::Reverse(before[index]);
+        let shares = apportion(rest, &weights, rank);
+        let exceeds = (0..members.len()).find_map(|index| {
+            let (load, _) = hottest(&members[index], load).filter(|_| weights[index] > 0)?;
+            (u128::from(load) > shares[index]).then_some((index, u128::from(load)))
+        });
+        // The last master takes the rest, whatever it is.
+        let free = weights.iter().filter(|weight| **weight > 0).count();
+        match exceeds.filter(|_| free > 1) {
+            Some((index, load)) => {
+                fixed[index] = Some(load);
+                weights[index] = 0;
+                rest = rest.saturating_sub(load);
+            }
+            None => {
+                let shares = fixed.into_iter().zip(shares);
+                return shares
+                    .map(|(fixed, share)| fixed.unwrap_or(share))
+                    .collect();
+            }
+        }
+    }
+}
+
 pub(super) fn rebalance(
     members: &[WeightedMaster],
     load: &[u64],
     threshold: f64,
+    of_hottest: Hottest,
 ) -> (Vec<Share>, Verdict) {
-    let load_of = |slot: Slot| {
-        let index = usize::from(slot.number());
-        load.get(index).copied().unwrap_or(0)
-    };
+    let load_of = |slot: Slot| load_of(load, slot);
     let before: Vec<u128> = members
         .iter()
         .map(|member| {
@@ -171,9 +247,16 @@ pub(super) fn rebalance(
         })
         .collect();
     let weights: Vec<u64> = members.iter().map(|member| member.weight).collect();
-    let expected = apportion(before.iter().sum(), &weights, |index| {
-        std::cmp::Reverse(before[index])
-    });
+    let expected = match of_hottest {
+        Hottest::Moves => apportion(before.iter().sum(), &weights, |index| {
+            std::cmp::Reverse(before[index])
+        }),
+        Hottest::Stays => shares_around(members, load, &before),
+    };
+    let stays = |member: &WeightedMaster| match of_hottest {
+        Hottest::Stays if member.weight > 0 => hottest(member, load).map(|(_, slot)| slot),
+        Hottest::Stays | Hottest::Moves => None,
+    };
     let masters = members
         .iter()
         .zip(before.iter().zip(&expected))
@@ -182,12 +265,12 @@ pub(super) fn rebalance(
             expected: *expected,
             has: *before,
             slots: member.slots.count(),
-            movable: member
-                .slots
-                .iter()
-                .map(|slot| (load_of(slot), slot))
-                .filter(|(load, _)| *load > 0)
-                .collect(),
+            movable: {
+                let stays = stays(member);
+                let slots = member.slots.iter().filter(|slot| Some(*slot) != stays);
+                let loads = slots.map(|slot| (load_of(slot), slot));
+                loads.filter(|(load, _)| *load > 0).collect()
+            },
         })
         .collect();
     let mut moving = LoadMoves {

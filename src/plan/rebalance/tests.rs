@@ -14,6 +14,7 @@ fn request(owned: &[&str], weights: &[(usize, f64)]) -> Request {
         empty: UseEmpty::No,
         threshold: 0.0,
         by: By::Slots,
+        rounding: Rounding::Exact,
     }
 }
 
@@ -289,6 +290,7 @@ fn requests() -> impl Strategy<Value = Request> {
             empty,
             threshold,
             by: By::Slots,
+            rounding: Rounding::Exact,
         }
     })
 }
@@ -436,8 +438,94 @@ fn two_hundred_masters_are_balanced_quickly() {
                 .map(|slot| slot * slot % 1009)
                 .collect(),
         ),
+        rounding: Rounding::Exact,
     };
     let balance = rebalance(&request).unwrap();
     let within = |share: &&Share| !is_beyond(share.after, share.expected, 2.0);
     assert_eq!(balance.shares.iter().filter(within).count(), 200);
+}
+
+/// The heat of some slots; the others have none.
+fn heat(slots: &[(u16, u64)]) -> By {
+    let mut heat = vec![0; usize::from(SLOTS)];
+    for (slot, load) in slots {
+        heat[usize::from(*slot)] = *load;
+    }
+    By::Heat(heat)
+}
+
+#[test]
+fn the_hottest_slot_stays_and_the_next_ones_leave() {
+    let by_heat = |slots: &[(u16, u64)]| Request {
+        by: heat(slots),
+        threshold: 10.0,
+        ..request(&THREE[..3], &[])
+    };
+    // 100, 0 and 50 of 150: the first keeps its hottest slot, and one move is enough.
+    let two = by_heat(&[(0, 50), (1, 50), (11_000, 50)]);
+    assert_eq!(shown(&moves(&two)), ["1>2 1"]);
+    assert_eq!(rebalance(&two).unwrap().oversized, []);
+    // A slot with more than a third of all is named, and all the rest leaves its master.
+    let one = by_heat(&[(7, 900), (8, 60), (9, 40)]);
+    let balance = rebalance(&one).unwrap();
+    let named: Vec<_> = balance
+        .oversized
+        .iter()
+        .map(|one| (one.slot.number(), one.load, one.fair))
+        .collect();
+    assert_eq!(named, [(7, 900, 334)]);
+    let expected: Vec<u128> = balance.shares.iter().map(|share| share.expected).collect();
+    assert_eq!(expected, [900, 50, 50]);
+    assert_eq!(shown(&moves(&one)).len(), 2);
+    // One slot has everything: nothing can be done.
+    let alone = rebalance(&by_heat(&[(7, 900)])).unwrap();
+    assert_eq!(alone.verdict, Verdict::Balanced);
+    assert_eq!(alone.oversized.len(), 1);
+    // Nothing happened during the sample.
+    assert_eq!(rebalance(&by_heat(&[])).unwrap().verdict, Verdict::Balanced);
+    // A master of weight 0 gives its hottest slot away, too.
+    let mut drained = by_heat(&[(0, 50), (1, 50), (11_000, 50)]);
+    drained.weights = vec![(node(1), 0.0)];
+    assert_eq!(moves(&drained).slots_moved(), 5461);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn by_heat_the_hottest_slots_stay_and_no_master_gets_worse(request in requests(), load in loads()) {
+        let request = Request { by: By::Heat(load.clone()), ..request };
+        let Ok(balance) = rebalance(&request) else { return Ok(()) };
+        check_balance(&request, &balance)?;
+        let of = |slot: Slot| load[usize::from(slot.number())];
+        let moved = match &balance.verdict {
+            Verdict::Moves(plan) => plan.moves().fold(SlotSet::new(), |sum, one| sum.union(&one.slots)),
+            Verdict::Balanced | Verdict::Indivisible => SlotSet::new(),
+        };
+        let weighs = |id: NodeId| !request.weights.contains(&(id, 0.0));
+        for master in request.masters.iter().filter(|master| weighs(master.id)) {
+            let hottest = master.slots.iter().map(of).max().unwrap_or(0);
+            let stay = master.slots.difference(&moved);
+            prop_assert!(hottest == 0 || stay.iter().any(|slot| of(slot) == hottest));
+            // Slots without load stay.
+            prop_assert!(master.slots.intersection(&moved).iter().all(|slot| of(slot) > 0));
+        }
+        let largest = |share: &Share| share.expected;
+        let most = balance.shares.iter().map(largest).max().unwrap_or(0);
+        for one in &balance.oversized {
+            prop_assert!(u128::from(one.load) > one.fair);
+            prop_assert_eq!(one.load, of(one.slot));
+        }
+        for master in &request.masters {
+            let over = master.slots.iter().filter(|slot| u128::from(of(*slot)) > most.max(1)).count();
+            prop_assert!(over <= balance.oversized.len());
+        }
+        if request.weights.iter().all(|(_, weight)| *weight > 0.0) {
+            let worst = |surplus: fn(&Share) -> u128| balance.shares.iter().map(surplus).max();
+            prop_assert!(
+                worst(|share| share.after.abs_diff(share.expected))
+                    <= worst(|share| share.before.abs_diff(share.expected))
+            );
+        }
+    }
 }

@@ -2,26 +2,83 @@
 
 use std::io::{self, Write};
 
-use super::{head, heading, slots_line};
+use super::{Dialect, head, heading, slots_line};
 use crate::cluster::health::{Code, Severity};
 use crate::cluster::node::{Addr, Role};
 use crate::report::{CheckView, FindingView, InfoView, MasterView, MemberView, NodeState};
+use crate::ui::Mode;
 use crate::ui::style::{Style, plain};
 use crate::ui::summary::{self, Mark, Marked, Totals};
 
 /// The codes whose findings follow the lines that scripts look for, as details.
 const DETAILS: [Code; 3] = [Code::ViewsDiffer, Code::SlotsOpen, Code::SlotsUncovered];
 
-pub(in crate::ui) fn check(out: &mut impl Write, view: &CheckView, style: Style) -> io::Result<()> {
-    let masters = view.masters();
-    sums(out, &masters, Totals::of(view), style)?;
+#[cfg(test)]
+pub(in crate::ui) fn check(
+    out: &mut impl Write,
+    view: &CheckView,
+    style: Style,
+    dialect: Dialect,
+) -> io::Result<()> {
+    check_of(out, view, Nodes::Listed, style, dialect)
+}
+
+/// The same with or without the nodes.
+pub(in crate::ui) fn check_of(
+    out: &mut impl Write,
+    view: &CheckView,
+    nodes: Nodes,
+    style: Style,
+    dialect: Dialect,
+) -> io::Result<()> {
+    sums_of(out, view, style, dialect)?;
+    checked(out, view, nodes, style, dialect)?;
+    for finding in &view.findings {
+        if DETAILS.contains(&finding.code) {
+            continue;
+        }
+        match finding.severity {
+            Severity::Error => Marked::new(Mark::Err, &finding.message).write(out, style)?,
+            Severity::Warning if dialect.marks_warnings() => {
+                Marked::new(Mark::Warning, &finding.message).write(out, style)?;
+            }
+            Severity::Warning => writeln!(out, "note: {}", plain(&finding.message))?,
+        }
+        remedy(out, finding)?;
+    }
+    let mut notes = view.notes.iter();
+    notes.try_for_each(|note| writeln!(out, "{}", plain(note)))
+}
+
+/// Whether the check lists the nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::ui) enum Nodes {
+    /// All of them.
+    Listed,
+    /// None.
+    LeftOut,
+}
+
+/// The check itself, which these programs print before changes too.
+pub(in crate::ui) fn checked(
+    out: &mut impl Write,
+    view: &CheckView,
+    nodes: Nodes,
+    style: Style,
+    dialect: Dialect,
+) -> io::Result<()> {
     let lead = view.lead_addr.as_ref().map(Addr::to_string);
     let lead = lead.unwrap_or_default();
     let using = format!("Performing Cluster Check (using node {lead})");
     heading(out, &using, style)?;
-    for node in &view.nodes {
-        let replicas = masters.iter().find(|master| master.id == node.id);
-        member(out, node, replicas.map_or(0, |one| one.replicas), style)?;
+    if nodes == Nodes::Listed {
+        let seen = dialect.seen(view);
+        let masters = seen.masters();
+        for node in &seen.nodes {
+            let replicas = masters.iter().find(|master| master.id == node.id);
+            let replicas = replicas.map_or(0, |one| one.replicas);
+            member(out, node, replicas, style, dialect)?;
+        }
     }
     summary::agreement(view).write(out, style)?;
     details(out, view, Code::ViewsDiffer)?;
@@ -32,24 +89,23 @@ pub(in crate::ui) fn check(out: &mut impl Write, view: &CheckView, style: Style)
     details(out, view, Code::SlotsOpen)?;
     heading(out, "Check slots coverage...", style)?;
     summary::coverage(view).write(out, style)?;
-    details(out, view, Code::SlotsUncovered)?;
-    for finding in &view.findings {
-        if DETAILS.contains(&finding.code) {
-            continue;
-        }
-        let mark = match finding.severity {
-            Severity::Error => Mark::Err,
-            Severity::Warning => Mark::Warning,
-        };
-        Marked::new(mark, &finding.message).write(out, style)?;
-        remedy(out, finding)?;
-    }
-    let mut notes = view.notes.iter();
-    notes.try_for_each(|note| writeln!(out, "{}", plain(note)))
+    details(out, view, Code::SlotsUncovered)
 }
 
 pub(in crate::ui) fn info(out: &mut impl Write, view: &InfoView, style: Style) -> io::Result<()> {
-    sums(out, &view.masters, Totals::of_info(view), style)
+    let native = Dialect::of(Mode::Native);
+    sums(out, &view.masters, Totals::of_info(view), style, native)
+}
+
+/// The masters and the sums of a cluster, as these programs see it.
+pub(in crate::ui) fn sums_of(
+    out: &mut impl Write,
+    view: &CheckView,
+    style: Style,
+    dialect: Dialect,
+) -> io::Result<()> {
+    let seen = dialect.seen(view);
+    sums(out, &seen.masters(), Totals::of(&seen), style, dialect)
 }
 
 /// One line for each master, then the sums.
@@ -58,6 +114,7 @@ fn sums(
     masters: &[MasterView],
     totals: Totals,
     style: Style,
+    dialect: Dialect,
 ) -> io::Result<()> {
     for master in masters {
         // redis-cli leaves out masters that it could not ask, here and in the sum below.
@@ -65,15 +122,16 @@ fn sums(
             let addr = master.addr.as_ref().map(Addr::to_string);
             writeln!(
                 out,
-                "{} ({}...) -> {keys} keys | {} slots | {} slaves.",
+                "{} ({}...) -> {keys} keys | {} slots | {} {}.",
                 addr.unwrap_or_default(),
                 master.id.short(),
                 master.slot_count,
                 master.replicas,
+                dialect.replicas(),
             )?;
         }
     }
-    totals.line().write(out, style)?;
+    totals.line(dialect.masters()).write(out, style)?;
     writeln!(
         out,
         "{:.2} keys per slot on average.",
@@ -86,12 +144,10 @@ fn member(
     node: &MemberView,
     replicas: usize,
     style: Style,
+    dialect: Dialect,
 ) -> io::Result<()> {
     head(out, node.role, node.id, &node.shown_addr(), style)?;
-    let role = match node.role {
-        Role::Master => "master",
-        Role::Replica => "slave",
-    };
+    let role = dialect.flag(node.role);
     // redis-trib.rb wrote the flags of CLUSTER NODES here, and no others.
     let flags = match node.state {
         NodeState::Fail | NodeState::Failing | NodeState::Handshake | NodeState::NoAddress => {
@@ -99,8 +155,9 @@ fn member(
         }
         _ => role.to_string(),
     };
-    slots_line(out, &node.slots, &flags)?;
+    slots_line(out, &node.slots, &flags, dialect)?;
     match (node.role, node.replicates) {
+        (Role::Master, _) if replicas == 0 && !dialect.tells_no_replicas() => Ok(()),
         (Role::Master, _) => writeln!(out, "   {replicas} additional replica(s)"),
         (Role::Replica, Some(master)) => writeln!(out, "   replicates {master}"),
         (Role::Replica, None) => Ok(()),

@@ -2,24 +2,38 @@
 
 use std::io::{self, Write};
 
-use super::{head, heading, slots_line};
+use super::{Dialect, head, heading, slots_line};
 use crate::cluster::node::Role;
+use crate::cluster::slot::SlotSet;
 use crate::report::LayoutView;
-use crate::ui::style::Style;
+use crate::ui::style::{Style, plain};
 use crate::ui::summary::{Mark, Marked};
 
 pub(in crate::ui) fn layout(
     out: &mut impl Write,
     layout: &LayoutView,
     style: Style,
+    dialect: Dialect,
 ) -> io::Result<()> {
-    heading(out, "Creating cluster", style)?;
+    if dialect.position().is_none() {
+        heading(out, "Creating cluster", style)?;
+    }
     let nodes = layout.nodes();
     let text = format!("Performing hash slots allocation on {nodes} nodes...");
     heading(out, &text, style)?;
-    writeln!(out, "Using {} masters:", layout.masters.len())?;
-    for shard in &layout.masters {
-        writeln!(out, "{}", shard.master.addr)?;
+    match dialect.position() {
+        Some(word) => {
+            for (place, shard) in layout.masters.iter().enumerate() {
+                let (first, last) = (shard.slots.start(), shard.slots.end());
+                writeln!(out, "{word}[{place}] -> Slots {first} - {last}")?;
+            }
+        }
+        None => {
+            writeln!(out, "Using {} masters:", layout.masters.len())?;
+            for shard in &layout.masters {
+                writeln!(out, "{}", shard.master.addr)?;
+            }
+        }
     }
     let replicas = || {
         layout
@@ -34,14 +48,23 @@ pub(in crate::ui) fn layout(
     for shard in &layout.masters {
         let addr = shard.master.addr.to_string();
         head(out, Role::Master, shard.master.id, &addr, style)?;
-        let slots = [shard.slots].into_iter().collect();
-        slots_line(out, &slots, "master")?;
+        let slots: SlotSet = [shard.slots].into_iter().collect();
+        slots_line(out, &slots, dialect.flag(Role::Master), dialect)?;
     }
     for (shard, replica) in replicas() {
         let addr = replica.addr.to_string();
         head(out, Role::Replica, replica.id, &addr, style)?;
         writeln!(out, "   replicates {}", shard.master.id)?;
     }
+    let mut pairs = replicas();
+    if let Some(warning) = dialect.same_host()
+        && pairs.any(|(shard, replica)| shard.master.addr.host() == replica.addr.host())
+    {
+        Marked::new(Mark::Warning, warning).write(out, style)?;
+    }
     let mut warnings = layout.warnings.iter();
-    warnings.try_for_each(|one| Marked::new(Mark::Warning, one).write(out, style))
+    warnings.try_for_each(|one| match dialect.marks_warnings() {
+        true => Marked::new(Mark::Warning, one).write(out, style),
+        false => writeln!(out, "note: {}", plain(one)),
+    })
 }

@@ -2,13 +2,21 @@
 
 use std::io::{self, Write};
 
+use super::Dialect;
 use crate::report::JoinView;
 use crate::ui::text::join::{before, libraries};
 
-pub(in crate::ui) fn joining(out: &mut impl Write, view: &JoinView) -> io::Result<()> {
+pub(in crate::ui) fn joining(
+    out: &mut impl Write,
+    view: &JoinView,
+    dialect: Dialect,
+) -> io::Result<()> {
     for joining in &view.nodes {
         let addr = &joining.node.addr;
-        writeln!(out, ">>> Adding node {addr} to cluster {}", view.lead)?;
+        // In the old modes the command has begun with it.
+        if dialect.is_native() {
+            writeln!(out, ">>> Adding node {addr} to cluster {}", view.lead)?;
+        }
         if let Some(sentence) = before(joining) {
             writeln!(out, "It {sentence}")?;
         }

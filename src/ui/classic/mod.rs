@@ -6,6 +6,8 @@
 mod backup;
 mod check;
 mod create;
+mod dialect;
+mod fix;
 mod join;
 mod leave;
 mod move_slots;
@@ -18,15 +20,19 @@ use crate::cluster::node::{NodeId, Role};
 use crate::cluster::slot::SlotSet;
 
 pub(super) use backup::backup;
-pub(super) use check::{check, info};
+#[cfg(test)]
+pub(super) use check::check;
+pub(super) use check::{Nodes, check_of, checked, info, sums_of};
 pub(super) use create::layout;
+pub(super) use dialect::Dialect;
+pub(super) use fix::fixed;
 pub(super) use join::joining;
 pub(super) use leave::leaving;
-pub(super) use move_slots::{balance, moved, moves, moves_by_pair};
+pub(super) use move_slots::{balance, balance_moves, moved, moves, moves_by_pair};
 pub(super) use set_timeout::timeouts;
 
 /// `>>> Check for open slots...`.
-fn heading(out: &mut impl Write, text: &str, style: Style) -> io::Result<()> {
+pub(super) fn heading(out: &mut impl Write, text: &str, style: Style) -> io::Result<()> {
     writeln!(out, "{}", style.tone(Tone::Strong, &format!(">>> {text}")))
 }
 
@@ -40,6 +46,16 @@ fn head(out: &mut impl Write, role: Role, id: NodeId, addr: &str, style: Style) 
 }
 
 /// `   slots:0-5460 (5461 slots) master`.
-fn slots_line(out: &mut impl Write, slots: &SlotSet, flags: &str) -> io::Result<()> {
-    writeln!(out, "   slots:{slots} ({} slots) {flags}", slots.count())
+fn slots_line(
+    out: &mut impl Write,
+    slots: &SlotSet,
+    flags: &str,
+    dialect: Dialect,
+) -> io::Result<()> {
+    let count = slots.count();
+    writeln!(
+        out,
+        "   slots:{} ({count} slots) {flags}",
+        dialect.slots(slots)
+    )
 }

@@ -64,6 +64,15 @@ pub(in crate::ui) fn moves_by_pair(out: &mut impl Write, view: &MovesView) -> io
     })
 }
 
+/// The moves of `rebalance`, as redis-cli and redis-trib.rb print them: a mark for each slot.
+pub(in crate::ui) fn balance_moves(out: &mut impl Write, view: &MovesView) -> io::Result<()> {
+    view.moves.iter().try_for_each(|one| {
+        let (from, to, slots) = (&one.from.addr, &one.to.addr, one.slots.count());
+        writeln!(out, "Moving {slots} slots from {from} to {to}")?;
+        writeln!(out, "{}", "#".repeat(slots))
+    })
+}
+
 /// As redis-cli says it.
 pub(in crate::ui) fn balance(out: &mut impl Write, view: &BalanceView) -> io::Result<()> {
     let weight: f64 = view.masters.iter().map(|master| master.weight).sum();
@@ -86,6 +95,21 @@ pub(in crate::ui) fn moved(view: &MovedView) -> String {
     }
     if let Some(task) = view.longest_task_ms {
         longest.push(format!("longest task {}", millis(task)));
+    }
+    if let Some(pause) = view.longest_write_pause_ms {
+        let pairs: Vec<String> = view
+            .write_pauses
+            .iter()
+            .map(|one| {
+                let pause = millis(one.longest_write_pause_ms);
+                format!("{} to {} {pause}", one.from.addr, one.to.addr)
+            })
+            .collect();
+        let pairs = match pairs.len() {
+            0 | 1 => String::new(),
+            _ => format!(" ({})", pairs.join(", ")),
+        };
+        longest.push(format!("longest write pause {}{pairs}", millis(pause)));
     }
     let longest = match longest.is_empty() {
         true => String::new(),

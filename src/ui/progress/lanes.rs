@@ -3,26 +3,28 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::screen::screen;
 use crate::cluster::node::NodeId;
+use crate::cluster::observation::TaskProgress;
 use crate::event::{LaneEvent, Pair};
-use crate::report::MovesView;
+use crate::report::{MemberView, MovesView};
 use crate::ui::style::{bytes, counted, thousands};
 
 /// The interval between two drawings of a bar; lanes send thousands of events a second.
 const REDRAW: Duration = Duration::from_millis(200);
 /// The time over which rates are measured.
 const RECENT: Duration = Duration::from_secs(5);
-/// The columns of a lane's bar, its numbers and its rates.
-const LANE: usize = 80;
-/// The same without bytes and the time left.
-const SHORT_LANE: usize = 42;
-/// The columns of the bar of all lanes.
-const TOTAL: usize = 94;
-/// The same without bytes and the time left.
-const SHORT_TOTAL: usize = 64;
+/// The columns of a bar of 20, its numbers, its rates and the time left.
+const WIDE: usize = 88;
+/// The columns of a bar of 10, its numbers and keys a second.
+const SHORT: usize = 50;
+/// The columns of a bar of 10 and its numbers.
+const NARROW: usize = 34;
+/// The label of the pairs that have ended, after their number.
+const ENDED: &str = "finished pair";
+/// The label of the sum.
+const ALL: &str = "all pairs";
 
 /// The moves in progress.
 #[derive(Debug, Default)]
@@ -67,22 +69,26 @@ impl Flow {
                 self.keys += keys;
                 self.bytes += bytes;
             }
-            LaneEvent::Slots { moved } => self.slots += moved,
-            LaneEvent::Started { .. } | LaneEvent::TaskRetry { .. } | LaneEvent::Ended { .. } => {}
+            LaneEvent::Slots { moved } => self.slots += moved.count(),
+            LaneEvent::Started { .. }
+            | LaneEvent::TaskRetry { .. }
+            | LaneEvent::TaskProgress(_)
+            | LaneEvent::Ended { .. } => {}
         }
     }
 
-    /// Whether it is time to draw it again.
-    fn is_due(&mut self, now: Instant) -> bool {
-        if self.shown.is_some_and(|shown| now - shown < REDRAW) {
-            return false;
-        }
+    /// Whether it is time to draw again.
+    fn is_due(&self, now: Instant) -> bool {
+        self.shown.is_none_or(|shown| now - shown >= REDRAW)
+    }
+
+    /// Notes how far it is, for the rates.
+    fn sample(&mut self, now: Instant) {
         self.shown = Some(now);
         self.recent.push_back((now, self.keys, self.bytes));
         while self.recent.len() > 2 && self.recent.front().is_some_and(|r| now - r.0 > RECENT) {
             self.recent.pop_front();
         }
-        true
     }
 
     /// Keys and bytes a second.
@@ -117,6 +123,14 @@ fn about(time: Duration) -> String {
 }
 
 impl Moving {
+    /// The labels of all nodes of a cluster.
+    pub(super) fn nodes(&mut self, nodes: &[MemberView]) {
+        let labels = nodes
+            .iter()
+            .filter_map(|node| Some((node.id, node.addr.as_ref()?)));
+        self.names = labels.map(|(id, addr)| (id, addr.to_string())).collect();
+    }
+
     /// Sets the plan.
     pub(super) fn plan(&mut self, view: &MovesView) {
         let ends = view.moves.iter().flat_map(|one| [&one.from, &one.to]);
@@ -137,8 +151,7 @@ impl Moving {
     /// A line for output that is not a terminal.
     pub(super) fn line(&mut self) -> String {
         let now = Instant::now();
-        self.sum.shown = None;
-        self.sum.is_due(now);
+        self.sum.sample(now);
         let (keys, volume) = self.sum.rates(now);
         let left = match self.sum.left(self.planned, now) {
             Some(left) => format!(", {} left", about(left)),
@@ -160,21 +173,22 @@ impl Moving {
         widths.max().unwrap_or_default()
     }
 
-    fn name(&self, id: NodeId) -> String {
+    pub(super) fn name(&self, id: NodeId) -> String {
         self.names.get(&id).cloned().unwrap_or_else(|| id.short())
     }
 }
 
-/// The bars of a terminal.
+/// The bars of a terminal: one for each pair of nodes, one for the pairs that have ended, and their sum. All are drawn at
+/// the same moment, so that the numbers add up.
 #[derive(Debug)]
 pub(super) struct Bars {
     multi: MultiProgress,
     total: ProgressBar,
     lanes: BTreeMap<Pair, Lane>,
-    /// What fits into the line of a lane.
+    ended: Option<Ended>,
     room: Room,
-    /// What fits into the line of all lanes.
-    total_room: Room,
+    /// The width of the labels.
+    label: usize,
 }
 
 /// What fits into a line. A line that is wider than the terminal would become two.
@@ -186,17 +200,74 @@ enum Room {
     Short,
     /// The number of slots.
     Narrow,
+    /// The percentage, without a bar.
+    Bare,
 }
 
 impl Room {
-    fn of(width: usize, wide: usize, short: usize) -> Self {
-        if width > wide {
+    fn of(width: usize, label: usize) -> Self {
+        if width > label + WIDE {
             Self::Wide
-        } else if width > short {
+        } else if width > label + SHORT {
             Self::Short
-        } else {
+        } else if width > label + NARROW {
             Self::Narrow
+        } else {
+            Self::Bare
         }
+    }
+
+    fn style(self) -> ProgressStyle {
+        let template = match self {
+            Self::Wide => "{prefix} {bar:20} {msg}",
+            Self::Short | Self::Narrow => "{prefix} {bar:10} {msg}",
+            // What does not fit is cut off.
+            Self::Bare => "{prefix} {wide_msg}",
+        };
+        // Falls back to indicatif's own style; the templates are constants.
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    }
+}
+
+/// The numbers behind a bar.
+#[derive(Debug, Clone, Copy, Default)]
+struct Shown {
+    done: usize,
+    planned: usize,
+    /// Keys and bytes a second.
+    rates: (u64, u64),
+    left: Option<Duration>,
+}
+
+impl Shown {
+    /// In columns, so that the numbers of all bars are aligned.
+    fn text(self, room: Room) -> String {
+        let (keys, volume) = self.rates;
+        let of = format!(
+            "{:>6} of {:>6} slots",
+            thousands(self.done as u64),
+            thousands(self.planned as u64)
+        );
+        let keys = thousands(keys);
+        match room {
+            Room::Wide => {
+                let left = self
+                    .left
+                    .map_or_else(String::new, |left| format!("{} left", about(left)));
+                format!("{of} {keys:>9} keys/s {:>11}/s {left:>11}", bytes(volume))
+            }
+            Room::Short => format!("{of} {keys:>9} keys/s"),
+            Room::Narrow => of,
+            Room::Bare => {
+                let percent = 100 * self.done / self.planned.max(1);
+                format!("{percent:>3}% of {:>6}", thousands(self.planned as u64))
+            }
+        }
+    }
+
+    fn show(self, bar: &ProgressBar, room: Room) {
+        bar.set_position(self.done as u64);
+        bar.set_message(self.text(room));
     }
 }
 
@@ -205,27 +276,72 @@ struct Lane {
     bar: ProgressBar,
     slots: usize,
     flow: Flow,
+    /// The ASM task in hand, which moves slots all at once.
+    task: Option<TaskProgress>,
+}
+
+impl Lane {
+    fn shown(&self, now: Instant) -> Shown {
+        Shown {
+            done: self.flow.slots,
+            planned: self.slots,
+            rates: self.flow.rates(now),
+            left: self.flow.left(self.slots, now),
+        }
+    }
+}
+
+/// `task: 1,200 of 5,000 keys, 24%`, or the percentage alone.
+fn task_text(task: TaskProgress, room: Room) -> String {
+    match (room, task.percent) {
+        (Room::Short | Room::Narrow | Room::Bare, Some(percent)) => format!("task: {percent}%"),
+        _ => format!("task: {task}"),
+    }
+}
+
+/// The pairs whose lanes have ended. Failures are reported at the end of the command.
+#[derive(Debug)]
+struct Ended {
+    bar: ProgressBar,
+    lanes: usize,
+    shown: Shown,
+}
+
+/// A bar that is not on the screen yet.
+fn bar(label: &str, shown: Shown, room: Room) -> ProgressBar {
+    let hidden = ProgressDrawTarget::hidden();
+    let bar = ProgressBar::with_draw_target(Some(shown.planned as u64), hidden);
+    bar.set_style(room.style());
+    bar.set_prefix(label.to_string());
+    shown.show(&bar, room);
+    bar
 }
 
 impl Bars {
-    pub(super) fn new(width: usize, moving: &Moving, frame: Duration) -> Self {
-        let multi = MultiProgress::with_draw_target(screen());
-        let total = multi.add(ProgressBar::new(moving.planned as u64));
-        let total_room = Room::of(width, TOTAL, SHORT_TOTAL);
-        total.set_style(style(match total_room {
-            Room::Wide => "{bar:20} {msg} ({elapsed})",
-            Room::Short | Room::Narrow => "{bar:10} {msg}",
-        }));
-        total.set_message(format!("0 of {}", counted(moving.planned as u64, "slot")));
+    pub(super) fn new(
+        target: ProgressDrawTarget,
+        width: usize,
+        moving: &Moving,
+        frame: Duration,
+    ) -> Self {
+        let multi = MultiProgress::with_draw_target(target);
+        // Two labels and an arrow, or what stands in their place.
+        let label = (2 * moving.widest() + 3).max(ENDED.len() + 7);
+        let room = Room::of(width, label);
+        let planned = moving.planned;
+        let nothing = Shown {
+            planned,
+            ..Shown::default()
+        };
+        let total = multi.add(bar(&format!("{ALL:<label$}"), nothing, room));
         total.enable_steady_tick(frame);
-        // Two labels and an arrow are before the bar.
-        let names = 2 * moving.widest() + 3;
         Self {
             multi,
             total,
             lanes: BTreeMap::new(),
-            room: Room::of(width, names + LANE, names + SHORT_LANE),
-            total_room,
+            ended: None,
+            room,
+            label,
         }
     }
 
@@ -233,61 +349,99 @@ impl Bars {
         let now = Instant::now();
         match event {
             LaneEvent::Started { slots } => self.start(pair, *slots, moving),
-            LaneEvent::Ended { .. } => {
-                // Failures are reported at the end.
-                if let Some(lane) = self.lanes.remove(&pair) {
-                    lane.bar.finish_and_clear();
-                    self.multi.remove(&lane.bar);
+            LaneEvent::Ended { .. } => self.end(pair),
+            LaneEvent::TaskRetry { .. } => {}
+            LaneEvent::TaskProgress(progress) => {
+                if let Some(lane) = self.lanes.get_mut(&pair) {
+                    lane.task = Some(*progress);
                 }
             }
-            LaneEvent::TaskRetry { .. } => {}
             LaneEvent::Keys { .. } | LaneEvent::Slots { .. } => {
-                let room = self.room;
                 if let Some(lane) = self.lanes.get_mut(&pair) {
+                    lane.task = None;
                     lane.flow.add(event);
-                    if lane.flow.is_due(now) {
-                        lane.show(room, now);
-                    }
                 }
             }
         }
         if moving.sum.is_due(now) {
-            let (keys, volume) = moving.sum.rates(now);
-            let left = match moving.sum.left(moving.planned, now) {
-                Some(left) => format!(", {} left", about(left)),
-                None => String::new(),
-            };
-            self.total.set_position(moving.sum.slots as u64);
-            let far = format!(
-                "{} of {}",
-                thousands(moving.sum.slots as u64),
-                counted(moving.planned as u64, "slot"),
-            );
-            let keys = thousands(keys);
-            self.total.set_message(match self.total_room {
-                Room::Wide => format!("{far}, {keys} keys/s, {}/s{left}", bytes(volume)),
-                Room::Short => format!("{far}, {keys} keys/s{left}"),
-                Room::Narrow => format!("{far}{left}"),
-            });
+            self.draw(moving, now);
         }
+    }
+
+    fn draw(&mut self, moving: &mut Moving, now: Instant) {
+        let mut rates = (0, 0);
+        for lane in self.lanes.values_mut() {
+            lane.flow.sample(now);
+            let shown = lane.shown(now);
+            rates.0 += shown.rates.0;
+            rates.1 += shown.rates.1;
+            shown.show(&lane.bar, self.room);
+            if let Some(task) = lane.task {
+                lane.bar.set_message(task_text(task, self.room));
+            }
+        }
+        moving.sum.sample(now);
+        let total = Shown {
+            done: moving.sum.slots,
+            planned: moving.planned,
+            rates,
+            left: moving.sum.left(moving.planned, now),
+        };
+        total.show(&self.total, self.room);
     }
 
     /// Adds a bar above the total.
     fn start(&mut self, pair: Pair, slots: usize, moving: &Moving) {
-        let bar = ProgressBar::new(slots as u64);
-        let bar = self.multi.insert_before(&self.total, bar);
         // Labels are padded to the widest, so that the bars are aligned.
         let widest = moving.widest();
         let (from, to) = (moving.name(pair.from), moving.name(pair.to));
-        bar.set_style(style(match self.room {
-            Room::Wide => "{prefix} {bar:20} {msg}",
-            Room::Short | Room::Narrow => "{prefix} {bar:10} {msg}",
-        }));
-        bar.set_prefix(format!("{from:>widest$} → {to:<widest$}"));
+        let label = format!("{from:>widest$} → {to:<widest$}");
+        let label = format!("{label:<width$}", width = self.label);
+        let nothing = Shown {
+            planned: slots,
+            ..Shown::default()
+        };
+        let below = self.ended.as_ref().map_or(&self.total, |ended| &ended.bar);
+        let bar = bar(&label, nothing, self.room);
+        let bar = self.multi.insert_before(below, bar);
+        // Shown now, not at the next event.
+        bar.tick();
         let flow = Flow::default();
-        let lane = Lane { bar, slots, flow };
-        lane.show(self.room, lane.flow.began);
-        self.lanes.insert(pair, lane);
+        self.lanes.insert(
+            pair,
+            Lane {
+                bar,
+                slots,
+                flow,
+                task: None,
+            },
+        );
+    }
+
+    /// Removes the bar of a lane; the one of all that have ended counts its slots.
+    fn end(&mut self, pair: Pair) {
+        let Some(lane) = self.lanes.remove(&pair) else {
+            return;
+        };
+        lane.bar.finish_and_clear();
+        self.multi.remove(&lane.bar);
+        let (room, label) = (self.room, self.label);
+        let ended = self.ended.get_or_insert_with(|| {
+            let shown = Shown::default();
+            let bar = self.multi.insert_before(&self.total, bar("", shown, room));
+            Ended {
+                bar,
+                lanes: 0,
+                shown,
+            }
+        });
+        ended.lanes += 1;
+        ended.shown.done += lane.flow.slots;
+        ended.shown.planned += lane.slots;
+        ended.bar.set_length(ended.shown.planned as u64);
+        let text = counted(ended.lanes as u64, ENDED);
+        ended.bar.set_prefix(format!("{text:<label$}"));
+        ended.shown.show(&ended.bar, room);
     }
 
     pub(super) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
@@ -298,35 +452,92 @@ impl Bars {
         for lane in self.lanes.into_values() {
             lane.bar.finish_and_clear();
         }
+        if let Some(ended) = self.ended {
+            ended.bar.finish_and_clear();
+        }
         self.total.finish_and_clear();
     }
 }
 
-impl Lane {
-    fn show(&self, room: Room, now: Instant) {
-        let (keys, volume) = self.flow.rates(now);
-        let (done, slots) = (self.flow.slots as u64, self.slots as u64);
-        self.bar.set_position(done);
-        let of = format!("{:>6}/{}", thousands(done), thousands(slots));
-        self.bar.set_message(match room {
-            Room::Wide => {
-                let left = self
-                    .flow
-                    .left(self.slots, now)
-                    .map_or_else(String::new, about);
-                format!(
-                    "{of} slots {:>8} keys/s {:>11}/s {left:>7}",
-                    thousands(keys),
-                    bytes(volume)
-                )
-            }
-            Room::Short => format!("{of} {:>8} keys/s", thousands(keys)),
-            Room::Narrow => of,
-        });
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::slot::Slot;
 
-/// Falls back to indicatif's own style; the templates are constants.
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    fn pair(from: char, to: char) -> Pair {
+        let id = |digit: char| digit.to_string().repeat(40).parse().unwrap();
+        Pair {
+            from: id(from),
+            to: id(to),
+        }
+    }
+
+    /// The done and planned slots of the lanes, those that have ended, and the total.
+    fn sums(bars: &Bars) -> ((u64, u64), (u64, u64)) {
+        let of = |bar: &ProgressBar| (bar.position(), bar.length().unwrap());
+        let lanes = bars.lanes.values().map(|lane| of(&lane.bar));
+        let ended = bars.ended.iter().map(|ended| of(&ended.bar));
+        let sum = lanes
+            .chain(ended)
+            .fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        (sum, of(&bars.total))
+    }
+
+    #[test]
+    fn lanes_add_up_to_the_total() {
+        let mut moving = Moving {
+            planned: 30,
+            ..Moving::default()
+        };
+        let hidden = ProgressDrawTarget::hidden();
+        let mut bars = Bars::new(hidden, 120, &moving, Duration::from_secs(60));
+        let (one, two) = (pair('a', 'b'), pair('a', 'c'));
+        let moved = |start: u16, end: u16| LaneEvent::Slots {
+            moved: (start..=end).filter_map(Slot::new).collect(),
+        };
+        let events = [
+            (one, LaneEvent::Started { slots: 10 }),
+            (two, LaneEvent::Started { slots: 20 }),
+            (one, moved(0, 6)),
+            (two, moved(100, 102)),
+            (one, moved(7, 9)),
+            (
+                one,
+                LaneEvent::Ended {
+                    failure: None,
+                    write_pause: None,
+                },
+            ),
+            (two, moved(103, 110)),
+        ];
+        for (pair, event) in events {
+            moving.add(&event);
+            bars.event(pair, &event, &mut moving);
+            bars.draw(&mut moving, Instant::now());
+            let (lanes, total) = sums(&bars);
+            assert_eq!(lanes.0, total.0);
+        }
+        assert_eq!(sums(&bars), ((21, 30), (21, 30)));
+    }
+
+    #[test]
+    fn numbers_stand_below_each_other() {
+        let few = Shown {
+            done: 1,
+            planned: 9,
+            ..Shown::default()
+        };
+        let many = Shown {
+            done: 16_384,
+            planned: 16_384,
+            rates: (1_234_567, 99 << 20),
+            left: Some(Duration::from_secs(99)),
+        };
+        for (room, width) in [(Room::Wide, WIDE - 21), (Room::Short, SHORT - 11)] {
+            let (few, many) = (few.text(room), many.text(room));
+            assert_eq!(few.find(" of "), many.find(" of "));
+            assert_eq!(few.find("keys/s"), many.find("keys/s"));
+            assert!(many.chars().count() <= width, "{many}");
+        }
+    }
 }

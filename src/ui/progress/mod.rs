@@ -3,14 +3,17 @@
 mod lanes;
 mod screen;
 
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::streams::Asides;
 use super::style::{bytes, ms, per_second, thousands};
+use crate::cluster::node::NodeId;
 use crate::event::{Amount, Event, LaneEvent, Pair, Phase, Unit};
-use crate::report::MovesView;
+use crate::report::{MemberView, MovesView};
+use crate::ui::Mode;
 use lanes::{Bars, Moving};
 use screen::screen;
 
@@ -39,7 +42,11 @@ pub(super) struct Progress {
     look: Look,
     asides: Asides,
     current: Option<Part>,
+    /// The spinner of a wait that no phase belongs to.
+    wait: Option<ProgressBar>,
     moving: Moving,
+    /// Whether each slot that has moved gets a line, as in redis-cli.
+    tells_slots: bool,
 }
 
 /// The part of the work in hand.
@@ -63,13 +70,20 @@ enum Display {
 }
 
 impl Progress {
-    pub(super) fn new(look: Look, asides: Asides) -> Self {
+    pub(super) fn new(look: Look, asides: Asides, mode: Mode) -> Self {
         Self {
             look,
             asides,
             current: None,
+            wait: None,
             moving: Moving::default(),
+            tells_slots: mode.is_old(),
         }
+    }
+
+    /// The nodes of the cluster, for moves that no plan has shown.
+    pub(super) fn nodes(&mut self, nodes: &[MemberView]) {
+        self.moving.nodes(nodes);
     }
 
     /// The moves that begin next.
@@ -77,11 +91,24 @@ impl Progress {
         self.moving.plan(view);
     }
 
+    /// The same for moves whose slots are not told one by one.
+    pub(super) fn plan_pairs(&mut self, view: &MovesView) {
+        self.tells_slots = false;
+        self.plan(view);
+    }
+
+    /// The label of a node.
+    pub(super) fn name(&self, id: NodeId) -> String {
+        self.moving.name(id)
+    }
+
     /// Shows an event.
     pub(super) fn event(&mut self, event: &Event) {
         match *event {
-            Event::Hint(_) | Event::Warning(_) | Event::WaitingFor(_) => {}
+            Event::Hint(_) | Event::Note(_) | Event::Warning(_) => {}
+            Event::WaitingFor(_) | Event::Waited { .. } => {}
             Event::Added { .. } | Event::FailedOver(_) | Event::Fixed(_) => {}
+            Event::Restarting { .. } | Event::Restarted(_) | Event::HookOutput { .. } => {}
             Event::Phase(phase) => self.begin(phase),
             Event::Waiting {
                 phase,
@@ -100,8 +127,41 @@ impl Progress {
         }
     }
 
+    /// Shows what is waited for on a terminal; returns whether that was done.
+    pub(super) fn wait(&mut self, text: &str, left: Duration) -> bool {
+        if self.look != Look::Spinner {
+            return false;
+        }
+        let bar = self.wait.get_or_insert_with(|| {
+            let bar = ProgressBar::with_draw_target(None, screen());
+            // What does not fit is cut off: a second line would stay on the screen.
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {left} left, {wide_msg}") {
+                let deadline = Instant::now() + left;
+                // Counted down at each frame: the next call may be seconds away.
+                let style =
+                    style.with_key("left", move |_: &ProgressState, out: &mut dyn Write| {
+                        let left = deadline.saturating_duration_since(Instant::now());
+                        let _ = out.write_str(&seconds(left));
+                    });
+                bar.set_style(style);
+            }
+            bar.set_message(text.to_string());
+            bar.enable_steady_tick(FRAME);
+            bar
+        });
+        bar.set_message(text.to_string());
+        true
+    }
+
+    fn end_wait(&mut self) {
+        if let Some(bar) = self.wait.take() {
+            bar.finish_and_clear();
+        }
+    }
+
     /// Ends the part in hand.
     pub(super) fn finish(&mut self) {
+        self.end_wait();
         let Some(part) = self.current.take() else {
             return;
         };
@@ -118,6 +178,7 @@ impl Progress {
 
     /// Removes the display of the part in hand, which did not end.
     pub(super) fn abandon(&mut self) {
+        self.end_wait();
         match self.current.take().map(|part| part.display) {
             None | Some(Display::Complete) => {}
             Some(Display::OpenLine) => self.asides.write("\n"),
@@ -128,6 +189,9 @@ impl Progress {
 
     /// Runs a function that writes to the terminal while the display is out of the way.
     pub(super) fn aside<T>(&mut self, write: impl FnOnce() -> T) -> T {
+        if let Some(bar) = &self.wait {
+            return bar.suspend(write);
+        }
         match self.current.as_mut().map(|part| &mut part.display) {
             None | Some(Display::Complete) => write(),
             Some(display @ Display::OpenLine) => {
@@ -147,7 +211,8 @@ impl Progress {
             Look::Silent => Display::Complete,
             Look::Spinner if phase == Phase::Move => {
                 let (_, width) = console::Term::stderr().size();
-                Display::Bars(Bars::new(usize::from(width), &self.moving, FRAME))
+                let width = usize::from(width);
+                Display::Bars(Bars::new(screen(), width, &self.moving, FRAME))
             }
             Look::Spinner => spinner(phase),
             Look::Lines => {
@@ -168,6 +233,17 @@ impl Progress {
     /// Shows an event of a lane.
     fn lane(&mut self, lane: Pair, event: &LaneEvent) {
         self.moving.add(event);
+        if let (Look::Dots, true, LaneEvent::Slots { moved }) = (self.look, self.tells_slots, event)
+        {
+            let (from, to) = (self.moving.name(lane.from), self.moving.name(lane.to));
+            let lines: String = moved
+                .iter()
+                .map(|slot| format!("Moving slot {slot} from {from} to {to}: \n"))
+                .collect();
+            let asides = self.asides;
+            self.aside(|| asides.write(&lines));
+            return;
+        }
         let Some(part) = &mut self.current else {
             return;
         };
@@ -231,6 +307,11 @@ impl Progress {
             (Look::Dots | Look::Lines | Look::Spinner, _) => {}
         }
     }
+}
+
+/// The seconds that are left: `5 s`.
+pub(super) fn seconds(left: Duration) -> String {
+    format!("{} s", thousands(left.as_secs_f64().ceil() as u64))
 }
 
 /// `1,200 of 5,000 keys, 400 a second`.
@@ -304,6 +385,14 @@ fn classic(phase: Phase, asides: Asides) -> Display {
             say(">>> Sending CLUSTER FORGET messages to the cluster...\n");
             Display::Complete
         }
+        Phase::ResetSoft => {
+            say(">>> Sending CLUSTER RESET SOFT to the deleted node.\n");
+            Display::Complete
+        }
+        Phase::ShutDown => {
+            say(">>> SHUTDOWN the node.\n");
+            Display::Complete
+        }
         Phase::Agree => {
             say("Waiting for all nodes to agree");
             Display::OpenLine
@@ -328,6 +417,8 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Move => "moving slots",
         Phase::Fix => "fixing slot owners and node tables",
         Phase::Leave => "removing the nodes: FORGET on the others, RESET on the nodes",
+        Phase::ResetSoft => "resetting the nodes that have left",
+        Phase::ShutDown => "shutting down the nodes that have left",
         Phase::Fetch => "fetching the masters' data",
         Phase::Verify => "reading the files of the backup",
         Phase::Copy => "writing keys into the cluster",
@@ -349,6 +440,8 @@ fn done(phase: Phase) -> &'static str {
         Phase::Move => "the slots have moved",
         Phase::Fix => "slot owners and node tables are fixed",
         Phase::Leave => "the nodes have left",
+        Phase::ResetSoft => "the nodes that have left were reset",
+        Phase::ShutDown => "the nodes that have left were shut down",
         Phase::Fetch => "the masters' data are fetched",
         Phase::Verify => "the files of the backup were read",
         Phase::Copy => "the keys are in the cluster",

@@ -45,9 +45,9 @@ impl Asked {
 /// An answer to a question of consent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// `yes`, in any case of letters.
+    /// `yes`, in any case of letters, or the name that was asked for.
     Accepted,
-    /// Anything else.
+    /// `no` or Enter, or anything else from a script.
     Declined,
 }
 
@@ -68,18 +68,64 @@ pub enum PromptError {
     Io(#[from] io::Error),
 }
 
+const RESHARD: &str = "Do you want to proceed with the proposed reshard plan?";
+
 /// Asks for consent: first what it is about, then the question.
 pub(super) async fn confirm(
     question: &str,
     cluster: &str,
     asked: Asked,
 ) -> Result<Answer, PromptError> {
-    let question = format!(
-        "{}\n{} (type 'yes' to accept): ",
-        plain(cluster),
-        plain(question)
-    );
-    line(&question, asked).await.map(|line| answer(&line))
+    let question = match (asked, question.strip_suffix('?')) {
+        // The one that redis-cli and redis-trib.rb ask in another way.
+        (Asked::Input(_), Some(text)) if question == RESHARD => format!("{text} (yes/no)? "),
+        _ => format!("{} (type 'yes' to accept): ", plain(question)),
+    };
+    let first = format!("{}\n{question}", plain(cluster));
+    until_clear(
+        &first,
+        &question,
+        asked,
+        answer,
+        "type 'yes' to accept, or 'no' to decline",
+    )
+    .await
+}
+
+/// Asks for the name of a protected cluster: a `yes` is typed too easily.
+pub(super) async fn confirm_name(
+    name: &str,
+    cluster: &str,
+    asked: Asked,
+) -> Result<Answer, PromptError> {
+    let question = format!("Type the name of the cluster ({name}) to accept: ");
+    let first = format!("{}\n@{name} is protected. {question}", plain(cluster));
+    let read = |line: &str| match line.trim().trim_start_matches('@') == name {
+        true => Some(Answer::Accepted),
+        false => no(line),
+    };
+    let hint = format!("type {name} to accept, or 'no' to decline");
+    until_clear(&first, &question, asked, read, &hint).await
+}
+
+/// Asks until the answer is clear: a typing error at the last question must not discard the answers before it. A script
+/// that answers redis-cli's questions is asked once.
+async fn until_clear(
+    first: &str,
+    question: &str,
+    asked: Asked,
+    read: impl Fn(&str) -> Option<Answer>,
+    hint: &str,
+) -> Result<Answer, PromptError> {
+    let mut text = first.to_string();
+    loop {
+        let answer = read(&line(&text, asked).await?);
+        match (answer, asked) {
+            (Some(answer), _) => return Ok(answer),
+            (None, Asked::Input(_)) => return Ok(Answer::Declined),
+            (None, Asked::Terminal) => text = format!("{hint}\n{question}"),
+        }
+    }
 }
 
 /// Asks for a line.
@@ -135,12 +181,17 @@ async fn read_line(question: &str, asides: Asides) -> io::Result<Option<String>>
     receiver.await.unwrap_or(Ok(None))
 }
 
-fn answer(line: &str) -> Answer {
-    if line.trim().eq_ignore_ascii_case("yes") {
-        Answer::Accepted
-    } else {
-        Answer::Declined
+fn answer(line: &str) -> Option<Answer> {
+    match line.trim().eq_ignore_ascii_case("yes") {
+        true => Some(Answer::Accepted),
+        false => no(line),
     }
+}
+
+/// `no`, or Enter alone, which is no typing error.
+fn no(line: &str) -> Option<Answer> {
+    let line = line.trim().to_ascii_lowercase();
+    matches!(line.as_str(), "no" | "n" | "").then_some(Answer::Declined)
 }
 
 #[cfg(test)]
@@ -151,10 +202,13 @@ mod tests {
     #[test]
     fn only_yes_accepts() {
         for yes in ["yes\n", "YES\r\n", " Yes \n"] {
-            assert_eq!(answer(yes), Answer::Accepted, "{yes:?}");
+            assert_eq!(answer(yes), Some(Answer::Accepted), "{yes:?}");
         }
-        for no in ["", "\n", "y\n", "no\n", "yes please\n", "\u{1b}yes\n"] {
-            assert_eq!(answer(no), Answer::Declined, "{no:?}");
+        for no in ["no\n", " No\r\n", "n\n", "", "\n"] {
+            assert_eq!(answer(no), Some(Answer::Declined), "{no:?}");
+        }
+        for unclear in ["y\n", "yse\n", "yes please\n", "\u{1b}yes\n"] {
+            assert_eq!(answer(unclear), None, "{unclear:?}");
         }
     }
 
@@ -212,7 +266,10 @@ mod tests {
             ("yes\r", "Ok(Accepted)"),
             // The terminal edits the line.
             ("no\u{7f}\u{7f}yes\r", "Ok(Accepted)"),
-            ("y\r", "Ok(Declined)"),
+            ("no\r", "Ok(Declined)"),
+            // A typing error asks again.
+            ("yse\ryes\r", "Ok(Accepted)"),
+            ("y\rn\r", "Ok(Declined)"),
             ("\r", "Ok(Declined)"),
             ("\u{4}", "Err(Closed)"),
             ("ye\u{3}", "Err(Interrupted)"),
@@ -222,12 +279,12 @@ mod tests {
                 .lines()
                 .find(|line| line.contains("result: "))
                 .unwrap_or_default();
-            // The cursor has left the line of the question.
-            assert_eq!(
-                line.trim(),
-                format!("result: {result}"),
-                "{keys:?}: {shown}"
-            );
+            let expected = format!("result: {result}");
+            let line = line.trim();
+            // The cursor has left the line of the question. (What was typed ahead was echoed before it.)
+            let is_typed_ahead = keys.trim_end().contains('\r');
+            let is_right = line == expected || is_typed_ahead && line.ends_with(&expected);
+            assert!(is_right, "{keys:?}: {shown}");
         }
     }
 

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::Sheet;
-use super::columns::{Align, Column, GAP, Text, draw, first_that_fits, push, total_width};
+use super::columns::{Align, Column, GAP, Text, draw, first_that_fits, fit, push, total_width};
 use super::nodes::shown_ranges;
 use crate::report::{BackupView, Node};
 use crate::ui::style::{bytes, thousands};
@@ -25,6 +25,11 @@ pub(in crate::ui) fn backup(
             columns(view, |node| node.addr.to_string(), is_done),
         ],
     );
+    fit(
+        &mut columns,
+        sheet.width.saturating_sub(room),
+        &["role", "from"],
+    );
     if !is_done {
         let room = sheet.width.saturating_sub(total_width(&columns) + GAP);
         let room = room.max(LEAST_RANGES);
@@ -44,7 +49,7 @@ fn columns(view: &BackupView, name: impl Fn(&Node) -> String, is_done: bool) -> 
     let mut columns = vec![
         Column::new("data of", Align::Left),
         Column::new("from", Align::Left),
-        Column::new("", Align::Left),
+        Column::new("role", Align::Left),
         Column::new("keys", Align::Right),
         Column::new("size", Align::Right),
     ];

@@ -4,45 +4,63 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 
 use super::Sheet;
-use super::nodes::draw_nodes;
+use super::nodes::{draw_nodes, draw_shards};
 use crate::cluster::node::Addr;
+use crate::cluster::slot::SLOTS;
 use crate::report::CheckView;
-use crate::ui::style::{Style, Tone, counted, plain};
-use crate::ui::summary::{self, Mark, Marked, Totals};
+use crate::ui::style::{Tone, counted, plain, thousands, wrapped};
+use crate::ui::summary::{Totals, labelled};
 
 pub(in crate::ui) fn check(out: &mut impl Write, view: &CheckView, sheet: Sheet) -> io::Result<()> {
-    let totals = Totals::of(view);
     let versions = view.versions();
-    let heading = heading(totals, &versions, view.lead_addr.as_ref(), sheet.style);
-    writeln!(out, "{heading}\n")?;
+    let lead = view.lead_addr.as_ref();
+    heading(out, Totals::of(view), &versions, lead, sheet)?;
     draw_nodes(out, &view.nodes, &versions, sheet)?;
     writeln!(out)?;
-    findings(out, view, sheet)?;
-    sum(totals).write(out, sheet.style)?;
-    summary::agreement(view).write(out, sheet.style)?;
-    for line in summary::open_slots(view) {
-        line.write(out, sheet.style)?;
-    }
-    summary::coverage(view).write(out, sheet.style)?;
-    if let Some(count) = count_findings(view) {
-        count.write(out, sheet.style)?;
-    }
-    let mut notes = view.notes.iter();
-    notes.try_for_each(|note| writeln!(out, "{}", plain(note)))
+    conclusion(out, view, sheet)
 }
 
-/// `6 nodes: 3 masters, 3 replicas, 12,345 keys, redis 7.0.15, seen from 10.0.0.3:6379`.
+/// `check --brief`: one line for each shard.
+pub(in crate::ui) fn check_brief(
+    out: &mut impl Write,
+    view: &CheckView,
+    sheet: Sheet,
+) -> io::Result<()> {
+    let versions = view.versions();
+    let lead = view.lead_addr.as_ref();
+    heading(out, Totals::of(view), &versions, lead, sheet)?;
+    draw_shards(out, &view.nodes, sheet)?;
+    writeln!(out)?;
+    conclusion(out, view, sheet)
+}
+
+/// What is wrong, the verdict, and what else was found out.
+fn conclusion(out: &mut impl Write, view: &CheckView, sheet: Sheet) -> io::Result<()> {
+    findings(out, view, sheet)?;
+    verdict(out, view, sheet)?;
+    let mut notes = view.notes.iter();
+    notes.try_for_each(|note| writeln!(out, "{}", wrapped(&plain(note), 0, sheet.width)))
+}
+
+/// `6 nodes: 3 masters, 3 replicas, 12,345 keys, redis 7.0.15, seen from 10.0.0.3:6379`, and an empty line.
 pub(super) fn heading(
+    out: &mut impl Write,
     totals: Totals,
     versions: &BTreeSet<String>,
     lead: Option<&Addr>,
-    style: Style,
-) -> String {
+    sheet: Sheet,
+) -> io::Result<()> {
+    let masters = counted(totals.masters as u64, "master");
     let mut parts = vec![
-        counted(totals.masters as u64, "master"),
+        masters.clone(),
         counted(totals.replicas() as u64, "replica"),
-        counted(totals.keys, "key"),
     ];
+    let keys = counted(totals.keys, "key");
+    // A sum over some of the masters only is not told as that of the cluster.
+    parts.push(match totals.masters_heard == totals.masters {
+        true => keys,
+        false => format!("{keys} on {} of {masters}", totals.masters_heard),
+    });
     // A single version is written here; several get a column.
     if let (Some(only), 1) = (versions.first(), versions.len()) {
         parts.push(only.clone());
@@ -51,21 +69,8 @@ pub(super) fn heading(
         parts.push(format!("seen from {lead}"));
     }
     let nodes = counted(totals.nodes as u64, "node");
-    format!("{}: {}", style.tone(Tone::Strong, &nodes), parts.join(", "))
-}
-
-/// The keys of the cluster. A sum over some of its masters only is marked as a warning.
-pub(super) fn sum(totals: Totals) -> Marked {
-    let (keys, heard, all) = (totals.keys, totals.masters_heard, totals.masters);
-    if heard == all {
-        return totals.line();
-    }
-    let silent = match all - heard {
-        1 => "1 does not answer".to_string(),
-        many => format!("{many} do not answer"),
-    };
-    let text = format!("{keys} keys in {heard} of {all} masters; {silent}.");
-    Marked::new(Mark::Warning, text)
+    labelled(out, &nodes, Tone::Strong, &parts.join(", "), sheet)?;
+    writeln!(out)
 }
 
 fn findings(out: &mut impl Write, view: &CheckView, sheet: Sheet) -> io::Result<()> {
@@ -73,22 +78,7 @@ fn findings(out: &mut impl Write, view: &CheckView, sheet: Sheet) -> io::Result<
     for finding in &view.findings {
         let tone = Tone::of(finding.severity);
         let head = format!("{} {}", finding.severity.word(), finding.code);
-        let message = plain(&finding.message);
-        let mut room = sheet.width.saturating_sub(head.chars().count() + 2);
-        write!(out, "{}:", style.tone(tone, &head))?;
-        // Lines are broken between words, but not between an address and its `(id)`.
-        let mut used = 0;
-        for word in message.replace(" (", "\u{a0}(").split(' ') {
-            let width = word.chars().count();
-            if used > 0 && used + 1 + width > room {
-                write!(out, "\n   ")?;
-                room = sheet.width.saturating_sub(4);
-                used = 0;
-            }
-            write!(out, " {}", word.replace('\u{a0}', " "))?;
-            used += width + usize::from(used > 0);
-        }
-        writeln!(out)?;
+        labelled(out, &head, tone, &finding.message, sheet)?;
         // Never broken, so that it can be copied.
         if let Some(remedy) = &finding.remedy {
             writeln!(out, "  → {}", style.tone(Tone::Strong, &plain(remedy)))?;
@@ -101,19 +91,33 @@ fn findings(out: &mut impl Write, view: &CheckView, sheet: Sheet) -> io::Result<
     }
 }
 
-fn count_findings(view: &CheckView) -> Option<Marked> {
+/// Whether the cluster is healthy, and what that means for its slots.
+fn verdict(out: &mut impl Write, view: &CheckView, sheet: Sheet) -> io::Result<()> {
     let (errors, warnings) = view.counts();
-    let mut parts = Vec::new();
-    if errors > 0 {
-        parts.push(counted(errors as u64, "error"));
-    }
-    if warnings > 0 {
-        parts.push(counted(warnings as u64, "warning"));
-    }
-    let mark = match (errors, warnings) {
-        (0, 0) => return None,
-        (0, _) => Mark::Warning,
-        _ => Mark::Err,
+    let (word, tone) = match (view.healthy, warnings) {
+        (false, _) => ("not healthy", Tone::Bad),
+        (true, 0) => ("healthy", Tone::Good),
+        (true, _) => ("healthy", Tone::Warning),
     };
-    Some(Marked::new(mark, format!("{}.", parts.join(", "))))
+    let mut label = vec![word.to_string()];
+    for (count, noun) in [(errors, "error"), (warnings, "warning")] {
+        if count > 0 {
+            label.push(counted(count as u64, noun));
+        }
+    }
+    let all = thousands(u64::from(SLOTS));
+    let mut parts = vec![match view.slots_covered {
+        covered if covered == usize::from(SLOTS) => format!("all {all} slots are served"),
+        covered => format!("{} of {all} slots are served", thousands(covered as u64)),
+    }];
+    parts.push(match view.views_agree {
+        true => "all nodes agree about slot owners".to_string(),
+        false => "nodes disagree about slot owners".to_string(),
+    });
+    match view.open_slots() {
+        0 => {}
+        1 => parts.push("1 slot is open".to_string()),
+        open => parts.push(format!("{} slots are open", thousands(open as u64))),
+    }
+    labelled(out, &label.join(", "), tone, &parts.join("; "), sheet)
 }

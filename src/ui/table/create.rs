@@ -3,11 +3,14 @@
 use std::io::{self, Write};
 
 use super::Sheet;
-use super::columns::{Align, Column, GAP, Text, branch, cut, draw, push, total_width};
+use super::columns::{Align, Column, GAP, Text, branch, cut, draw, fit, push, total_width};
 use crate::cluster::node::Role;
 use crate::report::{LayoutView, Node};
 use crate::ui::style::{Tone, counted, plain, thousands};
 use crate::ui::summary::{Mark, Marked};
+
+/// The least room for a zone.
+const LEAST_ZONE: usize = 8;
 
 pub(in crate::ui) fn layout(
     out: &mut impl Write,
@@ -57,12 +60,19 @@ pub(in crate::ui) fn layout(
             nodes.push(replica);
         }
     }
-    if nodes.iter().any(|node| node.zone.is_some()) {
+    let has_zones = nodes.iter().any(|node| node.zone.is_some());
+    let zone_room = if has_zones { GAP + LEAST_ZONE } else { 0 };
+    fit(
+        &mut columns,
+        sheet.width.saturating_sub(zone_room),
+        &["id", "role"],
+    );
+    if has_zones {
         // A zone gets what is left of the line, and a little at least.
         let room = sheet
             .width
             .saturating_sub(total_width(&columns) + GAP)
-            .max(8);
+            .max(LEAST_ZONE);
         let mut zones = Column::new("zone", Align::Left);
         for node in nodes {
             let zone = plain(node.zone.as_deref().unwrap_or("-"));
@@ -75,5 +85,5 @@ pub(in crate::ui) fn layout(
         writeln!(out)?;
     }
     let mut warnings = layout.warnings.iter();
-    warnings.try_for_each(|one| Marked::new(Mark::Warning, one).write(out, sheet.style))
+    warnings.try_for_each(|one| Marked::new(Mark::Warning, one).write_in(out, sheet))
 }

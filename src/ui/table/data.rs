@@ -15,6 +15,7 @@ pub(in crate::ui) fn transferred(
     let columns = [
         (view.done, view.written),
         ("the same", view.same),
+        ("expired", view.expired),
         ("gone", view.gone),
         ("failed", view.failures()),
     ]

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::Sheet;
 use super::columns::{Align, Column, Text, cut, draw, first_that_fits, push};
 use crate::report::{Before, JoinView, Node};
-use crate::ui::style::{Tone, counted, plain, thousands};
+use crate::ui::style::{Tone, counted, plain, thousands, wrapped};
 use crate::ui::text::join::{before, libraries};
 
 /// The title of the column that says what a node loses.
@@ -24,6 +24,7 @@ pub(in crate::ui) fn joining(
         counted(view.members as u64, "node"),
         view.lead
     );
+    let heading = wrapped(&heading, 0, sheet.width);
     writeln!(out, "{}\n", sheet.style.tone(Tone::Strong, &heading))?;
     let full = |node: &Node| node.to_string();
     let addr = |node: &Node| node.addr.to_string();
@@ -34,6 +35,7 @@ pub(in crate::ui) fn joining(
             columns(view, addr, usize::MAX, &[]),
             columns(view, addr, usize::MAX, &["id"]),
             columns(view, addr, SHORT_ZONE, &["id", BEFORE]),
+            columns(view, addr, usize::MAX, &["id", "zone", "role", BEFORE]),
         ],
     );
     draw(out, &columns, sheet.style)?;
@@ -41,7 +43,8 @@ pub(in crate::ui) fn joining(
     if !columns.iter().any(|column| column.title == BEFORE) {
         for joining in &view.nodes {
             if let Some(sentence) = before(joining) {
-                writeln!(out, "{} {sentence}", joining.node.addr)?;
+                let text = format!("{} {sentence}", joining.node.addr);
+                writeln!(out, "{}", wrapped(&text, 0, sheet.width))?;
             }
         }
     }

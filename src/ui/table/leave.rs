@@ -23,6 +23,7 @@ pub(in crate::ui) fn leaving(
             columns(view, full, &[]),
             columns(view, addr, &[]),
             columns(view, addr, &["id"]),
+            columns(view, addr, &["id", "role", "slots"]),
         ],
     );
     draw(out, &columns, sheet.style)?;
@@ -58,7 +59,7 @@ fn columns(view: &LeaveView, name: impl Fn(&Node) -> String, without: &[&str]) -
                 replica.id.short().into(),
                 Role::Replica.word().into(),
                 Text::default(),
-                format!("stays, and follows {}", name(master)).into(),
+                format!("stays, follows {}", name(master)).into(),
             ],
         );
     }

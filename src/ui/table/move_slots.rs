@@ -6,8 +6,7 @@ use super::Sheet;
 use super::columns::{Align, Column, GAP, Text, draw, first_that_fits, fit, push, total_width};
 use super::nodes::shown_ranges;
 use crate::report::{BalanceView, Measure, MovedView, MovesView, Node, TargetMemory};
-use crate::ui::classic;
-use crate::ui::style::{Tone, bytes, counted, millis, per_second, plain, thousands};
+use crate::ui::style::{Tone, bytes, counted, millis, per_second, plain, thousands, wrapped};
 
 /// The least room for ranges of slots.
 const LEAST_RANGES: usize = 12;
@@ -25,7 +24,7 @@ pub(in crate::ui) fn moves(out: &mut impl Write, view: &MovesView, sheet: Sheet)
     let title = format!("{} to move", counted(view.slot_count() as u64, "slot"));
     writeln!(out, "{}", sheet.style.tone(Tone::Strong, &title))?;
     for how in view.strategies() {
-        writeln!(out, "{}", plain(&how.to_string()))?;
+        writeln!(out, "{}", wrapped(&plain(&how.to_string()), 0, sheet.width))?;
     }
     writeln!(out)?;
     let pairs = |name: fn(&Node) -> String| {
@@ -50,20 +49,23 @@ pub(in crate::ui) fn moves(out: &mut impl Write, view: &MovesView, sheet: Sheet)
     };
     let width = sheet.width.saturating_sub(GAP + LEAST_RANGES);
     let mut columns = first_that_fits(width, [pairs(full), pairs(addr)]);
-    // The ranges get what is left of the line, and a little at least.
+    fit(&mut columns, width, &["how"]);
+    // The ranges get what is left of the line, if that is enough for one.
     let room = sheet.width.saturating_sub(total_width(&columns) + GAP);
-    let room = room.max(LEAST_RANGES);
-    let mut ranges = Column::new("ranges", Align::Left);
-    ranges.cells = view
-        .moves
-        .iter()
-        .map(|one| shown_ranges(&one.slots.ranges(), room).into())
-        .collect();
-    columns.push(ranges);
+    if room >= LEAST_RANGES {
+        let mut ranges = Column::new("ranges", Align::Left);
+        ranges.cells = view
+            .moves
+            .iter()
+            .map(|one| shown_ranges(&one.slots.ranges(), room).into())
+            .collect();
+        columns.push(ranges);
+    }
     draw(out, &columns, sheet.style)?;
     writeln!(out)?;
     let targets = &view.targets;
-    let columns = first_that_fits(sheet.width, [memory(targets, full), memory(targets, addr)]);
+    let mut columns = first_that_fits(sheet.width, [memory(targets, full), memory(targets, addr)]);
+    fit(&mut columns, sheet.width, &["limit", "now"]);
     draw(out, &columns, sheet.style)?;
     // A question or bars come next.
     writeln!(out)
@@ -103,8 +105,8 @@ pub(in crate::ui) fn balance(
     view: &BalanceView,
     sheet: Sheet,
 ) -> io::Result<()> {
-    classic::balance(out, view)?;
-    writeln!(out)?;
+    let title = format!("Shares of {}", counted(view.masters.len() as u64, "master"));
+    writeln!(out, "{}\n", sheet.style.tone(Tone::Strong, &title))?;
     let shares = |name: fn(&Node) -> String| {
         let mut columns = vec![
             Column::new("master", Align::Left),
@@ -127,7 +129,8 @@ pub(in crate::ui) fn balance(
         }
         columns
     };
-    let columns = first_that_fits(sheet.width, [shares(full), shares(addr)]);
+    let mut columns = first_that_fits(sheet.width, [shares(full), shares(addr)]);
+    fit(&mut columns, sheet.width, &["weight"]);
     draw(out, &columns, sheet.style)?;
     writeln!(out)
 }
@@ -136,14 +139,43 @@ fn amount(measure: Measure, amount: u128) -> String {
     let amount = u64::try_from(amount).unwrap_or(u64::MAX);
     match measure {
         Measure::Slots | Measure::Keys => thousands(amount),
-        Measure::Memory => bytes(amount),
+        Measure::Memory | Measure::Network => bytes(amount),
+        Measure::Cpu => millis(amount as f64 / 1_000.0),
     }
 }
 
 /// What has moved, as a table of one line.
 pub(in crate::ui) fn moved(out: &mut impl Write, view: &MovedView, sheet: Sheet) -> io::Result<()> {
     draw(out, &moved_columns(view, sheet.width), sheet.style)?;
+    // With one pair, the table has its pause already.
+    if view.write_pauses.len() > 1 {
+        writeln!(out)?;
+        draw(out, &pause_columns(view, sheet.width), sheet.style)?;
+    }
     writeln!(out)
+}
+
+/// The longest write pause of each pair.
+fn pause_columns(view: &MovedView, width: usize) -> Vec<Column> {
+    let columns = |name: fn(&Node) -> String| {
+        let mut columns = vec![
+            Column::new("from", Align::Left),
+            Column::new("to", Align::Left),
+            Column::new("longest write pause", Align::Right),
+        ];
+        for pause in &view.write_pauses {
+            push(
+                &mut columns,
+                vec![
+                    name(&pause.from).into(),
+                    name(&pause.to).into(),
+                    millis(pause.longest_write_pause_ms).into(),
+                ],
+            );
+        }
+        columns
+    };
+    first_that_fits(width, [columns(full), columns(addr)])
 }
 
 fn moved_columns(view: &MovedView, width: usize) -> Vec<Column> {
@@ -160,6 +192,7 @@ fn moved_columns(view: &MovedView, width: usize) -> Vec<Column> {
         ("mean open", view.mean_open_ms),
         ("longest open", view.longest_open_ms),
         ("longest task", view.longest_task_ms),
+        ("write pause", view.longest_write_pause_ms),
     ];
     for (title, time) in times {
         cells.extend(time.map(|time| (title, millis(time))));
@@ -170,6 +203,17 @@ fn moved_columns(view: &MovedView, width: usize) -> Vec<Column> {
         column
     });
     let mut columns: Vec<Column> = columns.collect();
-    fit(&mut columns, width, &["mean open", "keys/s", "bytes"]);
+    fit(
+        &mut columns,
+        width,
+        &[
+            "mean open",
+            "keys/s",
+            "bytes",
+            "longest open",
+            "longest call",
+            "keys",
+        ],
+    );
     columns
 }

@@ -3,15 +3,15 @@
 //! Every cell is cut to what fits before the table is drawn, so that a node is always one line: with
 //! a thousand of them a wrapped table can't be read. What gives way first is said in [`Fit`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use super::Sheet;
-use super::columns::{Align, Column, GAP, Text, branch, cut, draw, push, total_width};
-use crate::cluster::node::Role;
+use super::columns::{Align, Column, GAP, Text, branch, cut, draw, fit, push, total_width};
+use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::SlotRange;
-use crate::report::MemberView;
+use crate::report::{MemberView, NodeState};
 use crate::ui::style::{Tone, bytes, plain, thousands};
 
 /// One line for each node.
@@ -31,8 +31,51 @@ pub(super) fn draw_nodes(
     draw(out, &columns, sheet.style)
 }
 
-/// What of a node has room in the width that there is. Address, id, role, number of slots, keys and
-/// state always stay. The others give way in this order: memory, version, name, ranges.
+/// One line for each master, with its replicas counted.
+pub(super) fn draw_shards(
+    out: &mut impl Write,
+    nodes: &[MemberView],
+    sheet: Sheet,
+) -> io::Result<()> {
+    let mut columns = vec![
+        Column::new("master", Align::Left),
+        Column::new("id", Align::Left),
+        Column::new("slots", Align::Right),
+        Column::new("keys", Align::Right),
+        Column::new("replicas", Align::Left),
+        Column::new("state", Align::Left),
+    ];
+    let mut replicas: BTreeMap<NodeId, (usize, usize)> = BTreeMap::new();
+    for node in nodes.iter().filter(|node| !node.is_master()) {
+        if let Some(master) = node.replicates {
+            let (all, ok) = replicas.entry(master).or_default();
+            *all += 1;
+            *ok += usize::from(node.state == NodeState::Ok);
+        }
+    }
+    for master in nodes.iter().filter(|node| node.is_master()) {
+        let (all, ok) = replicas.get(&master.id).copied().unwrap_or_default();
+        push(
+            &mut columns,
+            [
+                Text::toned(shown_addr(master), Tone::Strong),
+                master.id.short().into(),
+                thousands(master.slots.count() as u64).into(),
+                keys(master.keys).into(),
+                match ok == all {
+                    true => all.to_string().into(),
+                    false => Text::toned(format!("{ok} of {all} ok"), Tone::Warning),
+                },
+                Text::toned(state(master), Tone::of_state(master.state)),
+            ],
+        );
+    }
+    fit(&mut columns, sheet.width, &["id", "keys"]);
+    draw(out, &columns, sheet.style)
+}
+
+/// What of a node has room in the width that there is. Address, number of slots, keys and state always stay. The others
+/// give way in this order: memory, version, name, ranges, id, role.
 #[derive(Debug, Clone, Copy)]
 struct Fit {
     /// Room for ranges of slots; 0 for no column.
@@ -41,6 +84,8 @@ struct Fit {
     hostname: usize,
     memory: Shown,
     version: Shown,
+    id: Shown,
+    role: Shown,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,16 +116,24 @@ impl Fit {
             hostname: 0,
             memory: Shown::No,
             version: Shown::No,
+            id: Shown::Yes,
+            role: Shown::Yes,
         };
-        // The width of everything that always stays, measured on the cells themselves.
-        let fixed = {
+        // The width of everything that stays, measured on the cells themselves.
+        let fixed = |fit: Self| {
             let mut columns = fit.columns();
             for node in nodes {
                 push(&mut columns, fit.cells(node, &[], true));
             }
             total_width(&columns)
         };
-        let mut room = width.saturating_sub(fixed);
+        if fixed(fit) > width {
+            fit.id = Shown::No;
+        }
+        if fixed(fit) > width {
+            fit.role = Shown::No;
+        }
+        let mut room = width.saturating_sub(fixed(fit));
         let mut take = |wanted: usize| {
             let taken = wanted > 0 && room >= wanted + GAP;
             room -= if taken { wanted + GAP } else { 0 };
@@ -118,8 +171,8 @@ impl Fit {
         let all = [
             ("node", Align::Left, true),
             ("name", Align::Left, self.hostname > 0),
-            ("id", Align::Left, true),
-            ("role", Align::Left, true),
+            ("id", Align::Left, self.id == Shown::Yes),
+            ("role", Align::Left, self.role == Shown::Yes),
             ("slots", Align::Right, true),
             ("ranges", Align::Left, self.ranges > 0),
             ("keys", Align::Right, true),
@@ -143,8 +196,12 @@ impl Fit {
         if self.hostname > 0 {
             cells.push(cut(&hostname(node), self.hostname).into());
         }
-        cells.push(node.id.short().into());
-        cells.push(node.role.word().into());
+        if self.id == Shown::Yes {
+            cells.push(node.id.short().into());
+        }
+        if self.role == Shown::Yes {
+            cells.push(node.role.word().into());
+        }
         cells.push(match (node.role, count) {
             (Role::Replica, 0) => Text::default(),
             _ => thousands(count as u64).into(),

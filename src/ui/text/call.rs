@@ -7,11 +7,6 @@ use crate::report::Called;
 use crate::resp::Resp;
 use crate::ui::style::{Style, Tone, plain};
 
-pub(in crate::ui) fn heading(out: &mut impl Write, name: &str, style: Style) -> io::Result<()> {
-    let heading = format!(">>> Calling {}", plain(name));
-    writeln!(out, "{}", style.tone(Tone::Strong, &heading))
-}
-
 /// `127.0.0.1:7000: OK`.
 pub(in crate::ui) fn raw(out: &mut impl Write, called: &Called<'_>) -> io::Result<()> {
     write!(out, "{}: ", called.node.addr)?;

@@ -3,21 +3,27 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
+use super::TextFormat;
 use crate::report::{TransferPlan, TransferView};
 use crate::ui::style::{bytes, counted, ms, per_second, plain, thousands};
+use crate::ui::summary::{Mark, Marked};
 
-pub(in crate::ui) fn plan(out: &mut impl Write, plan: &TransferPlan) -> io::Result<()> {
-    writeln!(
-        out,
-        ">>> {} of {} into the cluster of {} ({}, {})",
+pub(in crate::ui) fn plan(
+    out: &mut impl Write,
+    plan: &TransferPlan,
+    format: TextFormat,
+) -> io::Result<()> {
+    let heading = format!(
+        "{} of {} into the cluster of {} ({}, {})",
         counted(plan.keys, "key"),
         plain(&plan.from),
         plan.to,
         counted(plan.masters as u64, "master"),
         counted(plan.present, "key"),
-    )?;
+    );
+    writeln!(out, "{}", format.heading(&heading))?;
     let mut notes = plan.notes.iter();
-    notes.try_for_each(|note| writeln!(out, "    {}", plain(note)))
+    notes.try_for_each(|note| format.sentence(out, "    ", note))
 }
 
 /// The result in one line.
@@ -25,7 +31,8 @@ pub(in crate::ui) fn summary(view: &TransferView, took: Duration) -> String {
     let mut more = Vec::new();
     for (count, what) in [
         (view.same, "were there already, the same"),
-        (view.gone, "expired or were deleted meanwhile"),
+        (view.expired, "expired before they were written"),
+        (view.gone, "were deleted at the source meanwhile"),
         (
             view.strays,
             "were left-overs of moved slots and passed over",
@@ -55,16 +62,21 @@ pub(in crate::ui) fn summary(view: &TransferView, took: Duration) -> String {
 }
 
 /// The keys that failed, by reason.
-pub(in crate::ui) fn failures(out: &mut impl Write, view: &TransferView) -> io::Result<()> {
+pub(in crate::ui) fn failures(
+    out: &mut impl Write,
+    view: &TransferView,
+    format: TextFormat,
+) -> io::Result<()> {
     for failed in &view.failed {
-        writeln!(
-            out,
-            "[WARNING] {} failed ({}):",
+        let text = format!(
+            "{} failed ({}):",
             counted(failed.count, "key"),
             failed.reason
-        )?;
+        );
+        format.marked(out, &Marked::new(Mark::Warning, text))?;
         for one in &failed.examples {
-            writeln!(out, "    \"{}\": {}", plain(&one.key), plain(&one.why))?;
+            let text = format!("\"{}\": {}", plain(&one.key), one.why);
+            format.sentence(out, "    ", &text)?;
         }
         let named = failed.examples.len() as u64;
         if failed.count > named {

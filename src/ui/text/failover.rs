@@ -2,18 +2,21 @@
 
 use std::io::{self, Write};
 
+use super::TextFormat;
 use crate::cluster::node::Takeover;
 use crate::report::{FailoverReport, FailoverView};
 use crate::ui::style::{bytes, counted, millis, ms};
+use crate::ui::summary::{Mark, Marked};
 
 pub(in crate::ui) fn plan(
     out: &mut impl Write,
     view: &FailoverView,
-    heading: impl Fn(&str) -> String,
+    format: TextFormat,
 ) -> io::Result<()> {
-    let text = format!("{} takes over from {}", view.replica, view.master);
     let slots = counted(view.slots.count() as u64, "slot");
-    writeln!(out, "{}: {slots}", heading(&text))?;
+    let (replica, master) = (&view.replica, &view.master);
+    let text = format!("{replica} takes over from {master}: {slots}");
+    writeln!(out, "{}", format.heading(&text))?;
     if view.chosen_of > 1 {
         let of = view.chosen_of;
         writeln!(out, "It has the most of the data, of {of} replicas.")?;
@@ -21,9 +24,16 @@ pub(in crate::ui) fn plan(
     if let Some(behind) = view.behind.filter(|behind| *behind > 0) {
         writeln!(out, "It was {} behind when both were seen.", bytes(behind))?;
     }
-    writeln!(
+    writeln!(out, "Copies of the data that answer:")?;
+    for copy in &view.copies {
+        format.sentence(out, "  ", &copy.to_string())?;
+    }
+    for warning in &view.warnings {
+        format.marked(out, &Marked::new(Mark::Warning, warning))?;
+    }
+    format.sentence(
         out,
-        "{}",
+        "",
         match view.how {
             Takeover::Planned => {
                 "The master holds writes back until the replica has all of them: none is lost."
@@ -36,7 +46,7 @@ pub(in crate::ui) fn plan(
                  not sent to the replica ARE LOST; so may be writes that another side of a split network has \
                  accepted."
             }
-        }
+        },
     )
 }
 

@@ -2,10 +2,15 @@
 
 use std::io::{self, Write};
 
+use super::TextFormat;
 use crate::report::FixView;
-use crate::ui::style::{Style, Tone, plain};
+use crate::ui::style::Tone;
 
-pub(in crate::ui) fn plan(out: &mut impl Write, view: &FixView, style: Style) -> io::Result<()> {
+pub(in crate::ui) fn plan(
+    out: &mut impl Write,
+    view: &FixView,
+    format: TextFormat,
+) -> io::Result<()> {
     let lists = [
         ("To be done:", &view.remedies, Tone::Strong),
         ("Not fixed:", &view.refused, Tone::Bad),
@@ -20,9 +25,9 @@ pub(in crate::ui) fn plan(out: &mut impl Write, view: &FixView, style: Style) ->
         if lines.is_empty() {
             continue;
         }
-        writeln!(out, "{}", style.tone(tone, title))?;
+        writeln!(out, "{}", format.style().tone(tone, title))?;
         for line in lines {
-            writeln!(out, "  {}", plain(&line.sentence()))?;
+            format.sentence(out, "  ", &line.sentence())?;
         }
     }
     Ok(())

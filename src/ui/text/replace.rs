@@ -2,21 +2,23 @@
 
 use std::io::{self, Write};
 
+use super::TextFormat;
 use crate::report::{Before, ReplaceStep, ReplaceView};
 
 pub(in crate::ui) fn plan(
     out: &mut impl Write,
     view: &ReplaceView,
-    heading: impl Fn(&str) -> String,
+    format: TextFormat,
 ) -> io::Result<()> {
     let ReplaceView { old, what, new, .. } = view;
     let text = format!("Replacing {old}, {what}, by {new}");
-    writeln!(out, "{}", heading(&text))?;
+    writeln!(out, "{}", format.heading(&text))?;
     if view.before != Before::Nothing {
         writeln!(out, "   The new one {} before.", view.before.words())?;
     }
     for (number, step) in (1..).zip(&view.steps) {
-        writeln!(out, "   {number}. {}", sentence(view, step))?;
+        let before = format!("   {number}. ");
+        format.sentence(out, &before, &sentence(view, step))?;
     }
     Ok(())
 }

@@ -119,6 +119,11 @@ impl Ground {
 
     /// A member that serves and knows the others.
     pub(super) fn seed(&self) -> &Server {
+        self.seed_other_than(None)
+    }
+
+    /// The same, but not this node: a node that leaves may know the others for longer than they know it.
+    pub(super) fn seed_other_than(&self, leaving: Option<usize>) -> &Server {
         until("a member that says ok", Duration::from_secs(60), || {
             let known = |server: &&Server| {
                 let state = server.try_cmd(&["CLUSTER", "INFO"]).ok()?;
@@ -131,10 +136,10 @@ impl Ground {
                 });
                 text.contains("cluster_state:ok").then_some(known?)
             };
-            let best = self
-                .nodes
-                .iter()
-                .filter_map(|server| Some((known(&server)?, server)));
+            let nodes = self.nodes.iter().enumerate();
+            let best = nodes
+                .filter(|(n, _)| Some(*n) != leaving)
+                .filter_map(|(_, server)| Some((known(&server)?, server)));
             match best.max_by_key(|(known, _)| *known) {
                 Some((2.., server)) => Ok(server),
                 _ => Err("nobody does".to_owned()),

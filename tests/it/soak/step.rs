@@ -19,7 +19,7 @@ pub(super) struct Step {
 #[derive(Clone, Copy)]
 pub(super) struct Terrain {
     /// Whether the servers move slots by themselves. They don't make sure that what they move has reached
-    /// a replica of the target, so masters are left alone meanwhile (README, Limits).
+    /// a replica of the target, so masters are left alone meanwhile (docs/limits.md).
     pub(super) moves_in_jobs: bool,
 }
 
@@ -77,6 +77,14 @@ impl Operation {
             Self::AddMaster { fill, .. } => *fill,
             Self::Leave { drain, .. } => *drain,
             _ => false,
+        }
+    }
+
+    /// The node that leaves the cluster.
+    pub(super) fn leaving(&self) -> Option<usize> {
+        match self {
+            Self::Leave { node, .. } | Self::Replace { old: node, .. } => Some(*node),
+            _ => None,
         }
     }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -17,11 +17,33 @@ use tempfile::TempDir;
 
 pub(crate) use nix::sys::signal::Signal;
 
+use super::ran;
 use super::secrets::Secrets;
 use super::wait::{PATIENCE, until};
 
 /// The columns of every terminal and every table.
 const COLUMNS: usize = 120;
+
+/// The commands that have an output of redis-trib.rb or redis-cli.
+const COMMANDS: [&str; 17] = [
+    "add-node",
+    "apply",
+    "backup",
+    "call",
+    "check",
+    "create",
+    "del-node",
+    "failover",
+    "fix",
+    "import",
+    "info",
+    "ok-to-stop",
+    "rebalance",
+    "replace-node",
+    "reshard",
+    "restore",
+    "set-timeout",
+];
 
 /// A command line to be run: `Trib::new().args(["check", &addr]).run().status(0)`.
 ///
@@ -120,6 +142,12 @@ impl Trib {
     /// Starts it and lets it run.
     #[track_caller]
     pub(crate) fn spawn(self) -> Running {
+        self.classic().spawn_as_given()
+    }
+
+    /// Starts it with the output that it has in a pipe.
+    #[track_caller]
+    pub(crate) fn spawn_as_given(self) -> Running {
         let mut command = match self.descriptors {
             Some(limit) => {
                 let mut command = Command::new("sh");
@@ -159,6 +187,20 @@ impl Trib {
             secrets: Secrets::of(&self.args, &self.env),
             home: self.home,
         }
+    }
+
+    /// Asks a command for the lines of redis-trib.rb, which most tests compare, unless a test chooses the output.
+    fn classic(mut self) -> Self {
+        let is_ours = self.program == Path::new(env!("CARGO_BIN_EXE_redis-trib"));
+        let has_output = |arg: &String| {
+            arg == "-o" || arg.starts_with("--output") || arg.starts_with("--cluster")
+        };
+        let is_command = |arg: &String| COMMANDS.contains(&arg.as_str());
+        if is_ours && self.args.first().is_some_and(is_command) && !self.args.iter().any(has_output)
+        {
+            self.args.insert(0, "--output=classic".to_owned());
+        }
+        self
     }
 
     /// Runs it on a terminal of 120 columns.
@@ -391,10 +433,9 @@ pub(crate) struct Finished {
 impl Finished {
     #[track_caller]
     pub(crate) fn status(self, code: i32) -> Self {
-        self.demand(
-            self.status == Ended::Status(code),
-            &format!("status {code}"),
-        );
+        let passed = self.status == Ended::Status(code);
+        ran::note(&self.line, code, passed);
+        self.demand(passed, &format!("status {code}"));
         self
     }
 

@@ -148,10 +148,79 @@ pub(crate) fn fill(servers: &[Server]) {
             send(&words);
         }
     }
+    fill_newer(servers);
     if knows(&servers[0], "vadd") {
         send(&[
             b"VADD", b"vectors", b"VALUES", b"3", b"1", b"2", b"3", b"elem",
         ]);
+    }
+}
+
+/// What came with Redis 8.6 to 8.10, as far as these servers know it.
+fn fill_newer(servers: &[Server]) {
+    let send = |words: &[&[u8]]| drop(send(servers, words));
+    if knows(&servers[0], "xcfgset") {
+        let key = b"stream:producers";
+        send(&[b"XADD", key, b"IDMP", b"ann", b"1", b"*", b"f", b"v"]);
+    }
+    if knows(&servers[0], "xnack") {
+        let key = &b"stream:released"[..];
+        for id in [b"1-1", b"2-1", b"3-1"] {
+            send(&[b"XADD", key, id, b"f", b"v"]);
+        }
+        send(&[b"XGROUP", b"CREATE", key, b"group", b"0"]);
+        let mut read = Cmd::new();
+        read.arg(&["XREADGROUP", "GROUP", "group", "ann", "STREAMS"]);
+        on_owner(servers, key, read.arg(key).arg(">"));
+        send(&[b"XNACK", key, b"group", b"FAIL", b"IDS", b"1", b"2-1"]);
+    }
+    if knows(&servers[0], "arset") {
+        for value in [
+            &b"text"[..],
+            b"-17",
+            b"1.5",
+            b"1e300",
+            b"",
+            b"\0\xff",
+            &[b'x'; 3000],
+        ] {
+            let index = (value.len() * 1000 + 3).to_string();
+            send(&[b"ARSET", b"array", index.as_bytes(), value]);
+        }
+        send(&[b"ARSET", b"array:far", b"18446744073709551000", b"end"]);
+        send(&[b"ARINSERT", b"array:inserted", b"a", b"b", b"c"]);
+    }
+    let Value::Array(setting) = servers[0].cmd(&["CONFIG", "GET", "hash-min-template-entries"])
+    else {
+        panic!("no settings");
+    };
+    if !setting.is_empty() {
+        // Hashes share templates, in their listpack form and in their array form.
+        for server in servers {
+            server.cmd(&["CONFIG", "SET", "hash-min-template-entries", "2"]);
+        }
+        for n in 0..100 {
+            let (key, value) = (format!("template:{n}"), n.to_string());
+            let fields: [&[u8]; 6] = [b"name", value.as_bytes(), b"17", b"x", b"city", b"\0\xff"];
+            send(&[&[&b"HSET"[..], key.as_bytes()], &fields[..]].concat());
+            let key = format!("template:long:{n}");
+            send(&[
+                b"HSET",
+                key.as_bytes(),
+                b"name",
+                &[b'x'; 500],
+                b"age",
+                value.as_bytes(),
+            ]);
+        }
+        many(servers, "HSET", b"template:wide", |n| {
+            vec![format!("f{n}").into_bytes(), n.to_string().into_bytes()]
+        });
+        let long = "field".repeat(100);
+        send(&[b"HSET", b"template:name", long.as_bytes(), b"1", b"f", b"2"]);
+        for server in servers {
+            server.cmd(&["CONFIG", "SET", "hash-min-template-entries", "0"]);
+        }
     }
 }
 
@@ -264,6 +333,10 @@ fn content(connection: &mut Connection, key: &[u8]) -> String {
                 "{entries:?} last {:?}",
                 field(&ask(&[b"XINFO", b"STREAM", key]), "last-generated-id")
             );
+            if key.ends_with(b"producers") {
+                let info = ask(&[b"XINFO", b"STREAM", key]);
+                text += &format!(" producers {:?}", field(&info, "pids-tracked"));
+            }
             if let Value::Array(groups) = ask(&[b"XINFO", b"GROUPS", key]) {
                 for group in groups {
                     let Some(Value::BulkString(name)) = field(&group, "name") else {
@@ -284,6 +357,11 @@ fn content(connection: &mut Connection, key: &[u8]) -> String {
                 }
             }
             text
+        }
+        "array" => {
+            let items = ask(&[b"ARSCAN", key, b"0", b"18446744073709551614"]);
+            let next = field(&ask(&[b"ARINFO", key]), "next-insert-index");
+            format!("{items:?} next {next:?}")
         }
         other => {
             let Value::BulkString(mut dump) = ask(&[b"DUMP", key]) else {

@@ -103,6 +103,7 @@ fn value_of(connection: &mut Connection, key: &[u8]) -> Option<String> {
         "set" => sorted(ask(&["SMEMBERS"]), 1),
         "zset" => ask(&["ZRANGE", "0", "-1", "WITHSCORES"]),
         "stream" => ask(&["XRANGE", "-", "+"]),
+        "array" => ask(&["ARSCAN", "0", "18446744073709551614"]),
         other => panic!("{other}"),
     };
     Some(format!("{kind} {value:?}"))

@@ -100,6 +100,8 @@ struct Control {
     /// Connections that began before the last of these are to end.
     cuts: usize,
     cut_how: Option<How>,
+    /// What is replaced in all that comes from the server, and by what.
+    rewrite: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 struct Shared {
@@ -164,6 +166,12 @@ impl Proxy {
     /// Holds back all that comes from the server.
     pub(crate) fn delay_replies(&self, delay: Duration) {
         self.change(|control| control.reply_delay = delay);
+    }
+
+    /// Replaces these bytes by as many others in all that comes from the server.
+    pub(crate) fn rewrite(&self, from: &[u8], to: &[u8]) {
+        assert_eq!(from.len(), to.len());
+        self.change(|control| control.rewrite = Some((from.to_vec(), to.to_vec())));
     }
 
     /// Connections are accepted, what comes in is read (and counted), nothing is passed on.
@@ -436,6 +444,9 @@ async fn read_replies(
         }
         loop {
             let length = if link.stream.load(Ordering::Relaxed) {
+                if shared.ends_amid_rewritten(&buffer) {
+                    break;
+                }
                 Ok(Some(buffer.len()))
             } else {
                 resp::message_length(&buffer)
@@ -508,8 +519,21 @@ impl Shared {
         self.carry_out(cut)
     }
 
+    /// Whether the bytes end with the beginning of those that are replaced.
+    fn ends_amid_rewritten(&self, bytes: &[u8]) -> bool {
+        let control = self.control.borrow();
+        let rewritten = control.rewrite.as_ref();
+        rewritten
+            .is_some_and(|(from, _)| (1..from.len()).any(|length| bytes.ends_with(&from[..length])))
+    }
+
     /// What of these bytes is still to be passed on.
     fn cut_in_reply(&self, mut bytes: Vec<u8>) -> (Vec<u8>, Option<How>) {
+        if let Some((from, to)) = &self.control.borrow().rewrite {
+            while let Some(at) = bytes.windows(from.len()).position(|window| window == from) {
+                bytes[at..at + to.len()].copy_from_slice(to);
+            }
+        }
         let cut = take_due(&mut self.armed.lock().unwrap(), |cut| {
             match &mut cut.moment {
                 Moment::ReplyByte(left) if *left <= bytes.len() => true,

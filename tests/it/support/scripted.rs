@@ -81,6 +81,35 @@ impl Script {
         self
     }
 
+    /// Adds a flag to the lines of these nodes in what it answers to that command so far: CLUSTER NODES.
+    pub(crate) fn flag(mut self, prefix: &str, ids: &[String], flag: &str) -> Self {
+        let rule = self
+            .rules
+            .iter_mut()
+            .rev()
+            .find(|rule| rule.prefix == prefix);
+        for reply in &mut rule.unwrap().replies {
+            let bytes: Vec<u8> = reply
+                .parts
+                .iter()
+                .flat_map(|part| part.bytes().to_vec())
+                .collect();
+            let text = String::from_utf8(bytes).unwrap();
+            // Without the header of the bulk string.
+            let lines = text.lines().skip(1).filter(|line| !line.is_empty());
+            let lines =
+                lines.map(
+                    |line| match ids.iter().any(|id| line.starts_with(id.as_str())) {
+                        true => line.replacen("master", &format!("master,{flag}"), 1),
+                        false => line.to_owned(),
+                    },
+                );
+            let lines: Vec<String> = lines.collect();
+            *reply = Reply::bulk(&format!("{}\n", lines.join("\n")));
+        }
+        self
+    }
+
     /// Begins to serve on a free port of 127.0.0.1.
     pub(crate) fn start(self) -> Scripted {
         self.start_on(listen(IpAddr::V4(Ipv4Addr::LOCALHOST)))

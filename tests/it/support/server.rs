@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Mutex, OnceLock};
+use std::sync::{LazyLock, Mutex, OnceLock};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use super::network::Network;
 use super::ports::{self, BUS_OFFSET, Reserved};
+use super::ran;
 use super::tls::Material;
 use super::wait::{PATIENCE, until};
 
@@ -24,15 +25,22 @@ use super::wait::{PATIENCE, until};
 pub(crate) const DEFAULT_VERSION: &str = "redis-7.0";
 
 /// Every version that `tests/servers.sh matrix` provides.
-pub(crate) const ALL_VERSIONS: [&str; 7] = [
+pub(crate) const ALL_VERSIONS: [&str; 8] = [
     "redis-6.2",
     "redis-7.0",
     "redis-8.2",
     "redis-8.6",
+    "redis-8.10",
     "valkey-8.0",
     "valkey-8.1",
     "valkey-9.1",
 ];
+
+/// Those that tests do not run on anyway.
+static OTHER_VERSIONS: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let others = ALL_VERSIONS.into_iter();
+    others.filter(|name| *name != DEFAULT_VERSION).collect()
+});
 
 /// No command of the bench itself takes longer, unless the server hangs.
 const COMMAND_LIMIT: Duration = Duration::from_secs(10);
@@ -40,23 +48,26 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(10);
 /// Of a server's log a failed test shows so many.
 const LOG_LINES: usize = 40;
 
-/// The versions that a test of the matrix (its name contains `matrix`) goes through: the default one, or all
-/// of them under `REDIS_TRIB_MATRIX=1` (`make test-matrix`).
+/// The versions that a test of the matrix (its name contains `matrix`) goes through: the default one, all of them
+/// under `REDIS_TRIB_MATRIX=1` (`make test-matrix`), all but the default one under `others`, or the one that it names
+/// (`REDIS_TRIB_MATRIX=redis-8.10`).
 pub(crate) fn versions() -> &'static [&'static str] {
-    if std::env::var("REDIS_TRIB_MATRIX").is_ok_and(|value| value == "1") {
-        &ALL_VERSIONS
-    } else {
-        &[DEFAULT_VERSION]
-    }
+    wanted("REDIS_TRIB_MATRIX")
 }
 
 /// The versions that a test of faults goes through: the default one, or all of them under
 /// `REDIS_TRIB_FAULTS=1` (`make test-faults`), which takes minutes and wants a machine of its own; or
 /// the one that it names (`REDIS_TRIB_FAULTS=valkey-9.1`).
 pub(crate) fn fault_versions() -> &'static [&'static str] {
-    let wanted = std::env::var("REDIS_TRIB_FAULTS").unwrap_or_default();
-    if wanted == "1" {
-        return &ALL_VERSIONS;
+    wanted("REDIS_TRIB_FAULTS")
+}
+
+fn wanted(variable: &str) -> &'static [&'static str] {
+    let wanted = std::env::var(variable).unwrap_or_default();
+    match wanted.as_str() {
+        "1" => return &ALL_VERSIONS,
+        "others" => return &OTHER_VERSIONS,
+        _ => {}
     }
     match ALL_VERSIONS.iter().position(|name| *name == wanted) {
         Some(n) => &ALL_VERSIONS[n..=n],
@@ -64,9 +75,21 @@ pub(crate) fn fault_versions() -> &'static [&'static str] {
     }
 }
 
+/// The valkey-cli that came with a server of the matrix; `None` without the matrix, or if there came none with it.
+pub(crate) fn valkey_cli(version: &str) -> Option<PathBuf> {
+    client(version, "valkey-cli")
+}
+
+/// A client beside a server of the matrix; `None` without the matrix, or if there is none.
+pub(crate) fn client(version: &str, name: &str) -> Option<PathBuf> {
+    let path = versions().contains(&version).then(|| program(version))?;
+    let path = path.with_file_name(name);
+    path.exists().then_some(path)
+}
+
 /// Those of `versions` (all that a test would go through) that move slots by themselves.
 pub(crate) fn atomic_among(versions: &[&'static str]) -> Vec<&'static str> {
-    let able = |version: &&str| ["redis-8.6", "valkey-9.1"].contains(version);
+    let able = |version: &&str| ["redis-8.6", "redis-8.10", "valkey-9.1"].contains(version);
     versions.iter().copied().filter(able).collect()
 }
 
@@ -76,7 +99,7 @@ pub(crate) fn has_ipv6() -> bool {
 }
 
 /// The server's program. A missing one fails the test: skipping would look like passing.
-fn program(version: &str) -> PathBuf {
+pub(crate) fn program(version: &str) -> PathBuf {
     assert!(
         ALL_VERSIONS.contains(&version),
         "no server is called {version}; there are {ALL_VERSIONS:?}"
@@ -158,6 +181,12 @@ impl Spec {
             .arg("--cluster-announce-ip", host)
             // Local is 127.0.0.1 only.
             .arg("--protected-mode", "no")
+    }
+
+    /// Started through that command line, which ends by starting the server.
+    pub(crate) fn through(mut self, words: &[&str]) -> Self {
+        self.enter = words.iter().map(|&word| word.to_owned()).collect();
+        self
     }
 
     /// One option with one value, as on the server's command line: `.arg("--maxmemory", "1mb")`.
@@ -282,6 +311,7 @@ impl Server {
             child: Mutex::new(child),
         };
         server.wait_ready()?;
+        ran::at(&server.addr(), &server.spec.version);
         Ok(server)
     }
 
@@ -482,12 +512,26 @@ impl Server {
         self.restart();
     }
 
+    /// Ends it, and starts another version in its place, with its folder: an upgrade.
+    #[track_caller]
+    pub(crate) fn restart_as(&self, version: &str) {
+        self.kill();
+        let spec = self.spec.clone().version(version);
+        self.spawn_again(command(&spec, self.port(), self.dir()));
+        ran::at(&self.addr(), version);
+    }
+
     /// The same with more arguments, for this start only.
     #[track_caller]
     pub(crate) fn restart_with(&self, args: &[&str]) {
         self.kill();
         let mut command = command(&self.spec, self.port(), self.dir());
         command.args(args);
+        self.spawn_again(command);
+    }
+
+    #[track_caller]
+    fn spawn_again(&self, command: Command) {
         *self.child.lock().unwrap() = spawn(command).expect("a program that has run before");
         if let Err(log) = self.wait_ready() {
             panic!("{} did not start again:\n{log}", self.addr());

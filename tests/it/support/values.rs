@@ -34,8 +34,9 @@ fn many(name: &str, key: &str, numbers: &[usize]) -> Cmd {
     words(all)
 }
 
-/// Values of every type, some of which dump differently on each server; the last one's fields expire.
-pub(crate) fn values(tag: &str, order: &[usize], expires: bool) -> Vec<Cmd> {
+/// Values of every type, some of which dump differently on each server; the last hash's fields expire. The array is
+/// larger than what is compared by DUMP.
+pub(crate) fn values(tag: &str, order: &[usize], expires: bool, arrays: bool) -> Vec<Cmd> {
     let key = |name: &str| format!("{tag}{name}");
     let stream = key("stream");
     let mut all = vec![
@@ -59,6 +60,15 @@ pub(crate) fn values(tag: &str, order: &[usize], expires: bool) -> Vec<Cmd> {
         command(&format!("XACK {stream} readers 5-1")),
         command(&format!("XDEL {stream} 9-1")),
     ]);
+    if arrays {
+        let text = "z".repeat(4000);
+        let array = key("array");
+        for n in order {
+            let index = (n * 7000).to_string();
+            all.push(words(["ARSET", &array, &index, &text]));
+        }
+        all.push(words(["ARSET", &array, "18446744073709551614", "1.5"]));
+    }
     if expires {
         let hash = key("hash");
         all.push(command(&format!(

@@ -1,0 +1,154 @@
+//! A trial MIGRATE, before the first slot is opened: whether the source reaches the target, at which of its addresses,
+//! and whether the target accepts the login.
+
+use std::time::Duration;
+
+use super::{End, MoveOptions, trial_key};
+use crate::client::{ClientError, Existing, Keep, MigrateFault, Migration};
+use crate::cluster::node::Addr;
+use crate::cluster::slot::{Slot, SlotSet};
+use crate::connections::Connections;
+
+/// What a trial came to, unless it was refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trial {
+    /// The target took it.
+    Passed,
+    /// There was nothing to try it with; why.
+    Impossible(String),
+}
+
+/// Tries a MIGRATE at each address of the target, until one works: that is its `peer` from then on. The error says why
+/// none does. `slots` are those of the source that the target neither owns nor imports.
+pub async fn try_migrate(
+    connections: &Connections,
+    source: &End,
+    target: &mut End,
+    slots: &SlotSet,
+    options: &MoveOptions,
+) -> Result<Trial, String> {
+    let mut peers = vec![target.peer.clone()];
+    peers.append(&mut target.other_peers);
+    let mut failed = Vec::new();
+    for (nth, peer) in peers.iter().enumerate() {
+        if peers.len() > 1
+            && let Some(other) = another_node_at(connections, target, peer).await
+        {
+            failed.push(format!("{peer} (node {other} answers there)"));
+            continue;
+        }
+        match try_once(connections, source, target, peer, slots, options).await {
+            Ok(trial) => {
+                target.peer = peers.remove(nth);
+                target.other_peers = peers;
+                return Ok(trial);
+            }
+            Err(error) => match MigrateFault::of(&error) {
+                MigrateFault::Io => failed.push(format!("{peer} ({})", error.fault)),
+                // The target does not own the slot, so this is the owner itself.
+                MigrateFault::BusyKey => {
+                    failed.push(format!("{peer} (another node answers there)"))
+                }
+                _ => return Err(explain(source, target, &error)),
+            },
+        }
+    }
+    Err(format!(
+        "{source} can't reach {target} at {}: set cluster-announce-ip and cluster-announce-port on {target} to an \
+         address that the other nodes reach, or move the slots atomically (--strategy atomic; Valkey 9.0, Redis 8.4), \
+         for which nodes use the addresses of their own links",
+        failed.join(", nor at ")
+    ))
+}
+
+/// The node at an address, seen from here, if that is another one than the target.
+async fn another_node_at(connections: &Connections, target: &End, peer: &Addr) -> Option<String> {
+    if connections.dial_of(peer) == target.target.addr {
+        return None;
+    }
+    let found = connections.node_at(peer, &target.target.access).await?;
+    (found != target.id).then(|| found.short())
+}
+
+fn explain(source: &End, target: &End, error: &ClientError) -> String {
+    match MigrateFault::of(error) {
+        MigrateFault::Login => {
+            let user = target.login.user.as_deref().unwrap_or("default");
+            format!(
+                "{target} rejects the login that {source} would use for MIGRATE: {}; user {user} needs there: \
+                 +restore-asking +select ~*",
+                error.fault
+            )
+        }
+        _ => format!(
+            "a trial MIGRATE from {source} to {target} fails: {}",
+            error.fault
+        ),
+    }
+}
+
+/// Sends one small key of these slots with COPY to a target that must not take them (from an
+/// importing slot the copy would stay there). `Ok` where the target
+/// answered as one that took the login does. Where the source has no such key, one is written for the
+/// purpose; it goes by itself should we never get to delete it.
+async fn try_once(
+    connections: &Connections,
+    source: &End,
+    target: &End,
+    peer: &Addr,
+    slots: &SlotSet,
+    options: &MoveOptions,
+) -> Result<Trial, ClientError> {
+    /// Slots that are looked through for a key in one go.
+    const LOOKED_AT: usize = 1024;
+    /// How long a key of ours lives.
+    const TRIAL_LIVES: Duration = Duration::from_secs(10);
+    let client = connections.client(&source.target).await?.for_trial();
+    let listed: Vec<Slot> = slots.iter().collect();
+    let mut lightest = None;
+    for slots in listed.chunks(LOOKED_AT) {
+        let keys = client.cluster_getkeysinslot(0, slots, 1).await?;
+        let keys: Vec<Vec<u8>> = keys.into_iter().flatten().collect();
+        let named: Vec<&Vec<u8>> = keys.iter().collect();
+        let weights = client.memory_usage(0, &named).await?;
+        lightest = keys
+            .into_iter()
+            .zip(weights)
+            .min_by_key(|(_, weight)| *weight);
+        if lightest.is_some() {
+            break;
+        }
+    }
+    let ours = lightest.is_none();
+    let key = match lightest {
+        Some((key, _)) => key,
+        None => {
+            let Some(key) = trial_key(slots) else {
+                let why = format!("{source} has no slot but open ones");
+                return Ok(Trial::Impossible(why));
+            };
+            if let Err(error) = client.set(&key, b"", TRIAL_LIVES).await {
+                return Ok(Trial::Impossible(error.to_string()));
+            }
+            key
+        }
+    };
+    let migration = Migration {
+        peer: peer.clone(),
+        login: target.login.clone(),
+        database: 0,
+        timeout: options.timeout,
+        existing: Existing::Refuse,
+        source: Keep::Copy,
+    };
+    let tried = client.migrate(&migration, std::slice::from_ref(&key)).await;
+    if ours {
+        // Otherwise it expires.
+        let _ = client.del(&key).await;
+    }
+    match tried {
+        Ok(_) => Ok(Trial::Passed),
+        Err(error) if MigrateFault::of(&error) == MigrateFault::Moved => Ok(Trial::Passed),
+        Err(error) => Err(error),
+    }
+}

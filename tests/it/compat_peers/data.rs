@@ -1,0 +1,53 @@
+//! Lines about data: `import` and `backup`.
+
+use super::row::{Row, same};
+use super::state::Side;
+use super::{Peer, play};
+use crate::support::cluster::Nodes;
+use crate::support::server::Spec;
+
+const WORDS: &str = "host and port may be two words, as in the other commands";
+
+fn three() -> Side {
+    let nodes = Nodes::quick(3);
+    nodes.form(3);
+    Side::new(nodes).with_source(Spec::new().plain().start())
+}
+
+fn keys(side: &Side, count: usize) {
+    let source = side.source.as_ref().unwrap();
+    for n in 0..count {
+        source.cmd(&["SET", &format!("key:{n}"), "value"]);
+    }
+}
+
+fn rows() -> Vec<Row> {
+    vec![
+        same("--cluster import {a0} --cluster-from {source}"),
+        same("--cluster import {a0} --cluster-from {source} --cluster-copy").before(|side| keys(side, 50)),
+        // They are there already.
+        same("--cluster import {a0} --cluster-from {source} --cluster-copy --cluster-replace"),
+        same("--cluster import 127.0.0.1 {p1} --cluster-from {source} --cluster-copy --cluster-replace")
+            .exit(1, 0, WORDS)
+            .only_ours("", WORDS),
+        same("--cluster import {a0} --cluster-from {source} --cluster-replace"),
+        same("--cluster import {a0} --cluster-from 127.0.0.1:1 --cluster-from {source}").before(|side| {
+            let source = side.source.as_ref().unwrap();
+            source.cmd(&["SET", "another", "v"]);
+        }),
+        same("--cluster import {a0} --cluster-from {source}").before(|side| {
+            let source = side.source.as_ref().unwrap();
+            source.cmd(&["SET", "key:7", "different"]);
+        }),
+        same("--cluster backup {a0} {dir}"),
+        same("--cluster backup {a1} {dir}/")
+            .exit(0, 1, "files of another backup are not overwritten")
+            .only_theirs("", "it is refused before a node is asked"),
+        same("--cluster check {a0}"),
+    ]
+}
+
+#[test]
+fn keys_are_imported_and_saved_alike() {
+    play(&Peer::RedisCli, three, rows());
+}

@@ -1,0 +1,423 @@
+//! `failover` and `fix --failover`: only a replica with a safe copy takes over without its master.
+
+use crate::support::cluster::Nodes;
+use crate::support::command::Trib;
+use crate::support::keys::fill;
+use crate::support::server::{Server, Spec, versions};
+use crate::support::wait::{PATIENCE, until};
+
+/// Servers that elect no replica by themselves.
+fn spec(version: &str) -> Spec {
+    Spec::new()
+        .quick()
+        .version(version)
+        .arg("--cluster-replica-no-failover", "yes")
+}
+
+/// Three masters, and replicas of the first.
+#[track_caller]
+fn shard(replicas: usize, spec: &Spec) -> Nodes {
+    let nodes = Nodes::with(3 + replicas, spec);
+    nodes.form(3);
+    for index in 4..nodes.len() {
+        nodes.replicate(index, 0);
+    }
+    let follows = format!(" {} ", nodes[0].id());
+    for server in nodes.iter() {
+        until("all to know the replicas", PATIENCE, || {
+            let text = server.nodes_text();
+            match text.matches(&follows).count() == replicas {
+                true => Ok(()),
+                false => Err(text),
+            }
+        });
+    }
+    nodes.wait_usable();
+    nodes
+}
+
+/// Keys on all masters, which the replicas have, too.
+#[track_caller]
+fn fill_with(nodes: &[Server], tag: &str, count: usize) {
+    let keys: Vec<String> = (0..count).map(|number| format!("{tag}{number}")).collect();
+    fill(&nodes[..3], &keys);
+}
+
+#[track_caller]
+fn wait_for_copies(nodes: &[Server]) {
+    for replica in &nodes[3..] {
+        until("the replica to have all keys", PATIENCE, || {
+            match (size(&nodes[0]), size(replica)) {
+                (all, some) if all == some => Ok(()),
+                sizes => Err(format!("{sizes:?}")),
+            }
+        });
+    }
+}
+
+fn size(server: &Server) -> i64 {
+    redis::from_redis_value(server.cmd(&["DBSIZE"])).unwrap()
+}
+
+fn role(server: &Server) -> String {
+    server.field("role").unwrap()
+}
+
+/// `failover` through the second master.
+fn failover(nodes: &[Server], args: &[&str]) -> Trib {
+    Trib::new()
+        .args(["failover", "--yes", &nodes[1].addr()])
+        .args(args)
+        .args(["--command-timeout", "500ms"])
+}
+
+fn fix(nodes: &[Server], args: &[&str]) -> Trib {
+    Trib::new()
+        .args(["fix", "--yes", &nodes[1].addr()])
+        .args(args)
+        .args(["--command-timeout", "500ms"])
+}
+
+#[track_caller]
+fn until_failed(nodes: &[Server], master: &str) {
+    for server in &nodes[1..3] {
+        until("the master to be flagged as failed", PATIENCE, || {
+            let text = server.nodes_text();
+            let mut lines = text.lines().map(|line| line.split(' '));
+            let mut line = lines
+                .find(|line| line.clone().next() == Some(master))
+                .unwrap();
+            match line.nth(2).unwrap().split(',').any(|flag| flag == "fail") {
+                true => Ok(()),
+                false => Err(text),
+            }
+        });
+    }
+}
+
+/// A replica that starts without its data, while its master is dead, has no keys: it takes over only if that is given
+/// up by name.
+#[test]
+fn matrix_a_replica_that_restarted_empty() {
+    for version in versions() {
+        let nodes = shard(1, &spec(version));
+        fill_with(&nodes, "k", 300);
+        wait_for_copies(&nodes);
+        let (master, replica) = (nodes[0].id(), nodes[3].id());
+        nodes[3].kill();
+        nodes[0].kill();
+        let _ = std::fs::remove_file(nodes[3].dir().join("dump.rdb"));
+        nodes[3].restart();
+        until_failed(&nodes, &master);
+        let accept = format!("--accept-data-loss-of {}", &replica[..8]);
+        for how in ["--force", "--takeover"] {
+            for member in [["--to", &replica], ["--of", &master]] {
+                failover(&nodes, &[&[how], &member[..]].concat())
+                    .run()
+                    .status(3)
+                    .stderr_has("it has no keys, and has completed no full resync")
+                    .stderr_has("no safe copy answers")
+                    .stderr_has(&accept)
+                    .stderr_has("0 keys, offset ")
+                    .stderr_has("link not up since its server started");
+            }
+        }
+        for how in ["force", "takeover"] {
+            fix(&nodes, &["--failover", how])
+                .run()
+                .status(3)
+                .stderr_has(&accept);
+        }
+        assert_eq!(role(&nodes[3]), "slave");
+        // `check` proposes no failover that is refused.
+        Trib::new()
+            .args(["check", &nodes[1].addr(), "--command-timeout", "500ms"])
+            .run()
+            .stdout_lacks("--force");
+        fix(
+            &nodes,
+            &[
+                "--failover",
+                "takeover",
+                "--accept-data-loss-of",
+                &replica[..12],
+            ],
+        )
+        .run()
+        .status(0);
+        assert_eq!(role(&nodes[3]), "master");
+    }
+}
+
+/// The same, with the master in the place of its replica, and `failover`.
+#[test]
+fn what_is_given_up_by_name() {
+    let nodes = shard(1, &spec("redis-7.0"));
+    fill_with(&nodes, "k", 100);
+    wait_for_copies(&nodes);
+    let (master, replica) = (nodes[0].id(), nodes[3].id());
+    nodes[3].kill();
+    nodes[0].kill();
+    let _ = std::fs::remove_file(nodes[3].dir().join("dump.rdb"));
+    nodes[3].restart();
+    until_failed(&nodes, &master);
+    // Another node does not stand for it.
+    failover(
+        &nodes,
+        &[
+            "--to",
+            &replica,
+            "--force",
+            "--accept-data-loss-of",
+            &nodes[2].id(),
+        ],
+    )
+    .run()
+    .status(3)
+    .stderr_has("must not take over from ");
+    let lines = failover(
+        &nodes,
+        &["--of", &master, "--force", "--accept-data-loss-of", &master],
+    )
+    .args(["-o", "json"])
+    .run()
+    .status(0)
+    .json_lines();
+    let copies = lines[0]["copies"].as_array().unwrap();
+    assert_eq!(copies.len(), 1, "{copies:?}");
+    assert_eq!(copies[0]["id"], replica);
+    assert_eq!(copies[0]["key_count"], 0);
+    assert_eq!(copies[0]["link"], "down");
+    assert_eq!(copies[0]["unsafe"], "never-synced");
+    assert_eq!(role(&nodes[3]), "master");
+}
+
+/// A replica that started with an old file has data, and less than the other one.
+#[test]
+fn matrix_the_most_advanced_copy_is_chosen() {
+    for version in versions() {
+        let nodes = shard(2, &spec(version));
+        fill_with(&nodes, "k", 300);
+        wait_for_copies(&nodes);
+        nodes[4].cmd(&["SAVE"]);
+        nodes[4].kill();
+        fill_with(&nodes, "more", 600);
+        wait_for_copies(&nodes[..4]);
+        let (master, all) = (nodes[0].id(), size(&nodes[3]));
+        nodes[0].kill();
+        nodes[4].restart();
+        until_failed(&nodes, &master);
+        let (best, old) = (nodes[3].id(), nodes[4].id());
+        failover(&nodes, &["--to", &old, "--force"])
+            .run()
+            .status(3)
+            .stderr_has(" behind ")
+            .stderr_has(&format!(
+                "{} ({}) has the better copy (--to {})",
+                nodes[3].addr(),
+                &best[..8],
+                &best[..8]
+            ))
+            .stderr_has(&format!("--accept-data-loss-of {}", &old[..8]));
+        failover(&nodes, &["--of", &master, "--takeover", "--dry-run"])
+            .run()
+            .status(0)
+            .stdout_has(&format!("{all} keys, offset "))
+            .stdout_has(&format!("{} keys, offset ", size(&nodes[4])))
+            .stdout_has("It has the most of the data, of 2 replicas.");
+        fix(&nodes, &["--failover", "force"])
+            .run()
+            .status(0)
+            .stdout_has(&format!("failover to {} (", nodes[3].addr()));
+        assert_eq!(role(&nodes[3]), "master");
+        assert_eq!(size(&nodes[3]), all);
+    }
+}
+
+/// A copy that started with an old file is all that is left: it is shown, and takes over.
+#[test]
+fn the_only_copy_is_an_old_one() {
+    let nodes = shard(1, &spec("redis-7.0"));
+    fill_with(&nodes, "k", 300);
+    wait_for_copies(&nodes);
+    nodes[3].cmd(&["SAVE"]);
+    let (master, keys) = (nodes[0].id(), size(&nodes[3]));
+    nodes[3].kill();
+    nodes[0].kill();
+    nodes[3].restart();
+    until_failed(&nodes, &master);
+    failover(&nodes, &["--to", &nodes[3].id(), "--force"])
+        .run()
+        .status(0)
+        .stdout_has(&format!("{keys} keys, offset "))
+        .stdout_has("link not up since its server started");
+    assert_eq!(size(&nodes[3]), keys);
+}
+
+/// No node has keys: there is nothing to lose.
+#[test]
+fn matrix_an_empty_shard() {
+    for version in versions() {
+        let nodes = shard(1, &spec(version));
+        let master = nodes[0].id();
+        nodes[0].kill();
+        until_failed(&nodes, &master);
+        fix(&nodes, &["--failover", "force"]).run().status(0);
+        assert_eq!(role(&nodes[3]), "master");
+    }
+}
+
+/// The master answers, and its replica lost the link to it before the last writes.
+/// A copy of a master that has replicated nothing yet is not taken for a lost one after a restart: `create` and `add-node`
+/// see to it that the stream has begun when it is made. (Redis 6.2 makes it at once, and leaves no time for that.)
+#[test]
+fn matrix_the_copy_of_an_empty_master_after_a_restart() {
+    for version in versions().iter().filter(|name| **name != "redis-6.2") {
+        let spec = spec(version).arg("--repl-diskless-sync-delay", 2);
+        let nodes = Nodes::with(4, &spec);
+        Trib::new()
+            .args(["create", "--yes"])
+            .args(nodes[..3].iter().map(Server::addr))
+            .run()
+            .status(0);
+        let master = nodes[0].id();
+        Trib::new()
+            .args(["add-node", "--yes", &nodes[3].addr(), &nodes[1].addr()])
+            .args(["--replica", "--master-id", &master])
+            .run()
+            .status(0);
+        nodes[0].kill();
+        nodes[3].kill();
+        nodes[3].restart();
+        until_failed(&nodes, &master);
+        let taken = failover(&nodes, &["--takeover", "--of", &master]);
+        taken.run().status(0);
+        assert_eq!(role(&nodes[3]), "master");
+    }
+}
+
+#[test]
+fn a_master_that_answers_has_the_better_copy() {
+    let nodes = shard(1, &spec("redis-7.0"));
+    fill_with(&nodes, "k", 300);
+    wait_for_copies(&nodes);
+    nodes[0].cmd(&["ACL", "SETUSER", "default", "-psync", "-sync"]);
+    nodes[0].cmd(&["CLIENT", "KILL", "TYPE", "replica"]);
+    until("the link to be down", PATIENCE, || {
+        match nodes[3].field("master_link_status").unwrap() {
+            status if status == "down" => Ok(()),
+            status => Err(status),
+        }
+    });
+    fill_with(&nodes, "more", 600);
+    let replica = nodes[3].id();
+    for how in ["--force", "--takeover"] {
+        let refused = failover(&nodes, &["--to", &replica, how])
+            .run()
+            .status(3)
+            .stderr_has("answers and has the better copy");
+        // It asks for SYNC when PSYNC is refused, and says for a moment that it is under way.
+        let behind = format!("behind {} (", nodes[0].addr());
+        let said = [&behind, "its full resync is under way"];
+        assert!(
+            said.iter().any(|why| refused.stderr.contains(why)),
+            "{}",
+            refused.stderr
+        );
+    }
+    // Small differences between copies with a link are normal.
+    nodes[0].cmd(&["ACL", "SETUSER", "default", "+psync", "+sync"]);
+    nodes.wait_usable();
+    failover(&nodes, &["--to", &replica, "--takeover"])
+        .run()
+        .status(0);
+    assert_eq!(role(&nodes[3]), "master");
+}
+
+/// A replica in its first full resync has no copy yet, however it takes over.
+#[test]
+fn a_replica_in_its_first_full_resync() {
+    let late = spec("redis-7.0").arg("--repl-diskless-sync-delay", 1000);
+    let nodes = Nodes::with(4, &late);
+    for index in 0..3 {
+        nodes.assign(index, (index * 5462)..((index + 1) * 5462).min(16384));
+        nodes[index].cmd(&["CLUSTER", "SET-CONFIG-EPOCH", &(index + 1).to_string()]);
+    }
+    nodes.join();
+    nodes.wait_usable();
+    fill_with(&nodes, "k", 300);
+    nodes.replicate(3, 0);
+    let replica = nodes[3].id();
+    until("the master to list the replica", PATIENCE, || {
+        match nodes[0].field("slave0") {
+            Some(_) => Ok(()),
+            None => Err(nodes[0].nodes_text()),
+        }
+    });
+    failover(&nodes, &["--to", &replica])
+        .run()
+        .status(3)
+        .stderr_has("has not finished its full resync");
+    for how in ["--force", "--takeover"] {
+        failover(&nodes, &["--to", &replica, how])
+            .run()
+            .status(3)
+            .stderr_has("answers and has the better copy");
+    }
+    assert_eq!(role(&nodes[3]), "slave");
+}
+
+/// A replica that was given another master, and got nothing from it, has the data of the former one.
+#[test]
+fn matrix_the_data_of_another_shard() {
+    for version in versions() {
+        let nodes = shard(1, &spec(version));
+        fill_with(&nodes, "k", 300);
+        wait_for_copies(&nodes);
+        let (second, replica) = (nodes[1].id(), nodes[3].id());
+        nodes[1].stop();
+        nodes[3].cmd(&["CLUSTER", "REPLICATE", &second]);
+        let follows = format!(" {second} ");
+        until("the first master to hear of it", PATIENCE, || {
+            let text = nodes[0].nodes_text();
+            match text.contains(&follows) {
+                true => Ok(()),
+                false => Err(text),
+            }
+        });
+        let run = Trib::new()
+            .args(["failover", "--yes", &nodes[0].addr(), "--to", &replica])
+            .args(["--takeover", "--command-timeout", "500ms"])
+            .run();
+        nodes[1].cont();
+        run.status(3)
+            .stderr_has("its data is that of another shard");
+        assert_eq!(role(&nodes[3]), "slave");
+    }
+}
+
+/// A master that runs an older version can't load what the new one sends.
+#[test]
+fn matrix_a_failover_to_a_newer_version() {
+    if !versions().contains(&"redis-8.2") {
+        return;
+    }
+    let nodes = Nodes::each(4, |index| {
+        spec(match index {
+            3 => "redis-8.2",
+            _ => "redis-7.0",
+        })
+    });
+    nodes.form(3);
+    let line = |args: &[&str]| failover(&nodes, args).arg("--dry-run");
+    line(&["--to", &nodes[3].id()])
+        .run()
+        .status(0)
+        .stdout_has(&format!("[WARNING] {} (", nodes[0].addr()))
+        .stdout_has("it will be unable to follow ");
+    let lines = line(&["--of", &nodes[0].id(), "-o", "json"])
+        .run()
+        .status(0)
+        .json_lines();
+    assert_eq!(lines[0]["warnings"].as_array().unwrap().len(), 1);
+}

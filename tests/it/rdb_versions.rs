@@ -1,0 +1,129 @@
+//! Servers of several RDB versions in one cluster: values of a newer one do not go to an older one.
+
+use crate::support::cluster::Nodes;
+use crate::support::command::Trib;
+use crate::support::findings::{codes, finding};
+use crate::support::keys::{assert_same, contents, fill, put_asking};
+use crate::support::server::{quick, versions};
+use crate::support::slots::{assert_closed, names, setslot};
+use crate::support::subcommands::{check_json, fix, reshard};
+use crate::support::wait::{PATIENCE, until};
+
+/// A newer server, and older ones that can't read its values.
+const PAIRS: [(&str, &str); 5] = [
+    ("redis-8.2", "redis-7.0"),
+    ("redis-8.6", "redis-8.2"),
+    ("redis-8.10", "redis-8.6"),
+    ("valkey-9.1", "valkey-8.1"),
+    ("redis-7.0", "redis-6.2"),
+];
+
+/// Three masters, of which the first runs the newer version.
+fn mixed(newer: &str, older: &str) -> Nodes {
+    let nodes = Nodes::each(3, |index| {
+        quick().version(if index == 0 { newer } else { older })
+    });
+    nodes.form(3);
+    nodes
+}
+
+fn pairs() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let is_there = versions().len() > 1;
+    PAIRS.into_iter().filter(move |_| is_there)
+}
+
+#[test]
+fn matrix_slots_of_a_newer_server_do_not_go_to_an_older_one() {
+    for (newer, older) in pairs() {
+        let nodes = mixed(newer, older);
+        fill(&nodes, &names((0..10).chain(6000..6010), 5));
+        let before = contents(&nodes);
+        let numbers = newer.rsplit('-').next().unwrap();
+        let to = |from: usize, to: usize| {
+            let (from, to) = (nodes[from].id(), nodes[to].id());
+            reshard(&nodes[0]).args(["--from", &from, "--to", &to, "--slots", "5", "--yes"])
+        };
+        let refused = to(0, 1).run().status(3);
+        let refused = refused.stderr_has(numbers).stderr_has("RDB version");
+        refused.stderr_has(older.rsplit('-').next().unwrap());
+        let addr = nodes[0].addr();
+        let id = nodes[0].id();
+        let drain = ["rebalance", &addr, "--weight", &format!("{id}=0"), "--yes"];
+        Trib::new().args(drain).run().status(3).stderr_has(numbers);
+        // The other direction is fine.
+        to(1, 0).run().status(0);
+        assert_closed(&nodes);
+        assert_same(&before, &contents(&nodes));
+    }
+}
+
+#[test]
+fn matrix_fix_takes_back_a_move_to_an_older_server() {
+    for (newer, older) in pairs() {
+        let nodes = mixed(newer, older);
+        fill(&nodes, &names(0..2, 3));
+        let before = contents(&nodes);
+        for slot in 0..3 {
+            setslot(&nodes[1], slot, &["IMPORTING", &nodes[0].id()]);
+            setslot(&nodes[0], slot, &["MIGRATING", &nodes[1].id()]);
+        }
+        // A client was redirected.
+        let late = format!("{}:late", names([0], 1)[0]);
+        put_asking(&nodes[1], &late, "v");
+        reshard(&nodes[0])
+            .args([
+                "--finish-open",
+                "--from",
+                &nodes[0].id(),
+                "--to",
+                &nodes[1].id(),
+            ])
+            .args(["--slots", "1", "--yes"])
+            .run()
+            .status(3)
+            .stderr_has("redis-trib fix");
+        fix(&nodes[2]).arg("--yes").run().status(0);
+        assert_closed(&nodes);
+        let mut after = contents(&nodes);
+        assert!(
+            after.remove(&(0, late.into_bytes())).is_some(),
+            "{newer} {older}"
+        );
+        assert_same(&before, &after);
+        let count = nodes[1].cmd(&["CLUSTER", "COUNTKEYSINSLOT", "0"]);
+        assert_eq!(count, redis::Value::Int(0), "{newer} {older}");
+    }
+}
+
+#[test]
+fn matrix_a_replica_that_can_not_sync_is_an_error() {
+    // Valkey writes what an older replica reads.
+    for (newer, older) in pairs().filter(|(newer, _)| newer.starts_with("redis")) {
+        let nodes = Nodes::each(2, |index| quick().version([newer, older][index]));
+        nodes.assign(0, 0..16384);
+        nodes.join();
+        nodes.wait_usable();
+        fill(&nodes[..1], &names(0..2, 3));
+        let joined = quick().version(older).start();
+        let addr = nodes[0].addr();
+        let add = ["add-node", "--replica", &joined.addr(), &addr, "--yes"];
+        Trib::new()
+            .args(add)
+            .run()
+            .status(3)
+            .stderr_has(older.rsplit('-').next().unwrap());
+
+        nodes[1].cmd(&["CLUSTER", "REPLICATE", &nodes[0].id()]);
+        let json = until("check to find it", PATIENCE, || {
+            let json = check_json(&addr).run().json();
+            match codes(&json).contains(&"replica-cannot-sync") {
+                true => Ok(json),
+                false => Err(format!("{:#}", json["findings"])),
+            }
+        });
+        let found = finding(&json, "replica-cannot-sync");
+        assert_eq!(found["nodes"][0], nodes[1].id().as_str());
+        assert!(!codes(&json).contains(&"replica-syncing"), "{json:#}");
+        assert!(!codes(&json).contains(&"replica-link-down"), "{json:#}");
+    }
+}
