@@ -83,7 +83,7 @@ pub(crate) fn run() {
         compose(&check)
             .run()
             .status(0)
-            .stdout_has("[OK] All 16384 slots covered.");
+            .stdout_has("all 16,384 slots are served");
         // And again: what is there is left alone.
         up();
     });

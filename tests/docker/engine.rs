@@ -70,7 +70,7 @@ pub(crate) fn show(line: &str) {
     println!("{now:6.1} $ {line}");
 }
 
-/// Runs a line with a shell, as it stands in the README.
+/// Runs a line with a shell, as it stands in the docs.
 #[track_caller]
 pub(crate) fn shell(line: &str) -> Finished {
     show(line);

@@ -280,7 +280,7 @@ fn addresses() -> Vec<String> {
         .collect()
 }
 
-/// Follows the README: check whether it may be stopped, fail over, stop, wait.
+/// Follows docs/containers.md: check whether it may be stopped, fail over, stop, wait.
 fn replace(container: &str) {
     let other = nodes()
         .into_iter()
