@@ -5,7 +5,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-trib=${CARGO_TARGET_DIR:-target}/release/redis-trib
+trib=${REDIS_TRIB:-${CARGO_TARGET_DIR:-target}/release/redis-trib}
 dir=$(mktemp -d "${TMPDIR:-/tmp}/redis-trib-demo.XXXXXX")
 pids=()
 declare -A pid_of=()
