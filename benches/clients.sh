@@ -3,24 +3,6 @@
 # shellcheck source=benches/moves.sh
 . benches/moves.sh
 
-# meanwhile CLIENTS...: `seen` is what these clients of load.py saw while the slots moved.
-meanwhile() {
-    local said=$dir/clients pid
-    python3 "$load_py" "${@:3}" >"$said" 2>"$said.err" &
-    pid=$!
-    until grep -qs ready "$said"; do
-        kill -0 "$pid" 2>/dev/null || { cat "$said.err" >&2; die "no clients"; }
-        sleep 0.05
-    done
-    three_to_one "$1" "$2" "$slots"
-    kill -TERM "$pid"
-    wait "$pid" || { cat "$said.err" >&2; die "the clients failed"; }
-    seen=$(tail -1 "$said")
-}
-
-# saw NAME: that figure among what was seen.
-saw() { awk -v name="$1" '{ for (i = 1; i < NF; i++) if ($i == name) print $(i + 1) }' <<<"$seen"; }
-
 # pings NAME KEYS BYTES SLOTS
 pings() {
     local run who

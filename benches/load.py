@@ -9,7 +9,8 @@
                                          a connection to each, CALL keys a call; prints microseconds
     load.py ping PORT...                 pings each port every millisecond until SIGTERM; prints what it saw
     load.py delay PORT TO...             carries PORT to TO 1 ms late, each way, until it is killed; PORT+1 to the next
-    load.py client PORT SLOTS            GET, SET, MGET and a script on the filled keys until SIGTERM; prints what it saw
+    load.py client PORT SLOTS [KEYS BYTES]   GET, SET, MGET and a script on the filled keys (61 a slot, of 100 bytes) until
+                                         SIGTERM; prints what it saw
 """
 import binascii
 import queue
@@ -284,7 +285,8 @@ class Client:
         return None
 
 
-def client(port, slots):
+def client(port, slots, keys=61, size=100):
+    keys, value = int(keys), b"w" * int(size)
     tag_of = tags()
     used = [(slot, tag_of[slot]) for _, owned in masters(int(port)) for slot in sorted(owned)[: int(slots)]]
     took, clients = [[] for _ in range(4)], [Client(int(port)) for _ in range(4)]
@@ -293,11 +295,11 @@ def client(port, slots):
         random.seed(i)
         while not stopped.is_set():
             slot, tag = random.choice(used)
-            name = b"{%s}:%d" % (tag, random.randrange(61))
-            other = b"{%s}:%d" % (tag, random.randrange(61))
+            name = b"{%s}:%d" % (tag, random.randrange(keys))
+            other = b"{%s}:%d" % (tag, random.randrange(keys))
             words = [
                 ("GET", name),
-                ("SET", name, b"w" * 100),
+                ("SET", name, value),
                 ("MGET", name, other),
                 ("EVAL", "return redis.call('GET', KEYS[1]) == redis.call('GET', KEYS[2])", 2, name, other),
             ][i]
