@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::atomic_moves::Setting;
 use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Terminal, Trib};
-use crate::support::server::Server;
+use crate::support::server::{Server, atomic_among, versions};
 use crate::support::wait::{PATIENCE, until};
 
 fn watch(seed: &Server) -> Trib {
@@ -162,6 +163,27 @@ fn open_slots_with_the_keys_that_are_left() {
         .run()
         .status(0)
         .stdout_has("slot 0 open, 20 keys left");
+}
+
+/// Beside the reshard that has begun it.
+#[test]
+fn matrix_an_asm_task_under_way_is_shown() {
+    for version in atomic_among(versions()) {
+        let setting = Setting::new(version);
+        let nodes = &setting.nodes;
+        let run = setting.start(&[]);
+        let once = || watch(&nodes[1]).args(["--once", "-n", "100ms"]);
+        let tasks = || once().args(["-o", "json"]).run().status(0).json()["tasks"].clone();
+        let task = &tasks()[0];
+        assert_eq!(task["source"]["id"], nodes[0].id(), "{version}: {task:#}");
+        assert_eq!(task["target"]["id"], nodes[3].id(), "{version}: {task:#}");
+        assert_eq!(task["slots"], serde_json::json!([[0, 99]]), "{version}");
+        let ends = format!("ASM task {} → {}", nodes[0].addr(), nodes[3].addr());
+        once().run().status(0).stdout_has(&ends);
+        run.wait().status(0);
+        setting.assert_moved();
+        assert_eq!(tasks(), serde_json::json!([]), "{version}");
+    }
 }
 
 #[test]
