@@ -13,6 +13,7 @@ use crate::connections::{Connections, Target};
 use crate::event::{Event, Events};
 use crate::interrupt::Interrupt;
 use crate::journal::Journal;
+use crate::report::RemedyOptions;
 use crate::resolve::{self, SeedSet};
 use crate::stop::Stop;
 
@@ -49,6 +50,8 @@ pub struct ResumeFlags {
     pub moving: Vec<String>,
     /// The options of this command alone.
     pub own: Vec<String>,
+    /// Those of them that name zones.
+    pub zones: Vec<String>,
     /// `--yes` or `--confirm NAME`, if it was given: what resumes is what was agreed to.
     pub consent: Vec<String>,
     /// The cluster of the configuration file, if the command line names its nodes as `@NAME`.
@@ -61,6 +64,14 @@ impl ResumeFlags {
         let flag = "--settings-of";
         if !self.reach.iter().any(|word| word == flag) {
             self.reach.extend([flag.to_string(), cluster.to_string()]);
+        }
+    }
+
+    /// What the command line of a remedy repeats.
+    pub(crate) fn remedy_options(&self) -> RemedyOptions {
+        RemedyOptions {
+            reach: self.reach_of_address(),
+            zones: self.zones.clone(),
         }
     }
 

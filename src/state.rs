@@ -16,7 +16,7 @@ use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::discover::{self, Found};
 use crate::plan::SlotOwner;
-use crate::report::Node;
+use crate::report::{Node, RemedyOptions};
 use crate::session::ResumeFlags;
 use crate::session::Session;
 use crate::shell::command_line;
@@ -144,6 +144,11 @@ impl ClusterState {
     /// The options of a command line by which a node is reached that the line names by its address.
     pub(crate) fn reach_options(&self) -> Vec<String> {
         self.resume.reach_of_address()
+    }
+
+    /// What the command line of a remedy repeats.
+    pub(crate) fn remedy_options(&self) -> RemedyOptions {
+        self.resume.remedy_options()
     }
 
     /// The option that a line needs in addition if it names a node of a named cluster by its address.

@@ -146,7 +146,11 @@ pub(crate) fn resume_flags(command: &clap::Command, matches: &ArgMatches) -> Res
             Some(SHOW) => continue,
             _ => &mut again.own,
         };
-        part.extend(option_words(arg, matches));
+        let words = option_words(arg, matches);
+        part.extend(words.iter().cloned());
+        if ["zone", "zone_from"].contains(&id) {
+            again.zones.extend(words);
+        }
     }
     again
 }

@@ -85,7 +85,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
         detail,
         strictness,
         notes: checked.notes,
-        reach: checked.reach,
+        options: checked.options,
         zones: checked.zones,
     };
     ui.diagnosis(&checked.diagnosis, &extra)?;

@@ -18,6 +18,7 @@ use crate::connections::{Connections, Target};
 use crate::discover::{self, Found};
 use crate::ops::functions;
 use crate::ops::join::zones::{ZoneRules, Zones};
+use crate::report::RemedyOptions;
 use crate::seed::Seed;
 use crate::session::Session;
 use crate::stop::Stop;
@@ -41,8 +42,8 @@ pub(crate) struct Checked {
     pub(crate) zones: Zones,
     /// Remarks about the command line.
     pub(crate) notes: Vec<String>,
-    /// How nodes are reached, for command lines.
-    pub(crate) reach: Vec<String>,
+    /// What the command lines of remedies repeat.
+    pub(crate) options: RemedyOptions,
 }
 
 /// Looks at the cluster, and a second time if a fault may be transient.
@@ -102,7 +103,7 @@ pub(crate) async fn check(session: &Session, request: &CheckRequest<'_>) -> Resu
         diagnosis,
         zones: background.zones,
         notes,
-        reach: session.resume.reach_of_address(),
+        options: session.resume.remedy_options(),
     })
 }
 

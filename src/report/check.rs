@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::info::{MasterView, masters};
+use super::remedy::{RemedyOptions, command_line};
 use super::values::words;
 use crate::cluster::health::{Code, Diagnosis, Finding, Severity};
 use crate::cluster::node::{Addr, NodeId, Role};
@@ -251,12 +252,12 @@ words! {
 }
 
 impl CheckView {
-    /// The view of a diagnosis; `zones` and `reach`, how nodes are reached, are those of the command line.
+    /// The view of a diagnosis; `zones` and `options` are those of the command line.
     pub fn of(
         diagnosis: &Diagnosis,
         zones: &BTreeMap<NodeId, String>,
         notes: &[String],
-        reach: &[String],
+        options: &RemedyOptions,
     ) -> Self {
         let findings = diagnosis.findings.iter();
         let nodes: Vec<MemberView> = diagnosis
@@ -280,7 +281,7 @@ impl CheckView {
             lead_addr: lead.and_then(|node| node.addr().cloned()),
             views_agree: diagnosis.topology.opinions.len() <= 1,
             nodes,
-            findings: findings.map(|one| FindingView::of(one, reach)).collect(),
+            findings: findings.map(|one| FindingView::of(one, options)).collect(),
             notes: notes.to_vec(),
         }
     }
@@ -391,7 +392,7 @@ impl MemberView {
 }
 
 impl FindingView {
-    fn of(finding: &Finding, reach: &[String]) -> Self {
+    fn of(finding: &Finding, options: &RemedyOptions) -> Self {
         let remedy = finding.remedy.as_ref();
         Self {
             severity: finding.severity(),
@@ -399,7 +400,7 @@ impl FindingView {
             message: finding.message.clone(),
             nodes: finding.nodes.clone(),
             slots: finding.slots.clone(),
-            remedy: remedy.map(|remedy| super::command_line(remedy, reach)),
+            remedy: remedy.map(|remedy| command_line(remedy, options)),
         }
     }
 }

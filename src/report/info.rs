@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::check::{CheckView, MemberView, NodeState};
+use super::remedy::RemedyOptions;
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::slot::{SLOTS, SlotSet};
@@ -63,7 +64,7 @@ pub struct MasterView {
 impl InfoView {
     /// The view of a diagnosis.
     pub fn of(diagnosis: &Diagnosis) -> Self {
-        let check = CheckView::of(diagnosis, &BTreeMap::new(), &[], &[]);
+        let check = CheckView::of(diagnosis, &BTreeMap::new(), &[], &RemedyOptions::default());
         Self {
             keys: check.keys,
             keys_per_slot: check.keys as f64 / f64::from(SLOTS),

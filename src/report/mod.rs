@@ -63,7 +63,7 @@ pub use move_slots::{
 pub use node::Node;
 pub use ok_to_stop::{BlockedNodes, LargestStopView, Objection, OkToStopDocument, OkToStopView};
 pub use place::{PlaceStepView, PlaceView, PlacedGroup};
-pub use remedy::command_line;
+pub use remedy::{RemedyOptions, command_line};
 pub use replace::{ReplaceStep, ReplaceView, standing_words};
 pub use roll::{RestartedView, RollNodeView, RollStepView, RollView};
 pub use set_timeout::{SetTimeoutView, Timeout, TimeoutSet};

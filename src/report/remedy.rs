@@ -4,21 +4,34 @@ use crate::cluster::health::Remedy;
 use crate::cluster::node::{Addr, NodeId};
 use crate::shell::{cancel_task, redis_cli, shell_word};
 
-/// The command line, in words that a shell takes. `reach` are the options of this run by which nodes are reached: a
-/// line without them would meet a login or a certificate that it can't pass.
-pub fn command_line(remedy: &Remedy, reach: &[String]) -> String {
+/// The options of this run that the command line of a remedy repeats.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RemedyOptions {
+    /// How nodes are reached: a line without them would meet a login or a certificate that it can't pass.
+    pub reach: Vec<String>,
+    /// The zones of nodes: a placement without them would be another one.
+    pub zones: Vec<String>,
+}
+
+/// The command line, in words that a shell takes.
+pub fn command_line(remedy: &Remedy, options: &RemedyOptions) -> String {
+    let zones = match remedy {
+        Remedy::Place { .. } => &options.zones[..],
+        _ => &[],
+    };
     let lines: Vec<String> = bare_lines(remedy)
         .into_iter()
-        .map(|line| with_reach(line, reach))
+        .map(|line| with_options(line, zones, &options.reach))
         .collect();
     lines.join(" && ")
 }
 
-fn with_reach(line: String, reach: &[String]) -> String {
+fn with_options(line: String, zones: &[String], reach: &[String]) -> String {
     if let Some(rest) = line.strip_prefix("redis-cli ") {
         return format!("redis-cli {}{rest}", redis_cli_options(reach));
     }
-    let options = reach.iter().map(|word| format!(" {}", shell_word(word)));
+    let options = zones.iter().chain(reach);
+    let options = options.map(|word| format!(" {}", shell_word(word)));
     options.fold(line, |line, option| line + &option)
 }
 
@@ -242,7 +255,7 @@ mod tests {
                 "redis-cli -h 10.0.0.1 -p 7000 CLUSTER CANCELSLOTMIGRATIONS".to_string(),
             ),
         ] {
-            assert_eq!(command_line(&remedy, &[]), expected);
+            assert_eq!(command_line(&remedy, &RemedyOptions::default()), expected);
         }
     }
 
@@ -251,20 +264,32 @@ mod tests {
         let seed = || Addr::new("10.0.0.1", 7000);
         let reach =
             "--tls --cacert /a/ca.pem --user ann --askpass --connect-timeout 9s --tls-verify none";
-        let reach: Vec<String> = reach.split(' ').map(str::to_string).collect();
+        let of = |reach: Vec<&str>| RemedyOptions {
+            reach: reach.into_iter().map(str::to_string).collect(),
+            zones: vec!["--zone".to_string(), "10.0.0.1:7000=a b".to_string()],
+        };
+        let options = of(reach.split(' ').collect());
         assert_eq!(
-            command_line(&Remedy::Fix { seed: seed() }, &reach),
+            command_line(&Remedy::Fix { seed: seed() }, &options),
             "redis-trib fix 10.0.0.1:7000 --tls --cacert /a/ca.pem --user ann --askpass --connect-timeout 9s \
              --tls-verify none"
         );
         assert_eq!(
-            command_line(&Remedy::Save { node: seed() }, &reach),
+            command_line(&Remedy::Save { node: seed() }, &options),
             "redis-cli --tls --cacert /a/ca.pem --user ann --askpass --insecure -h 10.0.0.1 -p 7000 BGSAVE"
         );
-        let spaced = ["--cacert".to_string(), "/a/the ca.pem".to_string()];
+        let spaced = of(vec!["--cacert", "/a/the ca.pem"]);
         assert_eq!(
             command_line(&Remedy::Wait { seed: seed() }, &spaced),
             "redis-trib check 10.0.0.1:7000 --wait 60s --cacert '/a/the ca.pem'"
+        );
+        let place = Remedy::Place {
+            seed: seed(),
+            move_replicas: false,
+        };
+        assert_eq!(
+            command_line(&place, &spaced),
+            "redis-trib place 10.0.0.1:7000 --zone '10.0.0.1:7000=a b' --cacert '/a/the ca.pem'"
         );
     }
 }

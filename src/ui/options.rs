@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::cluster::health::Diagnosis;
 use crate::cluster::node::NodeId;
+use crate::report::RemedyOptions;
 
 /// The format of results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -128,6 +129,6 @@ pub struct CheckExtra {
     pub zones: BTreeMap<NodeId, String>,
     /// What else the command found out, as sentences; they come last.
     pub notes: Vec<String>,
-    /// How nodes are reached, for command lines.
-    pub reach: Vec<String>,
+    /// What the command lines of remedies repeat.
+    pub options: RemedyOptions,
 }

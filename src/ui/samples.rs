@@ -12,9 +12,9 @@ use crate::report::{
     BackupView, BalanceView, Before, CheckView, CopyView, FailedKey, FailedKeys, FailoverReport,
     FailoverView, Fetched, FixLine, FixView, How, JoinView, JoiningNode, LayoutView, LeaveView,
     LeavingNode, MasterShare, Measure, MovesView, Node, Objection, OkToStopView, PlaceStepView,
-    PlaceView, PlacedGroup, PlannedMove, PlannedShard, ReplaceStep, ReplaceView, RestartedView,
-    RollNodeView, RollStepView, RollView, SetTimeoutView, ShardView, TargetMemory, Timeout,
-    TransferPlan, TransferView,
+    PlaceView, PlacedGroup, PlannedMove, PlannedShard, RemedyOptions, ReplaceStep, ReplaceView,
+    RestartedView, RollNodeView, RollStepView, RollView, SetTimeoutView, ShardView, TargetMemory,
+    Timeout, TransferPlan, TransferView,
 };
 
 /// The walkthrough's cluster (Redis 3.2 wrote these lines; the bus ports are Redis 7's).
@@ -265,7 +265,7 @@ pub(super) fn large(nodes: u16) -> Diagnosis {
 
 /// The result of `check`.
 pub(super) fn checked(diagnosis: &Diagnosis) -> CheckView {
-    CheckView::of(diagnosis, &BTreeMap::new(), &[], &[])
+    CheckView::of(diagnosis, &BTreeMap::new(), &[], &RemedyOptions::default())
 }
 
 fn named_node(prefix: &str, host: &str, role: Role) -> Node {

@@ -21,8 +21,8 @@ use crate::report::{
     AliveView, BackupView, BalanceView, Called, CheckView, ConfigView, DriftFixView, DriftView,
     FailoverReport, FailoverView, FixLine, FixView, HeatView, InfoView, JoinView, LargestStopView,
     LayoutView, LeaveView, Line, MovedView, MovesView, Node, OkToStopDocument, OkToStopView,
-    PlaceView, ReplaceView, ReplyView, RestartedView, RollView, SetTimeoutView, StatisticsView,
-    TimeoutSet, TransferPlan, TransferReport, TransferView, WhereView,
+    PlaceView, RemedyOptions, ReplaceView, ReplyView, RestartedView, RollView, SetTimeoutView,
+    StatisticsView, TimeoutSet, TransferPlan, TransferReport, TransferView, WhereView,
 };
 
 /// What a check is printed before.
@@ -54,7 +54,7 @@ impl Ui {
     /// The result of `check`, or the cluster that a command found.
     pub fn diagnosis(&self, diagnosis: &Diagnosis, extra: &CheckExtra) -> io::Result<()> {
         self.progress().abandon();
-        let view = CheckView::of(diagnosis, &extra.zones, &extra.notes, &extra.reach);
+        let view = CheckView::of(diagnosis, &extra.zones, &extra.notes, &extra.options);
         let status = Status::of(&view, extra.strictness);
         self.told_nagios.get_or_init(|| status);
         let is_check = self.command.get() == Some(&CHECK);
@@ -88,7 +88,7 @@ impl Ui {
             return Ok(());
         }
         self.progress().abandon();
-        let view = CheckView::of(diagnosis, &BTreeMap::new(), &[], &[]);
+        let view = CheckView::of(diagnosis, &BTreeMap::new(), &[], &RemedyOptions::default());
         self.progress().nodes(&view.nodes);
         let dialect = self.dialect();
         let nodes = match before {
@@ -142,7 +142,8 @@ impl Ui {
             Format::Table(sheet) => self.result(|out| table::info(out, &view, sheet)),
             Format::Json => self.json(&view),
             _ if self.mode.is_old() => {
-                let view = CheckView::of(diagnosis, &BTreeMap::new(), &[], &[]);
+                let view =
+                    CheckView::of(diagnosis, &BTreeMap::new(), &[], &RemedyOptions::default());
                 let (style, dialect) = (self.format.style(), self.dialect());
                 self.result(|out| classic::sums_of(out, &view, style, dialect))
             }

@@ -15,8 +15,8 @@ use crate::cluster::observation::Seen;
 use crate::cluster::text::is_unsafe;
 use crate::event::{MoveStats, Phase};
 use crate::report::{
-    Called, CheckView, How, InfoView, MovedView, Node, OkToStopDocument, ReplyView, TimeoutSet,
-    TransferReport, WritePause,
+    Called, CheckView, How, InfoView, MovedView, Node, OkToStopDocument, RemedyOptions, ReplyView,
+    TimeoutSet, TransferReport, WritePause,
 };
 use crate::resp::Resp;
 use crate::ui::samples::*;
@@ -67,7 +67,7 @@ const NATIVE: Dialect = Dialect::of(Mode::Native);
 fn check_looks_like_this() {
     for (name, diagnosis) in clusters() {
         let zones = BTreeMap::from([(id("1977"), "eu-1a".to_string())]);
-        let view = CheckView::of(&diagnosis, &zones, &[], &[]);
+        let view = CheckView::of(&diagnosis, &zones, &[], &RemedyOptions::default());
         let shown = text(|out| table::check_brief(out, &view, sheet(80)));
         assert_snapshot(format!("brief_{name}"), shown);
         for width in [80, 100] {
@@ -548,7 +548,12 @@ fn control_characters_never_get_out() {
         master: id("1977"),
     });
     let zones = BTreeMap::from([(id("1977"), evil.to_string())]);
-    let view = CheckView::of(&diagnosis, &zones, &[evil.to_string()], &[]);
+    let view = CheckView::of(
+        &diagnosis,
+        &zones,
+        &[evil.to_string()],
+        &RemedyOptions::default(),
+    );
     let info = InfoView::of(&diagnosis);
     let mut plan = planned();
     plan.warnings.push(evil.to_string());

@@ -11,7 +11,7 @@ use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
 use crate::cluster::refusal::{BusyWith, Refusal, RefusalKind};
 use crate::cluster::slot::Slot;
 use crate::cluster::text::is_unsafe;
-use crate::report::command_line;
+use crate::report::{RemedyOptions, command_line};
 
 /// Three masters, each with a replica, each on a host of its own. Node n has the id nnnn….
 const SIX: &str = "\
@@ -231,7 +231,7 @@ fn told(diagnosis: &Diagnosis) -> String {
             finding
                 .remedy
                 .as_ref()
-                .map(|remedy| format!("$ {}", command_line(remedy, &[]))),
+                .map(|remedy| format!("$ {}", command_line(remedy, &RemedyOptions::default()))),
         );
     }
     lines.join("\n")
@@ -1161,7 +1161,10 @@ fn remedies_are_safe_to_paste_for_any_announced_host() {
         .all("10.0.0.5:6379", "$(reboot)'x:6379")
         .silent(5);
     let diagnosis = world.judge();
-    let remedy = command_line(diagnosis.findings[0].remedy.as_ref().unwrap(), &[]);
+    let remedy = command_line(
+        diagnosis.findings[0].remedy.as_ref().unwrap(),
+        &RemedyOptions::default(),
+    );
     assert!(
         remedy.ends_with(r"--address-map '$(reboot)'\''x:6379=ADDRESS-FROM-HERE'"),
         "{remedy}"

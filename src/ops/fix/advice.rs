@@ -64,7 +64,7 @@ fn line(state: &FixState, finding: &Finding) -> FixLine {
     let way_out = match &finding.remedy {
         // `fix` itself is running.
         None | Some(Remedy::Fix { .. }) => way_out(finding, &seed),
-        Some(remedy) => command_line(remedy, &state.cluster.reach_options()),
+        Some(remedy) => command_line(remedy, &state.cluster.remedy_options()),
     };
     FixLine {
         word: finding.code.word(),

@@ -480,9 +480,9 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
         .iter()
         .find(|finding| finding.code == Code::AddressUnreachable && finding.nodes.contains(&owner));
     if let Some(finding) = unreached {
-        let reach = state.cluster.reach_options();
+        let options = state.cluster.remedy_options();
         let remedy = finding.remedy.as_ref();
-        let remedy = remedy.map(|remedy| command_line(remedy, &reach));
+        let remedy = remedy.map(|remedy| command_line(remedy, &options));
         let remedy = remedy.as_deref().unwrap_or("--address-map");
         return format!(
             "{name} owns them; the other nodes reach it, but redis-trib does not: map its address ({remedy})"
