@@ -86,6 +86,15 @@ impl ResumeFlags {
 }
 
 impl Session {
+    /// Waits for the second signal. At the first one it says what is finished before the command stops.
+    pub(crate) async fn second_signal(&self, in_hand: &str) {
+        let signal = self.interrupt.requested().await;
+        self.events.warn(format!(
+            "{signal}: finishing {in_hand}; a second signal stops at once"
+        ));
+        self.interrupt.forced().await;
+    }
+
     /// All nodes that were named.
     pub(crate) fn targets(&self) -> Vec<Target> {
         resolve::targets(&self.seeds).cloned().collect()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::cluster::Nodes;
-use crate::support::command::Trib;
+use crate::support::command::{Signal, Trib};
 use crate::support::scripted::{Reply, fake_cluster_where};
 use crate::support::server::{Server, Spec, versions};
 
@@ -498,6 +498,30 @@ fn a_fix_that_stops_goes_on_with_the_same_command() {
         .args(["--ignore", "acl:default"])
         .run()
         .status(0);
+}
+
+#[test]
+fn a_signal_during_a_fix_ends_it_after_the_node_in_hand() {
+    let (nodes, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());
+    nodes.form(3);
+    nodes[0].cmd(&["CONFIG", "SET", "slowlog-max-len", "77"]);
+    // One node after the other, by their ids.
+    let mut others = [1, 2];
+    others.sort_by_key(|at| nodes[*at].id());
+    let in_hand = &proxies[others[0]];
+    in_hand.stall_at("CONFIG SET", 1);
+    let run = fix(&nodes[0], "config:slowlog-max-len", &nodes[0]).spawn();
+    assert!(in_hand.wait_stalled(Duration::from_secs(10)));
+    run.signal(Signal::SIGINT);
+    run.wait_stderr("finishing the node in hand");
+    in_hand.resume();
+    let ended = run.wait().status(130);
+    ended.stderr_has("1 of 2 nodes are done; the same command goes on");
+    let has = |at: usize| setting(&nodes[others[at]], "slowlog-max-len");
+    assert_eq!((has(0).as_str(), has(1).as_str()), ("77", "128"));
+    let again = fix(&nodes[0], "config:slowlog-max-len", &nodes[0]).run();
+    again.status(0).stdout_has("1 node");
+    assert_eq!(has(1), "77");
 }
 
 #[test]

@@ -219,7 +219,7 @@ pub(crate) async fn execute(session: &Session, fix: &Fix) -> Result<(), Stop> {
         let changed = change(session, fix, target, &given);
         let changed = tokio::select! {
             changed = changed => changed,
-            () = session.interrupt.forced() => {
+            () = session.second_signal("the node in hand") => {
                 return Err(Stop::interrupted(anyhow!("interrupted twice: {at}")));
             }
         };
