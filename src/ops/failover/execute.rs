@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::view;
 use crate::client::{ClientError, DEFAULT_NODE_TIMEOUT, Fault, NodeClient};
 use crate::cluster::node::{NodeId, Role, Takeover};
+use crate::cluster::numbers::bytes;
 use crate::cluster::parse::{ClusterInfo, Info, MasterLink};
 use crate::connections::Target;
 use crate::converge::{Goal, KnownBy, NotInTime, Watch, warn_of_copies};
@@ -45,6 +46,15 @@ pub(crate) enum FailoverError {
     /// Not all nodes agree before the failover.
     #[error("{0}")]
     NotReady(NotInTime),
+    /// The replica lacks what its master had written when the wait began.
+    #[error(
+        "{replica} is {} behind its master, and has not caught up within {}", bytes(*.lacks), humantime::format_duration(*.within)
+    )]
+    Behind {
+        replica: String,
+        lacks: u64,
+        within: Duration,
+    },
     /// A node refused a command, or its answer is missing.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -65,7 +75,10 @@ impl FailoverError {
     /// Whether the failover command may have taken effect.
     pub(crate) fn is_in_doubt(&self) -> bool {
         match self {
-            Self::Survey(_) | Self::NotReady(_) | Self::CopyChanged { .. } => false,
+            Self::Survey(_)
+            | Self::NotReady(_)
+            | Self::Behind { .. }
+            | Self::CopyChanged { .. } => false,
             Self::Client(error) => error.outcome_unknown(),
             Self::NotClaimed { .. } | Self::Late { .. } => true,
         }
@@ -195,6 +208,7 @@ impl<'a> Failover<'a> {
         let watch = Watch::new(connections, participants, absent, events.sender(), within);
         self.wait_until_known(&watch).await?;
         self.outlast_old_votes(target).await?;
+        self.wait_until_caught_up(target).await?;
         events.phase(Phase::TakeOver);
         let held = self.claim(target).await?;
         let late = |late: NotInTime| FailoverError::Late {
@@ -341,6 +355,45 @@ impl<'a> Failover<'a> {
                 left.as_secs() + 1
             ));
             sleep(left.min(Duration::from_secs(1))).await;
+        }
+    }
+
+    /// Waits until the replica has what its master had written when the wait began. From CLUSTER FAILOVER on the master
+    /// holds back writes until the replica has the rest, and the servers give up after 5 s.
+    ///
+    /// A master of Redis 6.2 that has handed over goes on pausing its clients for up to 10 s. The connection to its
+    /// new master is one of them: it processes nothing meanwhile (its log, 6.2: no "All master replication stream
+    /// processed" after "Received replication offset").
+    async fn wait_until_caught_up(&self, target: &Target) -> Result<(), FailoverError> {
+        let master = self.cluster.reach.get(&self.plan.master);
+        let (Takeover::Planned, Some(master)) = (self.plan.how, master) else {
+            return Ok(());
+        };
+        let offset = async |target: &Target| {
+            let client = self.session.connections.client(target).await?;
+            let info = Info::parse(&client.info().await?);
+            Ok::<_, ClientError>(info.replication_offset.unwrap_or_default())
+        };
+        let written = offset(master).await?;
+        let began = Instant::now();
+        loop {
+            let lacks = written.saturating_sub(offset(target).await?);
+            if lacks == 0 {
+                return Ok(());
+            }
+            let replica = self.cluster.name(self.plan.replica);
+            if began.elapsed() >= self.within {
+                return Err(FailoverError::Behind {
+                    replica,
+                    lacks,
+                    within: self.within,
+                });
+            }
+            self.session.events.waiting(format!(
+                "{replica} to have the last {} of its master",
+                bytes(lacks)
+            ));
+            sleep(ASK_AGAIN).await;
         }
     }
 
