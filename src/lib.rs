@@ -23,6 +23,7 @@
 //! config → seed, cluster
 //! seed → stop, exit_code, cluster
 //! rdb
+//! control
 //! report → event, resp, shell, exit_code, plan, cluster
 //! event, interrupt, journal, resp, shell, stop
 //! exit_code
@@ -41,6 +42,7 @@ pub mod cluster;
 pub mod commands;
 pub mod config;
 pub mod connections;
+pub mod control;
 pub mod converge;
 pub mod discover;
 pub mod event;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::client::{ClientError, Fault};
 use crate::cluster::node::Addr;
 use crate::connections::{Connections, Target};
+use crate::control::Control;
 use crate::event::{Event, Events};
 use crate::interrupt::Interrupt;
 use crate::journal::Journal;
@@ -36,6 +37,8 @@ pub(crate) struct Session {
     pub(crate) events: Events,
     /// Signals.
     pub(crate) interrupt: Interrupt,
+    /// What can be changed while slots move.
+    pub(crate) control: Control,
     /// Whether the user was told that other operators can't be seen.
     pub(crate) warned_of_no_lock: Arc<AtomicBool>,
 }

@@ -32,6 +32,7 @@ client
 config → seed, cluster
 seed → stop, exit_code, cluster
 rdb
+control
 report → event, resp, shell, exit_code, plan, cluster
 event, interrupt, journal, resp, shell, stop
 exit_code

@@ -7,9 +7,9 @@ use clap::builder::{EnumValueParser, TypedValueParser};
 
 use crate::args::global::MOVING;
 use crate::args::values::{duration, number};
-use crate::migrate::schedule::Limits;
+use crate::control::{Flow, Rate, Settings};
 use crate::migrate::strategy::Strategy;
-use crate::migrate::{AfterFailure, Lag, MoveOptions, OnBigKey, OnConflict, Rate};
+use crate::migrate::{AfterFailure, Lag, MoveOptions, OnBigKey, OnConflict};
 use crate::ops::move_slots::MethodRequest;
 
 /// How slots are moved.
@@ -66,9 +66,13 @@ pub(crate) struct PaceArgs {
     /// How long one MIGRATE may block its servers, as far as the size of keys allows.
     #[arg(long, value_name = "TIME", default_value = "20ms", value_parser = duration, help_heading = MOVING)]
     pub(crate) max_stall: Duration,
-    /// How many pairs of nodes move slots at a time.
-    #[arg(long = "node-pairs", alias = "lanes", value_name = "N", default_value_t = 16, value_parser = number("pairs of nodes", 1..=1000), help_heading = MOVING)]
-    pub(crate) lanes: u16,
+    /// By how much the move may delay other clients of its nodes, at the 99th percentile of a PING; learns the idle latency
+    /// for 2 s first, then adapts the size of calls and how many pairs of nodes move slots [default: no limit].
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
+    pub(crate) max_latency: Option<Duration>,
+    /// How many pairs of nodes move slots at a time [default: 16; with atomic tasks, one for each host of a source].
+    #[arg(long, alias = "lanes", value_name = "N", value_parser = number("pairs of nodes", 1..=1000), help_heading = MOVING)]
+    pub(crate) node_pairs: Option<u16>,
     /// How many slots one pair of nodes has open at a time.
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = number("slots", 1..=1024), help_heading = MOVING)]
     pub(crate) max_open_slots: u16,
@@ -248,11 +252,13 @@ impl PaceArgs {
             pipeline: self.pipeline.map(usize::from),
             max_stall: self.max_stall,
             max_open_slots: usize::from(self.max_open_slots),
-            limits: Limits {
-                lanes: usize::from(self.lanes),
-                per_target: PER_TARGET,
+            per_target: PER_TARGET,
+            settings: Settings {
+                rate: self.rate,
+                node_pairs: self.node_pairs.map(usize::from),
+                max_latency: self.max_latency,
+                flow: Flow::Moving,
             },
-            rate: self.rate,
             on_conflict: OnConflict::Abort,
             conflict_flag: "--on-move-conflict source|target",
             big_key: self.big_key,

@@ -22,6 +22,7 @@ pub(crate) use look::{Look, Sessions};
 use crate::args::global::GlobalArgs;
 use crate::client::Connector;
 use crate::connections::{Connections, Target};
+use crate::control::Control;
 use crate::event::{Event, Events};
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
@@ -40,6 +41,7 @@ pub struct Global {
     journal: Option<Arc<Journal>>,
     sent: SentChanges,
     interrupt: Interrupt,
+    control: Control,
     began: Instant,
 }
 
@@ -78,6 +80,7 @@ impl Global {
             args,
             sent: SentChanges::default(),
             interrupt: signals::listen()?,
+            control: Control::default(),
             began: Instant::now(),
         })
     }
@@ -177,6 +180,7 @@ impl Global {
             settle_timeout: self.args.settle_timeout,
             events,
             interrupt: self.interrupt.clone(),
+            control: self.control.clone(),
             warned_of_no_lock: Arc::default(),
         })
     }

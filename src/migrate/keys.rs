@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::conflict::{Comparison, Verdict};
 use super::lane::{Ends, LAG_WITHIN, LaneError, WINDOW_KEYS};
 use super::pace::Pace;
-use super::throttle::Throttle;
+use super::regulator::Regulator;
 use super::{BYTES_PER_SECOND, End, Lag, MoveOptions, OnBigKey, OnConflict, barrier_key};
 use crate::client::{ClientError, Existing, Fault, Keep, MigrateFault, Migrated, Migration};
 use crate::cluster::slot::{Slot, SlotSet};
@@ -49,7 +49,7 @@ pub(super) struct Movers {
     target: End,
     connections: Arc<Connections>,
     options: Arc<MoveOptions>,
-    throttle: Arc<Throttle>,
+    regulator: Arc<Regulator>,
     turns: Option<Arc<Semaphore>>,
     pace: Pace,
     /// What tells equal values from differing ones, once that is needed.
@@ -165,7 +165,7 @@ impl Movers {
         target: End,
         connections: Arc<Connections>,
         options: Arc<MoveOptions>,
-        throttle: Arc<Throttle>,
+        regulator: Arc<Regulator>,
         turns: Option<Arc<Semaphore>>,
         authority: Authority,
     ) -> Self {
@@ -178,7 +178,7 @@ impl Movers {
             target,
             connections,
             options,
-            throttle,
+            regulator,
             turns,
             pace,
             comparison: None,
@@ -336,9 +336,11 @@ impl Movers {
         let mut weights = batch.weights.as_slice();
         let mut tries = 0;
         while !keys.is_empty() {
+            let longest = self.regulator.longest_call(self.options.max_stall);
+            self.pace.set_longest(longest);
             let count = self.pace.next(weights);
             let bytes: u64 = weights[..count].iter().sum();
-            self.throttle.pass(count, bytes).await;
+            self.regulator.pass(count, bytes).await;
             let turn = self.turn(bytes).await;
             let started = Instant::now();
             let migration = self.migration(batch.database, self.existing());
@@ -346,13 +348,14 @@ impl Movers {
             let outcome = ends.source.migrate(&migration, &keys[..count]).await;
             let took = started.elapsed();
             drop(turn);
+            let growth = self.regulator.growth([&self.source.id, &self.target.id]);
             let is_answered = !matches!(&outcome, Err(error) if error.outcome_unknown());
             if is_answered {
                 tell(Call::Answered(batch.slot));
             }
             match outcome {
                 Ok(outcome) => {
-                    self.pace.measured(count, bytes, took);
+                    self.pace.measured(count, bytes, took, growth);
                     if outcome == Migrated::Moved {
                         tell(Call::Moved(Moved {
                             keys: count as u64,
@@ -376,7 +379,8 @@ impl Movers {
                     {
                         tries += 1;
                         self.broken = true;
-                        self.pace.measured(count, bytes, self.options.timeout);
+                        let timeout = self.options.timeout;
+                        self.pace.measured(count, bytes, timeout, growth);
                         tokio::time::sleep(BREATH).await;
                         // One that is stopped would hold the source as long again.
                         ends.target.info().await?;
@@ -385,6 +389,7 @@ impl Movers {
                     _ => return Err(error.into()),
                 },
             }
+            self.regulator.rest(took).await;
             keys = &keys[count..];
             weights = &weights[count..];
         }

@@ -39,8 +39,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::keys::{Authority, Call, Movers};
 use super::panics::catch_panic;
+use super::regulator::{Regulator, Seat};
 use super::schedule::{MoveMethod, Work};
-use super::throttle::Throttle;
 use super::{End, MoveOptions, OnBigKey, SlotProgress, StopSignal, try_migrate};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
 use crate::cluster::node::NodeId;
@@ -75,7 +75,8 @@ pub(super) struct Lane {
     target: End,
     connections: Arc<Connections>,
     options: Arc<MoveOptions>,
-    throttle: Arc<Throttle>,
+    regulator: Arc<Regulator>,
+    seat: Seat,
     events: UnboundedSender<Event>,
     stop: StopSignal,
     /// Lanes that may fill the target at the same time, this one included.
@@ -83,6 +84,8 @@ pub(super) struct Lane {
     /// The permit to send the target a large batch.
     turns: Option<Arc<Semaphore>>,
     tally: MoveStats,
+    /// For how long the source held writes back at the end of the last ASM task, as far as it reports that.
+    last_write_pause: Duration,
     moved: SlotSet,
     skipped: SlotSet,
     /// Slots whose move has started, and when it started.
@@ -198,21 +201,27 @@ impl Lane {
         target: End,
         connections: Arc<Connections>,
         options: Arc<MoveOptions>,
-        throttle: Arc<Throttle>,
+        regulator: Arc<Regulator>,
         events: UnboundedSender<Event>,
         stop: StopSignal,
     ) -> Self {
+        let pair = Pair {
+            from: source.id,
+            to: target.id,
+        };
         Self {
+            seat: regulator.enter(pair),
             source,
             target,
             connections,
             options,
-            throttle,
+            regulator,
             events,
             stop,
             sharing: 1,
             turns: None,
             tally: MoveStats::default(),
+            last_write_pause: Duration::ZERO,
             moved: SlotSet::new(),
             skipped: SlotSet::new(),
             begun: BTreeMap::new(),
@@ -416,7 +425,7 @@ impl Lane {
             self.target.clone(),
             Arc::clone(&self.connections),
             Arc::clone(&self.options),
-            Arc::clone(&self.throttle),
+            Arc::clone(&self.regulator),
             self.turns.clone(),
             authority,
         )
@@ -430,7 +439,14 @@ impl Lane {
         let mut counted: std::collections::VecDeque<(Slot, u64)> = Default::default();
         let mut closing: Window = Vec::new();
         loop {
-            let stopping = self.stop.soon.is_cancelled();
+            if self.seat.is_to_yield() {
+                if !closing.is_empty() {
+                    self.turn(ends, &closing, &Window::new()).await?;
+                    closing.clear();
+                }
+                self.seat.give_up();
+            }
+            let stopping = !self.seat.take(&self.stop).await;
             if counted.is_empty() && !stopping {
                 let next: Vec<Slot> = ahead.by_ref().take(COUNTED_AHEAD).collect();
                 let counts = self.count(&ends.source, &ends.databases, &next).await?;
@@ -438,10 +454,11 @@ impl Lane {
             }
             let mut opening = Window::new();
             let mut keys = 0;
+            let most_keys = self.regulator.window_keys(WINDOW_KEYS);
             while !stopping
                 && opening.len() < self.options.max_open_slots.max(1)
                 && let Some((slot, count)) = counted.front().copied()
-                && (opening.is_empty() || keys + count <= WINDOW_KEYS)
+                && (opening.is_empty() || keys + count <= most_keys)
             {
                 counted.pop_front();
                 keys += count;

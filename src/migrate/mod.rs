@@ -11,6 +11,8 @@ mod keys;
 mod lane;
 mod pace;
 mod panics;
+mod probe;
+mod regulator;
 pub mod schedule;
 pub mod strategy;
 mod stray;
@@ -31,11 +33,12 @@ use crate::client::Login;
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
+use crate::control::{Control, Settings};
 use crate::event::{Event, MoveStats, Pair};
 pub use lane::set_slots;
 use lane::{Lane, Report};
-use schedule::{Limits, MoveMethod, Schedule, Work};
-use throttle::Throttle;
+use regulator::Regulator;
+use schedule::{Limits, MoveMethod, Schedule, TaskLimit, Work};
 
 pub use stray::{Hidden, Strays, strays};
 pub use trial::{Trial, try_migrate};
@@ -51,10 +54,10 @@ pub struct MoveOptions {
     pub max_stall: Duration,
     /// How many slots a lane has open at a time, at least 1.
     pub max_open_slots: usize,
-    /// How many lanes run side by side.
-    pub limits: Limits,
-    /// How much moves in a second, in all lanes together.
-    pub rate: Option<Rate>,
+    /// How many lanes into one target run side by side, at least 1.
+    pub per_target: usize,
+    /// What can be changed while slots move, as the command line sets it.
+    pub settings: Settings,
     /// What becomes of keys that differ on both ends.
     pub on_conflict: OnConflict,
     /// The flag that chooses between them, for messages.
@@ -76,6 +79,9 @@ pub struct MoveOptions {
     /// Whether slots move key by key if the servers may not move them as ASM tasks.
     pub by_key_if_denied: bool,
 }
+
+/// How many pairs of nodes move slots at a time, unless the user says so.
+pub const NODE_PAIRS: usize = 16;
 
 /// Bytes in a second, by MEMORY USAGE, at which a key moves on a busy machine: hashes with many fields
 /// went at 26 MiB/s, sorted sets at 80, lists at 150, strings at 180 (Redis 7.0.15, loopback).
@@ -99,15 +105,6 @@ pub enum Lag {
     Bytes(u64),
     /// So long since they were last heard of.
     Time(Duration),
-}
-
-/// A limit on how much moves in a second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rate {
-    /// Keys.
-    Keys(u64),
-    /// Bytes, as MEMORY USAGE counts them.
-    Bytes(u64),
 }
 
 /// The treatment of a key that has different values on both nodes.
@@ -218,10 +215,12 @@ pub async fn run(
     ends: &BTreeMap<NodeId, End>,
     connections: &Arc<Connections>,
     options: &Arc<MoveOptions>,
+    control: &Control,
     events: &UnboundedSender<Event>,
     stop: &StopSignal,
 ) -> Outcome {
-    let throttle = Arc::new(Throttle::new(options.rate));
+    control.begin(options.settings);
+    let regulator = Arc::new(Regulator::new(control.clone(), events.clone()));
     let mut into_targets: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut turns: BTreeMap<NodeId, Arc<Semaphore>> = BTreeMap::new();
     for pair in moves.keys() {
@@ -229,32 +228,58 @@ pub async fn run(
         let one = || Arc::new(Semaphore::new(1));
         turns.entry(pair.to).or_insert_with(one);
     }
-    let schedule = Schedule::new(options.limits, moves);
-    run_lanes(schedule, options.after_failure, stop, |pair, work| {
-        let (source, target) = (ends.get(&pair.from)?.clone(), ends.get(&pair.to)?.clone());
-        let into_target = into_targets.get(&pair.to).copied().unwrap_or(1);
-        let sharing = into_target.min(options.limits.per_target);
-        let lane = Lane::new(
-            source,
-            target,
-            Arc::clone(connections),
-            Arc::clone(options),
-            Arc::clone(&throttle),
-            events.clone(),
-            stop.clone(),
-        );
-        let lane = lane.sharing(sharing, turns.get(&pair.to).cloned());
-        Some(lane.run(work))
-    })
-    .await
+    let limits = |settings| limits(settings, options.per_target);
+    let host = |(id, end): (&NodeId, &End)| (*id, end.peer.host().to_string());
+    let hosts = ends.iter().map(host).collect();
+    let schedule = Schedule::new(limits(control.settings()), hosts, moves);
+    let lanes = run_lanes(
+        schedule,
+        options.after_failure,
+        stop,
+        (control, limits),
+        |pair, work| {
+            let (source, target) = (ends.get(&pair.from)?.clone(), ends.get(&pair.to)?.clone());
+            let into_target = into_targets.get(&pair.to).copied().unwrap_or(1);
+            let sharing = into_target.min(options.per_target);
+            let lane = Lane::new(
+                source,
+                target,
+                Arc::clone(connections),
+                Arc::clone(options),
+                Arc::clone(&regulator),
+                events.clone(),
+                stop.clone(),
+            );
+            let lane = lane.sharing(sharing, turns.get(&pair.to).cloned());
+            Some(lane.run(work))
+        },
+    );
+    tokio::select! {
+        outcome = lanes => outcome,
+        never = probe::regulate(&regulator, ends, connections) => match never {},
+    }
 }
 
-/// Runs one lane for each pair as the schedule allows, and adds up their reports. `lane` returns
-/// `None` for a pair with an end that is not known.
+/// How many lanes may run with these settings. ASM tasks of nodes on one host compete for it: each forks or reads its whole
+/// data set. So there is one at a time, unless the user asks for more.
+fn limits(settings: Settings, per_target: usize) -> Limits {
+    Limits {
+        lanes: settings.node_pairs.unwrap_or(NODE_PAIRS),
+        per_target,
+        tasks: match settings.node_pairs {
+            Some(_) => TaskLimit::None,
+            None => TaskLimit::OnePerSourceHost,
+        },
+    }
+}
+
+/// Runs one lane for each pair as the schedule allows, and adds up their reports. `limits` are those of the settings, which
+/// may change. `lane` returns `None` for a pair with an end that is not known.
 async fn run_lanes<F>(
     mut schedule: Schedule,
     after_failure: AfterFailure,
     stop: &StopSignal,
+    (control, limits): (&Control, impl Fn(Settings) -> Limits),
     lane: impl Fn(Pair, Work) -> Option<F>,
 ) -> Outcome
 where
@@ -263,7 +288,9 @@ where
     let mut running = JoinSet::new();
     let mut outcome = Outcome::default();
     let mut lanes: HashMap<tokio::task::Id, (Pair, Vec<Slot>)> = HashMap::new();
+    let mut settings = control.subscribe();
     loop {
+        schedule.set_limits(limits(*settings.borrow_and_update()));
         if stop.soon.is_cancelled() {
             for (pair, work) in schedule.stop() {
                 outcome.left.insert(pair, work.slots.into_iter().collect());
@@ -282,7 +309,11 @@ where
                 }
             }
         }
-        let Some(ended) = running.join_next_with_id().await else {
+        let ended = tokio::select! {
+            ended = running.join_next_with_id() => ended,
+            Ok(()) = settings.changed() => continue,
+        };
+        let Some(ended) = ended else {
             break;
         };
         let task = match &ended {

@@ -1,4 +1,4 @@
-//! How many keys go in one MIGRATE.
+//! How many keys go in one MIGRATE, and how much of what is allowed a whole run uses.
 //!
 //! A call holds the source for as long as it lasts, and every client of the source waits. So
 //! batches grow while calls stay well below the longest stall that is allowed, and shrink as soon
@@ -25,6 +25,16 @@ const LIGHT_KEYS: usize = 2;
 const LIGHT_BYTES: u64 = 16 * 1024;
 /// After so many calls a long road is measured again.
 const KNOWN_FOR: usize = 32;
+
+/// Whether more may be sent than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Growth {
+    /// Yes.
+    Allowed,
+    /// No: a node is busy. What a call starts with is always allowed, so that one slow call does not make all that follow
+    /// small.
+    Held,
+}
 
 /// The batch size, as it adapts.
 #[derive(Debug, Clone)]
@@ -89,9 +99,22 @@ impl Pace {
         fitting.count().clamp(1, weights.len().max(1))
     }
 
+    /// Calls stay below `longest` from now on. Batches shrink at once if that is less than before, and grow with the next
+    /// calls if it is more.
+    pub(super) fn set_longest(&mut self, longest: Duration) {
+        if let Batch::Adaptive { keys, bytes } = &mut self.batch
+            && longest < self.longest
+        {
+            let share = longest.as_secs_f64() / self.longest.as_secs_f64();
+            *keys = (*keys * share).max(1.0);
+            *bytes = (*bytes * share).max(FEWEST_BYTES);
+        }
+        self.longest = longest;
+    }
+
     /// What a call took. One that was smaller than it might have been says nothing about larger
     /// ones, unless it was slow.
-    pub(super) fn measured(&mut self, keys: usize, bytes: u64, took: Duration) {
+    pub(super) fn measured(&mut self, keys: usize, bytes: u64, took: Duration, growth: Growth) {
         let is_light = keys <= LIGHT_KEYS && (1..=LIGHT_BYTES).contains(&bytes);
         (self.road, self.since) = match is_light {
             true => (took, 0),
@@ -115,95 +138,113 @@ impl Pace {
             *most_keys = (keys as f64 / full * 0.8).max(1.0);
             *most_bytes = (bytes as f64 / full * 0.8).max(FEWEST_BYTES);
         } else if full < 0.5 {
+            let (limit_keys, limit_bytes) = match growth {
+                Growth::Allowed => (MOST_KEYS as f64, MOST_BYTES),
+                Growth::Held => (most_keys.max(FIRST_KEYS), most_bytes.max(FIRST_BYTES)),
+            };
             if keys as f64 > *most_keys * 0.5 {
-                *most_keys = (*most_keys * 1.5).min(MOST_KEYS as f64);
+                *most_keys = (*most_keys * 1.5).min(limit_keys);
             }
             if bytes as f64 > *most_bytes * 0.5 {
-                *most_bytes = (*most_bytes * 1.5).min(MOST_BYTES);
+                *most_bytes = (*most_bytes * 1.5).min(limit_bytes);
             }
         }
+    }
+}
+
+/// The share of what is allowed that a run uses: additive increase, multiplicative decrease.
+///
+/// It sets the length of calls, the number of lanes, and below [`Share::WITH_GAPS`] the gaps between calls. It never falls to
+/// zero: at its floor calls have few keys, one lane works, and it rests 15 times as long as a call takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Share {
+    share: f64,
+    /// Whether it has been cut. Until then it doubles, so that short moves do not spend their time at the start.
+    was_cut: bool,
+}
+
+/// What a look at the latency led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Adapted {
+    /// The share is smaller. What was measured before says nothing any more.
+    Cut,
+    /// It is larger.
+    Grown,
+    /// It is as it was.
+    Kept,
+}
+
+impl Share {
+    /// What a run with a latency limit starts with.
+    const FIRST: f64 = 0.25;
+    /// What it never falls below.
+    const FLOOR: f64 = 1.0 / 64.0;
+    /// By how much it grows.
+    const STEP: f64 = 1.0 / 16.0;
+    /// Below this share, calls have gaps between them.
+    const WITH_GAPS: f64 = 0.25;
+
+    /// Everything: there is no limit.
+    pub(super) fn full() -> Self {
+        Self {
+            share: 1.0,
+            was_cut: true,
+        }
+    }
+
+    /// The start of a run with a limit.
+    pub(super) fn first() -> Self {
+        Self {
+            share: Self::FIRST,
+            was_cut: false,
+        }
+    }
+
+    /// Whether it can't be cut any more.
+    pub(super) fn is_at_floor(self) -> bool {
+        self.share <= Self::FLOOR
+    }
+
+    /// Halves the share where the added latency is above the limit, and grows it where that is below half of it. In between
+    /// it stays, so that it comes to rest.
+    pub(super) fn adapt(&mut self, added: Duration, limit: Duration, growth: Growth) -> Adapted {
+        if added > limit {
+            self.was_cut = true;
+            self.share = (self.share / 2.0).max(Self::FLOOR);
+            return Adapted::Cut;
+        }
+        let most = match growth {
+            Growth::Allowed => 1.0,
+            Growth::Held => self.share.max(Self::FIRST),
+        };
+        if added > limit / 2 || self.share >= most {
+            return Adapted::Kept;
+        }
+        let grown = match self.was_cut {
+            true => self.share + Self::STEP,
+            false => self.share * 2.0,
+        };
+        self.share = grown.min(most);
+        Adapted::Grown
+    }
+
+    /// How long one call may take, of so much that is allowed.
+    pub(super) fn call(self, longest: Duration) -> Duration {
+        longest.mul_f64(self.share)
+    }
+
+    /// How many lanes may have slots open, of so many: at least 1.
+    pub(super) fn lanes(self, most: usize) -> usize {
+        ((most as f64 * self.share).ceil() as usize).clamp(1, most.max(1))
+    }
+
+    /// The rest after a call that took so long.
+    pub(super) fn gap(self, took: Duration) -> Duration {
+        const LONGEST: Duration = Duration::from_secs(1);
+        let times = (Self::WITH_GAPS / self.share - 1.0).max(0.0);
+        took.mul_f64(times).min(LONGEST)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const STALL: Duration = Duration::from_millis(20);
-
-    #[test]
-    fn fast_calls_grow_and_slow_ones_shrink() {
-        let mut pace = Pace::adaptive(STALL);
-        let small = vec![100; 2_000];
-        assert_eq!(pace.next(&small), 64);
-        for _ in 0..20 {
-            let keys = pace.next(&small);
-            pace.measured(keys, keys as u64 * 100, STALL / 10);
-        }
-        assert_eq!(pace.next(&small), 1_000);
-        pace.measured(1_000, 100_000, STALL * 4);
-        assert_eq!(pace.next(&small), 200);
-    }
-
-    #[test]
-    fn a_key_that_weighs_too_much_goes_alone() {
-        let pace = Pace::adaptive(STALL);
-        assert_eq!(pace.next(&[100 << 20, 1, 1]), 1);
-        assert_eq!(pace.next(&[1, 1, 100 << 20]), 2);
-    }
-
-    /// 60 ms away, and 50 µs of work for each key.
-    #[test]
-    fn a_long_road_is_not_held_against_the_keys() {
-        let mut pace = Pace::adaptive(STALL);
-        let small = vec![100; 2_000];
-        let road = STALL * 3;
-        let mut calls = 0;
-        for _ in 0..30 {
-            let keys = pace.next(&small);
-            let work = Duration::from_micros(50) * keys as u32;
-            pace.measured(keys, keys as u64 * 100, road + work);
-            calls += usize::from(keys < 64);
-        }
-        let settled = pace.next(&small);
-        assert!((200..=400).contains(&settled), "{settled}");
-        assert!(calls < 20, "{calls} calls before it knew");
-        // It becomes short again: then calls are to be short, too.
-        for _ in 0..20 {
-            let keys = pace.next(&small);
-            pace.measured(
-                keys,
-                keys as u64 * 100,
-                Duration::from_micros(200) * keys as u32,
-            );
-        }
-        assert!(pace.next(&small) <= 100, "{}", pace.next(&small));
-    }
-
-    #[test]
-    fn a_fixed_pace_stays() {
-        let mut pace = Pace::fixed(10);
-        pace.measured(10, 1, STALL * 100);
-        assert_eq!(pace.next(&[1 << 30; 30]), 10);
-        assert_eq!(pace.next(&[1; 3]), 3);
-    }
-
-    proptest! {
-        /// Whatever was measured, a call takes at least one key and no more than there are, and
-        /// where time is linear in the work, calls end up below the longest stall.
-        #[test]
-        fn calls_settle_below_the_longest_stall(nanos_per_key in 100_u64..2_000_000, weight in 1_u64..100_000) {
-            let mut pace = Pace::adaptive(STALL);
-            let weights = vec![weight; 2_000];
-            let mut took = Duration::ZERO;
-            for _ in 0..100 {
-                let keys = pace.next(&weights);
-                prop_assert!((1..=weights.len()).contains(&keys));
-                took = Duration::from_nanos(nanos_per_key * keys as u64);
-                pace.measured(keys, weight * keys as u64, took);
-            }
-            prop_assert!(took <= STALL, "{took:?}");
-        }
-    }
-}
+mod tests;

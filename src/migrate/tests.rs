@@ -49,10 +49,12 @@ async fn with_a_panic(after_failure: AfterFailure) -> (Outcome, StopSignal) {
     let limits = Limits {
         lanes: 2,
         per_target: 1,
+        tasks: TaskLimit::None,
     };
-    let schedule = Schedule::new(limits, lanes.into_iter().collect());
+    let schedule = Schedule::new(limits, BTreeMap::new(), lanes.into_iter().collect());
+    let control = (&Control::default(), |_| limits);
     let panicked = CancellationToken::new();
-    let outcome = run_lanes(schedule, after_failure, &stop, |lane, work| {
+    let outcome = run_lanes(schedule, after_failure, &stop, control, |lane, work| {
         let (panicked, stop) = (panicked.clone(), stop.clone());
         Some(async move {
             if lane == pair(1, 7) {

@@ -75,6 +75,7 @@ mod reshard_clients;
 mod reshard_conflicts;
 mod reshard_faults;
 mod reshard_interrupted;
+mod reshard_latency;
 mod reshard_limits;
 mod reshard_logins;
 mod reshard_targets;

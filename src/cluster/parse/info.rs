@@ -70,6 +70,8 @@ pub struct Info {
     pub aof_enabled: bool,
     /// What failed when it last wrote to disk.
     pub disk_failures: DiskFailures,
+    /// The time of a CPU that its main thread has used since it started (Redis ≥ 6.2, Valkey).
+    pub main_thread_cpu: Option<Duration>,
     /// Bytes in use.
     pub used_memory: Option<u64>,
     /// The limit in bytes; 0 stands for none.
@@ -174,6 +176,10 @@ impl Info {
             .filter_map(|line| line.split_once(':'))
             .collect();
         let number = |name: &str| fields.get(name).and_then(|value| value.parse::<u64>().ok());
+        let seconds = |name: &str| {
+            let seconds = fields.get(name)?.parse::<f64>().ok()?;
+            Duration::try_from_secs_f64(seconds).ok()
+        };
         let flag = |name: &str| fields.get(name).map(|value| *value == "1");
         let failed = |name: &str| fields.get(name) == Some(&"err");
         let word = |name: &str| {
@@ -235,6 +241,9 @@ impl Info {
                 append: flag("aof_enabled") == Some(true) && failed("aof_last_write_status"),
                 rewrite: flag("aof_enabled") == Some(true) && failed("aof_last_bgrewrite_status"),
             },
+            main_thread_cpu: seconds("used_cpu_sys_main_thread")
+                .zip(seconds("used_cpu_user_main_thread"))
+                .map(|(system, user)| system.saturating_add(user)),
             used_memory: number("used_memory"),
             maxmemory: number("maxmemory"),
             maxmemory_policy: word("maxmemory_policy"),

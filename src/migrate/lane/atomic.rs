@@ -123,13 +123,40 @@ impl Lane {
         let now = self.stop.now.clone();
         let mut queue = unless_dropped(&now, self.weigh(ends, slots)).await??;
         let mut size = Size::first();
-        while !queue.is_empty() && !self.stop.soon.is_cancelled() {
+        let soon = self.stop.soon.clone();
+        while !queue.is_empty() {
+            if self.seat.is_to_yield() {
+                self.seat.give_up();
+            }
+            if !self.seat.take(&self.stop).await {
+                return Ok(());
+            }
             let task = size.take(&mut queue);
             let bytes: u64 = task.iter().map(|weighed| weighed.bytes).sum();
+            let keys: u64 = task.iter().map(|weighed| weighed.keys).sum();
+            // The servers know no rate: it holds over all tasks.
+            tokio::select! {
+                () = self.regulator.pass(usize::try_from(keys).unwrap_or(usize::MAX), bytes) => {}
+                () = soon.cancelled() => return Ok(()),
+            }
             let started = Instant::now();
+            self.last_write_pause = Duration::ZERO;
             match self.move_task(ends, product, &task).await? {
-                TaskResult::Moved => size.measured(bytes, started.elapsed()),
+                TaskResult::Moved => {}
                 TaskResult::Stopped => return Ok(()),
+            }
+            let took = started.elapsed();
+            let cost = self
+                .regulator
+                .cost(self.pair(), took, self.last_write_pause);
+            let growth = self.regulator.growth([&self.source.id, &self.target.id]);
+            let gap = size.measured(bytes, took, growth, cost);
+            if !gap.is_zero() {
+                self.seat.give_up();
+                tokio::select! {
+                    () = tokio::time::sleep(gap) => {}
+                    () = soon.cancelled() => return Ok(()),
+                }
             }
         }
         Ok(())
@@ -315,6 +342,7 @@ impl Lane {
                 self.tally.longest_task = self.tally.longest_task.max(since.elapsed());
                 if let (Product::Redis, Some(id)) = (product, &ending.id) {
                     let pause = write_pause(&ends.source, id).await;
+                    self.last_write_pause = pause.unwrap_or_default();
                     let longest = &mut self.tally.longest_write_pause;
                     *longest = pause.unwrap_or_default().max(*longest);
                 }
@@ -560,7 +588,7 @@ impl Lane {
                 Ok(info) if info.master_link.is_some() => {
                     return Some(format!("{end} is no master any more"));
                 }
-                Ok(_) => {}
+                Ok(info) => self.regulator.note_cpu(end, &info),
             }
         }
         None

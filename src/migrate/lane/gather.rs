@@ -36,7 +36,7 @@ impl Lane {
         // One window's conflicts don't keep the others waiting.
         let mut conflict = Ok(());
         for window in slots.chunks(self.options.max_open_slots.max(1)) {
-            if self.stop.soon.is_cancelled() {
+            if !self.may_open().await {
                 break;
             }
             let window = self.offer(ends, window).await?;
@@ -91,7 +91,7 @@ impl Lane {
         let mut movers = self.movers(Authority::Target);
         let mut others = 0;
         for window in slots.chunks(self.options.max_open_slots.max(1)) {
-            if self.stop.soon.is_cancelled() {
+            if !self.may_open().await {
                 break;
             }
             let window = self.offer(ends, window).await?;
@@ -109,6 +109,14 @@ impl Lane {
                 self.source, self.target
             ))),
         }
+    }
+
+    /// Waits until a window may be opened; none of this lane is open. Returns false if the run is to stop.
+    async fn may_open(&self) -> bool {
+        if self.seat.is_to_yield() {
+            self.seat.give_up();
+        }
+        self.seat.take(&self.stop).await
     }
 
     /// Looks at both ends, and opens a window at the source.

@@ -91,10 +91,11 @@ impl Lane {
             self.source.clone(),
             self.connections.clone(),
             self.options.clone(),
-            self.throttle.clone(),
+            self.regulator.clone(),
             self.events.clone(),
             self.stop.clone(),
         );
+        back.seat.claim_always();
         let brought = match back.connect().await {
             Ok(mut backwards) => back.gather_all(&mut backwards, slots.clone()).await,
             Err(error) => Err(error),

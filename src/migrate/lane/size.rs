@@ -5,11 +5,17 @@ use std::time::Duration;
 
 use super::{Ends, Lane, LaneError};
 use crate::cluster::slot::Slot;
+use crate::migrate::pace::Growth;
+use crate::migrate::regulator::Cost;
 
 /// The time that a task should take: short enough to wait for after Ctrl-C.
 const TASK_TAKES: Duration = Duration::from_secs(4);
 /// What a task brings before anything was measured, in bytes.
 const FIRST_TASK: u64 = 64 << 20;
+/// What a task brings at least where larger ones cost other clients too much, in bytes.
+const SMALLEST_TASK: u64 = 1 << 20;
+/// The longest gap between two tasks.
+const LONGEST_GAP: Duration = Duration::from_secs(10);
 /// What a task brings at most, in bytes, unless a single slot has more.
 const LARGEST_TASK: u64 = 2 << 30;
 /// What a key is taken to weigh at least: servers may not tell, and a key costs time in any case.
@@ -29,11 +35,15 @@ pub(super) struct Weighed {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
     bytes: u64,
+    gap: Duration,
 }
 
 impl Size {
     pub(super) fn first() -> Self {
-        Self { bytes: FIRST_TASK }
+        Self {
+            bytes: FIRST_TASK,
+            gap: Duration::ZERO,
+        }
     }
 
     /// The next slots: as many as fit, at least 1 of them.
@@ -50,14 +60,39 @@ impl Size {
         queue.drain(..count).collect()
     }
 
-    /// What a task took that brought so much. Small ones say nothing: they take a tenth of a second
-    /// whatever they bring.
-    pub(super) fn measured(&mut self, bytes: u64, took: Duration) {
-        if bytes >= FIRST_TASK / 4 {
-            let fits = bytes as f64 / took.as_secs_f64().max(0.1) * TASK_TAKES.as_secs_f64();
-            let grown = self.bytes.saturating_mul(4);
-            self.bytes = (fits as u64).min(grown).clamp(FIRST_TASK / 4, LARGEST_TASK);
+    /// What a task took that brought so much, and what it cost other clients where that has a limit. Returns the gap until
+    /// the next one: where a task cost too much, as many times as long as it took.
+    ///
+    /// The time of small ones says nothing: they take a tenth of a second whatever they bring.
+    pub(super) fn measured(
+        &mut self,
+        bytes: u64,
+        took: Duration,
+        growth: Growth,
+        cost: Option<Cost>,
+    ) -> Duration {
+        match cost {
+            Some(cost) if cost.added > cost.limit => {
+                let times = cost.added.as_secs_f64() / cost.limit.as_secs_f64().max(1e-6);
+                self.gap = took.mul_f64(times.min(10.0)).min(LONGEST_GAP);
+                self.bytes = (self.bytes / 2).max(SMALLEST_TASK);
+                return self.gap;
+            }
+            Some(cost) if cost.added > cost.limit / 2 => return self.gap,
+            Some(_) => self.gap /= 2,
+            None => self.gap = Duration::ZERO,
         }
+        if self.bytes < FIRST_TASK / 4 {
+            self.bytes *= 2;
+        } else if bytes >= FIRST_TASK / 4 {
+            let fits = bytes as f64 / took.as_secs_f64().max(0.1) * TASK_TAKES.as_secs_f64();
+            let most = match growth {
+                Growth::Allowed => self.bytes.saturating_mul(4),
+                Growth::Held => self.bytes.max(FIRST_TASK),
+            };
+            self.bytes = (fits as u64).min(most).clamp(FIRST_TASK / 4, LARGEST_TASK);
+        }
+        self.gap
     }
 }
 
@@ -110,16 +145,60 @@ mod tests {
         Slot::all().zip(weights).map(weighed).collect()
     }
 
+    fn timed(size: &mut Size, bytes: u64, took: Duration) {
+        let gap = size.measured(bytes, took, Growth::Allowed, None);
+        assert_eq!(gap, Duration::ZERO);
+    }
+
+    #[test]
+    fn tasks_that_cost_too_much_become_small_and_rare() {
+        let mut size = Size::first();
+        let limit = Duration::from_millis(5);
+        let took = Duration::from_millis(400);
+        let mut after = |added| {
+            let cost = Some(Cost { added, limit });
+            let gap = size.measured(size.bytes, took, Growth::Allowed, cost);
+            (size.bytes, gap)
+        };
+        assert_eq!(after(limit * 2), (FIRST_TASK / 2, took * 2));
+        assert_eq!(after(limit * 100), (FIRST_TASK / 4, took * 10));
+        for _ in 0..10 {
+            after(limit * 100);
+        }
+        assert_eq!(
+            after(limit),
+            (SMALLEST_TASK, took * 10),
+            "in between all stays"
+        );
+        assert_eq!(after(limit / 5), (SMALLEST_TASK * 2, took * 5));
+        for _ in 0..20 {
+            after(limit / 5);
+        }
+        let (bytes, gap) = after(Duration::ZERO);
+        assert!(
+            bytes > FIRST_TASK && gap < Duration::from_millis(1),
+            "{bytes} {gap:?}"
+        );
+    }
+
+    #[test]
+    fn a_busy_node_gets_no_larger_tasks() {
+        let mut size = Size::first();
+        let took = Duration::from_millis(100);
+        size.measured(FIRST_TASK, took, Growth::Held, None);
+        assert_eq!(size.bytes, FIRST_TASK);
+    }
+
     #[test]
     fn tasks_grow_while_they_are_short_and_shrink_when_they_are_not() {
         let mut size = Size::first();
-        size.measured(100, Duration::from_millis(100));
+        timed(&mut size, 100, Duration::from_millis(100));
         assert_eq!(size.bytes, FIRST_TASK);
-        size.measured(FIRST_TASK, Duration::from_millis(500));
+        timed(&mut size, FIRST_TASK, Duration::from_millis(500));
         assert_eq!(size.bytes, FIRST_TASK * 4);
-        size.measured(FIRST_TASK * 4, Duration::from_secs(8));
+        timed(&mut size, FIRST_TASK * 4, Duration::from_secs(8));
         assert_eq!(size.bytes, FIRST_TASK * 2);
-        size.measured(FIRST_TASK, Duration::from_secs(600));
+        timed(&mut size, FIRST_TASK, Duration::from_secs(600));
         assert_eq!(size.bytes, FIRST_TASK / 4);
     }
 
@@ -149,7 +228,7 @@ mod tests {
                 let bytes: u64 = task.iter().map(|weighed| weighed.bytes).sum();
                 prop_assert!(task.len() == 1 || bytes <= size.bytes);
                 gone.extend(task.iter().map(|weighed| weighed.slot));
-                size.measured(bytes, Duration::from_millis(millis));
+                timed(&mut size, bytes, Duration::from_millis(millis));
                 prop_assert!((FIRST_TASK / 4..=LARGEST_TASK).contains(&size.bytes));
             }
             prop_assert_eq!(gone, Slot::all().take(weights.len()).collect::<Vec<_>>());

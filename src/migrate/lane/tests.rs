@@ -8,7 +8,6 @@ use super::*;
 use crate::client::{Connector, Login, Transport};
 use crate::cluster::node::Addr;
 use crate::connections::{DialOptions, Target};
-use crate::migrate::schedule::Limits;
 use crate::migrate::{AfterFailure, Lag, OnConflict};
 
 const SOURCE: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
@@ -68,11 +67,8 @@ fn lane(source: Addr, target: Addr) -> Lane {
         pipeline: None,
         max_stall: Duration::from_millis(20),
         max_open_slots: 4,
-        limits: Limits {
-            lanes: 1,
-            per_target: 1,
-        },
-        rate: None,
+        per_target: 1,
+        settings: Default::default(),
         on_conflict: OnConflict::Abort,
         conflict_flag: "",
         big_key: 1 << 20,
@@ -85,12 +81,13 @@ fn lane(source: Addr, target: Addr) -> Lane {
         by_key_if_denied: false,
     };
     let (events, _) = mpsc::unbounded_channel();
+    let regulator = Regulator::new(Default::default(), events.clone());
     Lane::new(
         end(SOURCE, source),
         end(TARGET, target),
         Arc::new(Connections::new(connector, Vec::new(), 4)),
         Arc::new(options),
-        Arc::new(Throttle::new(None)),
+        Arc::new(regulator),
         events,
         StopSignal::default(),
     )

@@ -57,6 +57,8 @@ impl Lane {
         let target_view = read(&self.target, &target.nodes)?;
         let source_info = Info::parse(&source.info);
         let target_info = Info::parse(&target.info);
+        self.regulator.note_cpu(&self.source, &source_info);
+        self.regulator.note_cpu(&self.target, &target_info);
         for (end, view) in [(&self.source, &source_view), (&self.target, &target_view)] {
             let myself = view.myself();
             if myself.id != end.id || myself.role != Some(Role::Master) {

@@ -255,8 +255,9 @@ pub(crate) async fn work(
     session.events.phase(Phase::Move);
     let connections = &session.connections;
     let events = session.events.sender();
+    let control = &session.control;
     let outcome = tokio::select! {
-        outcome = migrate::run(moves, ends, connections, options, &events, &stop) => outcome,
+        outcome = migrate::run(moves, ends, connections, options, control, &events, &stop) => outcome,
         never = stop_at_signals(session, &stop, options.stop_deadline) => match never {},
     };
     // A lane that failed asks the others to stop; only a signal drops the slots in hand.

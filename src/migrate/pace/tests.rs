@@ -1,0 +1,203 @@
+//! Traces of calls and of latencies.
+
+use super::*;
+use proptest::prelude::*;
+
+const STALL: Duration = Duration::from_millis(20);
+
+#[test]
+fn fast_calls_grow_and_slow_ones_shrink() {
+    let mut pace = Pace::adaptive(STALL);
+    let small = vec![100; 2_000];
+    assert_eq!(pace.next(&small), 64);
+    for _ in 0..20 {
+        let keys = pace.next(&small);
+        pace.measured(keys, keys as u64 * 100, STALL / 10, Growth::Allowed);
+    }
+    assert_eq!(pace.next(&small), 1_000);
+    pace.measured(1_000, 100_000, STALL * 4, Growth::Allowed);
+    assert_eq!(pace.next(&small), 200);
+}
+
+#[test]
+fn a_key_that_weighs_too_much_goes_alone() {
+    let pace = Pace::adaptive(STALL);
+    assert_eq!(pace.next(&[100 << 20, 1, 1]), 1);
+    assert_eq!(pace.next(&[1, 1, 100 << 20]), 2);
+}
+
+/// 60 ms away, and 50 µs of work for each key.
+#[test]
+fn a_long_road_is_not_held_against_the_keys() {
+    let mut pace = Pace::adaptive(STALL);
+    let small = vec![100; 2_000];
+    let road = STALL * 3;
+    let mut calls = 0;
+    for _ in 0..30 {
+        let keys = pace.next(&small);
+        let work = Duration::from_micros(50) * keys as u32;
+        pace.measured(keys, keys as u64 * 100, road + work, Growth::Allowed);
+        calls += usize::from(keys < 64);
+    }
+    let settled = pace.next(&small);
+    assert!((200..=400).contains(&settled), "{settled}");
+    assert!(calls < 20, "{calls} calls before it knew");
+    // It becomes short again: then calls are to be short, too.
+    for _ in 0..20 {
+        let keys = pace.next(&small);
+        pace.measured(
+            keys,
+            keys as u64 * 100,
+            Duration::from_micros(200) * keys as u32,
+            Growth::Allowed,
+        );
+    }
+    assert!(pace.next(&small) <= 100, "{}", pace.next(&small));
+}
+
+#[test]
+fn a_busy_node_holds_growth_but_not_the_way_back() {
+    let mut pace = Pace::adaptive(STALL);
+    let small = vec![100; 2_000];
+    let fast = |pace: &mut Pace| {
+        for _ in 0..20 {
+            let keys = pace.next(&small);
+            pace.measured(keys, keys as u64 * 100, STALL / 10, Growth::Held);
+        }
+        pace.next(&small)
+    };
+    assert_eq!(fast(&mut pace), 64);
+    pace.measured(64, 6_400, STALL * 10, Growth::Held);
+    assert_eq!(pace.next(&small), 5);
+    assert_eq!(fast(&mut pace), 64);
+}
+
+#[test]
+fn shorter_calls_are_smaller_at_once() {
+    let mut pace = Pace::adaptive(STALL);
+    let small = vec![100; 2_000];
+    pace.set_longest(STALL / 8);
+    assert_eq!(pace.next(&small), 8);
+    pace.set_longest(STALL);
+    assert_eq!(pace.next(&small), 8);
+}
+
+#[test]
+fn a_fixed_pace_stays() {
+    let mut pace = Pace::fixed(10);
+    pace.measured(10, 1, STALL * 100, Growth::Allowed);
+    assert_eq!(pace.next(&[1 << 30; 30]), 10);
+    assert_eq!(pace.next(&[1; 3]), 3);
+}
+
+proptest! {
+    /// Whatever was measured, a call takes at least one key and no more than there are, and
+    /// where time is linear in the work, calls end up below the longest stall.
+    #[test]
+    fn calls_settle_below_the_longest_stall(nanos_per_key in 100_u64..2_000_000, weight in 1_u64..100_000) {
+        let mut pace = Pace::adaptive(STALL);
+        let weights = vec![weight; 2_000];
+        let mut took = Duration::ZERO;
+        for _ in 0..100 {
+            let keys = pace.next(&weights);
+            prop_assert!((1..=weights.len()).contains(&keys));
+            took = Duration::from_nanos(nanos_per_key * keys as u64);
+            pace.measured(keys, weight * keys as u64, took, Growth::Allowed);
+        }
+        prop_assert!(took <= STALL, "{took:?}");
+    }
+}
+
+const LIMIT: Duration = Duration::from_millis(5);
+
+/// What a server adds to the latency of its clients at a share: a floor that has nothing to do with the move, and a part
+/// that grows with it.
+fn added(share: Share, others: Duration, slope: Duration) -> Duration {
+    others + slope.mul_f64(share.share)
+}
+
+#[test]
+fn a_share_becomes_calls_lanes_and_gaps() {
+    let full = Share::full();
+    assert_eq!((full.call(LIMIT), full.lanes(16)), (LIMIT, 16));
+    assert_eq!(full.gap(LIMIT), Duration::ZERO);
+    let mut least = full;
+    for _ in 0..20 {
+        least.adapt(LIMIT * 2, LIMIT, Growth::Allowed);
+    }
+    assert!(least.is_at_floor());
+    assert_eq!(least.lanes(16), 1);
+    assert!(least.call(LIMIT) > Duration::ZERO);
+    assert_eq!(
+        least.gap(Duration::from_micros(100)),
+        Duration::from_micros(1_500)
+    );
+}
+
+#[test]
+fn a_slow_link_slows_a_move_down_and_it_recovers() {
+    let mut share = Share::first();
+    let quiet = Duration::from_micros(300);
+    let mut trace = vec![quiet; 5];
+    trace.extend([LIMIT * 20; 6]);
+    trace.extend([quiet; 20]);
+    let mut shares = Vec::new();
+    for added in trace {
+        share.adapt(added, LIMIT, Growth::Allowed);
+        shares.push(share.share);
+    }
+    assert_eq!(
+        shares[4], 1.0,
+        "it doubles before the first cut: {shares:?}"
+    );
+    assert!(shares[10] <= 1.0 / 64.0, "{shares:?}");
+    assert_eq!(shares[30], 1.0, "{shares:?}");
+}
+
+#[test]
+fn a_busy_node_keeps_the_share_where_it_is() {
+    let mut share = Share::first();
+    for _ in 0..10 {
+        share.adapt(Duration::ZERO, LIMIT, Growth::Held);
+    }
+    assert_eq!(share, Share::first());
+}
+
+proptest! {
+    /// Where latency grows with the share, the share settles: it ends at or below the limit, is never zero, and in the end
+    /// swings between half of what fits and one step above it at most.
+    #[test]
+    fn shares_settle_below_the_limit(slope_us in 0_u64..200_000, others_us in 0_u64..2_000) {
+        let (slope, others) = (Duration::from_micros(slope_us), Duration::from_micros(others_us));
+        let mut share = Share::first();
+        let mut late = Vec::new();
+        for round in 0..300 {
+            share.adapt(added(share, others, slope), LIMIT, Growth::Allowed);
+            prop_assert!((Share::FLOOR..=1.0).contains(&share.share));
+            if round >= 200 {
+                late.push(share.share);
+            }
+        }
+        let fits = ((LIMIT - others).as_secs_f64() / slope.as_secs_f64().max(1e-9)).clamp(Share::FLOOR, 1.0);
+        for share in late {
+            prop_assert!(share <= fits + Share::STEP + 1e-9, "{share} of {fits}");
+            prop_assert!(share >= (fits / 2.0 - Share::STEP).max(Share::FLOOR), "{share} of {fits}");
+        }
+    }
+
+    /// Whatever is measured, a share stays within its bounds, is cut only above the limit, and makes progress.
+    #[test]
+    fn no_trace_stops_a_move(trace in proptest::collection::vec((0_u64..1_000_000, any::<bool>()), 1..200)) {
+        let mut share = Share::first();
+        for (added_us, is_held) in trace {
+            let growth = if is_held { Growth::Held } else { Growth::Allowed };
+            let before = share.share;
+            let adapted = share.adapt(Duration::from_micros(added_us), LIMIT, growth);
+            prop_assert_eq!(adapted == Adapted::Cut, added_us > 5_000);
+            prop_assert!(share.share >= Share::FLOOR && share.share <= 1.0);
+            prop_assert_eq!(adapted == Adapted::Grown, share.share > before);
+            prop_assert!(share.lanes(16) >= 1 && !share.call(LIMIT).is_zero());
+            prop_assert!(share.gap(LIMIT) <= Duration::from_secs(1));
+        }
+    }
+}

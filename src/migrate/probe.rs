@@ -1,0 +1,291 @@
+//! `--max-latency`: how long the nodes of a run take to answer, and what follows from that.
+//!
+//! Each node is sent PING 100 times a second on a connection of its own. Before the first slot is opened, nothing moves for
+//! [`IDLE`]: what is measured then, at the 99th percentile, is the node's own latency and that of its clients. Only what the
+//! move adds counts.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+
+use super::End;
+use super::pace::{Adapted, Share};
+use super::regulator::{Measuring, Regulator};
+use crate::cluster::node::NodeId;
+use crate::connections::{Connections, Target};
+use crate::event::Event;
+
+/// The interval between two PINGs to a node.
+const EVERY: Duration = Duration::from_millis(10);
+/// How many samples of a node count.
+const KEPT: usize = 500;
+/// How many samples a look needs, at least.
+const FEWEST: usize = 20;
+/// How many of them, before the share is cut again: half a second after the last cut.
+const TO_CUT: usize = 50;
+/// How long the idle latency is measured.
+const IDLE: Duration = Duration::from_secs(2);
+/// The interval between two looks at the samples.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// The least time between two steps up.
+const GROW_EVERY: Duration = Duration::from_secs(1);
+/// The least time between two notes to the user.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+/// Before a connection that broke is opened again.
+const BREATH: Duration = Duration::from_secs(1);
+
+/// How long the last PINGs to a node took.
+#[derive(Debug, Default)]
+pub(super) struct Samples(VecDeque<Duration>);
+
+impl Samples {
+    /// Adds a PING that took so long. While it waited, the next ones could not be sent: they count as if they had been.
+    fn add(&mut self, took: Duration) {
+        let mut took = took;
+        for _ in 0..KEPT {
+            if self.0.len() == KEPT {
+                self.0.pop_front();
+            }
+            self.0.push_back(took);
+            took = match took.checked_sub(EVERY) {
+                Some(rest) if !rest.is_zero() => rest,
+                _ => return,
+            };
+        }
+    }
+
+    /// The 99th percentile of the last `count` samples; `None` if there are too few.
+    pub(super) fn percentile(&self, count: usize) -> Option<Duration> {
+        let mut last: Vec<Duration> = self.0.iter().rev().take(count).copied().collect();
+        if last.len() < FEWEST {
+            return None;
+        }
+        last.sort_unstable();
+        // The smallest that at least 99 of 100 do not exceed.
+        last.get((last.len() * 99).div_ceil(100) - 1).copied()
+    }
+}
+
+/// How many samples are taken in that time, as far as they are kept.
+pub(super) fn samples_within(time: Duration) -> usize {
+    let samples = time.as_millis() / EVERY.as_millis();
+    usize::try_from(samples).unwrap_or(KEPT).clamp(FEWEST, KEPT)
+}
+
+/// Keeps the latency of a run below its limit, as long as there is one.
+pub(super) async fn regulate(
+    regulator: &Arc<Regulator>,
+    ends: &BTreeMap<NodeId, End>,
+    connections: &Arc<Connections>,
+) -> Infallible {
+    let mut settings = regulator.control().subscribe();
+    loop {
+        // The sender lives as long as the regulator.
+        let _ = settings
+            .wait_for(|settings| settings.max_latency.is_some())
+            .await;
+        regulator.measure(Measuring::Now);
+        regulator.at_rest().await;
+        regulator.latency().clear();
+        let mut probes = JoinSet::new();
+        for end in ends.values() {
+            let (regulator, connections) = (Arc::clone(regulator), Arc::clone(connections));
+            probes.spawn(probe(regulator, connections, end.id, end.target.clone()));
+        }
+        let lifted = async {
+            let _ = settings
+                .wait_for(|settings| settings.max_latency.is_none())
+                .await;
+        };
+        // A limit that is lifted meanwhile needs no measurement.
+        let _ = timeout(IDLE, lifted).await;
+        learn_idle(regulator, ends);
+        regulator.set_share(Share::first());
+        regulator.measure(Measuring::Over);
+        keep_limit(regulator, ends).await;
+        regulator.set_share(Share::full());
+    }
+}
+
+/// Sends PINGs to a node.
+async fn probe(
+    regulator: Arc<Regulator>,
+    connections: Arc<Connections>,
+    id: NodeId,
+    target: Target,
+) {
+    loop {
+        if let Ok(client) = connections.own(&target).await {
+            let mut ticks = interval(EVERY);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let sent = Instant::now();
+                let answer = client.ping().await;
+                let mut latency = regulator.latency();
+                latency.entry(id).or_default().samples.add(sent.elapsed());
+                drop(latency);
+                // An error is an answer, too.
+                if answer.is_err_and(|error| error.outcome_unknown()) {
+                    break;
+                }
+            }
+        }
+        sleep(BREATH).await;
+    }
+}
+
+/// Takes what was measured as the idle latency.
+fn learn_idle(regulator: &Regulator, ends: &BTreeMap<NodeId, End>) {
+    let mut unknown = Vec::new();
+    let mut latency = regulator.latency();
+    for end in ends.values() {
+        let latency = latency.entry(end.id).or_default();
+        latency.idle = latency.samples.percentile(KEPT);
+        latency.samples = Samples::default();
+        match latency.idle {
+            Some(idle) => tracing::info!(node = %end, ?idle, "idle latency"),
+            None => unknown.push(end.to_string()),
+        }
+    }
+    drop(latency);
+    if !unknown.is_empty() {
+        regulator.tell(Event::Warning(format!(
+            "--max-latency does not hold for {}: the idle latency could not be measured",
+            unknown.join(", ")
+        )));
+    }
+}
+
+/// The node with the highest added latency, of those between which slots move.
+fn worst(regulator: &Regulator, loaded: &BTreeSet<NodeId>) -> Option<Worst> {
+    let mut latency = regulator.latency();
+    let mut worst: Option<Worst> = None;
+    for (id, latency) in &mut *latency {
+        if !loaded.contains(id) {
+            latency.samples = Samples::default();
+            continue;
+        }
+        let samples = latency.samples.0.len();
+        let added = latency.added(KEPT);
+        if let (Some(added), Some(idle)) = (added, latency.idle)
+            && worst.as_ref().is_none_or(|worst| added > worst.added)
+        {
+            worst = Some(Worst {
+                node: *id,
+                added,
+                idle,
+                samples,
+            });
+        }
+    }
+    worst
+}
+
+struct Worst {
+    node: NodeId,
+    added: Duration,
+    idle: Duration,
+    samples: usize,
+}
+
+/// Adapts the share of the run until there is no limit any more.
+async fn keep_limit(regulator: &Regulator, ends: &BTreeMap<NodeId, End>) {
+    let mut looks = interval(LOOK_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut changed = Instant::now();
+    let mut told: Option<Instant> = None;
+    let mut is_floor_told = false;
+    loop {
+        looks.tick().await;
+        let Some(limit) = regulator.control().settings().max_latency else {
+            return;
+        };
+        let loaded = regulator.loaded();
+        let Some(worst) = worst(regulator, &loaded) else {
+            continue;
+        };
+        let is_due = match worst.added > limit {
+            true => worst.samples >= TO_CUT,
+            false => changed.elapsed() >= GROW_EVERY,
+        };
+        if !is_due {
+            continue;
+        }
+        let mut share = regulator.share();
+        let was_at_floor = share.is_at_floor();
+        let adapted = share.adapt(worst.added, limit, regulator.growth(&loaded));
+        regulator.set_share(share);
+        changed = Instant::now();
+        if adapted != Adapted::Cut {
+            continue;
+        }
+        for latency in regulator.latency().values_mut() {
+            latency.samples = Samples::default();
+        }
+        let name = ends
+            .get(&worst.node)
+            .map_or_else(|| worst.node.short(), ToString::to_string);
+        let (added, idle) = (milliseconds(worst.added), milliseconds(worst.idle));
+        if was_at_floor && !is_floor_told {
+            is_floor_told = true;
+            regulator.tell(Event::Warning(format!(
+                "{name} still answers {added} later than when it was idle, though the move is as slow as it can be: other \
+                 clients may be the cause"
+            )));
+        } else if !was_at_floor && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            told = Some(Instant::now());
+            regulator.tell(Event::Note(format!(
+                "{name} answers {added} later than when it was idle ({idle}): the move slows down"
+            )));
+        }
+    }
+}
+
+/// `0.4 ms`.
+fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn samples(took: impl IntoIterator<Item = u64>) -> Samples {
+        let mut samples = Samples::default();
+        for took in took {
+            samples.add(Duration::from_millis(took));
+        }
+        samples
+    }
+
+    #[test]
+    fn one_slow_answer_in_a_hundred_is_not_the_99th_percentile() {
+        let one = samples((0..99).map(|_| 1).chain([9]));
+        assert_eq!(one.percentile(KEPT), Some(Duration::from_millis(1)));
+        let two = samples((0..98).map(|_| 1).chain([9, 9]));
+        assert_eq!(two.percentile(KEPT), Some(Duration::from_millis(9)));
+        assert_eq!(two.percentile(FEWEST), Some(Duration::from_millis(9)));
+        assert_eq!(samples([1; 19]).percentile(KEPT), None);
+    }
+
+    #[test]
+    fn answers_that_could_not_be_waited_for_count() {
+        let stalled = samples([35]);
+        let millis: Vec<u128> = stalled.0.iter().map(Duration::as_millis).collect();
+        assert_eq!(millis, [35, 25, 15, 5]);
+        // However long it takes, no more are kept.
+        assert_eq!(samples([1, 3_600_000]).0.len(), KEPT);
+    }
+
+    #[test]
+    fn the_time_of_a_task_is_a_number_of_samples() {
+        assert_eq!(samples_within(Duration::ZERO), FEWEST);
+        assert_eq!(samples_within(Duration::from_secs(1)), 100);
+        assert_eq!(samples_within(Duration::from_secs(3600)), KEPT);
+    }
+}

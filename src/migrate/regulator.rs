@@ -1,0 +1,436 @@
+//! What the lanes of a run share: who may have slots open now, how long a call may take, and how fast keys go.
+//!
+//! A lane asks for a seat before it opens slots, and gives it up between two windows or tasks if fewer lanes are to work.
+//! So a run that is paused, or whose idle latency is measured, has no slot open.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
+
+use super::pace::{Growth, Share};
+use super::probe::{Samples, samples_within};
+use super::throttle::Throttle;
+use super::{End, NODE_PAIRS, StopSignal};
+use crate::cluster::node::NodeId;
+use crate::cluster::parse::Info;
+use crate::control::{Control, Flow, Rate};
+use crate::event::{Event, Pair};
+
+/// The share of one CPU above which the main thread of a node is busy.
+const BUSY: f64 = 0.8;
+/// The least time between two figures of which the share of a main thread is computed.
+const CPU_OVER: Duration = Duration::from_millis(500);
+/// How long such a share is believed.
+const CPU_HOLDS: Duration = Duration::from_secs(5);
+
+/// What the lanes of a run share.
+pub(super) struct Regulator {
+    control: Control,
+    throttle: Throttle,
+    state: watch::Sender<State>,
+    events: UnboundedSender<Event>,
+    threads: Mutex<BTreeMap<NodeId, MainThread>>,
+    latency: Mutex<BTreeMap<NodeId, Latency>>,
+}
+
+struct State {
+    /// The lanes that have begun and not ended.
+    lanes: BTreeSet<Pair>,
+    /// Those of them that may have slots open.
+    seated: BTreeSet<Pair>,
+    share: Share,
+    /// The idle latency is being measured.
+    is_measuring: bool,
+}
+
+/// The main thread of a node.
+#[derive(Debug, Clone, Copy)]
+struct MainThread {
+    at: Instant,
+    used: Duration,
+    share: f64,
+    /// Whether the user was told that it is busy.
+    is_told: bool,
+}
+
+/// The latency of a node.
+#[derive(Debug, Default)]
+pub(super) struct Latency {
+    /// At the 99th percentile while nothing moved; `None` until that is known.
+    pub(super) idle: Option<Duration>,
+    pub(super) samples: Samples,
+}
+
+impl Latency {
+    /// How much is added to the idle latency at the 99th percentile of the last `count` samples; `None` if there are too
+    /// few.
+    pub(super) fn added(&self, count: usize) -> Option<Duration> {
+        let now = self.samples.percentile(count)?;
+        Some(now.saturating_sub(self.idle?))
+    }
+}
+
+/// What an ASM task did to other clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cost {
+    /// The latency that was added, or the time for which the source held writes back if that is longer.
+    pub(super) added: Duration,
+    /// What may be added.
+    pub(super) limit: Duration,
+}
+
+impl Regulator {
+    pub(super) fn new(control: Control, events: UnboundedSender<Event>) -> Self {
+        let is_limited = control.settings().max_latency.is_some();
+        let state = State {
+            lanes: BTreeSet::new(),
+            seated: BTreeSet::new(),
+            share: Share::full(),
+            is_measuring: is_limited,
+        };
+        Self {
+            throttle: Throttle::new(control.clone()),
+            control,
+            state: watch::Sender::new(state),
+            events,
+            threads: Mutex::default(),
+            latency: Mutex::default(),
+        }
+    }
+
+    pub(super) fn control(&self) -> &Control {
+        &self.control
+    }
+
+    pub(super) fn tell(&self, event: Event) {
+        // After an interrupt the receiver is gone.
+        let _ = self.events.send(event);
+    }
+
+    /// Counts a lane until the seat is dropped.
+    pub(super) fn enter(self: &Arc<Self>, pair: Pair) -> Seat {
+        self.state.send_modify(|state| {
+            state.lanes.insert(pair);
+        });
+        Seat {
+            regulator: Arc::clone(self),
+            pair,
+            claim: Claim::Shared,
+        }
+    }
+
+    /// Waits until that much may be sent.
+    pub(super) async fn pass(&self, keys: usize, bytes: u64) {
+        self.throttle.pass(keys, bytes).await;
+    }
+
+    /// How long one call may take. `longest` is what --max-stall says, which a latency limit caps.
+    pub(super) fn longest_call(&self, longest: Duration) -> Duration {
+        match self.control.settings().max_latency {
+            None => longest,
+            Some(limit) => self.share().call(longest.min(limit)),
+        }
+    }
+
+    /// Rests after a call that took so long, where a latency limit leaves only a small share.
+    pub(super) async fn rest(&self, took: Duration) {
+        let gap = match self.control.settings().max_latency {
+            None => Duration::ZERO,
+            Some(_) => self.share().gap(took),
+        };
+        if !gap.is_zero() {
+            tokio::time::sleep(gap).await;
+        }
+    }
+
+    /// How many keys a window may hold: with a rate, what moves in two seconds, so that a pause or Ctrl-C does not wait
+    /// longer.
+    pub(super) fn window_keys(&self, most: u64) -> u64 {
+        match self.control.settings().rate {
+            Some(Rate::Keys(rate)) => most.min(rate.saturating_mul(2)).max(1),
+            // What keys weigh is not known before the window is.
+            Some(Rate::Bytes(_)) | None => most,
+        }
+    }
+
+    /// Notes what INFO says about the main thread of a node, and tells the user once if it is busy.
+    pub(super) fn note_cpu(&self, end: &End, info: &Info) {
+        let Some(used) = info.main_thread_cpu else {
+            return;
+        };
+        let now = Instant::now();
+        let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let thread = threads.entry(end.id).or_insert(MainThread {
+            at: now,
+            used,
+            share: 0.0,
+            is_told: false,
+        });
+        let over = now - thread.at;
+        if over < CPU_OVER {
+            return;
+        }
+        // A process that restarted counts from zero.
+        let share = used.saturating_sub(thread.used).as_secs_f64() / over.as_secs_f64();
+        (thread.at, thread.used, thread.share) = (now, used, share);
+        if share > BUSY && !thread.is_told {
+            thread.is_told = true;
+            self.tell(Event::Note(format!(
+                "the main thread of {end} is busy ({:.0} %): the move does not grow while that is so",
+                (share * 100.0).min(100.0)
+            )));
+        }
+    }
+
+    /// Whether more may be sent between these nodes than before.
+    pub(super) fn growth<'a>(&self, nodes: impl IntoIterator<Item = &'a NodeId>) -> Growth {
+        let threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_busy = |id: &NodeId| {
+            let thread = threads.get(id);
+            thread.is_some_and(|thread| thread.share > BUSY && thread.at.elapsed() < CPU_HOLDS)
+        };
+        match nodes.into_iter().any(is_busy) {
+            true => Growth::Held,
+            false => Growth::Allowed,
+        }
+    }
+
+    /// What a task between these nodes that took so long cost other clients; `None` without a limit.
+    pub(super) fn cost(&self, pair: Pair, took: Duration, write_pause: Duration) -> Option<Cost> {
+        let limit = self.control.settings().max_latency?;
+        let latency = self.latency();
+        let added = [pair.from, pair.to]
+            .into_iter()
+            .filter_map(|id| latency.get(&id)?.added(samples_within(took)))
+            .max();
+        let added = added.unwrap_or_default().max(write_pause);
+        Some(Cost { added, limit })
+    }
+
+    pub(super) fn latency(&self) -> MutexGuard<'_, BTreeMap<NodeId, Latency>> {
+        self.latency.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The nodes between which slots move now.
+    pub(super) fn loaded(&self) -> BTreeSet<NodeId> {
+        let state = self.state.borrow();
+        let seated = state.seated.iter();
+        seated.flat_map(|pair| [pair.from, pair.to]).collect()
+    }
+
+    pub(super) fn share(&self) -> Share {
+        self.state.borrow().share
+    }
+
+    pub(super) fn set_share(&self, share: Share) {
+        self.state.send_modify(|state| state.share = share);
+    }
+
+    /// Lets no lane open a slot while the idle latency is measured, or lets them again.
+    pub(super) fn measure(&self, measuring: Measuring) {
+        self.state
+            .send_modify(|state| state.is_measuring = measuring == Measuring::Now);
+    }
+
+    /// Waits until no lane has a slot open.
+    pub(super) async fn at_rest(&self) {
+        let mut state = self.state.subscribe();
+        // The sender lives as long as `self`.
+        let _ = state.wait_for(|state| state.seated.is_empty()).await;
+    }
+
+    /// How many lanes may have slots open.
+    fn seats(&self, state: &State) -> usize {
+        let settings = self.control.settings();
+        if settings.flow == Flow::Paused || state.is_measuring {
+            return 0;
+        }
+        let most = settings.node_pairs.unwrap_or(NODE_PAIRS);
+        match settings.max_latency {
+            None => most,
+            Some(_) => state.share.lanes(most.min(state.lanes.len())),
+        }
+    }
+}
+
+/// Whether the idle latency is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Measuring {
+    /// It is.
+    Now,
+    /// It is known, or not needed.
+    Over,
+}
+
+/// The place of a lane. Dropping it ends the lane's part in the run.
+pub(super) struct Seat {
+    regulator: Arc<Regulator>,
+    pair: Pair,
+    claim: Claim,
+}
+
+/// How a lane gets its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// It waits until there is one.
+    Shared,
+    /// It has one always: it closes slots that another lane has open.
+    Always,
+}
+
+impl Seat {
+    /// The lane closes slots that another lane has open: it waits for no seat.
+    pub(super) fn claim_always(&mut self) {
+        self.claim = Claim::Always;
+    }
+
+    /// Waits until this lane may open slots. Returns false if the run is to stop.
+    pub(super) async fn take(&self, stop: &StopSignal) -> bool {
+        let regulator = &self.regulator;
+        let mut settings = regulator.control.subscribe();
+        let mut state = regulator.state.subscribe();
+        loop {
+            if stop.soon.is_cancelled() {
+                return false;
+            }
+            if self.claim == Claim::Always {
+                return true;
+            }
+            // What changes from here on wakes the wait below.
+            settings.mark_unchanged();
+            state.mark_unchanged();
+            if state.borrow().seated.contains(&self.pair) {
+                return true;
+            }
+            let is_seated = regulator.state.send_if_modified(|state| {
+                let is_free = state.seated.len() < regulator.seats(state);
+                is_free && state.seated.insert(self.pair)
+            });
+            if is_seated {
+                return true;
+            }
+            tokio::select! {
+                () = stop.soon.cancelled() => return false,
+                _ = settings.changed() => {}
+                _ = state.changed() => {}
+            }
+        }
+    }
+
+    /// Whether this lane is to close its slots: fewer lanes may work than do.
+    pub(super) fn is_to_yield(&self) -> bool {
+        let state = self.regulator.state.borrow();
+        state.seated.contains(&self.pair) && state.seated.len() > self.regulator.seats(&state)
+    }
+
+    /// Gives the seat up: no slot of this lane is open.
+    pub(super) fn give_up(&self) {
+        self.regulator
+            .state
+            .send_if_modified(|state| state.seated.remove(&self.pair));
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.regulator.state.send_modify(|state| {
+            state.lanes.remove(&self.pair);
+            state.seated.remove(&self.pair);
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Settings;
+    use tokio::sync::mpsc::unbounded_channel;
+
+    fn pair(from: u8, to: u8) -> Pair {
+        let node = |n: u8| format!("{n:040x}").parse().unwrap();
+        Pair {
+            from: node(from),
+            to: node(to),
+        }
+    }
+
+    fn regulator(settings: Settings) -> Arc<Regulator> {
+        let control = Control::default();
+        control.begin(settings);
+        Arc::new(Regulator::new(control, unbounded_channel().0))
+    }
+
+    async fn waits(seat: &Seat, stop: &StopSignal) -> bool {
+        let taking = seat.take(stop);
+        tokio::time::timeout(Duration::from_millis(20), taking)
+            .await
+            .is_err()
+    }
+
+    #[tokio::test]
+    async fn a_paused_run_gives_no_seats() {
+        let settings = Settings {
+            node_pairs: Some(1),
+            ..Settings::default()
+        };
+        let (regulator, stop) = (regulator(settings), StopSignal::default());
+        let (one, two) = (regulator.enter(pair(1, 9)), regulator.enter(pair(2, 9)));
+        assert!(one.take(&stop).await && one.take(&stop).await);
+        assert!(waits(&two, &stop).await);
+        assert!(!one.is_to_yield());
+        regulator.control.set(Settings {
+            flow: Flow::Paused,
+            ..settings
+        });
+        assert!(one.is_to_yield());
+        one.give_up();
+        regulator.at_rest().await;
+        assert!(waits(&one, &stop).await && waits(&two, &stop).await);
+        // It goes on, with more lanes.
+        regulator.control.set(Settings {
+            node_pairs: Some(2),
+            ..settings
+        });
+        assert!(one.take(&stop).await && two.take(&stop).await);
+        regulator.control.set(settings);
+        assert!(one.is_to_yield() && two.is_to_yield());
+        drop(one);
+        assert!(!two.is_to_yield());
+        two.give_up();
+        let resumed = async {
+            tokio::task::yield_now().await;
+            stop.soon.cancel();
+        };
+        regulator.measure(Measuring::Now);
+        let (seated, ()) = tokio::join!(two.take(&stop), resumed);
+        assert!(!seated, "a run that is to stop opens nothing");
+    }
+
+    #[tokio::test]
+    async fn a_small_share_has_fewer_lanes_and_shorter_calls() {
+        let settings = Settings {
+            max_latency: Some(Duration::from_millis(8)),
+            ..Settings::default()
+        };
+        let (regulator, stop) = (regulator(settings), StopSignal::default());
+        let seats: Vec<Seat> = (1..=4).map(|from| regulator.enter(pair(from, 9))).collect();
+        assert!(
+            waits(&seats[0], &stop).await,
+            "the idle latency comes first"
+        );
+        regulator.measure(Measuring::Over);
+        regulator.set_share(Share::first());
+        assert!(seats[0].take(&stop).await);
+        assert!(waits(&seats[1], &stop).await);
+        let longest = |stall| regulator.longest_call(Duration::from_millis(stall));
+        assert_eq!(longest(20), Duration::from_millis(2));
+        assert_eq!(longest(4), Duration::from_millis(1));
+        regulator.set_share(Share::full());
+        for seat in &seats {
+            assert!(seat.take(&stop).await);
+        }
+    }
+}

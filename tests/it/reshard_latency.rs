@@ -1,0 +1,146 @@
+//! `--max-latency`: a move that slows down where it delays other clients, and recovers.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::support::cluster::{Nodes, walkthrough};
+use crate::support::command::Trib;
+use crate::support::journal::{lines, words};
+use crate::support::keys::{assert_same, contents, fill};
+use crate::support::server::{Server, quick};
+use crate::support::slots::{assert_closed, names, owned};
+use crate::support::subcommands::reshard;
+use crate::support::wait::until;
+
+fn keys_of(server: &Server) -> u64 {
+    server.text(&["DBSIZE"]).parse().unwrap()
+}
+
+#[test]
+fn a_time_without_a_unit_or_of_nothing_is_wrong_usage() {
+    for wrong in ["0", "0ms", "5", "-1ms", "fast", ""] {
+        Trib::new()
+            .args(["reshard", "127.0.0.1:1", &format!("--max-latency={wrong}")])
+            .run()
+            .status(2)
+            .stderr_has("--max-latency");
+    }
+}
+
+#[test]
+fn a_move_slows_down_while_its_nodes_answer_late_and_recovers() {
+    let (nodes, proxies) = Nodes::behind_proxies(2, &quick());
+    nodes.form(2);
+    let keys = names(0..150, 1_000);
+    fill(&nodes, &keys);
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("journal.jsonl");
+    let run = Trib::new()
+        .args(["reshard", &proxies[0].addr(), "--yes", "--strategy", "keys"])
+        .args(["--slot-ranges", "0-149", "--to", &nodes[1].id()])
+        .args(["--max-latency", "5ms", "--rate", "10000"])
+        .args(["--journal", &journal.display().to_string()])
+        .timeout(Duration::from_secs(120))
+        .spawn();
+    let there = keys_of(&nodes[1]);
+    let moved = |count: u64| {
+        until("keys to move", Duration::from_secs(60), || {
+            match keys_of(&nodes[1]) - there {
+                now if now >= count => Ok(()),
+                now => Err(now.to_string()),
+            }
+        });
+    };
+    moved(20_000);
+    proxies[0].delay_replies(Duration::from_millis(40));
+    run.wait_stderr("the move slows down");
+    // Until it is as slow as it can be, and goes on all the same.
+    run.wait_stderr("as slow as it can be");
+    let before = keys_of(&nodes[1]);
+    thread::sleep(Duration::from_secs(2));
+    let slow = keys_of(&nodes[1]) - before;
+    assert!((1..2_000).contains(&slow), "{slow} keys in 2 s");
+    proxies[0].delay_replies(Duration::ZERO);
+    run.wait().status(0);
+    assert_eq!(keys_of(&nodes[1]) - there, 150_000);
+    assert_closed(&nodes);
+    let calls: Vec<u64> = lines(&journal)
+        .iter()
+        .filter(|line| words(line) == "MIGRATE")
+        .filter_map(|line| line["keys"].as_u64())
+        .collect();
+    let last = calls[calls.len() - 50..].iter().max().unwrap();
+    let least = calls.iter().min().unwrap();
+    assert!(*least <= 4 && *last >= 32, "{least} and {last}");
+}
+
+#[test]
+fn scripts_of_other_clients_are_not_held_against_a_move() {
+    let nodes = walkthrough(&quick());
+    let keys = names(0..40, 200);
+    fill(&nodes[..3], &keys);
+    let before = contents(&nodes);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // The target is held up by 50 ms scripts a third of the time.
+        scope.spawn(|| {
+            let script = "local t = redis.call('TIME') local b = t[1] * 1000000 + t[2] repeat t = redis.call('TIME') \
+                          until t[1] * 1000000 + t[2] - b > 50000 return 1";
+            while !is_over.load(Ordering::Relaxed) {
+                nodes[3].cmd(&["EVAL", script, "0"]);
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let began = Instant::now();
+        let ended = reshard(&nodes[0])
+            .args(["--slot-ranges", "0-39", "--to", &nodes[3].id(), "--yes"])
+            .args(["--strategy", "keys", "--max-latency", "20ms"])
+            .run();
+        is_over.store(true, Ordering::Relaxed);
+        let took = began.elapsed();
+        ended.status(0).stderr_lacks("as slow as it can be");
+        assert!(took < Duration::from_secs(30), "{took:?}");
+    });
+    assert_eq!(owned(&nodes[3]), [(0, 39)]);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+/// The events of the lanes in the order in which they came: whether each is a start.
+fn starts(stdout: &str) -> Vec<bool> {
+    let events = stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    events
+        .filter_map(|event| match event["event"].as_str() {
+            Some("lane-started") => Some(true),
+            Some("lane-ended") => Some(false),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn tasks_of_one_host_run_one_after_the_other() {
+    for version in ["redis-8.6", "valkey-9.1"] {
+        let nodes = walkthrough(&quick().version(version));
+        fill(
+            &nodes[..3],
+            &names((0..20).chain(6000..6020).chain(11000..11020), 10),
+        );
+        let before = contents(&nodes);
+        let ended = reshard(&nodes[0])
+            .args(["--slot-ranges", "0-19,6000-6019,11000-11019"])
+            .args(["--to", &nodes[3].id(), "--yes", "-o", "json"])
+            .args(["--strategy", "atomic", "--max-latency", "50ms"])
+            .run()
+            .status(0);
+        let expected = [true, false, true, false, true, false];
+        assert_eq!(starts(&ended.stdout), expected, "{version}");
+        assert_closed(&nodes);
+        assert_same(&before, &contents(&nodes));
+    }
+}
