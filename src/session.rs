@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::client::{ClientError, Fault};
 use crate::cluster::node::Addr;
 use crate::connections::{Connections, Target};
-use crate::control::Control;
+use crate::control::{Control, RunName};
 use crate::event::{Event, Events};
 use crate::interrupt::Interrupt;
 use crate::journal::Journal;
@@ -96,6 +96,22 @@ impl Session {
             "{signal}: finishing {in_hand}; a second signal stops at once"
         ));
         self.interrupt.forced().await;
+    }
+
+    /// The name of this run, by which `throttle` finds it.
+    pub(crate) fn run_name(&self) -> RunName {
+        let name = self.name.as_deref().unwrap_or_default();
+        let parts: Vec<&str> = name.split('/').collect();
+        let (command, run) = match &parts[..] {
+            [_, command, .., run] => ((*command).to_string(), (*run).to_string()),
+            _ => (String::new(), run_id()),
+        };
+        let node = self.targets().first().map(|node| node.addr.to_string());
+        RunName {
+            run,
+            command,
+            node: node.unwrap_or_default(),
+        }
     }
 
     /// All nodes that were named.

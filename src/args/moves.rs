@@ -7,6 +7,7 @@ use clap::builder::{EnumValueParser, TypedValueParser};
 
 use crate::args::global::MOVING;
 use crate::args::values::{duration, number};
+use crate::control::values::{rate, size};
 use crate::control::{Flow, Rate, Settings};
 use crate::migrate::strategy::Strategy;
 use crate::migrate::{AfterFailure, Lag, MoveOptions, OnBigKey, OnConflict};
@@ -70,6 +71,9 @@ pub(crate) struct PaceArgs {
     /// for 2 s first, then adapts the size of calls and how many pairs of nodes move slots [default: no limit].
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
     pub(crate) max_latency: Option<Duration>,
+    /// Read rate, node-pairs, max-latency and pause from this file once a second, one `name value` a line.
+    #[arg(long, value_name = "FILE", help_heading = MOVING)]
+    pub(crate) control: Option<PathBuf>,
     /// How many pairs of nodes move slots at a time [default: 16; with atomic tasks, one for each host of a source].
     #[arg(long, alias = "lanes", value_name = "N", value_parser = number("pairs of nodes", 1..=1000), help_heading = MOVING)]
     pub(crate) node_pairs: Option<u16>,
@@ -167,38 +171,6 @@ where
     EnumValueParser::<A>::new().map(Into::into)
 }
 
-/// `10MiB`, `512KiB`, `1GiB` or `100B`.
-fn size(text: &str) -> Result<u64, String> {
-    let units = [
-        ("KiB", 1_u64 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("B", 1),
-    ];
-    let wrong =
-        || format!("{text:?} is not a size: write it with its unit, as 512KiB, 64MiB or 1GiB");
-    let (number, unit) = units
-        .iter()
-        .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?, bytes)))
-        .ok_or_else(wrong)?;
-    let number: u64 = number.trim().parse().map_err(|_| wrong())?;
-    number
-        .checked_mul(*unit)
-        .filter(|bytes| *bytes > 0)
-        .ok_or_else(wrong)
-}
-
-/// Keys or bytes per second.
-fn rate(text: &str) -> Result<Rate, String> {
-    match text.parse::<u64>() {
-        Ok(0) => Err("a rate of 0 would move nothing".to_string()),
-        Ok(keys) => Ok(Rate::Keys(keys)),
-        Err(_) => size(text)
-            .map(Rate::Bytes)
-            .map_err(|_| format!("{text:?} is not a rate: write keys as 5000 or bytes as 10MiB")),
-    }
-}
-
 /// `64MiB` or `5s`.
 fn lag(text: &str) -> Result<Lag, String> {
     match (size(text), duration(text)) {
@@ -259,6 +231,7 @@ impl PaceArgs {
                 max_latency: self.max_latency,
                 flow: Flow::Moving,
             },
+            control_file: self.control.clone(),
             on_conflict: OnConflict::Abort,
             conflict_flag: "--on-move-conflict source|target",
             big_key: self.big_key,

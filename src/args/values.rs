@@ -6,7 +6,8 @@ use std::io::{self, Read};
 use std::net::Ipv6Addr;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::time::Duration;
+
+pub(crate) use crate::control::values::duration;
 
 use super::again::without_password;
 use crate::cluster::node::Addr;
@@ -17,20 +18,6 @@ use crate::stop::Stop;
 
 /// The largest file that an option may name. Backups are directories and have no limit.
 const LARGEST_FILE: u64 = 64 << 20;
-
-/// Parses a time with its unit: above zero, at most a week.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600);
-    let time = humantime::parse_duration(text)
-        .map_err(|_| "not a time: write it with its unit, as 500ms, 60s or 5m".to_string())?;
-    if time.is_zero() {
-        Err("a time must be above zero".to_string())
-    } else if time > LONGEST {
-        Err("a time may be a week at most".to_string())
-    } else {
-        Ok(time)
-    }
-}
 
 /// A parser of numbers within a range; `what` names what is counted: `abc is not a number of slots (1-16384)`.
 pub(crate) fn number(

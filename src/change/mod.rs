@@ -22,8 +22,8 @@ pub(crate) use look::{Look, Sessions};
 use crate::args::global::GlobalArgs;
 use crate::client::Connector;
 use crate::connections::{Connections, Target};
-use crate::control::Control;
-use crate::event::{Event, Events};
+use crate::control::{Control, Step};
+use crate::event::{Event, Events, Phase};
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
 use crate::journal::{Journal, SentChanges};
@@ -32,7 +32,7 @@ use crate::seed::Seed;
 use crate::session::{LockHeld, Session, connection_name};
 use crate::state::ClusterState;
 use crate::stop::{CommandResult, Stop};
-use crate::ui::{Answer, CheckFor, PromptError, Ui};
+use crate::ui::{Answer, CheckFor, Key, Keys, PromptError, Ui};
 use credentials::{Credentials, resume_flags};
 
 /// The state of one run of the program: its global options, its journal, its signals.
@@ -87,6 +87,7 @@ impl Global {
 
     /// Ends the run: settles the exit code, and reports the error once.
     pub fn end(&self, ui: &Ui, kind: Kind, result: CommandResult) -> ExitCode {
+        self.control.close();
         let result = journal::closed(self.journal.as_deref(), result);
         // Not before the journal: its last write may have failed after everything was done.
         let result = match result {
@@ -149,6 +150,8 @@ impl Global {
         let pump = Pump {
             ui,
             interrupt,
+            control: self.control.clone(),
+            events: events.clone(),
             heard,
         };
         (events, pump)
@@ -211,6 +214,8 @@ impl Global {
 struct Pump<'a> {
     ui: &'a Ui,
     interrupt: Interrupt,
+    control: Control,
+    events: Events,
     heard: UnboundedReceiver<Event>,
 }
 
@@ -218,17 +223,39 @@ impl Pump<'_> {
     /// Runs `work` to its end. `work` watches signals itself.
     async fn run<T>(&mut self, work: impl Future<Output = T>) -> T {
         tokio::pin!(work);
+        // Slots are about to move: a person may change how.
+        let mut keys: Option<Keys> = None;
         let result = loop {
             tokio::select! {
                 biased;
-                Some(event) = self.heard.recv() => self.ui.event(&event),
+                Some(event) = self.heard.recv() => {
+                    if let Event::Phase(phase) = &event {
+                        keys = None;
+                        if *phase == Phase::Move {
+                            keys = self.ui.keys();
+                        }
+                    }
+                    self.ui.event(&event);
+                }
                 result = &mut work => break result,
+                key = next_key(&mut keys) => self.press(key),
             }
         };
+        drop(keys);
         while let Ok(event) = self.heard.try_recv() {
             self.ui.event(&event);
         }
         result
+    }
+
+    /// Does what a key stands for.
+    fn press(&self, key: Key) {
+        let (control, events) = (&self.control, &self.events);
+        match key {
+            Key::Pause => control.toggle("key", events),
+            Key::Faster => control.step(Step::Up, "key", events),
+            Key::Slower => control.step(Step::Down, "key", events),
+        }
     }
 
     /// Runs `work` until the first signal.
@@ -241,6 +268,14 @@ impl Pump<'_> {
             Ok(result) => result,
             Err(signal) => Err(interrupted(signal)),
         }
+    }
+}
+
+/// The next key, if keys are read.
+async fn next_key(keys: &mut Option<Keys>) -> Key {
+    match keys {
+        Some(keys) => keys.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -33,7 +33,10 @@ pub(super) const GROUPS: [(&str, &[&str]); 6] = [
             "place",
         ],
     ),
-    ("Slots", &["reshard", "rebalance", "apply", "fix"]),
+    (
+        "Slots",
+        &["reshard", "rebalance", "apply", "throttle", "fix"],
+    ),
     ("Data", &["import", "backup", "restore"]),
     ("All nodes", &["call", "roll", "set-timeout"]),
     ("This program", &["config", "options", "completions", "man"]),

@@ -21,7 +21,7 @@ use crate::change::{Global, Kind};
 use crate::commands::{
     add_node, apply, backup, call, check, config, create, del_node, drift, failover, fix, import,
     info, ok_to_stop, place, rebalance, replace_node, reshard, restore, roll, set_timeout, slots,
-    watch, where_is,
+    throttle, watch, where_is,
 };
 use crate::exit_code::ExitCode;
 use crate::session::ResumeFlags;
@@ -87,6 +87,8 @@ pub enum Command {
     Rebalance(rebalance::Args),
     /// Execute a saved plan, or the rest of an interrupted one.
     Apply(apply::Args),
+    /// Change the speed of a running move, or pause it.
+    Throttle(throttle::Args),
     /// Repair open slots, uncovered slots and conflicting views without losing a key.
     Fix(fix::Args),
     /// Save the data of every master to a directory, or verify such a directory.
@@ -191,6 +193,7 @@ impl Command {
             | Self::Watch(_)
             | Self::WhereIs(_)
             | Self::OkToStop(_)
+            | Self::Throttle(_)
             | Self::Config(_) => Kind::Read,
             Self::Slots(args) if !args.changes_nodes() => Kind::Read,
             Self::Drift(args) if !args.changes_nodes() => Kind::Read,
@@ -226,6 +229,7 @@ impl Command {
             | Self::OkToStop(_)
             | Self::Roll(_)
             | Self::Call(_)
+            | Self::Throttle(_)
             | Self::Config(_)
             | Self::Options(_)
             | Self::Completions(_)
@@ -246,6 +250,7 @@ impl Command {
             Self::Reshard(_) => "reshard",
             Self::Rebalance(_) => "rebalance",
             Self::Apply(_) => "apply",
+            Self::Throttle(_) => "throttle",
             Self::Fix(_) => "fix",
             Self::Failover(_) => "failover",
             Self::Place(_) => "place",
@@ -278,6 +283,7 @@ impl Command {
             Self::Reshard(args) => reshard::run(global, ui, args).await,
             Self::Rebalance(args) => rebalance::run(global, ui, args).await,
             Self::Apply(args) => apply::run(global, ui, args).await,
+            Self::Throttle(args) => throttle::run(global, ui, args).await,
             Self::Fix(args) => fix::run(global, ui, args).await,
             Self::Failover(args) => failover::run(global, ui, args).await,
             Self::Place(args) => place::run(global, ui, args).await,

@@ -23,5 +23,6 @@ pub mod restore;
 pub mod roll;
 pub mod set_timeout;
 pub mod slots;
+pub mod throttle;
 pub mod watch;
 pub mod where_is;

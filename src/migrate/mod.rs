@@ -21,6 +21,7 @@ mod trial;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub struct MoveOptions {
     pub per_target: usize,
     /// What can be changed while slots move, as the command line sets it.
     pub settings: Settings,
+    /// A file that changes it.
+    pub control_file: Option<PathBuf>,
     /// What becomes of keys that differ on both ends.
     pub on_conflict: OnConflict,
     /// The flag that chooses between them, for messages.
@@ -219,7 +222,6 @@ pub async fn run(
     events: &UnboundedSender<Event>,
     stop: &StopSignal,
 ) -> Outcome {
-    control.begin(options.settings);
     let regulator = Arc::new(Regulator::new(control.clone(), events.clone()));
     let mut into_targets: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut turns: BTreeMap<NodeId, Arc<Semaphore>> = BTreeMap::new();
@@ -257,6 +259,7 @@ pub async fn run(
     tokio::select! {
         outcome = lanes => outcome,
         never = probe::regulate(&regulator, ends, connections) => match never {},
+        never = regulator.tell_pauses() => match never {},
     }
 }
 

@@ -4,6 +4,7 @@
 //! So a run that is paused, or whose idle latency is measured, has no slot open.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -242,6 +243,26 @@ impl Regulator {
         let _ = state.wait_for(|state| state.seated.is_empty()).await;
     }
 
+    /// Tells the user when a run that is to pause has come to rest.
+    pub(super) async fn tell_pauses(&self) -> Infallible {
+        let mut settings = self.control.subscribe();
+        // The senders live as long as `self`.
+        loop {
+            let _ = settings.wait_for(|now| now.flow == Flow::Paused).await;
+            let resumed = async {
+                let _ = settings.wait_for(|now| now.flow == Flow::Moving).await;
+            };
+            tokio::select! {
+                () = self.at_rest() => {}
+                () = resumed => continue,
+            }
+            self.tell(Event::Note(
+                "paused: no slot is open, and nothing is in flight".to_string(),
+            ));
+            let _ = settings.wait_for(|now| now.flow == Flow::Moving).await;
+        }
+    }
+
     /// How many lanes may have slots open.
     fn seats(&self, state: &State) -> usize {
         let settings = self.control.settings();
@@ -307,7 +328,9 @@ impl Seat {
             }
             let is_seated = regulator.state.send_if_modified(|state| {
                 let is_free = state.seated.len() < regulator.seats(state);
-                is_free && state.seated.insert(self.pair)
+                let is_seated = is_free && state.seated.insert(self.pair);
+                regulator.control.set_open_pairs(state.seated.len());
+                is_seated
             });
             if is_seated {
                 return true;
@@ -328,9 +351,11 @@ impl Seat {
 
     /// Gives the seat up: no slot of this lane is open.
     pub(super) fn give_up(&self) {
-        self.regulator
-            .state
-            .send_if_modified(|state| state.seated.remove(&self.pair));
+        self.regulator.state.send_if_modified(|state| {
+            let was_seated = state.seated.remove(&self.pair);
+            self.regulator.control.set_open_pairs(state.seated.len());
+            was_seated
+        });
     }
 }
 
@@ -339,6 +364,7 @@ impl Drop for Seat {
         self.regulator.state.send_modify(|state| {
             state.lanes.remove(&self.pair);
             state.seated.remove(&self.pair);
+            self.regulator.control.set_open_pairs(state.seated.len());
         });
     }
 }

@@ -18,6 +18,7 @@ pub(crate) mod replace;
 pub(crate) mod roll;
 pub(crate) mod set_timeout;
 pub(crate) mod slots;
+pub(crate) mod throttle;
 pub(crate) mod watch;
 pub(crate) mod where_is;
 pub(crate) mod writes;

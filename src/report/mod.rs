@@ -31,6 +31,7 @@ mod replace;
 mod roll;
 mod set_timeout;
 mod slots;
+mod throttle;
 mod values;
 mod watch;
 mod where_is;
@@ -68,6 +69,7 @@ pub use replace::{ReplaceStep, ReplaceView, standing_words};
 pub use roll::{RestartedView, RollNodeView, RollStepView, RollView};
 pub use set_timeout::{SetTimeoutView, Timeout, TimeoutSet};
 pub use slots::{HeatView, MasterHeat, SlotHeat, StatisticsOf, StatisticsView, Unmeasured};
+pub use throttle::{RateView, RunState, RunView, ThrottleView};
 pub use watch::{
     WatchEvent, WatchEventKind, WatchFinding, WatchMaster, WatchMove, WatchNode, WatchState,
     WatchTask, WatchView,

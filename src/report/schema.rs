@@ -48,6 +48,7 @@ fn the_schemas_in_docs_are_current() {
         ("slots", schema::<Document<HeatView>>("slots")),
         ("where", schema::<Document<WhereView>>("where")),
         ("watch", schema::<Headed<WatchView>>("a frame of watch")),
+        ("throttle", schema::<Document<ThrottleView>>("throttle")),
         ("config", schema::<Document<ConfigView>>("config")),
         (
             "error",

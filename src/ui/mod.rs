@@ -9,6 +9,7 @@
 
 mod classic;
 mod json;
+mod keys;
 mod messages;
 mod nagios;
 mod options;
@@ -42,6 +43,7 @@ use crate::report::{ErrorDocument, Head, Headed, Line};
 use crate::shell::command_line as shell_line;
 use crate::stop::CommandLine;
 
+pub use keys::{Key, Keys};
 pub use messages::{Usage, help, text, usage_error, wrong_line};
 pub use nagios::Status;
 pub use options::{

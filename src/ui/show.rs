@@ -10,7 +10,8 @@ use super::style::{Style, Tone, bytes, counted, ms, per_second, plain};
 use super::summary::{self, Mark, Marked};
 use super::table::Sheet;
 use super::text::{
-    TextFormat, call, config, data, drift, failover, fix, place, replace, roll, slots, where_is,
+    TextFormat, call, config, data, drift, failover, fix, place, replace, roll, slots, throttle,
+    where_is,
 };
 use super::{CheckExtra, Detail, Mode, Status, Ui, classic, json, nagios, prometheus, table};
 use crate::cluster::health::Diagnosis;
@@ -22,7 +23,8 @@ use crate::report::{
     FailoverReport, FailoverView, FixLine, FixView, HeatView, InfoView, JoinView, LargestStopView,
     LayoutView, LeaveView, Line, MovedView, MovesView, Node, OkToStopDocument, OkToStopView,
     PlaceView, RemedyOptions, ReplaceView, ReplyView, RestartedView, RollView, SetTimeoutView,
-    StatisticsView, TimeoutSet, TransferPlan, TransferReport, TransferView, WhereView,
+    StatisticsView, ThrottleView, TimeoutSet, TransferPlan, TransferReport, TransferView,
+    WhereView,
 };
 
 /// What a check is printed before.
@@ -266,6 +268,14 @@ impl Ui {
         match self.format {
             Format::Json => self.json(view),
             _ => self.result(|out| where_is::where_is(out, view, self.format.style())),
+        }
+    }
+
+    /// The result of `throttle`.
+    pub fn throttle(&self, view: &ThrottleView) -> io::Result<()> {
+        match self.format {
+            Format::Json => self.json(view),
+            _ => self.result(|out| throttle::throttle(out, view)),
         }
     }
 

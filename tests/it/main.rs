@@ -88,6 +88,7 @@ mod signals;
 mod slots;
 mod soak;
 mod support;
+mod throttle;
 mod tls_names;
 mod walkthrough;
 mod watch;

@@ -69,6 +69,7 @@ fn lane(source: Addr, target: Addr) -> Lane {
         max_open_slots: 4,
         per_target: 1,
         settings: Default::default(),
+        control_file: None,
         on_conflict: OnConflict::Abort,
         conflict_flag: "",
         big_key: 1 << 20,

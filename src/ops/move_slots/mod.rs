@@ -256,6 +256,9 @@ pub(crate) async fn work(
     let connections = &session.connections;
     let events = session.events.sender();
     let control = &session.control;
+    control.begin(options.settings);
+    let file = options.control_file.as_deref();
+    control.listen(session.run_name(), file, &session.events);
     let outcome = tokio::select! {
         outcome = migrate::run(moves, ends, connections, options, control, &events, &stop) => outcome,
         never = stop_at_signals(session, &stop, options.stop_deadline) => match never {},
