@@ -73,6 +73,7 @@ pub(super) struct Batch {
 }
 
 /// What is known of a window's keys before it is opened.
+#[derive(Default)]
 pub(super) struct Prepared {
     batches: Vec<Batch>,
 }

@@ -25,6 +25,7 @@ mod atomic;
 mod gather;
 mod rank;
 mod revert;
+mod serving;
 mod size;
 mod tidy;
 mod watch;
@@ -37,10 +38,12 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
-use super::keys::{Authority, Call, Movers};
+use super::keys::{Authority, Call, Movers, Prepared};
 use super::panics::catch_panic;
 use super::regulator::{Regulator, Seat};
 use super::schedule::{MoveMethod, Work};
+use serving::is_down;
+
 use super::{End, MoveOptions, OnBigKey, SlotProgress, StopSignal, try_migrate};
 use crate::client::{ClientError, Fault, NodeClient, SetSlot};
 use crate::cluster::node::NodeId;
@@ -467,7 +470,7 @@ impl Lane {
             if opening.is_empty() && closing.is_empty() {
                 return Ok(());
             }
-            let batches = movers.prepare(ends, &opening).await?;
+            let batches = self.prepare(&movers, ends, &opening).await?;
             let (batches, big) = batches.without_big_keys(self.options.big());
             if let Some(big) = big {
                 match self.options.on_big_key {
@@ -504,11 +507,40 @@ impl Lane {
             self.turn(ends, &closing, &opening).await?;
             closing.clear();
             let bare = self.bare(ends, &opening).await?;
-            let moving = movers.run(ends, batches, &opening, &bare, |call| {
-                self.called(call, SlotProgress::Migrating);
-            });
-            moving.await?;
+            let deadline = self.election_wait();
+            let mut batches = batches;
+            loop {
+                let moving = movers.run(ends, batches, &opening, &bare, |call| {
+                    self.called(call, SlotProgress::Migrating);
+                });
+                match moving.await {
+                    Err(LaneError::Client(error)) if is_down(&error) && !deadline.is_over() => {
+                        self.serve_again(ends).await?;
+                        // What is left is looked up again.
+                        batches = Prepared::default();
+                    }
+                    moved => break moved?,
+                }
+            }
             closing = opening;
+        }
+    }
+
+    /// Reads the keys of a window before it is opened, again after an election elsewhere.
+    async fn prepare(
+        &self,
+        movers: &Movers,
+        ends: &mut Ends,
+        opening: &Window,
+    ) -> Result<Prepared, LaneError> {
+        let deadline = self.election_wait();
+        loop {
+            match movers.prepare(ends, opening).await {
+                Err(LaneError::Client(error)) if is_down(&error) && !deadline.is_over() => {
+                    self.serve_again(ends).await?;
+                }
+                prepared => return prepared,
+            }
         }
     }
 

@@ -73,6 +73,7 @@ mod replace_node;
 mod reshard;
 mod reshard_clients;
 mod reshard_conflicts;
+mod reshard_elections;
 mod reshard_faults;
 mod reshard_interrupted;
 mod reshard_latency;

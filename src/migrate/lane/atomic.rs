@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::serving::is_down;
 use super::size::{Size, Weighed};
 use super::watch::{open_on, view_of};
 use super::{Ends, Lane, LaneError, REPLICAS_WITHIN, needed, unless_dropped};
@@ -656,14 +657,11 @@ impl Lane {
     }
 
     /// Waits until the target's replicas have what a task brought: the source has deleted it.
-    async fn confirm_task(&self, ends: &Ends, slots: &SlotSet) -> Result<(), LaneError> {
+    async fn confirm_task(&self, ends: &mut Ends, slots: &SlotSet) -> Result<(), LaneError> {
         let Some(key) = barrier_key(slots).filter(|_| ends.replicas() > 0) else {
             return Ok(());
         };
-        let confirmed = ends
-            .target
-            .wait_after_write(&key, ends.replicas(), REPLICAS_WITHIN)
-            .await?;
+        let confirmed = self.confirmed(ends, &key, REPLICAS_WITHIN).await?;
         if confirmed >= ends.replicas() as u64 {
             return Ok(());
         }
@@ -755,6 +753,9 @@ fn is_denied(said: &str) -> bool {
 
 /// A task that can't begin now and may in a moment: an earlier one is still being cleaned up.
 fn is_busy(error: &ClientError) -> bool {
+    if is_down(error) {
+        return true;
+    }
     let Fault::Server { message, .. } = &error.fault else {
         return false;
     };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::serving::may_pass;
 use super::{Ends, LAG_WITHIN, Lane, LaneError, REPLICAS_WITHIN, Window};
 use crate::client::NodeClient;
 use crate::cluster::node::{NodeId, Role};
@@ -45,8 +46,20 @@ impl Lane {
         Ok(())
     }
 
-    /// Both ends' views, if both still are what they were, whatever they do with slots.
+    /// Both ends' views, if both still are what they were, whatever they do with slots. Waits for an election elsewhere.
     pub(super) async fn survey(&self, ends: &mut Ends) -> Result<(View, View), LaneError> {
+        let mut wait = self.election_wait();
+        loop {
+            let (views, is_serving) = self.survey_now(ends).await?;
+            let Some((end, view)) = is_serving.missing(&self.source, &self.target, &views) else {
+                self.election_over(&wait);
+                return Ok(views);
+            };
+            self.await_election(&mut wait, end, view).await?;
+        }
+    }
+
+    async fn survey_now(&self, ends: &mut Ends) -> Result<((View, View), Serving), LaneError> {
         let (source, target) = tokio::try_join!(ends.source.look(), ends.target.look())?;
         let mut pool = EntryPool::default();
         let mut read = |end: &End, text: &str| {
@@ -72,13 +85,6 @@ impl Lane {
             return Err(LaneError::Changed(format!(
                 "{} does not know {}",
                 self.target, self.source
-            )));
-        }
-        if !ClusterInfo::parse(&target.cluster_info).ok {
-            return Err(LaneError::Changed(format!(
-                "{} says cluster_state:fail{}",
-                self.target,
-                missing_owners(&target_view)
             )));
         }
         let restarted =
@@ -108,7 +114,11 @@ impl Lane {
         ends.target_product = target_info.version.map(|version| version.product);
         ends.limited = target_info.maxmemory.is_some_and(|limit| limit > 0);
         ends.looked = Instant::now();
-        Ok((source_view, target_view))
+        let serving = Serving {
+            source: ClusterInfo::parse(&source.cluster_info).ok,
+            target: ClusterInfo::parse(&target.cluster_info).ok,
+        };
+        Ok(((source_view, target_view), serving))
     }
 
     /// Waits until the target's replicas have what was moved. They stop the lane where they don't:
@@ -124,10 +134,7 @@ impl Lane {
         let Some(key) = barrier_key(closing) else {
             return Ok(());
         };
-        let confirmed = ends
-            .target
-            .wait_after_write(&key, ends.replicas(), REPLICAS_WITHIN)
-            .await?;
+        let confirmed = self.confirmed(ends, &key, REPLICAS_WITHIN).await?;
         if confirmed >= ends.replicas() as u64 {
             return Ok(());
         }
@@ -209,6 +216,29 @@ impl Lane {
             .await?;
         let without_keys = slots.into_iter().zip(counts).filter(|(_, keys)| *keys == 0);
         Ok(without_keys.map(|(slot, _)| slot).collect())
+    }
+}
+
+/// Which ends report `cluster_state:ok`.
+struct Serving {
+    source: bool,
+    target: bool,
+}
+
+impl Serving {
+    /// The end that does not, and its view. The source counts only where an election may be due: it may give its keys away
+    /// in any other state.
+    fn missing<'a>(
+        &self,
+        source: &'a End,
+        target: &'a End,
+        views: &'a (View, View),
+    ) -> Option<(&'a End, &'a View)> {
+        let (source_view, target_view) = views;
+        if !self.target {
+            return Some((target, target_view));
+        }
+        (!self.source && may_pass(source_view)).then_some((source, source_view))
     }
 }
 
