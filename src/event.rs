@@ -130,6 +130,8 @@ pub enum Event {
         /// The line, without control characters.
         line: String,
     },
+    /// How far the moves have come; once a second.
+    MoveProgress(Box<MoveProgress>),
     /// An event in a lane.
     Lane {
         /// The lane.
@@ -137,6 +139,50 @@ pub enum Event {
         /// The event.
         event: LaneEvent,
     },
+}
+
+/// How far moves have come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveProgress {
+    /// The pairs whose slots move now.
+    pub pairs: Vec<(Pair, Progress)>,
+    /// All pairs, also those that have ended or wait.
+    pub total: Progress,
+}
+
+/// Slots, keys and bytes that have moved, of all that are to move. Totals of keys and bytes are estimates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Slots that have moved.
+    pub slots: usize,
+    /// All slots.
+    pub slots_total: usize,
+    /// Keys that have moved.
+    pub keys: u64,
+    /// All keys.
+    pub keys_total: u64,
+    /// Bytes that have moved, as MEMORY USAGE counts them.
+    pub bytes: u64,
+    /// All bytes.
+    pub bytes_total: u64,
+    /// The speed in keys.
+    pub keys_per_second: u64,
+    /// The speed in bytes.
+    pub bytes_per_second: u64,
+    /// The estimated time for the rest; `None` while nothing has moved, or the move is paused.
+    pub left: Option<Duration>,
+}
+
+impl Progress {
+    /// Keys that have not moved.
+    pub fn keys_left(&self) -> u64 {
+        self.keys_total.saturating_sub(self.keys)
+    }
+
+    /// Bytes that have not moved.
+    pub fn bytes_left(&self) -> u64 {
+        self.bytes_total.saturating_sub(self.bytes)
+    }
 }
 
 /// A completed failover.
@@ -220,6 +266,13 @@ pub enum LaneEvent {
     Started {
         /// The number of slots to move.
         slots: usize,
+    },
+    /// What the source holds of the slots of the lane, about.
+    Weighed {
+        /// The number of keys.
+        keys: u64,
+        /// Their bytes, estimated from some of them.
+        bytes: u64,
     },
     /// A MIGRATE call moved keys.
     Keys {

@@ -247,9 +247,7 @@ impl Lane {
     }
 
     fn tell(&self, event: LaneEvent) {
-        let lane = self.pair();
-        // After an interrupt the receiver is gone.
-        let _ = self.events.send(Event::Lane { lane, event });
+        self.regulator.tell_lane(self.pair(), event);
     }
 
     pub(super) async fn run(mut self, work: Work) -> Report {
@@ -437,6 +435,7 @@ impl Lane {
     /// All slots, window by window.
     async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), LaneError> {
         self.outrank(ends).await?;
+        self.weigh(ends, slots.clone()).await?;
         let mut movers = self.movers(Authority::Source);
         let mut ahead = slots.into_iter();
         let mut counted: std::collections::VecDeque<(Slot, u64)> = Default::default();

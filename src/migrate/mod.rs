@@ -9,6 +9,7 @@
 mod conflict;
 mod keys;
 mod lane;
+mod meter;
 mod pace;
 mod panics;
 mod probe;
@@ -222,7 +223,7 @@ pub async fn run(
     events: &UnboundedSender<Event>,
     stop: &StopSignal,
 ) -> Outcome {
-    let regulator = Arc::new(Regulator::new(control.clone(), events.clone()));
+    let regulator = Arc::new(Regulator::new(control.clone(), &moves, events.clone()));
     let mut into_targets: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut turns: BTreeMap<NodeId, Arc<Semaphore>> = BTreeMap::new();
     for pair in moves.keys() {
@@ -260,6 +261,7 @@ pub async fn run(
         outcome = lanes => outcome,
         never = probe::regulate(&regulator, ends, connections) => match never {},
         never = regulator.tell_pauses() => match never {},
+        never = regulator.tell_progress() => match never {},
     }
 }
 

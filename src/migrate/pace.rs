@@ -235,7 +235,12 @@ impl Share {
 
     /// How many lanes may have slots open, of so many: at least 1.
     pub(super) fn lanes(self, most: usize) -> usize {
-        ((most as f64 * self.share).ceil() as usize).clamp(1, most.max(1))
+        usize::try_from(self.of(most as u64)).unwrap_or(most)
+    }
+
+    /// The share of so many, rounded up: at least 1.
+    pub(super) fn of(self, most: u64) -> u64 {
+        ((most as f64 * self.share).ceil() as u64).clamp(1, most.max(1))
     }
 
     /// The rest after a call that took so long.

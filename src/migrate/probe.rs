@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
 
 use super::End;
 use super::pace::{Adapted, Share};
@@ -125,7 +127,8 @@ async fn probe(
             loop {
                 ticks.tick().await;
                 let sent = Instant::now();
-                let answer = client.ping().await;
+                // With --verbose, these lines would bury all others.
+                let answer = client.ping().with_subscriber(Dispatch::none()).await;
                 let mut latency = regulator.latency();
                 latency.entry(id).or_default().samples.add(sent.elapsed());
                 drop(latency);

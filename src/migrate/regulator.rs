@@ -5,25 +5,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
+use super::meter::Meter;
 use super::pace::{Growth, Share};
 use super::probe::{Samples, samples_within};
+use super::schedule::Work;
 use super::throttle::Throttle;
 use super::{End, NODE_PAIRS, StopSignal};
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::Info;
 use crate::control::{Control, Flow, Rate};
-use crate::event::{Event, Pair};
+use crate::event::{Event, LaneEvent, Pair};
 
 /// The share of one CPU above which the main thread of a node is busy.
 const BUSY: f64 = 0.8;
 /// The least time between two figures of which the share of a main thread is computed.
 const CPU_OVER: Duration = Duration::from_millis(500);
+/// The interval between two reports of progress.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 /// How long such a share is believed.
 const CPU_HOLDS: Duration = Duration::from_secs(5);
 
@@ -35,6 +40,7 @@ pub(super) struct Regulator {
     events: UnboundedSender<Event>,
     threads: Mutex<BTreeMap<NodeId, MainThread>>,
     latency: Mutex<BTreeMap<NodeId, Latency>>,
+    meter: Mutex<Meter>,
 }
 
 struct State {
@@ -84,7 +90,11 @@ pub(super) struct Cost {
 }
 
 impl Regulator {
-    pub(super) fn new(control: Control, events: UnboundedSender<Event>) -> Self {
+    pub(super) fn new(
+        control: Control,
+        moves: &BTreeMap<Pair, Work>,
+        events: UnboundedSender<Event>,
+    ) -> Self {
         let is_limited = control.settings().max_latency.is_some();
         let state = State {
             lanes: BTreeSet::new(),
@@ -99,6 +109,7 @@ impl Regulator {
             events,
             threads: Mutex::default(),
             latency: Mutex::default(),
+            meter: Mutex::new(Meter::new(moves, Instant::now())),
         }
     }
 
@@ -109,6 +120,31 @@ impl Regulator {
     pub(super) fn tell(&self, event: Event) {
         // After an interrupt the receiver is gone.
         let _ = self.events.send(event);
+    }
+
+    /// Counts an event of a lane, and passes it on.
+    pub(super) fn tell_lane(&self, lane: Pair, event: LaneEvent) {
+        self.meter().add(lane, &event, Instant::now());
+        self.tell(Event::Lane { lane, event });
+    }
+
+    /// Tells once a second how far the run has come.
+    pub(super) async fn tell_progress(&self) -> Infallible {
+        loop {
+            tokio::time::sleep(TELL_EVERY).await;
+            let mut progress = self.meter().progress(Instant::now());
+            if self.control.settings().flow == Flow::Paused {
+                progress.total.left = None;
+                for (_, progress) in &mut progress.pairs {
+                    progress.left = None;
+                }
+            }
+            self.tell(Event::MoveProgress(Box::new(progress)));
+        }
+    }
+
+    fn meter(&self) -> MutexGuard<'_, Meter> {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a lane until the seat is dropped.
@@ -147,11 +183,16 @@ impl Regulator {
         }
     }
 
-    /// How many keys a window may hold: with a rate, what moves in two seconds, so that a pause or Ctrl-C does not wait
-    /// longer.
+    /// How many keys a window may hold: fewer where keys move slowly, so that a pause or Ctrl-C does not wait long. With a
+    /// rate, what moves in five seconds.
     pub(super) fn window_keys(&self, most: u64) -> u64 {
-        match self.control.settings().rate {
-            Some(Rate::Keys(rate)) => most.min(rate.saturating_mul(2)).max(1),
+        let settings = self.control.settings();
+        let most = match settings.max_latency {
+            None => most,
+            Some(_) => self.share().of(most),
+        };
+        match settings.rate {
+            Some(Rate::Keys(rate)) => most.min(rate.saturating_mul(5)).max(1),
             // What keys weigh is not known before the window is.
             Some(Rate::Bytes(_)) | None => most,
         }
@@ -159,12 +200,14 @@ impl Regulator {
 
     /// Notes what INFO says about the main thread of a node, and tells the user once if it is busy.
     pub(super) fn note_cpu(&self, end: &End, info: &Info) {
-        let Some(used) = info.main_thread_cpu else {
-            return;
-        };
-        let now = Instant::now();
+        if let Some(used) = info.main_thread_cpu {
+            self.note_used(end.id, end, used, Instant::now());
+        }
+    }
+
+    fn note_used(&self, id: NodeId, name: impl fmt::Display, used: Duration, now: Instant) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let thread = threads.entry(end.id).or_insert(MainThread {
+        let thread = threads.entry(id).or_insert(MainThread {
             at: now,
             used,
             share: 0.0,
@@ -180,7 +223,7 @@ impl Regulator {
         if share > BUSY && !thread.is_told {
             thread.is_told = true;
             self.tell(Event::Note(format!(
-                "the main thread of {end} is busy ({:.0} %): the move does not grow while that is so",
+                "the main thread of {name} is busy ({:.0} %): the move does not grow while that is so",
                 (share * 100.0).min(100.0)
             )));
         }
@@ -370,93 +413,4 @@ impl Drop for Seat {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::control::Settings;
-    use tokio::sync::mpsc::unbounded_channel;
-
-    fn pair(from: u8, to: u8) -> Pair {
-        let node = |n: u8| format!("{n:040x}").parse().unwrap();
-        Pair {
-            from: node(from),
-            to: node(to),
-        }
-    }
-
-    fn regulator(settings: Settings) -> Arc<Regulator> {
-        let control = Control::default();
-        control.begin(settings);
-        Arc::new(Regulator::new(control, unbounded_channel().0))
-    }
-
-    async fn waits(seat: &Seat, stop: &StopSignal) -> bool {
-        let taking = seat.take(stop);
-        tokio::time::timeout(Duration::from_millis(20), taking)
-            .await
-            .is_err()
-    }
-
-    #[tokio::test]
-    async fn a_paused_run_gives_no_seats() {
-        let settings = Settings {
-            node_pairs: Some(1),
-            ..Settings::default()
-        };
-        let (regulator, stop) = (regulator(settings), StopSignal::default());
-        let (one, two) = (regulator.enter(pair(1, 9)), regulator.enter(pair(2, 9)));
-        assert!(one.take(&stop).await && one.take(&stop).await);
-        assert!(waits(&two, &stop).await);
-        assert!(!one.is_to_yield());
-        regulator.control.set(Settings {
-            flow: Flow::Paused,
-            ..settings
-        });
-        assert!(one.is_to_yield());
-        one.give_up();
-        regulator.at_rest().await;
-        assert!(waits(&one, &stop).await && waits(&two, &stop).await);
-        // It goes on, with more lanes.
-        regulator.control.set(Settings {
-            node_pairs: Some(2),
-            ..settings
-        });
-        assert!(one.take(&stop).await && two.take(&stop).await);
-        regulator.control.set(settings);
-        assert!(one.is_to_yield() && two.is_to_yield());
-        drop(one);
-        assert!(!two.is_to_yield());
-        two.give_up();
-        let resumed = async {
-            tokio::task::yield_now().await;
-            stop.soon.cancel();
-        };
-        regulator.measure(Measuring::Now);
-        let (seated, ()) = tokio::join!(two.take(&stop), resumed);
-        assert!(!seated, "a run that is to stop opens nothing");
-    }
-
-    #[tokio::test]
-    async fn a_small_share_has_fewer_lanes_and_shorter_calls() {
-        let settings = Settings {
-            max_latency: Some(Duration::from_millis(8)),
-            ..Settings::default()
-        };
-        let (regulator, stop) = (regulator(settings), StopSignal::default());
-        let seats: Vec<Seat> = (1..=4).map(|from| regulator.enter(pair(from, 9))).collect();
-        assert!(
-            waits(&seats[0], &stop).await,
-            "the idle latency comes first"
-        );
-        regulator.measure(Measuring::Over);
-        regulator.set_share(Share::first());
-        assert!(seats[0].take(&stop).await);
-        assert!(waits(&seats[1], &stop).await);
-        let longest = |stall| regulator.longest_call(Duration::from_millis(stall));
-        assert_eq!(longest(20), Duration::from_millis(2));
-        assert_eq!(longest(4), Duration::from_millis(1));
-        regulator.set_share(Share::full());
-        for seat in &seats {
-            assert!(seat.take(&stop).await);
-        }
-    }
-}
+mod tests;

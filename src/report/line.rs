@@ -12,7 +12,9 @@ use super::failover::{FailoverReport, FailoverView};
 use super::fix::{FixLine, FixView};
 use super::join::JoinView;
 use super::leave::LeaveView;
-use super::move_slots::{BalanceView, MovedView, MovesView, milliseconds};
+use super::move_slots::{
+    BalanceView, MovedView, MovesView, PairProgress, ProgressView, milliseconds,
+};
 use super::node::Node;
 use super::place::PlaceView;
 use super::replace::ReplaceView;
@@ -167,6 +169,13 @@ pub enum Line<'a> {
         /// The percentage that is done.
         percent: Option<u64>,
     },
+    /// How far the moves have come; once a second.
+    LaneProgress {
+        /// The pairs of nodes between which slots move now.
+        pairs: Vec<PairProgress>,
+        /// All pairs together, also those that have ended or wait.
+        total: ProgressView,
+    },
     /// All moves from one node to another have ended.
     LaneEnded {
         /// The id of the source.
@@ -261,6 +270,10 @@ impl Line<'_> {
                 node: *node,
                 slots: slots.clone(),
             },
+            Event::MoveProgress(progress) => Self::LaneProgress {
+                pairs: progress.pairs.iter().map(Into::into).collect(),
+                total: progress.total.into(),
+            },
             Event::Lane { lane, event } => {
                 let (from, to) = (lane.from, lane.to);
                 match event {
@@ -298,7 +311,7 @@ impl Line<'_> {
                         longest_write_pause_ms: write_pause.map(milliseconds),
                     },
                     // There are thousands a second; the last line has their sum.
-                    LaneEvent::Keys { .. } => return None,
+                    LaneEvent::Keys { .. } | LaneEvent::Weighed { .. } => return None,
                 }
             }
             Event::Left { node } => Self::Left { node: *node },

@@ -8,8 +8,9 @@ use serde::Serialize;
 
 use super::node::Node;
 use super::values::words;
+use crate::cluster::node::NodeId;
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::event::MoveStats;
+use crate::event::{MoveStats, Pair, Progress};
 
 /// A plan of moves.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -21,6 +22,70 @@ pub struct MovesView {
     pub targets: Vec<TargetMemory>,
     /// What people should know before the moves begin.
     pub warnings: Vec<String>,
+}
+
+/// How far the moves between two nodes have come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PairProgress {
+    /// The id of the source.
+    pub from: NodeId,
+    /// The id of the target.
+    pub to: NodeId,
+    /// How far they have come.
+    #[serde(flatten)]
+    pub progress: ProgressView,
+}
+
+/// Slots, keys and bytes that have moved, and what is left. What is left of keys and bytes is an estimate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ProgressView {
+    /// Slots that have moved.
+    pub slots_moved: usize,
+    /// Slots that are left.
+    pub slots_left: usize,
+    /// Keys that have moved.
+    pub keys_moved: u64,
+    /// Keys that are left.
+    pub keys_left: u64,
+    /// Bytes that have moved, as MEMORY USAGE counts them.
+    pub bytes_moved: u64,
+    /// Bytes that are left.
+    pub bytes_left: u64,
+    /// The speed of the last seconds in keys.
+    pub keys_per_second: u64,
+    /// The speed of the last seconds in bytes.
+    pub bytes_per_second: u64,
+    /// The estimated time for the rest; null while nothing has moved, or the move is paused.
+    pub time_left_ms: Option<u64>,
+}
+
+impl From<Progress> for ProgressView {
+    fn from(progress: Progress) -> Self {
+        let left = |left: Duration| u64::try_from(left.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            slots_moved: progress.slots,
+            slots_left: progress.slots_total.saturating_sub(progress.slots),
+            keys_moved: progress.keys,
+            keys_left: progress.keys_left(),
+            bytes_moved: progress.bytes,
+            bytes_left: progress.bytes_left(),
+            keys_per_second: progress.keys_per_second,
+            bytes_per_second: progress.bytes_per_second,
+            time_left_ms: progress.left.map(left),
+        }
+    }
+}
+
+impl From<&(Pair, Progress)> for PairProgress {
+    fn from((pair, progress): &(Pair, Progress)) -> Self {
+        Self {
+            from: pair.from,
+            to: pair.to,
+            progress: (*progress).into(),
+        }
+    }
 }
 
 /// How slots move, and why.

@@ -44,6 +44,7 @@ impl Key {
 #[derive(Debug)]
 pub struct Keys {
     settings: Termios,
+    changed: Termios,
     /// Keys that were read and not taken yet.
     read: VecDeque<Key>,
 }
@@ -69,6 +70,7 @@ impl Keys {
         tcsetattr(io::stdin(), OptionalActions::Now, &changed)?;
         Ok(Self {
             settings,
+            changed,
             read: VecDeque::new(),
         })
     }
@@ -81,11 +83,23 @@ impl Keys {
             }
             sleep(EVERY).await;
             if is_in_foreground() {
+                self.set_again();
                 let mut bytes = [0; 64];
                 let read = rustix::io::read(io::stdin(), &mut bytes).unwrap_or(0);
                 let keys = bytes.iter().take(read).filter_map(|byte| Key::of(*byte));
                 self.read.extend(keys);
             }
+        }
+    }
+}
+
+impl Keys {
+    /// Sets the terminal again after Ctrl-Z and `fg`: shells put their own settings back.
+    fn set_again(&self) {
+        let is_reset = |now: Termios| now.local_modes.contains(LocalModes::ICANON);
+        if tcgetattr(io::stdin()).is_ok_and(is_reset) {
+            // Without it, keys count after Enter only.
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.changed);
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::cluster::node::Addr;
 use crate::cluster::node::Role;
 use crate::cluster::observation::Seen;
 use crate::cluster::text::is_unsafe;
-use crate::event::{MoveStats, Phase};
+use crate::event::{MoveProgress, MoveStats, Pair, Phase, Progress};
 use crate::report::{
     Called, CheckView, How, InfoView, MovedView, Node, OkToStopDocument, RemedyOptions, ReplyView,
     TimeoutSet, TransferReport, WritePause,
@@ -309,6 +309,21 @@ fn other_views_look_like_this() {
     assert_snapshot("lines".to_string(), lines.concat());
 }
 
+/// Moves that have come some way.
+fn far() -> Progress {
+    Progress {
+        slots: 1_200,
+        slots_total: 5_461,
+        keys: 30_000,
+        keys_total: 100_000,
+        bytes: 3 << 20,
+        bytes_total: 10 << 20,
+        keys_per_second: 26_000,
+        bytes_per_second: 2 << 20,
+        left: Some(Duration::from_secs(3)),
+    }
+}
+
 #[test]
 fn events_are_one_object_a_line() {
     let ui = Ui::new(UiOptions::default());
@@ -332,6 +347,19 @@ fn events_are_one_object_a_line() {
             replica: node,
             master,
         },
+        Event::MoveProgress(Box::new(MoveProgress {
+            pairs: vec![(
+                Pair {
+                    from: master,
+                    to: node,
+                },
+                far(),
+            )],
+            total: Progress {
+                left: None,
+                ..far()
+            },
+        })),
     ];
     let mut shown = String::new();
     for event in &events {

@@ -79,6 +79,7 @@ mod reshard_interrupted;
 mod reshard_latency;
 mod reshard_limits;
 mod reshard_logins;
+mod reshard_progress;
 mod reshard_targets;
 mod restore;
 mod roll;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Ends, Lane, LaneError};
 use crate::cluster::slot::Slot;
+use crate::event::LaneEvent;
 use crate::migrate::pace::Growth;
 use crate::migrate::regulator::Cost;
 
@@ -97,7 +98,7 @@ impl Size {
 }
 
 impl Lane {
-    /// Counts the keys of all slots, and weighs some.
+    /// Counts the keys of all slots, weighs some, and tells it.
     pub(super) async fn weigh(
         &self,
         ends: &Ends,
@@ -127,7 +128,12 @@ impl Lane {
             keys,
             bytes: keys.saturating_mul(mean.max(LIGHTEST)),
         };
-        Ok(slots.into_iter().zip(counts).map(weighed).collect())
+        let weighed: VecDeque<Weighed> = slots.into_iter().zip(counts).map(weighed).collect();
+        self.tell(LaneEvent::Weighed {
+            keys: weighed.iter().map(|one| one.keys).sum(),
+            bytes: weighed.iter().map(|one| one.bytes).sum(),
+        });
+        Ok(weighed)
     }
 }
 

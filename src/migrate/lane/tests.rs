@@ -82,7 +82,7 @@ fn lane(source: Addr, target: Addr) -> Lane {
         by_key_if_denied: false,
     };
     let (events, _) = mpsc::unbounded_channel();
-    let regulator = Regulator::new(Default::default(), events.clone());
+    let regulator = Regulator::new(Default::default(), &BTreeMap::new(), events.clone());
     Lane::new(
         end(SOURCE, source),
         end(TARGET, target),

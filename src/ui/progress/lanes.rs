@@ -1,13 +1,14 @@
 //! Moving slots: a bar for each pair of nodes and one for all, or the words of a line.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cluster::node::NodeId;
 use crate::cluster::observation::TaskProgress;
-use crate::event::{LaneEvent, Pair};
+use crate::event::{LaneEvent, MoveProgress, Pair, Progress};
 use crate::report::{MemberView, MovesView};
 use crate::ui::style::{bytes, counted, thousands};
 
@@ -15,6 +16,8 @@ use crate::ui::style::{bytes, counted, thousands};
 const REDRAW: Duration = Duration::from_millis(200);
 /// The time over which rates are measured.
 const RECENT: Duration = Duration::from_secs(5);
+/// The columns of a bar of 20, its numbers, its rates, and the time, keys and bytes left.
+const FULL: usize = WIDE + 31;
 /// The columns of a bar of 20, its numbers, its rates and the time left.
 const WIDE: usize = 88;
 /// The columns of a bar of 10, its numbers and keys a second.
@@ -23,6 +26,8 @@ const SHORT: usize = 50;
 const NARROW: usize = 34;
 /// The label of the pairs that have ended, after their number.
 const ENDED: &str = "finished pair";
+/// How many pairs have lines of their own, at most.
+const PAIRS_IN_LINES: usize = 16;
 /// The label of the sum.
 const ALL: &str = "all pairs";
 
@@ -35,6 +40,9 @@ pub(super) struct Moving {
     planned: usize,
     /// The sum of all lanes.
     sum: Flow,
+    /// What is left of each pair that moves slots now, and of all.
+    left: BTreeMap<Pair, Progress>,
+    total_left: Progress,
 }
 
 /// How much has moved, and when.
@@ -71,6 +79,7 @@ impl Flow {
             }
             LaneEvent::Slots { moved } => self.slots += moved.count(),
             LaneEvent::Started { .. }
+            | LaneEvent::Weighed { .. }
             | LaneEvent::TaskRetry { .. }
             | LaneEvent::TaskProgress(_)
             | LaneEvent::Ended { .. } => {}
@@ -104,13 +113,17 @@ impl Flow {
         let rate = |count: u64| (count as f64 / seconds) as u64;
         (rate(self.keys - keys), rate(self.bytes - bytes))
     }
+}
 
-    /// The estimated time for the rest.
-    fn left(&self, planned: usize, now: Instant) -> Option<Duration> {
-        let rest = planned.saturating_sub(self.slots) as f64;
-        let pace = (now - self.began).as_secs_f64() / self.slots as f64;
-        Duration::try_from_secs_f64(rest * pace).ok()
-    }
+/// `, 68,800 keys and 6.9 MiB to go, 3 s left`.
+fn rest(progress: &Progress) -> String {
+    let keys = counted(progress.keys_left(), "key");
+    let volume = bytes(progress.bytes_left());
+    let left = match progress.left {
+        Some(left) => format!(", {} left", about(left)),
+        None => String::new(),
+    };
+    format!(", {keys} and {volume} to go{left}")
 }
 
 /// `3 s`, `4 min`, `2 h`.
@@ -148,23 +161,35 @@ impl Moving {
         self.sum.add(event);
     }
 
-    /// A line for output that is not a terminal.
-    pub(super) fn line(&mut self) -> String {
-        let now = Instant::now();
-        self.sum.sample(now);
-        let (keys, volume) = self.sum.rates(now);
-        let left = match self.sum.left(self.planned, now) {
-            Some(left) => format!(", {} left", about(left)),
-            None => String::new(),
-        };
-        format!(
-            "{} of {}, {}, {} keys/s, {}/s{left}",
-            thousands(self.sum.slots as u64),
-            counted(self.planned as u64, "slot"),
-            counted(self.sum.keys, "key"),
-            thousands(keys),
-            bytes(volume),
-        )
+    /// Notes how far the moves have come.
+    pub(super) fn come(&mut self, progress: &MoveProgress) {
+        self.left = progress.pairs.iter().copied().collect();
+        self.total_left = progress.total;
+    }
+
+    /// Lines for output that is not a terminal: one for all pairs, and one for each that moves slots now.
+    pub(super) fn lines(&self, progress: &MoveProgress) -> String {
+        let total = &progress.total;
+        let mut lines = format!(
+            "{} of {}, {}, {} keys/s, {}/s{}\n",
+            thousands(total.slots as u64),
+            counted(total.slots_total as u64, "slot"),
+            counted(total.keys, "key"),
+            thousands(total.keys_per_second),
+            bytes(total.bytes_per_second),
+            rest(total),
+        );
+        if progress.pairs.len() > 1 {
+            let shown = progress.pairs.iter().take(PAIRS_IN_LINES);
+            for (pair, one) in shown {
+                let (from, to) = (self.name(pair.from), self.name(pair.to));
+                let (slots, all) = (thousands(one.slots as u64), one.slots_total as u64);
+                let all = counted(all, "slot");
+                // A string takes everything.
+                let _ = writeln!(lines, "  {from} to {to}: {slots} of {all}{}", rest(one));
+            }
+        }
+        lines
     }
 
     /// The width of the longest label.
@@ -195,6 +220,8 @@ pub(super) struct Bars {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Room {
     /// Everything.
+    Full,
+    /// Everything but the keys and bytes that are left.
     Wide,
     /// The number of slots, and keys a second.
     Short,
@@ -206,7 +233,9 @@ enum Room {
 
 impl Room {
     fn of(width: usize, label: usize) -> Self {
-        if width > label + WIDE {
+        if width > label + FULL {
+            Self::Full
+        } else if width > label + WIDE {
             Self::Wide
         } else if width > label + SHORT {
             Self::Short
@@ -219,7 +248,7 @@ impl Room {
 
     fn style(self) -> ProgressStyle {
         let template = match self {
-            Self::Wide => "{prefix} {bar:20} {msg}",
+            Self::Full | Self::Wide => "{prefix} {bar:20} {msg}",
             Self::Short | Self::Narrow => "{prefix} {bar:10} {msg}",
             // What does not fit is cut off.
             Self::Bare => "{prefix} {wide_msg}",
@@ -236,7 +265,8 @@ struct Shown {
     planned: usize,
     /// Keys and bytes a second.
     rates: (u64, u64),
-    left: Option<Duration>,
+    /// What is left, once that is known.
+    left: Option<Progress>,
 }
 
 impl Shown {
@@ -250,11 +280,18 @@ impl Shown {
         );
         let keys = thousands(keys);
         match room {
-            Room::Wide => {
-                let left = self
-                    .left
-                    .map_or_else(String::new, |left| format!("{} left", about(left)));
-                format!("{of} {keys:>9} keys/s {:>11}/s {left:>11}", bytes(volume))
+            Room::Full | Room::Wide => {
+                let left = self.left.and_then(|rest| rest.left);
+                let left = left.map_or_else(String::new, |left| format!("{} left", about(left)));
+                let wide = format!("{of} {keys:>9} keys/s {:>11}/s {left:>11}", bytes(volume));
+                match (room, self.left) {
+                    (Room::Full, Some(rest)) => format!(
+                        "{wide}: {:>11} keys, {:>11}",
+                        thousands(rest.keys_left()),
+                        bytes(rest.bytes_left())
+                    ),
+                    _ => wide,
+                }
             }
             Room::Short => format!("{of} {keys:>9} keys/s"),
             Room::Narrow => of,
@@ -281,12 +318,12 @@ struct Lane {
 }
 
 impl Lane {
-    fn shown(&self, now: Instant) -> Shown {
+    fn shown(&self, now: Instant, left: Option<Progress>) -> Shown {
         Shown {
             done: self.flow.slots,
             planned: self.slots,
             rates: self.flow.rates(now),
-            left: self.flow.left(self.slots, now),
+            left,
         }
     }
 }
@@ -350,7 +387,7 @@ impl Bars {
         match event {
             LaneEvent::Started { slots } => self.start(pair, *slots, moving),
             LaneEvent::Ended { .. } => self.end(pair),
-            LaneEvent::TaskRetry { .. } => {}
+            LaneEvent::TaskRetry { .. } | LaneEvent::Weighed { .. } => {}
             LaneEvent::TaskProgress(progress) => {
                 if let Some(lane) = self.lanes.get_mut(&pair) {
                     lane.task = Some(*progress);
@@ -368,11 +405,11 @@ impl Bars {
         }
     }
 
-    fn draw(&mut self, moving: &mut Moving, now: Instant) {
+    pub(super) fn draw(&mut self, moving: &mut Moving, now: Instant) {
         let mut rates = (0, 0);
-        for lane in self.lanes.values_mut() {
+        for (pair, lane) in &mut self.lanes {
             lane.flow.sample(now);
-            let shown = lane.shown(now);
+            let shown = lane.shown(now, moving.left.get(pair).copied());
             rates.0 += shown.rates.0;
             rates.1 += shown.rates.1;
             shown.show(&lane.bar, self.room);
@@ -385,7 +422,7 @@ impl Bars {
             done: moving.sum.slots,
             planned: moving.planned,
             rates,
-            left: moving.sum.left(moving.planned, now),
+            left: Some(moving.total_left),
         };
         total.show(&self.total, self.room);
     }
@@ -521,6 +558,38 @@ mod tests {
     }
 
     #[test]
+    fn a_line_for_all_and_one_for_each_pair() {
+        let moving = Moving::default();
+        let far = Progress {
+            slots: 1_200,
+            slots_total: 5_461,
+            keys: 30_000,
+            keys_total: 100_000,
+            bytes: 3 << 20,
+            bytes_total: 10 << 20,
+            keys_per_second: 26_000,
+            bytes_per_second: 2 << 20,
+            left: Some(Duration::from_secs(300)),
+        };
+        let mut progress = MoveProgress {
+            pairs: vec![(pair('a', 'b'), far)],
+            total: far,
+        };
+        let total = "1,200 of 5,461 slots, 30,000 keys, 26,000 keys/s, 2.0 MiB/s, 70,000 keys and 7.0 MiB to go, \
+                     5 min left\n";
+        assert_eq!(moving.lines(&progress), total);
+        let waits = Progress {
+            slots_total: 9,
+            ..Progress::default()
+        };
+        progress.pairs.push((pair('a', 'c'), waits));
+        let lines = moving.lines(&progress);
+        let pairs = "  aaaaaaaa to bbbbbbbb: 1,200 of 5,461 slots, 70,000 keys and 7.0 MiB to go, 5 min left\n  \
+                     aaaaaaaa to cccccccc: 0 of 9 slots, 0 keys and 0 B to go\n";
+        assert_eq!(lines, format!("{total}{pairs}"));
+    }
+
+    #[test]
     fn numbers_stand_below_each_other() {
         let few = Shown {
             done: 1,
@@ -531,9 +600,18 @@ mod tests {
             done: 16_384,
             planned: 16_384,
             rates: (1_234_567, 99 << 20),
-            left: Some(Duration::from_secs(99)),
+            left: Some(Progress {
+                keys_total: 999_999_999,
+                bytes_total: 99 << 30,
+                left: Some(Duration::from_secs(99)),
+                ..Progress::default()
+            }),
         };
-        for (room, width) in [(Room::Wide, WIDE - 21), (Room::Short, SHORT - 11)] {
+        for (room, width) in [
+            (Room::Full, FULL - 21),
+            (Room::Wide, WIDE - 21),
+            (Room::Short, SHORT - 11),
+        ] {
             let (few, many) = (few.text(room), many.text(room));
             assert_eq!(few.find(" of "), many.find(" of "));
             assert_eq!(few.find("keys/s"), many.find("keys/s"));

@@ -11,7 +11,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use super::streams::Asides;
 use super::style::{bytes, ms, per_second, thousands};
 use crate::cluster::node::NodeId;
-use crate::event::{Amount, Event, LaneEvent, Pair, Phase, Unit};
+use crate::event::{Amount, Event, LaneEvent, MoveProgress, Pair, Phase, Unit};
 use crate::report::{MemberView, MovesView};
 use crate::ui::Mode;
 use lanes::{Bars, Moving};
@@ -123,6 +123,7 @@ impl Progress {
             // The plan has shown these.
             Event::SlotsAdded { .. } | Event::Replicates { .. } | Event::Left { .. } => {}
             Event::Lane { lane, ref event } => self.lane(lane, event),
+            Event::MoveProgress(ref progress) => self.moves(progress),
             Event::Amount(amount) => self.amount(amount),
         }
     }
@@ -247,10 +248,21 @@ impl Progress {
         let Some(part) = &mut self.current else {
             return;
         };
+        if let Display::Bars(bars) = &mut part.display {
+            bars.event(lane, event, &mut self.moving);
+        }
+    }
+
+    /// Shows how far the moves have come.
+    fn moves(&mut self, progress: &MoveProgress) {
+        self.moving.come(progress);
+        let Some(part) = &mut self.current else {
+            return;
+        };
         match (self.look, &mut part.display) {
-            (_, Display::Bars(bars)) => bars.event(lane, event, &mut self.moving),
+            (_, Display::Bars(bars)) => bars.draw(&mut self.moving, Instant::now()),
             (Look::Lines | Look::Dots, _) if part.said.elapsed() >= LINE_EVERY => {
-                self.asides.write(&format!("{}\n", self.moving.line()));
+                self.asides.write(&self.moving.lines(progress));
                 part.said = Instant::now();
             }
             _ => {}

@@ -2,9 +2,9 @@
 
 use std::io::{self, Write};
 
-use super::super::style::{bytes, thousands};
 use crate::cluster::numbers::counted;
 use crate::report::{RateView, RunState, RunView, ThrottleView};
+use crate::ui::style::{bytes, plain, thousands};
 
 pub(in crate::ui) fn throttle<W: Write>(out: &mut W, view: &ThrottleView) -> io::Result<()> {
     if view.runs.is_empty() {
@@ -39,7 +39,8 @@ fn one<W: Write>(out: &mut W, run: &RunView) -> io::Result<()> {
         node,
         ..
     } = run;
-    writeln!(out, "{run}  {command} {node} (process {pid})")?;
+    let head = format!("{run}  {command} {node} (process {pid})");
+    writeln!(out, "{}", plain(&head))?;
     writeln!(out, "  {state}")?;
     writeln!(out, "  {rate}, {pairs}, {latency}")
 }

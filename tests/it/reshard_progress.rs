@@ -1,0 +1,72 @@
+//! How far a move has come, and what is left of it.
+
+use serde_json::Value;
+
+use crate::support::cluster::walkthrough;
+use crate::support::keys::fill;
+use crate::support::server::quick;
+use crate::support::slots::{assert_closed, names};
+use crate::support::subcommands::reshard;
+
+#[test]
+fn each_second_tells_what_is_left_of_each_pair_and_in_total() {
+    let nodes = walkthrough(&quick());
+    let slots = || (0..40).chain(6000..6040);
+    fill(&nodes[..3], &names(slots(), 25));
+    let go = |more: &[&str]| {
+        reshard(&nodes[0])
+            .args(["--slot-ranges", "0-39,6000-6039", "--yes"])
+            .args(["--strategy", "keys", "--max-open-slots", "2"])
+            .args(more)
+    };
+    let (there, back) = (nodes[3].id(), nodes[2].id());
+    let ended = go(&["--to", &there, "--rate", "400", "-o", "json"])
+        .run()
+        .status(0);
+    let events: Vec<Value> = ended.json_lines();
+    let progress: Vec<&Value> = events
+        .iter()
+        .filter(|event| event["event"] == "lane-progress")
+        .collect();
+    // 2,000 keys take 5 s.
+    assert!((3..=12).contains(&progress.len()), "{progress:#?}");
+    let number = |event: &Value, name: &str| event["total"][name].as_u64().unwrap();
+    for event in &progress {
+        let pairs = event["pairs"].as_array().unwrap();
+        assert!((1..=2).contains(&pairs.len()), "{event}");
+        let whole = number(event, "keys_moved") + number(event, "keys_left");
+        assert!((1_900..=2_100).contains(&whole), "{event}");
+        assert_eq!(
+            number(event, "slots_moved") + number(event, "slots_left"),
+            80
+        );
+        assert!(number(event, "bytes_moved") + number(event, "bytes_left") > 100_000);
+        for pair in pairs {
+            assert!(
+                pair["from"].is_string() && pair["to"] == there.as_str(),
+                "{pair}"
+            );
+        }
+    }
+    let left: Vec<u64> = progress
+        .iter()
+        .map(|event| number(event, "keys_left"))
+        .collect();
+    assert!(left.is_sorted_by(|one, next| one >= next), "{left:?}");
+    let second = progress[1];
+    let time = number(second, "time_left_ms");
+    assert!((1_000..10_000).contains(&time), "{second}");
+    assert!(
+        (200..800).contains(&number(second, "keys_per_second")),
+        "{second}"
+    );
+
+    // Where nobody sits at a terminal, in lines.
+    let ended = go(&["--to", &back, "--rate", "200", "-o", "table"])
+        .run()
+        .status(0);
+    for word in ["of 80 slots", "keys/s", " to go, ", " s left"] {
+        assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
+    }
+    assert_closed(&nodes);
+}
