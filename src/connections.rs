@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
-use crate::client::{ClientError, Connector, Login, NodeClient, Snapshot, Transport};
+use crate::client::{BulkWriter, ClientError, Connector, Login, NodeClient, Snapshot, Transport};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::peer_addrs::AddressFacts;
 use crate::seed::AddressMapping;
@@ -296,6 +296,20 @@ impl Connections {
                 target.node,
                 silence,
             )
+            .await
+    }
+
+    /// Opens a connection that writes keys; see [`Connector::bulk`].
+    pub async fn bulk(
+        &self,
+        target: &Target,
+        database: u32,
+    ) -> Result<Option<BulkWriter>, ClientError> {
+        let _turn = self.turn().await;
+        let transport = self.transport(target);
+        let login = &target.access.login;
+        self.connector()
+            .bulk(&target.addr, login, &transport, target.node, database)
             .await
     }
 

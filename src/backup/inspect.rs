@@ -5,9 +5,11 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ring::digest::{Context, SHA256};
 
+use super::blocks::{BlockSum, BlockSums};
 use crate::cluster::functions::{Functions, library_name};
 use crate::cluster::numbers::thousands;
 use crate::cluster::slot::{Slot, SlotSet};
@@ -46,6 +48,8 @@ pub struct Inspection {
     pub strays: u64,
     /// The part of the file that this version can't read. The counts are those of the part before it.
     pub unread: Option<UnreadRest>,
+    /// The SHA-256 of each block, if they were computed.
+    pub blocks: Option<Arc<[BlockSum]>>,
 }
 
 /// The part of a file from the first record that a later version wrote.
@@ -88,9 +92,22 @@ pub enum InspectError {
     /// The file can't be read to its end.
     #[error(transparent)]
     Rdb(#[from] RdbError),
-    /// The file differs from what was written.
-    #[error("read back from the disk differs from what was written")]
-    ReadBack,
+}
+
+impl InspectError {
+    pub(super) fn open(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |error| Self::Open { path, error }
+    }
+}
+
+/// The checksums of a file that are computed while it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sums {
+    /// That of the whole file.
+    Whole,
+    /// The same, and that of each block.
+    Blocks,
 }
 
 /// Reads a file to its end. `tell` receives the number of bytes read since the last call.
@@ -99,13 +116,24 @@ pub fn inspect(
     slots: &SlotSet,
     tell: &(dyn Fn(u64) + Sync),
 ) -> Result<Inspection, InspectError> {
-    let file = File::open(path).map_err(|error| InspectError::Open {
-        path: path.to_path_buf(),
-        error,
-    })?;
+    let file = File::open(path).map_err(InspectError::open(path))?;
+    Ok(inspect_bytes(file, slots, Sums::Whole, tell)?)
+}
+
+/// Reads the bytes of a file to their end.
+pub(super) fn inspect_bytes(
+    bytes: impl Read,
+    slots: &SlotSet,
+    sums: Sums,
+    tell: &(dyn Fn(u64) + Sync),
+) -> Result<Inspection, RdbError> {
     let mut hashed = Hashed {
-        file,
+        bytes,
         context: Context::new(&SHA256),
+        blocks: match sums {
+            Sums::Whole => None,
+            Sums::Blocks => Some(BlockSums::default()),
+        },
         tell,
     };
     let mut reader = Reader::new(&mut hashed, Keep::Nothing)?;
@@ -126,6 +154,7 @@ pub fn inspect(
         module_data: BTreeSet::new(),
         strays: 0,
         unread: None,
+        blocks: None,
     };
     loop {
         let record = match reader.record() {
@@ -142,17 +171,9 @@ pub fn inspect(
         };
         match record {
             Record::Aux(name, value) => {
-                let product = match name.as_slice() {
-                    b"redis-ver" => "redis",
-                    b"valkey-ver" => "valkey",
-                    _ => continue,
-                };
-                let version: String = String::from_utf8_lossy(&value)
-                    .chars()
-                    .filter(|c| c.is_ascii_graphic())
-                    .take(40)
-                    .collect();
-                found.server = format!("{product} {version}");
+                if let Some(server) = server(&name, &value) {
+                    found.server = server;
+                }
             }
             Record::Function(code) => {
                 found.functions += 1;
@@ -180,7 +201,23 @@ pub fn inspect(
     }
     found.bytes = reader.position();
     found.sha256 = hex(hashed.context);
+    found.blocks = hashed.blocks.map(BlockSums::finish);
     Ok(found)
+}
+
+/// The server that wrote a file, if that is what this property says.
+fn server(name: &[u8], value: &[u8]) -> Option<String> {
+    let product = match name {
+        b"redis-ver" => "redis",
+        b"valkey-ver" => "valkey",
+        _ => return None,
+    };
+    let version: String = String::from_utf8_lossy(value)
+        .chars()
+        .filter(|c| c.is_ascii_graphic())
+        .take(40)
+        .collect();
+    Some(format!("{product} {version}"))
 }
 
 impl Inspection {
@@ -212,23 +249,27 @@ fn sum(checksum: Checksum) -> Option<u64> {
 }
 
 /// Returns a SHA-256 in hex digits.
-pub(super) fn hex(context: Context) -> String {
+fn hex(context: Context) -> String {
     let digest = context.finish();
     let bytes = digest.as_ref().iter();
     bytes.map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A file whose SHA-256 is computed while it is read.
-struct Hashed<'a> {
-    file: File,
+/// Bytes whose SHA-256 is computed while they are read.
+struct Hashed<'a, R> {
+    bytes: R,
     context: Context,
+    blocks: Option<BlockSums>,
     tell: &'a (dyn Fn(u64) + Sync),
 }
 
-impl Read for Hashed<'_> {
+impl<R: Read> Read for Hashed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.file.read(buffer)?;
+        let count = self.bytes.read(buffer)?;
         self.context.update(&buffer[..count]);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.update(&buffer[..count]);
+        }
         (self.tell)(count as u64);
         Ok(count)
     }

@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::blocks::{BLOCK, BlockSum, block_count};
 use super::inspect::{Inspection, UnreadRest};
 use super::store::{Directory, StoreError};
 use crate::cluster::functions::Functions;
@@ -20,8 +22,8 @@ use crate::rdb::{Dialect, Unread, UnreadKind};
 const NAME: &str = "manifest.json";
 const FORMAT: &str = "redis-trib backup";
 const VERSION: u32 = 1;
-/// The largest manifest that is read. The manifest of a thousand masters has about 1 MiB.
-const LARGEST: u64 = 64 << 20;
+/// The largest manifest that is read. A thousand masters take about 1 MiB, a terabyte of data 18 MiB.
+const LARGEST: u64 = 512 << 20;
 
 /// The contents of a backup.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,6 +113,12 @@ struct FileDocument {
     began: String,
     bytes: u64,
     sha256: String,
+    /// The bytes of a block, except for the last one…
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    block_bytes: Option<u64>,
+    /// …and the SHA-256 of each, since version 0.3.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    block_sha256: Vec<String>,
     crc64: Option<String>,
     keys: u64,
     expiring: u64,
@@ -268,6 +276,12 @@ impl FileFacts {
             began: time(self.began),
             bytes: found.bytes,
             sha256: found.sha256,
+            block_bytes: found.blocks.as_ref().map(|_| BLOCK as u64),
+            block_sha256: found
+                .blocks
+                .iter()
+                .flat_map(|sums| sums.iter().map(hex))
+                .collect(),
             crc64: found.checksum.map(|sum| format!("{sum:016x}")),
             keys: found.keys,
             expiring: found.expiring,
@@ -343,6 +357,7 @@ impl FileDocument {
                 u64::from_str_radix(text, 16).map_err(|_| format!("{text:?} is not a checksum"))?,
             ),
         };
+        let blocks = self.blocks()?;
         Ok(FileFacts {
             master: id(&self.master)?,
             master_addr: self.master_addr,
@@ -372,10 +387,43 @@ impl FileDocument {
                 module_data: self.module_data,
                 strays: self.strays,
                 unread: self.unread.map(|unread| unread.checked()).transpose()?,
+                blocks,
             },
             file: self.file,
         })
     }
+
+    /// The checksums of the blocks; `None` for blocks of a size that this version does not use, too.
+    fn blocks(&self) -> Result<Option<Arc<[BlockSum]>>, String> {
+        if self.block_bytes != Some(BLOCK as u64) {
+            return Ok(None);
+        }
+        let sums: Option<Arc<[BlockSum]>> =
+            self.block_sha256.iter().map(|text| of_hex(text)).collect();
+        let sums = sums.filter(|sums| sums.len() as u64 == block_count(self.bytes));
+        match sums {
+            Some(sums) => Ok(Some(sums)),
+            None => Err(format!(
+                "the checksums of the blocks of {:?} are invalid",
+                self.file
+            )),
+        }
+    }
+}
+
+fn hex(sum: &BlockSum) -> String {
+    sum.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn of_hex(text: &str) -> Option<BlockSum> {
+    let mut sum = BlockSum::default();
+    if text.len() != 2 * sum.len() || !text.bytes().all(|c| c.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, digits) in sum.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+    }
+    Some(sum)
 }
 
 /// `2026-11-22T21:33:03Z`.

@@ -1,20 +1,23 @@
 //! Backups: an RDB file of every master and a manifest, in a directory of their own.
 //!
-//! A file is written under a temporary name, synced, read back from the disk to its end, and then renamed. The
+//! A file is parsed and its checksums are computed while it arrives. It is written under a temporary name, synced, and
+//! then renamed. It is not read back: the bytes would come from the page cache, which proves nothing about the disk. The
 //! manifest is written last, in the same way. A directory without a manifest is not a backup.
 
+mod blocks;
 mod inspect;
 mod manifest;
+mod receive;
+mod restorable;
 mod store;
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, block_in_place};
+use tokio::sync::{RwLock, Semaphore};
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{ClientError, Snapshot};
@@ -23,10 +26,18 @@ use crate::cluster::parse::Info;
 use crate::cluster::slot::SlotSet;
 use crate::connections::{Connections, Target};
 use crate::event::{Amount, Event, Events, Phase, Unit};
+use crate::rdb::RdbError;
 
+pub use blocks::{BLOCK, BlockSum, VerifiedFile};
 pub use inspect::{InspectError, Inspection, UnreadRest, inspect};
 pub use manifest::{FileFacts, Manifest, ManifestError};
+use receive::{Received, Receiving};
+pub use restorable::{Reading, Restorable, prepare, verify};
 pub use store::{Directory, StoreError};
+
+/// The memory of nodes that fork at a time on one host, for each of [`BackupOptions::per_host`], in MiB. A larger node
+/// forks alone. Several small ones do it together: a node waits `repl-diskless-sync-delay` (5 s) before it forks.
+const TURN: u32 = 256;
 
 /// How long a replica may take to reach the replication offset that its master had when its backup began.
 const CATCH_UP: Duration = Duration::from_secs(10);
@@ -59,13 +70,24 @@ pub struct BackupSource {
     pub target: Target,
     /// The host that it runs on.
     pub host: String,
+    /// Its memory in bytes, if it tells.
+    pub used_memory: Option<u64>,
+}
+
+impl BackupSource {
+    /// Its share of the memory of nodes that fork at a time.
+    fn share(&self) -> u32 {
+        let used = self.used_memory.map(|bytes| bytes >> 20);
+        let used = used.and_then(|mib| u32::try_from(mib).ok());
+        used.unwrap_or(TURN).clamp(1, TURN)
+    }
 }
 
 /// How data are fetched.
 #[derive(Debug, Clone, Copy)]
 pub struct BackupOptions {
-    /// The number of nodes per host that fork at a time, at least 1.
-    pub per_host: usize,
+    /// The number of nodes per host that fork at a time, at least 1; small nodes count as one.
+    pub per_host: u32,
     /// How long a node may send nothing.
     pub silence: Duration,
 }
@@ -79,9 +101,9 @@ pub enum BackupError {
     /// The file can't be written.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The written file is invalid.
+    /// The data are invalid.
     #[error("the data of {0}: the file {1}")]
-    Unusable(String, InspectError),
+    Unusable(String, RdbError),
     /// The user interrupted the backup.
     #[error("interrupted")]
     Interrupted,
@@ -103,6 +125,8 @@ struct Work {
     options: BackupOptions,
     hosts: HashMap<String, Arc<Semaphore>>,
     received: Meter,
+    /// Read-locked by each thread that writes a file.
+    writing: Arc<RwLock<()>>,
 }
 
 /// Fetches all files. Stops at the first failure, because a backup without one of the masters is incomplete.
@@ -118,8 +142,11 @@ pub async fn run(
         .iter()
         .flat_map(|backup| &backup.sources)
         .map(|source| {
-            let turns = Arc::new(Semaphore::new(options.per_host.max(1)));
-            (source.host.clone(), turns)
+            let turns = options.per_host.max(1).saturating_mul(TURN);
+            (
+                source.host.clone(),
+                Arc::new(Semaphore::new(turns as usize)),
+            )
         })
         .collect();
     let work = Arc::new(Work {
@@ -128,7 +155,9 @@ pub async fn run(
         options,
         hosts,
         received: Meter::new(Phase::Fetch, Unit::Bytes, None, events.clone()),
+        writing: Arc::default(),
     });
+    let writing = Arc::clone(&work.writing);
     let total = backups.len();
     let mut fetching = JoinSet::new();
     for backup in backups {
@@ -162,8 +191,9 @@ pub async fn run(
             Some(Err(_)) => break Some(BackupFailure::interrupted()),
         }
     };
-    // Wait for the tasks, which delete their unfinished files.
+    // Wait for the tasks and threads, which delete their unfinished files.
     fetching.shutdown().await;
+    drop(writing.write().await);
     match failure {
         Some(failure) => Err(failure),
         None => {
@@ -190,7 +220,7 @@ impl Work {
             let turns = self.hosts.get(&source.host).map(Arc::clone);
             // The semaphore is never closed.
             let _turn = match turns {
-                Some(turns) => turns.acquire_owned().await.ok(),
+                Some(turns) => turns.acquire_many_owned(source.share()).await.ok(),
                 None => None,
             };
             match self.ask(backup, source).await {
@@ -253,28 +283,45 @@ impl Work {
         mut snapshot: Snapshot,
     ) -> Result<FileFacts, BackupError> {
         let began = SystemTime::now();
-        let mut file = self.directory.file(&backup.file)?;
+        let writing = Arc::clone(&self.writing).read_owned().await;
+        let file = self.directory.file(&backup.file)?;
+        let (receiving, sender) = Receiving::new(file);
+        let slots = backup.slots.clone();
+        let saving = spawn_blocking(move || {
+            // If nobody takes the file, it is deleted before the lock is released.
+            (receiving.receive(&slots), writing)
+        });
         let lost = |error: ClientError| BackupError::Source(vec![error.to_string()]);
-        while let Some(chunk) = snapshot.chunk().await.map_err(lost)? {
-            block_in_place(|| file.write(&chunk))?;
-            self.received.add(chunk.len() as u64);
-        }
-        let saved = block_in_place(|| {
-            file.sync()?;
-            // Read from the disk again: the page cache may hide a bad disk, but a short or torn file, a wrong
-            // checksum and an unknown record are found now and not at restore time.
-            let found = inspect(file.path(), &backup.slots, &|_| {})
-                .map_err(|error| BackupError::Unusable(source.target.addr.to_string(), error))?;
-            if found.sha256 != file.sha256() {
-                return Err(BackupError::Unusable(
-                    source.target.addr.to_string(),
-                    InspectError::ReadBack,
-                ));
+        let mut is_cut_off = None;
+        loop {
+            match snapshot.chunk().await {
+                Ok(Some(chunk)) => {
+                    self.received.add(chunk.len() as u64);
+                    // The thread has ended: it says why.
+                    if sender.send(chunk).await.is_err() {
+                        break;
+                    }
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    is_cut_off = Some(error);
+                    break;
+                }
             }
-            let name = file.publish()?;
-            Ok((name, found))
+        }
+        drop(sender);
+        let saved = saving.await;
+        if let Some(error) = is_cut_off {
+            return Err(lost(error));
+        }
+        let (received, _writing) = saved.map_err(|_| BackupError::Interrupted)?;
+        let (file, found) = received.map_err(|why| match why {
+            Received::Unwritten(error) => BackupError::Store(error),
+            Received::Invalid(error) => {
+                BackupError::Unusable(source.target.addr.to_string(), error)
+            }
         })?;
-        let (file, found) = saved;
+        let file = file.publish()?;
         Ok(FileFacts {
             file,
             master: backup.master,
@@ -288,35 +335,6 @@ impl Work {
             began,
             found,
         })
-    }
-}
-
-/// Verifies a backup against its manifest, file by file. `tell` receives the number of bytes read.
-///
-/// Returns the contents of each file, or the faults by file if there are any.
-pub fn verify(
-    path: &Path,
-    manifest: &Manifest,
-    tell: &(dyn Fn(u64) + Sync),
-) -> Result<BTreeMap<String, Inspection>, BTreeMap<String, String>> {
-    let check = |file: &FileFacts| -> Result<Inspection, String> {
-        let found = inspect(&path.join(&file.file), &file.slots, tell)
-            .map_err(|error| error.to_string())?;
-        match file.found.differs(&found) {
-            None => Ok(found),
-            Some(why) => Err(why),
-        }
-    };
-    let (mut right, mut wrong) = (BTreeMap::new(), BTreeMap::new());
-    for file in &manifest.files {
-        match check(file) {
-            Ok(found) => drop(right.insert(file.file.clone(), found)),
-            Err(why) => drop(wrong.insert(file.file.clone(), why)),
-        }
-    }
-    match wrong.is_empty() {
-        true => Ok(right),
-        false => Err(wrong),
     }
 }
 

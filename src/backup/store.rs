@@ -5,10 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use ring::digest::{Context, SHA256};
-
-use super::inspect::hex;
-
 /// The suffix of a file that is not complete.
 const UNFINISHED: &str = ".partial";
 
@@ -27,6 +23,16 @@ pub enum StoreError {
         what: &'static str,
         /// The operating system's error.
         error: io::Error,
+    },
+    /// The file system has fewer or more bytes than were written.
+    #[error("{}: {found} bytes are on the disk after {written} were written", .path.display())]
+    Length {
+        /// The file.
+        path: PathBuf,
+        /// Bytes written.
+        written: u64,
+        /// Bytes found.
+        found: u64,
     },
 }
 
@@ -77,7 +83,7 @@ impl Directory {
     }
 
     /// Creates a file under a temporary name.
-    pub fn file(&self, name: &str) -> Result<Unfinished<'_>, StoreError> {
+    pub fn file(&self, name: &str) -> Result<Unfinished, StoreError> {
         let path = self.path.join(format!("{name}{UNFINISHED}"));
         let file = OpenOptions::new()
             .write(true)
@@ -86,11 +92,11 @@ impl Directory {
             .open(&path)
             .map_err(failed(&path, "created"))?;
         Ok(Unfinished {
-            directory: self,
+            directory: self.path.clone(),
             file,
             name: name.to_string(),
             path,
-            context: Context::new(&SHA256),
+            written: 0,
             is_published: false,
         })
     }
@@ -103,54 +109,55 @@ impl Directory {
 }
 
 /// A file that is not complete. It is deleted when it is dropped.
-pub struct Unfinished<'a> {
-    directory: &'a Directory,
+pub struct Unfinished {
+    directory: PathBuf,
     file: File,
     name: String,
     path: PathBuf,
-    context: Context,
+    written: u64,
     is_published: bool,
 }
 
-impl Unfinished<'_> {
-    /// The temporary path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
+impl Unfinished {
     /// Appends bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        self.context.update(bytes);
         self.file
             .write_all(bytes)
-            .map_err(failed(&self.path, "written"))
+            .map_err(failed(&self.path, "written"))?;
+        self.written += bytes.len() as u64;
+        Ok(())
     }
 
-    /// Syncs the file to the disk.
+    /// Syncs the file to the disk, which reports what could not be written, and compares its length.
     pub fn sync(&mut self) -> Result<(), StoreError> {
-        self.file
-            .sync_all()
-            .map_err(failed(&self.path, "written to the disk"))
-    }
-
-    /// Returns the SHA-256 of the written bytes, in hex digits.
-    pub fn sha256(&self) -> String {
-        hex(self.context.clone())
+        let synced = self.file.sync_all().and_then(|()| self.file.metadata());
+        let found = synced
+            .map_err(failed(&self.path, "written to the disk"))?
+            .len();
+        let written = self.written;
+        match found == written {
+            true => Ok(()),
+            false => Err(StoreError::Length {
+                path: self.path.clone(),
+                written,
+                found,
+            }),
+        }
     }
 
     /// Renames the file to its final name.
     pub fn publish(mut self) -> Result<String, StoreError> {
-        let path = self.directory.path.join(&self.name);
+        let path = self.directory.join(&self.name);
         fs::rename(&self.path, &path).map_err(failed(&path, "renamed"))?;
         self.is_published = true;
-        File::open(&self.directory.path)
+        File::open(&self.directory)
             .and_then(|directory| directory.sync_all())
-            .map_err(failed(&self.directory.path, "written to the disk"))?;
+            .map_err(failed(&self.directory, "written to the disk"))?;
         Ok(self.name.clone())
     }
 }
 
-impl Drop for Unfinished<'_> {
+impl Drop for Unfinished {
     fn drop(&mut self) {
         if !self.is_published {
             // If that fails, the file keeps its temporary name and is not part of the backup.

@@ -15,6 +15,7 @@
 mod acl;
 mod addresses;
 mod atomic;
+mod bulk;
 mod call;
 mod connect;
 mod error;
@@ -49,6 +50,7 @@ use tracing::debug;
 
 pub use acl::Permission;
 pub use atomic::{AsmTask, AtomicCommands, Side, TaskEnd};
+pub use bulk::{BulkWriter, Writing, Written};
 pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
 pub use error::{ClientError, Fault};

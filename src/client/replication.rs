@@ -45,10 +45,10 @@ enum End {
 }
 
 /// Both directions of the stream, and bytes that were read too early.
-struct Wire {
+pub(super) struct Wire {
     addr: Addr,
-    reader: Box<dyn AsyncRead + Unpin + Send>,
-    writer: Box<dyn AsyncWrite + Unpin + Send>,
+    pub(super) reader: Box<dyn AsyncRead + Unpin + Send>,
+    pub(super) writer: Box<dyn AsyncWrite + Unpin + Send>,
     ahead: Vec<u8>,
     silence: Duration,
 }
@@ -66,20 +66,33 @@ impl Connector {
         silence: Duration,
     ) -> Result<Snapshot, ClientError> {
         let opened = async {
-            let (reader, writer) = match self.stream(addr, transport).await? {
-                Dialled::Plain(stream) => boxed(stream),
-                Dialled::Tls(stream) => boxed(stream),
-            };
-            let wire = Wire {
-                addr: addr.clone(),
-                reader,
-                writer,
-                ahead: Vec::new(),
-                silence: self.command_timeout,
-            };
-            wire.begin(login, expected, silence).await
+            let wire = self.wire(addr, login, transport, expected).await?;
+            wire.begin(silence).await
         };
         opened.await.map_err(|fault| fault.at(addr))
+    }
+
+    /// Opens a stream and logs in. Fails if another node than `expected` answers.
+    pub(super) async fn wire(
+        &self,
+        addr: &Addr,
+        login: &Login,
+        transport: &Transport,
+        expected: Option<NodeId>,
+    ) -> Result<Wire, Fault> {
+        let (reader, writer) = match self.stream(addr, transport).await? {
+            Dialled::Plain(stream) => boxed(stream),
+            Dialled::Tls(stream) => boxed(stream),
+        };
+        let mut wire = Wire {
+            addr: addr.clone(),
+            reader,
+            writer,
+            ahead: Vec::new(),
+            silence: self.command_timeout,
+        };
+        wire.introduce(login, expected).await?;
+        Ok(wire)
     }
 }
 
@@ -94,13 +107,7 @@ fn boxed(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Halves
 }
 
 impl Wire {
-    /// The handshake, up to the first byte of the data.
-    async fn begin(
-        mut self,
-        login: &Login,
-        expected: Option<NodeId>,
-        silence: Duration,
-    ) -> Result<Snapshot, Fault> {
+    async fn introduce(&mut self, login: &Login, expected: Option<NodeId>) -> Result<(), Fault> {
         if let Some(auth) = login.command() {
             self.write("AUTH", &auth.packed.get_packed_command())
                 .await?;
@@ -112,6 +119,11 @@ impl Wire {
             let told = self.bulk(MYID).await?;
             compare_id(expected, told)?;
         }
+        Ok(())
+    }
+
+    /// The handshake of a replica, up to the first byte of the data.
+    async fn begin(mut self, silence: Duration) -> Result<Snapshot, Fault> {
         // Without a version, Valkey 9 writes for the oldest replicas: field TTLs have no encoding then, and its fork
         // dies at the first one (9.1.2).
         let options = [
@@ -165,7 +177,11 @@ impl Wire {
         })
     }
 
-    async fn send(&mut self, command: &'static str, words: &[&str]) -> Result<(), Fault> {
+    pub(super) async fn send(
+        &mut self,
+        command: &'static str,
+        words: &[&str],
+    ) -> Result<(), Fault> {
         let mut packed = redis::Cmd::new();
         for word in words {
             packed.arg(*word);
@@ -194,7 +210,10 @@ impl Wire {
     }
 
     /// Returns the words after `+`, or the fault that an error means; the outer fault is the stream's.
-    async fn answer(&mut self, command: &'static str) -> Result<Result<String, Fault>, Fault> {
+    pub(super) async fn answer(
+        &mut self,
+        command: &'static str,
+    ) -> Result<Result<String, Fault>, Fault> {
         let line = self.line(command).await?;
         match line.split_at_checked(1) {
             Some(("+", words)) => Ok(Ok(words.to_string())),

@@ -11,7 +11,7 @@ use super::{Command, Deadline, NodeClient};
 use crate::cluster::node::Addr;
 
 /// Half of the bytes that a slow network transfers per second: the deadline of a large pipeline grows by this rate.
-const BYTES_PER_SECOND: u64 = 4 << 20;
+pub(super) const BYTES_PER_SECOND: u64 = 4 << 20;
 
 /// When a key expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -272,30 +272,44 @@ impl NodeClient {
     }
 }
 
+impl Restoring<'_> {
+    /// The time to live that RESTORE takes, and whether it is a point in time.
+    pub(super) fn time(&self) -> (u64, bool) {
+        match self.expires {
+            Expiry::Never => (0, false),
+            // 0 would mean never.
+            Expiry::At(time) => (time.max(1), true),
+            Expiry::In(left) => (left.max(1), false),
+        }
+    }
+
+    /// The words after the payload.
+    pub(super) fn options(&self, mode: RestoreMode) -> Vec<String> {
+        let mut options = Vec::new();
+        if mode == RestoreMode::Replace {
+            options.push("REPLACE".to_string());
+        }
+        if self.time().1 {
+            options.push("ABSTTL".to_string());
+        }
+        // Only one of them: a server has either an LRU or an LFU policy.
+        if let Some(idle) = self.idle {
+            options.extend(["IDLETIME".to_string(), idle.to_string()]);
+        } else if let Some(frequency) = self.frequency {
+            options.extend(["FREQ".to_string(), frequency.to_string()]);
+        }
+        options
+    }
+}
+
 fn restore(key: &Restoring<'_>, mode: RestoreMode) -> Command {
-    let (ttl, is_time) = match key.expires {
-        Expiry::Never => (0, false),
-        // 0 would mean never.
-        Expiry::At(time) => (time.max(1), true),
-        Expiry::In(left) => (left.max(1), false),
-    };
-    let mut command = Command::named("RESTORE")
+    let command = Command::named("RESTORE")
         .key(key.key)
-        .word(ttl)
+        .word(key.time().0)
         .arg(key.payload);
-    if mode == RestoreMode::Replace {
-        command = command.word("REPLACE");
-    }
-    if is_time {
-        command = command.word("ABSTTL");
-    }
-    // Only one of them: a server has either an LRU or an LFU policy.
-    if let Some(idle) = key.idle {
-        command = command.word("IDLETIME").word(idle);
-    } else if let Some(frequency) = key.frequency {
-        command = command.word("FREQ").word(frequency);
-    }
-    command
+    key.options(mode)
+        .into_iter()
+        .fold(command, |command, option| command.word(option))
 }
 
 /// `10.0.0.4:6379`, or `::1:6379` as servers write it.

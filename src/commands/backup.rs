@@ -35,7 +35,7 @@ pub struct Args {
     /// Take the data from the masters, even if replicas are in sync.
     #[arg(long)]
     from_masters: bool,
-    /// Number of nodes of one host that fork at the same time.
+    /// Number of nodes of one host that fork at the same time; nodes below 256 MiB together count as one.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = number("nodes", 1..=1000))]
     per_host: u16,
     /// Timeout for a node that sends nothing.
@@ -85,7 +85,7 @@ async fn save(global: &Global, ui: &Ui, args: &Args, seed: Seed, path: &Path) ->
     let directory = backup::prepare_directory(path)?;
     change.has_begun();
     let options = BackupOptions {
-        per_host: usize::from(args.per_host),
+        per_host: u32::from(args.per_host),
         silence: args.stall_timeout,
     };
     let work = backup::execute(&session, plan, directory, options);

@@ -10,7 +10,7 @@ use crate::change::{Approval, Change, Global, Proposal, Question, transfer};
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
 use crate::ops::data;
-use crate::ops::data::backup::{manifest, read_back};
+use crate::ops::data::backup::{manifest, prepare};
 use crate::ops::data::restore::{self, RestorePlan, RestoreRequest};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
@@ -53,10 +53,11 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     };
     let mut change = Change::open(global, ui, "restore", &seeds, approval).await?;
     let session = change.session();
-    // The cluster first, since reading all files takes long. All files are read before the first key is written.
+    // The cluster first, since reading files may take long. Files without checksums of their blocks are read as a whole
+    // before the first key is written.
     let checking = async {
         restore::plan(&session, &request, &BTreeMap::new()).await?;
-        let read = read_back(&session.events, &request.directory, &request.manifest).await;
+        let read = prepare(&session.events, &request.directory, &request.manifest).await;
         read.map_err(Stop::refused)
     };
     let read = change.prepare(checking).await?;
@@ -66,7 +67,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     };
     let owners = change.prepare(data::owners(&session)).await?;
     change.has_begun();
-    let work = restore::execute(&session, &request, &plan, owners);
+    let work = restore::execute(&session, &request, &read, &plan, owners);
     let transferred = change.execute(work).await?;
     transfer::finish(ui, transferred)
 }

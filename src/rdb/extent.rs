@@ -196,15 +196,22 @@ impl<R: Read> Input<R> {
     pub(super) fn skip_string(&mut self) -> Result<(), RdbError> {
         match self.length_or_special()? {
             Length::Plain(length) => self.skip(length),
-            Length::Special(INT8) => self.skip(1),
-            Length::Special(INT16) => self.skip(2),
-            Length::Special(INT32) => self.skip(4),
-            Length::Special(LZF) => {
+            Length::Special(special) => self.skip_special(special),
+        }
+    }
+
+    /// Skips a string in this special encoding.
+    pub(super) fn skip_special(&mut self, special: u8) -> Result<(), RdbError> {
+        match special {
+            INT8 => self.skip(1),
+            INT16 => self.skip(2),
+            INT32 => self.skip(4),
+            LZF => {
                 let compressed = self.length()?;
                 self.length()?;
                 self.skip(compressed)
             }
-            Length::Special(_) => Err(self.damaged("a string in an unknown encoding")),
+            _ => Err(self.damaged("a string in an unknown encoding")),
         }
     }
 

@@ -2,15 +2,11 @@
 
 use std::io::Read;
 
-use crc::{CRC_64_REDIS, Crc, Digest, Table};
-
 use super::RdbError;
+use super::crc64::{Digest, digest};
 
-/// The checksum of RDB files and payloads (Jones' polynomial, reflected, from 0).
-pub(super) static CRC64: Crc<u64, Table<16>> = Crc::<u64, Table<16>>::new(&CRC_64_REDIS);
-
-/// The bytes read from the file at a time.
-const BUFFER: usize = 256 * 1024;
+/// The bytes read from a file at a time.
+pub(super) const BUFFER: usize = 256 * 1024;
 
 /// A stream of bytes with its checksum so far.
 pub(super) struct Input<R> {
@@ -20,7 +16,7 @@ pub(super) struct Input<R> {
     end: usize,
     /// The position in the buffer from which bytes are not part of the checksum yet.
     unsummed: usize,
-    sum: Digest<'static, u64, Table<16>>,
+    sum: Digest,
     /// The number of bytes handed out.
     read: u64,
     kept: Option<Kept>,
@@ -54,14 +50,15 @@ pub(super) enum Length {
 }
 
 impl<R: Read> Input<R> {
-    pub(super) fn new(inner: R) -> Self {
+    /// Reads `buffer` bytes at a time.
+    pub(super) fn new(inner: R, buffer: usize) -> Self {
         Self {
             inner,
-            buffer: vec![0; BUFFER].into_boxed_slice(),
+            buffer: vec![0; buffer].into_boxed_slice(),
             start: 0,
             end: 0,
             unsummed: 0,
-            sum: CRC64.digest(),
+            sum: digest(),
             read: 0,
             kept: None,
         }
@@ -98,7 +95,7 @@ impl<R: Read> Input<R> {
     pub(super) fn checksum(&mut self) -> u64 {
         self.sum.update(&self.buffer[self.unsummed..self.start]);
         self.unsummed = self.start;
-        self.sum.clone().finalize()
+        self.sum.finalize()
     }
 
     /// Whether the end is reached.
@@ -158,7 +155,7 @@ impl<R: Read> Input<R> {
     /// Skips to the end of the file, whose last `N` bytes are a checksum.
     pub(super) fn skip_rest<const N: usize>(&mut self) -> Result<Rest<N>, RdbError> {
         self.checksum();
-        let mut sum = self.sum.clone();
+        let mut sum = self.sum;
         let mut last = None;
         let mut held = Vec::new();
         while !self.is_at_end()? {

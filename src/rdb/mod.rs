@@ -14,6 +14,7 @@
 //! Redis and Valkey assign type numbers from 22 and opcodes up to 243 differently; the first bytes of a file say which
 //! of them wrote it.
 
+mod crc64;
 mod encoding;
 mod extent;
 mod input;
@@ -33,7 +34,7 @@ use std::io;
 pub use encoding::{Dialect, Encoding};
 pub use inside::{Sameness, same_value};
 pub use older::older;
-pub use payload::{NotAPayload, Payload, module_type, portable};
+pub use payload::{NotAPayload, Payload, module_type, payload_of_text, portable};
 pub use reader::{Checksum, Entry, Header, Keep, Reader, Record, Value};
 
 /// Why a file can't be read further.

@@ -198,7 +198,8 @@ impl StreamParts<'_> {
     }
 }
 
-fn string(bytes: &[u8], out: &mut Vec<u8>) {
+/// Writes a string as it is.
+pub(super) fn string(bytes: &[u8], out: &mut Vec<u8>) {
     length(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }

@@ -1,11 +1,15 @@
 //! The payload of DUMP and RESTORE: type, value, RDB version, checksum.
 
+use super::crc64::checksum;
 use super::encoding::{Dialect, Encoding};
-use super::input::CRC64;
+use super::older::string;
 use super::reader::module_name;
 
 /// The bytes of version (2) and checksum (8) at the end.
 const FOOTER: usize = 10;
+
+/// The most bytes before a string: its type, and its length.
+const LONGEST_HEAD: usize = 10;
 
 /// RESTORE exists since this version (Redis 2.6).
 const OLDEST: u16 = 6;
@@ -37,7 +41,7 @@ impl<'a> Payload<'a> {
             .map(|length| dump.split_at(length))
             .ok_or(NotAPayload)?;
         let (version, sum) = footer.split_at(2);
-        let computed = CRC64.checksum(&dump[..value.len() + 2]);
+        let computed = checksum(&dump[..value.len() + 2]);
         if sum != computed.to_le_bytes() {
             return Err(NotAPayload);
         }
@@ -95,11 +99,19 @@ pub fn portable(mut dump: Vec<u8>) -> (Vec<u8>, Option<Encoding>) {
     (frame(dump, version), encoding)
 }
 
+/// The payload of RESTORE for a string.
+pub fn payload_of_text(text: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(text.len() + FOOTER + LONGEST_HEAD);
+    value.push(Encoding::String.number());
+    string(text, &mut value);
+    frame(value, Encoding::String.version())
+}
+
 /// Appends version and checksum to a value that is preceded by its type.
 pub(super) fn frame(mut value: Vec<u8>, version: u16) -> Vec<u8> {
     value.reserve_exact(FOOTER);
     value.extend_from_slice(&version.max(OLDEST).to_le_bytes());
-    let sum = CRC64.checksum(&value);
+    let sum = checksum(&value);
     value.extend_from_slice(&sum.to_le_bytes());
     value
 }

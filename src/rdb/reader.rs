@@ -6,7 +6,7 @@ use std::io::Read;
 use super::RdbError;
 use super::encoding::{Dialect, Encoding};
 use super::extent::FIELDS_ONE_BY_ONE;
-use super::input::{Input, Rest};
+use super::input::{BUFFER, Input, Length, Rest};
 use super::packed::listpack_head;
 use super::payload::frame;
 
@@ -95,6 +95,8 @@ pub struct Entry {
 pub enum Value {
     /// The payload for RESTORE.
     Payload(Vec<u8>),
+    /// A string that stands in the file as it is.
+    Text(Vec<u8>),
     /// Larger than the limit; its length.
     TooLarge(u64),
     /// Skipped.
@@ -141,7 +143,12 @@ struct Before {
 impl<R: Read> Reader<R> {
     /// Reads the header.
     pub fn new(inner: R, keep: Keep) -> Result<Self, RdbError> {
-        let mut input = Input::new(inner);
+        Self::with_buffer(inner, keep, BUFFER)
+    }
+
+    /// Reads the header. `inner` is read with a buffer of `buffer` bytes.
+    pub fn with_buffer(inner: R, keep: Keep, buffer: usize) -> Result<Self, RdbError> {
+        let mut input = Input::new(inner, buffer);
         let magic: [u8; 9] = input.array()?;
         let number = |digits: &[u8]| {
             let text = std::str::from_utf8(digits).ok()?;
@@ -317,9 +324,38 @@ impl<R: Read> Reader<R> {
 
     /// Reads a value, as it is.
     fn value(&mut self, number: u8, encoding: Encoding) -> Result<Value, RdbError> {
+        if encoding == Encoding::String {
+            return self.text(number);
+        }
         self.start_keeping(number);
         self.input.skip_value(encoding)?;
         Ok(self.kept(encoding, None))
+    }
+
+    /// Reads a string.
+    fn text(&mut self, number: u8) -> Result<Value, RdbError> {
+        self.start_keeping(number);
+        let length = match self.input.length_or_special()? {
+            Length::Plain(length) => length,
+            Length::Special(special) => {
+                self.input.skip_special(special)?;
+                return Ok(self.kept(Encoding::String, None));
+            }
+        };
+        self.input.kept();
+        match self.keep {
+            Keep::UpTo(limit) if length <= limit as u64 => {
+                Ok(Value::Text(self.input.bytes(length)?))
+            }
+            Keep::UpTo(_) => {
+                self.input.skip(length)?;
+                Ok(Value::TooLarge(length))
+            }
+            Keep::Nothing => {
+                self.input.skip(length)?;
+                Ok(Value::NotKept)
+            }
+        }
     }
 
     fn start_keeping(&mut self, first: u8) {

@@ -425,7 +425,7 @@ impl Batch {
 
 impl Item {
     /// Whether its time is over.
-    fn has_expired(&self) -> bool {
+    pub(super) fn has_expired(&self) -> bool {
         matches!(self.expires, Expiry::At(time) if time <= milliseconds())
     }
 
@@ -444,7 +444,7 @@ impl Item {
         true
     }
 
-    fn restoring(&self) -> Restoring<'_> {
+    pub(super) fn restoring(&self) -> Restoring<'_> {
         Restoring {
             key: &self.key,
             payload: &self.payload,

@@ -8,6 +8,7 @@
 //! blocks the source during each call, reports no single keys, and works only if the source can reach the targets and
 //! both understand the same RDB version.
 
+mod bulk;
 mod import;
 mod lane;
 mod report;

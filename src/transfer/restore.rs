@@ -1,7 +1,8 @@
-//! Restore from the files of a backup: values are cut out and sent, a few megabytes at a time.
+//! Restore from RDB files: values are cut out and sent, a few megabytes at a time.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
+use std::io::Read;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,18 +10,19 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, spawn_blocking};
 
+use super::bulk::{BulkLane, Form, Pending};
 use super::lane::Lane;
 use super::report::{FailureReason, SharedReport, TransferReport};
 use super::slots::SlotOwners;
 use super::workers::{BatchReceiver, Batcher, Queues, WriteCounts, finish, next};
 use super::{AfterFailure, Item, OnConflict, Stopper, TransferError, TransferOptions};
-use crate::backup::Meter;
+use crate::backup::{BLOCK, BlockSum, Meter, VerifiedFile};
 use crate::client::{ClientError, Expiry, Fault, RestoreMode};
 use crate::cluster::functions::library_name;
 use crate::cluster::node::NodeId;
 use crate::cluster::numbers::counted;
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::rdb::{Entry, Keep, RdbError, Reader, Record, Value};
+use crate::rdb::{Entry, Keep, RdbError, Reader, Record, Value, payload_of_text};
 
 /// The most keys per batch.
 const BATCH: usize = 512;
@@ -42,12 +44,16 @@ pub struct BackupFile {
     pub name: String,
     /// The slots that its node owned: other keys in the file are stray keys.
     pub slots: SlotSet,
+    /// The checksums of its blocks and its length, if it was not verified to its end.
+    pub blocks: Option<(Arc<[BlockSum]>, u64)>,
 }
 
 /// A batch of keys of one database.
 struct Batch {
+    /// The owner of their slots, when they were read.
+    owner: Option<NodeId>,
     database: u32,
-    items: Vec<Item>,
+    items: Vec<Pending>,
     /// Its share of the memory for batches.
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -117,15 +123,23 @@ async fn run_lane(
     counts: Arc<WriteCounts>,
     stopper: Stopper,
 ) -> Result<(), TransferError> {
-    let mut lanes: HashMap<u32, Lane> = HashMap::new();
+    let mut lanes: HashMap<u32, (BulkLane, Lane)> = HashMap::new();
     while let Some(batch) = next(&receiver, &stopper).await {
         let database = batch.database;
-        let lane = lanes
-            .entry(database)
-            .or_insert_with(|| Lane::new(Arc::clone(&owners), options, database));
-        let done = lane.write(batch.items).await?;
-        let report = counts.count(&done);
+        let (bulk, lane) = lanes.entry(database).or_insert_with(|| {
+            (
+                BulkLane::new(Arc::clone(&owners), options, database),
+                Lane::new(Arc::clone(&owners), options, database),
+            )
+        });
+        let (report, left) = bulk.write(batch.owner, batch.items).await;
+        counts.meter.add(report.written + report.expired);
         counts.report.add(report);
+        if !left.is_empty() {
+            let done = lane.write(left).await?;
+            let report = counts.count(&done);
+            counts.report.add(report);
+        }
     }
     Ok(())
 }
@@ -137,9 +151,41 @@ impl Restore {
             file: part.name.clone(),
             error,
         };
-        let file = File::open(&part.path).map_err(|error| unreadable(error.to_string()))?;
-        let mut reader = Reader::new(file, Keep::UpTo(LARGEST))
-            .map_err(|error| unreadable(error.to_string()))?;
+        let keep = Keep::UpTo(LARGEST);
+        match part.blocks.clone() {
+            None => {
+                let file = File::open(&part.path).map_err(|error| unreadable(error.to_string()))?;
+                let reader = Reader::new(file, keep);
+                self.send(
+                    part,
+                    reader.map_err(|error| unreadable(error.to_string()))?,
+                    runtime,
+                )
+            }
+            Some((sums, bytes)) => {
+                let file = VerifiedFile::open(&part.path, sums, bytes)
+                    .map_err(|error| unreadable(error.to_string()))?;
+                let reader = Reader::with_buffer(file, keep, BLOCK);
+                self.send(
+                    part,
+                    reader.map_err(|error| unreadable(error.to_string()))?,
+                    runtime,
+                )
+            }
+        }
+    }
+
+    /// Queues all keys of a file.
+    fn send<R: Read>(
+        &self,
+        part: &BackupFile,
+        mut reader: Reader<R>,
+        runtime: &Handle,
+    ) -> Result<(), TransferError> {
+        let unreadable = |error: String| TransferError::File {
+            file: part.name.clone(),
+            error,
+        };
         let mut batcher = Batcher::new(BATCH, BATCH_BYTES);
         let mut report = TransferReport::default();
         let mut keys = 0;
@@ -170,8 +216,8 @@ impl Restore {
                     let Some((database, item)) = self.item(entry, &mut report)? else {
                         continue;
                     };
-                    let owner = self.owners.id_of_key(&item.key);
-                    let bytes = item.payload.len();
+                    let owner = self.owners.id_of_key(&item.item.key);
+                    let bytes = item.item.payload.len();
                     if let Some(items) = batcher.add((owner, database), item, bytes) {
                         runtime.block_on(self.enqueue(owner, database, items));
                     }
@@ -187,7 +233,7 @@ impl Restore {
     }
 
     /// Queues the last, incomplete batches.
-    fn flush(&self, batcher: Batcher<(Option<NodeId>, u32), Item>, runtime: &Handle) {
+    fn flush(&self, batcher: Batcher<(Option<NodeId>, u32), Pending>, runtime: &Handle) {
         for ((owner, database), items) in batcher.rest() {
             runtime.block_on(self.enqueue(owner, database, items));
         }
@@ -226,9 +272,13 @@ impl Restore {
         &self,
         entry: Entry,
         report: &mut TransferReport,
-    ) -> Result<Option<(u32, Item)>, TransferError> {
-        let payload = match entry.value {
-            Value::Payload(payload) => payload,
+    ) -> Result<Option<(u32, Pending)>, TransferError> {
+        let is_plain = entry.expires.is_none() && entry.idle.is_none() && entry.frequency.is_none();
+        let (payload, form) = match entry.value {
+            Value::Payload(payload) => (payload, Form::Payload),
+            // SET knows no idle time and no frequency, and before Redis 6.2 no time to expire at.
+            Value::Text(text) if is_plain => (text, Form::Text),
+            Value::Text(text) => (payload_of_text(&text), Form::Payload),
             Value::TooLarge(bytes) => {
                 let why = format!("{bytes} bytes: larger than 512 MiB, the limit of servers");
                 if self.options.after_failure == AfterFailure::Stop {
@@ -248,17 +298,18 @@ impl Restore {
             idle: entry.idle,
             frequency: entry.frequency,
         };
-        Ok(Some((entry.database, item)))
+        Ok(Some((entry.database, Pending { item, form })))
     }
 
     /// Queues a batch once there is memory for it.
-    async fn enqueue(&self, owner: Option<NodeId>, database: u32, items: Vec<Item>) {
-        let bytes: usize = items.iter().map(|item| item.payload.len()).sum();
+    async fn enqueue(&self, owner: Option<NodeId>, database: u32, items: Vec<Pending>) {
+        let bytes: usize = items.iter().map(|one| one.item.payload.len()).sum();
         let share = u32::try_from(bytes >> 10).unwrap_or(ROOM).clamp(1, ROOM);
         let send = async {
             // The semaphore is never closed.
             let room = Arc::clone(&self.room).acquire_many_owned(share).await.ok();
             let batch = Batch {
+                owner,
                 database,
                 items,
                 _room: room,

@@ -118,6 +118,11 @@ impl SlotOwners {
             .collect()
     }
 
+    /// Returns a master that owns slots.
+    pub(super) fn owner(&self, id: NodeId) -> Option<SlotOwner> {
+        self.now().owners.get(&id).cloned()
+    }
+
     /// Returns the owner of a key's slot, and the generation of that knowledge; no owner if the slot is unassigned.
     pub(super) fn of_key(&self, key: &[u8]) -> (Option<SlotOwner>, u64) {
         let now = self.now();

@@ -182,6 +182,145 @@ fn no_backup_is_no_restore() {
         .status(2);
 }
 
+/// Bytes that LZF can't make smaller (xorshift).
+fn noise(length: usize) -> Vec<u8> {
+    let mut word = 0x2545_f491_4f6c_dd1d_u64;
+    std::iter::repeat_with(|| {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        word.to_le_bytes()
+    })
+    .flatten()
+    .take(length)
+    .collect()
+}
+
+/// A backup with more than one block in a file.
+fn large_backup() -> (Nodes, TempDir, PathBuf, PathBuf) {
+    let nodes = cluster(1, "redis-7.0");
+    let value = noise(100_000);
+    for n in 0..200 {
+        let key = format!("key:{n:03}");
+        dataset::send(&nodes, &[b"SET", key.as_bytes(), &value]);
+    }
+    dataset::send(&nodes, &[b"HSET", b"hash", b"field", &value]);
+    let (home, path) = backup(&nodes);
+    let mut files = fs::read_dir(&path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let file = files.find(|path| path.extension().is_some_and(|extension| extension == "rdb"));
+    (nodes, home, path, file.unwrap())
+}
+
+/// Values of undamaged blocks are sent before the end of the file is verified, and no value of a damaged one is.
+#[test]
+fn no_value_of_a_damaged_block_is_sent() {
+    const BLOCK: usize = 4 << 20;
+    let (nodes, _home, path, file) = large_backup();
+    let was = digest(&nodes);
+    let whole = fs::read(&file).unwrap();
+    assert!(whole.len() > 4 * BLOCK);
+    let manifest = fs::read_to_string(path.join("manifest.json")).unwrap();
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    let sums = manifest["files"][0]["block_sha256"].as_array().unwrap();
+    assert_eq!(sums.len(), whole.len().div_ceil(BLOCK));
+    for damaged_block in [1, 3, sums.len() - 1] {
+        let mut bytes = whole.clone();
+        let at = damaged_block * BLOCK + 17;
+        bytes[at] ^= 4;
+        fs::write(&file, bytes).unwrap();
+        let other = cluster(2, "redis-7.0");
+        let said = format!("bytes {} to ", damaged_block * BLOCK);
+        restore(&path, &other[0].addr())
+            .run()
+            .status(6)
+            .stderr_has(&said)
+            .stderr_has("are damaged");
+        let is = digest(&other);
+        for (key, value) in &is {
+            assert_eq!(was.get(key), Some(value), "{key:?}");
+        }
+        // Each key has 100,000 bytes; those that are not whole before the block are not there.
+        let before = damaged_block * BLOCK / 100_000;
+        assert!(is.len() <= before, "{} of {before}", is.len());
+    }
+    // The first block, and the length of the file, are verified before anything is sent.
+    let other = cluster(2, "redis-7.0");
+    let mut first = whole.clone();
+    first[1000] ^= 1;
+    let longer = [&whole[..], b"x"].concat();
+    for bytes in [&first[..], &whole[..whole.len() - 1], &longer] {
+        fs::write(&file, bytes).unwrap();
+        restore(&path, &other[0].addr())
+            .run()
+            .status(3)
+            .stderr_has("the backup is damaged");
+        assert!(digest(&other).is_empty());
+    }
+    fs::write(&file, &whole).unwrap();
+    restore(&path, &other[0].addr()).run().status(0);
+    assert_eq!(difference(&was, &digest(&other)), [""; 0]);
+}
+
+/// The manifests of older versions have no checksums of blocks.
+#[test]
+fn older_backups_are_verified_as_a_whole() {
+    let (nodes, _home, path, file) = large_backup();
+    let was = digest(&nodes);
+    let name = path.join("manifest.json");
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&fs::read(&name).unwrap()).unwrap();
+    let facts = manifest["files"][0].as_object_mut().unwrap();
+    facts.remove("block_sha256").unwrap();
+    facts.remove("block_bytes").unwrap();
+    fs::write(&name, manifest.to_string()).unwrap();
+    let whole = fs::read(&file).unwrap();
+    let mut damaged = whole.clone();
+    damaged[whole.len() - 100] ^= 1;
+    fs::write(&file, damaged).unwrap();
+    let other = cluster(2, "redis-7.0");
+    restore(&path, &other[0].addr())
+        .run()
+        .status(3)
+        .stderr_has("damaged");
+    assert!(digest(&other).is_empty());
+    fs::write(&file, &whole).unwrap();
+    restore(&path, &other[0].addr()).run().status(0);
+    assert_eq!(difference(&was, &digest(&other)), [""; 0]);
+}
+
+/// Strings go by SET, unless the user may not.
+#[test]
+fn a_user_without_set_restores_strings() {
+    let nodes = cluster(1, "redis-7.0");
+    // Short, so that the server does not compress them.
+    crate::support::keys::Keys::fill(&nodes, 2000, |_| true);
+    let was = digest(&nodes);
+    let (_home, path) = backup(&nodes);
+    let (target, proxies) = Nodes::behind_proxies(2, &Spec::new().quick().password("s3cret"));
+    target.form(2);
+    let node = proxies[0].addr();
+    restore(&path, &node)
+        .args(["--pass", "s3cret"])
+        .run()
+        .status(0);
+    assert_eq!(difference(&was, &digest(&target)), [""; 0]);
+    let by_set: usize = proxies.iter().map(|proxy| proxy.count("SET")).sum();
+    assert_eq!(by_set, 2000);
+    for node in target.iter() {
+        node.cmd(&["FLUSHALL"]);
+        node.cmd(&["ACL", "SETUSER", "default", "-set"]);
+    }
+    restore(&path, &node)
+        .args(["--pass", "s3cret"])
+        .run()
+        .status(0);
+    assert_eq!(difference(&was, &digest(&target)), [""; 0]);
+    let by_restore: usize = proxies.iter().map(|proxy| proxy.count("RESTORE")).sum();
+    assert!(by_restore >= 2000, "{by_restore}");
+}
+
 #[test]
 fn what_an_older_server_has_no_form_for_is_named_in_the_matrix() {
     // What each has no form for, besides keys of the same names.
@@ -327,19 +466,8 @@ fn what_was_cut_off_goes_on() {
 #[test]
 fn large_values_are_no_conflict_with_themselves() {
     let nodes = cluster(1, "redis-7.0");
-    // 40 MiB that LZF can't make smaller (xorshift).
-    let mut word = 0x2545_f491_4f6c_dd1d_u64;
-    for _ in 0..40 {
-        let part: Vec<u8> = std::iter::repeat_with(|| {
-            word ^= word << 13;
-            word ^= word >> 7;
-            word ^= word << 17;
-            word.to_le_bytes()
-        })
-        .take(131_072)
-        .flatten()
-        .collect();
-        dataset::send(&nodes[..1], &[b"APPEND", b"large", &part]);
+    for part in noise(40 << 20).chunks(1 << 20) {
+        dataset::send(&nodes[..1], &[b"APPEND", b"large", part]);
     }
     let (_home, path) = backup(&nodes);
     for said in ["1 key restored", "0 keys restored"] {

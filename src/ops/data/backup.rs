@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::nodes_json;
 use crate::backup::{
     self, BackupError, BackupFailure, BackupOptions, BackupSource, Directory, FileFacts,
-    Inspection, Manifest, MasterBackup, Meter,
+    Inspection, Manifest, MasterBackup, Meter, Restorable,
 };
 use crate::cluster::functions::{LibraryDifference, describe, differences};
 use crate::cluster::health::Diagnosis;
@@ -284,6 +284,7 @@ fn sources(cluster: &ClusterState, master: &Member, from_masters: bool) -> Vec<B
             role: member.role,
             target: cluster.reach.get(&member.id)?.clone(),
             host: node.host().unwrap_or_default().to_string(),
+            used_memory: report.info.used_memory,
         })
     };
     let mut sources = Vec::new();
@@ -482,17 +483,44 @@ pub(crate) async fn verify(events: &Events, path: &Path) -> anyhow::Result<Backu
 }
 
 /// Reads all files of a backup and compares them with its manifest; returns the contents of each file.
-pub(crate) async fn read_back(
+async fn read_back(
     events: &Events,
     path: &Path,
     manifest: &Manifest,
 ) -> anyhow::Result<BTreeMap<String, Inspection>> {
+    reading(events, path, manifest, manifest.bytes(), backup::verify).await
+}
+
+/// Verifies what must be right before the first key is sent; returns what each file holds.
+pub(crate) async fn prepare(
+    events: &Events,
+    path: &Path,
+    manifest: &Manifest,
+) -> anyhow::Result<BTreeMap<String, Restorable>> {
+    let files = manifest.files.iter();
+    let whole = files.filter(|file| file.found.blocks.is_none());
+    let bytes = whole.map(|file| file.found.bytes).sum();
+    reading(events, path, manifest, bytes, backup::prepare).await
+}
+
+type Read<T> = fn(
+    &Path,
+    &Manifest,
+    &(dyn Fn(u64) + Sync),
+) -> Result<BTreeMap<String, T>, BTreeMap<String, String>>;
+
+/// Reads about `total` bytes of the files, on a thread that may block.
+async fn reading<T: Send + 'static>(
+    events: &Events,
+    path: &Path,
+    manifest: &Manifest,
+    total: u64,
+    read: Read<T>,
+) -> anyhow::Result<BTreeMap<String, T>> {
     events.phase(Phase::Verify);
-    let total = Some(manifest.bytes());
-    let meter = Meter::new(Phase::Verify, Unit::Bytes, total, events.clone());
+    let meter = Meter::new(Phase::Verify, Unit::Bytes, Some(total), events.clone());
     let (directory, manifest) = (PathBuf::from(path), manifest.clone());
-    let reading =
-        spawn_blocking(move || backup::verify(&directory, &manifest, &|bytes| meter.add(bytes)));
+    let reading = spawn_blocking(move || read(&directory, &manifest, &|bytes| meter.add(bytes)));
     reading.await?.map_err(|wrong| {
         let lines: Vec<String> = wrong
             .iter()

@@ -9,7 +9,7 @@ use super::{
 };
 use anyhow::anyhow;
 
-use crate::backup::{FileFacts, Inspection, Manifest};
+use crate::backup::{FileFacts, Manifest, Reading, Restorable};
 use crate::cluster::functions::Functions;
 use crate::cluster::node::NodeId;
 use crate::cluster::numbers::counted;
@@ -47,18 +47,19 @@ pub(crate) struct RestorePlan {
 pub(crate) async fn plan(
     session: &Session,
     request: &RestoreRequest,
-    read: &BTreeMap<String, Inspection>,
+    read: &BTreeMap<String, Restorable>,
 ) -> Result<RestorePlan, Stop> {
     let cluster = writable_cluster(session).await?;
     let view = request.view(&cluster);
     let mut warnings = warnings(&cluster, &request.manifest);
     for file in &request.manifest.files {
-        let found = read.get(&file.file).unwrap_or(&file.found);
+        let found = read.get(&file.file).map_or(&file.found, |read| &read.found);
         if let Some(rest) = found.unread {
             warnings.push(format!("{}: {rest}, and will be left out", file.file));
         }
     }
-    let libraries = |(file, found): (&String, &Inspection)| (file.clone(), found.libraries.clone());
+    let libraries =
+        |(file, read): (&String, &Restorable)| (file.clone(), read.found.libraries.clone());
     let functions = read.iter().map(libraries).collect();
     warnings.extend(compare_functions(session, &cluster, request, &functions).await?);
     Ok(RestorePlan {
@@ -68,14 +69,15 @@ pub(crate) async fn plan(
     })
 }
 
-/// Writes the keys.
+/// Writes the keys. `read` is what each file holds, and how its keys are read.
 pub(crate) async fn execute(
     session: &Session,
     request: &RestoreRequest,
+    read: &BTreeMap<String, Restorable>,
     plan: &RestorePlan,
     owners: Arc<SlotOwners>,
 ) -> Result<Transferred, Stop> {
-    let parts = parts(&request.directory, &request.manifest);
+    let parts = parts(&request.directory, &request.manifest, read);
     let options = request.options;
     let work = |meter, stopper| async move {
         transfer::restore(owners, parts, options, meter, &stopper).await
@@ -120,11 +122,21 @@ impl RestorePlan {
     }
 }
 
-fn parts(directory: &Path, manifest: &Manifest) -> Vec<BackupFile> {
+fn parts(
+    directory: &Path,
+    manifest: &Manifest,
+    read: &BTreeMap<String, Restorable>,
+) -> Vec<BackupFile> {
+    let by_block = |file: &FileFacts| {
+        let restorable = read.get(&file.file)?;
+        (restorable.reading == Reading::ByBlock).then_some(())?;
+        Some((restorable.found.blocks.clone()?, restorable.found.bytes))
+    };
     let part = |file: &FileFacts| BackupFile {
         path: directory.join(&file.file),
         name: file.file.clone(),
         slots: file.slots.clone(),
+        blocks: by_block(file),
     };
     manifest.files.iter().map(part).collect()
 }
