@@ -10,6 +10,7 @@ use std::sync::Arc;
 use ring::digest::{Context, SHA256};
 
 use super::blocks::{BlockSum, BlockSums};
+use super::unpack::open_rdb;
 use crate::cluster::functions::{Functions, library_name};
 use crate::cluster::numbers::thousands;
 use crate::cluster::slot::{Slot, SlotSet};
@@ -118,6 +119,17 @@ pub fn inspect(
 ) -> Result<Inspection, InspectError> {
     let file = File::open(path).map_err(InspectError::open(path))?;
     Ok(inspect_bytes(file, slots, Sums::Whole, tell)?)
+}
+
+/// Reads an RDB file of any origin to its end; it may be packed, and then its length is that of the data. `tell` receives
+/// the number of bytes read since the last call.
+pub fn inspect_rdb(
+    path: &Path,
+    slots: &SlotSet,
+    tell: &(dyn Fn(u64) + Sync),
+) -> Result<Inspection, InspectError> {
+    let bytes = open_rdb(path).map_err(InspectError::open(path))?;
+    Ok(inspect_bytes(bytes, slots, Sums::Whole, tell)?)
 }
 
 /// Reads the bytes of a file to their end.

@@ -8,8 +8,11 @@ mod blocks;
 mod inspect;
 mod manifest;
 mod receive;
+#[cfg(test)]
+mod recorded_tests;
 mod restorable;
 mod store;
+mod unpack;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,11 +32,12 @@ use crate::event::{Amount, Event, Events, Phase, Unit};
 use crate::rdb::RdbError;
 
 pub use blocks::{BLOCK, BlockSum, VerifiedFile};
-pub use inspect::{InspectError, Inspection, UnreadRest, inspect};
+pub use inspect::{InspectError, Inspection, UnreadRest, inspect, inspect_rdb};
 pub use manifest::{FileFacts, Manifest, ManifestError};
 use receive::{Received, Receiving};
 pub use restorable::{Reading, Restorable, prepare, verify};
 pub use store::{Directory, StoreError};
+pub use unpack::{RdbBytes, open_rdb, unpack};
 
 /// The memory of nodes that fork at a time on one host, for each of [`BackupOptions::per_host`], in MiB. A larger node
 /// forks alone. Several small ones do it together: a node waits `repl-diskless-sync-delay` (5 s) before it forks.

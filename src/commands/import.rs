@@ -1,4 +1,6 @@
-//! `redis-trib import --from SRC NODE`: keys of a server into a cluster.
+//! `redis-trib import --from SRC NODE`: keys of a server, or of RDB files, into a cluster.
+
+mod files;
 
 use std::ffi::OsString;
 use std::io;
@@ -17,6 +19,7 @@ use crate::connections::{DialOptions, Target};
 use crate::exit_code::ExitCode;
 use crate::ops::data;
 use crate::ops::data::import::{self, ImportPlan, ImportRequest};
+use crate::ops::data::sources;
 use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
 use crate::transfer::{OnConflict, TransferMode};
@@ -27,14 +30,16 @@ use crate::ui::{CheckFor, Ui};
 #[command(after_help = "Examples:\n  \
     redis-trib import --from 10.0.0.9:6379 10.0.0.3:6379\n  \
     redis-trib import --from redis://:secret@10.0.0.9/3 10.0.0.3 --pattern 'user:*' --dry-run\n  \
-    redis-trib import --from 10.0.0.9 10.0.0.3 --move --on-existing-key abort --yes")]
+    redis-trib import --from 10.0.0.9 10.0.0.3 --move --on-existing-key abort --yes\n  \
+    redis-trib import --from dump.rdb.gz --from ./appendonlydir 10.0.0.3")]
 pub struct Args {
     /// A node of the cluster (also as two words: `host port`).
     #[arg(required = true, num_args = 1..=2, value_name = "NODE")]
     node: Vec<String>,
-    /// The server that has the keys: host:port, redis://user:password@host:port/database, rediss://…
-    #[arg(long, value_name = "SRC", required = true, value_parser = source)]
-    from: Source,
+    /// The server that has the keys: host:port, redis://user:password@host:port/database, rediss://…; or an RDB file
+    /// (.rdb, .gz, .zst), a directory with RDB files, - for standard input. Files may be named several times.
+    #[arg(long, value_name = "SRC", required = true, value_parser = from)]
+    from: Vec<Origin>,
     /// The database of the source [default: 0, or the one that the address names].
     #[arg(long, value_name = "N")]
     from_db: Option<u32>,
@@ -63,6 +68,9 @@ pub struct Args {
     /// Import only keys that match this pattern of SCAN: user:*
     #[arg(long, value_name = "PATTERN")]
     pattern: Option<String>,
+    /// Leave out commands that were appended to the RDB file of an appendonlydir.
+    #[arg(long)]
+    ignore_aof_increments: bool,
     /// Delete keys at the source once they are in the cluster, unless they have changed since.
     #[arg(long = "move")]
     moving: bool,
@@ -79,6 +87,22 @@ pub struct Args {
     replace: bool,
     #[command(flatten)]
     transfer: TransferArgs,
+}
+
+/// Where keys come from.
+#[derive(Debug, Clone)]
+enum Origin {
+    /// A server.
+    Server(Source),
+    /// A file, a directory, or `-`.
+    File(PathBuf),
+}
+
+fn from(text: &str) -> Result<Origin, String> {
+    match sources::is_path(text) {
+        true => Ok(Origin::File(PathBuf::from(text))),
+        false => source(text).map(Origin::Server),
+    }
 }
 
 /// A server, and the database that its address names.
@@ -117,19 +141,22 @@ fn source(text: &str) -> Result<Source, String> {
 
 /// Copies or moves keys.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
+    if let Some(paths) = args.files()? {
+        return files::run(global, ui, args, paths).await;
+    }
+    let Some(Origin::Server(from)) = args.from.first().cloned() else {
+        return Err(Stop::usage(anyhow!("--from is missing")));
+    };
     let seeds = [node_words(&args.node)?];
-    let database = args.database()?;
+    let database = args.database(&from)?;
     let approval = Approval::of(args.transfer.yes, args.transfer.dry_run);
-    let source = std::slice::from_ref(&args.from.seed);
+    let source = std::slice::from_ref(&from.seed);
     let mut change = Change::open_also(global, ui, "import", &seeds, source, approval).await?;
-    let heading = format!(
-        "Importing data from {} to cluster {}",
-        args.from.seed, seeds[0]
-    );
+    let heading = format!("Importing data from {} to cluster {}", from.seed, seeds[0]);
     ui.old_heading(&heading)?;
     change.check_before(CheckFor::Change).await?;
     let request = ImportRequest {
-        source: args.source(global, &mut change).await?,
+        source: args.source(&from, global, &mut change).await?,
         database,
         pattern: args.pattern.clone(),
         mode: match args.moving {
@@ -155,8 +182,8 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
 
 impl Args {
     /// The database of the source.
-    fn database(&self) -> Result<u32, Stop> {
-        match (self.from_db, self.from.database) {
+    fn database(&self, from: &Source) -> Result<u32, Stop> {
+        match (self.from_db, from.database) {
             (Some(one), Some(other)) if one != other => Err(Stop::usage(anyhow!(
                 "--from names database {other}, and --from-db {one}: leave one out"
             ))),
@@ -165,8 +192,13 @@ impl Args {
     }
 
     /// The source with its own credentials: those of the cluster are never sent to it.
-    async fn source(&self, global: &Global, change: &mut Change<'_>) -> Result<Target, Stop> {
-        let seed = &self.from.seed;
+    async fn source(
+        &self,
+        from: &Source,
+        global: &Global,
+        change: &mut Change<'_>,
+    ) -> Result<Target, Stop> {
+        let seed = &from.seed;
         let password = if let Some(password) = &self.from_pass {
             Some(SecretSlice::from(password.clone().into_encoded_bytes()))
         } else if let Some(file) = &self.from_pass_file {

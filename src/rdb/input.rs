@@ -6,7 +6,7 @@ use super::RdbError;
 use super::crc64::{Digest, digest};
 
 /// The bytes read from a file at a time.
-pub(super) const BUFFER: usize = 256 * 1024;
+pub const BUFFER: usize = 256 * 1024;
 
 /// A stream of bytes with its checksum so far.
 pub(super) struct Input<R> {

@@ -32,6 +32,7 @@ use std::fmt;
 use std::io;
 
 pub use encoding::{Dialect, Encoding};
+pub use input::BUFFER;
 pub use inside::{Sameness, same_value};
 pub use older::older;
 pub use payload::{NotAPayload, Payload, module_type, payload_of_text, portable};

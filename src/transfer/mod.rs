@@ -23,7 +23,7 @@ use crate::rdb::Encoding;
 
 pub use import::{ImportOptions, TransferMode, import};
 pub use report::{FailedKey, FailureReason, TransferReport};
-pub use restore::{BackupFile, restore};
+pub use restore::{Databases, FileContent, KeyFile, restore};
 pub use slots::{SlotMapError, SlotOwner, SlotOwners};
 
 /// How a key is treated that is in the cluster with another value.

@@ -68,6 +68,8 @@ pub struct TransferReport {
     pub deleted: u64,
     /// Stray keys, of slots that the node of the file did not own.
     pub strays: u64,
+    /// Keys of other databases than the one that is wanted.
+    pub other_databases: u64,
     /// Libraries of functions that every master has now.
     pub functions: u64,
     /// Modules with data that no command restores.
@@ -127,6 +129,7 @@ impl TransferReport {
         self.gone += other.gone;
         self.deleted += other.deleted;
         self.strays += other.strays;
+        self.other_databases += other.other_databases;
         self.functions += other.functions;
         self.module_data.extend(other.module_data);
         for (reason, (count, examples)) in other.failed {

@@ -1,8 +1,7 @@
 //! Restore from RDB files: values are cut out and sent, a few megabytes at a time.
 
 use std::collections::{BTreeSet, HashMap};
-use std::fs::File;
-use std::io::Read;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,13 +15,13 @@ use super::report::{FailureReason, SharedReport, TransferReport};
 use super::slots::SlotOwners;
 use super::workers::{BatchReceiver, Batcher, Queues, WriteCounts, finish, next};
 use super::{AfterFailure, Item, OnConflict, Stopper, TransferError, TransferOptions};
-use crate::backup::{BLOCK, BlockSum, Meter, VerifiedFile};
+use crate::backup::{BLOCK, BlockSum, Meter, RdbBytes, VerifiedFile, open_rdb, unpack};
 use crate::client::{ClientError, Expiry, Fault, RestoreMode};
 use crate::cluster::functions::library_name;
 use crate::cluster::node::NodeId;
 use crate::cluster::numbers::counted;
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::rdb::{Entry, Keep, RdbError, Reader, Record, Value, payload_of_text};
+use crate::rdb::{BUFFER, Entry, Keep, RdbError, Reader, Record, Value, payload_of_text};
 
 /// The most keys per batch.
 const BATCH: usize = 512;
@@ -35,17 +34,44 @@ const ROOM: u32 = 256 << 10;
 /// The number of files that are read at a time.
 const READERS: usize = 4;
 
-/// A file of a backup.
+/// An RDB file whose keys are written.
 #[derive(Debug, Clone)]
-pub struct BackupFile {
-    /// The path.
-    pub path: PathBuf,
+pub struct KeyFile {
     /// The name in messages.
     pub name: String,
     /// The slots that its node owned: other keys in the file are stray keys.
     pub slots: SlotSet,
-    /// The checksums of its blocks and its length, if it was not verified to its end.
-    pub blocks: Option<(Arc<[BlockSum]>, u64)>,
+    /// Where its bytes come from.
+    pub content: FileContent,
+    /// Where its keys go.
+    pub databases: Databases,
+}
+
+/// The bytes of a file.
+#[derive(Debug, Clone)]
+pub enum FileContent {
+    /// It was verified to its end; it may be packed.
+    Verified(PathBuf),
+    /// It is verified block by block.
+    Blocks {
+        /// The path.
+        path: PathBuf,
+        /// The checksums of its blocks.
+        sums: Arc<[BlockSum]>,
+        /// Its length.
+        bytes: u64,
+    },
+    /// Standard input, which can't be verified before its end.
+    Stdin,
+}
+
+/// The databases of the keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Databases {
+    /// Each key goes to the database that it was in.
+    AsSaved,
+    /// Keys of this database go to database 0; others are left out.
+    Only(u32),
 }
 
 /// A batch of keys of one database.
@@ -73,7 +99,7 @@ struct Restore {
 /// Writes the keys of all files. The report covers what was done even if the transfer stopped.
 pub async fn restore(
     owners: Arc<SlotOwners>,
-    parts: Vec<BackupFile>,
+    parts: Vec<KeyFile>,
     options: TransferOptions,
     meter: Meter,
     stopper: &Stopper,
@@ -105,8 +131,14 @@ pub async fn restore(
             // The semaphore is never closed.
             let _turn = readers.acquire_owned().await.ok();
             let runtime = Handle::current();
+            let stopper = restore.stopper.clone();
             let reading = spawn_blocking(move || restore.read(&part, &runtime));
-            reading.await.unwrap_or(Err(TransferError::Interrupted))
+            tokio::select! {
+                biased;
+                read = reading => read.unwrap_or(Err(TransferError::Interrupted)),
+                // The thread may wait for standard input. It sends nothing any more.
+                () = stopper.halted() => Ok(()),
+            }
         });
     }
     // The queues close with the last reader.
@@ -146,46 +178,28 @@ async fn run_lane(
 
 impl Restore {
     /// Reads one file, on a thread of its own.
-    fn read(&self, part: &BackupFile, runtime: &Handle) -> Result<(), TransferError> {
+    fn read(&self, part: &KeyFile, runtime: &Handle) -> Result<(), TransferError> {
         let unreadable = |error: String| TransferError::File {
             file: part.name.clone(),
             error,
         };
-        let keep = Keep::UpTo(LARGEST);
-        match part.blocks.clone() {
-            None => {
-                let file = File::open(&part.path).map_err(|error| unreadable(error.to_string()))?;
-                let reader = Reader::new(file, keep);
-                self.send(
-                    part,
-                    reader.map_err(|error| unreadable(error.to_string()))?,
-                    runtime,
-                )
+        let (bytes, buffer): (RdbBytes, usize) = match &part.content {
+            FileContent::Verified(path) => (
+                open_rdb(path).map_err(|error| unreadable(error.to_string()))?,
+                BUFFER,
+            ),
+            FileContent::Stdin => (
+                unpack(io::stdin()).map_err(|error| unreadable(error.to_string()))?,
+                BUFFER,
+            ),
+            FileContent::Blocks { path, sums, bytes } => {
+                let file = VerifiedFile::open(path, Arc::clone(sums), *bytes);
+                let file = file.map_err(|error| unreadable(error.to_string()))?;
+                (Box::new(file), BLOCK)
             }
-            Some((sums, bytes)) => {
-                let file = VerifiedFile::open(&part.path, sums, bytes)
-                    .map_err(|error| unreadable(error.to_string()))?;
-                let reader = Reader::with_buffer(file, keep, BLOCK);
-                self.send(
-                    part,
-                    reader.map_err(|error| unreadable(error.to_string()))?,
-                    runtime,
-                )
-            }
-        }
-    }
-
-    /// Queues all keys of a file.
-    fn send<R: Read>(
-        &self,
-        part: &BackupFile,
-        mut reader: Reader<R>,
-        runtime: &Handle,
-    ) -> Result<(), TransferError> {
-        let unreadable = |error: String| TransferError::File {
-            file: part.name.clone(),
-            error,
         };
+        let reader = Reader::with_buffer(bytes, Keep::UpTo(LARGEST), buffer);
+        let mut reader = reader.map_err(|error| unreadable(error.to_string()))?;
         let mut batcher = Batcher::new(BATCH, BATCH_BYTES);
         let mut report = TransferReport::default();
         let mut keys = 0;
@@ -213,6 +227,9 @@ impl Restore {
                         report.strays += 1;
                         continue;
                     }
+                    let Some(entry) = part.databases.take(entry, &mut report) else {
+                        continue;
+                    };
                     let Some((database, item)) = self.item(entry, &mut report)? else {
                         continue;
                     };
@@ -242,7 +259,7 @@ impl Restore {
     /// Reports a record that can't be read, and with it the `left` last keys of the file; or stops for it.
     fn leave_out(
         &self,
-        part: &BackupFile,
+        part: &KeyFile,
         error: &RdbError,
         left: u64,
         report: &mut TransferReport,
@@ -397,6 +414,23 @@ impl Restore {
         let why = format!("{node} has it with other code");
         report.fail_named(FailureReason::Differs, key, &why);
         Ok(())
+    }
+}
+
+impl Databases {
+    /// Returns the key as it is written; `None` if it is left out.
+    fn take(self, entry: Entry, report: &mut TransferReport) -> Option<Entry> {
+        match self {
+            Self::AsSaved => Some(entry),
+            Self::Only(database) if database == entry.database => Some(Entry {
+                database: 0,
+                ..entry
+            }),
+            Self::Only(_) => {
+                report.other_databases += 1;
+                None
+            }
+        }
     }
 }
 

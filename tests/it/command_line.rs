@@ -135,6 +135,7 @@ const TABLE: &[Row] = &[
     row("set-timeout",                    [  4,   4,  NA,   5,   5,   3,   0], "{seed/dead} 5s"),
     row("import",                         [  4,   4,  NA,   5,   5,   3,   0], "--from {source} {seed/dead}"),
     row("import",                         [ NA,   4,  NA,  NA,  NA,  NA,  NA], "--from {source/dead} {seed}"),
+    row("import",                         [  4,   4,  NA,   5,   5,   3,   0], concat!("--from ", env!("CARGO_MANIFEST_DIR"), "/fixtures/rdb/redis-7.0.rdb {seed/dead}")),
     row("import --move",                  [  4,   4,  NA,   5,   5,   3,   0], "--from {source} {seed/dead}"),
     row("backup",                         [  4,   4,  NA,   0,  NA,   0,   0], "{seed/dead} {directory}"),
     row("restore",                        [  4,   4,  NA,   5,   5,   3,   0], "{backup} {seed/dead}"),

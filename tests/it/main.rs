@@ -49,6 +49,7 @@ mod hostile;
 mod identity;
 mod idle_connections;
 mod import;
+mod import_files;
 mod info;
 mod journal;
 mod links;

@@ -3,8 +3,10 @@
 pub(crate) mod backup;
 mod functions;
 pub(crate) mod import;
+pub(crate) mod import_files;
 mod nodes_json;
 pub(crate) mod restore;
+pub(crate) mod sources;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -137,19 +139,24 @@ pub(crate) struct Transferred {
     pub(crate) stopped: Option<TransferError>,
 }
 
-/// Runs a transfer of about `total` keys. At the first signal it finishes the keys in transit, at the second it stops
+/// Runs a transfer of about `total` keys, if that is known. At the first signal it finishes the keys in transit, at the second it stops
 /// at once. `done` is the word for keys that arrived.
 async fn transfer<F>(
     session: &Session,
     done: &'static str,
-    total: u64,
+    total: impl Into<Option<u64>>,
     work: impl FnOnce(Meter, Stopper) -> F,
 ) -> Result<Transferred, Stop>
 where
     F: Future<Output = (TransferReport, Option<TransferError>)>,
 {
     session.events.phase(Phase::Copy);
-    let meter = Meter::new(Phase::Copy, Unit::Keys, Some(total), session.events.clone());
+    let meter = Meter::new(
+        Phase::Copy,
+        Unit::Keys,
+        total.into(),
+        session.events.clone(),
+    );
     let stopper = Stopper::default();
     let started = Instant::now();
     let work = work(meter, stopper.clone());
@@ -174,6 +181,12 @@ where
     for module in &report.module_data {
         session.events.warn(format!(
             "data of the module of {module} that is not in keys was not restored: no command can write it"
+        ));
+    }
+    if report.other_databases > 0 {
+        session.events.warn(format!(
+            "{} of other databases: not imported (--from-db selects a database)",
+            counted(report.other_databases, "key")
         ));
     }
     Ok(Transferred {

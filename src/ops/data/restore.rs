@@ -9,7 +9,7 @@ use super::{
 };
 use anyhow::anyhow;
 
-use crate::backup::{FileFacts, Manifest, Reading, Restorable};
+use crate::backup::{FileFacts, Inspection, Manifest, Reading, Restorable};
 use crate::cluster::functions::Functions;
 use crate::cluster::node::NodeId;
 use crate::cluster::numbers::counted;
@@ -21,7 +21,9 @@ use crate::report::TransferPlan;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
-use crate::transfer::{self, BackupFile, SlotOwners, TransferOptions};
+use crate::transfer::{
+    self, Databases, FileContent, KeyFile, OnConflict, SlotOwners, TransferOptions,
+};
 
 /// A backup to restore, and how its keys are written.
 pub(crate) struct RestoreRequest {
@@ -51,7 +53,14 @@ pub(crate) async fn plan(
 ) -> Result<RestorePlan, Stop> {
     let cluster = writable_cluster(session).await?;
     let view = request.view(&cluster);
-    let mut warnings = warnings(&cluster, &request.manifest);
+    let found: Vec<&Inspection> = request
+        .manifest
+        .files
+        .iter()
+        .map(|file| &file.found)
+        .collect();
+    let mut warnings = unaccepted(&cluster, &found);
+    warnings.extend(other_databases(&found));
     for file in &request.manifest.files {
         let found = read.get(&file.file).map_or(&file.found, |read| &read.found);
         if let Some(rest) = found.unread {
@@ -61,7 +70,14 @@ pub(crate) async fn plan(
     let libraries =
         |(file, read): (&String, &Restorable)| (file.clone(), read.found.libraries.clone());
     let functions = read.iter().map(libraries).collect();
-    warnings.extend(compare_functions(session, &cluster, request, &functions).await?);
+    // People know the masters of a backup by their addresses.
+    let master = |file: &String| {
+        let mut files = request.manifest.files.iter();
+        let facts = files.find(|facts| facts.file == *file);
+        facts.map_or_else(|| file.clone(), |facts| facts.master_addr.clone())
+    };
+    let on_conflict = request.options.on_conflict;
+    warnings.extend(compare_functions(session, &cluster, on_conflict, &functions, master).await?);
     Ok(RestorePlan {
         cluster,
         view,
@@ -87,11 +103,13 @@ pub(crate) async fn execute(
     Ok(transferred)
 }
 
-async fn compare_functions(
+/// Compares the functions of files with each other and with those of the cluster.
+pub(super) async fn compare_functions(
     session: &Session,
     cluster: &ClusterState,
-    request: &RestoreRequest,
+    on_conflict: OnConflict,
     saved: &BTreeMap<String, Functions>,
+    master: impl Fn(&String) -> String,
 ) -> Result<Vec<String>, Stop> {
     if saved.values().all(Functions::is_empty) {
         return Ok(Vec::new());
@@ -102,13 +120,6 @@ async fn compare_functions(
     let count = owners.len();
     let target_of = |node: &_| cluster.target_of(node);
     let loaded = ops::functions::read(&session.connections, diagnosis, owners, target_of).await;
-    let on_conflict = request.options.on_conflict;
-    // People know the masters of a backup by their addresses.
-    let master = |file: &String| {
-        let mut files = request.manifest.files.iter();
-        let facts = files.find(|facts| facts.file == *file);
-        facts.map_or_else(|| file.clone(), |facts| facts.master_addr.clone())
-    };
     functions::compare(saved, master, &loaded, count, on_conflict, |id| {
         cluster.name(id)
     })
@@ -126,17 +137,21 @@ fn parts(
     directory: &Path,
     manifest: &Manifest,
     read: &BTreeMap<String, Restorable>,
-) -> Vec<BackupFile> {
-    let by_block = |file: &FileFacts| {
-        let restorable = read.get(&file.file)?;
-        (restorable.reading == Reading::ByBlock).then_some(())?;
-        Some((restorable.found.blocks.clone()?, restorable.found.bytes))
+) -> Vec<KeyFile> {
+    let content = |file: &FileFacts| {
+        let path = directory.join(&file.file);
+        let restorable = read.get(&file.file);
+        let by_block = restorable.filter(|one| one.reading == Reading::ByBlock);
+        match by_block.and_then(|one| Some((one.found.blocks.clone()?, one.found.bytes))) {
+            Some((sums, bytes)) => FileContent::Blocks { path, sums, bytes },
+            None => FileContent::Verified(path),
+        }
     };
-    let part = |file: &FileFacts| BackupFile {
-        path: directory.join(&file.file),
+    let part = |file: &FileFacts| KeyFile {
         name: file.file.clone(),
         slots: file.slots.clone(),
-        blocks: by_block(file),
+        content: content(file),
+        databases: Databases::AsSaved,
     };
     manifest.files.iter().map(part).collect()
 }
@@ -160,17 +175,7 @@ impl RestoreRequest {
             servers.join(" and "),
             humantime::format_rfc3339_seconds(manifest.began)
         ));
-        let of_modules: u64 = manifest
-            .files
-            .iter()
-            .filter_map(|file| file.found.encodings.get(Encoding::Module2.word()))
-            .sum();
-        if of_modules > 0 {
-            notes.push(format!(
-                "{} with types of modules; the masters must have these modules loaded.",
-                counted(of_modules, "key")
-            ));
-        }
+        notes.extend(of_modules(manifest.files.iter().map(|file| &file.found)));
         let to = cluster.diagnosis.observation.lead();
         TransferPlan {
             from: self.directory.display().to_string(),
@@ -183,14 +188,24 @@ impl RestoreRequest {
     }
 }
 
+/// Keys that only masters with the right modules take.
+pub(super) fn of_modules<'a>(found: impl Iterator<Item = &'a Inspection>) -> Option<String> {
+    let counts = found.filter_map(|found| found.encodings.get(Encoding::Module2.word()));
+    let keys: u64 = counts.sum();
+    (keys > 0).then(|| {
+        format!(
+            "{} with types of modules; the masters must have these modules loaded.",
+            counted(keys, "key")
+        )
+    })
+}
+
 /// Values that the masters will probably refuse.
-fn warnings(cluster: &ClusterState, manifest: &Manifest) -> Vec<String> {
+pub(super) fn unaccepted(cluster: &ClusterState, found: &[&Inspection]) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut encodings: BTreeMap<&str, u64> = BTreeMap::new();
-    for file in &manifest.files {
-        for (word, count) in &file.found.encodings {
-            *encodings.entry(word).or_default() += count;
-        }
+    for (word, count) in found.iter().flat_map(|found| &found.encodings) {
+        *encodings.entry(word).or_default() += count;
     }
     for (id, info) in infos(cluster) {
         let Some(version) = info.version else {
@@ -212,18 +227,18 @@ fn warnings(cluster: &ClusterState, manifest: &Manifest) -> Vec<String> {
             ));
         }
     }
-    let other_databases: u64 = manifest
-        .files
-        .iter()
-        .flat_map(|file| &file.found.databases)
-        .filter(|(database, _)| **database != 0)
-        .map(|(_, keys)| keys)
-        .sum();
-    if other_databases > 0 {
-        warnings.push(format!(
-            "{} in databases other than 0; in a cluster only Valkey 9 has these (cluster-databases)",
-            counted(other_databases, "key")
-        ));
-    }
     warnings
+}
+
+/// Keys for which most clusters have no database.
+fn other_databases(found: &[&Inspection]) -> Option<String> {
+    let databases = found.iter().flat_map(|found| &found.databases);
+    let others = databases.filter(|(database, _)| **database != 0);
+    let keys: u64 = others.map(|(_, keys)| keys).sum();
+    (keys > 0).then(|| {
+        format!(
+            "{} in databases other than 0; in a cluster only Valkey 9 has these (cluster-databases)",
+            counted(keys, "key")
+        )
+    })
 }

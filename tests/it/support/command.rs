@@ -53,7 +53,7 @@ pub(crate) struct Trib {
     program: PathBuf,
     args: Vec<String>,
     env: Vec<(String, String)>,
-    stdin: Option<String>,
+    stdin: Option<Vec<u8>>,
     stdin_open: bool,
     limit: Duration,
     descriptors: Option<u64>,
@@ -108,8 +108,8 @@ impl Trib {
     }
 
     /// What comes in on a pipe, which ends then. Without it stdin is empty from the start.
-    pub(crate) fn stdin(mut self, text: &str) -> Self {
-        self.stdin = Some(text.to_owned());
+    pub(crate) fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
+        self.stdin = Some(bytes.as_ref().to_owned());
         self
     }
 
@@ -169,12 +169,12 @@ impl Trib {
             .spawn()
             .unwrap_or_else(|error| panic!("{}: {error}", self.line()));
         let mut held = child.stdin.take();
-        if let Some(text) = &self.stdin {
+        if let Some(bytes) = &self.stdin {
             let mut pipe = held.take().unwrap();
-            let text = text.clone();
+            let bytes = bytes.clone();
             // On a thread of its own: a program that doesn't read must not stop the test. It may also end
             // without having read it all.
-            thread::spawn(move || drop(pipe.write_all(text.as_bytes())));
+            thread::spawn(move || drop(pipe.write_all(&bytes)));
         }
         Running {
             line: self.line(),

@@ -1,0 +1,380 @@
+//! The RDB files that paths on the command line stand for: files, the directory that redis-cli's backup writes, the
+//! `appendonlydir` of a server, and any directory with RDB files.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use serde::Deserialize;
+
+use crate::cluster::slot::{Slot, SlotRange, SlotSet};
+use crate::cluster::text::is_unsafe;
+
+/// The name of standard input.
+const STDIN: &str = "-";
+/// The largest list of files that is read.
+const LARGEST: u64 = 64 << 20;
+/// The endings of RDB files.
+const ENDINGS: [&str; 4] = [".rdb", ".rdb.gz", ".rdb.zst", ".rdb.zstd"];
+
+/// Where the bytes of a file come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum FileOrigin {
+    /// A file, which can be read twice.
+    Path(PathBuf),
+    /// Standard input, which can't.
+    Stdin,
+}
+
+/// An RDB file to import.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ImportFile {
+    /// Where its bytes come from.
+    pub(crate) origin: FileOrigin,
+    /// Its name in messages.
+    pub(crate) name: String,
+    /// The slots that its node owned: other keys are left-overs of moved slots.
+    pub(crate) slots: SlotSet,
+}
+
+/// How commands are treated that a server has appended to its RDB file (AOF).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AofIncrements {
+    /// They are refused, because they can't be imported.
+    Refuse,
+    /// They are left out.
+    Ignore,
+}
+
+/// Whether an argument names files and not a server.
+pub(crate) fn is_path(text: &str) -> bool {
+    if text == STDIN {
+        return true;
+    }
+    let is_url = text.contains("://");
+    let has_ending = ENDINGS.iter().any(|ending| text.ends_with(ending));
+    !is_url
+        && (text.contains('/') || has_ending || (!text.contains(':') && Path::new(text).is_dir()))
+}
+
+/// Finds the files that these paths stand for.
+pub(crate) fn find(
+    paths: &[PathBuf],
+    increments: AofIncrements,
+) -> anyhow::Result<Vec<ImportFile>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let name = || path.display().to_string();
+        if path.as_os_str() == STDIN {
+            files.push(ImportFile {
+                origin: FileOrigin::Stdin,
+                name: "standard input".to_string(),
+                slots: SlotSet::full(),
+            });
+        } else if fs::metadata(path).with_context(name)?.is_dir() {
+            files.extend(of_directory(path, increments).with_context(name)?);
+        } else {
+            files.push(whole(path.clone()));
+        }
+    }
+    let mut names = BTreeSet::new();
+    match files.iter().find(|file| !names.insert(&file.name)) {
+        Some(file) => bail!("{} is named twice", file.name),
+        None => Ok(files),
+    }
+}
+
+/// A file whose node is not known.
+fn whole(path: PathBuf) -> ImportFile {
+    ImportFile {
+        name: path.display().to_string(),
+        origin: FileOrigin::Path(path),
+        slots: SlotSet::full(),
+    }
+}
+
+fn of_directory(path: &Path, increments: AofIncrements) -> anyhow::Result<Vec<ImportFile>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort_unstable();
+    let has = |name: &str| names.iter().any(|other| other == name);
+    if has("manifest.json") {
+        bail!("this is a backup of redis-trib: use redis-trib restore");
+    }
+    let rdb: Vec<&String> = names
+        .iter()
+        .filter(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)))
+        .collect();
+    if has("nodes.json") {
+        return of_redis_cli(path, &rdb);
+    }
+    let mut manifests = names.iter().filter(|name| name.ends_with(".manifest"));
+    if let Some(manifest) = manifests.next() {
+        return Ok(vec![of_aof(path, manifest, increments)?]);
+    }
+    if rdb.is_empty() {
+        bail!(
+            "there is no RDB file ({}) in this directory",
+            ENDINGS.join(", ")
+        );
+    }
+    Ok(rdb.iter().map(|name| whole(path.join(name))).collect())
+}
+
+fn text_of(path: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    file.take(LARGEST).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// A node in redis-cli's `nodes.json`, as far as it is needed.
+#[derive(Deserialize)]
+struct BackedUp {
+    name: String,
+    #[serde(default)]
+    slots: Vec<Vec<u16>>,
+}
+
+impl BackedUp {
+    fn slots(&self) -> Option<SlotSet> {
+        let range = |ends: &Vec<u16>| match ends[..] {
+            [one] => SlotRange::new(Slot::new(one)?, Slot::new(one)?),
+            [start, end] => SlotRange::new(Slot::new(start)?, Slot::new(end)?),
+            _ => None,
+        };
+        self.slots.iter().map(range).collect()
+    }
+}
+
+/// The files of redis-cli's backup are named by their nodes: `redis-node-HOST-PORT-ID.rdb`.
+fn of_redis_cli(path: &Path, rdb: &[&String]) -> anyhow::Result<Vec<ImportFile>> {
+    let text = text_of(&path.join("nodes.json"))?;
+    let nodes: Vec<BackedUp> = serde_json::from_str(&text).context("nodes.json is damaged")?;
+    let mut files = BTreeMap::new();
+    let mut covered = SlotSet::new();
+    for node in &nodes {
+        let name = &node.name;
+        if name.is_empty() || name.contains(is_unsafe) {
+            bail!("nodes.json is damaged: {name:?} is not a node id");
+        }
+        let slots = node.slots();
+        let slots =
+            slots.ok_or_else(|| anyhow!("nodes.json is damaged: node {name} has invalid slots"))?;
+        if slots.is_empty() {
+            continue;
+        }
+        let mut of_node = rdb.iter().filter(|file| file.contains(name.as_str()));
+        let file = of_node.next().ok_or_else(|| {
+            anyhow!(
+                "data would be missing: there is no file of node {name}, which owned slots {slots}"
+            )
+        })?;
+        if !covered.intersection(&slots).is_empty() {
+            bail!(
+                "nodes.json is damaged: two nodes own slots {}",
+                covered.intersection(&slots)
+            );
+        }
+        covered = covered.union(&slots);
+        let mut file = whole(path.join(file));
+        file.slots = slots;
+        files.insert(file.name.clone(), file);
+    }
+    let missing = SlotSet::full().difference(&covered);
+    if !missing.is_empty() {
+        bail!("data would be missing: no node in nodes.json owns slots {missing}");
+    }
+    Ok(files.into_values().collect())
+}
+
+/// The base file of an append-only file (Redis ≥ 7.0), whose manifest has a line for each file:
+/// `file appendonly.aof.1.base.rdb seq 1 type b`.
+fn of_aof(path: &Path, manifest: &str, increments: AofIncrements) -> anyhow::Result<ImportFile> {
+    let text = text_of(&path.join(manifest))?;
+    let (mut base, mut appended) = (None, Vec::new());
+    for line in text
+        .lines()
+        .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
+    {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ["file", name, "seq", _, "type", kind] = words[..] else {
+            bail!(
+                "{manifest} is damaged: {:?} is not a line of it",
+                printable(line)
+            );
+        };
+        let name = name.trim_matches('"');
+        if name.contains('/') || name.contains(is_unsafe) {
+            bail!(
+                "{manifest} is damaged: {:?} is not a file name",
+                printable(name)
+            );
+        }
+        match kind {
+            "b" => base = Some(name.to_string()),
+            "i" => {
+                let length = match fs::metadata(path.join(name)) {
+                    Ok(file) => file.len(),
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+                    Err(error) => return Err(error).with_context(|| name.to_string()),
+                };
+                if length > 0 {
+                    appended.push(name.to_string());
+                }
+            }
+            // Older files, which the base has replaced.
+            _ => {}
+        }
+    }
+    let base = base.ok_or_else(|| {
+        anyhow!("{manifest} names no base file: BGREWRITEAOF on the server makes one")
+    })?;
+    if !base.ends_with(".rdb") {
+        bail!(
+            "the base file {base} has commands instead of data: set aof-use-rdb-preamble yes on the server, and make \
+             another one (BGREWRITEAOF)"
+        );
+    }
+    if increments == AofIncrements::Refuse && !appended.is_empty() {
+        bail!(
+            "{} {} commands that were written after {base}, which can't be imported: make a new base file on the \
+             server (BGREWRITEAOF), or leave them out (--ignore-aof-increments)",
+            appended.join(" and "),
+            if appended.len() == 1 { "has" } else { "have" }
+        );
+    }
+    Ok(whole(path.join(base)))
+}
+
+/// Text of a file, for messages.
+fn printable(text: &str) -> String {
+    text.chars().filter(|c| !is_unsafe(*c)).take(80).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join(name), text).unwrap();
+        }
+        directory
+    }
+
+    fn found(files: &[(&str, &str)], increments: AofIncrements) -> Result<Vec<String>, String> {
+        let directory = directory(files);
+        let found = find(&[directory.path().to_path_buf()], increments);
+        let found = found.map_err(|error| format!("{error:#}"))?;
+        let name = |file: ImportFile| match file.origin {
+            FileOrigin::Path(path) => path.file_name().unwrap().to_string_lossy().into_owned(),
+            FileOrigin::Stdin => "-".to_string(),
+        };
+        Ok(found.into_iter().map(name).collect())
+    }
+
+    fn refusal(files: &[(&str, &str)]) -> String {
+        found(files, AofIncrements::Refuse).unwrap_err()
+    }
+
+    #[test]
+    fn arguments_are_paths_or_servers() {
+        for path in ["-", "a.rdb", "./a", "/b/c", "dir/", "x.rdb.gz", "y.rdb.zst"] {
+            assert!(is_path(path), "{path}");
+        }
+        for server in [
+            "10.0.0.9",
+            "host:6379",
+            "redis://h:1/3",
+            "rediss://h",
+            "[::1]:6379",
+            "@prod",
+        ] {
+            assert!(!is_path(server), "{server}");
+        }
+    }
+
+    #[test]
+    fn any_directory_with_files() {
+        let files = [("b.rdb", ""), ("a.rdb.gz", ""), ("notes.txt", "")];
+        assert_eq!(
+            found(&files, AofIncrements::Refuse).unwrap(),
+            ["a.rdb.gz", "b.rdb"]
+        );
+        assert!(refusal(&[("notes.txt", "")]).contains("there is no RDB file"));
+        assert!(refusal(&[]).contains("there is no RDB file"));
+        assert!(refusal(&[("manifest.json", "{}"), ("a.rdb", "")]).contains("redis-trib restore"));
+        let none = find(&[PathBuf::from("/nowhere/at/all")], AofIncrements::Refuse);
+        assert!(format!("{:#}", none.unwrap_err()).starts_with("/nowhere/at/all: No such file"));
+    }
+
+    #[test]
+    fn files_of_redis_cli_are_those_of_the_nodes() {
+        let nodes = r#"[{"name": "aa", "host": "h", "port": 1, "slots": [[0,8191],[9000]]},
+            {"name": "bb", "slots": [[8192,8999],[9001,16383]]}, {"name": "cc", "slots": []}]"#;
+        let (one, other) = ("redis-node-h-1-aa.rdb", "redis-node-h-2-bb.rdb");
+        let all = [("nodes.json", nodes), (one, ""), (other, "")];
+        assert_eq!(found(&all, AofIncrements::Refuse).unwrap(), [one, other]);
+        assert!(
+            refusal(&all[..2])
+                .contains("no file of node bb, which owned slots 8192-8999,9001-16383")
+        );
+        for (from, to, says) in [
+            ("[0,8191]", "[0,99999]", "nodes.json is damaged"),
+            ("[0,8191]", "[0,16384]", "invalid slots"),
+            ("[0,8191]", "[5,4]", "invalid slots"),
+            ("[0,8191]", "[0,8192]", "two nodes own slots 8192"),
+            ("[0,8191]", "[1,8191]", "no node in nodes.json owns slots 0"),
+            ("\"aa\"", "\"\"", "not a node id"),
+            ("[{", "[", "nodes.json is damaged"),
+        ] {
+            let nodes = nodes.replacen(from, to, 1);
+            let why = refusal(&[("nodes.json", &nodes), (one, ""), (other, "")]);
+            assert!(why.contains(says), "{why}");
+        }
+    }
+
+    #[test]
+    fn appended_commands_are_refused_by_name() {
+        let base = "file a.aof.2.base.rdb seq 2 type b\n";
+        let with = "file a.aof.1.incr.aof seq 1 type h\nfile a.aof.3.incr.aof seq 3 type i\n";
+        let manifest = [base, with].concat();
+        let empty = [
+            ("a.aof.manifest", manifest.as_str()),
+            ("a.aof.3.incr.aof", ""),
+        ];
+        assert_eq!(
+            found(&empty, AofIncrements::Refuse).unwrap(),
+            ["a.aof.2.base.rdb"]
+        );
+        let full = [
+            ("a.aof.manifest", manifest.as_str()),
+            ("a.aof.3.incr.aof", "*1"),
+        ];
+        let why = refusal(&full);
+        assert!(why.contains("a.aof.3.incr.aof has commands"), "{why}");
+        assert!(why.contains("--ignore-aof-increments"), "{why}");
+        assert_eq!(
+            found(&full, AofIncrements::Ignore).unwrap(),
+            ["a.aof.2.base.rdb"]
+        );
+        for (text, says) in [
+            (
+                "file a.aof.1.base.aof seq 1 type b",
+                "has commands instead of data",
+            ),
+            ("file ../x.rdb seq 1 type b", "is not a file name"),
+            ("file x", "is not a line of it"),
+            ("", "names no base file"),
+        ] {
+            let why = refusal(&[("a.aof.manifest", text)]);
+            assert!(why.contains(says), "{why}");
+        }
+    }
+}
