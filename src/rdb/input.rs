@@ -8,6 +8,9 @@ use super::crc64::{Digest, digest};
 /// The bytes read from a file at a time.
 pub const BUFFER: usize = 256 * 1024;
 
+/// The two bits in place of a length that begin a special encoding.
+pub(super) const SPECIAL: u8 = 0xc0;
+
 /// A stream of bytes with its checksum so far.
 pub(super) struct Input<R> {
     inner: R,
@@ -74,12 +77,12 @@ impl<R: Read> Input<R> {
         RdbError::Damaged { at, what }
     }
 
-    /// Keeps bytes from here on, up to `limit`; further bytes are only counted.
-    pub(super) fn keep(&mut self, first: u8, limit: usize) {
+    /// Keeps bytes from here on, after the `first` ones, up to `limit`; further bytes are only counted.
+    pub(super) fn keep(&mut self, first: &[u8], limit: usize) {
         self.kept = Some(Kept {
-            bytes: vec![first],
+            bytes: first.to_vec(),
             limit,
-            length: 1,
+            length: first.len() as u64,
         });
     }
 

@@ -6,7 +6,7 @@ use std::io::Read;
 use super::RdbError;
 use super::encoding::{Dialect, Encoding};
 use super::extent::FIELDS_ONE_BY_ONE;
-use super::input::{BUFFER, Input, Length, Rest};
+use super::input::{BUFFER, Input, Length, Rest, SPECIAL};
 use super::packed::listpack_head;
 use super::payload::frame;
 
@@ -327,22 +327,21 @@ impl<R: Read> Reader<R> {
         if encoding == Encoding::String {
             return self.text(number);
         }
-        self.start_keeping(number);
+        self.start_keeping(&[number]);
         self.input.skip_value(encoding)?;
         Ok(self.kept(encoding, None))
     }
 
     /// Reads a string.
     fn text(&mut self, number: u8) -> Result<Value, RdbError> {
-        self.start_keeping(number);
         let length = match self.input.length_or_special()? {
             Length::Plain(length) => length,
             Length::Special(special) => {
+                self.start_keeping(&[number, SPECIAL | special]);
                 self.input.skip_special(special)?;
                 return Ok(self.kept(Encoding::String, None));
             }
         };
-        self.input.kept();
         match self.keep {
             Keep::UpTo(limit) if length <= limit as u64 => {
                 Ok(Value::Text(self.input.bytes(length)?))
@@ -358,7 +357,7 @@ impl<R: Read> Reader<R> {
         }
     }
 
-    fn start_keeping(&mut self, first: u8) {
+    fn start_keeping(&mut self, first: &[u8]) {
         if let Keep::UpTo(limit) = self.keep {
             self.input.keep(first, limit);
         }
@@ -385,7 +384,7 @@ impl<R: Read> Reader<R> {
     /// Reads a template: its id and its fields.
     fn template(&mut self) -> Result<(), RdbError> {
         let id = self.input.length()?;
-        self.input.keep(FIELDS_ONE_BY_ONE, self.template_room);
+        self.input.keep(&[FIELDS_ONE_BY_ONE], self.template_room);
         let fields = self.input.length()?;
         for _ in 0..fields {
             self.input.skip_string()?;
@@ -414,7 +413,7 @@ impl<R: Read> Reader<R> {
     /// Reads a listpack of the id of a template and one value per field.
     fn listpack_of_template(&mut self) -> Result<Value, RdbError> {
         let at = self.input.position();
-        self.start_keeping(Encoding::TemplateListpack.number());
+        self.start_keeping(&[Encoding::TemplateListpack.number()]);
         let packed = self.input.string()?;
         let head = listpack_head(&packed).and_then(|(id, items)| {
             let id = u64::try_from(id).ok()?;
@@ -436,7 +435,7 @@ impl<R: Read> Reader<R> {
         let at = self.input.position();
         let id = self.input.length()?;
         let fields = self.fields_of(id, at)?;
-        self.start_keeping(Encoding::TemplateArray.number());
+        self.start_keeping(&[Encoding::TemplateArray.number()]);
         for _ in 0..fields {
             self.input.skip_string()?;
         }

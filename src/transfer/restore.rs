@@ -203,6 +203,7 @@ impl Restore {
         let mut batcher = Batcher::new(BATCH, BATCH_BYTES);
         let mut report = TransferReport::default();
         let mut keys = 0;
+        let mut known = self.owners.known();
         while !self.stopper.is_halted() {
             let record = match reader.record() {
                 Ok(record) => record,
@@ -223,7 +224,8 @@ impl Restore {
                 }
                 Record::Entry(entry) => {
                     keys += 1;
-                    if !part.slots.contains(Slot::of_key(&entry.key)) {
+                    let slot = Slot::of_key(&entry.key);
+                    if !part.slots.contains(slot) {
                         report.strays += 1;
                         continue;
                     }
@@ -233,10 +235,11 @@ impl Restore {
                     let Some((database, item)) = self.item(entry, &mut report)? else {
                         continue;
                     };
-                    let owner = self.owners.id_of_key(&item.item.key);
+                    let owner = known.owner_of(slot);
                     let bytes = item.item.payload.len();
                     if let Some(items) = batcher.add((owner, database), item, bytes) {
                         runtime.block_on(self.enqueue(owner, database, items));
+                        known = self.owners.known();
                     }
                 }
                 Record::End(_) => {

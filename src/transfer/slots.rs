@@ -67,6 +67,16 @@ impl Snapshot {
     }
 }
 
+/// The owners as they were known at one moment.
+pub(super) struct Known(Arc<Snapshot>);
+
+impl Known {
+    /// The owner of a slot; none if it is unassigned.
+    pub(super) fn owner_of(&self, slot: Slot) -> Option<NodeId> {
+        self.0.by_slot[usize::from(slot.number())]
+    }
+}
+
 /// The owners of all slots, read again when a lane finds that they changed.
 #[derive(Debug)]
 pub struct SlotOwners {
@@ -129,6 +139,11 @@ impl SlotOwners {
         let slot = usize::from(Slot::of_key(key).number());
         let owner = now.by_slot[slot].and_then(|id| now.owners.get(&id).cloned());
         (owner, now.generation)
+    }
+
+    /// Returns the owners as they are known now, for many keys.
+    pub(super) fn known(&self) -> Known {
+        Known(self.now())
     }
 
     /// Returns only the owner's id, which is cheaper.

@@ -75,7 +75,8 @@ impl<K: Eq + Hash + Copy, T> Batcher<K, T> {
         let is_full = batch.len() >= self.most || *sum >= self.most_bytes;
         is_full.then(|| {
             *sum = 0;
-            std::mem::take(batch)
+            let next = Vec::with_capacity(batch.len());
+            std::mem::replace(batch, next)
         })
     }
 
