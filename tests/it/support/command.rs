@@ -108,7 +108,7 @@ impl Trib {
     }
 
     /// What comes in on a pipe, which ends then. Without it stdin is empty from the start.
-    pub(crate) fn stdin(mut self, bytes: impl AsRef<[u8]>) -> Self {
+    pub(crate) fn stdin(mut self, bytes: &(impl AsRef<[u8]> + ?Sized)) -> Self {
         self.stdin = Some(bytes.as_ref().to_owned());
         self
     }
