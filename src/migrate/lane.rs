@@ -514,7 +514,7 @@ impl Lane {
                 });
                 match moving.await {
                     Err(LaneError::Client(error)) if is_down(&error) && !deadline.is_over() => {
-                        self.serve_again(ends).await?;
+                        self.serve_again(ends, error).await?;
                         // What is left is looked up again.
                         batches = Prepared::default();
                     }
@@ -536,7 +536,7 @@ impl Lane {
         loop {
             match movers.prepare(ends, opening).await {
                 Err(LaneError::Client(error)) if is_down(&error) && !deadline.is_over() => {
-                    self.serve_again(ends).await?;
+                    self.serve_again(ends, error).await?;
                 }
                 prepared => return prepared,
             }

@@ -75,12 +75,18 @@ impl Lane {
         }
     }
 
-    /// Called when a node answered CLUSTERDOWN: returns when both ends serve again.
-    pub(super) async fn serve_again(&self, ends: &mut Ends) -> Result<(), LaneError> {
+    /// Called when a node answered CLUSTERDOWN: returns when both ends serve again. Fails with that answer if they do not.
+    pub(super) async fn serve_again(
+        &self,
+        ends: &mut Ends,
+        answer: ClientError,
+    ) -> Result<(), LaneError> {
         // The look may come before, or after, the moment at which the node refused.
         tokio::time::sleep(LOOK_EVERY).await;
-        self.survey(ends).await?;
-        Ok(())
+        match self.survey(ends).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(answer.into()),
+        }
     }
 
     /// Writes a key to the target and waits until so many replicas have it; returns how many have.
@@ -95,7 +101,7 @@ impl Lane {
             let replicas = ends.replicas();
             match ends.target.wait_after_write(key, replicas, within).await {
                 Err(error) if is_down(&error) && !wait.is_over() => {
-                    self.serve_again(ends).await?;
+                    self.serve_again(ends, error).await?;
                 }
                 confirmed => return Ok(confirmed?),
             }
