@@ -41,7 +41,8 @@ fn a_move_slows_down_while_its_nodes_answer_late_and_recovers() {
     let run = Trib::new()
         .args(["reshard", &proxies[0].addr(), "--yes", "--strategy", "keys"])
         .args(["--slot-ranges", "0-149", "--to", &nodes[1].id()])
-        .args(["--max-latency", "5ms", "--rate", "10000"])
+        // A busy machine adds some tens of milliseconds by itself.
+        .args(["--max-latency", "100ms", "--rate", "10000"])
         .args(["--journal", &journal.display().to_string()])
         .timeout(Duration::from_secs(120))
         .spawn();
@@ -55,14 +56,15 @@ fn a_move_slows_down_while_its_nodes_answer_late_and_recovers() {
         });
     };
     moved(20_000);
-    proxies[0].delay_replies(Duration::from_millis(40));
+    proxies[0].delay_replies(Duration::from_millis(300));
     run.wait_stderr("the move slows down");
     // Until it is as slow as it can be, and goes on all the same.
     run.wait_stderr("as slow as it can be");
     let before = keys_of(&nodes[1]);
+    moved(before - there + 1);
     thread::sleep(Duration::from_secs(2));
     let slow = keys_of(&nodes[1]) - before;
-    assert!((1..2_000).contains(&slow), "{slow} keys in 2 s");
+    assert!(slow < 2_000, "{slow} keys in 2 s");
     proxies[0].delay_replies(Duration::ZERO);
     run.wait().status(0);
     assert_eq!(keys_of(&nodes[1]) - there, 150_000);
@@ -97,7 +99,7 @@ fn scripts_of_other_clients_are_not_held_against_a_move() {
         let began = Instant::now();
         let ended = reshard(&nodes[0])
             .args(["--slot-ranges", "0-39", "--to", &nodes[3].id(), "--yes"])
-            .args(["--strategy", "keys", "--max-latency", "20ms"])
+            .args(["--strategy", "keys", "--max-latency", "40ms"])
             .run();
         is_over.store(true, Ordering::Relaxed);
         let took = began.elapsed();
