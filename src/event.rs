@@ -390,6 +390,8 @@ pub enum Phase {
     Verify,
     /// Keys are written into the cluster.
     Copy,
+    /// Keys of a source and of the cluster are compared.
+    Compare,
     /// Waits until all nodes agree about slots and roles.
     Agree,
     /// Waits until all nodes report `cluster_state:ok` and all replicas are in sync.
@@ -416,6 +418,7 @@ impl Phase {
             Self::Fetch => "fetch",
             Self::Verify => "verify",
             Self::Copy => "copy",
+            Self::Compare => "compare",
             Self::Agree => "agree",
             Self::Usable => "usable",
         }

@@ -10,7 +10,7 @@ pub enum ExitCode {
     Done = 0,
     /// `check` found errors, or its `--wait` ran out; `call`: a node failed; `backup --verify` found damage;
     /// `import`, `restore`: some keys failed; `where`: a slot has no owner that answers;
-    /// `slots`: some masters could not be measured; `drift`: nodes differ.
+    /// `slots`: some masters could not be measured; `drift`: nodes differ; `verify`: keys differ.
     Unhealthy = 1,
     /// Wrong usage.
     Usage = 2,

@@ -12,7 +12,7 @@
 //! ui → report, event, resp, shell, stop, exit_code, plan, cluster
 //! ops
 //! migrate, transfer
-//! backup
+//! backup, comparison
 //! converge
 //! state
 //! session
@@ -40,6 +40,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod commands;
+pub mod comparison;
 pub mod config;
 pub mod connections;
 pub mod control;

@@ -21,7 +21,7 @@ args
 ui → report, event, resp, shell, stop, exit_code, plan, cluster
 ops
 migrate, transfer
-backup
+backup, comparison
 converge
 state
 session

@@ -8,7 +8,7 @@ set -euo pipefail
 awk -F'\t' '
     BEGIN {
         columns = split("redis-3.2 redis-6.2 redis-7.0 redis-8.2 redis-8.6 redis-8.10 valkey-8.0 valkey-8.1 valkey-9.1", version, " ")
-        rows = split("create check info watch where slots drift fix reshard rebalance apply add-node del-node replace-node failover ok-to-stop place roll call set-timeout import backup restore", command, " ")
+        rows = split("create check info watch where slots drift fix reshard rebalance apply add-node del-node replace-node failover ok-to-stop place roll call set-timeout import verify backup restore", command, " ")
     }
     NF == 4 {
         # check exits 1 where it found what the test expected.

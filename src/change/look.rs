@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::credentials::Credentials;
+use secrecy::SecretSlice;
+
+use super::credentials::{Credentials, ask_password};
 use super::{Global, Pump};
 use crate::event::Events;
 use crate::seed::Seed;
@@ -13,6 +15,7 @@ use crate::ui::Ui;
 /// A command that reads.
 pub(crate) struct Look<'a> {
     global: &'a Global,
+    ui: &'a Ui,
     credentials: Arc<Credentials>,
     events: Events,
     pump: Pump<'a>,
@@ -21,17 +24,44 @@ pub(crate) struct Look<'a> {
 impl<'a> Look<'a> {
     /// Reads credentials for these seeds.
     pub(crate) async fn open(global: &'a Global, ui: &'a Ui, seeds: &[Seed]) -> Result<Self, Stop> {
-        let seeds = global.args.expand(seeds);
+        Self::open_also(global, ui, seeds, &[]).await
+    }
+
+    /// As [`Self::open`]. Also reads the certificates that the seeds in `also` need; they are used later.
+    pub(crate) async fn open_also(
+        global: &'a Global,
+        ui: &'a Ui,
+        seeds: &[Seed],
+        also: &[Seed],
+    ) -> Result<Self, Stop> {
         let (events, mut pump) = global.pump(ui);
+        let all = [&global.args.expand(seeds)[..], &global.args.expand(also)].concat();
         let credentials = pump
-            .until_signal(Credentials::read(&global.args, ui, &seeds))
+            .until_signal(Credentials::read(&global.args, ui, &all))
             .await?;
         Ok(Self {
             global,
+            ui,
             credentials: Arc::new(credentials),
             events,
             pump,
         })
+    }
+
+    /// The credentials of the command line.
+    pub(crate) fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// Asks for a password. `instead` names the options that need no terminal.
+    pub(crate) async fn password(
+        &mut self,
+        question: &str,
+        flag: &str,
+        instead: &str,
+    ) -> Result<SecretSlice<u8>, Stop> {
+        let asking = ask_password(self.ui, question, flag, instead);
+        self.pump.until_signal(asking).await
     }
 
     /// Resolves the seeds and runs `work` with a session for them, until the first signal.

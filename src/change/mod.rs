@@ -7,6 +7,7 @@ mod look;
 pub(crate) mod moves;
 mod password_command;
 mod signals;
+mod source;
 pub(crate) mod transfer;
 
 use std::io;
@@ -426,6 +427,17 @@ impl<'a> Change<'a> {
             resume: resume_flags(args, &seeds),
             ..Session::clone(&self.session)
         }))
+    }
+
+    /// The same session with connections that have no name: nodes that are only read are not locked.
+    pub(crate) fn session_without_name(&self) -> Arc<Session> {
+        let connections = self.global.connections(None);
+        connections.adopt_hostnames(&self.session.connections);
+        Arc::new(Session {
+            connections: Arc::new(connections),
+            name: None,
+            ..Session::clone(&self.session)
+        })
     }
 
     /// The credentials of the command line.

@@ -1,8 +1,9 @@
 //! What the commands that write keys into a cluster share: the question of consent, and their end.
 
 use super::Question;
+use crate::exit_code::ExitCode;
 use crate::ops::data::Transferred;
-use crate::report::TransferPlan;
+use crate::report::{TransferPlan, VerifyView};
 use crate::stop::CommandResult;
 use crate::ui::Ui;
 
@@ -15,6 +16,20 @@ pub(crate) fn question(view: &TransferPlan) -> Question {
         ),
         text: "Write these keys?".to_string(),
     }
+}
+
+/// Ends a command whose result was compared with the source.
+pub(crate) fn finish_compared(
+    ui: &Ui,
+    transferred: &Transferred,
+    compared: &VerifyView,
+) -> CommandResult {
+    let code = match compared.unequal() {
+        0 => transferred.exit_code(),
+        _ => ExitCode::Unhealthy,
+    };
+    ui.compared_after(compared, code)?;
+    Ok(code)
 }
 
 /// Reports what became of the keys, and ends the command.

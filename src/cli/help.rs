@@ -37,7 +37,7 @@ pub(super) const GROUPS: [(&str, &[&str]); 6] = [
         "Slots",
         &["reshard", "rebalance", "apply", "throttle", "fix"],
     ),
-    ("Data", &["import", "backup", "restore"]),
+    ("Data", &["import", "verify", "backup", "restore"]),
     ("All nodes", &["call", "roll", "set-timeout"]),
     ("This program", &["config", "options", "completions", "man"]),
 ];

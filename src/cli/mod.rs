@@ -21,7 +21,7 @@ use crate::change::{Global, Kind};
 use crate::commands::{
     add_node, apply, backup, call, check, config, create, del_node, drift, failover, fix, import,
     info, ok_to_stop, place, rebalance, replace_node, reshard, restore, roll, set_timeout, slots,
-    throttle, watch, where_is,
+    throttle, verify, watch, where_is,
 };
 use crate::exit_code::ExitCode;
 use crate::session::ResumeFlags;
@@ -95,8 +95,10 @@ pub enum Command {
     Backup(backup::Args),
     /// Write the keys of a backup into a cluster.
     Restore(restore::Args),
-    /// Copy or move the keys of a standalone server into a cluster.
+    /// Copy or move the keys of a server or a cluster into a cluster.
     Import(import::Args),
+    /// Compare the keys of a server, a cluster or a backup with those of a cluster.
+    Verify(verify::Args),
     /// Add nodes to a cluster, as masters or as replicas.
     AddNode(add_node::Args),
     /// Remove nodes from a cluster: replicas, masters, dead nodes.
@@ -172,6 +174,9 @@ impl Cli {
     pub async fn run(self, ui: &Ui) -> ExitCode {
         let kind = self.command.kind();
         ui.command(self.command.name());
+        if kind == Kind::Read {
+            ui.writes_document();
+        }
         match Global::open(self.global) {
             Ok(global) => {
                 let result = self.command.run(&global, ui).await;
@@ -192,6 +197,7 @@ impl Command {
             | Self::Info(_)
             | Self::Watch(_)
             | Self::WhereIs(_)
+            | Self::Verify(_)
             | Self::OkToStop(_)
             | Self::Throttle(_)
             | Self::Config(_) => Kind::Read,
@@ -223,6 +229,7 @@ impl Command {
             | Self::Info(_)
             | Self::Watch(_)
             | Self::WhereIs(_)
+            | Self::Verify(_)
             | Self::Slots(_)
             | Self::Reshard(_)
             | Self::Backup(_)
@@ -259,6 +266,7 @@ impl Command {
             Self::Restore(_) => "restore",
             Self::Roll(_) => "roll",
             Self::Import(_) => "import",
+            Self::Verify(_) => "verify",
             Self::AddNode(_) => "add-node",
             Self::DelNode(_) => "del-node",
             Self::OkToStop(_) => "ok-to-stop",
@@ -292,6 +300,7 @@ impl Command {
             Self::Restore(args) => restore::run(global, ui, args).await,
             Self::Roll(args) => roll::run(global, ui, args).await,
             Self::Import(args) => import::run(global, ui, args).await,
+            Self::Verify(args) => verify::run(global, ui, args).await,
             Self::AddNode(args) => add_node::run(global, ui, args).await,
             Self::DelNode(args) => del_node::run(global, ui, args).await,
             Self::OkToStop(args) => ok_to_stop::run(global, ui, args).await,

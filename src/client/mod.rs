@@ -61,7 +61,9 @@ pub use setup::RawSetup;
 pub use slot_stats::SLOT_STATS_SETTING;
 pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot, refusal_of_target};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
-pub use transfer::{Asking, Dumped, Expiry, ExpiryQuestion, RestoreFault, RestoreMode, Restoring};
+pub use transfer::{
+    Asking, Dumped, Expiry, ExpiryQuestion, ReadFault, RestoreFault, RestoreMode, Restoring,
+};
 pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};

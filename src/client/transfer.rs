@@ -96,6 +96,37 @@ pub enum RestoreFault {
     Refused(ClientError),
 }
 
+/// Why a key was not read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadFault {
+    /// Another node owns the slot.
+    Moved,
+    /// That node imports the slot, and has the key if it exists.
+    Ask(Addr),
+    /// Temporary: the node is loading, or the cluster is down in its view.
+    NotNow(ClientError),
+    /// Any other error.
+    Refused(ClientError),
+}
+
+/// Where another node is named for a key.
+enum Redirect {
+    Moved,
+    Ask(Addr),
+}
+
+/// The redirection that an error means, if it is one.
+fn redirect(fault: &Fault) -> Option<Redirect> {
+    let Fault::Server { code, message, .. } = fault else {
+        return None;
+    };
+    match code.as_str() {
+        "MOVED" => Some(Redirect::Moved),
+        "ASK" => message.split(' ').nth(1).and_then(asked).map(Redirect::Ask),
+        _ => None,
+    }
+}
+
 impl NodeClient {
     /// SELECT: switches this connection to that database.
     pub async fn select(&self, database: u32) -> Result<(), ClientError> {
@@ -131,14 +162,55 @@ impl NodeClient {
         keys: &[&[u8]],
         question: ExpiryQuestion,
         asking: Asking,
-    ) -> Result<Vec<Option<Dumped>>, ClientError> {
+    ) -> Result<Vec<Result<Option<Dumped>, ReadFault>>, ClientError> {
         let ask = match question {
             ExpiryQuestion::Time => "PEXPIRETIME",
             ExpiryQuestion::Left => "PTTL",
         };
-        let mut commands = Vec::with_capacity(keys.len() * 4);
+        let replies = self.ask_each(keys, &[ask, "DUMP"], asking).await?;
+        let dumped = |[time, value]: [Reply; 2]| {
+            let time = time.integer()?;
+            let expires = match (u64::try_from(time), question) {
+                (Err(_), _) => Expiry::Never,
+                (Ok(time), ExpiryQuestion::Time) => Expiry::At(time),
+                (Ok(left), ExpiryQuestion::Left) => Expiry::In(left),
+            };
+            let value = value.bytes()?;
+            Ok(value.map(|payload| Dumped { payload, expires }))
+        };
+        self.read_each(keys.len(), replies, dumped)
+    }
+
+    /// EXISTS of each key (every version).
+    pub async fn exist_many(
+        &self,
+        keys: &[&[u8]],
+        asking: Asking,
+    ) -> Result<Vec<Result<bool, ReadFault>>, ClientError> {
+        let replies = self.ask_each(keys, &["EXISTS"], asking).await?;
+        let exists = |[count]: [Reply; 1]| count.count().map(|count| count > 0);
+        self.read_each(keys.len(), replies, exists)
+    }
+
+    /// MEMORY USAGE of each key (Redis ≥ 4.0), in bytes; `None` where the server does not tell.
+    pub async fn memory_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<u64>>, ClientError> {
+        let replies = self.ask_each(keys, &["MEMORY USAGE"], Asking::No).await?;
+        Ok(replies
+            .into_iter()
+            .map(|reply| reply.count().ok())
+            .collect())
+    }
+
+    /// Sends these commands for each key in one pipeline. The replies to ASKING are left out.
+    async fn ask_each(
+        &self,
+        keys: &[&[u8]],
+        names: &[&'static str],
+        asking: Asking,
+    ) -> Result<Vec<Reply>, ClientError> {
+        let mut commands = Vec::with_capacity(keys.len() * names.len() * 2);
         for key in keys {
-            for name in [ask, "DUMP"] {
+            for name in names {
                 if asking == Asking::Yes {
                     commands.push(Command::named("ASKING"));
                 }
@@ -146,27 +218,51 @@ impl NodeClient {
             }
         }
         let replies = self.pipeline(Deadline::Read, commands).await;
-        let mut replies = replies.map_err(|fault| self.at(fault))?.into_iter();
-        let mut next = || {
-            if asking == Asking::Yes {
-                replies.next();
-            }
-            replies.next()
+        let replies = replies.map_err(|fault| self.at(fault))?;
+        let each = match asking {
+            Asking::No => 1,
+            Asking::Yes => 2,
         };
-        let mut dumped = Vec::with_capacity(keys.len());
-        for _ in keys {
-            let malformed = || self.at(Fault::Malformed { command: "DUMP" });
-            let (time, value) = (next().ok_or_else(malformed)?, next().ok_or_else(malformed)?);
-            let time = time.integer().map_err(|fault| self.at(fault))?;
-            let value = value.bytes().map_err(|fault| self.at(fault))?;
-            let expires = match (u64::try_from(time), question) {
-                (Err(_), _) => Expiry::Never,
-                (Ok(time), ExpiryQuestion::Time) => Expiry::At(time),
-                (Ok(left), ExpiryQuestion::Left) => Expiry::In(left),
-            };
-            dumped.push(value.map(|payload| Dumped { payload, expires }));
+        Ok(replies.into_iter().skip(each - 1).step_by(each).collect())
+    }
+
+    /// Reads `N` replies for each of `count` keys.
+    fn read_each<const N: usize, T>(
+        &self,
+        count: usize,
+        replies: Vec<Reply>,
+        read: impl Fn([Reply; N]) -> Result<T, Fault>,
+    ) -> Result<Vec<Result<T, ReadFault>>, ClientError> {
+        let mut replies = replies.into_iter();
+        let mut all = Vec::with_capacity(count);
+        for _ in 0..count {
+            let some: Vec<Reply> = replies.by_ref().take(N).collect();
+            let some = <[Reply; N]>::try_from(some);
+            let some = some.map_err(|_| self.at(Fault::Malformed { command: "DUMP" }))?;
+            all.push(match read(some) {
+                Ok(value) => Ok(value),
+                // What is not a reply to the command ends the connection.
+                Err(fault @ Fault::Malformed { .. }) => return Err(self.at(fault)),
+                Err(fault) => Err(self.read_fault(fault)),
+            });
         }
-        Ok(dumped)
+        Ok(all)
+    }
+
+    fn read_fault(&self, fault: Fault) -> ReadFault {
+        match (redirect(&fault), &fault) {
+            (Some(Redirect::Moved), _) => ReadFault::Moved,
+            (Some(Redirect::Ask(addr)), _) => ReadFault::Ask(addr),
+            (None, Fault::Loading | Fault::MasterDown | Fault::Busy(_)) => {
+                ReadFault::NotNow(self.at(fault))
+            }
+            (None, Fault::Server { code, .. })
+                if ["CLUSTERDOWN", "TRYAGAIN"].contains(&code.as_str()) =>
+            {
+                ReadFault::NotNow(self.at(fault))
+            }
+            (None, _) => ReadFault::Refused(self.at(fault)),
+        }
     }
 
     /// RESTORE of each key (Redis ≥ 2.6); returns the result of each.
@@ -201,6 +297,11 @@ impl NodeClient {
     }
 
     fn restore_fault(&self, fault: Fault) -> RestoreFault {
+        match redirect(&fault) {
+            Some(Redirect::Moved) => return RestoreFault::Moved,
+            Some(Redirect::Ask(addr)) => return RestoreFault::Ask(addr),
+            None => {}
+        }
         let Fault::Server { code, message, .. } = &fault else {
             return match fault {
                 Fault::Loading | Fault::MasterDown | Fault::Busy(_) => {
@@ -212,11 +313,6 @@ impl NodeClient {
         match code.as_str() {
             "BUSYKEY" => RestoreFault::BusyKey,
             "OOM" => RestoreFault::OutOfMemory,
-            "MOVED" => RestoreFault::Moved,
-            "ASK" => match message.split(' ').nth(1).and_then(asked) {
-                Some(addr) => RestoreFault::Ask(addr),
-                None => RestoreFault::Refused(self.at(fault)),
-            },
             "CLUSTERDOWN" | "TRYAGAIN" | "READONLY" => RestoreFault::NotNow(self.at(fault)),
             _ if message.starts_with("DUMP payload version or checksum") => RestoreFault::Version,
             _ if message.starts_with("Bad data format") => RestoreFault::Format,

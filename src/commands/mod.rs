@@ -24,5 +24,6 @@ pub mod roll;
 pub mod set_timeout;
 pub mod slots;
 pub mod throttle;
+pub mod verify;
 pub mod watch;
 pub mod where_is;

@@ -21,6 +21,7 @@ use super::replace::ReplaceView;
 use super::roll::{RestartedView, RollView};
 use super::set_timeout::{SetTimeoutView, TimeoutSet};
 use super::slots::{HeatView, StatisticsView};
+use super::verify::VerifyView;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::slot::SlotSet;
 use crate::event::{Event, LaneEvent, Phase, Unit};
@@ -212,6 +213,8 @@ pub enum Line<'a> {
     TransferPlan(&'a TransferPlan),
     /// The result of `import` or `restore`.
     Report(TransferReport<'a>),
+    /// The result of `import --verify`.
+    Compared(&'a VerifyView),
     /// The plan of a part of a backup.
     PlannedFile(&'a ShardView),
     /// A file of a backup.

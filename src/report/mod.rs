@@ -33,6 +33,7 @@ mod set_timeout;
 mod slots;
 mod throttle;
 mod values;
+mod verify;
 mod watch;
 mod where_is;
 
@@ -70,6 +71,7 @@ pub use roll::{RestartedView, RollNodeView, RollStepView, RollView};
 pub use set_timeout::{SetTimeoutView, Timeout, TimeoutSet};
 pub use slots::{HeatView, MasterHeat, SlotHeat, StatisticsOf, StatisticsView, Unmeasured};
 pub use throttle::{RateView, RunState, RunView, ThrottleView};
+pub use verify::{UnequalKey, VerifyView};
 pub use watch::{
     WatchEvent, WatchEventKind, WatchFinding, WatchMaster, WatchMove, WatchNode, WatchState,
     WatchTask, WatchView,

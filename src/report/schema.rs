@@ -46,6 +46,7 @@ fn the_schemas_in_docs_are_current() {
         ),
         ("drift", schema::<Document<DriftView>>("drift")),
         ("slots", schema::<Document<HeatView>>("slots")),
+        ("verify", schema::<Document<VerifyView>>("verify")),
         ("where", schema::<Document<WhereView>>("where")),
         ("watch", schema::<Headed<WatchView>>("a frame of watch")),
         ("throttle", schema::<Document<ThrottleView>>("throttle")),

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::report::{FailureReason, quoted};
-use super::slots::{SlotOwner, SlotOwners};
+use super::slots::{Group, SlotOwners};
 use super::{AfterFailure, Item, KeyOutcome, OnConflict, TransferError, TransferOptions};
 use crate::client::{
-    Asking, ClientError, DEFAULT_NODE_TIMEOUT, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient,
-    RestoreFault, RestoreMode, Restoring,
+    ClientError, DEFAULT_NODE_TIMEOUT, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient,
+    ReadFault, RestoreFault, RestoreMode, Restoring,
 };
 use crate::cluster::node::Addr;
 use crate::connections::Target;
 use crate::rdb::{Encoding, Sameness, module_type, older, same_value};
 
 /// How long a slot may have no owner that answers. A failover takes the node timeout and a little more.
-const OWNER_TIMEOUT: Duration = DEFAULT_NODE_TIMEOUT.saturating_mul(3);
+pub(super) const OWNER_TIMEOUT: Duration = DEFAULT_NODE_TIMEOUT.saturating_mul(3);
 /// The pause between attempts.
-const RETRY_PAUSE: Duration = Duration::from_millis(200);
+pub(super) const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// The bytes requested at a time when values are compared.
 const COMPARED_BYTES: usize = 4 << 20;
 
@@ -30,14 +30,6 @@ pub(super) struct Lane {
     clients: HashMap<Addr, NodeClient>,
     /// The lowest RDB version that a node refused: newer values are converted before they are sent.
     refused: HashMap<Addr, u16>,
-}
-
-/// The keys of a batch that go to one node.
-struct Group {
-    target: Target,
-    name: String,
-    asking: Asking,
-    members: Vec<usize>,
 }
 
 /// A batch in progress.
@@ -76,7 +68,8 @@ impl Lane {
         let mut deadline = Instant::now() + OWNER_TIMEOUT;
         let mut left = batch.left();
         while !left.is_empty() {
-            let (groups, generation) = self.groups(&mut batch, &left);
+            let keys = left.iter().map(|i| (*i, batch.items[*i].key.as_slice()));
+            let (groups, generation) = self.owners.by_node(keys, &mut batch.asked);
             for group in groups {
                 self.send(&mut batch, group).await?;
             }
@@ -131,40 +124,6 @@ impl Lane {
         let written = self.write(items).await;
         self.options.on_conflict = usual;
         written
-    }
-
-    /// Groups the remaining keys by node.
-    fn groups(&self, batch: &mut Batch, left: &[usize]) -> (Vec<Group>, u64) {
-        let mut groups: HashMap<(Addr, bool), Group> = HashMap::new();
-        let asked = std::mem::take(&mut batch.asked);
-        let mut generation = u64::MAX;
-        for i in left {
-            let (owner, known) = self.owners.of_key(&batch.items[*i].key);
-            generation = generation.min(known);
-            let Some(SlotOwner { target, name, .. }) = owner else {
-                continue;
-            };
-            let (target, name, asking) = match asked.get(i) {
-                Some(peer) => {
-                    let addr = self.owners.connections().dial_of(peer);
-                    let name = addr.to_string();
-                    let access = Arc::clone(&target.access);
-                    let node = None;
-                    (Target { addr, node, access }, name, Asking::Yes)
-                }
-                None => (target, name, Asking::No),
-            };
-            let group = groups
-                .entry((target.addr.clone(), asking == Asking::Yes))
-                .or_insert_with(|| Group {
-                    target,
-                    name,
-                    asking,
-                    members: Vec::new(),
-                });
-            group.members.push(*i);
-        }
-        (groups.into_values().collect(), generation)
     }
 
     /// Sends the keys of one node. Values that it refuses as too new are sent again in an older form, until it takes
@@ -288,14 +247,14 @@ impl Lane {
                 Err(error) if matches!(error.fault, Fault::TooLarge { .. }) => {
                     self.clients.remove(&group.target.addr);
                     match self.dump_large(group, keys[0]).await {
-                        Ok(value) => vec![value],
+                        Ok(value) => value,
                         // Larger than any value that could be sent: it differs.
                         Err(error) if matches!(error.fault, Fault::TooLarge { .. }) => {
                             let nothing = Vec::new();
-                            vec![Some(Dumped {
+                            vec![Ok(Some(Dumped {
                                 payload: nothing,
                                 expires: Expiry::Never,
-                            })]
+                            }))]
                         }
                         Err(error) => return batch.delay_after(error),
                     }
@@ -306,11 +265,21 @@ impl Lane {
                 }
             };
             for (i, theirs) in some.iter().zip(theirs) {
-                let item = &batch.items[*i];
-                // A key that vanished meanwhile is written by the next attempt.
-                let Some(theirs) = theirs else {
-                    continue;
+                let theirs = match theirs {
+                    Ok(Some(theirs)) => theirs,
+                    // It vanished or moved meanwhile: the next attempt writes it.
+                    Ok(None) | Err(ReadFault::Moved) => continue,
+                    Err(ReadFault::Ask(addr)) => {
+                        batch.asked.insert(*i, addr);
+                        continue;
+                    }
+                    Err(ReadFault::NotNow(error)) => {
+                        batch.delay = Some(error.to_string());
+                        continue;
+                    }
+                    Err(ReadFault::Refused(error)) => return Err(error.into()),
                 };
+                let item = &batch.items[*i];
                 let sameness = same_value(&theirs.payload, &item.payload);
                 let outcome = match sameness {
                     Sameness::Same => KeyOutcome::Same,
@@ -338,7 +307,11 @@ impl Lane {
     }
 
     /// Dumps a value that exceeds the limit of replies; one at a time over all lanes.
-    async fn dump_large(&self, group: &Group, key: &[u8]) -> Result<Option<Dumped>, ClientError> {
+    async fn dump_large(
+        &self,
+        group: &Group,
+        key: &[u8],
+    ) -> Result<Vec<Result<Option<Dumped>, ReadFault>>, ClientError> {
         // The semaphore is never closed.
         let _turn = self.owners.large().acquire().await.ok();
         let connections = self.owners.connections();
@@ -346,10 +319,9 @@ impl Lane {
         if self.database != 0 {
             client.select(self.database).await?;
         }
-        let dumped = client
+        client
             .dump_many(&[key], ExpiryQuestion::Left, group.asking)
-            .await?;
-        Ok(dumped.into_iter().next().flatten())
+            .await
     }
 
     /// Returns this lane's connection to a node, on its database.

@@ -1,4 +1,4 @@
-//! Writes keys to the current owners of their slots, for `import` and `restore`.
+//! Writes keys to the current owners of their slots, for `import` and `restore`, and compares them, for `verify`.
 //!
 //! Keys are sent as RESTORE payloads, read from a server by DUMP or cut out of RDB files. Keys of one owner are sent
 //! together, in bounded batches; each owner has its lanes, and all owners are served side by side. A slot that moves
@@ -9,11 +9,16 @@
 //! both understand the same RDB version.
 
 mod bulk;
+mod collisions;
 mod import;
+mod keyspace;
 mod lane;
 mod report;
 mod restore;
+mod scan;
 mod slots;
+mod verify;
+mod verify_backup;
 mod workers;
 
 use tokio_util::sync::CancellationToken;
@@ -21,10 +26,14 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{ClientError, Expiry};
 use crate::rdb::Encoding;
 
+pub use collisions::{Collisions, collisions};
 pub use import::{ImportOptions, TransferMode, import};
+pub use keyspace::{Keyspace, ReadFrom, SourcePart};
 pub use report::{FailedKey, FailureReason, TransferReport};
 pub use restore::{Databases, FileContent, KeyFile, restore};
 pub use slots::{SlotMapError, SlotOwner, SlotOwners};
+pub use verify::{Direction, Discrepancy, FoundKey, VerifyOptions, VerifyReport, verify};
+pub use verify_backup::{SavedFile, verify_backup};
 
 /// How a key is treated that is in the cluster with another value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +121,9 @@ pub enum TransferError {
     /// The cluster can't be read any more.
     #[error(transparent)]
     Slots(#[from] SlotMapError),
+    /// No master answered for keys in time; the reason.
+    #[error("{0}")]
+    NoOwner(String),
     /// A file can't be read further.
     #[error("{file}: {error}")]
     File {

@@ -20,6 +20,8 @@ pub enum FailureReason {
     TooLarge,
     /// The slot had no owner that answered in time.
     NoOwner,
+    /// Another database of the source has a key that gets the same name.
+    Collides,
     /// The key changed at the source before each deletion.
     KeptChanging,
     /// Any other error of the server.
@@ -36,6 +38,7 @@ impl FailureReason {
             Self::UnknownType => "unknown-type",
             Self::TooLarge => "too-large",
             Self::NoOwner => "no-owner",
+            Self::Collides => "collides",
             Self::KeptChanging => "kept-changing",
             Self::Refused => "refused",
         }
@@ -121,7 +124,7 @@ impl TransferReport {
     }
 
     /// Adds the counts of another report.
-    pub(super) fn add(&mut self, other: Self) {
+    pub fn add(&mut self, other: Self) {
         self.written += other.written;
         self.bytes += other.bytes;
         self.same += other.same;

@@ -101,7 +101,7 @@ pub async fn restore(
     owners: Arc<SlotOwners>,
     parts: Vec<KeyFile>,
     options: TransferOptions,
-    meter: Meter,
+    meter: Arc<Meter>,
     stopper: &Stopper,
 ) -> (TransferReport, Option<TransferError>) {
     let (queues, receivers) = Queues::new(&owners, options.lanes);

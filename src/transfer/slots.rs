@@ -1,12 +1,14 @@
 //! The current owners of all slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Semaphore;
 
-use crate::cluster::node::NodeId;
-use crate::cluster::slot::{SLOTS, Slot};
+use crate::client::Asking;
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::parse::{Direction, MasterLink};
+use crate::cluster::slot::{SLOTS, Slot, SlotSet};
 use crate::cluster::topology::Topology;
 use crate::connections::{Connections, Target};
 use crate::discover::{self, DiscoverError, Found};
@@ -30,13 +32,32 @@ pub struct SlotOwner {
     pub name: String,
 }
 
+/// The keys of a batch that go to one node.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// The node.
+    pub(super) target: Target,
+    /// Its name.
+    pub(super) name: String,
+    /// Whether the owner of the slots redirected the keys to it.
+    pub(super) asking: Asking,
+    /// A replica of the node that has its keys, too.
+    pub(super) replica: Option<Target>,
+    /// The positions of the keys in the batch.
+    pub(super) members: Vec<usize>,
+}
+
 /// The owners at one moment.
 #[derive(Debug)]
-struct Snapshot {
+pub(super) struct Snapshot {
     /// How often the owners were read again.
-    generation: u64,
+    pub(super) generation: u64,
     owners: BTreeMap<NodeId, SlotOwner>,
     by_slot: Vec<Option<NodeId>>,
+    /// A replica of each owner, if one is in sync.
+    replicas: BTreeMap<NodeId, Target>,
+    /// The nodes that import slots from their owners, key by key.
+    importing: BTreeMap<Slot, NodeId>,
 }
 
 impl Snapshot {
@@ -44,7 +65,11 @@ impl Snapshot {
         let topology = Topology::of(&found.observation);
         let mut owners = BTreeMap::new();
         let mut by_slot = vec![None; usize::from(SLOTS)];
-        for member in topology.masters().filter(|m| !m.peer_status.is_lost()) {
+        // Nodes accept the claim with the highest config epoch, so it is the last one here.
+        let mut masters: Vec<_> = topology.masters().collect();
+        masters.retain(|master| !master.peer_status.is_lost());
+        masters.sort_by_key(|master| master.epoch);
+        for member in masters {
             let node = found.observation.nodes.get(&member.id);
             let Some(target) = node.and_then(|node| found.target_of(node)) else {
                 continue;
@@ -59,11 +84,66 @@ impl Snapshot {
             };
             owners.insert(member.id, owner);
         }
+        let mut replicas = BTreeMap::new();
+        for id in owners.keys() {
+            let in_sync = topology.replicas_of(*id).find_map(|replica| {
+                let node = found.observation.nodes.get(&replica.id)?;
+                let link = node.report()?.info.master_link?;
+                found.target_of(node).filter(|_| link == MasterLink::Up)
+            });
+            replicas.extend(in_sync.map(|target| (*id, target)));
+        }
+        let open = topology.open_slots();
+        let importing = open.filter(|(member, open)| {
+            let owner = by_slot[usize::from(open.slot.number())];
+            open.direction == Direction::Importing
+                && owner == Some(open.peer)
+                && owners.contains_key(&member.id)
+        });
+        let importing = importing
+            .map(|(member, open)| (open.slot, member.id))
+            .collect();
         Self {
             generation,
             owners,
             by_slot,
+            replicas,
+            importing,
         }
+    }
+
+    /// A replica of an owner that is in sync.
+    pub(super) fn replica_of(&self, owner: NodeId) -> Option<&Target> {
+        self.replicas.get(&owner)
+    }
+
+    /// A node of the cluster.
+    pub(super) fn owner(&self, id: NodeId) -> Option<&SlotOwner> {
+        self.owners.get(&id)
+    }
+
+    /// Slots by the node to which their keys go: the one that imports the slot, or the owner.
+    pub(super) fn last_holders(&self) -> BTreeMap<NodeId, SlotSet> {
+        let mut holders: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        for slot in Slot::all() {
+            let owner = self.by_slot[usize::from(slot.number())];
+            let importing = self.importing.get(&slot).copied();
+            if let Some(holder) = importing.or(owner) {
+                holders.entry(holder).or_default().insert(slot);
+            }
+        }
+        holders
+    }
+
+    /// Slots by their owner.
+    pub(super) fn by_owner(&self) -> BTreeMap<NodeId, SlotSet> {
+        let mut slots: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        for slot in Slot::all() {
+            if let Some(owner) = self.by_slot[usize::from(slot.number())] {
+                slots.entry(owner).or_default().insert(slot);
+            }
+        }
+        slots
     }
 }
 
@@ -114,15 +194,15 @@ impl SlotOwners {
         &self.large
     }
 
-    fn now(&self) -> Arc<Snapshot> {
+    /// The owners as they were read last.
+    pub(super) fn now(&self) -> Arc<Snapshot> {
         Arc::clone(&self.now.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// All masters that own slots.
     pub fn all(&self) -> Vec<SlotOwner> {
         let now = self.now();
-        let ids: std::collections::BTreeSet<NodeId> =
-            now.by_slot.iter().filter_map(|id| *id).collect();
+        let ids: BTreeSet<NodeId> = now.by_slot.iter().filter_map(|id| *id).collect();
         ids.iter()
             .filter_map(|id| now.owners.get(id).cloned())
             .collect()
@@ -150,6 +230,49 @@ impl SlotOwners {
     pub(super) fn id_of_key(&self, key: &[u8]) -> Option<NodeId> {
         let slot = usize::from(Slot::of_key(key).number());
         self.now().by_slot[slot]
+    }
+
+    /// Groups keys by the node that has them, as far as it is known. `asked` has the nodes to which owners redirected keys;
+    /// it is empty afterwards. Also returns the lowest generation of that knowledge.
+    pub(super) fn by_node<'a>(
+        &self,
+        keys: impl Iterator<Item = (usize, &'a [u8])>,
+        asked: &mut BTreeMap<usize, Addr>,
+    ) -> (Vec<Group>, u64) {
+        let mut groups: HashMap<(Addr, bool), Group> = HashMap::new();
+        let asked = std::mem::take(asked);
+        let mut generation = u64::MAX;
+        for (i, key) in keys {
+            let (owner, known) = self.of_key(key);
+            generation = generation.min(known);
+            let Some(SlotOwner { id, target, name }) = owner else {
+                continue;
+            };
+            let (target, name, asking) = match asked.get(&i) {
+                Some(peer) => {
+                    let addr = self.connections.dial_of(peer);
+                    let name = addr.to_string();
+                    let access = Arc::clone(&target.access);
+                    let node = None;
+                    (Target { addr, node, access }, name, Asking::Yes)
+                }
+                None => (target, name, Asking::No),
+            };
+            let group = groups
+                .entry((target.addr.clone(), asking == Asking::Yes))
+                .or_insert_with(|| Group {
+                    target,
+                    name,
+                    asking,
+                    replica: match asking {
+                        Asking::No => self.now().replica_of(id).cloned(),
+                        Asking::Yes => None,
+                    },
+                    members: Vec::new(),
+                });
+            group.members.push(i);
+        }
+        (groups.into_values().collect(), generation)
     }
 
     /// Reads the owners again, unless that was done since the given generation.

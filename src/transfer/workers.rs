@@ -101,7 +101,7 @@ pub(super) async fn next<B>(receiver: &BatchReceiver<B>, stopper: &Stopper) -> O
 /// The counts that all lanes write to.
 pub(super) struct WriteCounts {
     pub(super) report: SharedReport,
-    pub(super) meter: Meter,
+    pub(super) meter: Arc<Meter>,
 }
 
 impl WriteCounts {

@@ -87,6 +87,8 @@ pub struct Ui {
     waited: Mutex<(Vec<&'static str>, Duration)>,
     /// The command, for the format of its JSON.
     command: OnceLock<&'static str>,
+    /// Whether the JSON of the command is one document: then events are not lines of it.
+    is_document: AtomicBool,
     /// Whether JSON output has started.
     begun: AtomicBool,
     /// The last line of the stream of events, until the exit code is known for certain.
@@ -132,6 +134,7 @@ impl Ui {
             waiting: Mutex::default(),
             waited: Mutex::default(),
             command: OnceLock::new(),
+            is_document: AtomicBool::new(false),
             begun: AtomicBool::new(false),
             last: Mutex::default(),
         }
@@ -149,6 +152,11 @@ impl Ui {
     /// Names the command, which JSON says in `format`. The first call counts.
     pub fn command(&self, command: &'static str) {
         self.command.get_or_init(|| command);
+    }
+
+    /// The JSON of the command is one document, not a stream of lines.
+    pub fn writes_document(&self) {
+        self.is_document.store(true, Ordering::Relaxed);
     }
 
     /// Shows an event: a line of JSON, and progress for a person. A failure to write does not stop a change
@@ -169,7 +177,8 @@ impl Ui {
             Event::Restarted(done) => return drop(self.restarted(&(&**done).into())),
             _ => {}
         }
-        if let (Format::Json, Some(line)) = (self.format, Line::of(event)) {
+        let is_document = self.is_document.load(Ordering::Relaxed);
+        if let (Format::Json, false, Some(line)) = (self.format, is_document, Line::of(event)) {
             let _ = self.json(&line);
         }
         self.progress().event(event);

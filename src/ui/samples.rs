@@ -14,7 +14,7 @@ use crate::report::{
     LeavingNode, MasterShare, Measure, MovesView, Node, Objection, OkToStopView, PlaceStepView,
     PlaceView, PlacedGroup, PlannedMove, PlannedShard, RemedyOptions, ReplaceStep, ReplaceView,
     RestartedView, RollNodeView, RollStepView, RollView, SetTimeoutView, ShardView, TargetMemory,
-    Timeout, TransferPlan, TransferView,
+    Timeout, TransferPlan, TransferView, UnequalKey, VerifyView,
 };
 
 /// The walkthrough's cluster (Redis 3.2 wrote these lines; the bus ports are Redis 7's).
@@ -738,6 +738,35 @@ pub(super) fn transferred() -> TransferView {
                 why: "its value has 600 MiB".to_string(),
             }],
         }],
+    }
+}
+
+pub(super) fn compared() -> VerifyView {
+    let unequal = |kind, key: &str, what: &str| UnequalKey {
+        kind,
+        database: 0,
+        key: key.to_string(),
+        what: what.to_string(),
+    };
+    VerifyView {
+        from: "database 0 of 10.0.0.2:6379 (redis 7.0.15)".to_string(),
+        to: "10.0.0.3:6379".to_string(),
+        same: 59_998,
+        settled: 2,
+        gone: 3,
+        missing: 101,
+        different: 1,
+        extra: Some(0),
+        ttl_tolerance: Duration::from_secs(5),
+        found: vec![
+            unequal("missing", r#"a "b" \x00"#, ""),
+            unequal(
+                "different",
+                "user:1",
+                "a string at the source, a list in the cluster",
+            ),
+        ],
+        took: Duration::from_millis(2_500),
     }
 }
 

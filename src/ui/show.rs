@@ -11,7 +11,7 @@ use super::summary::{self, Mark, Marked};
 use super::table::Sheet;
 use super::text::{
     TextFormat, call, config, data, drift, failover, fix, place, replace, roll, slots, throttle,
-    where_is,
+    verify, where_is,
 };
 use super::{CheckExtra, Detail, Mode, Status, Ui, classic, json, nagios, prometheus, table};
 use crate::cluster::health::Diagnosis;
@@ -24,7 +24,7 @@ use crate::report::{
     LayoutView, LeaveView, Line, MovedView, MovesView, Node, OkToStopDocument, OkToStopView,
     PlaceView, RemedyOptions, ReplaceView, ReplyView, RestartedView, RollView, SetTimeoutView,
     StatisticsView, ThrottleView, TimeoutSet, TransferPlan, TransferReport, TransferView,
-    WhereView,
+    VerifyView, WhereView,
 };
 
 /// What a check is printed before.
@@ -269,6 +269,36 @@ impl Ui {
             Format::Json => self.json(view),
             _ => self.result(|out| where_is::where_is(out, view, self.format.style())),
         }
+    }
+
+    /// The result of `verify`.
+    pub fn compared(&self, view: &VerifyView) -> io::Result<()> {
+        match view.unequal() {
+            0 => self.progress().finish(),
+            _ => self.progress().abandon(),
+        }
+        if let Format::Json = self.format {
+            return self.json(view);
+        }
+        self.result(|out| verify::found(out, view, TextFormat::of(self.format)))?;
+        let mark = match view.unequal() {
+            0 => Mark::Ok,
+            _ => Mark::Err,
+        };
+        self.marked(&Marked::new(mark, verify::summary(view)))
+    }
+
+    /// The result of `import --verify`, which is the end of the command.
+    pub fn compared_after(&self, view: &VerifyView, code: ExitCode) -> io::Result<()> {
+        match self.format {
+            Format::Json => self.json(&Line::Compared(view))?,
+            _ => self.result(|out| verify::found(out, view, TextFormat::of(self.format)))?,
+        }
+        let mark = match view.unequal() {
+            0 => "OK",
+            _ => "ERR",
+        };
+        self.done(code, &format!("[{mark}] {}", verify::summary(view)))
     }
 
     /// The result of `throttle`.
@@ -692,24 +722,35 @@ impl Ui {
 
     /// The result of `import` or `restore`, which is the end of the command.
     pub fn transferred(&self, view: &TransferView, took: Duration) -> io::Result<()> {
+        self.transfer_facts(view, took)?;
+        let code = match view.failures() {
+            0 => ExitCode::Done,
+            _ => ExitCode::Unhealthy,
+        };
+        self.done(code, &data::result(view, took))
+    }
+
+    /// The same if the command goes on.
+    pub fn transfer_report(&self, view: &TransferView, took: Duration) -> io::Result<()> {
+        self.transfer_facts(view, took)?;
+        match self.format {
+            Format::Json => Ok(()),
+            Format::Table(sheet) => {
+                self.result(|out| summary::told(out, &data::result(view, took), sheet))
+            }
+            _ => self.result(|out| writeln!(out, "{}", plain(&data::result(view, took)))),
+        }
+    }
+
+    fn transfer_facts(&self, view: &TransferView, took: Duration) -> io::Result<()> {
         self.progress().finish();
         match self.format {
-            Format::Json => self.json(&Line::Report(TransferReport { view, took }))?,
-            Format::Table(sheet) => {
-                self.result(|out| {
-                    table::transferred(out, view, sheet)?;
-                    data::failures(out, view, TextFormat::Table(sheet))
-                })?;
-            }
-            _ => self.result(|out| data::failures(out, view, TextFormat::of(self.format)))?,
-        }
-        let summary = data::summary(view, took);
-        match view.failures() {
-            0 => self.done(ExitCode::Done, &format!("[OK] {summary}")),
-            count => self.done(
-                ExitCode::Unhealthy,
-                &format!("[ERR] {} failed. {summary}", counted(count, "key")),
-            ),
+            Format::Json => self.json(&Line::Report(TransferReport { view, took })),
+            Format::Table(sheet) => self.result(|out| {
+                table::transferred(out, view, sheet)?;
+                data::failures(out, view, TextFormat::Table(sheet))
+            }),
+            _ => self.result(|out| data::failures(out, view, TextFormat::of(self.format))),
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::summary::Marked;
 use super::table::Sheet;
-use super::text::{TextFormat, call, data, failover, fix, place, replace, roll};
+use super::text::{TextFormat, call, data, failover, fix, place, replace, roll, verify};
 use super::*;
 use crate::cluster::health::Remedy;
 use crate::cluster::health::{Diagnosis, Stability};
@@ -265,6 +265,11 @@ fn other_views_look_like_this() {
             text(|out| data::failures(out, &transfer, eighty)),
         ),
         ("transfer_summary", data::summary(&transfer, took)),
+        (
+            "verify_classic",
+            text(|out| verify::found(out, &compared(), classic)),
+        ),
+        ("verify_summary", verify::summary(&compared())),
         (
             "transfer_table",
             text(|out| table::transferred(out, &transfer, sheet(80))),

@@ -40,7 +40,7 @@ const GUIDES: [(&str, &str, &[&str]); 9] = [
     (
         "Backup, restore and import",
         "backup-import",
-        &["backup", "restore", "import"],
+        &["backup", "restore", "import", "verify"],
     ),
     ("Exit codes", "automation", &["check"]),
     (

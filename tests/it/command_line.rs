@@ -137,6 +137,8 @@ const TABLE: &[Row] = &[
     row("import",                         [ NA,   4,  NA,  NA,  NA,  NA,  NA], "--from {source/dead} {seed}"),
     row("import",                         [  4,   4,  NA,   5,   5,   3,   0], concat!("--from ", env!("CARGO_MANIFEST_DIR"), "/fixtures/rdb/redis-7.0.rdb {seed/dead}")),
     row("import --move",                  [  4,   4,  NA,   5,   5,   3,   0], "--from {source} {seed/dead}"),
+    row("verify --from",                  [  4,   4,  NA,   0,  NA,   0,  NA], "{source} {seed/dead} --pattern none:*"),
+    row("verify --from",                  [ NA,   4,  NA,  NA,  NA,  NA,  NA], "{source/dead} {seed}"),
     row("backup",                         [  4,   4,  NA,   0,  NA,   0,   0], "{seed/dead} {directory}"),
     row("restore",                        [  4,   4,  NA,   5,   5,   3,   0], "{backup} {seed/dead}"),
     row("failover",                       [  4,   4,   3,   5,   5,   3,   0], "{seed/dead} {replica/unknown}"),
@@ -162,6 +164,7 @@ fn document_field(name: &str) -> Option<&'static str> {
         "check --local" => Some("alive"),
         "info" | "watch --once" => Some("masters"),
         "where" | "where --slot" => Some("keys"),
+        "verify --from" => Some("same"),
         "slots --by" => Some("slots"),
         "drift --ignore" => Some("differences"),
         "ok-to-stop" | "ok-to-stop --max" => Some("ok"),
@@ -172,7 +175,7 @@ fn document_field(name: &str) -> Option<&'static str> {
 /// The option that gives consent; `None` for commands that need none.
 fn consent(row: &Row) -> Option<&'static str> {
     match row.command() {
-        "check" | "info" | "watch" | "where" | "slots" | "ok-to-stop" | "backup" => None,
+        "check" | "info" | "watch" | "where" | "verify" | "slots" | "ok-to-stop" | "backup" => None,
         "drift" if row.name != "drift --fix" => None,
         "call" => Some("--allow-dangerous"),
         _ => Some("--yes"),

@@ -53,6 +53,7 @@ fn every_command_on_every_version_matrix() {
             source.cmd(&["SET", &key, "value"]);
         }
         done("import", seed, &["--from", &source.addr(), "--yes"]);
+        done("verify", seed, &["--from", &source.addr(), "--both-ways"]);
 
         let owners = masters(&nodes);
         let (from, to) = (owners[0], owners[1]);

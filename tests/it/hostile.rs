@@ -90,7 +90,7 @@ fn answers(reply: &Reply) {
     let journal = folder.path().join("journal").display().to_string();
     let (seed, evil) = (cluster.nodes[0].addr(), cluster.nodes[1].addr());
     let (replica, stranger) = (&cluster.ids[4], stranger.addr());
-    let lines: [&[&str]; 20] = [
+    let lines: [&[&str]; 21] = [
         &["info", &seed],
         &["watch", &seed, "--once", "-n=100ms"],
         &["where", &seed, "a", "b", "c", "--slot", "6000"],
@@ -128,6 +128,7 @@ fn answers(reply: &Reply) {
         &["ok-to-stop", &seed, "--max"],
         &["set-timeout", &seed, "15s", "--yes"],
         &["import", "--from", &stranger, &seed, "--yes"],
+        &["verify", "--from", &stranger, &seed],
         &["backup", &seed, &backup, "--stall-timeout=1s"],
     ];
     for line in lines {

@@ -83,6 +83,7 @@ fn wherever_a_node_is_expected() {
         "call @prod PING".to_string(),
         "set-timeout @prod 5s --dry-run".to_string(),
         format!("import @prod --from {} --dry-run", source.addr()),
+        format!("verify @prod --from {}", source.addr()),
         format!(
             "backup @prod {}/new --dry-run",
             file.folder.path().display()

@@ -79,12 +79,12 @@ fn the_least_difference_is_named_matrix() {
         let order: Vec<usize> = (0..900).collect();
         let mut differences = vec![
             ("heavy", "SETRANGE KEY 2000000 z", "their bytes"),
-            ("heavy", "APPEND KEY z", "bytes here"),
+            ("heavy", "APPEND KEY z", "bytes at the source"),
             ("list", "LSET KEY 2999 other", "their elements"),
-            ("set", "SREM KEY m899", "members here"),
+            ("set", "SREM KEY m899", "members at the source"),
             ("zset", "ZADD KEY 7 m899", "their scores"),
             ("hash", "HSET KEY f899 other", "their fields"),
-            ("stream", "XADD KEY 1300-1 f v", "entries here"),
+            ("stream", "XADD KEY 1300-1 f v", "entries at the source"),
             (
                 "stream",
                 "XSETID KEY 2000-1",
@@ -93,7 +93,7 @@ fn the_least_difference_is_named_matrix() {
             ("stream", "XGROUP SETID KEY idlers 3-1", "their groups"),
             ("stream", "XACK KEY readers 700-1", "their groups"),
             ("ttl", "PERSIST KEY", "time to live"),
-            ("string", "LPUSH KEY a", "a list there"),
+            ("string", "LPUSH KEY a", "a list at the target"),
         ];
         if has_field_times(version) {
             differences.push((
@@ -106,7 +106,7 @@ fn the_least_difference_is_named_matrix() {
             differences.extend([
                 ("array", "ARSET KEY 7000 other", "their items"),
                 ("array", "ARINSERT KEY more", "what their arrays have seen"),
-                ("array", "ARDEL KEY 7000", "members here"),
+                ("array", "ARDEL KEY 7000", "members at the source"),
             ]);
         }
         // Each run waits a second to detect other runs, so most versions test only their own cases.

@@ -95,10 +95,12 @@ fn commands_end_while_a_node_hangs() {
     nodes.form(3);
     let (seed, id) = (nodes[0].addr(), nodes[3].id());
     nodes[1].stop();
-    let lines: [&[&str]; 10] = [
+    let source = Spec::new().plain().start();
+    let lines: [&[&str]; 11] = [
         &["info", &seed],
         &["watch", &seed, "--once"],
         &["where", &seed, "key"],
+        &["verify", "--from", &source.addr(), &seed],
         &["slots", &seed],
         &["drift", &seed],
         &["ok-to-stop", &seed, &id],

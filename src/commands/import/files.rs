@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
-use super::{Args, Origin};
+use super::Args;
+use crate::args::source::Origin;
 use crate::args::values::node_words;
 use crate::change::{Approval, Change, Global, Proposal, Question, transfer};
 use crate::connections::Target;
@@ -21,10 +22,10 @@ impl Args {
     /// The files that `--from` names; `None` if it names a server.
     pub(super) fn files(&self) -> Result<Option<Vec<PathBuf>>, Stop> {
         let mut files = Vec::new();
-        for from in &self.from {
+        for from in &self.source.from {
             match from {
                 Origin::File(path) => files.push(path.clone()),
-                Origin::Server(_) if self.from.len() == 1 => {
+                Origin::Server(_) if self.source.from.len() == 1 => {
                     return match self.ignore_aof_increments {
                         false => Ok(None),
                         true => Err(usage("--ignore-aof-increments is for files")),
@@ -47,17 +48,23 @@ impl Args {
                 "--move deletes keys at a server, and --from names a file",
             ));
         }
-        if self.pattern.is_some() {
+        if self.from_replicas || self.verify {
+            return Err(usage(
+                "--from-replicas and --verify read a server, and --from names a file",
+            ));
+        }
+        if self.source.pattern.is_some() {
             return Err(usage(
                 "--pattern is answered by a server, and --from names a file",
             ));
         }
-        let has_login = self.from_user.is_some()
-            || self.from_pass.is_some()
-            || self.from_pass_file.is_some()
-            || self.from_askpass;
-        match has_login {
-            true => Err(usage("a login is for a server, and --from names a file")),
+        if self.source.has_login() {
+            return Err(usage("a login is for a server, and --from names a file"));
+        }
+        match self.source.maps() {
+            true => Err(usage(
+                "--from-db all, --db-map and --key-prefix are for servers, and --from names a file",
+            )),
             false => Ok(()),
         }
     }
@@ -83,7 +90,7 @@ pub(super) async fn run(
     let request = FilesRequest {
         files: sources::find(&paths, increments)
             .map_err(|error| Stop::refused(anyhow!("{error:#}")))?,
-        database: args.from_db.unwrap_or(0),
+        database: args.source.one_database().unwrap_or(0),
         options: args.transfer.options(match args.replace {
             true => OnConflict::Replace,
             false => args.on_conflict.into(),

@@ -1,26 +1,32 @@
-//! `import`: the keys of a standalone server.
+//! `import`: the keys of a standalone server or of a cluster.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
+use super::source::{self, SourceRequest, SourceState};
+use super::verify::{self, TTL_TOLERANCE, VerifyRequest};
 use super::{Transferred, infos, masters, notes, transfer, warn_of_evictions, writable_cluster};
-use crate::client::{ClientError, ExpiryQuestion, Fault};
+use crate::client::ExpiryQuestion;
+use crate::cluster::key;
+use crate::cluster::numbers::{counted, thousands};
 use crate::cluster::parse::{Info, MasterLink, Product, Version};
 use crate::connections::Target;
-use crate::report::{TransferPlan, TransferView};
+use crate::report::{TransferPlan, TransferView, VerifyView};
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
-use crate::transfer::{self, ImportOptions, SlotOwners, TransferMode, TransferOptions};
+use crate::transfer::{
+    self, Direction, ImportOptions, ReadFrom, SlotOwners, SourcePart, TransferMode,
+    TransferOptions, TransferReport,
+};
 
 /// The keys that are wanted, and how they are written.
 pub(crate) struct ImportRequest {
-    /// The server that has the keys.
-    pub(crate) source: Target,
-    /// Its database.
-    pub(crate) database: u32,
+    /// The source.
+    pub(crate) source: SourceRequest,
     /// The pattern of the keys, as SCAN takes it; `None` for all keys.
     pub(crate) pattern: Option<String>,
     /// Whether keys are deleted at the source.
@@ -32,9 +38,9 @@ pub(crate) struct ImportRequest {
 /// An import that can begin.
 pub(crate) struct ImportPlan {
     cluster: ClusterState,
-    source: Info,
-    /// The source, if keys are deleted there.
-    moves_from: Option<Target>,
+    source: SourceState,
+    /// The nodes of the source, if keys are deleted there.
+    moves_from: Vec<Target>,
     /// What is shown of it.
     pub(crate) view: TransferPlan,
 }
@@ -42,12 +48,18 @@ pub(crate) struct ImportPlan {
 /// Looks at the cluster and at the source.
 pub(crate) async fn plan(session: &Session, request: &ImportRequest) -> Result<ImportPlan, Stop> {
     let cluster = writable_cluster(session).await?;
-    let source = look_at_source(session, request).await?;
+    let source = source::observe(session, &request.source).await?;
     request.refuse_source(&cluster, &source)?;
+    request.refuse_databases(session, &cluster, &source).await?;
+    request.refuse_collisions(session, &source).await?;
     let view = request.view(&cluster, &source);
-    let is_move = request.mode == TransferMode::Move;
+    let moves_from = match (request.mode, &source.cluster) {
+        (TransferMode::Copy, _) => Vec::new(),
+        (TransferMode::Move, None) => vec![request.source.target.clone()],
+        (TransferMode::Move, Some(source)) => masters(source),
+    };
     Ok(ImportPlan {
-        moves_from: is_move.then(|| request.source.clone()),
+        moves_from,
         cluster,
         source,
         view,
@@ -61,29 +73,33 @@ pub(crate) async fn execute(
     plan: &ImportPlan,
     owners: Arc<SlotOwners>,
 ) -> Result<Transferred, Stop> {
-    let wanted = ImportOptions {
-        database: request.database,
-        pattern: request.pattern.clone(),
-        mode: request.mode,
-        question: expiry_question(&plan.source),
-    };
-    let (source, options) = (request.source.clone(), request.options);
-    let connections = Arc::clone(&session.connections);
+    let parts = plan.source.parts(session, &request.source).await?;
+    let question = expiry_question(&plan.source);
+    let options = request.options;
     let done = match request.mode {
         TransferMode::Move => "moved",
         TransferMode::Copy => "copied",
     };
     let work = |meter, stopper| async move {
-        transfer::import(
-            owners,
-            source,
-            connections,
-            wanted,
-            options,
-            meter,
-            &stopper,
-        )
-        .await
+        let mut all = TransferReport::default();
+        for (n, part) in parts.iter().enumerate() {
+            let is_before = |other: &&SourcePart| other.into == part.into;
+            let wanted = ImportOptions {
+                part: part.clone(),
+                before: parts[..n].iter().filter(is_before).cloned().collect(),
+                pattern: request.pattern.clone(),
+                mode: request.mode,
+                question,
+            };
+            let (owners, meter) = (Arc::clone(&owners), Arc::clone(&meter));
+            let (report, stopped) =
+                transfer::import(owners, wanted, options, meter, &stopper).await;
+            all.add(report);
+            if stopped.is_some() {
+                return (all, stopped);
+            }
+        }
+        (all, None)
     };
     let mut transferred = transfer(session, done, plan.view.keys, work).await?;
     if transferred.stopped.is_none() {
@@ -91,6 +107,25 @@ pub(crate) async fn execute(
     }
     warn_of_evictions(session, &plan.cluster).await;
     Ok(transferred)
+}
+
+/// Compares the keys of both sides after the transfer.
+pub(crate) async fn verify(
+    session: &Session,
+    request: &ImportRequest,
+    plan: &ImportPlan,
+) -> Result<VerifyView, Stop> {
+    let request = VerifyRequest {
+        // Replicas may be behind.
+        source: SourceRequest {
+            read_from: ReadFrom::Masters,
+            ..request.source.clone()
+        },
+        pattern: request.pattern.clone(),
+        direction: Direction::Source,
+        ttl_tolerance: TTL_TOLERANCE,
+    };
+    verify::compare(session, &request, &plan.source, &plan.cluster).await
 }
 
 /// Finds out how many of the keys that were counted before the transfer, or seen by SCAN, have expired. SCAN does not
@@ -102,18 +137,18 @@ async fn count_expired(
     plan: &ImportPlan,
     view: &mut TransferView,
 ) {
-    let look = session.interrupt.stops(look_at_source(session, request));
-    let Ok(Ok(after)) = look.await else {
+    let look = source::observe(session, &request.source);
+    let Ok(Ok(after)) = session.interrupt.stops(look).await else {
         return;
     };
-    let before = &plan.source;
-    if after.run_id != before.run_id {
+    // Another process counts from 0.
+    if after.runs() != plan.source.runs() {
         return;
     }
     let expired = Expired {
-        is_replica: before.master_link.is_some(),
-        before: before.expired_keys.unwrap_or_default(),
-        after: after.expired_keys.unwrap_or_default(),
+        is_replica: plan.source.cluster.is_none() && plan.source.info.master_link.is_some(),
+        before: plan.source.expired_keys(),
+        after: after.expired_keys(),
         // A pattern hides other keys, too.
         counted: match request.pattern {
             Some(_) => 0,
@@ -121,7 +156,7 @@ async fn count_expired(
         },
         left: match request.pattern {
             Some(_) => 0,
-            None => after.keys_of(request.database),
+            None => after.keys(&request.source),
         },
     };
     expired.count(view);
@@ -167,84 +202,42 @@ impl ImportPlan {
     /// Whether the source is still the same process. The numbers of keys change all the time, and a failover in the
     /// cluster does not matter.
     pub(crate) fn has_same_source(&self, other: &Self) -> bool {
-        self.source.run_id == other.source.run_id
+        self.source.info.run_id == other.source.info.run_id
+            && self.source.cluster.is_some() == other.source.cluster.is_some()
     }
 }
 
 /// What to ask the source about the time to live of keys. PEXPIRETIME exists since Redis 7.0.
-fn expiry_question(info: &Info) -> ExpiryQuestion {
-    match info.version {
-        Some(version) if version.product == Product::Valkey || version.numbers[0] >= 7 => {
-            ExpiryQuestion::Time
-        }
-        _ => ExpiryQuestion::Left,
-    }
-}
-
-/// Reads INFO of the source and checks that its database exists.
-async fn look_at_source(session: &Session, request: &ImportRequest) -> Result<Info, Stop> {
-    let client = session.connections.own(&request.source).await;
-    let client = client.map_err(source_error)?;
-    let info = Info::parse(&client.info().await.map_err(source_error)?);
-    if request.database != 0 {
-        client.select(request.database).await.map_err(|error| {
-            let database = request.database;
-            Stop::refused(anyhow!("the source has no database {database}: {error}"))
-        })?;
-    }
-    // A replica without a master may answer INFO only, and a user may lack the right.
-    client.scan(0, None, 1).await.map_err(source_error)?;
-    Ok(info)
-}
-
-/// The login of the source is not that of the cluster, so its options have other names.
-fn source_error(error: ClientError) -> Stop {
-    let addr = error.addr.clone();
-    let login = "--from-pass-file, --from-askpass or --from-pass, with --from-user, give its own";
-    let message = match &error.fault {
-        Fault::PasswordNeeded => Some(format!("{addr} needs a password: {login}")),
-        Fault::WrongPassword { user } => Some(format!(
-            "{addr}: wrong password (user {user}), or that user is disabled: {login}"
-        )),
-        Fault::MasterDown => Some(format!(
-            "{addr} is a replica without a link to its master, and serves no keys then (replica-serve-stale-data no): \
-             name its master, or let it serve what it has: CONFIG SET replica-serve-stale-data yes"
-        )),
-        _ => None,
+fn expiry_question(source: &SourceState) -> ExpiryQuestion {
+    let is_new = |info: &Info| {
+        let version = info.version;
+        version.is_some_and(|one| one.product == Product::Valkey || one.numbers[0] >= 7)
     };
-    let is_refusal = matches!(
-        error.fault,
-        Fault::Server { .. }
-            | Fault::Loading
-            | Fault::NoPermission { .. }
-            | Fault::MasterDown
-            | Fault::Busy(_)
-    );
-    let mut stop = match is_refusal {
-        true => Stop::refused(error),
-        false => Stop::from(error),
-    };
-    stop.error = message.map_or(stop.error, |message| anyhow!(message));
-    stop.error = stop.error.context("the source (--from) can't be read");
-    stop
+    match source.infos().iter().all(is_new) {
+        true => ExpiryQuestion::Time,
+        false => ExpiryQuestion::Left,
+    }
 }
 
 impl ImportRequest {
     /// Refuses servers that can't be a source.
-    fn refuse_source(&self, cluster: &ClusterState, info: &Info) -> Result<(), Stop> {
-        let addr = &self.source.addr;
-        let is_member = infos(cluster)
-            .values()
-            .any(|other| other.run_id.is_some() && other.run_id == info.run_id);
-        if is_member {
-            return Err(Stop::refused(anyhow!(
-                "{addr} is a node of the cluster itself: keys would be copied onto themselves"
-            )));
+    fn refuse_source(&self, cluster: &ClusterState, source: &SourceState) -> Result<(), Stop> {
+        source.refuse_same(&self.source, cluster)?;
+        let (addr, info) = (&self.source.target.addr, &source.info);
+        if let Some(cluster) = &source.cluster {
+            let open = cluster.diagnosis.topology.open_set();
+            return match self.mode {
+                TransferMode::Move if !open.is_empty() => Err(Stop::refused(anyhow!(
+                    "slots of the source cluster are open, and keys of an open slot can't be deleted in one \
+                     transaction: {}; close them (redis-trib fix), or leave out --move",
+                    open.summary()
+                ))),
+                _ => Ok(()),
+            };
         }
-        if info.cluster_enabled == Some(true) {
+        if self.source.read_from == ReadFrom::Replicas {
             return Err(Stop::refused(anyhow!(
-                "{addr} is a cluster node, and import takes all keys of a standalone server: \
-                 redis-trib backup and restore copy a cluster"
+                "{addr} is a standalone server, and --from-replicas reads the replicas of a cluster: name the replica"
             )));
         }
         if self.mode == TransferMode::Move && info.master_link.is_some() {
@@ -255,8 +248,59 @@ impl ImportRequest {
         Ok(())
     }
 
+    /// Refuses databases that the cluster does not have.
+    async fn refuse_databases(
+        &self,
+        session: &Session,
+        cluster: &ClusterState,
+        source: &SourceState,
+    ) -> Result<(), Stop> {
+        let mappings = source.mappings(&self.source);
+        let wanted: BTreeSet<u32> = mappings.iter().map(|mapping| mapping.into).collect();
+        for target in masters(cluster) {
+            for database in wanted.iter().filter(|database| **database != 0) {
+                let client = session.connections.own(&target).await.map_err(Stop::from)?;
+                client.select(*database).await.map_err(|error| {
+                    Stop::refused(anyhow!(
+                        "the cluster has no database {database} (Valkey 9 has several with cluster-databases): {error}"
+                    ))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses databases that have keys which would get the same name.
+    async fn refuse_collisions(&self, session: &Session, source: &SourceState) -> Result<(), Stop> {
+        if source.mappings(&self.source).len() < 2 {
+            return Ok(());
+        }
+        let parts = source.parts(session, &self.source).await?;
+        let found = transfer::collisions(&parts, self.pattern.as_deref()).await;
+        let found = found.map_err(Stop::refused)?;
+        if found.count == 0 {
+            return Ok(());
+        }
+        let named: Vec<String> = found
+            .named
+            .iter()
+            .map(|(name, [one, other])| format!("\"{name}\" (databases {one} and {other})"))
+            .collect();
+        let more = found.count.saturating_sub(named.len() as u64);
+        let more = match more {
+            0 => String::new(),
+            more => format!("\n  and {} more", thousands(more)),
+        };
+        Err(Stop::refused(anyhow!(
+            "{} of several databases would be one: give a database a prefix (--key-prefix N=tenant:), or import fewer \
+             databases:\n  {}{more}",
+            counted(found.count, "name"),
+            named.join("\n  ")
+        )))
+    }
+
     /// The database of the cluster, where that is not clear: Valkey 9 may have several (cluster-databases).
-    fn destination(&self, cluster: &ClusterState) -> Option<String> {
+    fn destination(&self, cluster: &ClusterState, source: &SourceState) -> Option<String> {
         const FIRST: Version = Version {
             product: Product::Valkey,
             numbers: [9, 0, 0],
@@ -265,16 +309,25 @@ impl ImportRequest {
             let version = info.version;
             version.is_some_and(|one| one.product == FIRST.product && one >= FIRST)
         };
-        let is_unclear = self.database != 0 || infos(cluster).values().any(has_many);
+        let mappings = source.mappings(&self.source);
+        if mappings.iter().any(|mapping| mapping.into != 0) {
+            let pairs: Vec<String> = mappings
+                .iter()
+                .map(|mapping| format!("{} to {}", mapping.from, mapping.into))
+                .collect();
+            return Some(format!(
+                "Keys go to databases of the cluster: {}.",
+                pairs.join(", ")
+            ));
+        }
+        let is_unclear = mappings.iter().any(|mapping| mapping.from != 0)
+            || infos(cluster).values().any(has_many);
         is_unclear.then(|| "Keys go to database 0 of the cluster.".to_string())
     }
 
-    fn view(&self, cluster: &ClusterState, info: &Info) -> TransferPlan {
-        let database = self.database;
-        let server = match info.version {
-            Some(version) => format!(" ({version})"),
-            None => String::new(),
-        };
+    fn view(&self, cluster: &ClusterState, source: &SourceState) -> TransferPlan {
+        let info = &source.info;
+        let mappings = source.mappings(&self.source);
         let masters = infos(cluster);
         let mut notes = notes(cluster, self.options.on_conflict);
         if let Some(pattern) = &self.pattern {
@@ -289,12 +342,33 @@ impl ImportRequest {
             }
             .to_string(),
         );
-        notes.extend(self.destination(cluster));
-        notes.extend(staleness(info));
-        let others: Vec<String> = info
-            .keys
-            .iter()
-            .filter(|(number, keys)| *number != database && *keys > 0)
+        notes.extend(self.destination(cluster, source));
+        for mapping in mappings.iter().filter(|mapping| !mapping.prefix.is_empty()) {
+            notes.push(format!(
+                "Names of keys of database {} get the prefix {}. Names with a hash tag stay in their slots; all others \
+                 are in other slots than without the prefix.",
+                mapping.from,
+                key::shown(&mapping.prefix)
+            ));
+        }
+        match (&source.cluster, self.source.read_from) {
+            (None, _) => notes.extend(staleness(info)),
+            (Some(cluster), ReadFrom::Masters) => notes.push(format!(
+                "{} of the source are read side by side, each for its slots.",
+                counted(infos(cluster).len() as u64, "master")
+            )),
+            (Some(_), ReadFrom::Replicas) => notes.push(
+                "Replicas of the source are read: what was written in the last moments may be missing. A master \
+                 without a replica in sync is read itself."
+                    .to_string(),
+            ),
+        }
+        let others: Vec<String> = source
+            .databases()
+            .into_iter()
+            .filter(|(number, keys)| {
+                *keys > 0 && mappings.iter().all(|mapping| mapping.from != *number)
+            })
             .map(|(number, keys)| format!("{number} ({keys})"))
             .collect();
         if !others.is_empty() {
@@ -305,8 +379,8 @@ impl ImportRequest {
         }
         let to = cluster.diagnosis.observation.lead();
         TransferPlan {
-            from: format!("database {database} of {}{server}", self.source.addr),
-            keys: info.keys_of(database),
+            from: source.name(&self.source),
+            keys: source.keys(&self.source),
             to: to.map_or_else(String::new, ToString::to_string),
             masters: masters.len(),
             present: masters.values().map(Info::total_keys).sum(),

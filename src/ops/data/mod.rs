@@ -1,4 +1,4 @@
-//! Keys and data of a cluster: `import`, `backup` and `restore`.
+//! Keys and data of a cluster: `import`, `verify`, `backup` and `restore`.
 
 pub(crate) mod backup;
 mod functions;
@@ -6,7 +6,9 @@ pub(crate) mod import;
 pub(crate) mod import_files;
 mod nodes_json;
 pub(crate) mod restore;
+pub(crate) mod source;
 pub(crate) mod sources;
+pub(crate) mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -46,6 +48,28 @@ async fn writable_cluster(session: &Session) -> Result<ClusterState, Stop> {
     })
     .await?;
     let topology = &cluster.diagnosis.topology;
+    let mut faults = cluster_faults(&cluster);
+    let owners = topology.masters().filter(|m| !m.slots.is_empty());
+    let owners: BTreeSet<NodeId> = owners.map(|master| master.id).collect();
+    for (id, refusal) in write_refusals(session, &cluster, &owners).await {
+        faults.push(format!(
+            "{} refuses writes: {refusal}; {}",
+            cluster.name(id),
+            refusal.way_out()
+        ));
+    }
+    if faults.is_empty() {
+        return Ok(cluster);
+    }
+    Err(Stop::refused(anyhow!(
+        "the cluster can't take all keys; redis-trib check shows details:\n  {}",
+        faults.join("\n  ")
+    )))
+}
+
+/// Why not all keys of a cluster can be read: slots without an owner, with several, or with one that does not answer.
+fn cluster_faults(cluster: &ClusterState) -> Vec<String> {
+    let topology = &cluster.diagnosis.topology;
     let mut faults = Vec::new();
     let uncovered = SlotSet::full().difference(&topology.served());
     if !uncovered.is_empty() {
@@ -59,15 +83,6 @@ async fn writable_cluster(session: &Session) -> Result<ClusterState, Stop> {
             names.join(" and ")
         ));
     }
-    let owners = topology.masters().filter(|m| !m.slots.is_empty());
-    let owners: BTreeSet<NodeId> = owners.map(|master| master.id).collect();
-    for (id, refusal) in write_refusals(session, &cluster, &owners).await {
-        faults.push(format!(
-            "{} refuses writes: {refusal}; {}",
-            cluster.name(id),
-            refusal.way_out()
-        ));
-    }
     for master in topology.masters().filter(|m| !m.slots.is_empty()) {
         let node = cluster.diagnosis.observation.nodes.get(&master.id);
         if node.is_none_or(|node| node.report().is_none()) {
@@ -75,13 +90,7 @@ async fn writable_cluster(session: &Session) -> Result<ClusterState, Stop> {
             faults.push(format!("{} {why}", cluster.name(master.id)));
         }
     }
-    if faults.is_empty() {
-        return Ok(cluster);
-    }
-    Err(Stop::refused(anyhow!(
-        "the cluster can't take all keys; redis-trib check shows details:\n  {}",
-        faults.join("\n  ")
-    )))
+    faults
 }
 
 /// All masters that can be reached.
@@ -145,18 +154,14 @@ async fn transfer<F>(
     session: &Session,
     done: &'static str,
     total: impl Into<Option<u64>>,
-    work: impl FnOnce(Meter, Stopper) -> F,
+    work: impl FnOnce(Arc<Meter>, Stopper) -> F,
 ) -> Result<Transferred, Stop>
 where
     F: Future<Output = (TransferReport, Option<TransferError>)>,
 {
     session.events.phase(Phase::Copy);
-    let meter = Meter::new(
-        Phase::Copy,
-        Unit::Keys,
-        total.into(),
-        session.events.clone(),
-    );
+    let events = session.events.clone();
+    let meter = Arc::new(Meter::new(Phase::Copy, Unit::Keys, total.into(), events));
     let stopper = Stopper::default();
     let started = Instant::now();
     let work = work(meter, stopper.clone());

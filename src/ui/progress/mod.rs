@@ -376,7 +376,7 @@ fn classic(phase: Phase, asides: Asides) -> Display {
             say(">>> Moving slots\n");
             Display::Complete
         }
-        Phase::Fetch | Phase::Verify | Phase::Copy => {
+        Phase::Fetch | Phase::Verify | Phase::Copy | Phase::Compare => {
             say(&format!(">>> {}\n", doing(phase)));
             Display::Complete
         }
@@ -434,6 +434,7 @@ fn doing(phase: Phase) -> &'static str {
         Phase::Fetch => "fetching the masters' data",
         Phase::Verify => "reading the files of the backup",
         Phase::Copy => "writing keys into the cluster",
+        Phase::Compare => "comparing keys",
         Phase::Agree => "waiting for all nodes to agree about slots and roles",
         Phase::Usable => "waiting for cluster_state:ok and for replicas to sync",
     }
@@ -457,6 +458,7 @@ fn done(phase: Phase) -> &'static str {
         Phase::Fetch => "the masters' data are fetched",
         Phase::Verify => "the files of the backup were read",
         Phase::Copy => "the keys are in the cluster",
+        Phase::Compare => "the keys were compared",
         Phase::Agree => "all nodes agree about slots and roles",
         Phase::Usable => "all nodes report cluster_state:ok; all replicas are in sync",
     }

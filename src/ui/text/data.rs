@@ -26,6 +26,15 @@ pub(in crate::ui) fn plan(
     notes.try_for_each(|note| format.sentence(out, "    ", note))
 }
 
+/// The result in one line, with its mark.
+pub(in crate::ui) fn result(view: &TransferView, took: Duration) -> String {
+    let summary = summary(view, took);
+    match view.failures() {
+        0 => format!("[OK] {summary}"),
+        count => format!("[ERR] {} failed. {summary}", counted(count, "key")),
+    }
+}
+
 /// The result in one line.
 pub(in crate::ui) fn summary(view: &TransferView, took: Duration) -> String {
     let mut more = Vec::new();

@@ -12,6 +12,7 @@ pub(super) mod replace;
 pub(super) mod roll;
 pub(super) mod slots;
 pub(super) mod throttle;
+pub(super) mod verify;
 pub(super) mod where_is;
 
 use std::io::{self, Write};

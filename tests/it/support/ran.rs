@@ -9,7 +9,7 @@ use std::io::Write;
 use std::sync::{Mutex, OnceLock};
 
 /// The subcommands that talk to servers.
-pub(crate) const SUBCOMMANDS: [&str; 23] = [
+pub(crate) const SUBCOMMANDS: [&str; 24] = [
     "create",
     "check",
     "info",
@@ -31,6 +31,7 @@ pub(crate) const SUBCOMMANDS: [&str; 23] = [
     "call",
     "set-timeout",
     "import",
+    "verify",
     "backup",
     "restore",
 ];

@@ -1,0 +1,482 @@
+//! `verify`: a cluster against the source that its keys came from.
+
+use serde_json::Value as Json;
+
+use crate::support::cluster::{Nodes, three};
+use crate::support::command::{Finished, Trib};
+use crate::support::dataset;
+use crate::support::proxy::Proxy;
+use crate::support::scripted::{Reply, Script};
+use crate::support::server::{Server, Spec, versions};
+use crate::support::wait::{PATIENCE, until};
+
+fn standalone(version: &str) -> Server {
+    Spec::new().plain().version(version).start()
+}
+
+fn import(from: &str, node: &str) -> Finished {
+    let args = ["import", "--from", from, node, "--yes"];
+    Trib::new().args(args).run().status(0)
+}
+
+fn verify(from: &str, node: &str) -> Trib {
+    Trib::new().args(["verify", "--from", from, node])
+}
+
+/// The counts of same, missing, different and extra keys.
+#[track_caller]
+fn counts(document: &Json) -> [Option<u64>; 4] {
+    ["same", "missing", "different", "extra"].map(|name| document[name].as_u64())
+}
+
+/// The keys of one kind, and what is said of them.
+fn found<'a>(document: &'a Json, kind: &str) -> Vec<(&'a str, &'a str)> {
+    let found = document["found"].as_array().unwrap().iter();
+    found
+        .filter(|one| one["kind"] == kind)
+        .map(|one| (one["key"].as_str().unwrap(), one["what"].as_str().unwrap()))
+        .collect()
+}
+
+#[test]
+fn matrix_every_type_is_compared() {
+    for version in versions() {
+        let source = standalone(version);
+        let nodes = three(&Spec::new().quick().version(version));
+        dataset::fill(std::slice::from_ref(&source));
+        let keys = dataset::digest(std::slice::from_ref(&source)).len() as u64;
+        import(&source.addr(), &nodes[0].addr());
+        let run = verify(&source.addr(), &nodes[0].addr())
+            .args(["--both-ways", "-o", "json"])
+            .run()
+            .status(0);
+        assert_eq!(
+            counts(&run.json()),
+            [Some(keys), Some(0), Some(0), Some(0)],
+            "{version}"
+        );
+    }
+}
+
+#[test]
+fn versions_that_encode_values_in_other_ways_agree_in_the_matrix() {
+    for (old, new) in [("redis-7.0", "redis-8.10"), ("redis-6.2", "valkey-9.1")] {
+        if !(versions().contains(&old) && versions().contains(&new)) {
+            continue;
+        }
+        let source = standalone(old);
+        let nodes = three(&Spec::new().quick().version(new));
+        dataset::fill(std::slice::from_ref(&source));
+        import(&source.addr(), &nodes[0].addr());
+        verify(&source.addr(), &nodes[0].addr())
+            .arg("--both-ways")
+            .run()
+            .status(0)
+            .stdout_has("the same");
+    }
+}
+
+#[test]
+fn each_difference_is_named() {
+    let source = standalone("redis-7.0");
+    let nodes = three(&Spec::new().quick());
+    let fill = |words: &[&str]| drop(source.cmd(words));
+    for n in 0..300 {
+        fill(&["SET", &format!("key:{n}"), "value"]);
+        fill(&["HSET", "hash", &format!("field:{n}"), "value"]);
+        fill(&["RPUSH", "list", &format!("item {n}")]);
+        fill(&["ZADD", "scores", &n.to_string(), &format!("member:{n}")]);
+    }
+    fill(&["SET", "kept", "value", "EX", "5000"]);
+    let (from, node) = (source.addr(), nodes[0].addr());
+    import(&from, &node);
+    let change = |words: &[&str]| {
+        let words: Vec<&[u8]> = words.iter().map(|word| word.as_bytes()).collect();
+        dataset::send(&nodes, &words);
+    };
+    verify(&from, &node)
+        .run()
+        .status(0)
+        .stdout_has("ok: 304 keys the same");
+    change(&["SET", "key:1", "other"]);
+    change(&["DEL", "key:2"]);
+    change(&["DEL", "key:3"]);
+    change(&["LPUSH", "key:3", "a list"]);
+    change(&["HSET", "hash", "field:7", "other"]);
+    change(&["LSET", "list", "299", "other"]);
+    change(&["ZADD", "scores", "5000", "member:9"]);
+    change(&["EXPIRE", "key:4", "100"]);
+    change(&["EXPIRE", "kept", "4000"]);
+    change(&["SET", "only", "here"]);
+    let document = verify(&from, &node)
+        .args(["-o", "json"])
+        .run()
+        .status(1)
+        .json();
+    assert_eq!(
+        counts(&document),
+        [Some(296), Some(1), Some(7), None],
+        "{document:#}"
+    );
+    assert_eq!(found(&document, "missing"), [("key:2", "")]);
+    let different = found(&document, "different");
+    let said = [
+        ("hash", "they differ in their fields"),
+        ("kept", "at the source, in 1h 6m"),
+        ("key:1", "they differ in their bytes"),
+        ("key:3", "a string at the source, a list in the cluster"),
+        ("key:4", "never at the source, in 1m 3"),
+        ("list", "they differ in their elements"),
+        ("scores", "they differ in their scores"),
+    ];
+    for ((key, what), (expected, part)) in different.iter().zip(said) {
+        assert_eq!(*key, expected);
+        let part = if part.contains("1m 3") {
+            "never at the source, in 1m"
+        } else {
+            part
+        };
+        assert!(what.contains(part), "{key}: {what}");
+    }
+    let both = verify(&from, &node)
+        .args(["--both-ways", "-o", "json"])
+        .run()
+        .status(1)
+        .json();
+    assert_eq!(both["extra"], 1);
+    assert_eq!(found(&both, "extra"), [("only", "")]);
+    verify(&from, &node)
+        .args(["--both-ways", "--ttl-tolerance", "2h"])
+        .run()
+        .status(1)
+        .stdout_has("warning: 1 key missing in the cluster:")
+        .stdout_has("\"key:2\"")
+        .stdout_has("warning: 1 key only in the cluster:")
+        .stdout_lacks("\"kept\"")
+        .stdout_has("\"key:4\"");
+    // Only a part of the keys.
+    verify(&from, &node)
+        .args(["--pattern", "key:1*"])
+        .run()
+        .status(1)
+        .stdout_has("110 keys the same, 1 different;");
+    verify(&from, &node)
+        .args(["--pattern", "key:29?", "--both-ways"])
+        .run()
+        .status(0);
+}
+
+#[test]
+fn more_keys_than_are_named_and_large_values() {
+    let source = standalone("redis-7.0");
+    let nodes = three(&Spec::new().quick());
+    let mut pipe = redis::pipe();
+    for n in 0..5000 {
+        pipe.cmd("SET").arg(format!("key:{n}")).arg(n).ignore();
+        pipe.cmd("SADD")
+            .arg("large:set")
+            .arg(format!("{n:0300}"))
+            .ignore();
+    }
+    let large = vec![7_u8; 40 << 20];
+    pipe.cmd("SET").arg("large:string").arg(&large).ignore();
+    pipe.query::<()>(&mut source.connection().unwrap()).unwrap();
+    let (from, node) = (source.addr(), nodes[0].addr());
+    // Nothing has arrived yet.
+    let document = verify(&from, &node)
+        .args(["-o", "json"])
+        .run()
+        .status(1)
+        .json();
+    assert_eq!(counts(&document), [Some(0), Some(5002), Some(0), None]);
+    assert_eq!(document["found"].as_array().unwrap().len(), 100);
+    import(&from, &node);
+    verify(&from, &node).arg("--both-ways").run().status(0);
+    dataset::send(&nodes, &[b"SETRANGE", b"large:string", b"41000000", b"8"]);
+    let last = format!("{:0300}", 4999);
+    dataset::send(&nodes, &[b"SREM", b"large:set", last.as_bytes()]);
+    let document = verify(&from, &node)
+        .args(["-o", "json"])
+        .run()
+        .status(1)
+        .json();
+    assert_eq!(
+        found(&document, "different"),
+        [
+            (
+                "large:set",
+                "5000 members at the source, 4999 at the target"
+            ),
+            ("large:string", "they differ in their bytes")
+        ]
+    );
+}
+
+#[test]
+fn a_key_that_changes_meanwhile_is_compared_again() {
+    let source = standalone("redis-7.0");
+    let nodes = three(&Spec::new().quick());
+    source.cmd(&["SET", "key", "new"]);
+    dataset::send(&nodes, &[b"SET", b"key", b"old"]);
+    let proxy = Proxy::to(&source.addr());
+    proxy.stall_at("DUMP", 2);
+    let running = verify(&proxy.addr(), &nodes[0].addr())
+        .args(["-o", "json"])
+        .spawn();
+    assert!(proxy.wait_stalled(PATIENCE));
+    dataset::send(&nodes, &[b"SET", b"key", b"new"]);
+    proxy.resume();
+    let document = running.wait().status(0).json();
+    assert_eq!(document["same"], 1);
+    assert_eq!(document["settled"], 1);
+    // It is deleted at the source meanwhile.
+    dataset::send(&nodes, &[b"SET", b"key", b"old"]);
+    let proxy = Proxy::to(&source.addr());
+    proxy.stall_at("DUMP", 2);
+    let running = verify(&proxy.addr(), &nodes[0].addr())
+        .args(["-o", "json"])
+        .spawn();
+    assert!(proxy.wait_stalled(PATIENCE));
+    source.cmd(&["DEL", "key"]);
+    proxy.resume();
+    let document = running.wait().status(0).json();
+    assert_eq!(counts(&document), [Some(0), Some(0), Some(0), None]);
+    assert_eq!(document["gone"], 1);
+}
+
+#[test]
+fn a_cluster_as_source_while_slots_move() {
+    let spec = Spec::new().quick();
+    let (source, target) = (three(&spec), three(&spec));
+    let fill = |nodes: &Nodes| {
+        for n in 0..2000 {
+            let (key, value) = (format!("key:{n}"), format!("{n}"));
+            dataset::send(nodes, &[b"SET", key.as_bytes(), value.as_bytes()]);
+        }
+    };
+    fill(&source);
+    fill(&target);
+    let (from, node) = (source[0].addr(), target[1].addr());
+    let reshard = |nodes: &Nodes| {
+        Trib::new()
+            .args(["reshard", &nodes[0].addr(), "--slots", "1000", "--from"])
+            .args([nodes[0].id(), "--to".to_string(), nodes[2].id()])
+            .args(["--yes", "--rate", "400"])
+            .spawn()
+    };
+    let moving = [reshard(&source), reshard(&target)];
+    for running in moving {
+        let run = verify(&from, &node)
+            .args(["--both-ways", "-o", "json"])
+            .run();
+        let [same, missing, different, extra] = counts(&run.status(0).json());
+        // Keys of slots that move are read again.
+        assert!(same >= Some(2000), "{same:?}");
+        assert_eq!([missing, different, extra], [Some(0); 3]);
+        running.wait().status(0);
+    }
+    dataset::send(&target, &[b"DEL", b"key:5"]);
+    verify(&from, &node).run().status(1).stdout_has("\"key:5\"");
+}
+
+#[test]
+fn keys_that_expire_meanwhile_are_no_difference() {
+    let source = standalone("redis-7.0");
+    let nodes = three(&Spec::new().quick());
+    let mut pipe = redis::pipe();
+    for n in 0..20_000 {
+        let milliseconds = 300 + n / 10;
+        let key = format!("key:{n}");
+        pipe.cmd("SET")
+            .arg(key)
+            .arg("v")
+            .arg("PX")
+            .arg(milliseconds)
+            .ignore();
+    }
+    pipe.cmd("SET").arg("stays").arg("v").ignore();
+    pipe.query::<()>(&mut source.connection().unwrap()).unwrap();
+    let (from, node) = (source.addr(), nodes[0].addr());
+    Trib::new()
+        .args(["import", "--from", &from, &node, "--yes", "--verify"])
+        .run()
+        .status(0)
+        .stdout_lacks("missing")
+        .stdout_lacks("different");
+    verify(&from, &node).arg("--both-ways").run().status(0);
+}
+
+#[test]
+fn a_replica_as_source() {
+    let master = standalone("redis-7.0");
+    let source = standalone("redis-7.0");
+    let nodes = three(&Spec::new().quick());
+    dataset::fill(std::slice::from_ref(&master));
+    source.cmd(&["REPLICAOF", master.host(), &master.port().to_string()]);
+    until("the copy", PATIENCE, || {
+        match source.text(&["DBSIZE"]) == master.text(&["DBSIZE"]) {
+            true => Ok(()),
+            false => Err(source.text(&["INFO", "replication"])),
+        }
+    });
+    import(&source.addr(), &nodes[0].addr());
+    for from in [source.addr(), master.addr()] {
+        verify(&from, &nodes[0].addr())
+            .arg("--both-ways")
+            .run()
+            .status(0);
+    }
+}
+
+#[test]
+fn matrix_a_backup_is_compared() {
+    for version in versions() {
+        let spec = Spec::new().quick().version(version);
+        let nodes = three(&spec);
+        dataset::fill(&nodes);
+        dataset::send(&nodes, &[b"SET", b"short", b"lived", b"PX", b"1500"]);
+        let keys = dataset::digest(&nodes).len() as u64;
+        let folder = tempfile::tempdir().unwrap();
+        let directory = folder.path().join("backup").to_str().unwrap().to_string();
+        Trib::new()
+            .args(["backup", &nodes[0].addr(), &directory])
+            .run()
+            .status(0);
+        let other = three(&spec);
+        Trib::new()
+            .args(["restore", &directory, &other[0].addr(), "--yes"])
+            .run()
+            .status(0);
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        let json = |nodes: &Nodes, code: i32| {
+            let run = verify(&directory, &nodes[1].addr())
+                .args(["-o", "json"])
+                .run();
+            run.status(code).json()
+        };
+        for cluster in [&nodes, &other] {
+            let document = json(cluster, 0);
+            assert_eq!(
+                counts(&document),
+                [Some(keys - 1), Some(0), Some(0), None],
+                "{version}"
+            );
+            // Before Redis 7 a backup takes longer than the key lives.
+            assert!(document["gone"].as_u64() <= Some(1), "{version}");
+        }
+        dataset::send(&other, &[b"DEL", b"string"]);
+        dataset::send(&other, &[b"LPUSH", b"list:small", b"more"]);
+        dataset::send(&other, &[b"EXPIRE", b"string:int", b"100"]);
+        let document = json(&other, 1);
+        assert_eq!(
+            counts(&document),
+            [Some(keys - 4), Some(1), Some(2), None],
+            "{version}"
+        );
+        assert_eq!(found(&document, "missing"), [("string", "")]);
+        let [list, int] = found(&document, "different")[..] else {
+            panic!("{document:#}");
+        };
+        assert_eq!(list, ("list:small", "the values differ"));
+        assert!(int.1.contains("never at the source, in 1m"), "{int:?}");
+    }
+}
+
+#[test]
+fn directories_that_are_no_backup_are_refused() {
+    let nodes = three(&Spec::new().quick());
+    let folder = tempfile::tempdir().unwrap();
+    let (directory, node) = (folder.path().to_str().unwrap(), nodes[0].addr());
+    verify(directory, &node)
+        .run()
+        .status(3)
+        .stderr_has("manifest");
+    verify("/no/such/backup", &node).run().status(3);
+    for option in [
+        &["--both-ways"][..],
+        &["--pattern", "a*"],
+        &["--from-db", "1"],
+    ] {
+        verify(directory, &node)
+            .args(option.iter().copied())
+            .run()
+            .status(2);
+    }
+    let two = ["verify", "--from", "10.0.0.9", "--from", directory, &node];
+    Trib::new()
+        .args(two)
+        .run()
+        .status(2)
+        .stderr_has("exactly one --from");
+}
+
+#[test]
+fn import_verifies() {
+    let source = standalone("redis-7.0");
+    let nodes = three(&Spec::new().quick());
+    for n in 0..100 {
+        source.cmd(&["SET", &format!("key:{n}"), "value"]);
+    }
+    let (from, node) = (source.addr(), nodes[0].addr());
+    let run = |args: &[&str]| {
+        let import = ["import", "--from", &from, &node, "--yes", "--verify"];
+        Trib::new().args(import).args(args).run()
+    };
+    run(&[])
+        .status(0)
+        .stdout_has("[OK] 100 keys copied")
+        .stdout_has("[OK] 100 keys the same");
+    dataset::send(&nodes, &[b"SET", b"key:5", b"other"]);
+    let lines = run(&["-o", "json"]).status(1).json_lines();
+    let of = |event: &str| lines.iter().find(|line| line["event"] == event).unwrap();
+    assert_eq!(of("report")["failed"][0]["reason"], "differs");
+    assert_eq!(counts(of("compared")), [Some(99), Some(0), Some(1), None]);
+    assert_eq!(of("done")["exit_code"], 1);
+    run(&["--move"]).status(2);
+}
+
+#[test]
+fn what_can_not_be_compared_is_refused() {
+    let nodes = three(&Spec::new().quick());
+    let node = nodes[0].addr();
+    verify(&nodes[1].addr(), &node)
+        .run()
+        .status(3)
+        .stderr_has("a node of the cluster itself");
+    verify("127.0.0.1:1", &node)
+        .run()
+        .status(4)
+        .stderr_has("--from");
+    let source = standalone("redis-7.0");
+    verify(&source.addr(), &source.addr()).run().status(3);
+    verify(&source.addr(), &node)
+        .args(["--from-db", "99"])
+        .run()
+        .status(3)
+        .stderr_has("no database 99");
+    let sentinel = Script::new()
+        .on(
+            "INFO",
+            Reply::bulk("redis_version:7.0.15\r\nredis_mode:sentinel\r\n"),
+        )
+        .start();
+    verify(&sentinel.addr(), &node)
+        .run()
+        .status(3)
+        .stderr_has("is a Sentinel");
+    let old = Script::new()
+        .on(
+            "INFO",
+            Reply::bulk("redis_version:2.6.17\r\nredis_mode:standalone\r\n"),
+        )
+        .on("SCAN", Reply::error("ERR unknown command 'SCAN'"))
+        .start();
+    for command in ["verify", "import"] {
+        Trib::new()
+            .args([command, "--from", &old.addr(), &node])
+            .run()
+            .status(3)
+            .stderr_has("does not know SCAN");
+    }
+    Trib::new().args(["verify", &node]).run().status(2);
+}
