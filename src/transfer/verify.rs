@@ -587,11 +587,12 @@ impl Verification {
                 readers.source.disconnect();
                 readers.target.disconnect();
                 match error.fault {
-                    Fault::NoPermission { .. } => Err(error.into()),
-                    // It moved meanwhile, or was replaced by a value of another type.
-                    Fault::Server { .. } | Fault::TooLarge { .. } => Ok(Sight::Different(Some(
-                        format!("they can't be compared: {error}"),
-                    ))),
+                    // It moved meanwhile, or was replaced by a value of another type; or the user may not read it.
+                    Fault::NoPermission { .. } | Fault::Server { .. } | Fault::TooLarge { .. } => {
+                        Ok(Sight::Different(Some(format!(
+                            "they can't be compared: {error}"
+                        ))))
+                    }
                     _ => Err(error.into()),
                 }
             }

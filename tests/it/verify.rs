@@ -383,6 +383,38 @@ fn matrix_a_backup_is_compared() {
 }
 
 #[test]
+fn a_user_with_the_least_rights_compares() {
+    let rules = "~* +info +dump +pttl +exists +scan";
+    let of_cluster = format!("{rules} +cluster|nodes +cluster|info");
+    let source = Spec::new().plain().user("sue", "sour-ce", rules).start();
+    let nodes = three(&Spec::new().quick().user("ann", "clus-ter", &of_cluster));
+    for n in 0..20 {
+        source.cmd(&["SET", &format!("key:{n}"), "value"]);
+    }
+    let (from, node) = (source.addr(), nodes[0].addr());
+    import(&from, &node);
+    let run = || {
+        verify(&from, &node)
+            .args(["--user", "ann", "--pass", "clus-ter"])
+            .args([
+                "--from-user",
+                "sue",
+                "--from-pass",
+                "sour-ce",
+                "--both-ways",
+            ])
+            .run()
+            .stdout_lacks("sour-ce")
+            .stderr_lacks("sour-ce")
+    };
+    run().status(0).stdout_has("20 keys the same");
+    dataset::send(&nodes, &[b"SET", b"key:1", b"other"]);
+    run()
+        .status(1)
+        .stdout_has("\"key:1\": they can't be compared");
+}
+
+#[test]
 fn directories_that_are_no_backup_are_refused() {
     let nodes = three(&Spec::new().quick());
     let folder = tempfile::tempdir().unwrap();
