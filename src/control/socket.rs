@@ -25,7 +25,9 @@ const ENDING: &str = "sock";
 const LARGEST: u64 = 16 << 10;
 /// How long the other side may take.
 const WITHIN: Duration = Duration::from_secs(2);
-/// How many runs are looked at, at most.
+/// How long a run may take between the creation of its socket and listening on it.
+const STARTING: Duration = Duration::from_millis(100);
+/// How many runs are asked, at most.
 const MOST_RUNS: usize = 256;
 
 /// A run that moves slots.
@@ -76,10 +78,16 @@ impl Drop for SocketFile {
     }
 }
 
-/// Opens the socket of a run.
+/// Opens the socket of a run, and removes those that killed runs have left.
 pub(super) fn open(run: &str) -> io::Result<(UnixListener, SocketFile)> {
     let directory = directory();
     make_ours(&directory)?;
+    for (_, path) in sockets()? {
+        let connected = std::os::unix::net::UnixStream::connect(&path);
+        if connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
+            remove_dead(&path);
+        }
+    }
     let path = directory.join(format!("{run}.{ENDING}"));
     Ok((UnixListener::bind(&path)?, SocketFile(path)))
 }
@@ -147,13 +155,16 @@ pub async fn ask_runs(
         if !is_wanted(&run) {
             continue;
         }
+        if runs.len() == MOST_RUNS {
+            break;
+        }
         let asked = timeout(WITHIN, ask(&path, change)).await;
         let answer = match asked {
             Ok(Ok(Reply::Run(status))) => Ok(status),
             Ok(Ok(Reply::Error(why))) => Err(why),
             // Nobody listens: the process is gone.
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                let _ = fs::remove_file(&path);
+                remove_dead(&path);
                 continue;
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => continue,
@@ -173,6 +184,15 @@ async fn ask(path: &Path, change: Change) -> io::Result<Reply> {
     Ok(serde_json::from_str(&reply)?)
 }
 
+/// Removes a socket on which nobody listens, unless it has just been created: a run that starts binds it first, and listens
+/// then.
+fn remove_dead(path: &Path) {
+    let age = fs::symlink_metadata(path).and_then(|about| about.modified());
+    if age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= STARTING)) {
+        let _ = fs::remove_file(path);
+    }
+}
+
 /// The names and files of sockets.
 fn sockets() -> io::Result<Vec<(String, PathBuf)>> {
     let directory = directory();
@@ -190,7 +210,6 @@ fn sockets() -> io::Result<Vec<(String, PathBuf)>> {
         }
     }
     found.sort();
-    found.truncate(MOST_RUNS);
     Ok(found)
 }
 
@@ -272,10 +291,18 @@ mod tests {
         drop(file);
         assert!(!path.exists());
         // A run that was killed leaves its file, which is removed.
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        assert!(path.exists());
+        let leave_dead = async || {
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            assert!(path.exists());
+            tokio::time::sleep(STARTING * 2).await;
+        };
+        leave_dead().await;
         let left = ask_runs(Change::default(), |name| name == run).await;
         assert_eq!(left.unwrap(), []);
         assert!(!path.exists());
+        // The next run removes it, too.
+        leave_dead().await;
+        let next = open(&format!("{run}next")).unwrap();
+        assert!(!path.exists() && next.1.0.exists());
     }
 }
