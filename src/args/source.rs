@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 
 use crate::cluster::key::KeyName;
+use crate::ops::data::rdb_files;
 use crate::ops::data::source::{DatabaseMapping, Databases};
-use crate::ops::data::sources;
 use crate::seed::{NotAnAddress, Seed};
 use crate::stop::Stop;
 
@@ -67,7 +67,7 @@ pub(crate) enum Origin {
 }
 
 fn origin(text: &str) -> Result<Origin, String> {
-    match sources::is_path(text) {
+    match rdb_files::is_path(text) {
         true => Ok(Origin::File(PathBuf::from(text))),
         false => source(text).map(Origin::Server),
     }

@@ -12,7 +12,7 @@ use crate::connections::Target;
 use crate::exit_code::ExitCode;
 use crate::ops::data;
 use crate::ops::data::import_files::{self, FilesPlan, FilesRequest};
-use crate::ops::data::sources::{self, AofIncrements};
+use crate::ops::data::rdb_files::{self, AofIncrements};
 use crate::stop::{CommandResult, Stop};
 use crate::transfer::OnConflict;
 use crate::ui::{CheckFor, Ui};
@@ -88,7 +88,7 @@ pub(super) async fn run(
         false => AofIncrements::Refuse,
     };
     let request = FilesRequest {
-        files: sources::find(&paths, increments)
+        files: rdb_files::find(&paths, increments)
             .map_err(|error| Stop::refused(anyhow!("{error:#}")))?,
         database: args.source.one_database().unwrap_or(0),
         options: args.transfer.options(match args.replace {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use anyhow::anyhow;
 use tokio::task::spawn_blocking;
 
+use super::rdb_files::{FileOrigin, ImportFile};
 use super::restore::{compare_functions, of_modules, unaccepted};
-use super::sources::{FileOrigin, ImportFile};
 use super::{Transferred, infos, masters, notes, transfer, warn_of_evictions, writable_cluster};
 use crate::backup::{Inspection, Meter, inspect_rdb};
 use crate::cluster::functions::Functions;

@@ -5,9 +5,9 @@ mod functions;
 pub(crate) mod import;
 pub(crate) mod import_files;
 mod nodes_json;
+pub(crate) mod rdb_files;
 pub(crate) mod restore;
 pub(crate) mod source;
-pub(crate) mod sources;
 pub(crate) mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
