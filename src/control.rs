@@ -1,6 +1,6 @@
 //! What can be changed while slots move: the rate, the number of node pairs, the latency limit, and whether it is paused.
 //!
-//! [`Control`] is shared by all parts of one run. Lanes read it before each step; they never wait for the one who changes
+//! [`Control`] is shared by all parts of one run. Lanes read it before each step; they never wait for who changes
 //! it: a control file, `throttle` through a socket, or a key at a terminal.
 
 mod file;

@@ -72,7 +72,7 @@ impl ControlFile {
 }
 
 fn read(path: &Path) -> io::Result<String> {
-    // Opening a pipe would wait for whoever writes to it.
+    // Opening a pipe would wait until a program writes to it.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is not a file"));
     }

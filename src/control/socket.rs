@@ -1,7 +1,7 @@
 //! The socket of a run, by which `throttle` finds it on the same host.
 //!
 //! It lies in `redis-trib` in `$XDG_RUNTIME_DIR`, or in `/tmp/redis-trib-UID` where that is not set (containers) or is not ours
-//! (after `su`). The directory has to be ours with mode 0700: whoever may create files in it could pose as a run. The name of
+//! (after `su`). The directory has to be ours with mode 0700: who may create files in it could pose as a run. The name of
 //! the socket is that of the run. A request is a text of settings (see [`Change`]), a reply one JSON object.
 
 use std::fs::{self, DirBuilder};
