@@ -621,6 +621,47 @@ fn either_end_dies_and_its_replica_takes_over_on_each_version() {
     }
 }
 
+/// The source died after the hand-over of a slot of which its replica had not heard: it comes back as a replica of the
+/// target, and the other open slots belong to its own replica.
+#[test]
+fn the_source_of_open_slots_follows_their_target() {
+    let nodes = Nodes::quick(4);
+    nodes.form(3);
+    let slots = names(0..3, 20);
+    fill(&nodes[..3], &slots);
+    let before = contents(&nodes);
+    let (source, target) = (nodes[0].id(), nodes[1].id());
+    for slot in ["0", "1", "2"] {
+        nodes[1].cmd(&["CLUSTER", "SETSLOT", slot, "IMPORTING", &source]);
+    }
+    nodes[3].cmd(&["CLUSTER", "FAILOVER", "TAKEOVER"]);
+    until(
+        "the old master to follow its replica",
+        PATIENCE,
+        || match nodes[0].field("master_link_status").as_deref() {
+            Some("up") => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    );
+    nodes[0].cmd(&["CLUSTER", "REPLICATE", &target]);
+    // The target knows no owner of the open slots now.
+    until("all nodes to know that it follows", PATIENCE, || {
+        let follows = |text: &str| {
+            let mut lines = text.lines();
+            lines.any(|line| line.starts_with(&source) && line.contains(&target))
+        };
+        let late = nodes.iter().find(|node| !follows(&node.nodes_text()));
+        late.map_or(Ok(()), |node| Err(node.nodes_text()))
+    });
+    reshard(&nodes[2])
+        .args(["--slot-ranges", "0-2", "--to", &target, "--yes"])
+        .arg("--finish-open")
+        .run()
+        .status(0);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
 fn either_end_dies(spec: &Spec, victim: usize) {
     let nodes = Nodes::with(6, spec);
     nodes.form(3);

@@ -304,7 +304,11 @@ fn unfinished(diagnosis: &Diagnosis) -> Result<Unfinished, Stop> {
         })?;
         let (from, to) = match open.direction {
             Direction::Migrating => (member.id, successor(open.peer)),
-            Direction::Importing => (successor(open.peer), member.id),
+            // One that lost its last slot to this target, and the others to its own replica, follows the target.
+            Direction::Importing => match successor(open.peer) {
+                follows if follows == member.id => (owner, member.id),
+                source => (source, member.id),
+            },
         };
         if owner == to {
             told_late
