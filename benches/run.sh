@@ -2,7 +2,7 @@
 # Measures redis-trib against redis-cli in one run, on servers of its own, and prints one table.
 #
 #   benches/run.sh [NAME...]     all benches, or these: the files benches/NAME.sh, each sourced in turn
-#   BENCH_NODES=100 BENCH_RUNS=3 how many servers, how many runs of each, for create, check and add_node
+#   BENCH_NODES=100 BENCH_RUNS=3 how many servers, how many runs of each, for create, check, day_two and add_node
 #   BENCH_MOVE_RUNS=5            how many runs of each, where slots move
 #   BENCH_PEER_RUNS=3            how many runs of each beside the newest clients (peers); BENCH_PEER_VALUES="61:100 4:16384"
 #                                (keys a slot:bytes) and BENCH_PEER_LOADS="none load" choose among them
@@ -33,7 +33,7 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 trap 'exit 129' HUP
 
-[ $# -gt 0 ] || set -- start create check add_node reshard clients links atomic peers rebalance memory fix import restore
+[ $# -gt 0 ] || set -- start create check day_two add_node reshard clients links atomic peers rebalance memory fix import restore
 for name in "$@"; do
     [ -f "benches/$name.sh" ] || die "there is no bench benches/$name.sh"
     say "-- $name"
