@@ -13,10 +13,10 @@ use crate::ui::Ui;
 /// Arguments of `throttle`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "A run can be changed from the moment at which its first slot moves until it ends, by the same user on\n\
-    the same host. Without options, the settings are shown. RUN is needed where several runs move slots.\n\n\
-    A run that is paused has no slot open and nothing in flight; before that it finishes the slots or the\n\
-    task in hand. ASM tasks know no rate: it holds over all tasks.\n\nExamples:\n  \
+    after_help = "The same user on the same host can change a run, from its first slot until it ends. Without\n\
+    options, the settings are shown. RUN is needed where several runs move slots.\n\n\
+    A run that is paused has no slot open and nothing in flight; before that it finishes the slots\n\
+    or the task in hand. ASM tasks know no rate: it holds over all tasks.\n\nExamples:\n  \
     redis-trib throttle                                  # which runs there are, and their settings\n  \
     redis-trib throttle --rate 5000 --max-latency 5ms\n  \
     redis-trib throttle 5f3a09c1 --pause"

@@ -668,7 +668,7 @@ impl Ui {
 
     /// A backup is complete.
     pub fn backed_up(&self, view: &BackupView, took: Duration) -> io::Result<()> {
-        self.backup_ends(view, took, "read back and verified")
+        self.backup_ends(view, took, "verified as they arrived")
     }
 
     /// A backup is as it was written.
