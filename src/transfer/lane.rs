@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::report::{FailureReason, quoted};
 use super::slots::{Group, SlotOwners};
+use super::verify::{Sight, TTL_TOLERANCE, left as remaining, same_ttl};
 use super::{AfterFailure, Item, KeyOutcome, OnConflict, TransferError, TransferOptions};
 use crate::client::{
     ClientError, DEFAULT_NODE_TIMEOUT, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient,
@@ -40,6 +41,8 @@ struct Batch {
     asked: BTreeMap<usize, Addr>,
     /// Why keys were delayed last.
     delay: Option<String>,
+    /// When it began; the times to live of its items count from here.
+    began: Instant,
 }
 
 impl Lane {
@@ -64,6 +67,7 @@ impl Lane {
             items,
             asked: BTreeMap::new(),
             delay: None,
+            began: Instant::now(),
         };
         let mut deadline = Instant::now() + OWNER_TIMEOUT;
         let mut left = batch.left();
@@ -279,27 +283,7 @@ impl Lane {
                     }
                     Err(ReadFault::Refused(error)) => return Err(error.into()),
                 };
-                let item = &batch.items[*i];
-                let sameness = same_value(&theirs.payload, &item.payload);
-                let outcome = match sameness {
-                    Sameness::Same => KeyOutcome::Same,
-                    Sameness::Different | Sameness::Unknown
-                        if self.options.on_conflict == OnConflict::Abort =>
-                    {
-                        return Err(TransferError::Conflict {
-                            key: quoted(&item.key),
-                            node: group.name.clone(),
-                        });
-                    }
-                    Sameness::Different => KeyOutcome::Failed(
-                        FailureReason::Differs,
-                        format!("{} has another value", group.name),
-                    ),
-                    Sameness::Unknown => KeyOutcome::Failed(
-                        FailureReason::Differs,
-                        format!("{} has a value that can't be compared", group.name),
-                    ),
-                };
+                let outcome = batch.existing(*i, &theirs, &group.name, self.options.on_conflict)?;
                 batch.outcomes[*i] = Some(outcome);
             }
         }
@@ -345,6 +329,37 @@ impl Batch {
             .filter(|(_, outcome)| outcome.is_none())
             .map(|(i, _)| i)
             .collect()
+    }
+
+    /// Compares a key with the one that exists. One that would expire at another time is another one: it may not be
+    /// deleted at its source.
+    fn existing(
+        &self,
+        i: usize,
+        theirs: &Dumped,
+        node: &str,
+        on_conflict: OnConflict,
+    ) -> Result<KeyOutcome, TransferError> {
+        let item = &self.items[i];
+        let why = match same_value(&theirs.payload, &item.payload) {
+            Sameness::Same => {
+                let here = item.left(self.began.elapsed());
+                match same_ttl(here, remaining(theirs.expires), TTL_TOLERANCE) {
+                    Sight::Different(_) if item.has_expired() => return Ok(KeyOutcome::Expired),
+                    Sight::Different(_) => format!("{node} has it with another time to live"),
+                    _ => return Ok(KeyOutcome::Same),
+                }
+            }
+            Sameness::Different => format!("{node} has another value"),
+            Sameness::Unknown => format!("{node} has a value that can't be compared"),
+        };
+        match on_conflict {
+            OnConflict::Abort => Err(TransferError::Conflict {
+                key: quoted(&item.key),
+                node: node.to_string(),
+            }),
+            _ => Ok(KeyOutcome::Failed(FailureReason::Differs, why)),
+        }
     }
 
     /// Evaluates the reply to one key that is neither there already nor too new.
@@ -399,6 +414,17 @@ impl Item {
     /// Whether its time is over.
     pub(super) fn has_expired(&self) -> bool {
         matches!(self.expires, Expiry::At(time) if time <= milliseconds())
+    }
+
+    /// The milliseconds that it has left; `waited` is the time since its own were read.
+    fn left(&self, waited: Duration) -> Option<u64> {
+        match self.expires {
+            Expiry::Never => None,
+            Expiry::At(time) => Some(time.saturating_sub(milliseconds())),
+            Expiry::In(left) => {
+                Some(left.saturating_sub(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)))
+            }
+        }
     }
 
     fn reaches(&self, version: u16) -> bool {

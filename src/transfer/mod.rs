@@ -32,10 +32,12 @@ pub use keyspace::{Keyspace, ReadFrom, SourcePart};
 pub use report::{FailedKey, FailureReason, TransferReport};
 pub use restore::{Databases, FileContent, KeyFile, restore};
 pub use slots::{SlotMapError, SlotOwner, SlotOwners};
-pub use verify::{Direction, Discrepancy, FoundKey, VerifyOptions, VerifyReport, verify};
+pub use verify::{
+    Direction, Discrepancy, FoundKey, TTL_TOLERANCE, VerifyOptions, VerifyReport, verify,
+};
 pub use verify_backup::{SavedFile, verify_backup};
 
-/// How a key is treated that is in the cluster with another value.
+/// How a key is treated that is in the cluster with another value or time to live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnConflict {
     /// It stays as it is, and is reported.
@@ -82,7 +84,7 @@ pub(crate) struct Item {
 pub(crate) enum KeyOutcome {
     /// The key was written.
     Written,
-    /// The key existed with the same value.
+    /// The key existed with the same value and time to live.
     Same,
     /// The key expired.
     Expired,
@@ -93,9 +95,9 @@ pub(crate) enum KeyOutcome {
 /// Why the transfer stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {
-    /// A key exists with another value, and `--on-existing-key` is `abort`.
+    /// A key exists with another value or time to live, and `--on-existing-key` is `abort`.
     #[error(
-        "{key} is in the cluster with another value ({node}): pass --on-existing-key skip to keep \
+        "{key} is in the cluster with another value or time to live ({node}): pass --on-existing-key skip to keep \
              such keys, or replace to overwrite them"
     )]
     Conflict {

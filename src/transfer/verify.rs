@@ -48,6 +48,9 @@ const SUSPECT_BYTES: usize = 4 << 20;
 pub(super) const ROUNDS: usize = 3;
 /// The pause before a key is compared again.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
+/// By how much times to live may differ, unless the user says otherwise: a key is on its way for a moment, and the two
+/// sides are not read at the same one.
+pub const TTL_TOLERANCE: Duration = Duration::from_secs(5);
 /// What is asked of times to live: the clocks of the two sides may differ.
 pub(super) const LEFT: ExpiryQuestion = ExpiryQuestion::Left;
 /// The number of keys that are named of each kind.
@@ -652,7 +655,7 @@ fn heavier(one: Glance, other: Glance) -> u64 {
 }
 
 /// The milliseconds that a key has left, as [`KeyReader::dump`] asks for them.
-fn left(expires: Expiry) -> Option<u64> {
+pub(super) fn left(expires: Expiry) -> Option<u64> {
     match expires {
         Expiry::Never => None,
         Expiry::At(left) | Expiry::In(left) => Some(left),

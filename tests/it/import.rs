@@ -156,6 +156,50 @@ fn conflicts_are_as_the_user_says() {
 
 /// More than a reply of 32 MiB holds: read alone, and compared alone the next time.
 #[test]
+fn a_key_that_expires_at_another_time_is_another_one() {
+    let source = standalone("redis-7.0");
+    let nodes = cluster(&Spec::new().quick());
+    let (from, node) = (source.addr(), nodes[0].addr());
+    for (key, here, there) in [
+        ("shorter", None, Some("100")),
+        ("longer", Some("100"), None),
+        ("other", Some("100"), Some("200")),
+        ("close", Some("100"), Some("102")),
+        ("never", None, None),
+    ] {
+        let set = |ttl: Option<&'static str>| {
+            let ttl = ttl.map(|seconds| ["EX", seconds]);
+            ["SET", key, "v"]
+                .into_iter()
+                .chain(ttl.into_iter().flatten())
+        };
+        source.cmd(&set(here).collect::<Vec<_>>());
+        let words: Vec<&[u8]> = set(there).map(str::as_bytes).collect();
+        dataset::send(&nodes, &words);
+    }
+    let moving = |args: &[&str]| {
+        let moving = import(&from, &node).args(["--move"]);
+        moving.args(args.iter().copied()).run()
+    };
+    moving(&["--on-existing-key", "abort", "--pattern", "shorter"])
+        .status(6)
+        .stderr_has("\"shorter\" is in the cluster with another value or time to live");
+    moving(&[])
+        .status(1)
+        .stdout_has("3 keys failed (differs)")
+        .stdout_has("has it with another time to live");
+    for key in ["shorter", "longer", "other"] {
+        assert_eq!(source.cmd(&["EXISTS", key]), Value::Int(1), "{key}");
+    }
+    for key in ["close", "never"] {
+        assert_eq!(source.cmd(&["EXISTS", key]), Value::Int(0), "{key}");
+    }
+    moving(&["--replace"]).status(0).stdout_has("3 keys moved");
+    let ttl = dataset::send(&nodes, &[b"TTL", b"shorter"]);
+    assert_eq!(ttl, Value::Int(-1));
+}
+
+#[test]
 fn values_larger_than_replies_should_be() {
     let source = standalone("redis-7.0");
     let nodes = cluster(&Spec::new().quick());

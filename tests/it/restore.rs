@@ -150,6 +150,13 @@ fn what_expired_stays_away_and_times_to_live_go_on() {
         panic!("no TTL");
     };
     assert!((3_400_000..3_600_000).contains(&ttl), "{ttl}");
+    // Again: it is the same. With another time to live it is not.
+    restore(&path, &other[0].addr()).run().status(0);
+    other[0].cmd(&["PERSIST", "long"]);
+    restore(&path, &other[0].addr())
+        .run()
+        .status(6)
+        .stderr_has("\"long\" is in the cluster with another value or time to live");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::source::{self, SourceRequest, SourceState};
-use super::verify::{self, TTL_TOLERANCE, VerifyRequest};
+use super::verify::{self, VerifyRequest};
 use super::{Transferred, infos, masters, notes, transfer, warn_of_evictions, writable_cluster};
 use crate::client::ExpiryQuestion;
 use crate::cluster::key;
@@ -19,7 +19,7 @@ use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{
-    self, Direction, ImportOptions, ReadFrom, SlotOwners, SourcePart, TransferMode,
+    self, Direction, ImportOptions, ReadFrom, SlotOwners, SourcePart, TTL_TOLERANCE, TransferMode,
     TransferOptions, TransferReport,
 };
 

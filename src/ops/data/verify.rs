@@ -20,9 +20,6 @@ use crate::transfer::{
     VerifyReport,
 };
 
-/// By how much times to live may differ: a key is on its way for a moment, and the two sides are not read at the same one.
-pub(super) const TTL_TOLERANCE: Duration = Duration::from_secs(5);
-
 /// What is compared.
 pub(crate) struct VerifyRequest {
     /// The source.
