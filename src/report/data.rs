@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::values::millis;
+use crate::exit_code::ExitCode;
 
 /// The plan.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -46,6 +47,8 @@ pub struct TransferView {
     pub strays: u64,
     /// The number of function libraries.
     pub functions: u64,
+    /// The number of keys that masters evicted meanwhile; any keys, not only those that were written.
+    pub evicted: u64,
     /// The keys that are not in the cluster as they should be, by reason.
     pub failed: Vec<FailedKeys>,
 }
@@ -89,6 +92,14 @@ impl TransferView {
     /// How many keys were looked at.
     pub fn seen(&self) -> u64 {
         self.written + self.same + self.expired + self.gone + self.failures()
+    }
+
+    /// The exit code of a transfer that reached its end.
+    pub fn exit_code(&self) -> ExitCode {
+        match (self.failures(), self.evicted) {
+            (0, 0) => ExitCode::Done,
+            _ => ExitCode::Unhealthy,
+        }
     }
 
     /// How many keys failed.

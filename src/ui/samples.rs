@@ -730,6 +730,7 @@ pub(super) fn transferred() -> TransferView {
         deleted: 0,
         strays: 0,
         functions: 2,
+        evicted: 0,
         failed: vec![FailedKeys {
             reason: "too-large",
             count: 2,

@@ -723,11 +723,7 @@ impl Ui {
     /// The result of `import` or `restore`, which is the end of the command.
     pub fn transferred(&self, view: &TransferView, took: Duration) -> io::Result<()> {
         self.transfer_facts(view, took)?;
-        let code = match view.failures() {
-            0 => ExitCode::Done,
-            _ => ExitCode::Unhealthy,
-        };
-        self.done(code, &data::result(view, took))
+        self.done(view.exit_code(), &data::result(view, took))
     }
 
     /// The same if the command goes on.

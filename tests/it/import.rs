@@ -477,6 +477,51 @@ fn full_targets_and_signals_stop_it_and_it_goes_on() {
     assert_eq!(difference(&digest(&[source]), &digest(&nodes)), [""; 0]);
 }
 
+#[test]
+fn keys_that_masters_evict_are_not_deleted_at_the_source() {
+    let source = standalone("redis-7.0");
+    let nodes = cluster(&Spec::new().quick());
+    fill(&source, 5000);
+    let (from, node) = (source.addr(), nodes[0].addr());
+    let set = |name: &str, value: &str| {
+        for node in nodes.iter() {
+            node.cmd(&["CONFIG", "SET", name, value]);
+        }
+    };
+    set("maxmemory-policy", "allkeys-lru");
+    let moving = || import(&from, &node).args(["--move", "--dry-run"]).run();
+    // Without a limit nothing is evicted.
+    moving().status(0);
+    set("maxmemory", "1gb");
+    moving()
+        .status(3)
+        .stderr_has(&format!("{} (", nodes[1].addr()))
+        .stderr_has("maxmemory-policy allkeys-lru")
+        .stderr_has("leave out --move");
+    set("maxmemory-policy", "noeviction");
+    moving().status(0);
+    // They are full after a third of the keys.
+    let mut pipe = redis::pipe();
+    for n in 0..3000 {
+        let name = format!("large:{n}");
+        pipe.cmd("SET").arg(name).arg("v".repeat(10_000)).ignore();
+    }
+    pipe.query::<()>(&mut source.connection().unwrap()).unwrap();
+    set("maxmemory-policy", "allkeys-lru");
+    let used = nodes[0].text(&["INFO", "memory"]);
+    let used = used
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    let used: u64 = used.unwrap().trim().parse().unwrap();
+    set("maxmemory", &(used + (5 << 20)).to_string());
+    import(&from, &node)
+        .args(["--writers", "1"])
+        .run()
+        .stdout_has("Masters evicted")
+        .status(1)
+        .stderr_has("during the transfer because it has no memory left");
+}
+
 /// The last report of a transfer.
 #[track_caller]
 fn report(run: &crate::support::command::Finished) -> serde_json::Value {

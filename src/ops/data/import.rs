@@ -50,6 +50,7 @@ pub(crate) async fn plan(session: &Session, request: &ImportRequest) -> Result<I
     let cluster = writable_cluster(session).await?;
     let source = source::observe(session, &request.source).await?;
     request.refuse_source(&cluster, &source)?;
+    request.refuse_evicting(&cluster)?;
     request.refuse_databases(session, &cluster, &source).await?;
     request.refuse_collisions(session, &source).await?;
     let view = request.view(&cluster, &source);
@@ -105,7 +106,7 @@ pub(crate) async fn execute(
     if transferred.stopped.is_none() {
         count_expired(session, request, plan, &mut transferred.view).await;
     }
-    warn_of_evictions(session, &plan.cluster).await;
+    transferred.view.evicted = warn_of_evictions(session, &plan.cluster).await;
     Ok(transferred)
 }
 
@@ -246,6 +247,30 @@ impl ImportRequest {
             )));
         }
         Ok(())
+    }
+
+    /// Refuses to move keys to masters that evict keys: what was deleted at the source would be nowhere.
+    fn refuse_evicting(&self, cluster: &ClusterState) -> Result<(), Stop> {
+        if self.mode == TransferMode::Copy {
+            return Ok(());
+        }
+        let mut evicting = Vec::new();
+        for (id, info) in infos(cluster) {
+            let policy = info.maxmemory_policy.as_deref();
+            if let (Some(1..), Some(policy)) = (info.maxmemory, policy)
+                && policy != "noeviction"
+            {
+                evicting.push(format!("{} (maxmemory-policy {policy})", cluster.name(id)));
+            }
+        }
+        match evicting.is_empty() {
+            true => Ok(()),
+            false => Err(Stop::refused(anyhow!(
+                "these masters evict keys at their maxmemory, which --move would have deleted at the source; leave out \
+                 --move to copy them, or set maxmemory-policy noeviction:\n  {}",
+                evicting.join("\n  ")
+            ))),
+        }
     }
 
     /// Refuses databases that the cluster does not have.
@@ -420,6 +445,7 @@ mod tests {
             deleted: 0,
             strays: 0,
             functions: 0,
+            evicted: 0,
             failed: Vec::new(),
         }
     }

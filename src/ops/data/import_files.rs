@@ -124,8 +124,8 @@ pub(crate) async fn execute(
     let work = |meter, stopper| async move {
         transfer::restore(owners, files, options, meter, &stopper).await
     };
-    let transferred = transfer(session, "copied", plan.keys, work).await?;
-    warn_of_evictions(session, &plan.cluster).await;
+    let mut transferred = transfer(session, "copied", plan.keys, work).await?;
+    transferred.view.evicted = warn_of_evictions(session, &plan.cluster).await;
     Ok(transferred)
 }
 

@@ -212,6 +212,7 @@ fn view(done: &'static str, report: TransferReport) -> TransferView {
         deleted: report.deleted,
         strays: report.strays,
         functions: report.functions,
+        evicted: 0,
         failed: report
             .failed
             .into_iter()
@@ -233,10 +234,7 @@ fn view(done: &'static str, report: TransferReport) -> TransferView {
 impl Transferred {
     /// The exit code of a transfer that reached its end.
     pub(crate) fn exit_code(&self) -> ExitCode {
-        match self.view.failures() {
-            0 => ExitCode::Done,
-            _ => ExitCode::Unhealthy,
-        }
+        self.view.exit_code()
     }
 
     /// The error of a transfer that ended early. `resume` says how to continue.
@@ -250,19 +248,21 @@ impl Transferred {
     }
 }
 
-/// Warns of keys that masters evicted during the transfer. A signal skips this.
-async fn warn_of_evictions(session: &Session, before: &ClusterState) {
+/// Warns of keys that masters evicted during the transfer, and returns their number. A signal skips this.
+async fn warn_of_evictions(session: &Session, before: &ClusterState) -> u64 {
     if session.interrupt.heard().is_some() {
-        return;
+        return 0;
     }
     let Ok(Ok(after)) = session.interrupt.stops(ClusterState::look(session)).await else {
-        return;
+        return 0;
     };
     let infos_before = infos(before);
+    let mut evictions = 0;
     for (id, info) in infos(&after) {
         let evicted = info.evicted_keys.unwrap_or_default();
         let before = infos_before.get(&id).and_then(|info| info.evicted_keys);
         let lost = evicted.saturating_sub(before.unwrap_or_default());
+        evictions += lost;
         if lost > 0 {
             session.events.warn(format!(
                 "{} evicted {} during the transfer because it has no memory left (maxmemory-policy)",
@@ -271,6 +271,7 @@ async fn warn_of_evictions(session: &Session, before: &ClusterState) {
             ));
         }
     }
+    evictions
 }
 
 /// The owners of all slots.

@@ -29,9 +29,13 @@ pub(in crate::ui) fn plan(
 /// The result in one line, with its mark.
 pub(in crate::ui) fn result(view: &TransferView, took: Duration) -> String {
     let summary = summary(view, took);
-    match view.failures() {
-        0 => format!("[OK] {summary}"),
-        count => format!("[ERR] {} failed. {summary}", counted(count, "key")),
+    match (view.failures(), view.evicted) {
+        (0, 0) => format!("[OK] {summary}"),
+        (0, count) => format!(
+            "[ERR] Masters evicted {} meanwhile. {summary}",
+            counted(count, "key")
+        ),
+        (count, _) => format!("[ERR] {} failed. {summary}", counted(count, "key")),
     }
 }
 
