@@ -9,11 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
 
+use crate::cluster::node::NodeId;
 use crate::cluster::slot::{Slot, SlotRange, SlotSet};
 use crate::cluster::text::is_unsafe;
 
 /// The name of standard input.
 const STDIN: &str = "-";
+/// The directory in which a server has its append-only file (appenddirname, Redis ≥ 7.0).
+const APPEND_ONLY: &str = "appendonlydir";
 /// The largest list of files that is read.
 const LARGEST: u64 = 64 << 20;
 /// The endings of RDB files.
@@ -105,6 +108,7 @@ fn of_directory(path: &Path, increments: AofIncrements) -> anyhow::Result<Vec<Im
     if has("manifest.json") {
         bail!("this is a backup of redis-trib: use redis-trib restore");
     }
+    refuse_parts_of_backups(&names)?;
     let rdb: Vec<&String> = names
         .iter()
         .filter(|name| ENDINGS.iter().any(|ending| name.ends_with(ending)))
@@ -116,6 +120,18 @@ fn of_directory(path: &Path, increments: AofIncrements) -> anyhow::Result<Vec<Im
     if let Some(manifest) = manifests.next() {
         return Ok(vec![of_aof(path, manifest, increments)?]);
     }
+    if let Some(increment) = names.iter().find(|name| name.ends_with(".incr.aof")) {
+        bail!(
+            "this is an appendonlydir without its manifest file (*.manifest), and {increment} has commands that can't \
+             be imported: name the base file itself to leave them out"
+        );
+    }
+    if path.join(APPEND_ONLY).is_dir() {
+        bail!(
+            "this is the directory of a server that has an {APPEND_ONLY}, too: name the RDB file, or the {APPEND_ONLY} \
+             itself"
+        );
+    }
     if rdb.is_empty() {
         bail!(
             "there is no RDB file ({}) in this directory",
@@ -123,6 +139,42 @@ fn of_directory(path: &Path, increments: AofIncrements) -> anyhow::Result<Vec<Im
         );
     }
     Ok(rdb.iter().map(|name| whole(path.join(name))).collect())
+}
+
+/// Refuses files of a backup that has no list of them: which are missing is not known.
+fn refuse_parts_of_backups(names: &[String]) -> anyhow::Result<()> {
+    let has = |wanted: &str| names.iter().any(|name| name == wanted);
+    let is_unfinished = |name: &&String| {
+        [".rdb.partial", ".json.partial"]
+            .iter()
+            .any(|end| name.ends_with(end))
+    };
+    if let Some(name) = names.iter().find(is_unfinished) {
+        bail!(
+            "this is an unfinished backup ({}): make it again, or name the files to import one by one",
+            printable(name)
+        );
+    }
+    let is_of_node = |name: &&String| {
+        let id = name.strip_suffix(".rdb");
+        id.is_some_and(|id| id.parse::<NodeId>().is_ok())
+    };
+    if let Some(name) = names.iter().find(is_of_node) {
+        bail!(
+            "this is a backup of redis-trib without its manifest.json ({name}), so keys may be missing: make it again, \
+             or name the files to import one by one"
+        );
+    }
+    let is_of_redis_cli =
+        |name: &&String| name.starts_with("redis-node-") && name.ends_with(".rdb");
+    match names.iter().find(is_of_redis_cli) {
+        Some(name) if !has("nodes.json") => bail!(
+            "this is a backup of redis-cli without its nodes.json ({}), so keys may be missing: make it again, or name \
+             the files to import one by one",
+            printable(name)
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn text_of(path: &Path) -> anyhow::Result<String> {
@@ -312,6 +364,37 @@ mod tests {
         assert!(refusal(&[("manifest.json", "{}"), ("a.rdb", "")]).contains("redis-trib restore"));
         let none = find(&[PathBuf::from("/nowhere/at/all")], AofIncrements::Refuse);
         assert!(format!("{:#}", none.unwrap_err()).starts_with("/nowhere/at/all: No such file"));
+    }
+
+    #[test]
+    fn parts_of_backups_and_directories_of_servers_are_refused() {
+        let node = format!("{}.rdb", "a1".repeat(20));
+        let partial = format!("{node}.partial");
+        for (names, says) in [
+            (&[node.as_str(), &partial][..], "an unfinished backup"),
+            (&["manifest.json.partial"], "an unfinished backup"),
+            (
+                &["redis-node-h-1-aa.rdb.partial", "a.rdb"],
+                "an unfinished backup",
+            ),
+            (&[&node, "a.rdb"], "redis-trib without its manifest.json"),
+            (
+                &["redis-node-h-1-aa.rdb"],
+                "redis-cli without its nodes.json",
+            ),
+            (
+                &["a.aof.1.base.rdb", "a.aof.2.incr.aof"],
+                "a.aof.2.incr.aof has commands",
+            ),
+        ] {
+            let files: Vec<(&str, &str)> = names.iter().map(|name| (*name, "")).collect();
+            let why = refusal(&files);
+            assert!(why.contains(says), "{why}");
+        }
+        let home = directory(&[("dump.rdb", "")]);
+        fs::create_dir(home.path().join(APPEND_ONLY)).unwrap();
+        let why = find(&[home.path().to_path_buf()], AofIncrements::Refuse).unwrap_err();
+        assert!(format!("{why:#}").contains("name the RDB file"), "{why:#}");
     }
 
     #[test]
