@@ -82,6 +82,17 @@ pub(crate) fn find(
             files.push(whole(path.clone()));
         }
     }
+    for file in &files {
+        // What is missing is reported where it is opened.
+        if let FileOrigin::Path(path) = &file.origin
+            && fs::metadata(path).is_ok_and(|found| !found.is_file())
+        {
+            bail!(
+                "{} is not a regular file, and files are read twice: pipe it to --from -",
+                file.name
+            );
+        }
+    }
     let mut names = BTreeSet::new();
     match files.iter().find(|file| !names.insert(&file.name)) {
         Some(file) => bail!("{} is named twice", file.name),
@@ -364,6 +375,18 @@ mod tests {
         assert!(refusal(&[("manifest.json", "{}"), ("a.rdb", "")]).contains("redis-trib restore"));
         let none = find(&[PathBuf::from("/nowhere/at/all")], AofIncrements::Refuse);
         assert!(format!("{:#}", none.unwrap_err()).starts_with("/nowhere/at/all: No such file"));
+    }
+
+    #[test]
+    fn pipes_are_no_files() {
+        let home = directory(&[]);
+        let pipe = home.path().join("pipe.rdb");
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+        assert!(made.unwrap().success());
+        for path in [pipe.as_path(), Path::new("/dev/null"), home.path()] {
+            let why = find(&[path.to_path_buf()], AofIncrements::Refuse).unwrap_err();
+            assert!(format!("{why:#}").contains("--from -"), "{why:#}");
+        }
     }
 
     #[test]
