@@ -27,8 +27,8 @@ pub(crate) struct SourceArgs {
     /// Databases FROM and INTO which keys go (Valkey ≥ 9.1): 1=1,2=2
     #[arg(long, value_name = "FROM=INTO", value_delimiter = ',', value_parser = mapping, conflicts_with = "from_db")]
     db_map: Vec<(u32, u32)>,
-    /// Prefix for the names of a database (repeatable): 1=tenant:
-    #[arg(long, value_name = "N=PREFIX", value_parser = prefix)]
+    /// Prefixes for the names of databases: 1=tenant:,2=other: (a comma in a prefix is \x2c)
+    #[arg(long, value_name = "N=PREFIX", value_delimiter = ',', value_parser = prefix)]
     key_prefix: Vec<(u32, Vec<u8>)>,
     /// The ACL user at the source.
     #[arg(long, value_name = "NAME", help_heading = "Login at the source")]
@@ -134,7 +134,7 @@ fn mapping(text: &str) -> Result<(u32, u32), String> {
     Ok((number(from)?, number(into)?))
 }
 
-/// `1=tenant:`. Bytes that can't be typed are `\xHH`.
+/// `1=tenant:`. Bytes that can't be typed, and commas, are `\xHH`.
 fn prefix(text: &str) -> Result<(u32, Vec<u8>), String> {
     let (from, prefix) = text
         .split_once('=')
@@ -253,6 +253,7 @@ mod tests {
         assert_eq!(mapping("1=2"), Ok((1, 2)));
         assert_eq!(prefix("3=tenant:"), Ok((3, b"tenant:".to_vec())));
         assert_eq!(prefix(r"3=a=\x00"), Ok((3, b"a=\0".to_vec())));
+        assert_eq!(prefix(r"3=a\x2cb"), Ok((3, b"a,b".to_vec())));
         for bad in ["-1", "", "x", "+1", "4294967296"] {
             assert!(database(bad).is_err(), "{bad}");
         }

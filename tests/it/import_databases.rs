@@ -123,13 +123,14 @@ fn names_that_collide_are_found_before_anything_is_written() {
     // A prefix may collide, too.
     fill(&source, 0, ["seven:lone".to_string()]);
     import(&from, &node)
-        .args(prefixed)
+        .args(["--from-db", "all", "--key-prefix", "3=three:,7=seven:"])
         .run()
         .status(3)
         .stderr_has("\"seven:lone\" (databases 0 and 7)");
     for bad in [
         &["--key-prefix", "1={a}"][..],
         &["--key-prefix", "1="],
+        &["--key-prefix", "3=a,b"],
         &["--key-prefix", "5=a:"],
         &["--db-map", "1=1,1=2"],
         &["--db-map", "1=1", "--from-db", "1"],
