@@ -171,6 +171,7 @@ fn what_can_not_be_imported_is_refused() {
         import(&[Path::new("-")], &node)
             .stdin(bytes)
             .run()
+            .status(3)
             .stderr_has(says);
     }
     fs::remove_file(&path).unwrap();
@@ -226,6 +227,24 @@ fn what_can_not_be_imported_is_refused() {
         .status(5)
         .stderr_has("--yes");
     assert!(digest(&nodes).is_empty());
+}
+
+#[test]
+fn standard_input_that_ends_after_keys_were_written_is_a_partial_import() {
+    let source = Spec::new().plain().start();
+    let mut pipe = redis::pipe();
+    for n in 0..20_000 {
+        pipe.cmd("SET").arg(format!("key:{n}")).arg(n).ignore();
+    }
+    pipe.query::<()>(&mut source.connection().unwrap()).unwrap();
+    let whole = fs::read(saved(&source)).unwrap();
+    let nodes = cluster("redis-7.0");
+    import(&[Path::new("-")], &nodes[0].addr())
+        .stdin(&whole[..whole.len() - 3])
+        .run()
+        .status(6)
+        .stderr_has("same command continues");
+    assert!(!digest(&nodes).is_empty());
 }
 
 #[test]

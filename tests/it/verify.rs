@@ -443,6 +443,28 @@ fn directories_that_are_no_backup_are_refused() {
 }
 
 #[test]
+fn a_backup_whose_files_can_not_be_read_is_refused() {
+    let nodes = three(&Spec::new().quick());
+    dataset::fill(&nodes);
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("backup");
+    let (path, node) = (directory.to_str().unwrap(), nodes[0].addr());
+    let backup = Trib::new().args(["backup", &node, path]).run();
+    backup.status(0);
+    let files = std::fs::read_dir(&directory).unwrap();
+    let mut files = files.map(|file| file.unwrap().path());
+    let file = files.find(|file| file.extension().is_some_and(|end| end == "rdb"));
+    let file = file.unwrap();
+    std::fs::write(&file, b"nothing").unwrap();
+    verify(path, &node).run().status(3).stderr_has(".rdb: ");
+    std::fs::remove_file(&file).unwrap();
+    verify(path, &node)
+        .run()
+        .status(3)
+        .stderr_has("No such file");
+}
+
+#[test]
 fn import_verifies() {
     let source = standalone("redis-7.0");
     let nodes = three(&Spec::new().quick());

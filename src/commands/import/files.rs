@@ -112,9 +112,12 @@ pub(super) async fn run(
         return Ok(ExitCode::Done);
     };
     let owners = change.prepare(data::owners(&session)).await?;
-    change.has_begun();
     let work = import_files::execute(&session, &request, &plan, owners);
     let transferred = change.execute(work).await?;
+    // Only standard input was not read before.
+    if !transferred.is_unread() {
+        change.has_begun();
+    }
     transfer::finish(ui, transferred)
 }
 

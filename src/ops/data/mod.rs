@@ -237,9 +237,18 @@ impl Transferred {
         self.view.exit_code()
     }
 
+    /// Whether a file could not be read before any of its keys was there to send.
+    pub(crate) fn is_unread(&self) -> bool {
+        let is_of_file = matches!(self.stopped, Some(TransferError::File { .. }));
+        is_of_file && self.view.seen() == 0 && self.view.functions == 0
+    }
+
     /// The error of a transfer that ended early. `resume` says how to continue.
     pub(crate) fn stop(&self, resume: &str) -> Option<Stop> {
         let why = self.stopped.as_ref()?;
+        if self.is_unread() {
+            return Some(Stop::refused(anyhow!("{why}\nNo key was written.")));
+        }
         let error = anyhow!("{why}\n{resume}");
         Some(match why {
             TransferError::Interrupted => Stop::interrupted(error),

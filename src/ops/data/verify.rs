@@ -144,6 +144,8 @@ fn stop(why: TransferError) -> Stop {
             }
         }
         TransferError::Interrupted => Stop::interrupted(why),
+        // Like a manifest that can't be read.
+        TransferError::File { .. } => Stop::refused(anyhow!(why).context(context)),
         why => Stop::new(ExitCode::Unreachable, anyhow!(why).context(context)),
     }
 }
