@@ -11,7 +11,7 @@ use rustix::process::getpgrp;
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
 };
-use tokio::time::sleep;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::Ui;
 
@@ -47,6 +47,8 @@ pub struct Keys {
     changed: Termios,
     /// Keys that were read and not taken yet.
     read: VecDeque<Key>,
+    /// The looks at the terminal. They outlive [`Keys::next`], which is dropped whenever something else happens first.
+    looks: Interval,
 }
 
 impl Ui {
@@ -68,20 +70,23 @@ impl Keys {
         changed.special_codes[SpecialCodeIndex::VMIN] = 0;
         changed.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(io::stdin(), OptionalActions::Now, &changed)?;
+        let mut looks = interval(EVERY);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             settings,
             changed,
             read: VecDeque::new(),
+            looks,
         })
     }
 
-    /// Waits for the next key that means something.
+    /// Waits for the next key that means something. No key is lost if the wait is dropped.
     pub async fn next(&mut self) -> Key {
         loop {
             if let Some(key) = self.read.pop_front() {
                 return key;
             }
-            sleep(EVERY).await;
+            self.looks.tick().await;
             if is_in_foreground() {
                 self.set_again();
                 let mut bytes = [0; 64];

@@ -298,6 +298,23 @@ fn keys_control_a_move_at_a_terminal() {
 }
 
 #[test]
+fn keys_are_read_while_much_happens() {
+    let setting = Setting::new();
+    fill(&setting.nodes[..3], &names(0..300, 200));
+    let mut terminal = setting.go().args(["--rate", "5000"]).terminal();
+    setting.wait_moved(4);
+    terminal.send("p");
+    terminal.expect("paused: no slot is open");
+    assert!(setting.moved() < 300);
+    terminal.send("+");
+    terminal.expect("10,000 keys/s");
+    terminal.send("p");
+    terminal.finish().status(0);
+    assert_eq!(setting.moved(), 300);
+    assert_closed(&setting.nodes);
+}
+
+#[test]
 fn a_directory_of_others_is_not_trusted() {
     let setting = Setting::new();
     let folder = setting.runtime.path().join("redis-trib");
