@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::conflict::{Comparison, Verdict};
 use super::lane::{Ends, LAG_WITHIN, LaneError, WINDOW_KEYS};
 use super::pace::Pace;
-use super::regulator::Regulator;
+use super::regulator::{Haste, Regulator};
 use super::{BYTES_PER_SECOND, End, Lag, MoveOptions, OnBigKey, OnConflict, barrier_key};
 use crate::client::{ClientError, Existing, Fault, Keep, MigrateFault, Migrated, Migration};
 use crate::cluster::slot::{Slot, SlotSet};
@@ -339,6 +339,9 @@ impl Movers {
         while !keys.is_empty() {
             let longest = self.regulator.longest_call(self.options.max_stall);
             self.pace.set_longest(longest);
+            if self.regulator.haste() == Haste::Finishing {
+                self.pace.hurry();
+            }
             let count = self.pace.next(weights);
             let bytes: u64 = weights[..count].iter().sum();
             self.regulator.pass(count, bytes).await;

@@ -39,6 +39,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio_util::sync::CancellationToken;
 
 use super::keys::{Authority, Call, Movers, Prepared};
+use super::pace::WindowSize;
 use super::panics::catch_panic;
 use super::regulator::{Regulator, Seat};
 use super::schedule::{MoveMethod, Work};
@@ -437,6 +438,7 @@ impl Lane {
         self.outrank(ends).await?;
         self.weigh(ends, slots.clone()).await?;
         let mut movers = self.movers(Authority::Source);
+        let mut size = WindowSize::first();
         let mut ahead = slots.into_iter();
         let mut counted: std::collections::VecDeque<(Slot, u64)> = Default::default();
         let mut closing: Window = Vec::new();
@@ -456,9 +458,12 @@ impl Lane {
             }
             let mut opening = Window::new();
             let mut keys = 0;
-            let most_keys = self.regulator.window_keys(WINDOW_KEYS);
+            let most_keys = self.regulator.window_keys(WINDOW_KEYS, size);
+            let most_slots = self
+                .regulator
+                .window_slots(self.options.max_open_slots, size);
             while !stopping
-                && opening.len() < self.options.max_open_slots.max(1)
+                && opening.len() < most_slots
                 && let Some((slot, count)) = counted.front().copied()
                 && (opening.is_empty() || keys + count <= most_keys)
             {
@@ -508,6 +513,7 @@ impl Lane {
             let bare = self.bare(ends, &opening).await?;
             let deadline = self.election_wait();
             let mut batches = batches;
+            let began = Instant::now();
             loop {
                 let moving = movers.run(ends, batches, &opening, &bare, |call| {
                     self.called(call, SlotProgress::Migrating);
@@ -520,6 +526,10 @@ impl Lane {
                     }
                     moved => break moved?,
                 }
+            }
+            if !opening.is_empty() {
+                let keys = opening.iter().map(|(_, keys)| keys).sum();
+                size.measured(opening.len(), keys, began.elapsed());
             }
             closing = opening;
         }

@@ -223,7 +223,12 @@ pub async fn run(
     events: &UnboundedSender<Event>,
     stop: &StopSignal,
 ) -> Outcome {
-    let regulator = Arc::new(Regulator::new(control.clone(), &moves, events.clone()));
+    let regulator = Arc::new(Regulator::new(
+        control.clone(),
+        &moves,
+        events.clone(),
+        stop.soon.clone(),
+    ));
     let mut into_targets: BTreeMap<NodeId, usize> = BTreeMap::new();
     let mut turns: BTreeMap<NodeId, Arc<Semaphore>> = BTreeMap::new();
     for pair in moves.keys() {

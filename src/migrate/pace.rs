@@ -112,6 +112,14 @@ impl Pace {
         self.longest = longest;
     }
 
+    /// Batches are at least what a call starts with: slots that are open are to be finished soon.
+    pub(super) fn hurry(&mut self) {
+        if let Batch::Adaptive { keys, bytes } = &mut self.batch {
+            *keys = keys.max(FIRST_KEYS);
+            *bytes = bytes.max(FIRST_BYTES);
+        }
+    }
+
     /// What a call took. One that was smaller than it might have been says nothing about larger
     /// ones, unless it was slow.
     pub(super) fn measured(&mut self, keys: usize, bytes: u64, took: Duration, growth: Growth) {
@@ -248,6 +256,53 @@ impl Share {
         const LONGEST: Duration = Duration::from_secs(1);
         let times = (Self::WITH_GAPS / self.share - 1.0).max(0.0);
         took.mul_f64(times).min(LONGEST)
+    }
+}
+
+/// How much a window holds under a latency limit: what moves in a few seconds, as far as the last window tells. A pause or
+/// Ctrl-C waits for the window in hand, and the speed is not known before.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct WindowSize {
+    slots: f64,
+    keys: f64,
+}
+
+impl WindowSize {
+    /// How long a window is to take.
+    const WITHIN: Duration = Duration::from_secs(3);
+    /// How much larger the next one is, at most.
+    const GROWTH: f64 = 8.0;
+
+    /// Before anything was measured.
+    pub(super) fn first() -> Self {
+        Self {
+            slots: 4.0,
+            keys: 32.0,
+        }
+    }
+
+    /// The most slots: at least 1.
+    pub(super) fn slots(self) -> usize {
+        (self.slots as usize).max(1)
+    }
+
+    /// The most keys: at least 1. A single slot may have more.
+    pub(super) fn keys(self) -> u64 {
+        (self.keys as u64).max(1)
+    }
+
+    /// What a window took. One that was smaller than it might have been makes the next one no smaller, unless it was slow.
+    pub(super) fn measured(&mut self, slots: usize, keys: u64, took: Duration) {
+        let times = Self::WITHIN.as_secs_f64() / took.as_secs_f64().max(0.001);
+        let (slots, keys) = (slots as f64, keys as f64);
+        if times < 1.0 {
+            self.slots = (slots * times).max(1.0);
+            self.keys = (keys * times).max(1.0);
+        } else {
+            let times = times.min(Self::GROWTH);
+            self.slots = self.slots.max(slots * times);
+            self.keys = self.keys.max(keys * times);
+        }
     }
 }
 

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::meter::Meter;
-use super::pace::{Growth, Share};
+use super::pace::{Growth, Share, WindowSize};
 use super::probe::{Samples, samples_within};
 use super::schedule::Work;
 use super::throttle::Throttle;
@@ -35,6 +36,8 @@ const CPU_HOLDS: Duration = Duration::from_secs(5);
 /// What the lanes of a run share.
 pub(super) struct Regulator {
     control: Control,
+    /// Cancelled when no slot is to be opened any more.
+    stop: CancellationToken,
     throttle: Throttle,
     state: watch::Sender<State>,
     events: UnboundedSender<Event>,
@@ -94,6 +97,7 @@ impl Regulator {
         control: Control,
         moves: &BTreeMap<Pair, Work>,
         events: UnboundedSender<Event>,
+        stop: CancellationToken,
     ) -> Self {
         let is_limited = control.settings().max_latency.is_some();
         let state = State {
@@ -105,6 +109,7 @@ impl Regulator {
         Self {
             throttle: Throttle::new(control.clone()),
             control,
+            stop,
             state: watch::Sender::new(state),
             events,
             threads: Mutex::default(),
@@ -164,9 +169,26 @@ impl Regulator {
         self.throttle.pass(keys, bytes).await;
     }
 
+    /// The latency limit. None holds for slots that are finished before a pause or an end: the sooner that is over, the better.
+    fn limit(&self) -> Option<Duration> {
+        match self.haste() {
+            Haste::Finishing => None,
+            Haste::Moving => self.control.settings().max_latency,
+        }
+    }
+
+    /// Whether the slots in hand are the last ones before a pause or the end.
+    pub(super) fn haste(&self) -> Haste {
+        let is_paused = self.control.settings().flow == Flow::Paused;
+        match is_paused || self.stop.is_cancelled() {
+            true => Haste::Finishing,
+            false => Haste::Moving,
+        }
+    }
+
     /// How long one call may take. `longest` is what --max-stall says, which a latency limit caps.
     pub(super) fn longest_call(&self, longest: Duration) -> Duration {
-        match self.control.settings().max_latency {
+        match self.limit() {
             None => longest,
             Some(limit) => self.share().call(longest.min(limit)),
         }
@@ -174,7 +196,7 @@ impl Regulator {
 
     /// Rests after a call that took so long, where a latency limit leaves only a small share.
     pub(super) async fn rest(&self, took: Duration) {
-        let gap = match self.control.settings().max_latency {
+        let gap = match self.limit() {
             None => Duration::ZERO,
             Some(_) => self.share().gap(took),
         };
@@ -183,15 +205,23 @@ impl Regulator {
         }
     }
 
-    /// How many keys a window may hold: fewer where keys move slowly, so that a pause or Ctrl-C does not wait long. With a
-    /// rate, what moves in five seconds.
-    pub(super) fn window_keys(&self, most: u64) -> u64 {
-        let settings = self.control.settings();
-        let most = match settings.max_latency {
+    /// How many slots a window may hold: with a latency limit, what `size` says.
+    pub(super) fn window_slots(&self, most: usize, size: WindowSize) -> usize {
+        match self.limit() {
             None => most,
-            Some(_) => self.share().of(most),
+            Some(_) => most.min(size.slots()),
+        }
+        .max(1)
+    }
+
+    /// How many keys a window may hold: fewer where keys move slowly, so that a pause or Ctrl-C does not wait long. With a
+    /// rate, what moves in five seconds; with a latency limit, what `size` says.
+    pub(super) fn window_keys(&self, most: u64, size: WindowSize) -> u64 {
+        let most = match self.limit() {
+            None => most,
+            Some(_) => self.share().of(most).min(size.keys()),
         };
-        match settings.rate {
+        match self.control.settings().rate {
             Some(Rate::Keys(rate)) => most.min(rate.saturating_mul(5)).max(1),
             // What keys weigh is not known before the window is.
             Some(Rate::Bytes(_)) | None => most,
@@ -318,6 +348,15 @@ impl Regulator {
             Some(_) => state.share.lanes(most.min(state.lanes.len())),
         }
     }
+}
+
+/// Whether slots are opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// They are.
+    Moving,
+    /// Those that are open are finished, and no more are opened.
+    Finishing,
 }
 
 /// Whether the idle latency is measured.

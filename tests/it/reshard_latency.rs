@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::support::cluster::{Nodes, walkthrough};
-use crate::support::command::Trib;
+use crate::support::command::{Signal, Trib};
 use crate::support::journal::{lines, words};
 use crate::support::keys::{assert_same, contents, fill};
 use crate::support::server::{Server, quick};
 use crate::support::slots::{assert_closed, names, owned};
 use crate::support::subcommands::reshard;
 use crate::support::wait::until;
+
+/// 50 ms of work.
+const SCRIPT: &str = "local t = redis.call('TIME') local b = t[1] * 1000000 + t[2] repeat t = redis.call('TIME') until \
+                      t[1] * 1000000 + t[2] - b > 50000 return 1";
 
 fn keys_of(server: &Server) -> u64 {
     server.text(&["DBSIZE"]).parse().unwrap()
@@ -89,10 +93,8 @@ fn scripts_of_other_clients_are_not_held_against_a_move() {
     thread::scope(|scope| {
         // The target is held up by 50 ms scripts a third of the time.
         scope.spawn(|| {
-            let script = "local t = redis.call('TIME') local b = t[1] * 1000000 + t[2] repeat t = redis.call('TIME') \
-                          until t[1] * 1000000 + t[2] - b > 50000 return 1";
             while !is_over.load(Ordering::Relaxed) {
-                nodes[3].cmd(&["EVAL", script, "0"]);
+                nodes[3].cmd(&["EVAL", SCRIPT, "0"]);
                 thread::sleep(Duration::from_millis(100));
             }
         });
@@ -109,6 +111,88 @@ fn scripts_of_other_clients_are_not_held_against_a_move() {
     assert_eq!(owned(&nodes[3]), [(0, 39)]);
     assert_closed(&nodes);
     assert_same(&before, &contents(&nodes));
+}
+
+/// Clients that hold the last node up all the time, and did so before `run` began.
+fn under_scripts(run: impl FnOnce(&Nodes)) {
+    let nodes = walkthrough(&quick());
+    fill(&nodes[..3], &names(0..200, 100));
+    let before = contents(&nodes);
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                nodes[3].cmd(&["EVAL", SCRIPT, "0"]);
+            }
+        });
+        // Also if an assertion fails.
+        let _over = Over(&is_over);
+        run(&nodes);
+    });
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// The least that may move, between nodes of which one answers late.
+fn limited(nodes: &Nodes) -> Trib {
+    reshard(&nodes[0])
+        .args(["--slot-ranges", "0-199", "--to", &nodes[3].id(), "--yes"])
+        .args(["--strategy", "keys", "--max-latency", "5ms"])
+        .timeout(Duration::from_secs(90))
+}
+
+#[track_caller]
+fn wait_moved(nodes: &Nodes) {
+    until("a slot to move", Duration::from_secs(40), || {
+        match owned(&nodes[3]).len() {
+            0 => Err("none".to_string()),
+            _ => Ok(()),
+        }
+    });
+}
+
+#[test]
+fn a_move_that_its_target_slows_down_ends_soon_after_a_signal() {
+    under_scripts(|nodes| {
+        let run = limited(nodes).spawn();
+        wait_moved(nodes);
+        thread::sleep(Duration::from_secs(1));
+        let began = Instant::now();
+        run.signal(Signal::SIGTERM);
+        run.wait().status(130).stderr_has("0 open");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert_closed(nodes);
+    });
+}
+
+#[test]
+fn a_move_that_its_target_slows_down_comes_to_rest_soon() {
+    under_scripts(|nodes| {
+        let folder = tempfile::tempdir().unwrap();
+        let control = folder.path().join("control");
+        let run = limited(nodes)
+            .args(["--control", &control.display().to_string()])
+            .spawn();
+        wait_moved(nodes);
+        thread::sleep(Duration::from_secs(1));
+        let began = Instant::now();
+        std::fs::write(&control, "pause\n").unwrap();
+        run.wait_stderr("paused: no slot is open");
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(11), "{took:?}");
+        assert_closed(nodes);
+        run.signal(Signal::SIGINT);
+        run.wait().status(130);
+    });
 }
 
 /// The events of the lanes in the order in which they came: whether each is a start.

@@ -82,7 +82,12 @@ fn lane(source: Addr, target: Addr) -> Lane {
         by_key_if_denied: false,
     };
     let (events, _) = mpsc::unbounded_channel();
-    let regulator = Regulator::new(Default::default(), &BTreeMap::new(), events.clone());
+    let regulator = Regulator::new(
+        Default::default(),
+        &BTreeMap::new(),
+        events.clone(),
+        CancellationToken::new(),
+    );
     Lane::new(
         end(SOURCE, source),
         end(TARGET, target),

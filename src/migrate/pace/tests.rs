@@ -204,3 +204,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_batch_in_a_hurry_is_as_large_as_the_first() {
+    let mut pace = Pace::adaptive(STALL);
+    let small = vec![100; 2_000];
+    pace.measured(64, 6_400, STALL * 100, Growth::Allowed);
+    assert_eq!(pace.next(&small), 1);
+    pace.hurry();
+    assert_eq!(pace.next(&small), 64);
+}
+
+#[test]
+fn windows_hold_what_moves_in_three_seconds() {
+    let second = Duration::from_secs(1);
+    let mut size = WindowSize::first();
+    size.measured(4, 32, second / 100);
+    assert_eq!((size.slots(), size.keys()), (32, 256));
+    size.measured(32, 256, second * 24);
+    assert_eq!((size.slots(), size.keys()), (4, 32));
+    size.measured(4, 32, second * 600);
+    assert_eq!((size.slots(), size.keys()), (1, 1));
+    // A single slot has more keys.
+    size.measured(1, 500, second * 2);
+    assert_eq!((size.slots(), size.keys()), (1, 750));
+    // The last window of a lane is small.
+    size.measured(1, 1, second * 2);
+    assert_eq!((size.slots(), size.keys()), (1, 750));
+}

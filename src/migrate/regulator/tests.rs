@@ -19,6 +19,7 @@ fn regulator(settings: Settings) -> Arc<Regulator> {
         control,
         &BTreeMap::new(),
         unbounded_channel().0,
+        CancellationToken::new(),
     ))
 }
 
@@ -71,7 +72,12 @@ async fn a_paused_run_gives_no_seats() {
 #[test]
 fn a_busy_main_thread_holds_growth_and_is_told_once() {
     let (events, mut heard) = unbounded_channel();
-    let regulator = Regulator::new(Control::default(), &BTreeMap::new(), events);
+    let regulator = Regulator::new(
+        Control::default(),
+        &BTreeMap::new(),
+        events,
+        CancellationToken::new(),
+    );
     let Pair { from, to } = pair(1, 2);
     let began = Instant::now();
     let mut note = |millis, used| {
@@ -110,9 +116,38 @@ async fn a_small_share_has_fewer_lanes_and_shorter_calls() {
     let longest = |stall| regulator.longest_call(Duration::from_millis(stall));
     assert_eq!(longest(20), Duration::from_millis(2));
     assert_eq!(longest(4), Duration::from_millis(1));
-    assert_eq!(regulator.window_keys(8_192), 2_048);
+    let (first, mut fast) = (WindowSize::first(), WindowSize::first());
+    assert_eq!(regulator.window_keys(8_192, first), first.keys());
+    assert_eq!(regulator.window_slots(64, first), first.slots());
+    for _ in 0..5 {
+        fast.measured(fast.slots(), fast.keys(), Duration::from_millis(1));
+    }
+    assert_eq!(regulator.window_keys(8_192, fast), 2_048);
+    assert_eq!(regulator.window_slots(64, fast), 64);
     regulator.set_share(Share::full());
     for seat in &seats {
         assert!(seat.take(&stop).await);
     }
+}
+
+#[tokio::test]
+async fn slots_that_are_finished_before_a_pause_or_an_end_know_no_limit() {
+    let limited = Settings {
+        max_latency: Some(Duration::from_millis(1)),
+        ..Settings::default()
+    };
+    let stall = Duration::from_millis(20);
+    let regulator = regulator(limited);
+    regulator.set_share(Share::first());
+    assert!(regulator.longest_call(stall) < stall);
+    regulator.control.set(Settings {
+        flow: Flow::Paused,
+        ..limited
+    });
+    assert_eq!(regulator.longest_call(stall), stall);
+    regulator.control.set(limited);
+    assert!(regulator.longest_call(stall) < stall);
+    regulator.stop.cancel();
+    assert_eq!(regulator.longest_call(stall), stall);
+    assert_eq!(regulator.haste(), Haste::Finishing);
 }
