@@ -20,10 +20,14 @@ const RECENT: Duration = Duration::from_secs(5);
 const FULL: usize = WIDE + 31;
 /// The columns of a bar of 20, its numbers, its rates and the time left.
 const WIDE: usize = 88;
-/// The columns of a bar of 10, its numbers and keys a second.
-const SHORT: usize = 50;
-/// The columns of a bar of 10 and its numbers.
-const NARROW: usize = 34;
+/// The columns of a bar of 10, its numbers, keys a second and the time left.
+const SHORT: usize = 62;
+/// The columns of a bar of 10, its numbers and the time left.
+const NARROW: usize = 45;
+/// The columns of the numbers and the time left.
+const SLIM: usize = 34;
+/// The columns of the percentage, the number of slots and the time left.
+const BARE: usize = 26;
 /// The label of the pairs that have ended, after their number.
 const ENDED: &str = "finished pair";
 /// How many pairs have lines of their own, at most.
@@ -223,12 +227,16 @@ enum Room {
     Full,
     /// Everything but the keys and bytes that are left.
     Wide,
-    /// The number of slots, and keys a second.
+    /// The number of slots, keys a second, and the time left.
     Short,
-    /// The number of slots.
+    /// The number of slots and the time left.
     Narrow,
-    /// The percentage, without a bar.
+    /// The same, without a bar.
+    Slim,
+    /// The percentage and the time left, without a bar.
     Bare,
+    /// The same, without the number of slots.
+    Least,
 }
 
 impl Room {
@@ -241,8 +249,12 @@ impl Room {
             Self::Short
         } else if width > label + NARROW {
             Self::Narrow
-        } else {
+        } else if width > label + SLIM {
+            Self::Slim
+        } else if width > label + BARE {
             Self::Bare
+        } else {
+            Self::Least
         }
     }
 
@@ -251,7 +263,7 @@ impl Room {
             Self::Full | Self::Wide => "{prefix} {bar:20} {msg}",
             Self::Short | Self::Narrow => "{prefix} {bar:10} {msg}",
             // What does not fit is cut off.
-            Self::Bare => "{prefix} {wide_msg}",
+            Self::Slim | Self::Bare | Self::Least => "{prefix} {wide_msg}",
         };
         // Falls back to indicatif's own style; the templates are constants.
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -279,10 +291,11 @@ impl Shown {
             thousands(self.planned as u64)
         );
         let keys = thousands(keys);
+        let left = self.left.and_then(|rest| rest.left);
+        let left = left.map_or_else(String::new, |left| format!("{} left", about(left)));
+        let percent = 100 * self.done / self.planned.max(1);
         match room {
             Room::Full | Room::Wide => {
-                let left = self.left.and_then(|rest| rest.left);
-                let left = left.map_or_else(String::new, |left| format!("{} left", about(left)));
                 let wide = format!("{of} {keys:>9} keys/s {:>11}/s {left:>11}", bytes(volume));
                 match (room, self.left) {
                     (Room::Full, Some(rest)) => format!(
@@ -293,12 +306,13 @@ impl Shown {
                     _ => wide,
                 }
             }
-            Room::Short => format!("{of} {keys:>9} keys/s"),
-            Room::Narrow => of,
+            Room::Short => format!("{of} {keys:>9} keys/s {left:>11}"),
+            Room::Narrow | Room::Slim => format!("{of} {left:>11}"),
             Room::Bare => {
-                let percent = 100 * self.done / self.planned.max(1);
-                format!("{percent:>3}% of {:>6}", thousands(self.planned as u64))
+                let planned = thousands(self.planned as u64);
+                format!("{percent:>3}% of {planned:>6} {left:>11}")
             }
+            Room::Least => format!("{percent:>3}% {left:>11}"),
         }
     }
 
@@ -331,8 +345,8 @@ impl Lane {
 /// `task: 1,200 of 5,000 keys, 24%`, or the percentage alone.
 fn task_text(task: TaskProgress, room: Room) -> String {
     match (room, task.percent) {
-        (Room::Short | Room::Narrow | Room::Bare, Some(percent)) => format!("task: {percent}%"),
-        _ => format!("task: {task}"),
+        (Room::Full | Room::Wide, _) | (_, None) => format!("task: {task}"),
+        (_, Some(percent)) => format!("task: {percent}%"),
     }
 }
 
@@ -611,11 +625,26 @@ mod tests {
             (Room::Full, FULL - 21),
             (Room::Wide, WIDE - 21),
             (Room::Short, SHORT - 11),
+            (Room::Narrow, NARROW - 11),
+            (Room::Slim, SLIM),
+            (Room::Bare, BARE),
+            (Room::Least, 16),
         ] {
             let (few, many) = (few.text(room), many.text(room));
             assert_eq!(few.find(" of "), many.find(" of "));
             assert_eq!(few.find("keys/s"), many.find("keys/s"));
+            assert!(many.contains("99 s left"), "{many}");
             assert!(many.chars().count() <= width, "{many}");
         }
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_no_room_for_rates() {
+        let label = "127.0.0.1:30001 → 127.0.0.1:30004".chars().count();
+        assert_eq!(Room::of(100, label), Room::Short);
+        assert_eq!(Room::of(80, label), Room::Narrow);
+        assert_eq!(Room::of(60, label), Room::Bare);
+        assert_eq!(Room::of(80, label + 10), Room::Slim);
+        assert_eq!(Room::of(60, label + 10), Room::Least);
     }
 }
