@@ -233,7 +233,7 @@ impl Control {
             }
             // The move does not depend on it.
             Err(error) => {
-                tracing::warn!(%error, "throttle can't find this run");
+                events.note(format!("throttle can't find this run: {error}"));
                 None
             }
         };

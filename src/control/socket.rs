@@ -1,7 +1,7 @@
 //! The socket of a run, by which `throttle` finds it on the same host.
 //!
-//! It lies in `redis-trib` in `$XDG_RUNTIME_DIR`, or in `/tmp/redis-trib-UID` where that is not set (containers) or is not ours
-//! (after `su`). The directory has to be ours with mode 0700: who may create files in it could pose as a run. The name of
+//! It lies in `redis-trib` in `$XDG_RUNTIME_DIR`, or in `/tmp/redis-trib-UID` where that is not set (containers), is not ours
+//! (after `su`), or is too long for the path of a socket. The directory has to be ours with mode 0700: who may create files in it could pose as a run. The name of
 //! the socket is that of the run. A request is a text of settings (see [`Change`]), a reply one JSON object.
 
 use std::fs::{self, DirBuilder};
@@ -21,6 +21,10 @@ use crate::event::Events;
 
 /// The ending of a socket's name.
 const ENDING: &str = "sock";
+/// The most bytes of a socket's path (`sun_path` of Linux, without the zero at its end).
+const LONGEST_PATH: usize = 107;
+/// The bytes of `/redis-trib/5f3a09c1.sock`, which follow the path of the runtime directory.
+const LONGEST_NAME: usize = 25;
 /// The most bytes of a request or a reply.
 const LARGEST: u64 = 16 << 10;
 /// How long the other side may take.
@@ -214,10 +218,14 @@ fn sockets() -> io::Result<Vec<(String, PathBuf)>> {
 }
 
 fn directory() -> PathBuf {
+    directory_in(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from))
+}
+
+fn directory_in(runtime: Option<PathBuf>) -> PathBuf {
     let uid = geteuid().as_raw();
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let is_usable = |path: &PathBuf| {
         path.is_absolute()
+            && path.as_os_str().len() + LONGEST_NAME <= LONGEST_PATH
             && fs::metadata(path).is_ok_and(|about| about.is_dir() && about.uid() == uid)
     };
     match runtime.filter(is_usable) {
@@ -264,6 +272,17 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         assert!(make_ours(&path).is_err());
         assert!(is_ours(&folder.path().join("missing")).is_err());
+    }
+
+    #[test]
+    fn a_runtime_directory_with_a_long_path_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("long".repeat(25));
+        fs::create_dir(&long).unwrap();
+        let short = directory_in(Some(folder.path().to_path_buf()));
+        assert!(short.starts_with(folder.path()));
+        let fallback = format!("/tmp/redis-trib-{}", geteuid().as_raw());
+        assert_eq!(directory_in(Some(long)), Path::new(&fallback));
     }
 
     #[tokio::test]

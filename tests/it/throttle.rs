@@ -329,6 +329,15 @@ fn a_directory_of_others_is_not_trusted() {
 }
 
 #[test]
+fn a_run_that_throttle_does_not_find_says_so() {
+    let setting = Setting::new();
+    fs::write(setting.runtime.path().join("redis-trib"), "").unwrap();
+    let ended = setting.go().run().status(0);
+    let said = ended.stderr.matches("throttle can't find this run: ");
+    assert_eq!(said.count(), 1, "{}", ended.stderr);
+}
+
+#[test]
 fn wrong_values_are_wrong_usage() {
     for words in [
         "--rate 0",
