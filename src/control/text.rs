@@ -40,7 +40,7 @@ impl Change {
                 .set(name, value)
                 .and_then(|()| match rest {
                     None => Ok(()),
-                    Some(rest) => Err(format!("{rest:?} is too much")),
+                    Some(_) => Err("more than one value".to_string()),
                 })
                 .map_err(|why| clean(&format!("line {}: {why}", number + 1), 200))?;
         }
@@ -60,9 +60,10 @@ impl Change {
                 });
             }
             _ => {
-                return Err(format!(
-                    "{name:?} is not a setting: rate, node-pairs, max-latency and pause are"
-                ));
+                // The name may be a secret, of a file that is given by mistake.
+                return Err(
+                    "not a setting: rate, node-pairs, max-latency and pause are".to_string()
+                );
             }
         }
         Ok(())
@@ -145,13 +146,22 @@ mod tests {
             ("max-latency", "not a time"),
             ("lanes 0", "1-1000"),
             ("pause maybe", "yes or no"),
-            ("speed 9", "\"speed\" is not a setting"),
-            ("rate 5 6", "\"6\" is too much"),
-            ("\u{1b}[2J", "is not a setting"),
+            ("speed 9", "line 1: not a setting: rate"),
+            ("rate 5 6", "line 1: more than one value"),
+            ("\u{1b}[2J", "not a setting"),
+            ("rate \u{1b}[2J", "not a rate"),
         ] {
             let why = Change::parse(text).unwrap_err();
             assert!(why.contains(word), "{text:?}: {why}");
             assert!(!why.contains('\u{1b}'), "{why:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_of_another_file_is_not_shown() {
+        for text in ["s3cret", "s3cret=9", "rate 5 s3cret", "requirepass s3cret"] {
+            let why = Change::parse(text).unwrap_err();
+            assert!(!why.contains("s3cret"), "{why}");
         }
     }
 
