@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-pub use socket::{RunName, RunStatus, ask_runs};
+pub use socket::{Found, RunName, RunStatus, ask_runs};
 pub use text::Change;
 
 use crate::cluster::numbers::{counted, thousands};

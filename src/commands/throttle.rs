@@ -76,8 +76,8 @@ impl Args {
 /// Changes a run, or shows the runs.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let view = global
-        .local(ui, async |_| {
-            throttle(args.run.as_deref(), args.change()).await
+        .local(ui, async |events| {
+            throttle(args.run.as_deref(), args.change(), events).await
         })
         .await?;
     ui.throttle(&view)?;

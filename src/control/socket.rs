@@ -6,7 +6,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ impl Drop for SocketFile {
 pub(super) fn open(run: &str) -> io::Result<(UnixListener, SocketFile)> {
     let directory = directory();
     make_ours(&directory)?;
-    for (_, path) in sockets()? {
+    for (_, path) in entries()?.sockets {
         let connected = std::os::unix::net::UnixStream::connect(&path);
         if connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
             remove_dead(&path);
@@ -148,14 +148,24 @@ async fn read_all(stream: &mut UnixStream) -> io::Result<String> {
     Ok(text)
 }
 
-/// The runs on this host, with what they answered to `change`, or why they did not. Only those whose name `is_wanted` are asked.
-/// The sockets of dead runs are removed. Fails if the directory of the sockets is not to be trusted.
-pub async fn ask_runs(
-    change: Change,
-    is_wanted: impl Fn(&str) -> bool,
-) -> io::Result<Vec<(String, Result<RunStatus, String>)>> {
+/// What was found where the sockets of runs are.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The runs, with what they answered, or why they did not.
+    pub runs: Vec<(String, Result<RunStatus, String>)>,
+    /// What is no run, and why.
+    pub others: Vec<String>,
+}
+
+/// Asks the runs on this host for `change`, if their name `is_wanted`. The sockets of dead runs are removed. Fails if the
+/// directory of the sockets is not to be trusted.
+pub async fn ask_runs(change: Change, is_wanted: impl Fn(&str) -> bool) -> io::Result<Found> {
+    let Entries { sockets, others } = entries()?;
+    let others = others.into_iter().filter(|(name, _)| is_wanted(name));
+    let no_socket = |path: &Path| format!("{} is not a socket", path.display());
+    let mut others: Vec<String> = others.map(|(_, path)| no_socket(&path)).collect();
     let mut runs = Vec::new();
-    for (run, path) in sockets()? {
+    for (run, path) in sockets {
         if !is_wanted(&run) {
             continue;
         }
@@ -172,12 +182,16 @@ pub async fn ask_runs(
                 continue;
             }
             Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => continue,
+            Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                others.push(format!("{}: {error}", path.display()));
+                continue;
+            }
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("no answer within {} s", WITHIN.as_secs())),
         };
         runs.push((run, answer));
     }
-    Ok(runs)
+    Ok(Found { runs, others })
 }
 
 async fn ask(path: &Path, change: Change) -> io::Result<Reply> {
@@ -197,23 +211,36 @@ fn remove_dead(path: &Path) {
     }
 }
 
-/// The names and files of sockets.
-fn sockets() -> io::Result<Vec<(String, PathBuf)>> {
+/// Files with the names of sockets, and these names.
+#[derive(Debug, Default)]
+struct Entries {
+    sockets: Vec<(String, PathBuf)>,
+    /// Those that are something else.
+    others: Vec<(String, PathBuf)>,
+}
+
+fn entries() -> io::Result<Entries> {
     let directory = directory();
     match is_ours(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entries::default()),
         ours => ours?,
     }
-    let mut found = Vec::new();
+    let mut found = Entries::default();
     for entry in fs::read_dir(&directory)? {
-        let path = entry?.path();
-        let is_socket = path.extension().is_some_and(|ending| ending == ENDING);
+        let entry = entry?;
+        let path = entry.path();
+        let has_ending = path.extension().is_some_and(|ending| ending == ENDING);
         let name = path.file_stem().and_then(|name| name.to_str());
-        if let (true, Some(name)) = (is_socket, name) {
-            found.push((name.to_string(), path.clone()));
+        if let (true, Some(name)) = (has_ending, name) {
+            let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
+            match is_socket {
+                true => found.sockets.push((name.to_string(), path.clone())),
+                false => found.others.push((name.to_string(), path.clone())),
+            }
         }
     }
-    found.sort();
+    found.sockets.sort();
+    found.others.sort();
     Ok(found)
 }
 
@@ -300,7 +327,7 @@ mod tests {
         let serving = tokio::spawn(serve(listener, name(&run), control.clone(), events));
         let change = Change::parse("lanes 3\npause yes").unwrap();
         let runs = ask_runs(change, |name| name == run).await.unwrap();
-        let [(_, Ok(status))] = &runs[..] else {
+        let [(_, Ok(status))] = &runs.runs[..] else {
             panic!("{runs:?}");
         };
         assert_eq!(status.settings, control.settings());
@@ -317,7 +344,7 @@ mod tests {
         };
         leave_dead().await;
         let left = ask_runs(Change::default(), |name| name == run).await;
-        assert_eq!(left.unwrap(), []);
+        assert_eq!(left.unwrap().runs, []);
         assert!(!path.exists());
         // The next run removes it, too.
         leave_dead().await;

@@ -3,18 +3,30 @@
 use anyhow::anyhow;
 
 use crate::cluster::numbers::counted;
-use crate::control::{Change, Flow, Rate, RunStatus, ask_runs};
+use crate::cluster::text::clean;
+use crate::control::{Change, Flow, Found, Rate, RunStatus, ask_runs};
+use crate::event::Events;
 use crate::report::{RateView, RunState, RunView, ThrottleView};
 use crate::stop::Stop;
 
 /// Asks the run of that name, or the only one, to change its settings. Without a change and without a name, all runs are
-/// shown.
-pub(crate) async fn throttle(run: Option<&str>, change: Change) -> Result<ThrottleView, Stop> {
+/// shown. Files that are no runs get a warning.
+pub(crate) async fn throttle(
+    run: Option<&str>,
+    change: Change,
+    events: &Events,
+) -> Result<ThrottleView, Stop> {
     // Not before it is clear that there is one.
     let found = ask_runs(Change::default(), |name| {
         run.is_none_or(|run| name.starts_with(run))
     });
-    let found = found.await.map_err(Stop::refused)?;
+    let Found {
+        runs: found,
+        others,
+    } = found.await.map_err(Stop::refused)?;
+    for other in others {
+        events.warn(clean(&format!("not a run: {other}"), 300));
+    }
     if let (None, true) = (run, change == Change::default()) {
         let runs = found.into_iter().filter_map(|(_, status)| status.ok());
         return Ok(ThrottleView {
@@ -36,7 +48,7 @@ pub(crate) async fn throttle(run: Option<&str>, change: Change) -> Result<Thrott
     let asked = ask_runs(change, |one| one == name)
         .await
         .map_err(Stop::refused)?;
-    match asked.into_iter().next() {
+    match asked.runs.into_iter().next() {
         Some((_, Ok(status))) => Ok(ThrottleView {
             runs: vec![view(&status)],
         }),

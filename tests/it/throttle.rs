@@ -338,6 +338,26 @@ fn a_run_that_throttle_does_not_find_says_so() {
 }
 
 #[test]
+fn what_is_no_run_is_not_in_the_way() {
+    let setting = Setting::new();
+    let run = setting.go().args(["--rate", "200"]).spawn();
+    setting.wait_moved(4);
+    let folder = setting.runtime.path().join("redis-trib");
+    let (file, deeper) = (folder.join("file.sock"), folder.join("folder.sock"));
+    fs::write(&file, "kept").unwrap();
+    fs::create_dir(&deeper).unwrap();
+    setting
+        .throttle(&["--rate", "off"])
+        .run()
+        .status(0)
+        .stderr_has("file.sock is not a socket")
+        .stderr_has("folder.sock is not a socket");
+    setting.assert_done(run);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "kept");
+    assert!(deeper.is_dir());
+}
+
+#[test]
 fn wrong_values_are_wrong_usage() {
     for words in [
         "--rate 0",
