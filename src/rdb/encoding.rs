@@ -192,6 +192,32 @@ impl Encoding {
         })
     }
 
+    /// Returns the type of the other product that holds the same value, where neither reads the type of the other
+    /// ([`translated`](super::older::translated)).
+    pub(super) fn of_other_product(self) -> Option<Self> {
+        Some(match self {
+            Self::HashMetadata
+            | Self::HashListpackEx
+            | Self::HashMetadataPreGa
+            | Self::HashListpackExPreGa => Self::ValkeyHash2,
+            Self::ValkeyHash2 => Self::HashMetadata,
+            _ => return None,
+        })
+    }
+
+    /// Whether fields of the hash expire.
+    pub fn has_field_ttls(self) -> bool {
+        self.of_other_product().is_some()
+    }
+
+    /// The product whose servers know the type; both know most.
+    pub fn dialect(self) -> Dialect {
+        match self {
+            Self::ValkeyHash2 => Dialect::Valkey,
+            _ => Dialect::Redis,
+        }
+    }
+
     fn row(self) -> Option<&'static Row> {
         rows().find(|row| row.1 == self)
     }
@@ -202,12 +228,13 @@ impl Encoding {
         self.row().map_or(u16::MAX, |row| row.2)
     }
 
-    /// Whether RESTORE of that server accepts the type, or an older one that holds the same value; `None` for
+    /// Whether RESTORE of that server accepts the type, or another one that holds the same value; `None` for
     /// servers that are not released yet.
     pub fn is_accepted_by(self, server: ServerVersion) -> Option<bool> {
         let accepts = |encoding: Self| server.reads_rdb_version(encoding.version());
         let mut forms = std::iter::successors(Some(self), |encoding| encoding.older());
         let first = forms.next().and_then(accepts)?;
+        let mut forms = forms.chain(self.of_other_product());
         Some(first || forms.any(|encoding| accepts(encoding) == Some(true)))
     }
 

@@ -1,6 +1,8 @@
 //! Input bytes with position and checksum; the bytes of a value are kept on request.
 
 use std::io::Read;
+use std::ops::{Deref, Range};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::RdbError;
 use super::crc64::{Digest, digest};
@@ -11,10 +13,67 @@ pub const BUFFER: usize = 256 * 1024;
 /// The two bits in place of a length that begin a special encoding.
 pub(super) const SPECIAL: u8 = 0xc0;
 
+/// Bytes in a buffer that is not used again while they are lent.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    buffer: Arc<Vec<u8>>,
+    range: Range<usize>,
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.buffer.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            range: 0..bytes.len(),
+            buffer: Arc::new(bytes),
+        }
+    }
+}
+
+/// Buffers that readers share, all of one size. One that is lent is used again once all of it is given back.
+#[derive(Debug, Clone)]
+pub struct Buffers {
+    size: usize,
+    lent: Arc<Mutex<Vec<Arc<Vec<u8>>>>>,
+}
+
+impl Buffers {
+    /// No buffers yet; each will have `size` bytes.
+    pub fn of(size: usize) -> Self {
+        Self {
+            size,
+            lent: Arc::default(),
+        }
+    }
+
+    /// Returns a buffer that nobody else has.
+    fn take(&self) -> Arc<Vec<u8>> {
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = lent.iter_mut().position(|one| Arc::get_mut(one).is_some());
+        free.map_or_else(
+            || Arc::new(vec![0; self.size]),
+            |free| lent.swap_remove(free),
+        )
+    }
+
+    fn give(&self, buffer: Arc<Vec<u8>>) {
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        lent.push(buffer);
+    }
+}
+
 /// A stream of bytes with its checksum so far.
 pub(super) struct Input<R> {
     inner: R,
-    buffer: Box<[u8]>,
+    buffer: Arc<Vec<u8>>,
+    buffers: Buffers,
     start: usize,
     end: usize,
     /// The position in the buffer from which bytes are not part of the checksum yet.
@@ -53,11 +112,12 @@ pub(super) enum Length {
 }
 
 impl<R: Read> Input<R> {
-    /// Reads `buffer` bytes at a time.
-    pub(super) fn new(inner: R, buffer: usize) -> Self {
+    /// Reads as many bytes at a time as a buffer holds.
+    pub(super) fn new(inner: R, buffers: Buffers) -> Self {
         Self {
             inner,
-            buffer: vec![0; buffer].into_boxed_slice(),
+            buffer: buffers.take(),
+            buffers,
             start: 0,
             end: 0,
             unsummed: 0,
@@ -106,22 +166,28 @@ impl<R: Read> Input<R> {
         Ok(self.start == self.end && !self.fill()?)
     }
 
-    /// Reads more; false at the end of the file. The buffer must be used up.
+    /// Reads more; false at the end of the file. The buffer must be used up. It is filled whatever the pieces are in which
+    /// the bytes come: one that is lent for a few bytes takes as much memory as a full one.
     fn fill(&mut self) -> Result<bool, RdbError> {
         self.sum.update(&self.buffer[self.unsummed..self.start]);
         self.start = 0;
         self.end = 0;
         self.unsummed = 0;
-        loop {
-            match self.inner.read(&mut self.buffer) {
-                Ok(count) => {
-                    self.end = count;
-                    return Ok(count > 0);
-                }
+        if Arc::get_mut(&mut self.buffer).is_none() {
+            let free = self.buffers.take();
+            self.buffers.give(std::mem::replace(&mut self.buffer, free));
+        }
+        // Nobody else has it: this copies nothing.
+        let buffer = Arc::<Vec<u8>>::make_mut(&mut self.buffer);
+        while let Some(room) = buffer.get_mut(self.end..).filter(|room| !room.is_empty()) {
+            match self.inner.read(room) {
+                Ok(0) => break,
+                Ok(count) => self.end += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
         }
+        Ok(self.end > 0)
     }
 
     /// Hands out the next `most` bytes, or fewer if the buffer ends; at least one.
@@ -187,6 +253,29 @@ impl<R: Read> Input<R> {
         Ok(bytes)
     }
 
+    /// Reads the first bytes of a file. A file that is shorter is cut off only if it begins like an RDB file.
+    pub(super) fn beginning(&mut self) -> Result<[u8; 9], RdbError> {
+        let mut bytes = [0; 9];
+        for place in 0..bytes.len() {
+            match self.byte() {
+                Ok(byte) => bytes[place] = byte,
+                Err(error @ RdbError::Truncated { .. }) => {
+                    let read = &bytes[..place];
+                    let is_begun =
+                        |word: &[u8]| read.iter().zip(word).all(|(one, other)| one == other);
+                    return Err(match is_begun(b"REDIS") || is_begun(b"VALKEY") {
+                        true => error,
+                        false => RdbError::NotRdb {
+                            begins: String::from_utf8_lossy(read).into_owned(),
+                        },
+                    });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
+    }
+
     pub(super) fn byte(&mut self) -> Result<u8, RdbError> {
         Ok(self.array::<1>()?[0])
     }
@@ -194,14 +283,36 @@ impl<R: Read> Input<R> {
     /// Reads `length` bytes; memory is allocated as they arrive, whatever was announced.
     pub(super) fn bytes(&mut self, count: u64) -> Result<Vec<u8>, RdbError> {
         let mut bytes = Vec::new();
+        self.append(count, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Appends the next `count` bytes to `out`, as they arrive.
+    pub(super) fn append(&mut self, count: u64, out: &mut Vec<u8>) -> Result<(), RdbError> {
         let mut left = count;
         while left > 0 {
             let most = usize::try_from(left).unwrap_or(usize::MAX);
             let taken = self.take(most)?;
-            bytes.extend_from_slice(taken);
+            out.extend_from_slice(taken);
             left -= taken.len() as u64;
         }
-        Ok(bytes)
+        Ok(())
+    }
+
+    /// Lends the next `count` bytes. They are not copied, and their buffers are not used again while they are lent.
+    pub(super) fn lend(&mut self, count: u64) -> Result<Vec<Piece>, RdbError> {
+        let mut pieces = Vec::new();
+        let mut left = count;
+        while left > 0 {
+            let most = usize::try_from(left).unwrap_or(usize::MAX);
+            let taken = self.take(most)?.len();
+            pieces.push(Piece {
+                buffer: Arc::clone(&self.buffer),
+                range: self.start - taken..self.start,
+            });
+            left -= taken as u64;
+        }
+        Ok(pieces)
     }
 
     /// Reads a length or a special encoding (rdb.c, rdbLoadLen).

@@ -12,7 +12,7 @@ use super::extent::{
     ITEM_SHORT_STRING, ITEM_STRING, LZF,
 };
 use super::lzf;
-use super::packed::{Cursor, decimal, intset, listpack, ziplist, zipmap};
+use super::packed::{Cursor, charge, decimal, intset, listpack, listpack_within, ziplist, zipmap};
 use super::payload::Payload;
 use super::roaring::{Container, containers};
 
@@ -27,8 +27,13 @@ pub enum Sameness {
     Unknown,
 }
 
-/// The limit of both decoded values together, in bytes.
-const ROOM: usize = 1 << 30;
+/// The limit of a decoded value that is compared, in bytes. A string may have 512 MiB.
+const ROOM: usize = 520 << 20;
+/// The limit of a decoded value that is converted, in bytes. Beyond it the key can't be written.
+const CONVERTED: usize = 2 << 30;
+
+/// Reads the items of a small collection that is one string.
+type ReadItems = fn(&[u8], &mut usize) -> Option<Vec<Bytes>>;
 
 /// Compares two replies to DUMP.
 pub fn same_value(one: &[u8], other: &[u8]) -> Sameness {
@@ -38,7 +43,7 @@ pub fn same_value(one: &[u8], other: &[u8]) -> Sameness {
     if one.value == other.value {
         return Sameness::Same;
     }
-    match (Content::of(&one), Content::of(&other)) {
+    match (Content::within(&one, ROOM), Content::within(&other, ROOM)) {
         (Some(one), Some(other)) if one == other => Sameness::Same,
         (Some(_), Some(_)) => Sameness::Different,
         _ => Sameness::Unknown,
@@ -80,11 +85,25 @@ pub(super) enum ArrayItem {
     Float(u64),
 }
 
-/// A stream. What servers of some versions do not write (the active time of a consumer, the number of entries ever
-/// added) is left out.
+/// What servers of some versions do not write. Two values differ only if both are known.
+#[derive(Debug)]
+pub(super) struct Known<T>(Option<T>);
+
+impl<T: PartialEq> PartialEq for Known<T> {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        }
+    }
+}
+
+/// A stream. The active time of a consumer is left out.
 #[derive(Debug, PartialEq)]
 pub(super) struct Stream {
     last_id: StreamId,
+    /// The greatest id of a deleted entry, and the number of entries ever added (Redis ≥ 7.0).
+    history: Known<(StreamId, u64)>,
     entries: Vec<(StreamId, Vec<Bytes>)>,
     groups: BTreeMap<Bytes, Group>,
 }
@@ -92,6 +111,8 @@ pub(super) struct Stream {
 #[derive(Debug, PartialEq)]
 pub(super) struct Group {
     last_id: StreamId,
+    /// The number of entries that the group has read, as it was saved (Redis ≥ 7.0).
+    read: Known<u64>,
     /// The delivery time and the delivery count.
     pending: BTreeMap<[u8; 16], (u64, u64)>,
     consumers: BTreeMap<Bytes, Vec<[u8; 16]>>,
@@ -104,20 +125,28 @@ pub(super) struct Inside<'a> {
 }
 
 impl<'a> Inside<'a> {
-    /// Starts after the type.
+    /// Starts after the type, to convert the value.
     pub(super) fn new(payload: &Payload<'a>) -> Option<Self> {
+        Self::within(payload, CONVERTED)
+    }
+
+    fn within(payload: &Payload<'a>, room: usize) -> Option<Self> {
         Some(Self {
             cursor: Cursor(payload.value.get(1..)?),
-            room: ROOM / 2,
+            room,
         })
     }
 }
 
 impl Content {
-    /// Returns `None` if the value can't be decoded.
+    /// The content of a value that is converted; `None` if it can't be decoded.
     pub(super) fn of(payload: &Payload<'_>) -> Option<Self> {
+        Self::within(payload, CONVERTED)
+    }
+
+    fn within(payload: &Payload<'_>, room: usize) -> Option<Self> {
         let encoding = payload.encoding()?;
-        let mut inside = Inside::new(payload)?;
+        let mut inside = Inside::within(payload, room)?;
         let content = inside.content(encoding)?;
         inside.cursor.0.is_empty().then_some(content)
     }
@@ -128,11 +157,11 @@ impl Inside<'_> {
         Some(match encoding {
             Encoding::String => Content::String(self.string()?),
             Encoding::List => Content::List(self.strings(1)?),
-            Encoding::ListZiplist => Content::List(ziplist(&self.string()?)?),
+            Encoding::ListZiplist => Content::List(self.items(ziplist)?),
             Encoding::ListQuicklist => {
                 let mut items = Vec::new();
                 for _ in 0..self.length()? {
-                    items.extend(ziplist(&self.string()?)?);
+                    items.extend(self.items(ziplist)?);
                 }
                 Content::List(items)
             }
@@ -142,14 +171,14 @@ impl Inside<'_> {
                     // One large item as it is, or many.
                     match self.length()? {
                         1 => items.push(self.string()?),
-                        _ => items.extend(listpack(&self.string()?)?),
+                        _ => items.extend(self.items(listpack_within)?),
                     }
                 }
                 Content::List(items)
             }
             Encoding::Set => set(self.strings(1)?),
-            Encoding::SetIntset => set(intset(&self.string()?)?),
-            Encoding::SetListpack => set(listpack(&self.string()?)?),
+            Encoding::SetIntset => set(self.items(intset)?),
+            Encoding::SetListpack => set(self.items(listpack_within)?),
             Encoding::ZSet => self.zset(|inside| match inside.cursor.byte()? {
                 253 => Some(f64::NAN),
                 254 => Some(f64::INFINITY),
@@ -159,12 +188,12 @@ impl Inside<'_> {
             Encoding::ZSet2 => {
                 self.zset(|inside| Some(f64::from_le_bytes(inside.cursor.array()?)))?
             }
-            Encoding::ZSetZiplist => zset(ziplist(&self.string()?)?)?,
-            Encoding::ZSetListpack => zset(listpack(&self.string()?)?)?,
+            Encoding::ZSetZiplist => zset(self.items(ziplist)?)?,
+            Encoding::ZSetListpack => zset(self.items(listpack_within)?)?,
             Encoding::Hash => hash(self.strings(2)?)?,
-            Encoding::HashZipmap => hash(zipmap(&self.string()?)?)?,
-            Encoding::HashZiplist => hash(ziplist(&self.string()?)?)?,
-            Encoding::HashListpack => hash(listpack(&self.string()?)?)?,
+            Encoding::HashZipmap => hash(self.items(zipmap)?)?,
+            Encoding::HashZiplist => hash(self.items(ziplist)?)?,
+            Encoding::HashListpack => hash(self.items(listpack_within)?)?,
             Encoding::HashMetadata => {
                 let least = u64::from_le_bytes(self.cursor.array()?);
                 // The offset from the first expiry, plus 1; 0 for fields that do not expire.
@@ -176,9 +205,9 @@ impl Inside<'_> {
             Encoding::HashMetadataPreGa => self.hash_with_ttls(|ttl| (ttl != 0).then_some(ttl))?,
             Encoding::HashListpackEx => {
                 self.cursor.bytes(8)?;
-                hash_of_triples(&listpack(&self.string()?)?)?
+                hash_of_triples(&self.items(listpack_within)?)?
             }
-            Encoding::HashListpackExPreGa => hash_of_triples(&listpack(&self.string()?)?)?,
+            Encoding::HashListpackExPreGa => hash_of_triples(&self.items(listpack_within)?)?,
             Encoding::ValkeyHash2 => {
                 let mut fields = BTreeMap::new();
                 for _ in 0..self.length()? {
@@ -197,8 +226,9 @@ impl Inside<'_> {
             Encoding::TemplateListpack => {
                 let fields = self.fields()?;
                 // The id of the template comes first.
-                let values = listpack(&self.string()?)?.split_off(1);
-                paired(fields, values)?
+                let mut values = listpack(&self.string()?)?.into_iter();
+                values.next()?;
+                paired(fields, values.collect())?
             }
             Encoding::TemplateArray => {
                 let fields = self.fields()?;
@@ -210,7 +240,7 @@ impl Inside<'_> {
             }
             Encoding::Bitmap => {
                 let length = self.length()?;
-                let bits = self.string()?;
+                let bits = self.passing()?;
                 Content::Bitmap(length, containers(&bits, self.room)?)
             }
             // A reference means nothing without its file.
@@ -238,22 +268,37 @@ impl Inside<'_> {
         };
         let Some(special) = special else {
             let length = usize::try_from(self.length()?).ok()?;
-            return Some(self.cursor.bytes(length)?.to_vec());
+            let bytes = self.cursor.bytes(length)?;
+            charge(&mut self.room, length)?;
+            return Some(bytes.to_vec());
         };
         self.cursor.byte()?;
-        Some(match special {
+        let string = match special {
             INT8 => decimal(i64::from(i8::from_le_bytes(self.cursor.array()?))),
             INT16 => decimal(i64::from(i16::from_le_bytes(self.cursor.array()?))),
             INT32 => decimal(i64::from(i32::from_le_bytes(self.cursor.array()?))),
             LZF => {
                 let packed = usize::try_from(self.length()?).ok()?;
                 let length = self.length()?;
-                let string = lzf::expand(self.cursor.bytes(packed)?, length, self.room)?;
-                self.room -= string.len();
-                string
+                lzf::expand(self.cursor.bytes(packed)?, length, self.room)?
             }
             _ => return None,
-        })
+        };
+        charge(&mut self.room, string.len())?;
+        Some(string)
+    }
+
+    /// Reads a string that is not kept.
+    pub(super) fn passing(&mut self) -> Option<Bytes> {
+        let room = self.room;
+        let string = self.string()?;
+        self.room = room;
+        Some(string)
+    }
+
+    fn items(&mut self, read: ReadItems) -> Option<Vec<Bytes>> {
+        let packed = self.passing()?;
+        read(&packed, &mut self.room)
     }
 
     /// Reads `each` strings for every item of the next length.
@@ -289,7 +334,7 @@ impl Inside<'_> {
     /// Reads the fields of a template.
     fn fields(&mut self) -> Option<Vec<Bytes>> {
         match self.length()? {
-            FIELDS_LISTPACK => listpack(&self.string()?),
+            FIELDS_LISTPACK => self.items(listpack_within),
             format if format == u64::from(FIELDS_ONE_BY_ONE) => self.strings(1),
             _ => None,
         }
@@ -305,6 +350,7 @@ impl Inside<'_> {
         };
         for _ in 0..count {
             let index = self.length()?;
+            charge(&mut self.room, 0)?;
             let item = match self.length()? {
                 ITEM_STRING | ITEM_SHORT_STRING => ArrayItem::Text(self.string()?),
                 ITEM_INTEGER => ArrayItem::Text(decimal(i64::from_le_bytes(self.cursor.array()?))),
@@ -323,17 +369,20 @@ impl Inside<'_> {
     fn stream(&mut self, version: u8) -> Option<Content> {
         let mut entries = Vec::new();
         for _ in 0..self.length()? {
-            let first: [u8; 16] = self.string()?.try_into().ok()?;
-            let packed = self.string()?;
-            stream_entries(&first, &packed, &mut entries)?;
+            let first: [u8; 16] = self.passing()?.try_into().ok()?;
+            let packed = self.passing()?;
+            stream_entries(&first, &packed, &mut self.room, &mut entries)?;
         }
         self.length()?;
         let last_id = self.id()?;
-        if version >= 2 {
-            for _ in 0..5 {
-                self.length()?;
+        let history = match version {
+            2.. => {
+                // The first id follows from the entries.
+                self.id()?;
+                Some((self.id()?, self.length()?))
             }
-        }
+            _ => None,
+        };
         let mut groups = BTreeMap::new();
         for _ in 0..self.length()? {
             let name = self.string()?;
@@ -344,6 +393,7 @@ impl Inside<'_> {
         }
         Some(Content::Stream(Box::new(Stream {
             last_id,
+            history: Known(history),
             entries,
             groups,
         })))
@@ -351,9 +401,10 @@ impl Inside<'_> {
 
     fn group(&mut self, version: u8) -> Option<Group> {
         let last_id = self.id()?;
-        if version >= 2 {
-            self.length()?;
-        }
+        let read = match version {
+            2.. => Some(self.length()?),
+            _ => None,
+        };
         let mut pending = BTreeMap::new();
         for _ in 0..self.length()? {
             let id = self.cursor.array()?;
@@ -379,6 +430,7 @@ impl Inside<'_> {
         }
         Some(Group {
             last_id,
+            read: Known(read),
             pending,
             consumers,
         })
@@ -388,9 +440,9 @@ impl Inside<'_> {
     fn producers(&mut self) -> Option<()> {
         self.id()?;
         for _ in 0..self.length()? {
-            self.string()?;
+            self.passing()?;
             for _ in 0..self.length()? {
-                self.string()?;
+                self.passing()?;
                 self.id()?;
             }
         }
@@ -398,10 +450,12 @@ impl Inside<'_> {
     }
 }
 
-/// The entries of one listpack of a stream (t_stream.c, above streamAppendItem).
+/// The entries of one listpack of a stream (t_stream.c, above streamAppendItem). Fields that stand in it once are in each
+/// entry.
 fn stream_entries(
     first: &[u8; 16],
     packed: &[u8],
+    room: &mut usize,
     entries: &mut Vec<(StreamId, Vec<Bytes>)>,
 ) -> Option<()> {
     const DELETED: i64 = 1;
@@ -409,7 +463,9 @@ fn stream_entries(
     let (high, low) = first.split_at(8);
     let milliseconds = u64::from_be_bytes(high.try_into().ok()?);
     let number = u64::from_be_bytes(low.try_into().ok()?);
-    let mut items = listpack(packed)?.into_iter();
+    // What is kept of them is charged below.
+    let mut left = *room;
+    let mut items = listpack_within(packed, &mut left)?.into_iter();
     let mut next = || items.next();
     let integer = |item: Bytes| -> Option<i64> { std::str::from_utf8(&item).ok()?.parse().ok() };
     let count = integer(next()?)?.checked_add(integer(next()?)?)?;
@@ -423,21 +479,30 @@ fn stream_entries(
             milliseconds.wrapping_add_signed(integer(next()?)?),
             number.wrapping_add_signed(integer(next()?)?),
         );
+        let before = *room;
+        charge(room, 0)?;
         let mut pairs = Vec::new();
+        let mut keep = |item: Bytes| {
+            charge(room, item.len())?;
+            pairs.push(item);
+            Some(())
+        };
         if flags & SAME_FIELDS != 0 {
             for field in &fields {
-                pairs.push(field.clone());
-                pairs.push(next()?);
+                keep(field.clone())?;
+                keep(next()?)?;
             }
         } else {
             for _ in 0..integer(next()?)?.checked_mul(2)? {
-                pairs.push(next()?);
+                keep(next()?)?;
             }
         }
         // The number of items of the entry.
         next()?;
         if flags & DELETED == 0 {
             entries.push((id, pairs));
+        } else {
+            *room = before;
         }
     }
     Some(())
@@ -494,4 +559,82 @@ fn hash_of_triples(items: &[Bytes]) -> Option<Content> {
         fields.insert(field.clone(), (value.clone(), expires));
     }
     Some(Content::Hash(fields))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(value: &[u8], room: usize) -> Option<Content> {
+        Content::within(&Payload { value, version: 10 }, room)
+    }
+
+    /// A value of that type that is one string, of less than 16 KiB.
+    fn of_one_string(encoding: Encoding, bytes: &[u8]) -> Vec<u8> {
+        let length = 0x4000 | bytes.len() as u16;
+        [&[encoding.number()][..], &length.to_be_bytes(), bytes].concat()
+    }
+
+    fn in_listpack(items: &[u8], count: u16) -> Vec<u8> {
+        let total = items.len() as u32 + 7;
+        let head = [&total.to_le_bytes()[..], &count.to_le_bytes()].concat();
+        [&head[..], items, &[0xff]].concat()
+    }
+
+    #[test]
+    fn items_take_room_besides_their_bytes() {
+        let numbers: Vec<u8> = (0..1000_u16).flat_map(u16::to_le_bytes).collect();
+        let set = [&2_u32.to_le_bytes()[..], &1000_u32.to_le_bytes(), &numbers].concat();
+        let small: Vec<u8> = (0..1000).flat_map(|_| [7, 1]).collect();
+        let listpack = in_listpack(&small, 1000);
+        let mut ziplist = [0; 10].to_vec();
+        (0..1000).for_each(|_| ziplist.extend([2, 0xf2]));
+        ziplist.push(0xff);
+        let total = ziplist.len() as u32;
+        ziplist[..4].copy_from_slice(&total.to_le_bytes());
+        let mut strings = vec![Encoding::List.number(), 0x43, 0xe8];
+        (0..1000).for_each(|_| strings.extend([1, b'x']));
+        for value in [
+            of_one_string(Encoding::SetIntset, &set),
+            of_one_string(Encoding::SetListpack, &listpack),
+            of_one_string(Encoding::ListZiplist, &ziplist),
+            strings,
+        ] {
+            let count = |content| match content {
+                Content::Set(items) | Content::List(items) => items.len(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(content(&value, 50_000), None);
+            assert_eq!(content(&value, 70_000).map(count), Some(1000));
+        }
+    }
+
+    /// A stream has the name of a field once, and each entry gets a copy.
+    #[test]
+    fn copied_names_of_fields_take_room() {
+        let number = |number: u8| [number, 1];
+        let name = [&[0xe3, 0xe8][..], &[b'f'; 1000], &[0x87, 0x6a]].concat();
+        let mut items = [number(50), number(0), number(1)].concat();
+        items.extend(name);
+        items.extend(number(0));
+        for n in 0..50 {
+            // The same fields, the id, the value, the number of items.
+            items.extend([2, 0, n, 7, 4].map(number).concat());
+        }
+        let packed = in_listpack(&items, 255);
+        let length = 0x4000 | packed.len() as u16;
+        let mut value = vec![Encoding::Stream.number(), 1, 16];
+        value.extend([0; 16]);
+        value.extend(length.to_be_bytes());
+        value.extend(packed);
+        // The length, the last id, no groups.
+        value.extend([50, 0, 49, 0]);
+        assert!(value.len() < 2_000);
+        assert_eq!(content(&value, 40_000), None);
+        let Some(Content::Stream(stream)) = content(&value, 80_000) else {
+            panic!("not read");
+        };
+        assert_eq!(stream.entries.len(), 50);
+        assert_eq!(stream.entries[9].1, [vec![b'f'; 1000], b"7".to_vec()]);
+    }
 }

@@ -32,10 +32,12 @@ use std::fmt;
 use std::io;
 
 pub use encoding::{Dialect, Encoding};
-pub use input::BUFFER;
+pub use input::{BUFFER, Buffers, Piece};
 pub use inside::{Sameness, same_value};
-pub use older::older;
-pub use payload::{NotAPayload, Payload, module_type, payload_of_text, portable};
+pub use older::{older, translated};
+pub use payload::{
+    NotAPayload, Payload, module_type, payload_of_pieces, payload_of_text, portable, text_of,
+};
 pub use reader::{Checksum, Entry, Header, Keep, Reader, Record, Value};
 
 /// Why a file can't be read further.

@@ -29,6 +29,39 @@ pub fn older(payload: &[u8]) -> Option<(Vec<u8>, Encoding)> {
     Some((frame(value, older.version()), older))
 }
 
+/// Converts a hash with field TTLs to the form of the other product, which neither reads of the other one; `None` for all
+/// other values.
+pub fn translated(payload: &[u8]) -> Option<(Vec<u8>, Encoding)> {
+    let payload = Payload::read(payload).ok()?;
+    let other = payload.encoding()?.of_other_product()?;
+    let Content::Hash(fields) = Content::of(&payload)? else {
+        return None;
+    };
+    let first = fields.values().filter_map(|(_, expires)| *expires).min();
+    let Some(first) = first else {
+        let mut value = vec![Encoding::Hash.number()];
+        plain(Content::Hash(fields), &mut value)?;
+        return Some((frame(value, Encoding::Hash.version()), Encoding::Hash));
+    };
+    let mut value = vec![other.number()];
+    if other == Encoding::HashMetadata {
+        value.extend_from_slice(&first.to_le_bytes());
+    }
+    length(fields.len() as u64, &mut value);
+    for (field, (text, expires)) in fields {
+        if other == Encoding::HashMetadata {
+            length(expires.map_or(0, |expires| expires - first + 1), &mut value);
+        }
+        string(&field, &mut value);
+        string(&text, &mut value);
+        if other == Encoding::ValkeyHash2 {
+            let expires = expires.map(i64::try_from).transpose().ok()?;
+            value.extend_from_slice(&expires.unwrap_or(-1).to_le_bytes());
+        }
+    }
+    Some((frame(value, other.version()), other))
+}
+
 /// Writes the items of a collection.
 fn plain(content: Content, out: &mut Vec<u8>) -> Option<()> {
     match content {
@@ -149,7 +182,7 @@ impl StreamParts<'_> {
     }
 
     fn string(&mut self) -> Option<()> {
-        self.inside.string().map(drop)
+        self.inside.passing().map(drop)
     }
 
     /// The layout stands in `extent.rs`.
@@ -205,7 +238,7 @@ pub(super) fn string(bytes: &[u8], out: &mut Vec<u8>) {
 }
 
 /// Writes a length (rdb.c, rdbSaveLen).
-fn length(length: u64, out: &mut Vec<u8>) {
+pub(super) fn length(length: u64, out: &mut Vec<u8>) {
     match length {
         0..0x40 => out.push(length as u8),
         0x40..0x4000 => out.extend_from_slice(&(0x4000 | length as u16).to_be_bytes()),

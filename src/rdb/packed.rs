@@ -1,5 +1,36 @@
 //! Small collections that are one string: listpacks, ziplists, intsets, zipmaps. Items are read one by one, numbers
-//! as the decimal text that clients see. `None` means that the bytes are invalid.
+//! as the decimal text that clients see. `None` means that the bytes are invalid, or that there is no room for the items:
+//! a number of two bytes takes 60 as an item.
+
+/// The bytes that an item takes besides its own: its place in a list or a map, and what the allocator adds.
+const ITEM: usize = 56;
+/// The limit of the items of one listpack that are not kept, in bytes.
+const PASSING: usize = 512 << 20;
+
+/// Takes an item of that length from the room that is left.
+pub(super) fn charge(room: &mut usize, length: usize) -> Option<()> {
+    *room = room.checked_sub(length.checked_add(ITEM)?)?;
+    Some(())
+}
+
+/// Items, as far as there is room for them.
+struct Items<'a> {
+    items: Vec<Vec<u8>>,
+    room: &'a mut usize,
+}
+
+impl<'a> Items<'a> {
+    fn new(room: &'a mut usize) -> Self {
+        let items = Vec::new();
+        Self { items, room }
+    }
+
+    fn push(&mut self, item: Vec<u8>) -> Option<()> {
+        charge(self.room, item.len())?;
+        self.items.push(item);
+        Some(())
+    }
+}
 
 /// Bytes, read from the front.
 #[derive(Debug, Clone, Copy)]
@@ -38,20 +69,26 @@ pub(super) fn decimal(number: i64) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
-/// listpack.c
+/// A listpack whose items are not kept.
 pub(super) fn listpack(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut room = PASSING;
+    listpack_within(bytes, &mut room)
+}
+
+/// listpack.c
+pub(super) fn listpack_within(bytes: &[u8], room: &mut usize) -> Option<Vec<Vec<u8>>> {
     let mut cursor = Cursor(bytes);
     let total = u32::from_le_bytes(cursor.array()?);
     if total as usize != bytes.len() {
         return None;
     }
     cursor.bytes(2)?;
-    let mut items = Vec::new();
+    let mut items = Items::new(room);
     loop {
         let before = cursor.0.len();
         let first = cursor.byte()?;
         let item = match first {
-            0xff => return cursor.0.is_empty().then_some(items),
+            0xff => return cursor.0.is_empty().then_some(items.items),
             0x00..=0x7f => decimal(i64::from(first)),
             0x80..=0xbf => cursor.bytes(usize::from(first & 0x3f))?.to_vec(),
             0xc0..=0xdf => decimal(short(first, cursor.byte()?)),
@@ -78,7 +115,7 @@ pub(super) fn listpack(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
             _ => 5,
         };
         cursor.bytes(back)?;
-        items.push(item);
+        items.push(item)?;
     }
 }
 
@@ -114,18 +151,18 @@ fn short(high: u8, low: u8) -> i64 {
 }
 
 /// ziplist.c
-pub(super) fn ziplist(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+pub(super) fn ziplist(bytes: &[u8], room: &mut usize) -> Option<Vec<Vec<u8>>> {
     let mut cursor = Cursor(bytes);
     let total = u32::from_le_bytes(cursor.array()?);
     if total as usize != bytes.len() {
         return None;
     }
     cursor.bytes(6)?;
-    let mut items = Vec::new();
+    let mut items = Items::new(room);
     loop {
         // The length of the previous item.
         match cursor.byte()? {
-            0xff => return cursor.0.is_empty().then_some(items),
+            0xff => return cursor.0.is_empty().then_some(items.items),
             0xfe => drop(cursor.bytes(4)?),
             _ => {}
         }
@@ -147,35 +184,39 @@ pub(super) fn ziplist(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
             0xfe => cursor.text(1)?,
             0xf1..=0xfd => decimal(i64::from(first & 0x0f) - 1),
             _ => return None,
-        });
+        })?;
     }
 }
 
 /// intset.c
-pub(super) fn intset(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+pub(super) fn intset(bytes: &[u8], room: &mut usize) -> Option<Vec<Vec<u8>>> {
     let mut cursor = Cursor(bytes);
     let width = u32::from_le_bytes(cursor.array()?) as usize;
     let count = u32::from_le_bytes(cursor.array()?) as usize;
     if !matches!(width, 2 | 4 | 8) || cursor.0.len() != width.checked_mul(count)? {
         return None;
     }
-    (0..count).map(|_| cursor.text(width)).collect()
+    let mut items = Items::new(room);
+    for _ in 0..count {
+        items.push(cursor.text(width)?)?;
+    }
+    Some(items.items)
 }
 
 /// zipmap.c
-pub(super) fn zipmap(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+pub(super) fn zipmap(bytes: &[u8], room: &mut usize) -> Option<Vec<Vec<u8>>> {
     let mut cursor = Cursor(bytes);
     cursor.byte()?;
-    let mut items = Vec::new();
+    let mut items = Items::new(room);
     let mut is_value = false;
     loop {
         let length = match cursor.byte()? {
-            0xff => return cursor.0.is_empty().then_some(items),
+            0xff => return cursor.0.is_empty().then_some(items.items),
             0xfe => u32::from_le_bytes(cursor.array()?) as usize,
             length => usize::from(length),
         };
         let free = if is_value { cursor.byte()? } else { 0 };
-        items.push(cursor.bytes(length)?.to_vec());
+        items.push(cursor.bytes(length)?.to_vec())?;
         cursor.bytes(usize::from(free))?;
         is_value = !is_value;
     }

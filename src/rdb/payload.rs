@@ -1,8 +1,9 @@
 //! The payload of DUMP and RESTORE: type, value, RDB version, checksum.
 
-use super::crc64::checksum;
+use super::crc64::{checksum, digest};
 use super::encoding::{Dialect, Encoding};
-use super::older::string;
+use super::input::Piece;
+use super::older::{length, string};
 use super::reader::module_name;
 
 /// The bytes of version (2) and checksum (8) at the end.
@@ -99,12 +100,62 @@ pub fn portable(mut dump: Vec<u8>) -> (Vec<u8>, Option<Encoding>) {
     (frame(dump, version), encoding)
 }
 
+/// The string of a payload that has it as it is: not a number, and not compressed. The checksum is not verified.
+pub fn text_of(payload: &[u8]) -> Option<&[u8]> {
+    let (value, _) = payload.split_at_checked(payload.len().checked_sub(FOOTER)?)?;
+    let (&kind, value) = value.split_first()?;
+    if kind != Encoding::String.number() {
+        return None;
+    }
+    let (&first, rest) = value.split_first()?;
+    // The forms of a length: the two highest bits, or the whole byte (rdb.h, RDB_6BITLEN and following).
+    let (bytes, text) = match (first >> 6, first) {
+        (0, _) => (u64::from(first), rest),
+        (1, _) => {
+            let (&second, text) = rest.split_first()?;
+            (u64::from(first & 0x3f) << 8 | u64::from(second), text)
+        }
+        (2, 0x80) => {
+            let (four, text) = rest.split_first_chunk()?;
+            (u64::from(u32::from_be_bytes(*four)), text)
+        }
+        (2, 0x81) => {
+            let (eight, text) = rest.split_first_chunk()?;
+            (u64::from_be_bytes(*eight), text)
+        }
+        _ => return None,
+    };
+    (text.len() as u64 == bytes).then_some(text)
+}
+
 /// The payload of RESTORE for a string.
 pub fn payload_of_text(text: &[u8]) -> Vec<u8> {
     let mut value = Vec::with_capacity(text.len() + FOOTER + LONGEST_HEAD);
     value.push(Encoding::String.number());
     string(text, &mut value);
     frame(value, Encoding::String.version())
+}
+
+/// The same for a string in pieces, which are not copied.
+pub fn payload_of_pieces(text: Vec<Piece>) -> Vec<Piece> {
+    let bytes: usize = text.iter().map(|piece| piece.len()).sum();
+    let mut head = vec![Encoding::String.number()];
+    length(bytes as u64, &mut head);
+    let mut footer = Encoding::String
+        .version()
+        .max(OLDEST)
+        .to_le_bytes()
+        .to_vec();
+    let mut sum = digest();
+    sum.update(&head);
+    text.iter().for_each(|piece| sum.update(piece));
+    sum.update(&footer);
+    footer.extend_from_slice(&sum.finalize().to_le_bytes());
+    let mut payload = Vec::with_capacity(text.len() + 2);
+    payload.push(Piece::from(head));
+    payload.extend(text);
+    payload.push(Piece::from(footer));
+    payload
 }
 
 /// Appends version and checksum to a value that is preceded by its type.

@@ -6,7 +6,7 @@ use std::io::Read;
 use super::RdbError;
 use super::encoding::{Dialect, Encoding};
 use super::extent::FIELDS_ONE_BY_ONE;
-use super::input::{BUFFER, Input, Length, Rest, SPECIAL};
+use super::input::{BUFFER, Buffers, Input, Length, Piece, Rest, SPECIAL};
 use super::packed::listpack_head;
 use super::payload::frame;
 
@@ -54,6 +54,18 @@ pub enum Keep {
     Nothing,
     /// Values up to this number of bytes.
     UpTo(usize),
+    /// The same, but strings that stand in the file as they are are left to [`Reader::append`] and [`Reader::lend`].
+    ButText(usize),
+}
+
+impl Keep {
+    /// The bytes of the largest value that is kept; `None` if none is.
+    fn limit(self) -> Option<usize> {
+        match self {
+            Self::Nothing => None,
+            Self::UpTo(limit) | Self::ButText(limit) => Some(limit),
+        }
+    }
 }
 
 /// A record.
@@ -97,6 +109,8 @@ pub enum Value {
     Payload(Vec<u8>),
     /// A string that stands in the file as it is.
     Text(Vec<u8>),
+    /// The same, not read yet; its length.
+    Ahead(u64),
     /// Larger than the limit; its length.
     TooLarge(u64),
     /// Skipped.
@@ -117,6 +131,8 @@ pub struct Reader<R> {
     input: Input<R>,
     header: Header,
     keep: Keep,
+    /// The bytes of the last value that nobody has read yet.
+    ahead: u64,
     database: u32,
     /// The number of keys that the file announces, as far as it was read.
     announced: u64,
@@ -143,13 +159,13 @@ struct Before {
 impl<R: Read> Reader<R> {
     /// Reads the header.
     pub fn new(inner: R, keep: Keep) -> Result<Self, RdbError> {
-        Self::with_buffer(inner, keep, BUFFER)
+        Self::with_buffers(inner, keep, Buffers::of(BUFFER))
     }
 
-    /// Reads the header. `inner` is read with a buffer of `buffer` bytes.
-    pub fn with_buffer(inner: R, keep: Keep, buffer: usize) -> Result<Self, RdbError> {
-        let mut input = Input::new(inner, buffer);
-        let magic: [u8; 9] = input.array()?;
+    /// Reads the header. `inner` is read with these buffers.
+    pub fn with_buffers(inner: R, keep: Keep, buffers: Buffers) -> Result<Self, RdbError> {
+        let mut input = Input::new(inner, buffers);
+        let magic: [u8; 9] = input.beginning()?;
         let number = |digits: &[u8]| {
             let text = std::str::from_utf8(digits).ok()?;
             text.parse::<u16>().ok()
@@ -173,6 +189,7 @@ impl<R: Read> Reader<R> {
             input,
             header: Header { dialect, version },
             keep,
+            ahead: 0,
             database: 0,
             announced: 0,
             templates: HashMap::new(),
@@ -222,8 +239,24 @@ impl<R: Read> Reader<R> {
         RdbError::Truncated { at }
     }
 
+    /// Appends the [string](Value::Ahead) of the last record to `out`. After an error, a part of it may be there.
+    pub fn append(&mut self, out: &mut Vec<u8>) -> Result<(), RdbError> {
+        let count = std::mem::take(&mut self.ahead);
+        self.input.append(count, out)
+    }
+
+    /// Lends the [string](Value::Ahead) of the last record without a copy. The reader takes more memory meanwhile.
+    pub fn lend(&mut self) -> Result<Vec<Piece>, RdbError> {
+        let count = std::mem::take(&mut self.ahead);
+        self.input.lend(count)
+    }
+
     /// Reads the next record; there is none after [`Record::End`].
     pub fn record(&mut self) -> Result<Record, RdbError> {
+        if self.ahead > 0 {
+            let count = std::mem::take(&mut self.ahead);
+            self.input.skip(count)?;
+        }
         let mut before = Before::default();
         loop {
             let at = self.input.position();
@@ -346,7 +379,11 @@ impl<R: Read> Reader<R> {
             Keep::UpTo(limit) if length <= limit as u64 => {
                 Ok(Value::Text(self.input.bytes(length)?))
             }
-            Keep::UpTo(_) => {
+            Keep::ButText(limit) if length <= limit as u64 => {
+                self.ahead = length;
+                Ok(Value::Ahead(length))
+            }
+            Keep::UpTo(_) | Keep::ButText(_) => {
                 self.input.skip(length)?;
                 Ok(Value::TooLarge(length))
             }
@@ -358,14 +395,14 @@ impl<R: Read> Reader<R> {
     }
 
     fn start_keeping(&mut self, first: &[u8]) {
-        if let Keep::UpTo(limit) = self.keep {
+        if let Some(limit) = self.keep.limit() {
             self.input.keep(first, limit);
         }
     }
 
     /// The bytes kept since the start, as a payload; `template` is put between the type and the rest.
     fn kept(&mut self, encoding: Encoding, template: Option<u64>) -> Value {
-        let Keep::UpTo(limit) = self.keep else {
+        let Some(limit) = self.keep.limit() else {
             return Value::NotKept;
         };
         let (mut bytes, mut length) = self.input.kept();

@@ -54,6 +54,75 @@ fn an_entry_becomes_what_dump_answers() {
     assert_eq!(Payload::read(&payload).unwrap().version, 6);
 }
 
+/// What is lent stays as it is while the reader goes on, in any order with what is appended or skipped.
+#[test]
+fn strings_are_lent_appended_or_skipped() {
+    let length = |number: u8| usize::from(number % 50);
+    let text = |number: u8| vec![number; length(number)];
+    let mut records = Vec::new();
+    for number in 0..200 {
+        records.extend([0, 1, number, length(number) as u8]);
+        records.extend(text(number));
+    }
+    let bytes = file(&records);
+    for buffer in [1, 7, 64, 4096] {
+        let mut reader =
+            Reader::with_buffers(&bytes[..], Keep::ButText(40), Buffers::of(buffer)).unwrap();
+        let mut lent = Vec::new();
+        loop {
+            let entry = match reader.record().unwrap() {
+                Record::Entry(entry) => entry,
+                Record::End(Checksum::Right(_)) => break,
+                other => panic!("{other:?}"),
+            };
+            let number = entry.key[0];
+            if length(number) > 40 {
+                assert_eq!(entry.value, Value::TooLarge(length(number) as u64));
+                continue;
+            }
+            assert_eq!(entry.value, Value::Ahead(length(number) as u64));
+            match number % 3 {
+                0 => lent.push((number, reader.lend().unwrap())),
+                1 => {
+                    let mut out = b"before".to_vec();
+                    reader.append(&mut out).unwrap();
+                    assert_eq!(out, [&b"before"[..], &text(number)].concat());
+                }
+                _ => {}
+            }
+            // Some come back meanwhile, and their buffers are used again.
+            if lent.len() > 5 {
+                let (number, pieces) = lent.remove(0);
+                assert_eq!(
+                    pieces
+                        .iter()
+                        .map(|piece| &**piece)
+                        .collect::<Vec<_>>()
+                        .concat(),
+                    text(number)
+                );
+            }
+        }
+        for (number, pieces) in lent {
+            let is = pieces.iter().map(|piece| &**piece).collect::<Vec<_>>();
+            assert_eq!(is.concat(), text(number), "buffer of {buffer}");
+        }
+    }
+}
+
+#[test]
+fn a_payload_in_pieces_is_the_same() {
+    for length in [0, 1, 63, 64, 20_000] {
+        let text = vec![b'x'; length];
+        for cut in [0, length / 3, length] {
+            let (one, other) = text.split_at(cut);
+            let pieces = payload_of_pieces(vec![one.to_vec().into(), other.to_vec().into()]);
+            let is = pieces.iter().map(|piece| &**piece).collect::<Vec<_>>();
+            assert_eq!(is.concat(), payload_of_text(&text));
+        }
+    }
+}
+
 #[test]
 fn payloads_of_real_servers() {
     // Redis 6.2.5, SADD s x y.
@@ -112,8 +181,12 @@ fn a_server_accepts_the_types_it_knows() {
         (Encoding::Stream3, server(redis, 7, 2), Some(true)),
         (Encoding::HashMetadata, server(redis, 7, 4), Some(true)),
         (Encoding::HashMetadata, server(valkey, 8, 1), Some(false)),
+        // In the form of Valkey, and of Redis.
+        (Encoding::HashMetadata, server(valkey, 9, 0), Some(true)),
+        (Encoding::ValkeyHash2, server(redis, 7, 4), Some(true)),
+        (Encoding::ValkeyHash2, server(redis, 7, 2), Some(false)),
         // Between its own version and the last that it shares with Redis.
-        (Encoding::HashMetadata, server(valkey, 9, 0), Some(false)),
+        (Encoding::Array, server(valkey, 9, 0), Some(false)),
         (Encoding::ValkeyHash2, server(valkey, 9, 0), Some(true)),
         (Encoding::Stream3, server(valkey, 9, 1), Some(true)),
         (Encoding::String, server(redis, 99, 0), None),
@@ -124,6 +197,33 @@ fn a_server_accepts_the_types_it_knows() {
             "{encoding} {server}"
         );
     }
+}
+
+#[test]
+fn hashes_whose_fields_expire_are_converted_between_the_products() {
+    let valkey = |times: [i64; 2]| {
+        let mut value = vec![22, 2];
+        for (field, time) in ["a", "b"].into_iter().zip(times) {
+            value.extend([1, field.as_bytes()[0], 1, b'v']);
+            value.extend(time.to_le_bytes());
+        }
+        super::payload::frame(value, 80)
+    };
+    let encoding = |payload: &[u8]| Payload::read(payload).unwrap().encoding();
+    for times in [[-1, 4_102_444_800_000], [1, i64::MAX], [5, 5]] {
+        let one = valkey(times);
+        let (other, kind) = translated(&one).unwrap();
+        assert_eq!(kind, Encoding::HashMetadata);
+        assert_eq!(encoding(&other), Some(kind));
+        assert_eq!(same_value(&one, &other), Sameness::Same);
+        assert_eq!(translated(&other), Some((one, Encoding::ValkeyHash2)));
+    }
+    let (plain, kind) = translated(&valkey([-1, -1])).unwrap();
+    assert_eq!((kind, encoding(&plain)), (Encoding::Hash, Some(kind)));
+    assert_eq!(same_value(&plain, &valkey([-1, -1])), Sameness::Same);
+    assert_ne!(same_value(&plain, &valkey([-1, 9])), Sameness::Same);
+    assert_eq!(translated(&plain), None);
+    assert_eq!(translated(b"nothing"), None);
 }
 
 #[test]
@@ -286,6 +386,22 @@ proptest! {
         let payload = Payload::read(&payload).unwrap();
         prop_assert_eq!(payload.encoding(), Some(Encoding::String));
         prop_assert!(payload.value.ends_with(&value));
+    }
+
+    #[test]
+    fn strings_come_out_of_payloads_as_they_went_in(text in prop::collection::vec(any::<u8>(), 0..300), more in 0_usize..20_000) {
+        let text = [text, vec![b'x'; more]].concat();
+        let payload = payload_of_text(&text);
+        prop_assert_eq!(text_of(&payload), Some(text.as_slice()));
+        prop_assert_eq!(text_of(&payload[1..]), None);
+        prop_assert_eq!(text_of(&payload[..payload.len() - 1]), None);
+    }
+
+    #[test]
+    fn any_bytes_have_a_string_or_none(payload in prop::collection::vec(any::<u8>(), 0..40)) {
+        if let Some(text) = text_of(&payload) {
+            prop_assert!(text.len() < payload.len());
+        }
     }
 
     #[test]

@@ -127,3 +127,55 @@ fn matrix_a_replica_that_can_not_sync_is_an_error() {
         assert!(!codes(&json).contains(&"replica-link-down"), "{json:#}");
     }
 }
+
+#[test]
+fn matrix_create_gives_no_replica_a_master_that_it_can_not_follow() {
+    for (newer, older) in pairs().filter(|(newer, _)| newer.starts_with("redis")) {
+        // The last three become replicas.
+        let nodes = Nodes::each(6, |index| {
+            quick().version(if index < 3 { newer } else { older })
+        });
+        let create = |args: &[&str]| {
+            let create = Trib::new().args(["create", "--yes", "--replicas", "1"]);
+            create.args(args).args(nodes.addrs())
+        };
+        // One command for all of them, which redis-cli's form does not have.
+        let replicas = nodes[3..].iter();
+        let pinned: String = replicas
+            .map(|node| format!(" --pin-master {}", node.addr()))
+            .collect();
+        let remedy = format!("make masters of them (redis-trib create{pinned})");
+        let ended = create(&[]).run().status(3).stderr_has("RDB version");
+        let said = ended
+            .stderr
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert_eq!(said.matches(&remedy).count(), 1, "{said}");
+        assert_eq!(said.matches("--pin-master").count(), 3, "{said}");
+        let old_form = Trib::new()
+            .args(["--cluster", "create"])
+            .args(nodes.addrs());
+        let ended = old_form
+            .args(["--cluster-replicas", "1", "--cluster-yes"])
+            .run();
+        let said = ended
+            .status(1)
+            .stderr
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        assert!(said.contains(&remedy), "{said}");
+        for server in nodes.iter() {
+            assert_eq!(server.field("cluster_known_nodes").unwrap(), "1");
+        }
+        // The older ones as masters are followed by the newer ones.
+        let pins: Vec<String> = nodes[3..].iter().map(|node| node.addr()).collect();
+        let pins: Vec<&str> = pins.iter().flat_map(|pin| ["--pin-master", pin]).collect();
+        create(&pins)
+            .run()
+            .status(0)
+            .stdout_has("nodes run different versions");
+        nodes.wait_usable();
+    }
+}

@@ -3,7 +3,10 @@
 //! DUMP, MIGRATE and replication all write the RDB version of their server, and RESTORE and a replica refuse a newer
 //! one, whatever the value is.
 
+use std::collections::BTreeMap;
+
 use super::{Product, Version};
+use crate::cluster::numbers::counted;
 
 /// The last RDB version that Redis and Valkey share.
 const LAST_SHARED: u16 = 11;
@@ -54,6 +57,18 @@ impl Version {
     pub fn can_follow(self, master: Self) -> bool {
         let both_valkey = self.product == Product::Valkey && master.product == Product::Valkey;
         both_valkey || self.takes_values_of(master)
+    }
+
+    /// `redis 7.0.15 on 5 nodes, valkey 8.1.8 on 1 node`, if the versions of nodes differ.
+    pub fn differing(versions: impl IntoIterator<Item = Self>) -> Option<String> {
+        let mut nodes: BTreeMap<Self, u64> = BTreeMap::new();
+        for version in versions {
+            *nodes.entry(version).or_default() += 1;
+        }
+        let list = nodes
+            .iter()
+            .map(|(version, count)| format!("{version} on {}", counted(*count, "node")));
+        (nodes.len() > 1).then(|| list.collect::<Vec<_>>().join(", "))
     }
 
     /// `redis 8.2.3 (RDB version 12)`, for messages.

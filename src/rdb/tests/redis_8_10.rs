@@ -185,6 +185,20 @@ fn damaged_templates_are_named() {
     assert!(valkey.to_string().contains("record 242"), "{valkey}");
 }
 
+/// A hash whose values have no id of their template.
+#[test]
+fn an_empty_listpack_of_values_is_no_hash() {
+    let empty = b"\x07\x07\x00\x00\x00\x00\x00\xff";
+    // No field names either.
+    let names = b"\x00\x07\x07\x00\x00\x00\x00\x00\xff";
+    let hash = dump(&[&[0x1d][..], names, empty].concat());
+    assert_eq!(older(&hash), None);
+    assert_eq!(
+        same_value(&hash, &dump(&bytes(LISTPACK_DUMP))),
+        Sameness::Unknown
+    );
+}
+
 #[test]
 fn values_are_compared_by_what_they_hold() {
     let values = values();
