@@ -269,6 +269,21 @@ impl Connections {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Sends PING on all kept connections, so that no server closes one because it is idle (`timeout`). With it would go the
+    /// name by which other operators see this command.
+    pub async fn keep_alive(self: &Arc<Self>) {
+        let kept: Vec<Arc<NodeClient>> = {
+            let kept = self.kept();
+            let all = kept.values().flatten();
+            all.map(|kept| Arc::clone(&kept.client)).collect()
+        };
+        self.fan_out(kept, async |_, client| {
+            // What it answers does not matter, and the next command reports a broken connection.
+            let _ = client.ping().await;
+        })
+        .await;
+    }
+
     /// Opens a connection that belongs to the caller, for a value of any size.
     pub async fn for_one_value(&self, target: &Target) -> Result<NodeClient, ClientError> {
         self.connector

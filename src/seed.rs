@@ -79,7 +79,7 @@ pub enum NotAnAddress {
     #[error("not a redis:// address: {0}; write redis://user:password@host:port")]
     Url(String),
     /// Cluster nodes have only one database that an address could select.
-    #[error("a cluster node has no database to select: leave out {0:?}")]
+    #[error("this address names a node of the cluster, and takes no database: leave out {0:?}")]
     Database(String),
 }
 
@@ -351,7 +351,7 @@ mod tests {
             ("127.0.0.1;7000", "not a host name"),
             ("http://h", "http:// is not supported"),
             ("redis://h:99999", "not a redis:// address"),
-            ("redis://h/3", "no database to select"),
+            ("redis://h/3", "takes no database"),
             ("@", "as @prod"),
             ("@a/b", "as @prod"),
         ] {

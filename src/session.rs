@@ -14,7 +14,7 @@ use crate::control::{Control, RunName};
 use crate::event::{Event, Events};
 use crate::interrupt::Interrupt;
 use crate::journal::Journal;
-use crate::report::RemedyOptions;
+use crate::report::{RemedyOptions, redis_cli_line};
 use crate::resolve::{self, SeedSet};
 use crate::stop::Stop;
 
@@ -76,6 +76,11 @@ impl ResumeFlags {
             reach: self.reach_of_address(),
             zones: self.zones.clone(),
         }
+    }
+
+    /// The command line that sends `command` to the node at `addr`.
+    pub(crate) fn redis_cli(&self, addr: &Addr, command: &str) -> String {
+        redis_cli_line(addr, command, &self.reach_of_address())
     }
 
     /// How a node is reached by its address.

@@ -14,6 +14,7 @@ use crate::cluster::peer_addrs::{self, AddressFacts};
 use crate::cluster::slot::SlotSet;
 use crate::cluster::topology::Member;
 use crate::connections::Target;
+use crate::control::Control;
 use crate::discover::{self, Found};
 use crate::plan::SlotOwner;
 use crate::report::{Node, RemedyOptions};
@@ -50,6 +51,8 @@ pub(crate) struct ClusterState {
     pub(crate) reach: BTreeMap<NodeId, Target>,
     /// Options for command lines that resume.
     resume: ResumeFlags,
+    /// How slots move, as it was changed meanwhile.
+    control: Control,
 }
 
 impl ClusterState {
@@ -77,6 +80,7 @@ impl ClusterState {
             diagnosis,
             reach,
             resume,
+            control: session.control.clone(),
         }
     }
 
@@ -138,12 +142,21 @@ impl ClusterState {
             own,
             ..
         } = &self.resume;
-        own.iter().chain(moving).chain(consent).cloned()
+        let moving = self.control.options_now(moving);
+        own.iter()
+            .cloned()
+            .chain(moving)
+            .chain(consent.iter().cloned())
     }
 
     /// The options of a command line by which a node is reached that the line names by its address.
     pub(crate) fn reach_options(&self) -> Vec<String> {
         self.resume.reach_of_address()
+    }
+
+    /// The command line that sends `command` to the node at `addr`.
+    pub(crate) fn redis_cli(&self, addr: &Addr, command: &str) -> String {
+        self.resume.redis_cli(addr, command)
     }
 
     /// What the command line of a remedy repeats.
@@ -167,7 +180,17 @@ impl ClusterState {
             consent,
             ..
         } = &self.resume;
-        reach.iter().chain(moving).chain(consent).cloned()
+        let moving = self.control.options_now(moving);
+        reach
+            .iter()
+            .cloned()
+            .chain(moving)
+            .chain(consent.iter().cloned())
+    }
+
+    /// The option for a rate that is not among them.
+    pub(crate) fn rate_left_out(&self) -> Option<String> {
+        self.control.rate_left_out()
     }
 
     /// The name of the cluster, or the address of the node that it was found by.

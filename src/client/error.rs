@@ -111,12 +111,12 @@ pub enum Fault {
     #[error("has no ACL users (older than Redis 6.0): leave out --user")]
     UserUnsupported,
     /// `NOPERM` (Redis ≥ 6.0).
-    #[error("{}", no_permission(.command, *.limited))]
+    #[error("{}", no_permission(.command, *.denied))]
     NoPermission {
         /// The command that was refused.
         command: &'static str,
-        /// Whether the user lacks a database, not the command (Valkey ≥ 9.1: `db=0,1` in the rules of a user).
-        limited: bool,
+        /// What the user has no right to.
+        denied: Denied,
     },
     /// No answer in time. The command may still be executed.
     #[error(
@@ -224,6 +224,32 @@ pub enum Fault {
     Journal(String),
 }
 
+/// What a user has no right to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denied {
+    /// The command, or anything else.
+    Command,
+    /// A key.
+    Key,
+    /// A database (Valkey ≥ 9.1: `db=0,1` in the rules of a user).
+    Database,
+}
+
+impl Denied {
+    /// Reads it from the text of `NOPERM`: `No permissions to access a key` (Redis ≥ 7.0, Valkey), `this user has no
+    /// permissions to access one of the keys used as arguments` (Redis 6.2), `… access database`.
+    pub(super) fn of_message(message: &str) -> Self {
+        let accessed = message.split("permissions to access ").nth(1);
+        match accessed.map(str::trim_end) {
+            Some(what) if what.starts_with("database") => Self::Database,
+            Some(what) if what.ends_with(" key") || what.starts_with("one of the keys") => {
+                Self::Key
+            }
+            _ => Self::Command,
+        }
+    }
+}
+
 impl Fault {
     /// Returns the error of the node at that address.
     pub(super) fn at(self, addr: &Addr) -> ClientError {
@@ -275,7 +301,7 @@ impl Fault {
             "NOAUTH" => Self::PasswordNeeded,
             "NOPERM" => Self::NoPermission {
                 command,
-                limited: message.contains("access database"),
+                denied: Denied::of_message(message),
             },
             "LOADING" => Self::Loading,
             "BUSY" => Self::Busy(BusyWith::of_message(message)),
@@ -372,6 +398,14 @@ impl Fault {
         }
     }
 
+    /// Whether the node accepted a connection and then answered nothing in time: its process is stopped or busy.
+    pub fn is_silence(&self) -> bool {
+        matches!(
+            self,
+            Self::Timeout { .. } | Self::Tls(TlsFault::NoAnswer(_))
+        )
+    }
+
     /// Whether the server does not know the command or the subcommand.
     pub fn is_unknown_command(&self) -> bool {
         let Self::Server { code, message, .. } = self else {
@@ -395,13 +429,16 @@ impl Fault {
 
 /// The reason in the text of a MISCONF error. For RDB files the text explains at length and has none (all versions):
 /// `Redis is configured to save RDB snapshots, but …`; for the AOF: `Errors writing to the AOF file: No space left`.
-fn no_permission(command: &str, limited: bool) -> String {
-    match limited {
-        true => format!(
+fn no_permission(command: &str, denied: Denied) -> String {
+    match denied {
+        Denied::Database => format!(
             "the user is limited to some databases, and {command} needs another one, or all of them: ACL SETUSER with \
              alldbs, or log in as another user"
         ),
-        false => format!(
+        Denied::Key => format!(
+            "the user may not use a key of {command}: allow it with ACL SETUSER (~PATTERN), or log in as another user"
+        ),
+        Denied::Command => format!(
             "the user may not run {command}: allow it with ACL SETUSER, or log in as another user"
         ),
     }
@@ -531,6 +568,35 @@ mod tests {
             full.to_string()
                 .ends_with("(Errors writing to the AOF file: full)")
         );
+    }
+
+    #[test]
+    fn what_is_denied_is_read_from_the_text() {
+        for (text, denied) in [
+            ("No permissions to access a key", Denied::Key),
+            ("No permissions to access a key\r\n", Denied::Key),
+            (
+                "this user has no permissions to access one of the keys used as arguments",
+                Denied::Key,
+            ),
+            (
+                "User ann has no permissions to access the 'a database' key",
+                Denied::Key,
+            ),
+            (
+                "User ann has no permissions to access database",
+                Denied::Database,
+            ),
+            ("No permissions to access database", Denied::Database),
+            ("No permissions to access a channel", Denied::Command),
+            (
+                "User ann has no permissions to run the 'dump' command",
+                Denied::Command,
+            ),
+            ("", Denied::Command),
+        ] {
+            assert_eq!(Denied::of_message(text), denied, "{text}");
+        }
     }
 
     #[test]

@@ -36,72 +36,89 @@ const NO_CHANGES: [&str; 10] = [
     "WAIT",
 ];
 
+/// The changes of a pipeline.
+#[derive(Clone)]
+pub(super) struct Changes {
+    /// For each command whether it changes anything.
+    is_change: Vec<bool>,
+    /// The position of EXEC; MULTI comes first then, and the commands in between take effect with EXEC.
+    exec: Option<usize>,
+    /// For each command what the journal records of it, if it changes anything; empty without a journal.
+    records: Vec<Option<ChangeRecord>>,
+}
+
+impl Changes {
+    /// Returns `None` if no command changes anything.
+    pub(super) fn of(class: Deadline, commands: &[Command], journal: bool) -> Option<Self> {
+        if matches!(class, Deadline::Read | Deadline::Value) {
+            return None;
+        }
+        let is_change: Vec<bool> = commands.iter().map(is_change).collect();
+        is_change.contains(&true).then(|| Self {
+            is_change,
+            exec: commands.iter().position(|command| command.name == "EXEC"),
+            records: match journal {
+                true => commands.iter().map(change).collect(),
+                false => Vec::new(),
+            },
+        })
+    }
+}
+
 /// Changes on their way to a node. If the caller stops waiting for the answers, they are recorded as unknown.
 pub(super) struct JournaledChanges {
     sent: SentChanges,
     addr: Addr,
-    /// For each command of the pipeline whether it changes anything.
-    is_change: Vec<bool>,
-    /// The position of EXEC; MULTI comes first then, and the commands in between take effect with EXEC.
-    exec: Option<usize>,
-    journaled: Option<Journaled>,
+    changes: Changes,
+    /// Where they are recorded; taken when they are.
+    journal: Option<Arc<Journal>>,
     answered: bool,
 }
 
-/// What the journal records of the commands.
-struct Journaled {
-    journal: Arc<Journal>,
-    /// For each command of the pipeline the change it makes, if it makes one.
-    changes: Vec<Option<ChangeRecord>>,
-}
-
 impl JournaledChanges {
-    /// Returns `None` if no command changes anything, and a fault if the journal can't be written any more.
+    /// Fails if the journal can't be written any more.
     pub(super) fn begin(
         journal: Option<&Arc<Journal>>,
         sent: &SentChanges,
         addr: &Addr,
-        class: Deadline,
-        commands: &[Command],
-    ) -> Result<Option<Self>, Fault> {
-        let is_change: Vec<bool> = commands.iter().map(is_change).collect();
-        if class == Deadline::Read || !is_change.contains(&true) {
-            return Ok(None);
-        }
+        changes: Changes,
+    ) -> Result<Self, Fault> {
         if let Some(error) = journal.and_then(|journal| journal.broken()) {
             return Err(Fault::Journal(error));
         }
-        let journaled = journal.map(|journal| Journaled {
-            journal: Arc::clone(journal),
-            changes: commands.iter().map(change).collect(),
-        });
-        Ok(Some(Self {
+        Ok(Self {
             sent: sent.clone(),
             addr: addr.clone(),
-            is_change,
-            exec: commands.iter().position(|command| command.name == "EXEC"),
-            journaled,
+            changes,
+            journal: journal.cloned(),
             answered: false,
-        }))
+        })
     }
 
     /// Records the outcome of each command; of a trial nothing that was refused, as expected. Writing the journal waits for
     /// the disk, on a thread of its own.
     pub(super) async fn end(mut self, answer: &Result<Vec<Reply>, Fault>, is_trial: bool) {
         self.answered = true;
-        let outcomes: Vec<ChangeOutcome> = (0..self.is_change.len())
+        let outcomes: Vec<ChangeOutcome> = (0..self.changes.is_change.len())
             .map(|place| self.outcome(place, answer))
             .collect();
         let took_effect = |(is_change, outcome): (&bool, &ChangeOutcome)| {
             *is_change && !matches!(outcome, ChangeOutcome::Refused(_))
         };
-        if self.is_change.iter().zip(&outcomes).any(took_effect) {
+        if self
+            .changes
+            .is_change
+            .iter()
+            .zip(&outcomes)
+            .any(took_effect)
+        {
             self.sent.note();
         }
-        let Some(Journaled { journal, changes }) = self.journaled.take() else {
+        let Some(journal) = self.journal.take() else {
             return;
         };
-        let lines = changes.into_iter().zip(outcomes);
+        let records = std::mem::take(&mut self.changes.records);
+        let lines = records.into_iter().zip(outcomes);
         let lines =
             lines.filter(|(_, outcome)| !is_trial || !matches!(outcome, ChangeOutcome::Refused(_)));
         let lines: Vec<(ChangeRecord, ChangeOutcome)> = lines
@@ -119,7 +136,7 @@ impl JournaledChanges {
     fn outcome(&self, place: usize, answer: &Result<Vec<Reply>, Fault>) -> ChangeOutcome {
         match answer {
             Ok(replies) => {
-                let executed = self.exec.filter(|exec| place < *exec);
+                let executed = self.changes.exec.filter(|exec| place < *exec);
                 let refusal = match executed.and_then(|exec| replies.get(exec)) {
                     Some(exec) => exec.refusal_of(place.saturating_sub(1)),
                     None => replies.get(place).and_then(Reply::refusal),
@@ -140,11 +157,12 @@ impl Drop for JournaledChanges {
             return;
         }
         self.sent.note();
-        let Some(Journaled { journal, changes }) = self.journaled.take() else {
+        let Some(journal) = self.journal.take() else {
             return;
         };
         let unknown = ChangeOutcome::Unknown("the wait for the answer was interrupted".to_owned());
-        let changes = changes.into_iter().flatten();
+        let records = std::mem::take(&mut self.changes.records);
+        let changes = records.into_iter().flatten();
         let lines: Vec<_> = changes.map(|change| (change, unknown.clone())).collect();
         journal.write(&self.addr, &lines);
     }

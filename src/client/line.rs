@@ -224,7 +224,7 @@ fn run_id(info: &str) -> Option<&str> {
 /// Whether commands may be sent a second time if the answer to the first is lost.
 pub(super) fn may_be_repeated(class: Deadline, commands: &[Command]) -> bool {
     match class {
-        Deadline::Read => true,
+        Deadline::Read | Deadline::Value => true,
         Deadline::Change => commands
             .iter()
             .all(|command| REPEATABLE.contains(&command.name)),

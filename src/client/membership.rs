@@ -41,8 +41,8 @@ pub struct Links {
     pub oldest: u64,
     /// When the newest was opened.
     pub newest: u64,
-    /// Their number: one in each direction.
-    pub count: usize,
+    /// Whether the node has a link to the other one. It connects within 100 ms.
+    pub outgoing: bool,
 }
 
 impl NodeClient {
@@ -90,11 +90,11 @@ impl NodeClient {
                 let link = links.entry(node).or_insert(Links {
                     oldest: since,
                     newest: since,
-                    count: 0,
+                    outgoing: false,
                 });
                 link.oldest = since.min(link.oldest);
                 link.newest = since.max(link.newest);
-                link.count += 1;
+                link.outgoing |= record.get("direction").is_some_and(|way| way == "to");
             }
         }
         Ok(Some(links))

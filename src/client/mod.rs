@@ -25,6 +25,7 @@ mod line;
 mod membership;
 mod replication;
 mod reply;
+mod rights;
 mod setup;
 mod shards;
 mod slot_stats;
@@ -41,38 +42,43 @@ mod writes;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::time::error::Elapsed;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 pub use acl::Permission;
 pub use atomic::{AsmTask, AtomicCommands, Side, TaskEnd};
-pub use bulk::{BulkWriter, Writing, Written};
+pub use bulk::{BulkWriter, WriteCommands, Written};
 pub use call::CommandFlags;
 pub use connect::{Connector, Login, LoginOutcome, Transport};
-pub use error::{ClientError, Fault};
+pub use error::{ClientError, Denied, Fault};
 pub use key_facts::KeyFacts;
 pub use membership::{Libraries, Library, Links, Reset};
 pub use replication::Snapshot;
+pub use rights::TransferRight;
 pub use setup::RawSetup;
 pub use slot_stats::SLOT_STATS_SETTING;
-pub use slots::{Existing, Keep, MigrateFault, Migrated, Migration, SetSlot, refusal_of_target};
+pub use slots::{
+    Existing, Keep, MemoryUsage, MigrateFault, Migrated, Migration, SetSlot, refusal_of_target,
+};
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
 pub use transfer::{
     Asking, Dumped, Expiry, ExpiryQuestion, ReadFault, RestoreFault, RestoreMode, Restoring,
 };
-pub use values::{Entries, Glance, Kind, Piece, Reader, Scanned, StreamId};
+pub use values::{Entries, Facts, Glance, Kind, Piece, Reader, Scanned, StreamId};
 
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::journal::{Journal, SentChanges};
-use journaling::{ArgKind, JournaledChanges};
+use journaling::{ArgKind, Changes, JournaledChanges};
 use line::{Line, Lines, may_be_repeated};
 use reply::{Reply, clean_line};
-use stream::End;
+use stream::{End, Wire};
 use wire_log::Logged;
 
 /// The setting after which nodes flag each other `fail?`, in ms.
@@ -90,6 +96,8 @@ const COUNTS_PER_PIPELINE: usize = 1024;
 enum Deadline {
     /// Commands that only read.
     Read,
+    /// Commands that read whole values: the time in which nothing of them arrives.
+    Value,
     /// Commands that change something; one that timed out may have done so.
     Change,
     /// Commands with a time of their own (MIGRATE, WAIT).
@@ -118,9 +126,20 @@ impl Command {
         }
     }
 
+    /// The command of that name with a key, in few allocations: imports send hundreds of thousands of these.
+    fn of_key(name: &'static str, key: &[u8]) -> Self {
+        Self::with_room(name, key.len()).key(key)
+    }
+
     /// The command of that name, which may be two words, without arguments.
     fn named(name: &'static str) -> Self {
-        let mut command = Self::new(name, redis::Cmd::new());
+        Self::with_room(name, 0)
+    }
+
+    /// The same, with room for an argument of so many bytes.
+    fn with_room(name: &'static str, bytes: usize) -> Self {
+        let packed = redis::Cmd::with_capacity(3, name.len() + bytes);
+        let mut command = Self::new(name, packed);
         for word in name.split(' ') {
             command.arg_kinds.push(ArgKind::Word);
             command.packed.arg(word);
@@ -148,6 +167,35 @@ impl Command {
         self.arg_kinds.push(ArgKind::Key);
         self.packed.arg(key);
         self
+    }
+}
+
+/// Commands of one pipeline, as they are sent, once or twice.
+struct Batch {
+    class: Deadline,
+    names: Vec<&'static str>,
+    pipe: redis::Pipeline,
+    changes: Option<Changes>,
+    logged: Option<Logged>,
+}
+
+impl Batch {
+    fn of(class: Deadline, commands: Vec<Command>, journal: bool) -> Self {
+        let changes = Changes::of(class, &commands, journal);
+        let logged = Logged::of(&commands);
+        let mut names = Vec::with_capacity(commands.len());
+        let mut pipe = redis::Pipeline::with_capacity(commands.len());
+        for command in commands {
+            names.push(command.name);
+            pipe.add_command(command.packed);
+        }
+        Self {
+            class,
+            names,
+            pipe,
+            changes,
+            logged,
+        }
     }
 }
 
@@ -263,6 +311,30 @@ impl NodeClient {
             reply.status("PONG")
         })
         .await
+    }
+
+    /// TIME (Redis ≥ 2.6): the clock of the node, in milliseconds since 1970; `None` if the user may not read it.
+    pub async fn time(&self) -> Result<Option<u64>, ClientError> {
+        let command = Command::named("TIME");
+        let told = self.query(Deadline::Read, command, |reply| {
+            let parts = reply.texts()?;
+            let number = |place: usize| parts.get(place).and_then(|text| text.parse::<u64>().ok());
+            let time = number(0).zip(number(1));
+            let time = time.map(|(seconds, micros)| seconds.saturating_mul(1_000) + micros / 1_000);
+            time.ok_or(Fault::Malformed { command: "TIME" })
+        });
+        match told.await {
+            Ok(time) => Ok(Some(time)),
+            Err(error)
+                if matches!(
+                    error.fault,
+                    Fault::NoPermission { .. } | Fault::Server { .. }
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// CLUSTER NODES, CLUSTER INFO, INFO, PING and CONFIG GET save in one round trip (Redis ≥ 3.0).
@@ -577,51 +649,59 @@ impl NodeClient {
     async fn pipeline(&self, class: Deadline, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
         self.refresh().await;
         let (_, generation) = self.shared.lines.current();
-        let again = may_be_repeated(class, &commands).then(|| commands.clone());
-        let result = self.exchange(class, commands).await;
-        match (&result, again) {
-            (Err(Fault::Closed { .. }), Some(commands)) if self.reopen(generation).await => {
-                self.exchange(class, commands).await
-            }
-            _ => result,
+        let may_be_repeated = may_be_repeated(class, &commands);
+        let batch = Batch::of(class, commands, self.shared.journal.is_some());
+        let result = self.send(&batch).await;
+        let was_closed = matches!(result, Err(Fault::Closed { .. }));
+        if was_closed && may_be_repeated && self.reopen(generation).await {
+            return self.send(&batch).await;
         }
+        result
     }
 
-    /// Sends commands on the connection as it is.
+    /// Sends commands once, on the connection as it is.
+    async fn exchange(&self, class: Deadline, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
+        let journal = self.shared.journal.is_some();
+        self.send(&Batch::of(class, commands, journal)).await
+    }
+
+    /// Sends a batch on the connection as it is.
     ///
     /// After a timeout the connection stays usable: the crate keeps a place in its queue for each command that it
     /// wrote, so that a late reply does not reach the next command.
-    async fn exchange(&self, class: Deadline, commands: Vec<Command>) -> Result<Vec<Reply>, Fault> {
-        let Some(first) = commands.first().map(|command| command.name) else {
+    async fn send(&self, batch: &Batch) -> Result<Vec<Reply>, Fault> {
+        let Some(first) = batch.names.first().copied() else {
             return Ok(Vec::new());
         };
-        let journal = self.shared.journal.as_ref();
-        let noted =
-            JournaledChanges::begin(journal, &self.sent, &self.shared.addr, class, &commands)?;
-        let count = commands.len();
-        let logged = Logged::of(&commands);
-        let mut names = Vec::with_capacity(count);
-        let mut pipe = redis::Pipeline::with_capacity(count);
-        for command in commands {
-            names.push(command.name);
-            pipe.add_command(command.packed);
-        }
+        let noted = match batch.changes.clone() {
+            None => None,
+            Some(changes) => {
+                let journal = self.shared.journal.as_ref();
+                let addr = &self.shared.addr;
+                Some(JournaledChanges::begin(journal, &self.sent, addr, changes)?)
+            }
+        };
+        let (class, count) = (batch.class, batch.names.len());
         let more = u32::try_from(count.saturating_sub(1)).unwrap_or(u32::MAX);
         let after = match class {
-            Deadline::Read => self.shared.command_timeout,
+            Deadline::Read | Deadline::Value => self.shared.command_timeout,
             Deadline::Change => self.shared.command_timeout + REPLICATED.saturating_mul(more),
             Deadline::Within(time) => time,
         };
         let started = Instant::now();
         let in_flight = self.shared.lines.begin();
         let (mut line, _) = self.shared.lines.current();
-        let sent = timeout(after, line.connection.send_packed_commands(&pipe, 0, count)).await;
+        let sending = line.connection.send_packed_commands(&batch.pipe, 0, count);
+        let sent = match class {
+            Deadline::Value => until_silent(sending, &line.wire, after).await,
+            _ => timeout(after, sending).await,
+        };
         drop(in_flight);
         let result = match sent {
             Ok(Ok(values)) if values.len() == count => {
                 line.spoken.store(true, Ordering::Relaxed);
                 self.shared.lines.answered();
-                let replies = names.into_iter().zip(values);
+                let replies = batch.names.iter().zip(values);
                 Ok(replies
                     .map(|(name, value)| Reply::new(name, value))
                     .collect())
@@ -634,7 +714,7 @@ impl NodeClient {
                 after,
             }),
         };
-        if let Some(logged) = logged {
+        if let Some(logged) = &batch.logged {
             logged.write(&self.shared.addr, &result, started.elapsed());
         }
         debug!(
@@ -679,6 +759,22 @@ impl NodeClient {
             (None, _, Some(End::Tls(fault))) => Fault::Tls(fault),
             (None, Over::Tcp, _) => Fault::MaybeTls,
             (None, Over::Tls, _) => Fault::Closed { command },
+        }
+    }
+}
+
+/// Waits for replies as long as parts of them arrive. Ends once nothing has come for `silence`, or for twice as long.
+async fn until_silent<T>(
+    replies: impl Future<Output = T>,
+    wire: &Wire,
+    silence: Duration,
+) -> Result<T, Elapsed> {
+    let mut replies = pin!(replies);
+    loop {
+        let heard = wire.heard();
+        match timeout(silence, &mut replies).await {
+            Err(_) if wire.heard() != heard => {}
+            ended => return ended,
         }
     }
 }

@@ -25,6 +25,15 @@ pub enum SetSlot {
     Stable,
 }
 
+/// What the keys of a request weigh.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryUsage {
+    /// Bytes of each key; `None` for a key that is gone, and where the server does not tell.
+    pub weights: Vec<Option<u64>>,
+    /// Why the server does not tell: the command does not exist or is denied.
+    pub refused: Option<ClientError>,
+}
+
 /// Arguments of MIGRATE.
 #[derive(Debug, Clone)]
 pub struct Migration {
@@ -229,23 +238,37 @@ impl NodeClient {
             .collect()
     }
 
-    /// MEMORY USAGE of each key, in one pipeline (Redis ≥ 4.0): bytes, estimated for large collections; `None` for a
-    /// key that is gone, and where the command does not exist or is denied.
+    /// MEMORY USAGE of each key, in one pipeline (Redis ≥ 4.0): bytes, estimated for large collections.
     pub async fn memory_usage(
         &self,
         database: u32,
         keys: &[&Vec<u8>],
-    ) -> Result<Vec<Option<u64>>, ClientError> {
+    ) -> Result<MemoryUsage, ClientError> {
         let commands = keys
             .iter()
             .map(|key| Command::named("MEMORY USAGE").arg(key.as_slice()));
         let replies = self
             .in_database(database, Deadline::Read, commands.collect())
             .await?;
-        Ok(replies
-            .into_iter()
-            .map(|reply| reply.count().ok())
-            .collect())
+        Ok(self.usage(replies))
+    }
+
+    fn usage(&self, replies: impl IntoIterator<Item = Reply>) -> MemoryUsage {
+        let mut refused = None;
+        let weight = |reply: Reply| match reply.count() {
+            Ok(bytes) => Some(bytes),
+            Err(fault) => {
+                let is_denied = matches!(fault, Fault::NoPermission { .. });
+                if refused.is_none() && (is_denied || fault.is_unknown_command()) {
+                    refused = Some(self.at(fault));
+                }
+                None
+            }
+        };
+        MemoryUsage {
+            weights: replies.into_iter().map(weight).collect(),
+            refused,
+        }
     }
 
     /// Takes slots away from a node that claims them, without deleting its keys: `MULTI`, `DELSLOTS`, then for each
@@ -282,7 +305,7 @@ impl NodeClient {
         &self,
         database: u32,
         keys: &[&Vec<u8>],
-    ) -> Result<Vec<Option<u64>>, ClientError> {
+    ) -> Result<MemoryUsage, ClientError> {
         let commands = keys.iter().flat_map(|key| {
             let usage = Command::named("MEMORY USAGE").arg(key.as_slice());
             [Command::named("ASKING"), usage]
@@ -290,8 +313,7 @@ impl NodeClient {
         let replies = self
             .in_database(database, Deadline::Read, commands.collect())
             .await?;
-        let usages = replies.into_iter().skip(1).step_by(2);
-        Ok(usages.map(|reply| reply.count().ok()).collect())
+        Ok(self.usage(replies.into_iter().skip(1).step_by(2)))
     }
 
     /// MIGRATE (several keys of one slot in one call since Redis 3.0.6). It blocks the source, and partly the target.

@@ -40,7 +40,10 @@ pub(super) enum End {
 #[derive(Debug)]
 pub(super) struct Wire {
     limit: u64,
+    /// Bytes since our last write.
     received: AtomicU64,
+    /// Bytes in all.
+    heard: AtomicU64,
     seen: Mutex<Seen>,
 }
 
@@ -58,6 +61,7 @@ impl Wire {
         Arc::new(Self {
             limit,
             received: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
             seen: Mutex::default(),
         })
     }
@@ -65,6 +69,11 @@ impl Wire {
     /// The most bytes that a node may send per request.
     pub(super) fn limit(&self) -> u64 {
         self.limit
+    }
+
+    /// The number of bytes that the node has sent.
+    pub(super) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -97,6 +106,7 @@ impl Wire {
         }
         let count = bytes.len() as u64;
         let before = self.received.fetch_add(count, Ordering::Relaxed);
+        self.heard.fetch_add(count, Ordering::Relaxed);
         // Only the first bytes are kept: later reads need no lock.
         if before < BEGINNING as u64 {
             let beginning = &mut self.lock().beginning;

@@ -16,7 +16,6 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::stream::Wire;
 use super::*;
 use crate::cluster::node::Takeover;
 use crate::cluster::slot::{SLOTS, SlotRange};
@@ -375,7 +374,7 @@ async fn login_errors_are_distinguished() {
         denied.fault,
         Fault::NoPermission {
             command,
-            limited: false
+            denied: Denied::Command
         }
     );
     assert_eq!(client.look().await.unwrap().save, None);
@@ -604,6 +603,41 @@ async fn a_node_that_does_not_answer_runs_into_the_deadline() {
         .await;
     let command = "AUTH";
     assert_eq!(error.unwrap_err().fault, Fault::Timeout { command, after });
+}
+
+/// Answers DUMP with a value of `count` parts, of which only some arrive.
+async fn dump_in_parts(arriving: u64) -> Result<Vec<u8>, ClientError> {
+    let count = 5;
+    let addr = listen(move |mut stream| async move {
+        let mut buffer = [0; 4096];
+        let _ = stream.read(&mut buffer).await;
+        let _ = stream.write_all(b":-1\r\n$50\r\n").await;
+        for _ in 0..arriving {
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            let _ = stream.write_all(&[b'x'; 10]).await;
+        }
+        if arriving == count {
+            let _ = stream.write_all(b"\r\n").await;
+        }
+        tokio::time::sleep(LONG).await;
+    })
+    .await;
+    let connector = Connector {
+        command_timeout: Duration::from_secs(1),
+        ..connector()
+    };
+    let client = plain(connector, &addr, Login::default()).await.unwrap();
+    let dumped = client.dump_many(&[b"key"], ExpiryQuestion::Left, Asking::No);
+    let value = dumped.await?.pop().unwrap().unwrap().unwrap();
+    Ok(value.payload)
+}
+
+#[tokio::test]
+async fn a_value_is_waited_for_while_it_arrives() {
+    assert_eq!(dump_in_parts(5).await.unwrap(), [b'x'; 50]);
+    let error = dump_in_parts(2).await.unwrap_err();
+    let (command, after) = ("PTTL", Duration::from_secs(1));
+    assert_eq!(error.fault, Fault::Timeout { command, after });
 }
 
 #[tokio::test]

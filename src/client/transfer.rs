@@ -167,7 +167,10 @@ impl NodeClient {
             ExpiryQuestion::Time => "PEXPIRETIME",
             ExpiryQuestion::Left => "PTTL",
         };
-        let replies = self.ask_each(keys, &[ask, "DUMP"], asking).await?;
+        // A large value takes longer than a deadline that is meant for answers.
+        let replies = self
+            .ask_each(Deadline::Value, keys, &[ask, "DUMP"], asking)
+            .await?;
         let dumped = |[time, value]: [Reply; 2]| {
             let time = time.integer()?;
             let expires = match (u64::try_from(time), question) {
@@ -181,20 +184,42 @@ impl NodeClient {
         self.read_each(keys.len(), replies, dumped)
     }
 
+    /// PTTL of each key (Redis ≥ 2.8): when it expires; `None` for keys that do not exist.
+    pub async fn expiry_many(
+        &self,
+        keys: &[&[u8]],
+        asking: Asking,
+    ) -> Result<Vec<Result<Option<Expiry>, ReadFault>>, ClientError> {
+        let replies = self
+            .ask_each(Deadline::Read, keys, &["PTTL"], asking)
+            .await?;
+        let expiry = |[left]: [Reply; 1]| {
+            Ok(match left.integer()? {
+                -2 => None,
+                left => Some(u64::try_from(left).map_or(Expiry::Never, Expiry::In)),
+            })
+        };
+        self.read_each(keys.len(), replies, expiry)
+    }
+
     /// EXISTS of each key (every version).
     pub async fn exist_many(
         &self,
         keys: &[&[u8]],
         asking: Asking,
     ) -> Result<Vec<Result<bool, ReadFault>>, ClientError> {
-        let replies = self.ask_each(keys, &["EXISTS"], asking).await?;
+        let replies = self
+            .ask_each(Deadline::Read, keys, &["EXISTS"], asking)
+            .await?;
         let exists = |[count]: [Reply; 1]| count.count().map(|count| count > 0);
         self.read_each(keys.len(), replies, exists)
     }
 
     /// MEMORY USAGE of each key (Redis ≥ 4.0), in bytes; `None` where the server does not tell.
     pub async fn memory_many(&self, keys: &[&[u8]]) -> Result<Vec<Option<u64>>, ClientError> {
-        let replies = self.ask_each(keys, &["MEMORY USAGE"], Asking::No).await?;
+        let replies = self
+            .ask_each(Deadline::Read, keys, &["MEMORY USAGE"], Asking::No)
+            .await?;
         Ok(replies
             .into_iter()
             .map(|reply| reply.count().ok())
@@ -204,6 +229,7 @@ impl NodeClient {
     /// Sends these commands for each key in one pipeline. The replies to ASKING are left out.
     async fn ask_each(
         &self,
+        class: Deadline,
         keys: &[&[u8]],
         names: &[&'static str],
         asking: Asking,
@@ -214,10 +240,10 @@ impl NodeClient {
                 if asking == Asking::Yes {
                     commands.push(Command::named("ASKING"));
                 }
-                commands.push(Command::named(name).key(key));
+                commands.push(Command::of_key(name, key));
             }
         }
-        let replies = self.pipeline(Deadline::Read, commands).await;
+        let replies = self.pipeline(class, commands).await;
         let replies = replies.map_err(|fault| self.at(fault))?;
         let each = match asking {
             Asking::No => 1,
@@ -236,9 +262,16 @@ impl NodeClient {
         let mut replies = replies.into_iter();
         let mut all = Vec::with_capacity(count);
         for _ in 0..count {
-            let some: Vec<Reply> = replies.by_ref().take(N).collect();
-            let some = <[Reply; N]>::try_from(some);
-            let some = some.map_err(|_| self.at(Fault::Malformed { command: "DUMP" }))?;
+            let mut is_short = false;
+            let some = std::array::from_fn(|_| {
+                replies.next().unwrap_or_else(|| {
+                    is_short = true;
+                    Reply::new("DUMP", redis::Value::Nil)
+                })
+            });
+            if is_short {
+                return Err(self.at(Fault::Malformed { command: "DUMP" }));
+            }
             all.push(match read(some) {
                 Ok(value) => Ok(value),
                 // What is not a reply to the command ends the connection.

@@ -63,6 +63,19 @@ pub struct Glance {
 #[derive(Debug, PartialEq)]
 pub struct Piece(Vec<redis::Value>);
 
+/// Properties of a value, for comparison. What one server does not report is no difference.
+#[derive(Debug)]
+pub struct Facts(Vec<Option<redis::Value>>);
+
+impl PartialEq for Facts {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|pair| match pair {
+            (Some(one), Some(other)) => one == other,
+            _ => true,
+        })
+    }
+}
+
 /// Members of a collection, and the position of the next ones.
 #[derive(Debug)]
 pub struct Scanned {
@@ -250,10 +263,10 @@ impl Reader<'_> {
     }
 
     /// ARINFO (Redis ≥ 8.8): the properties of an array besides its items.
-    pub async fn array_facts(&self) -> Result<Piece, ClientError> {
+    pub async fn array_facts(&self) -> Result<Facts, ClientError> {
         const FACTS: [&str; 3] = ["count", "len", "next-insert-index"];
         self.one(self.on_key("ARINFO"), |reply| {
-            facts(reply, &FACTS).map(Piece)
+            facts(reply, &FACTS).map(Facts)
         })
         .await
     }
@@ -266,7 +279,7 @@ impl Reader<'_> {
     }
 
     /// XINFO STREAM (Redis ≥ 5.0): the properties of a stream besides its entries.
-    pub async fn stream_facts(&self) -> Result<Piece, ClientError> {
+    pub async fn stream_facts(&self) -> Result<Facts, ClientError> {
         const FACTS: [&str; 5] = [
             "length",
             "last-generated-id",
@@ -275,7 +288,7 @@ impl Reader<'_> {
             "groups",
         ];
         self.one(self.on_key("XINFO STREAM"), |reply| {
-            facts(reply, &FACTS).map(Piece)
+            facts(reply, &FACTS).map(Facts)
         })
         .await
     }
@@ -288,7 +301,7 @@ impl Reader<'_> {
     }
 
     /// XINFO GROUPS (Redis ≥ 5.0): the names of the groups, and their properties.
-    pub async fn groups(&self) -> Result<(Vec<Vec<u8>>, Piece), ClientError> {
+    pub async fn groups(&self) -> Result<(Vec<Vec<u8>>, Vec<Facts>), ClientError> {
         const FACTS: [&str; 5] = [
             "name",
             "consumers",
@@ -302,12 +315,12 @@ impl Reader<'_> {
 
     /// XINFO CONSUMERS (Redis ≥ 5.0): the consumers of a group, and the number of their pending entries. The idle
     /// time is not part of the value.
-    pub async fn consumers(&self, group: &[u8]) -> Result<Piece, ClientError> {
+    pub async fn consumers(&self, group: &[u8]) -> Result<Vec<Facts>, ClientError> {
         let command = self.on_key("XINFO CONSUMERS").arg(group);
-        let (_, piece) = self
+        let (_, facts) = self
             .one(command, |reply| named(reply, &["name", "pending"]))
             .await?;
-        Ok(piece)
+        Ok(facts)
     }
 
     /// XPENDING (Redis ≥ 5.0): `count` pending entries of a group from `from` on, with consumer and delivery count.
@@ -406,32 +419,32 @@ fn with_each(command: Command, args: &[impl ToRedisArgs]) -> Command {
     args.iter().fold(command, |command, arg| command.arg(arg))
 }
 
-/// The values of these names in a flat list of names and values; a name that the server does not know is skipped.
-fn facts(reply: Reply, wanted: &[&str]) -> Result<Vec<redis::Value>, Fault> {
-    let mut facts = Vec::with_capacity(wanted.len());
+/// The values of these names in a flat list of names and values; `None` for a name that the server does not know.
+fn facts(reply: Reply, wanted: &[&str]) -> Result<Vec<Option<redis::Value>>, Fault> {
+    let mut facts = vec![None; wanted.len()];
     let mut parts = reply.parts()?.into_iter();
     while let (Some(name), Some(value)) = (parts.next(), parts.next()) {
-        if wanted.contains(&name.text()?.as_str()) {
-            facts.push(value.value()?);
+        let name = name.text()?;
+        if let Some(place) = wanted.iter().position(|one| *one == name) {
+            facts[place] = Some(value.value()?);
         }
     }
     Ok(facts)
 }
 
 /// A list of such lists, sorted by name, which is the first of the wanted facts.
-fn named(reply: Reply, wanted: &[&str]) -> Result<(Vec<Vec<u8>>, Piece), Fault> {
+fn named(reply: Reply, wanted: &[&str]) -> Result<(Vec<Vec<u8>>, Vec<Facts>), Fault> {
     let command = reply.command();
     let mut all = Vec::new();
     for part in reply.parts()? {
         let facts = facts(part, wanted)?;
-        let Some(redis::Value::BulkString(name)) = facts.first().cloned() else {
+        let Some(Some(redis::Value::BulkString(name))) = facts.first().cloned() else {
             return Err(Fault::Malformed { command });
         };
-        all.push((name, redis::Value::Array(facts)));
+        all.push((name, Facts(facts)));
     }
     all.sort_by(|(one, _), (other, _)| one.cmp(other));
-    let (names, facts) = all.into_iter().unzip();
-    Ok((names, Piece(facts)))
+    Ok(all.into_iter().unzip())
 }
 
 /// Entries that begin with their id, without the columns of these numbers.

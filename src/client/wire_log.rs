@@ -38,7 +38,7 @@ impl Logged {
     }
 
     /// Writes them with their replies.
-    pub(super) fn write(self, addr: &Addr, result: &Result<Vec<Reply>, Fault>, took: Duration) {
+    pub(super) fn write(&self, addr: &Addr, result: &Result<Vec<Reply>, Fault>, took: Duration) {
         let ms = took.as_secs_f64() * 1_000.0;
         // Of the whole pipeline: who does not speak Redis may answer each command with the first one.
         let is_masked = self.lines.iter().any(|line| line.contains(MASK));

@@ -104,3 +104,25 @@ fn every_command_works_with_impatient_servers() {
     on_owner(&all, b"imported", &imported);
     keys.assert_kept(&all);
 }
+
+/// A drain that was killed has left `no` behind.
+#[test]
+fn a_setting_that_stays_no_is_named() {
+    let nodes = Nodes::quick(4);
+    nodes.form(4);
+    nodes[2].cmd(&["CONFIG", "SET", SETTING, "no"]);
+    let ended = drain(&nodes).run().status(0);
+    ended
+        .stderr_has("is no already")
+        .stderr_has(&format!("CONFIG SET {SETTING} yes"));
+    // Where all have it, it is meant.
+    for node in [0, 1, 3] {
+        nodes[node].cmd(&["CONFIG", "SET", SETTING, "no"]);
+    }
+    let ended = Trib::new()
+        .args(["del-node", &nodes[0].addr(), &nodes[3].id()])
+        .args(["--drain", "--yes"])
+        .run()
+        .status(0);
+    assert!(!ended.stderr.contains("is no already"), "{}", ended.stderr);
+}

@@ -119,6 +119,7 @@ impl Nodes {
             self.replicate(index, index % masters);
         }
         self.wait_usable();
+        self.wait_for_roles();
     }
 
     #[track_caller]
@@ -207,6 +208,36 @@ impl Nodes {
             );
         }
     }
+
+    /// Until every node knows which ones are replicas, and whose: a node tells that with its next ping.
+    #[track_caller]
+    fn wait_for_roles(&self) {
+        let theirs: BTreeSet<_> = self
+            .iter()
+            .flat_map(|server| {
+                let text = server.nodes_text();
+                let own = text.lines().find(|line| line.contains("myself"));
+                own.map(role)
+            })
+            .collect();
+        for server in self.iter() {
+            until(
+                &format!("{} to know all roles", server.addr()),
+                PATIENCE,
+                || {
+                    let text = server.nodes_text();
+                    let seen: BTreeSet<_> = text.lines().map(role).collect();
+                    if seen == theirs { Ok(()) } else { Err(text) }
+                },
+            );
+        }
+    }
+}
+
+/// A member's id and its master's, of a line of CLUSTER NODES.
+fn role(line: &str) -> (String, String) {
+    let field = |index| line.split(' ').nth(index).unwrap_or_default().to_owned();
+    (field(0), field(3))
 }
 
 /// The masters and their slots, as one node sees them.

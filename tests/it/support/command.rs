@@ -1,14 +1,19 @@
 //! Runs `redis-trib` as a user or a script would, and looks at what it did.
 
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
+use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use rexpect::process::WaitStatus;
@@ -206,13 +211,16 @@ impl Trib {
     /// Runs it on a terminal of 120 columns.
     #[track_caller]
     pub(crate) fn terminal(self) -> Terminal {
+        self.terminal_of("exec \"$0\" \"$@\"")
+    }
+
+    /// Runs it on a terminal of 120 columns by these lines of a shell, in which `"$0" "$@"` is the command.
+    #[track_caller]
+    pub(crate) fn terminal_of(self, lines: &str) -> Terminal {
         // The pseudo-terminal comes without a size.
         let mut command = Command::new("sh");
         command
-            .args([
-                "-c",
-                &format!("stty cols {COLUMNS} rows 40; exec \"$0\" \"$@\""),
-            ])
+            .args(["-c", &format!("stty cols {COLUMNS} rows 40; {lines}")])
             .arg(&self.program);
         self.surround(&mut command, "xterm-256color");
         let limit = u64::try_from(self.limit.as_millis()).ok();
@@ -226,6 +234,39 @@ impl Trib {
             limit: self.limit,
             secrets: Secrets::of(&self.args, &self.env),
             home: self.home,
+        }
+    }
+
+    /// Runs it on a terminal of 120 columns whose connection may be lost, as the leader of a session.
+    #[track_caller]
+    pub(crate) fn remote(self) -> Remote {
+        let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+        let master = posix_openpt(flags).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let terminal = File::options()
+            .read(true)
+            .write(true)
+            .custom_flags(OFlag::O_NOCTTY.bits())
+            .open(ptsname_r(&master).unwrap())
+            .unwrap();
+        let mut command = Command::new("setsid");
+        let lines = format!("stty cols {COLUMNS} rows 40; exec \"$0\" \"$@\"");
+        command
+            .args(["--ctty", "sh", "-c", &lines])
+            .arg(&self.program)
+            .stdin(terminal.try_clone().unwrap())
+            .stdout(terminal.try_clone().unwrap())
+            .stderr(terminal);
+        self.surround(&mut command, "xterm-256color");
+        let child = command
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.line()));
+        Remote {
+            line: self.line(),
+            child,
+            connection: Some(Connection::new(master)),
+            _home: self.home,
         }
     }
 
@@ -360,15 +401,17 @@ impl Running {
 
     #[track_caller]
     pub(crate) fn wait_within(mut self, limit: Duration) -> Finished {
-        let deadline = Instant::now() + limit;
+        let waiting = Instant::now();
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            if Instant::now() >= deadline {
+            let waited = waiting.elapsed();
+            if waited >= limit {
                 panic!("`{}` still ran after {limit:?}{}", self.line, self.so_far());
             }
-            thread::sleep(Duration::from_millis(2));
+            let pause = waited / 32;
+            thread::sleep(pause.clamp(Duration::from_millis(2), Duration::from_millis(15)));
         };
         let elapsed = self.started.elapsed();
         // The pipes end with the program, unless it left a child behind that holds them.
@@ -644,6 +687,84 @@ impl Drop for Terminal {
         // been waited for already must not be signalled: its number may be another's by now.
         if let Some(WaitStatus::StillAlive) = self.session.process().status() {
             let _ = self.session.process_mut().signal(Signal::SIGKILL);
+        }
+    }
+}
+
+/// A program on a terminal whose connection may be lost. It is killed when this is dropped.
+pub(crate) struct Remote {
+    line: String,
+    child: Child,
+    connection: Option<Connection>,
+    _home: TempDir,
+}
+
+impl Remote {
+    /// Until this text is shown.
+    #[track_caller]
+    pub(crate) fn expect(&self, text: &str) {
+        let shown = &self.connection.as_ref().unwrap().shown;
+        until(&format!("{text:?} on the terminal"), PATIENCE, || {
+            let shown = String::from_utf8_lossy(&shown.lock().unwrap()).into_owned();
+            shown.contains(text).then_some(()).ok_or(shown)
+        });
+    }
+
+    /// Loses the connection; returns the exit code of the program, which goes on to its end.
+    #[track_caller]
+    pub(crate) fn hang_up(mut self) -> Option<i32> {
+        self.connection = None;
+        let status = until(&format!("`{}` to end", self.line), PATIENCE, || {
+            let ended = self.child.try_wait().unwrap();
+            ended.ok_or("it runs".to_owned())
+        });
+        status.code()
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The other end of a terminal, which a thread reads. The terminal is gone when this is dropped.
+struct Connection {
+    shown: Arc<Mutex<Vec<u8>>>,
+    is_lost: Arc<AtomicBool>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Connection {
+    fn new(mut master: PtyMaster) -> Self {
+        let shown = Arc::<Mutex<Vec<u8>>>::default();
+        let is_lost = Arc::<AtomicBool>::default();
+        let (read, lost) = (Arc::clone(&shown), Arc::clone(&is_lost));
+        let reader = thread::spawn(move || {
+            let mut chunk = [0; 8192];
+            while !lost.load(Ordering::Relaxed) {
+                match master.read(&mut chunk) {
+                    Ok(count @ 1..) => read.lock().unwrap().extend_from_slice(&chunk[..count]),
+                    // Nothing yet, or the program has ended.
+                    _ => thread::sleep(Duration::from_millis(10)),
+                }
+            }
+        });
+        Self {
+            shown,
+            is_lost,
+            reader: Some(reader),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.is_lost.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            reader.join().unwrap();
         }
     }
 }

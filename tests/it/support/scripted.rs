@@ -569,10 +569,32 @@ pub(crate) fn fake_cluster_where(
                 .on("CLUSTER INFO", cluster_info.clone())
                 .on("CLUSTER MYID", Reply::bulk(&ids[index]))
                 .on("INFO", Reply::bulk(&facts));
+            // The nodes of a larger cluster are not asked.
+            let script = match count {
+                ..=12 => script.on("CLUSTER LINKS", old_links(&ids, index)),
+                _ => script,
+            };
             change(index, script).start_on(listener)
         })
         .collect();
     FakeCluster { nodes, ids }
+}
+
+/// The links of that node to all others, which are old.
+fn old_links(ids: &[String], index: usize) -> Reply {
+    let others = ids.iter().enumerate().filter(|(other, _)| *other != index);
+    let link = |id: &str| {
+        let pairs = [
+            "direction",
+            "to",
+            "node",
+            id,
+            "create-time",
+            "1700000000000",
+        ];
+        Reply::array(pairs.map(Reply::bulk))
+    };
+    Reply::array(others.map(|(_, id)| link(id)))
 }
 
 /// A thousand nodes tell a thousand lines each; all but one word of it is the same memory.

@@ -21,7 +21,13 @@ pub(crate) fn until<T>(
             Err(reason) if started.elapsed() >= limit => {
                 panic!("waited {limit:?} in vain for {what}: {reason}")
             }
-            Err(_) => thread::sleep(Duration::from_millis(10)),
+            Err(_) => thread::sleep(pause(started.elapsed())),
         }
     }
+}
+
+/// The pause after a look. Six tests that wait at the same time, each with a new connection every 10 ms, would take a
+/// part of what the others need.
+fn pause(waited: Duration) -> Duration {
+    (waited / 16).clamp(Duration::from_millis(5), Duration::from_millis(30))
 }
