@@ -3,29 +3,33 @@
 //! [`Control`] is shared by all parts of one run. Lanes read it before each step; they never wait for who changes
 //! it: a control file, `throttle` through a socket, or a key at a terminal.
 
+mod directories;
 mod file;
 mod socket;
 mod text;
 pub mod values;
 
 use std::fmt;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-pub use socket::{Found, RunName, RunStatus, ask_runs};
+pub use socket::{Found, NoAnswer, RunName, RunStatus, ask_runs};
 pub use text::Change;
 
 use crate::cluster::numbers::{counted, thousands};
-use crate::event::Events;
+use crate::event::{Events, MoveState};
 use file::ControlFile;
 use socket::SocketFile;
-use values::Limit;
+use values::MOST_NODE_PAIRS;
+
+/// How many pairs of nodes move slots at a time, unless the user says so.
+pub const NODE_PAIRS: usize = 16;
 
 /// A limit on how much moves in a second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,12 +68,26 @@ pub enum Flow {
 pub struct Settings {
     /// How much moves in a second, in all pairs together; `None` for no limit.
     pub rate: Option<Rate>,
-    /// How many pairs of nodes move slots at a time, at least 1; `None` for the default.
+    /// How many pairs of nodes move slots at a time, at least 1, as the user has set it; `None` for the default.
     pub node_pairs: Option<usize>,
+    /// The same as the keys + and - have changed it since. Unlike the number that is set, it lifts no other limit.
+    pub stepped_pairs: Option<usize>,
     /// By how much the move may delay other clients of its nodes; `None` for no limit.
     pub max_latency: Option<Duration>,
     /// Whether slots move.
     pub flow: Flow,
+}
+
+impl Settings {
+    /// How many pairs of nodes move slots at a time; `None` for the default.
+    pub fn pairs_now(&self) -> Option<usize> {
+        self.stepped_pairs.or(self.node_pairs)
+    }
+
+    /// The same with the default, which is at most [`NODE_PAIRS`].
+    pub fn most_pairs(&self) -> usize {
+        self.pairs_now().unwrap_or(NODE_PAIRS)
+    }
 }
 
 /// `moving, 5,000 keys/s, 4 node pairs, latency limit 5ms`.
@@ -82,7 +100,7 @@ impl fmt::Display for Settings {
         if let Some(rate) = self.rate {
             write!(f, ", {rate}")?;
         }
-        if let Some(pairs) = self.node_pairs {
+        if let Some(pairs) = self.pairs_now() {
             write!(f, ", {}", counted(pairs as u64, "node pair"))?;
         }
         match self.max_latency {
@@ -101,6 +119,38 @@ pub enum Step {
     Down,
 }
 
+/// Where a change comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangedBy {
+    /// A key at the terminal.
+    Key,
+    /// `--control FILE`.
+    File(PathBuf),
+    /// `throttle`, for the run of this name.
+    Throttle(String),
+}
+
+impl fmt::Display for ChangedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key => f.write_str("key"),
+            Self::File(file) => write!(f, "--control {}", file.display()),
+            Self::Throttle(_) => f.write_str("throttle"),
+        }
+    }
+}
+
+impl ChangedBy {
+    /// How to go on after a pause that came from there.
+    fn resume(&self) -> String {
+        match self {
+            Self::Key => "the key p".to_string(),
+            Self::File(file) => format!("the line \"pause no\" in {}", file.display()),
+            Self::Throttle(run) => format!("redis-trib throttle {run} --resume"),
+        }
+    }
+}
+
 /// The settings of a run. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Control(Arc<Shared>);
@@ -108,10 +158,40 @@ pub struct Control(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     settings: watch::Sender<Settings>,
-    has_begun: AtomicBool,
-    /// How many pairs of nodes have slots open, or a task in hand.
-    open_pairs: AtomicUsize,
+    /// What the command line said.
+    first: OnceLock<Settings>,
+    pairs: Mutex<Pairs>,
+    /// Whether slots move in ASM tasks.
+    has_tasks: AtomicBool,
+    /// Whether the user was told that a rate in bytes is not exact.
+    has_told_of_weights: AtomicBool,
+    /// How to go on after the last pause.
+    resume: Mutex<Option<String>>,
     sources: Mutex<Option<Sources>>,
+}
+
+/// What the pairs of nodes of a run do now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Pairs {
+    /// How many have begun and not ended.
+    pub lanes: usize,
+    /// How many of them have slots open, or a task in hand.
+    pub open_pairs: usize,
+    /// The idle latency is being measured, for which none opens a slot.
+    pub is_measuring: bool,
+}
+
+impl Pairs {
+    /// What the run does.
+    pub fn state(self, flow: Flow) -> MoveState {
+        match (flow, self.open_pairs) {
+            (Flow::Paused, 0) => MoveState::Paused,
+            (Flow::Paused, _) => MoveState::Pausing,
+            (Flow::Moving, 0) if self.is_measuring => MoveState::Measuring,
+            (Flow::Moving, _) => MoveState::Moving,
+        }
+    }
 }
 
 /// Where changes come from.
@@ -131,9 +211,56 @@ impl Control {
     /// Sets what the command line says. Only the first call counts: what was changed since then holds for all later parts
     /// of the command.
     pub fn begin(&self, settings: Settings) {
-        if !self.0.has_begun.swap(true, Ordering::Relaxed) {
+        if self.0.first.set(settings).is_ok() {
             self.0.settings.send_replace(settings);
         }
+    }
+
+    /// Notes that slots of this command move in ASM tasks.
+    pub fn note_tasks(&self) {
+        self.0.has_tasks.store(true, Ordering::Relaxed);
+    }
+
+    /// Options of a command line, with the settings that hold now but for [`Self::rate_left_out`].
+    pub fn options_now(&self, options: &[String]) -> Vec<String> {
+        let mut options = options.to_vec();
+        let (Some(first), now) = (self.0.first.get(), self.settings()) else {
+            return options;
+        };
+        let is_atomic = options
+            .windows(2)
+            .any(|words| words == ["--strategy", "atomic"]);
+        let has_tasks = is_atomic || self.has_tasks();
+        if now.rate != first.rate && !has_tasks {
+            replace_option(&mut options, "--rate", now.rate.map(values::rate_text));
+        }
+        // The option has ASM tasks of one host run at the same time, which the keys do not.
+        let pairs = match now.node_pairs {
+            None if has_tasks => None,
+            _ => now.pairs_now(),
+        };
+        if pairs != first.node_pairs {
+            let pairs = pairs.map(|pairs| pairs.to_string());
+            replace_option(&mut options, "--node-pairs", pairs);
+        }
+        if now.max_latency != first.max_latency {
+            let limit = now.max_latency.map(values::duration_text);
+            replace_option(&mut options, "--max-latency", limit);
+        }
+        options
+    }
+
+    fn has_tasks(&self) -> bool {
+        self.0.has_tasks.load(Ordering::Relaxed)
+    }
+
+    /// The option for a rate that was set while ASM tasks ran. A command line does not have it: with `--rate`, slots move key
+    /// by key.
+    pub fn rate_left_out(&self) -> Option<String> {
+        let now = self.settings().rate;
+        let is_left_out = self.has_tasks() && self.0.first.get()?.rate != now;
+        let rate = now.filter(|_| is_left_out)?;
+        Some(format!("--rate {}", values::rate_text(rate)))
     }
 
     /// Sets all of them.
@@ -141,20 +268,30 @@ impl Control {
         self.0.settings.send_replace(settings);
     }
 
-    /// Changes some of them, and tells the user if that makes a difference. `by` says where the change comes from.
-    pub fn change(&self, change: Change, by: &str, events: &Events) {
-        let mut after = Settings::default();
+    /// Changes some of them, and tells the user if that makes a difference.
+    pub fn change(&self, change: Change, by: &ChangedBy, events: &Events) {
+        self.update(by, events, |settings| change.apply(settings));
+    }
+
+    fn update(&self, by: &ChangedBy, events: &Events, change: impl FnOnce(Settings) -> Settings) {
+        let mut before = Settings::default();
+        let mut after = before;
         let has_changed = self.0.settings.send_if_modified(|settings| {
-            after = change.apply(*settings);
-            std::mem::replace(settings, after) != after
+            before = *settings;
+            after = change(before);
+            *settings = after;
+            before != after
         });
         if has_changed {
+            if (before.flow, after.flow) == (Flow::Moving, Flow::Paused) {
+                *self.resume() = Some(by.resume());
+            }
             events.note(format!("{by}: {after}"));
         }
     }
 
     /// Pauses, or goes on.
-    pub fn toggle(&self, by: &str, events: &Events) {
+    pub fn toggle(&self, by: &ChangedBy, events: &Events) {
         let flow = match self.settings().flow {
             Flow::Moving => Flow::Paused,
             Flow::Paused => Flow::Moving,
@@ -169,47 +306,53 @@ impl Control {
 
     /// Makes the move faster or slower: the rate, or the latency limit, whichever there is, by a factor of two; without
     /// both, the number of node pairs by one.
-    pub fn step(&self, step: Step, by: &str, events: &Events) {
-        let settings = self.settings();
-        let change = match (settings.rate, settings.max_latency) {
-            (Some(rate), _) => Change {
-                rate: Some(Limit::At(match rate {
-                    Rate::Keys(keys) => Rate::Keys(step.scaled(keys)),
-                    Rate::Bytes(bytes) => Rate::Bytes(step.scaled(bytes)),
-                })),
-                ..Change::default()
-            },
-            (None, Some(limit)) => {
-                let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
-                Change {
-                    max_latency: Some(Limit::At(Duration::from_micros(step.scaled(micros)))),
-                    ..Change::default()
+    pub fn step(&self, step: Step, by: &ChangedBy, events: &Events) {
+        let pairs = self.pairs();
+        self.update(by, events, |mut settings| {
+            match (settings.rate, settings.max_latency) {
+                (Some(rate), _) => {
+                    settings.rate = Some(match rate {
+                        Rate::Keys(keys) => Rate::Keys(step.scaled(keys)),
+                        Rate::Bytes(bytes) => Rate::Bytes(step.scaled(bytes)),
+                    });
                 }
-            }
-            (None, None) => {
-                let open = self.open_pairs().max(1);
-                let now = settings.node_pairs.map_or(open, |pairs| pairs.min(open));
-                let pairs = match step {
-                    Step::Up => now + 1,
-                    Step::Down => (now - 1).max(1),
-                };
-                Change {
-                    node_pairs: Some(pairs),
-                    ..Change::default()
+                (None, Some(limit)) => {
+                    let micros = u64::try_from(limit.as_micros()).unwrap_or(u64::MAX);
+                    settings.max_latency = Some(Duration::from_micros(step.scaled(micros)));
                 }
+                (None, None) => settings.stepped_pairs = Some(step.pairs(settings, pairs)),
             }
-        };
-        self.change(change, by, events);
+            settings
+        });
     }
 
-    /// How many pairs of nodes have slots open, or a task in hand.
-    pub fn open_pairs(&self) -> usize {
-        self.0.open_pairs.load(Ordering::Relaxed)
+    /// Whether the user is to be told that a rate in bytes is not exact: at the first call only.
+    pub fn warns_of_weights(&self) -> bool {
+        !self.0.has_told_of_weights.swap(true, Ordering::Relaxed)
     }
 
-    /// Notes how many have.
-    pub fn set_open_pairs(&self, pairs: usize) {
-        self.0.open_pairs.store(pairs, Ordering::Relaxed);
+    /// How to go on after the last pause, in words.
+    pub fn how_to_resume(&self) -> Option<String> {
+        self.resume().clone()
+    }
+
+    fn resume(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.0.resume.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the pairs of nodes do.
+    pub fn pairs(&self) -> Pairs {
+        *self.0.pairs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes what they do.
+    pub fn note_pairs(&self, pairs: Pairs) {
+        *self.0.pairs.lock().unwrap_or_else(PoisonError::into_inner) = pairs;
+    }
+
+    /// What the run does.
+    pub fn move_state(&self) -> MoveState {
+        self.pairs().state(self.settings().flow)
     }
 
     /// Opens the socket of the run and reads its control file, from now until [`Self::close`]. Only the first call counts.
@@ -266,6 +409,16 @@ impl Control {
     }
 }
 
+/// Gives an option another value, or removes it.
+fn replace_option(options: &mut Vec<String>, option: &str, value: Option<String>) {
+    if let Some(place) = options.iter().position(|word| word == option) {
+        options.drain(place..(place + 2).min(options.len()));
+    }
+    if let Some(value) = value {
+        options.extend([option.to_string(), value]);
+    }
+}
+
 impl Step {
     fn scaled(self, number: u64) -> u64 {
         match self {
@@ -273,54 +426,25 @@ impl Step {
             Self::Down => (number / 2).max(1),
         }
     }
+
+    /// How many node pairs there may be after this step.
+    fn pairs(self, settings: Settings, pairs: Pairs) -> usize {
+        let most = settings.most_pairs();
+        match self {
+            // Also where fewer are at work: some may not have begun, others are done.
+            Self::Up => (most + 1).min(MOST_NODE_PAIRS),
+            Self::Down => {
+                let at_work = match (settings.flow, pairs) {
+                    // While paused, none has slots open, or soon none will.
+                    (Flow::Moving, Pairs { open_pairs, .. }) if open_pairs > 0 => open_pairs,
+                    (_, Pairs { lanes: 0, .. }) => most,
+                    (_, Pairs { lanes, .. }) => lanes,
+                };
+                most.min(at_work).saturating_sub(1).max(1)
+            }
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_step_changes_what_limits_the_move() {
-        let (events, mut heard) = Events::channel();
-        let step = |settings, step| {
-            let control = Control::default();
-            control.begin(settings);
-            control.set_open_pairs(3);
-            control.step(step, "key", &events);
-            control.settings()
-        };
-        let none = Settings::default();
-        assert_eq!(step(none, Step::Down).node_pairs, Some(2));
-        assert_eq!(step(none, Step::Up).node_pairs, Some(4));
-        let limited = Settings {
-            max_latency: Some(Duration::from_millis(8)),
-            ..none
-        };
-        let slower = step(limited, Step::Down);
-        assert_eq!(slower.max_latency, Some(Duration::from_millis(4)));
-        assert_eq!(slower.node_pairs, None);
-        let slow = Settings {
-            rate: Some(Rate::Keys(1)),
-            ..limited
-        };
-        assert_eq!(step(slow, Step::Down).rate, Some(Rate::Keys(1)));
-        assert_eq!(step(slow, Step::Up).rate, Some(Rate::Keys(2)));
-        let mut said = 0;
-        while heard.try_recv().is_ok() {
-            said += 1;
-        }
-        assert_eq!(said, 4, "what changes nothing is not told");
-    }
-
-    #[test]
-    fn the_first_settings_of_a_command_line_count() {
-        let control = Control::default();
-        let first = Settings {
-            node_pairs: Some(3),
-            ..Settings::default()
-        };
-        control.begin(first);
-        control.clone().begin(Settings::default());
-        assert_eq!(control.settings(), first);
-    }
-}
+mod tests;

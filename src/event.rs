@@ -2,6 +2,7 @@
 //!
 //! Events are facts; `ui` decides how they look (a line, a progress bar, a JSON object).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -86,8 +87,8 @@ pub enum Event {
         /// The number of nodes to wait for.
         total: usize,
     },
-    /// The progress of work whose parts are too small for single events.
-    Amount(Amount),
+    /// The progress of work whose steps are too small for single events; once a second, and at the end.
+    Amount(Box<AmountProgress>),
     /// A master got its slots.
     SlotsAdded {
         /// The master.
@@ -144,10 +145,26 @@ pub enum Event {
 /// How far moves have come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MoveProgress {
+    /// Whether slots move.
+    pub state: MoveState,
     /// The pairs whose slots move now.
     pub pairs: Vec<(Pair, Progress)>,
     /// All pairs, also those that have ended or wait.
     pub total: Progress,
+}
+
+/// Whether slots move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MoveState {
+    /// They do.
+    #[default]
+    Moving,
+    /// The idle latency is measured: no slot is open.
+    Measuring,
+    /// The slots and tasks in hand are finished; then the run is paused.
+    Pausing,
+    /// No slot is open, and nothing is in flight.
+    Paused,
 }
 
 /// Slots, keys and bytes that have moved, of all that are to move. Totals of keys and bytes are estimates.
@@ -228,17 +245,37 @@ pub struct FixedStep {
     pub text: String,
 }
 
-/// The progress of some work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Amount {
+/// The progress of work in many small steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AmountProgress {
     /// The phase that the work belongs to.
     pub phase: Phase,
     /// The unit.
     pub unit: Unit,
+    /// The work as a whole.
+    pub sum: Amount,
+    /// Its files or nodes, by name.
+    pub parts: Vec<(Arc<str>, Amount)>,
+}
+
+/// How much of something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Amount {
     /// The amount that is done.
     pub done: u64,
     /// The whole amount, if it is known.
     pub total: Option<u64>,
+    /// The speed of the last seconds.
+    pub per_second: u64,
+    /// The estimated time for the rest; `None` while nothing is done, or the whole amount is not known.
+    pub left: Option<Duration>,
+}
+
+impl Amount {
+    /// Whether some of it is done, and not all.
+    pub fn is_in_progress(&self) -> bool {
+        self.done > 0 && self.total.is_none_or(|total| self.done < total)
+    }
 }
 
 /// The unit of an amount.
@@ -285,6 +322,15 @@ pub enum LaneEvent {
     Slots {
         /// The slots.
         moved: SlotSet,
+    },
+    /// Slots stay where they are, because of their big keys. They do not count any more.
+    Skipped {
+        /// The slots.
+        slots: SlotSet,
+        /// Their keys, as they were counted for `Weighed`.
+        keys: u64,
+        /// Their bytes, as they were estimated for `Weighed`.
+        bytes: u64,
     },
     /// An ASM task failed and is started again.
     TaskRetry {
@@ -388,6 +434,8 @@ pub enum Phase {
     Fetch,
     /// Files are read and compared with their manifest.
     Verify,
+    /// Names of several databases that would be one are looked for in files.
+    FindCollisions,
     /// Keys are written into the cluster.
     Copy,
     /// Keys of a source and of the cluster are compared.
@@ -417,6 +465,7 @@ impl Phase {
             Self::ShutDown => "shut-down",
             Self::Fetch => "fetch",
             Self::Verify => "verify",
+            Self::FindCollisions => "find-collisions",
             Self::Copy => "copy",
             Self::Compare => "compare",
             Self::Agree => "agree",

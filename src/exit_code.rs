@@ -9,8 +9,10 @@ pub enum ExitCode {
     /// Done; or healthy (warnings are allowed, unless `--strict` is given).
     Done = 0,
     /// `check` found errors, or its `--wait` ran out; `call`: a node failed; `backup --verify` found damage;
-    /// `import`, `restore`: some keys failed; `where`: a slot has no owner that answers;
-    /// `slots`: some masters could not be measured; `drift`: nodes differ; `verify`: keys differ.
+    /// `import`, `restore`: some keys failed, differ, or were evicted; `where`: a slot has no owner that answers;
+    /// `slots`: some masters could not be measured; `drift`: nodes differ, or one could not be read;
+    /// `verify`: keys differ, or could not be compared; `config check`: found faults;
+    /// stdout could not be written.
     Unhealthy = 1,
     /// Wrong usage.
     Usage = 2,

@@ -1,4 +1,4 @@
-//! A request to stop a running command: SIGINT (Ctrl-C) or SIGTERM.
+//! A request to stop a running command: SIGINT (Ctrl-C), SIGTERM, or SIGHUP (its terminal is gone).
 
 use std::sync::{Arc, OnceLock};
 
@@ -22,6 +22,13 @@ impl Interrupt {
         } else {
             self.signal.get_or_init(|| name);
             self.requested.cancel();
+        }
+    }
+
+    /// Records that the terminal is gone. That never counts as the second signal: the shell and the kernel both send one.
+    pub fn hang_up(&self) {
+        if !self.requested.is_cancelled() {
+            self.signal("SIGHUP");
         }
     }
 
@@ -85,5 +92,21 @@ mod tests {
         interrupt.forced().await;
         interrupt.next().await;
         assert_eq!(interrupt.requested().await, "SIGINT");
+    }
+
+    #[tokio::test]
+    async fn a_terminal_that_is_gone_requests_and_never_forces() {
+        let interrupt = Interrupt::default();
+        interrupt.hang_up();
+        interrupt.hang_up();
+        assert!(!interrupt.forced.is_cancelled());
+        interrupt.signal("SIGTERM");
+        assert_eq!(interrupt.heard(), Some("SIGHUP"));
+        interrupt.forced().await;
+        let interrupt = Interrupt::default();
+        interrupt.signal("SIGINT");
+        interrupt.hang_up();
+        assert_eq!(interrupt.heard(), Some("SIGINT"));
+        assert!(!interrupt.forced.is_cancelled());
     }
 }

@@ -19,6 +19,17 @@ pub struct Stop {
     pub error: anyhow::Error,
     /// The commands that resume what was stopped, in this order. Slots for several targets need several commands.
     pub resume: Vec<CommandLine>,
+    /// What the same command would do.
+    pub same_command: SameCommand,
+}
+
+/// What the same command would do after a stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SameCommand {
+    /// It finishes the work, if there is no command to resume it.
+    MayFinish,
+    /// It would stop at the same place, or refuse.
+    StopsAgain,
 }
 
 impl Stop {
@@ -28,6 +39,7 @@ impl Stop {
             code,
             error: error.into(),
             resume: Vec::new(),
+            same_command: SameCommand::MayFinish,
         }
     }
 
@@ -51,7 +63,7 @@ impl Stop {
         Self::new(ExitCode::Partial, error)
     }
 
-    /// Ctrl-C or SIGTERM.
+    /// Ctrl-C, SIGTERM or SIGHUP.
     pub(crate) fn interrupted(error: impl Into<anyhow::Error>) -> Self {
         Self::new(ExitCode::Interrupted, error)
     }

@@ -61,7 +61,7 @@ pub(crate) struct PaceArgs {
     /// cluster-node-timeout].
     #[arg(long = "migrate-timeout", alias = "timeout", value_name = "TIME", value_parser = duration, help_heading = MOVING)]
     pub(crate) timeout: Option<Duration>,
-    /// Number of keys in each MIGRATE [default: adapts to --max-stall].
+    /// Number of keys in each MIGRATE; with --max-latency at most so many [default: adapts to --max-stall].
     #[arg(long, value_name = "N", value_parser = number("keys", 1..=10_000), help_heading = MOVING)]
     pub(crate) pipeline: Option<u16>,
     /// How long one MIGRATE may block its servers, as far as the size of keys allows.
@@ -71,7 +71,7 @@ pub(crate) struct PaceArgs {
     /// for 2 s first, then adapts the size of calls and how many pairs of nodes move slots [default: no limit].
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = MOVING)]
     pub(crate) max_latency: Option<Duration>,
-    /// Read rate, node-pairs, max-latency and pause from this file once a second, one `name value` a line.
+    /// Read rate, node-pairs, max-latency and pause from this file once a second, one `name value` a line. It may come later.
     #[arg(long, value_name = "FILE", help_heading = MOVING)]
     pub(crate) control: Option<PathBuf>,
     /// How many pairs of nodes move slots at a time [default: 16; with atomic tasks, one for each host of a source].
@@ -94,7 +94,7 @@ pub(crate) struct PaceArgs {
     /// (5s); the move waits for them, for one minute at most.
     #[arg(long, value_name = "SIZE|TIME", default_value = "64MiB", value_parser = lag, help_heading = MOVING)]
     pub(crate) max_replica_lag: Lag,
-    /// Timeout for finishing the slots in hand after Ctrl-C.
+    /// Timeout for finishing the slots in progress after Ctrl-C; after it, slots stay open and tasks are cancelled.
     #[arg(long, value_name = "TIME", default_value = "20s", value_parser = duration, help_heading = MOVING)]
     pub(crate) stop_deadline: Duration,
 }
@@ -228,6 +228,7 @@ impl PaceArgs {
             settings: Settings {
                 rate: self.rate,
                 node_pairs: self.node_pairs.map(usize::from),
+                stepped_pairs: None,
                 max_latency: self.max_latency,
                 flow: Flow::Moving,
             },

@@ -23,7 +23,7 @@ pub(crate) use look::{Look, Sessions};
 use crate::args::global::GlobalArgs;
 use crate::client::Connector;
 use crate::connections::{Connections, Target};
-use crate::control::{Control, Step};
+use crate::control::{ChangedBy, Control, Step};
 use crate::event::{Event, Events, Phase};
 use crate::exit_code::ExitCode;
 use crate::interrupt::Interrupt;
@@ -32,7 +32,7 @@ use crate::resolve::{self, Expected};
 use crate::seed::Seed;
 use crate::session::{LockHeld, Session, connection_name};
 use crate::state::ClusterState;
-use crate::stop::{CommandResult, Stop};
+use crate::stop::{CommandResult, SameCommand, Stop};
 use crate::ui::{Answer, CheckFor, Key, Keys, PromptError, Ui};
 use credentials::{Credentials, resume_flags};
 
@@ -127,7 +127,11 @@ impl Global {
         let has_changed =
             matches!(stop.code, ExitCode::Partial | ExitCode::Interrupted) && self.sent.any();
         match &self.args.again {
-            Some(again) if has_changed && stop.resume.is_empty() => {
+            Some(again)
+                if has_changed
+                    && stop.resume.is_empty()
+                    && stop.same_command == SameCommand::MayFinish =>
+            {
                 stop.with_resume([again.clone()])
             }
             _ => stop,
@@ -253,9 +257,9 @@ impl Pump<'_> {
     fn press(&self, key: Key) {
         let (control, events) = (&self.control, &self.events);
         match key {
-            Key::Pause => control.toggle("key", events),
-            Key::Faster => control.step(Step::Up, "key", events),
-            Key::Slower => control.step(Step::Down, "key", events),
+            Key::Pause => control.toggle(&ChangedBy::Key, events),
+            Key::Faster => control.step(Step::Up, &ChangedBy::Key, events),
+            Key::Slower => control.step(Step::Down, &ChangedBy::Key, events),
         }
     }
 

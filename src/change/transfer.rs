@@ -1,8 +1,11 @@
 //! What the commands that write keys into a cluster share: the question of consent, and their end.
 
-use super::Question;
+use std::io;
+
+use super::{Proposal, Question};
+use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::data::Transferred;
+use crate::ops::data::{FilesPlan, Transferred};
 use crate::report::{TransferPlan, VerifyView};
 use crate::stop::CommandResult;
 use crate::ui::Ui;
@@ -15,6 +18,29 @@ pub(crate) fn question(view: &TransferPlan) -> Question {
             view.masters, view.present, view.to
         ),
         text: "Write these keys?".to_string(),
+    }
+}
+
+impl Proposal for FilesPlan {
+    fn lock(&self) -> Vec<Target> {
+        self.masters()
+    }
+
+    fn show(&self, ui: &Ui) -> io::Result<()> {
+        ui.transfer_plan(&self.view)?;
+        for warning in &self.warnings {
+            ui.warn(warning);
+        }
+        Ok(())
+    }
+
+    fn question(&self) -> Option<Question> {
+        Some(question(&self.view))
+    }
+
+    /// Files do not change, and a failover in the cluster does not matter.
+    fn is_same(&self, _: &Self) -> bool {
+        true
     }
 }
 
@@ -34,8 +60,7 @@ pub(crate) fn finish_compared(
 
 /// Reports what became of the keys, and ends the command.
 pub(crate) fn finish(ui: &Ui, transferred: Transferred) -> CommandResult {
-    let resume = "the same command continues: keys that are in the cluster already are skipped";
-    let Some(stop) = transferred.stop(resume) else {
+    let Some(stop) = transferred.stop() else {
         ui.transferred(&transferred.view, transferred.took)?;
         return Ok(transferred.exit_code());
     };

@@ -15,22 +15,23 @@ use crate::ui::Ui;
 #[command(
     after_help = "The same user on the same host can change a run, from its first slot until it ends. Without\n\
     options, the settings are shown. RUN is needed where several runs move slots.\n\n\
-    A run that is paused has no slot open and nothing in flight; before that it finishes the slots\n\
-    or the task in hand. ASM tasks know no rate: it holds over all tasks.\n\nExamples:\n  \
+    A paused run has no slot open and moves no key. First it finishes the slots or the task in\n\
+    progress: an ASM task that runs is not cancelled, and no other one begins. The rate of ASM\n\
+    tasks is kept between tasks, not within one.\n\nExamples:\n  \
     redis-trib throttle                                  # which runs there are, and their settings\n  \
     redis-trib throttle --rate 5000 --max-latency 5ms\n  \
     redis-trib throttle 5f3a09c1 --pause"
 )]
 pub struct Args {
-    /// The run: its id, or the beginning of it.
+    /// The run: its id, or the beginning of it, in upper or lower case.
     #[arg(value_name = "RUN", value_parser = run_name)]
     run: Option<String>,
     /// Limit of keys (5000) or bytes (10MiB) per second over all pairs, or off.
     #[arg(long, value_name = "N|SIZE|off", value_parser = rate_limit)]
     rate: Option<Limit<Rate>>,
-    /// How many pairs of nodes move slots at a time.
-    #[arg(long, alias = "lanes", value_name = "N", value_parser = node_pairs)]
-    node_pairs: Option<usize>,
+    /// How many pairs of nodes move slots at a time, or off for the default.
+    #[arg(long, alias = "lanes", value_name = "N|off", value_parser = pairs_limit)]
+    node_pairs: Option<Limit<usize>>,
     /// By how much the move may delay other clients of its nodes, or off.
     #[arg(long, value_name = "TIME|off", value_parser = latency_limit)]
     max_latency: Option<Limit<Duration>>,
@@ -52,6 +53,10 @@ fn run_name(text: &str) -> Result<String, String> {
 
 fn rate_limit(text: &str) -> Result<Limit<Rate>, String> {
     Limit::parse(text, rate)
+}
+
+fn pairs_limit(text: &str) -> Result<Limit<usize>, String> {
+    Limit::parse(text, node_pairs)
 }
 
 fn latency_limit(text: &str) -> Result<Limit<Duration>, String> {

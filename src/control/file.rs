@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Change, Control};
+use super::{Change, ChangedBy, Control};
 use crate::event::Events;
 
 /// The interval between two looks at the file.
@@ -17,38 +17,63 @@ const LARGEST: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct ControlFile {
     path: PathBuf,
-    /// What was read last, or why it could not be read. It is applied, and reported, once: what `throttle` and keys change
-    /// afterwards holds until the file changes.
-    last: Option<Result<String, String>>,
+    /// The text that was read last. It is applied, and reported, once: what `throttle` and keys change afterwards holds until
+    /// the text changes, also if the file could not be read for a while.
+    text: Option<String>,
+    /// Why the file could not be read at the last look.
+    error: Option<String>,
+    /// Whether the user knows that the file is not there.
+    is_awaited: bool,
 }
 
 impl ControlFile {
     pub(super) fn new(path: PathBuf) -> Self {
-        Self { path, last: None }
+        Self {
+            path,
+            text: None,
+            error: None,
+            is_awaited: false,
+        }
     }
 
     /// Applies what the file says, if that has changed.
     pub(super) fn look(&mut self, control: &Control, events: &Events) {
-        let read = match read(&self.path) {
-            // It may come, and go.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-            read => read.map_err(|error| error.to_string()),
+        let file = self.path.display();
+        let refuse = |why: &str| {
+            events.warn(format!(
+                "--control {file}: {why}; the settings stay as they are"
+            ));
         };
-        if self.last.as_ref() == Some(&read) {
+        let text = match read(&self.path) {
+            Ok(text) => text,
+            // It may come, and go.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if self.text.is_none() && self.error.is_none() && !self.is_awaited {
+                    self.is_awaited = true;
+                    events.note(format!(
+                        "--control {file}: there is no such file yet; it is read as soon as it exists"
+                    ));
+                }
+                return;
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if self.error.as_ref() != Some(&why) {
+                    refuse(&why);
+                    self.error = Some(why);
+                }
+                return;
+            }
+        };
+        self.error = None;
+        if self.text.as_ref() == Some(&text) {
             return;
         }
-        let change = match &read {
-            Ok(text) => Change::parse(text),
-            Err(why) => Err(why.clone()),
-        };
-        let file = self.path.display();
-        match change {
-            Ok(change) => control.change(change, &format!("--control {file}"), events),
-            Err(why) => events.warn(format!(
-                "--control {file}: {why}; the settings stay as they are"
-            )),
+        match Change::parse(&text) {
+            Ok(change) => control.change(change, &ChangedBy::File(self.path.clone()), events),
+            Err(why) => refuse(&why),
         }
-        self.last = Some(read);
+        self.text = Some(text);
     }
 
     /// Looks at the file for ever.
@@ -88,7 +113,7 @@ fn read(path: &Path) -> io::Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{Rate, Settings};
+    use crate::control::{Flow, Rate, Settings};
     use crate::event::Event;
 
     #[test]
@@ -110,7 +135,13 @@ mod tests {
             }
             (control.settings().rate, said)
         };
-        assert_eq!(look(None), (None, vec![]), "it need not be there");
+        let (rate, said) = look(None);
+        assert_eq!(rate, None, "it need not be there");
+        assert!(
+            matches!(&said[..], [Event::Note(why)] if why.contains("no such file yet")),
+            "{said:?}"
+        );
+        assert_eq!(look(None), (None, vec![]), "that is told once");
         let (rate, said) = look(Some("rate 5000"));
         assert_eq!(rate, Some(Rate::Keys(5000)));
         assert!(matches!(&said[..], [Event::Note(_)]), "{said:?}");
@@ -125,5 +156,44 @@ mod tests {
         let (after, _) = look(Some(&"#".repeat(70_000)));
         assert_eq!(after, rate);
         assert_eq!(look(Some("rate off")).0, None);
+    }
+
+    #[test]
+    fn a_text_counts_once_also_if_the_file_could_not_be_read_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("control");
+        let mut file = ControlFile::new(path.clone());
+        let control = Control::default();
+        control.begin(Settings::default());
+        let (events, mut heard) = Events::channel();
+        fs::write(&path, "pause yes").unwrap();
+        file.look(&control, &events);
+        assert_eq!(control.settings().flow, Flow::Paused);
+        // An operator resumes.
+        control.toggle(&ChangedBy::Key, &events);
+        let mut said = Vec::new();
+        for _ in 0..2 {
+            // What is not a file is not read.
+            fs::remove_file(&path).unwrap();
+            fs::create_dir(&path).unwrap();
+            file.look(&control, &events);
+            file.look(&control, &events);
+            fs::remove_dir(&path).unwrap();
+            file.look(&control, &events);
+            fs::write(&path, "pause yes").unwrap();
+            file.look(&control, &events);
+            assert_eq!(control.settings().flow, Flow::Moving);
+        }
+        while let Ok(event) = heard.try_recv() {
+            said.extend(match event {
+                Event::Warning(text) => Some(text),
+                _ => None,
+            });
+        }
+        assert_eq!(said.len(), 2, "once each time: {said:?}");
+        assert!(said[0].contains("it is not a file"), "{said:?}");
+        fs::write(&path, "pause yes # again").unwrap();
+        file.look(&control, &events);
+        assert_eq!(control.settings().flow, Flow::Paused);
     }
 }

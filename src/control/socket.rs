@@ -1,14 +1,13 @@
 //! The socket of a run, by which `throttle` finds it on the same host.
 //!
-//! It lies in `redis-trib` in `$XDG_RUNTIME_DIR`, or in `/tmp/redis-trib-UID` where that is not set (containers), is not ours
-//! (after `su`), or is too long for the path of a socket. The directory has to be ours with mode 0700: who may create files in it could pose as a run. The name of
-//! the socket is that of the run. A request is a text of settings (see [`Change`]), a reply one JSON object.
+//! Its name is that of the run. A request is a line that says until when it holds, and a text of settings (see [`Change`]); a
+//! reply is one JSON object.
 
-use std::fs::{self, DirBuilder};
+use std::fmt;
+use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
@@ -16,19 +15,17 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
-use super::{Change, Control, Settings};
+use super::directories::{Directories, ENDING, Entries};
+use super::{Change, ChangedBy, Control, Pairs, Settings};
 use crate::event::Events;
 
-/// The ending of a socket's name.
-const ENDING: &str = "sock";
-/// The most bytes of a socket's path (`sun_path` of Linux, without the zero at its end).
-const LONGEST_PATH: usize = 107;
-/// The bytes of `/redis-trib/5f3a09c1.sock`, which follow the path of the runtime directory.
-const LONGEST_NAME: usize = 25;
 /// The most bytes of a request or a reply.
 const LARGEST: u64 = 16 << 10;
 /// How long the other side may take.
 const WITHIN: Duration = Duration::from_secs(2);
+/// How long a request holds, for less than its sender waits: what got no answer is not carried out later, when a run goes on
+/// that was suspended.
+const HOLDS: Duration = Duration::from_millis(1_500);
 /// How long a run may take between the creation of its socket and listening on it.
 const STARTING: Duration = Duration::from_millis(100);
 /// How many runs are asked, at most.
@@ -47,8 +44,35 @@ pub struct RunStatus {
     pub node: String,
     /// Its settings.
     pub settings: Settings,
-    /// How many pairs of nodes have slots open, or a task in hand.
-    pub open_pairs: usize,
+    /// What its pairs of nodes do.
+    #[serde(flatten)]
+    pub pairs: Pairs,
+}
+
+/// What a run is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Request {
+    /// Until when it may be carried out, by the clock of this host.
+    until: SystemTime,
+    change: Change,
+}
+
+impl Request {
+    /// The text that [`Self::parse`] reads.
+    fn text(self) -> String {
+        let until = self.until.duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("until {}\n{}", until.as_millis(), self.change.text())
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let (head, change) = text.split_once('\n').unwrap_or((text, ""));
+        let until = head.strip_prefix("until ").and_then(|ms| ms.parse().ok());
+        let until = until.and_then(|ms| UNIX_EPOCH.checked_add(Duration::from_millis(ms)));
+        Ok(Self {
+            until: until.ok_or("the request does not say until when it holds")?,
+            change: Change::parse(change)?,
+        })
+    }
 }
 
 /// The reply to a request.
@@ -84,15 +108,15 @@ impl Drop for SocketFile {
 
 /// Opens the socket of a run, and removes those that killed runs have left.
 pub(super) fn open(run: &str) -> io::Result<(UnixListener, SocketFile)> {
-    let directory = directory();
-    make_ours(&directory)?;
-    for (_, path) in entries()?.sockets {
+    let directories = Directories::of_environment();
+    directories.make_own()?;
+    for (_, path) in directories.entries()?.sockets {
         let connected = std::os::unix::net::UnixStream::connect(&path);
         if connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
             remove_dead(&path);
         }
     }
-    let path = directory.join(format!("{run}.{ENDING}"));
+    let path = directories.own().join(format!("{run}.{ENDING}"));
     Ok((UnixListener::bind(&path)?, SocketFile(path)))
 }
 
@@ -124,16 +148,20 @@ async fn answer(
         return Ok(());
     }
     let request = read_all(&mut stream).await?;
-    let reply = match Change::parse(&request) {
-        Ok(change) => {
-            control.change(change, "throttle", events);
+    let reply = match Request::parse(&request) {
+        // Its sender has given up, and told the user that nothing was changed.
+        Ok(Request { until, .. }) if until < SystemTime::now() => {
+            Reply::Error("the request came too late".to_string())
+        }
+        Ok(Request { change, .. }) => {
+            control.change(change, &ChangedBy::Throttle(name.run.clone()), events);
             Reply::Run(RunStatus {
                 run: name.run.clone(),
                 command: name.command.clone(),
                 pid: std::process::id(),
                 node: name.node.clone(),
                 settings: control.settings(),
-                open_pairs: control.open_pairs(),
+                pairs: control.pairs(),
             })
         }
         Err(why) => Reply::Error(why),
@@ -148,19 +176,34 @@ async fn read_all(stream: &mut UnixStream) -> io::Result<String> {
     Ok(text)
 }
 
+/// A run that did not answer as it should.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// Its process, where the system tells.
+    pub pid: Option<u32>,
+    /// What happened, and what may help.
+    pub why: String,
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
 /// What was found where the sockets of runs are.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The runs, with what they answered, or why they did not.
-    pub runs: Vec<(String, Result<RunStatus, String>)>,
+    pub runs: Vec<(String, Result<RunStatus, NoAnswer>)>,
     /// What is no run, and why.
     pub others: Vec<String>,
 }
 
 /// Asks the runs on this host for `change`, if their name `is_wanted`. The sockets of dead runs are removed. Fails if the
-/// directory of the sockets is not to be trusted.
+/// directory in which this process would open its own is not to be trusted.
 pub async fn ask_runs(change: Change, is_wanted: impl Fn(&str) -> bool) -> io::Result<Found> {
-    let Entries { sockets, others } = entries()?;
+    let Entries { sockets, others } = Directories::of_environment().entries()?;
     let others = others.into_iter().filter(|(name, _)| is_wanted(name));
     let no_socket = |path: &Path| format!("{} is not a socket", path.display());
     let mut others: Vec<String> = others.map(|(_, path)| no_socket(&path)).collect();
@@ -172,7 +215,8 @@ pub async fn ask_runs(change: Change, is_wanted: impl Fn(&str) -> bool) -> io::R
         if runs.len() == MOST_RUNS {
             break;
         }
-        let asked = timeout(WITHIN, ask(&path, change)).await;
+        let mut pid = None;
+        let asked = timeout(WITHIN, ask(&path, change, &mut pid)).await;
         let answer = match asked {
             Ok(Ok(Reply::Run(status))) => Ok(status),
             Ok(Ok(Reply::Error(why))) => Err(why),
@@ -186,17 +230,39 @@ pub async fn ask_runs(change: Change, is_wanted: impl Fn(&str) -> bool) -> io::R
                 others.push(format!("{}: {error}", path.display()));
                 continue;
             }
+            // Too many have asked since it answered last.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(silence(pid)),
             Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("no answer within {} s", WITHIN.as_secs())),
+            Err(_) => Err(silence(pid)),
         };
+        let answer = answer.map_err(|why| NoAnswer { pid, why });
         runs.push((run, answer));
     }
     Ok(Found { runs, others })
 }
 
-async fn ask(path: &Path, change: Change) -> io::Result<Reply> {
+/// Why a run says nothing, most likely: the connection is open, so its process exists.
+fn silence(pid: Option<u32>) -> String {
+    let within = WITHIN.as_secs();
+    match pid {
+        Some(pid) => format!(
+            "no answer within {within} s: process {pid} may be suspended (fg or kill -CONT {pid} continues it)"
+        ),
+        None => format!("no answer within {within} s: its process may be suspended"),
+    }
+}
+
+/// Asks one run. Its process is known as soon as the connection is open, before the run says anything.
+async fn ask(path: &Path, change: Change, pid: &mut Option<u32>) -> io::Result<Reply> {
     let mut stream = UnixStream::connect(path).await?;
-    stream.write_all(change.text().as_bytes()).await?;
+    let listener = stream.peer_cred()?.pid();
+    // A process of another namespace has the number 0.
+    *pid = listener.and_then(|pid| u32::try_from(pid).ok().filter(|pid| *pid > 0));
+    let request = Request {
+        until: SystemTime::now() + HOLDS,
+        change,
+    };
+    stream.write_all(request.text().as_bytes()).await?;
     stream.shutdown().await?;
     let reply = read_all(&mut stream).await?;
     Ok(serde_json::from_str(&reply)?)
@@ -211,105 +277,45 @@ fn remove_dead(path: &Path) {
     }
 }
 
-/// Files with the names of sockets, and these names.
-#[derive(Debug, Default)]
-struct Entries {
-    sockets: Vec<(String, PathBuf)>,
-    /// Those that are something else.
-    others: Vec<(String, PathBuf)>,
-}
-
-fn entries() -> io::Result<Entries> {
-    let directory = directory();
-    match is_ours(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entries::default()),
-        ours => ours?,
-    }
-    let mut found = Entries::default();
-    for entry in fs::read_dir(&directory)? {
-        let entry = entry?;
-        let path = entry.path();
-        let has_ending = path.extension().is_some_and(|ending| ending == ENDING);
-        let name = path.file_stem().and_then(|name| name.to_str());
-        if let (true, Some(name)) = (has_ending, name) {
-            let is_socket = entry.file_type().is_ok_and(|kind| kind.is_socket());
-            match is_socket {
-                true => found.sockets.push((name.to_string(), path.clone())),
-                false => found.others.push((name.to_string(), path.clone())),
-            }
-        }
-    }
-    found.sockets.sort();
-    found.others.sort();
-    Ok(found)
-}
-
-fn directory() -> PathBuf {
-    directory_in(std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from))
-}
-
-fn directory_in(runtime: Option<PathBuf>) -> PathBuf {
-    let uid = geteuid().as_raw();
-    let is_usable = |path: &PathBuf| {
-        path.is_absolute()
-            && path.as_os_str().len() + LONGEST_NAME <= LONGEST_PATH
-            && fs::metadata(path).is_ok_and(|about| about.is_dir() && about.uid() == uid)
-    };
-    match runtime.filter(is_usable) {
-        Some(path) => path.join("redis-trib"),
-        None => PathBuf::from(format!("/tmp/redis-trib-{uid}")),
-    }
-}
-
-/// Creates the directory unless it is there, and fails if it is not ours alone.
-fn make_ours(directory: &Path) -> io::Result<()> {
-    match DirBuilder::new().mode(0o700).create(directory) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
-    is_ours(directory)
-}
-
-fn is_ours(directory: &Path) -> io::Result<()> {
-    let about = fs::symlink_metadata(directory)?;
-    let is_ours = about.is_dir() && about.uid() == geteuid().as_raw() && about.mode() & 0o077 == 0;
-    match is_ours {
-        true => Ok(()),
-        false => Err(io::Error::other(format!(
-            "{} is not a directory of this user with mode 0700",
-            directory.display()
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use crate::control::Rate;
 
-    #[test]
-    fn only_a_directory_of_ours_is_trusted() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("runs");
-        make_ours(&path).unwrap();
-        make_ours(&path).unwrap();
-        let link = folder.path().join("link");
-        std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(make_ours(&link).is_err());
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        assert!(make_ours(&path).is_err());
-        assert!(is_ours(&folder.path().join("missing")).is_err());
-    }
-
-    #[test]
-    fn a_runtime_directory_with_a_long_path_is_not_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let long = folder.path().join("long".repeat(25));
-        fs::create_dir(&long).unwrap();
-        let short = directory_in(Some(folder.path().to_path_buf()));
-        assert!(short.starts_with(folder.path()));
-        let fallback = format!("/tmp/redis-trib-{}", geteuid().as_raw());
-        assert_eq!(directory_in(Some(long)), Path::new(&fallback));
+    #[tokio::test]
+    async fn a_request_that_comes_too_late_changes_nothing() {
+        let name = RunName {
+            run: "5f3a09c1".to_string(),
+            command: "reshard".to_string(),
+            node: "10.0.0.3:6379".to_string(),
+        };
+        let control = Control::default();
+        let (events, _heard) = Events::channel();
+        let ask = async |until: SystemTime| {
+            let change = Change::parse("rate 5\nmax-latency off").unwrap();
+            let request = Request { until, change };
+            assert_eq!(Request::parse(&request.text()), Ok(request));
+            let (mut ours, theirs) = UnixStream::pair().unwrap();
+            ours.write_all(request.text().as_bytes()).await.unwrap();
+            ours.shutdown().await.unwrap();
+            answer(theirs, &name, &control, &events).await.unwrap();
+            let reply = read_all(&mut ours).await.unwrap();
+            let reply = serde_json::from_str::<Reply>(&reply).unwrap();
+            (reply, control.settings())
+        };
+        // Whole milliseconds are sent.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+        let now = UNIX_EPOCH + Duration::from_millis(now.as_millis().try_into().unwrap());
+        let second = Duration::from_secs(1);
+        let (reply, settings) = ask(now - second).await;
+        assert!(matches!(reply, Reply::Error(why) if why.contains("too late")));
+        assert_eq!(settings, Settings::default());
+        let (reply, settings) = ask(now + 60 * second).await;
+        assert!(matches!(reply, Reply::Run(status) if status.settings == settings));
+        assert_eq!(settings.rate, Some(Rate::Keys(5)));
+        for text in ["", "rate 5", "until soon\nrate 5", "until 99\nspeed 5"] {
+            assert!(Request::parse(text).is_err(), "{text:?}");
+        }
     }
 
     #[tokio::test]
@@ -336,6 +342,18 @@ mod tests {
         assert!(serving.await.is_err());
         drop(file);
         assert!(!path.exists());
+        // One that is suspended has a socket, and does not answer.
+        let (suspended, file) = open(&run).unwrap();
+        let runs = ask_runs(Change::default(), |name| name == run).await;
+        let runs = runs.unwrap().runs;
+        let [(_, Err(silent))] = &runs[..] else {
+            panic!("{runs:?}");
+        };
+        let pid = std::process::id();
+        assert_eq!(silent.pid, Some(pid));
+        let why = format!("no answer within 2 s: process {pid} may be suspended");
+        assert!(silent.why.starts_with(&why), "{}", silent.why);
+        drop((file, suspended));
         // A run that was killed leaves its file, which is removed.
         let leave_dead = async || {
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use super::Rate;
 
+/// The most pairs of nodes.
+pub(super) const MOST_NODE_PAIRS: usize = 1_000;
+
 /// A limit, as a text sets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit<T> {
-    /// There is none any more.
+    /// There is none any more, or the default holds.
     Off,
     /// This one.
     At(T),
@@ -41,6 +44,21 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         Err("a time may be a week at most".to_string())
     } else {
         Ok(time)
+    }
+}
+
+/// A time as [`duration`] parses it.
+pub(super) fn duration_text(time: Duration) -> String {
+    humantime::format_duration(time)
+        .to_string()
+        .replace(' ', "")
+}
+
+/// A rate as [`rate`] parses it.
+pub(super) fn rate_text(rate: Rate) -> String {
+    match rate {
+        Rate::Keys(keys) => keys.to_string(),
+        Rate::Bytes(bytes) => format!("{bytes}B"),
     }
 }
 
@@ -81,6 +99,6 @@ pub fn node_pairs(text: &str) -> Result<usize, String> {
     let number = text
         .parse()
         .ok()
-        .filter(|number| (1..=1000).contains(number));
+        .filter(|number| (1..=MOST_NODE_PAIRS).contains(number));
     number.ok_or_else(|| format!("{text} is not a number of pairs of nodes (1-1000)"))
 }

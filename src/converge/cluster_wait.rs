@@ -16,6 +16,7 @@ use crate::cluster::node::{NodeId, Role};
 use crate::cluster::observation::Observation;
 use crate::cluster::parse::{ClusterInfo, EntryState, MasterLink, ParseError};
 use crate::cluster::slot::SlotSet;
+use crate::cluster::topology::Topology;
 use crate::connections::{Connections, Target};
 use crate::discover::{self, DiscoverError};
 use crate::session::Session;
@@ -25,36 +26,80 @@ use crate::stop::Stop;
 /// Between two looks at a node, or at all of them.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Waits until all nodes have one opinion about slots, in which every node of `owners` owns its slots.
+/// Waits until all nodes have one opinion about slots, in which every node of `owners` owns its slots, or its successor if it
+/// has failed over since `before`.
 ///
 /// A new owner tells all others at once, so the first looks follow each other closely. Where that
 /// message is lost, gossip brings it later.
 ///
-/// `Missing` has the message of the finding that names the nodes that differ.
+/// `Missing` has what is wrong, in words: the message of the finding that names the nodes that differ, or the slots with
+/// another owner.
 pub(crate) async fn one_opinion(
     connections: &Arc<Connections>,
     seeds: &[Target],
     owners: &BTreeMap<NodeId, SlotSet>,
+    before: &Topology,
     within: Duration,
 ) -> Result<Polled<(), String>, DiscoverError> {
     let poll = Poll::every(Duration::from_millis(5), within).slowing_to(LOOK_AGAIN);
     poll.until(async || {
         let observation = discover::observe(connections, seeds).await?;
         let diagnosis = Diagnosis::of(observation, &Background::default());
-        let members = &diagnosis.topology.members;
-        let misplaced = owners.iter().any(|(id, slots)| {
-            let owned = members.get(id).map(|member| &member.slots);
-            owned.is_some_and(|owned| !slots.difference(owned).is_empty())
-        });
-        if diagnosis.topology.opinions.len() == 1 && !misplaced {
+        let topology = &diagnosis.topology;
+        let misplaced = misplaced(topology, before, owners);
+        if topology.opinions.len() != 1 {
+            let mut findings = diagnosis.findings.iter();
+            let differing = findings.find(|finding| finding.code == Code::ViewsDiffer);
+            let about = differing.map(|finding| format!(": {}", finding.message));
+            let about = about.unwrap_or_default();
+            return Ok(Polled::Missing(format!("not all nodes agree{about}")));
+        }
+        if misplaced.is_empty() {
             return Ok(Polled::Met(()));
         }
-        let mut findings = diagnosis.findings.iter();
-        let differing = findings.find(|finding| finding.code == Code::ViewsDiffer);
-        let differing = differing.map(|finding| finding.message.clone());
-        Ok(Polled::Missing(differing.unwrap_or_default()))
+        let name = |id: NodeId| diagnosis.observation.name(id);
+        let wrong = misplaced.iter().map(|(id, slots)| {
+            let owners = topology
+                .masters()
+                .filter(|master| !master.slots.intersection(slots).is_empty())
+                .map(|master| name(master.id));
+            let owners: Vec<String> = owners.collect();
+            let (slots, wanted) = (slots.summary(), name(*id));
+            match owners.is_empty() {
+                true => format!("slots {slots} have no owner instead of {wanted}"),
+                false => format!(
+                    "{} owns slots {slots} instead of {wanted}",
+                    owners.join(" or ")
+                ),
+            }
+        });
+        let wrong: Vec<String> = wrong.collect();
+        Ok(Polled::Missing(wrong.join("; ")))
     })
     .await
+}
+
+/// The slots of each of these owners that neither it nor its successor owns. The successor is its master, if it is a replica
+/// by now. That of a node that is down is one of its replicas `before`: other nodes go on to list it as a master.
+fn misplaced(
+    now: &Topology,
+    before: &Topology,
+    owners: &BTreeMap<NodeId, SlotSet>,
+) -> BTreeMap<NodeId, SlotSet> {
+    let misplaced = owners.iter().filter_map(|(id, slots)| {
+        let member = now.members.get(id)?;
+        let is_dead = member.slots.is_empty() && member.peer_status.is_down();
+        let successors: Vec<NodeId> = match member.role {
+            Role::Replica => member.master.into_iter().collect(),
+            Role::Master if is_dead => before.replicas_of(*id).map(|one| one.id).collect(),
+            Role::Master => Vec::new(),
+        };
+        let successors = successors.iter().filter_map(|id| now.members.get(id));
+        let owned = successors.fold(member.slots.clone(), |all, one| all.union(&one.slots));
+        let missing = slots.difference(&owned);
+        (!missing.is_empty()).then_some((*id, missing))
+    });
+    misplaced.collect()
 }
 
 /// Why a node could not be asked for its view.
@@ -276,4 +321,86 @@ pub(crate) async fn known(
         .filter(|entry| entry.state != EntryState::Handshake && leaving.contains(&entry.id))
         .map(|entry| entry.id)
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::slot::Slot;
+    use crate::cluster::topology::{Bus, Member, PeerStatus};
+
+    fn id(n: u8) -> NodeId {
+        format!("{n:040x}").parse().unwrap()
+    }
+
+    fn slots(first: usize, count: usize) -> SlotSet {
+        Slot::all().skip(first).take(count).collect()
+    }
+
+    fn member(n: u8, master: Option<u8>, slots: SlotSet) -> Member {
+        Member {
+            id: id(n),
+            role: master.map_or(Role::Master, |_| Role::Replica),
+            master: master.map(id),
+            slots,
+            open: Vec::new(),
+            epoch: 1,
+            learner: false,
+            peer_status: PeerStatus::default(),
+            is_reset: false,
+        }
+    }
+
+    fn topology(members: impl IntoIterator<Item = Member>) -> Topology {
+        let members = members.into_iter().map(|member| (member.id, member));
+        Topology {
+            members: members.collect(),
+            opinions: Vec::new(),
+            bus: Bus::Gossip,
+        }
+    }
+
+    #[test]
+    fn the_successor_of_an_owner_may_own_its_slots() {
+        let none = SlotSet::new;
+        let before = topology([
+            member(1, None, slots(0, 20)),
+            member(2, None, slots(20, 10)),
+            member(3, Some(2), none()),
+        ]);
+        let owners = BTreeMap::from([(id(2), slots(10, 10))]);
+        let wrong = |now: [Member; 3]| misplaced(&topology(now), &before, &owners);
+        let source = || member(1, None, slots(0, 10));
+        let dead = |slots| Member {
+            peer_status: PeerStatus {
+                asked: 2,
+                failed: 2,
+                silent: true,
+                ..PeerStatus::default()
+            },
+            ..member(2, None, slots)
+        };
+        let all = || slots(10, 20);
+        assert!(wrong([source(), member(2, None, all()), member(3, Some(2), none())]).is_empty());
+        assert!(wrong([source(), member(2, Some(3), none()), member(3, None, all())]).is_empty());
+        assert!(wrong([source(), dead(none()), member(3, None, all())]).is_empty());
+        // Not all of them.
+        let some = wrong([source(), dead(none()), member(3, None, slots(15, 15))]);
+        assert_eq!(some, BTreeMap::from([(id(2), slots(10, 5))]));
+        // Another node owns them.
+        let back = || member(1, None, slots(0, 20));
+        let missing = BTreeMap::from([(id(2), slots(10, 10))]);
+        for two in [
+            member(2, None, slots(20, 10)),
+            dead(none()),
+            dead(slots(20, 10)),
+        ] {
+            assert_eq!(wrong([back(), two, member(3, Some(2), none())]), missing);
+        }
+        // It answers, and is no replica of the new owner yet.
+        assert_eq!(
+            wrong([source(), member(2, None, none()), member(3, None, all())]),
+            missing
+        );
+    }
 }

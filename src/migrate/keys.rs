@@ -108,6 +108,8 @@ impl fmt::Display for BigKeys {
 pub(super) struct Purged {
     pub(super) deleted: u64,
     pub(super) kept: u64,
+    /// How many comparisons were made, of some keys more than once.
+    pub(super) compared: u64,
 }
 
 /// The progress of MIGRATE calls.
@@ -125,6 +127,14 @@ pub(super) struct Moved {
     pub(super) keys: u64,
     pub(super) bytes: u64,
     pub(super) took: Duration,
+}
+
+/// When it was decided what becomes of a key that may be on both ends.
+enum Settled {
+    /// The call has moved it: the source has it no more.
+    Before,
+    /// Only now.
+    Now,
 }
 
 impl Prepared {
@@ -171,7 +181,7 @@ impl Movers {
         authority: Authority,
     ) -> Self {
         let pace = match options.pipeline {
-            Some(keys) => Pace::fixed(keys),
+            Some(keys) => Pace::fixed(keys, options.max_stall),
             None => Pace::adaptive(options.max_stall),
         };
         Self {
@@ -239,10 +249,12 @@ impl Movers {
         let keys: Vec<&Vec<u8>> = batches.iter().flat_map(|batch| &batch.keys).collect();
         let mut weights = Vec::with_capacity(keys.len());
         for keys in keys.chunks(WEIGHED) {
-            weights.extend(match self.authority {
+            let usage = match self.authority {
                 Authority::Source => ends.source.memory_usage(database, keys).await?,
                 Authority::Target => ends.source.memory_usage_asking(database, keys).await?,
-            });
+            };
+            self.regulator.note_usage(self.source.id, &usage);
+            weights.extend(usage.weights);
         }
         let mut weights = weights.into_iter();
         for weight in batches.iter_mut().flat_map(|batch| &mut batch.weights) {
@@ -338,13 +350,15 @@ impl Movers {
         let mut tries = 0;
         while !keys.is_empty() {
             let longest = self.regulator.longest_call(self.options.max_stall);
-            self.pace.set_longest(longest);
+            let least = self.regulator.least_call(self.options.max_stall);
+            self.pace.set_longest(longest, least);
             if self.regulator.haste() == Haste::Finishing {
                 self.pace.hurry();
             }
             let count = self.pace.next(weights);
+            let source = self.source.id;
+            let count = self.regulator.pass(source, &weights[..count]).await;
             let bytes: u64 = weights[..count].iter().sum();
-            self.regulator.pass(count, bytes).await;
             let turn = self.turn(bytes).await;
             let started = Instant::now();
             let migration = self.migration(batch.database, self.existing());
@@ -371,9 +385,9 @@ impl Movers {
                 }
                 Err(error) => match MigrateFault::of(&error) {
                     MigrateFault::BusyKey => {
-                        for key in &keys[..count] {
-                            self.settle(ends, &batch, bare, key, tell).await?;
-                        }
+                        let called = keys[..count].iter().zip(weights);
+                        self.settle_all(ends, &batch, bare, called, took, tell)
+                            .await?;
                     }
                     // A call whose connection was closed is over before the same process takes the next one.
                     MigrateFault::Io
@@ -459,6 +473,43 @@ impl Movers {
         }
     }
 
+    /// The keys of a call that met some of them at the target: the others have moved.
+    async fn settle_all<'a>(
+        &mut self,
+        ends: &Ends,
+        batch: &Batch,
+        bare: &SlotSet,
+        called: impl Iterator<Item = (&'a Vec<u8>, &'a u64)>,
+        took: Duration,
+        tell: &mut impl FnMut(Call),
+    ) -> Result<(), LaneError> {
+        let mut moved = Moved {
+            keys: 0,
+            bytes: 0,
+            took,
+        };
+        let mut settled = Ok(());
+        for (key, bytes) in called {
+            match self.settle(ends, batch, bare, (key, *bytes), tell).await {
+                Ok(Settled::Before) => {
+                    moved.keys += 1;
+                    moved.bytes += bytes;
+                }
+                Ok(Settled::Now) => {}
+                Err(error) => {
+                    settled = Err(error);
+                    break;
+                }
+            }
+        }
+        let bytes = moved.bytes;
+        if moved.keys > 0 {
+            tell(Call::Moved(moved));
+        }
+        settled?;
+        self.wait_for_replicas(ends, batch.slot, bytes).await
+    }
+
     /// A key that may be on both ends: equal values are one, differing ones are named.
     ///
     /// Of a slot that the target had no key of when it was opened, a differing value at the target
@@ -469,26 +520,26 @@ impl Movers {
         ends: &Ends,
         batch: &Batch,
         bare: &SlotSet,
-        key: &[u8],
+        (key, bytes): (&[u8], u64),
         tell: &mut impl FnMut(Call),
-    ) -> Result<(), LaneError> {
+    ) -> Result<Settled, LaneError> {
         let (slot, database) = (batch.slot, batch.database);
         let existing = match self.compare(database, key).await? {
-            Verdict::Gone => return Ok(()),
+            Verdict::Gone => return Ok(Settled::Before),
             Verdict::LockHeld => Existing::Refuse,
             // The source's may be newer by now; where clients use the target's, it is the other way
             // round.
             Verdict::Equal if self.authority == Authority::Source => Existing::Replace,
             Verdict::Equal => {
                 ends.source.del_in(database, key).await?;
-                return Ok(());
+                return Ok(Settled::Now);
             }
             Verdict::Differ(_) if self.broken && bare.contains(slot) => Existing::Replace,
             Verdict::Differ(how) => match self.options.on_conflict {
                 OnConflict::Source => Existing::Replace,
                 OnConflict::Target => {
                     ends.source.del_in(database, key).await?;
-                    return Ok(());
+                    return Ok(Settled::Now);
                 }
                 OnConflict::Abort => {
                     let (key, here, there) = (shown(key), &self.source, &self.target);
@@ -499,25 +550,35 @@ impl Movers {
                              ({how}): both stay ({flag} chooses)"
                         )
                     });
-                    return Ok(());
+                    return Ok(Settled::Now);
                 }
             },
         };
         let migration = self.migration(database, existing);
         tell(Call::Sent(slot));
-        ends.source.migrate(&migration, &[key.to_vec()]).await?;
+        let started = Instant::now();
+        let outcome = ends.source.migrate(&migration, &[key.to_vec()]).await?;
         tell(Call::Answered(slot));
-        Ok(())
+        if outcome == Migrated::Moved {
+            tell(Call::Moved(Moved {
+                keys: 1,
+                bytes,
+                took: started.elapsed(),
+            }));
+            self.wait_for_replicas(ends, slot, bytes).await?;
+        }
+        Ok(Settled::Now)
     }
 
     /// Deletes the source's keys that equal the target's. Keys that the target lacks, or has with
-    /// other values, stay.
+    /// other values, stay. It may be called again after an error.
     pub(super) async fn purge(
         &mut self,
         ends: &Ends,
         window: &[(Slot, u64)],
-    ) -> Result<Purged, LaneError> {
-        let mut purged = Purged::default();
+        purged: &mut Purged,
+    ) -> Result<(), LaneError> {
+        purged.kept = 0;
         for database in &ends.databases {
             for (slot, _) in window.iter().filter(|(_, keys)| *keys > 0) {
                 loop {
@@ -526,7 +587,9 @@ impl Movers {
                     let keys: Vec<Vec<u8>> = lists.await?.into_iter().flatten().collect();
                     let (before, all) = (purged.deleted, keys.len());
                     for key in keys {
-                        match self.compare(*database, &key).await? {
+                        let verdict = self.compare(*database, &key).await?;
+                        purged.compared += 1;
+                        match verdict {
                             Verdict::Equal => {
                                 ends.source.del_in(*database, &key).await?;
                                 purged.deleted += 1;
@@ -542,7 +605,7 @@ impl Movers {
                 }
             }
         }
-        Ok(purged)
+        Ok(())
     }
 
     async fn compare(&mut self, database: u32, key: &[u8]) -> Result<Verdict, ClientError> {

@@ -26,10 +26,14 @@ mod gather;
 mod rank;
 mod revert;
 mod serving;
+mod setslot;
 mod size;
 mod tidy;
 mod watch;
 
+pub use setslot::set_slots;
+use setslot::{each, first_error, is_follower, more_connections, set_slots_on};
+use size::Estimate;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,10 +47,8 @@ use super::pace::WindowSize;
 use super::panics::catch_panic;
 use super::regulator::{Regulator, Seat};
 use super::schedule::{MoveMethod, Work};
-use serving::is_down;
-
 use super::{End, MoveOptions, OnBigKey, SlotProgress, StopSignal, try_migrate};
-use crate::client::{ClientError, Fault, NodeClient, SetSlot};
+use crate::client::{ClientError, NodeClient, SetSlot};
 use crate::cluster::node::NodeId;
 use crate::cluster::numbers::counted;
 use crate::cluster::parse::{OnlineReplica, Product};
@@ -63,8 +65,6 @@ pub(super) const LAG_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_HOLDS: Duration = Duration::from_secs(5);
 /// How often a look that took too long is taken again.
 const LOOKS: usize = 3;
-/// How often a change that hung on a replica (NOREPLICAS, Valkey ≥ 8) is sent again.
-const TRIES: usize = 3;
 /// How many keys a window holds at most, unless a single slot has more.
 pub(super) const WINDOW_KEYS: u64 = 8_192;
 /// How many slots have their keys counted in one go, before they become windows.
@@ -162,6 +162,9 @@ pub(super) enum LaneError {
 pub(super) struct Ends {
     pub(super) source: NodeClient,
     pub(super) target: NodeClient,
+    /// More connections to both, for SETSLOT.
+    more_source: Vec<NodeClient>,
+    more_target: Vec<NodeClient>,
     source_run: Option<Arc<str>>,
     target_run: Option<Arc<str>>,
     evicted: Option<u64>,
@@ -395,6 +398,8 @@ impl Lane {
         let mut ends = Ends {
             source,
             target,
+            more_source: Vec::new(),
+            more_target: Vec::new(),
             source_run: None,
             target_run: None,
             evicted: None,
@@ -436,7 +441,12 @@ impl Lane {
     /// All slots, window by window.
     async fn move_all(&mut self, ends: &mut Ends, slots: Vec<Slot>) -> Result<(), LaneError> {
         self.outrank(ends).await?;
-        self.weigh(ends, slots.clone()).await?;
+        let mut estimate = self.weigh(ends, slots.clone()).await?;
+        let connections = &self.connections;
+        (ends.more_source, ends.more_target) = tokio::try_join!(
+            more_connections(connections, &ends.source, &self.source.target, slots.len()),
+            more_connections(connections, &ends.target, &self.target.target, slots.len())
+        )?;
         let mut movers = self.movers(Authority::Source);
         let mut size = WindowSize::first();
         let mut ahead = slots.into_iter();
@@ -449,6 +459,10 @@ impl Lane {
                     closing.clear();
                 }
                 self.seat.give_up();
+            }
+            if closing.is_empty() && counted.is_empty() && ahead.len() == 0 {
+                // A pause does not hold up what is done.
+                return Ok(());
             }
             let stopping = !self.seat.take(&self.stop).await;
             if counted.is_empty() && !stopping {
@@ -484,9 +498,7 @@ impl Lane {
                         return Err(LaneError::Key(format!("{big} (--on-big-key skip|move)")));
                     }
                     OnBigKey::Skip => {
-                        for slot in big.slots.iter() {
-                            self.skipped.insert(slot);
-                        }
+                        self.skip(&big.slots, &mut estimate);
                         opening.retain(|(slot, _)| !big.slots.contains(*slot));
                     }
                 }
@@ -511,27 +523,61 @@ impl Lane {
             self.turn(ends, &closing, &opening).await?;
             closing.clear();
             let bare = self.bare(ends, &opening).await?;
-            let deadline = self.election_wait();
-            let mut batches = batches;
             let began = Instant::now();
-            loop {
-                let moving = movers.run(ends, batches, &opening, &bare, |call| {
-                    self.called(call, SlotProgress::Migrating);
-                });
-                match moving.await {
-                    Err(LaneError::Client(error)) if is_down(&error) && !deadline.is_over() => {
-                        self.serve_again(ends, error).await?;
-                        // What is left is looked up again.
-                        batches = Prepared::default();
-                    }
-                    moved => break moved?,
-                }
-            }
+            let open = SlotProgress::Migrating;
+            self.move_keys(&mut movers, ends, batches, &opening, (&bare, open))
+                .await?;
             if !opening.is_empty() {
                 let keys = opening.iter().map(|(_, keys)| keys).sum();
                 size.measured(opening.len(), keys, began.elapsed());
             }
             closing = opening;
+        }
+    }
+
+    /// Leaves slots where they are. They count neither as moved nor as left.
+    fn skip(&mut self, slots: &SlotSet, estimate: &mut Estimate) {
+        self.skipped.union_with(slots);
+        let (keys, bytes) = estimate.remove(slots);
+        self.tell(LaneEvent::Skipped {
+            slots: slots.clone(),
+            keys,
+            bytes,
+        });
+    }
+
+    /// Waits until a window may be opened, or a task begin; nothing of this lane is open. Returns false if the run is to stop.
+    async fn may_open(&self) -> bool {
+        if self.seat.is_to_yield() {
+            self.seat.give_up();
+        }
+        self.seat.take(&self.stop).await
+    }
+
+    /// Moves the keys of a window that is open, also across an election elsewhere. `bare` are the slots of which the target
+    /// had no key, `open` is their progress.
+    async fn move_keys(
+        &mut self,
+        movers: &mut Movers,
+        ends: &mut Ends,
+        mut batches: Prepared,
+        window: &Window,
+        (bare, open): (&SlotSet, SlotProgress),
+    ) -> Result<(), LaneError> {
+        let mut wait = self.election_wait();
+        loop {
+            let called = |call| {
+                if matches!(call, Call::Moved(_)) {
+                    wait.served();
+                }
+                self.called(call, open);
+            };
+            let moved = movers.run(ends, batches, window, bare, called).await;
+            if let Some(()) = self.unless_down(&mut wait, ends, moved).await? {
+                return Ok(());
+            }
+            // What is left is looked up again.
+            batches = Prepared::default();
         }
     }
 
@@ -542,13 +588,11 @@ impl Lane {
         ends: &mut Ends,
         opening: &Window,
     ) -> Result<Prepared, LaneError> {
-        let deadline = self.election_wait();
+        let mut wait = self.election_wait();
         loop {
-            match movers.prepare(ends, opening).await {
-                Err(LaneError::Client(error)) if is_down(&error) && !deadline.is_over() => {
-                    self.serve_again(ends, error).await?;
-                }
-                prepared => return prepared,
+            let prepared = movers.prepare(ends, opening).await;
+            if let Some(prepared) = self.unless_down(&mut wait, ends, prepared).await? {
+                return Ok(prepared);
             }
         }
     }
@@ -633,10 +677,9 @@ impl Lane {
         let imports = each(&opened, SetSlot::Importing(self.source.id));
         self.expect(&claims);
         self.expect(&imports);
-        // On one connection, so the claims go first.
         let (claimed, imported) = tokio::join!(
             self.claim(ends, &closed, &claims),
-            set_slots(&ends.target, &imports)
+            set_slots_on(&ends.target, &ends.more_target, &imports)
         );
         self.note(&claims, &claimed);
         self.note(&imports, &imported);
@@ -645,7 +688,7 @@ impl Lane {
         let mut to_source = claims;
         to_source.extend(each(&opened, SetSlot::Migrating(self.target.id)));
         self.expect(&to_source);
-        let outcomes = self.give(&ends.source, &to_source).await;
+        let outcomes = self.give(ends, &to_source).await;
         self.note(&to_source, &outcomes);
         first_error(outcomes)?;
         if !closed.is_empty() {
@@ -663,6 +706,7 @@ impl Lane {
         claims: &[(Slot, SetSlot)],
     ) -> Vec<Result<(), ClientError>> {
         match ends.claiming {
+            // One at a time: see `rank`.
             Claiming::Each => set_slots(&ends.target, claims).await,
             Claiming::Together if closed.is_empty() => Vec::new(),
             Claiming::Together => match ends.target.cluster_claim(closed, self.target.id).await {
@@ -729,12 +773,8 @@ impl Lane {
     }
 
     /// Tells the source the owner of slots.
-    async fn give(
-        &self,
-        source: &NodeClient,
-        changes: &[(Slot, SetSlot)],
-    ) -> Vec<Result<(), ClientError>> {
-        set_slots(source, changes)
+    async fn give(&self, ends: &Ends, changes: &[(Slot, SetSlot)]) -> Vec<Result<(), ClientError>> {
+        set_slots_on(&ends.source, &ends.more_source, changes)
             .await
             .into_iter()
             .zip(changes)
@@ -762,29 +802,6 @@ fn needed(coming: u64) -> u64 {
     coming.saturating_mul(2).saturating_add(ASIDE)
 }
 
-/// SETSLOT, again where it hung on a replica; what became of each.
-pub async fn set_slots(
-    client: &NodeClient,
-    changes: &[(Slot, SetSlot)],
-) -> Vec<Result<(), ClientError>> {
-    let mut outcomes: Vec<Result<(), ClientError>> = Vec::new();
-    for _ in 0..TRIES {
-        outcomes = match client.cluster_setslots(changes).await {
-            Ok(outcomes) => outcomes,
-            Err(error) => changes.iter().map(|_| Err(error.clone())).collect(),
-        };
-        let hung = |outcome: &Result<(), ClientError>| {
-            outcome
-                .as_ref()
-                .is_err_and(|error| error.server_code() == Some("NOREPLICAS"))
-        };
-        if !outcomes.iter().any(hung) {
-            break;
-        }
-    }
-    outcomes
-}
-
 /// Until a lane has to drop what it has in hand. One whose slots the servers move has some time from
 /// then on to cancel that.
 async fn dropped(now: &CancellationToken, way: MoveMethod) {
@@ -803,28 +820,6 @@ pub(super) async fn unless_dropped<T>(
         biased;
         done = work => Ok(done),
         () = now.cancelled() => Err(LaneError::Dropped),
-    }
-}
-
-/// The same for each of the slots.
-fn each(slots: &[Slot], state: SetSlot) -> Vec<(Slot, SetSlot)> {
-    slots.iter().map(|slot| (*slot, state)).collect()
-}
-
-fn first_error(outcomes: Vec<Result<(), ClientError>>) -> Result<(), LaneError> {
-    outcomes.into_iter().collect::<Result<(), _>>()?;
-    Ok(())
-}
-
-/// A source that has given its last slot away becomes a replica of the target by itself
-/// (`cluster-allow-replica-migration`), and then has this to say to SETSLOT.
-fn is_follower(error: &ClientError) -> bool {
-    match &error.fault {
-        Fault::Server { code, message, .. } => {
-            matches!(code.as_str(), "NOREPLICAS" | "UNBLOCKED")
-                || message.starts_with("Please use SETSLOT only with")
-        }
-        _ => false,
     }
 }
 

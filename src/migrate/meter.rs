@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::schedule::Work;
-use crate::event::{LaneEvent, MoveProgress, Pair, Progress};
+use crate::event::{LaneEvent, MoveProgress, MoveState, Pair, Progress};
 
 /// The time over which the speed is measured.
 const RECENT: Duration = Duration::from_secs(10);
@@ -20,6 +20,8 @@ const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 pub(super) struct Meter {
     lanes: BTreeMap<Pair, Lane>,
     total: Speed,
+    /// For how long the run had been at rest when its progress was last asked for.
+    rested: Duration,
 }
 
 #[derive(Debug)]
@@ -64,6 +66,7 @@ impl Meter {
                 .map(|(pair, work)| (*pair, lane(work)))
                 .collect(),
             total: Speed::new(now),
+            rested: Duration::ZERO,
         }
     }
 
@@ -88,13 +91,32 @@ impl Meter {
                 lane.amount.bytes = lane.amount.bytes.saturating_add(*bytes);
             }
             LaneEvent::Slots { moved } => lane.slots += moved.count(),
+            LaneEvent::Skipped { slots, keys, bytes } => {
+                lane.slots_total = lane.slots_total.saturating_sub(slots.count());
+                lane.whole = lane.whole.map(|whole| Amount {
+                    keys: whole.keys.saturating_sub(*keys),
+                    bytes: whole.bytes.saturating_sub(*bytes),
+                });
+            }
             LaneEvent::Ended { .. } => lane.is_running = false,
             LaneEvent::TaskRetry { .. } | LaneEvent::TaskProgress(_) => {}
         }
     }
 
-    /// How far the lanes that run have come, and all lanes together. It is to be called once a second.
-    pub(super) fn progress(&mut self, now: Instant) -> MoveProgress {
+    /// How far the lanes that run have come, and all lanes together. It is to be called once a second. `rested` is for how
+    /// long the run has been at rest in all, which is not held against its speed.
+    pub(super) fn progress(
+        &mut self,
+        now: Instant,
+        rested: Duration,
+        state: MoveState,
+    ) -> MoveProgress {
+        let rest = rested.saturating_sub(self.rested);
+        self.rested = rested;
+        self.total.skip(rest, now);
+        for lane in self.lanes.values_mut() {
+            lane.speed.skip(rest, now);
+        }
         let guess = self.guess();
         let mut sum = Progress::default();
         let mut pairs = Vec::new();
@@ -119,8 +141,24 @@ impl Meter {
                 pairs.push((*pair, lane.speed.complete(progress, now)));
             }
         }
-        let total = self.total.complete(sum, now);
-        MoveProgress { pairs, total }
+        let mut total = self.total.complete(sum, now);
+        if state != MoveState::Moving {
+            let all = pairs.iter_mut().map(|(_, progress)| progress);
+            for progress in all.chain([&mut total]) {
+                progress.left = None;
+            }
+        }
+        if matches!(state, MoveState::Paused | MoveState::Measuring) {
+            let all = pairs.iter_mut().map(|(_, progress)| progress);
+            for progress in all.chain([&mut total]) {
+                (progress.keys_per_second, progress.bytes_per_second) = (0, 0);
+            }
+        }
+        MoveProgress {
+            state,
+            pairs,
+            total,
+        }
     }
 
     /// What a slot holds on average, of those that were counted: keys and bytes, and the number of slots.
@@ -163,6 +201,15 @@ impl Speed {
         Self {
             began,
             recent: VecDeque::new(),
+        }
+    }
+
+    /// Leaves out a time in which nothing was to move.
+    fn skip(&mut self, rest: Duration, now: Instant) {
+        let later = |at: Instant| (at + rest).min(now);
+        self.began = later(self.began);
+        for (at, _) in &mut self.recent {
+            *at = later(*at);
         }
     }
 
@@ -248,8 +295,41 @@ mod tests {
         Work {
             way: MoveMethod::Keys,
             slots: Slot::all().take(slots).collect(),
+            open: SlotSet::new(),
             untried: false,
         }
+    }
+
+    const NONE: Duration = Duration::ZERO;
+
+    #[test]
+    fn a_rest_is_not_held_against_the_speed() {
+        let began = Instant::now();
+        let one = pair(1, 9);
+        let mut meter = Meter::new(&[(one, work(100))].into(), began);
+        meter.add(one, &LaneEvent::Started { slots: 100 }, began);
+        let whole = LaneEvent::Weighed {
+            keys: 1_000,
+            bytes: 1_000,
+        };
+        meter.add(one, &whole, began);
+        let keys = LaneEvent::Keys {
+            keys: 100,
+            bytes: 100,
+        };
+        // The idle latency is measured for 2 s, and after two more seconds there is a pause of 60 s.
+        meter.progress(began + second(2), second(2), MoveState::Moving);
+        meter.add(one, &keys, began + second(3));
+        meter.progress(began + second(3), second(2), MoveState::Moving);
+        meter.add(one, &keys, began + second(4));
+        let far = meter.progress(began + second(4), second(2), MoveState::Moving);
+        assert_eq!(far.total.keys_per_second, 100, "{far:?}");
+        let paused = meter.progress(began + second(64), second(62), MoveState::Paused);
+        assert_eq!((paused.total.left, paused.total.keys_per_second), (None, 0));
+        meter.add(one, &keys, began + second(65));
+        let far = meter.progress(began + second(65), second(62), MoveState::Moving);
+        assert_eq!(far.total.keys_per_second, 100, "{far:?}");
+        assert_eq!(far.total.left, Some(second(7)));
     }
 
     fn second(n: u64) -> Duration {
@@ -278,9 +358,10 @@ mod tests {
             };
             meter.add(one, &keys, began + second(n));
             meter.add(one, &slots(10), began + second(n));
-            meter.progress(began + second(n));
+            meter.progress(began + second(n), NONE, MoveState::Moving);
         }
-        let MoveProgress { pairs, total } = meter.progress(began + second(4));
+        let far = meter.progress(began + second(4), NONE, MoveState::Moving);
+        let MoveProgress { pairs, total, .. } = far;
         let [(shown, first)] = &pairs[..] else {
             panic!("{pairs:?}");
         };
@@ -298,17 +379,56 @@ mod tests {
     }
 
     #[test]
+    fn slots_that_are_skipped_are_not_left_to_do() {
+        let began = Instant::now();
+        let one = pair(1, 9);
+        let mut meter = Meter::new(&[(one, work(100))].into(), began);
+        let slots = |n| Slot::all().take(n).collect::<SlotSet>();
+        meter.add(one, &LaneEvent::Started { slots: 100 }, began);
+        let whole = LaneEvent::Weighed {
+            keys: 100,
+            bytes: 9_900 + (2 << 30),
+        };
+        meter.add(one, &whole, began);
+        let skipped = LaneEvent::Skipped {
+            slots: slots(1),
+            keys: 1,
+            bytes: 2 << 30,
+        };
+        meter.add(one, &skipped, began);
+        let half = LaneEvent::Keys {
+            keys: 33,
+            bytes: 3_300,
+        };
+        meter.add(one, &half, began + second(1));
+        meter.add(one, &LaneEvent::Slots { moved: slots(33) }, began);
+        let total = meter.progress(began + second(1), NONE, MoveState::Moving);
+        let total = total.total;
+        assert_eq!((total.slots, total.slots_total), (33, 99));
+        assert_eq!((total.keys_left(), total.bytes_left()), (66, 6_600));
+        assert_eq!(total.left, Some(second(2)));
+        // The lane is done with the 99 others.
+        meter.add(one, &LaneEvent::Slots { moved: slots(66) }, began);
+        let far = meter.progress(began + second(2), NONE, MoveState::Moving);
+        let total = far.total;
+        assert_eq!((total.slots, total.slots_total), (99, 99));
+        assert_eq!((total.bytes_left(), total.left), (0, Some(NONE)));
+    }
+
+    #[test]
     fn slots_without_keys_have_a_time_left_too() {
         let began = Instant::now();
         let mut meter = Meter::new(&[(pair(1, 9), work(100))].into(), began);
         let none = LaneEvent::Weighed { keys: 0, bytes: 0 };
         meter.add(pair(1, 9), &none, began);
-        assert_eq!(meter.progress(began + second(1)).total.left, None);
+        let first = meter.progress(began + second(1), NONE, MoveState::Moving);
+        assert_eq!(first.total.left, None);
         let moved = LaneEvent::Slots {
             moved: Slot::all().take(25).collect(),
         };
         meter.add(pair(1, 9), &moved, began);
-        let total = meter.progress(began + second(2)).total;
+        let total = meter.progress(began + second(2), NONE, MoveState::Moving);
+        let total = total.total;
         assert_eq!(total.left, Some(second(6)));
     }
 
@@ -329,7 +449,8 @@ mod tests {
                 meter.add(one, &LaneEvent::Keys { keys, bytes }, now);
                 let moved = LaneEvent::Slots { moved: Slot::all().take(slots).collect() };
                 meter.add(one, &moved, now);
-                let MoveProgress { pairs, total } = meter.progress(now);
+                let far = meter.progress(now, NONE, MoveState::Moving);
+                let MoveProgress { pairs, total, .. } = far;
                 for progress in pairs.iter().map(|(_, progress)| progress).chain([&total]) {
                     prop_assert!(progress.keys <= progress.keys_total);
                     prop_assert!(progress.bytes <= progress.bytes_total);

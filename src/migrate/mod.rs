@@ -21,6 +21,7 @@ mod throttle;
 mod trial;
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -29,13 +30,14 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::Login;
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::{Connections, Target};
-use crate::control::{Control, Settings};
+use crate::control::{Control, Flow, Settings};
 use crate::event::{Event, MoveStats, Pair};
 pub use lane::set_slots;
 use lane::{Lane, Report};
@@ -84,9 +86,8 @@ pub struct MoveOptions {
     pub by_key_if_denied: bool,
 }
 
-/// How many pairs of nodes move slots at a time, unless the user says so.
-pub const NODE_PAIRS: usize = 16;
-
+/// How often the connections of a paused run are used. Servers close them after `timeout` seconds, if that is not 0.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// Bytes in a second, by MEMORY USAGE, at which a key moves on a busy machine: hashes with many fields
 /// went at 26 MiB/s, sorted sets at 80, lists at 150, strings at 180 (Redis 7.0.15, loopback).
 const BYTES_PER_SECOND: u64 = 24 << 20;
@@ -183,6 +184,8 @@ pub struct Outcome {
     pub successors: BTreeMap<NodeId, NodeId>,
     /// What moved.
     pub tally: MoveStats,
+    /// For how long nothing was to move: pauses, and the measurement of the idle latency.
+    pub rested: Duration,
     /// The longest time for which a source held writes back, by lane, as far as the sources report it.
     pub write_pauses: BTreeMap<Pair, Duration>,
 }
@@ -223,6 +226,9 @@ pub async fn run(
     events: &UnboundedSender<Event>,
     stop: &StopSignal,
 ) -> Outcome {
+    if moves.values().any(|work| schedule::is_task(work.way)) {
+        control.note_tasks();
+    }
     let regulator = Arc::new(Regulator::new(
         control.clone(),
         &moves,
@@ -262,19 +268,38 @@ pub async fn run(
             Some(lane.run(work))
         },
     );
-    tokio::select! {
+    let outcome = tokio::select! {
         outcome = lanes => outcome,
         never = probe::regulate(&regulator, ends, connections) => match never {},
         never = regulator.tell_pauses() => match never {},
         never = regulator.tell_progress() => match never {},
+        never = regulator.count_rests() => match never {},
+        never = keep_connections(control, connections) => match never {},
+    };
+    Outcome {
+        rested: regulator.rested(),
+        ..outcome
+    }
+}
+
+/// Keeps the connections of a run that is paused, and thereby its lock.
+async fn keep_connections(control: &Control, connections: &Arc<Connections>) -> Infallible {
+    let mut settings = control.subscribe();
+    loop {
+        // The sender lives as long as the run.
+        let _ = settings.wait_for(|now| now.flow == Flow::Paused).await;
+        let resumed = settings.wait_for(|now| now.flow == Flow::Moving);
+        if timeout(KEEP_ALIVE, resumed).await.is_err() {
+            connections.keep_alive().await;
+        }
     }
 }
 
 /// How many lanes may run with these settings. ASM tasks of nodes on one host compete for it: each forks or reads its whole
-/// data set. So there is one at a time, unless the user asks for more.
+/// data set. So there is one at a time, unless the user sets how many pairs there are; the keys + and - do not.
 fn limits(settings: Settings, per_target: usize) -> Limits {
     Limits {
-        lanes: settings.node_pairs.unwrap_or(NODE_PAIRS),
+        lanes: settings.most_pairs(),
         per_target,
         tasks: match settings.node_pairs {
             Some(_) => TaskLimit::None,
@@ -347,6 +372,7 @@ where
             let work = Work {
                 way: MoveMethod::Keys,
                 slots: report.by_key.iter().collect(),
+                open: SlotSet::new(),
                 untried: true,
             };
             schedule.add(pair, work);

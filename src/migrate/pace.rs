@@ -9,6 +9,8 @@
 
 use std::time::Duration;
 
+use super::BYTES_PER_SECOND;
+
 /// The most keys that one call takes, however fast it is: redis-cli's users know 10, and beyond
 /// some hundreds nothing is gained.
 const MOST_KEYS: usize = 1_000;
@@ -23,6 +25,12 @@ const FEWEST_BYTES: f64 = 4.0 * 1024.0;
 /// So many keys of so many bytes in all are next to nothing.
 const LIGHT_KEYS: usize = 2;
 const LIGHT_BYTES: u64 = 16 * 1024;
+/// Keys of a call that are sent in a second on a busy machine, if they are small.
+const KEYS_PER_SECOND: f64 = 32_000.0;
+/// The longest time of keys that a slow call is taken to hide.
+const LEAST_AT_MOST: Duration = Duration::from_millis(5);
+/// Of how many calls the mean time is taken.
+const MEAN_OF: u32 = 8;
 /// After so many calls a long road is measured again.
 const KNOWN_FOR: usize = 32;
 
@@ -41,6 +49,10 @@ pub(super) enum Growth {
 pub(super) struct Pace {
     batch: Batch,
     longest: Duration,
+    /// How long the keys of a call may take in any case (a latency limit is in force); zero without.
+    least: Duration,
+    /// What calls take on average, of the last ones.
+    mean: Duration,
     /// What a call takes however few keys it has, once that is known.
     road: Duration,
     /// Calls since that was measured.
@@ -48,43 +60,48 @@ pub(super) struct Pace {
 }
 
 #[derive(Debug, Clone)]
-enum Batch {
-    /// `--pipeline`: so many keys, whatever they weigh.
-    Fixed(usize),
-    /// Adapts; bounded in keys and in bytes.
-    Adaptive { keys: f64, bytes: f64 },
+struct Batch {
+    /// `--pipeline`: so many keys, whatever they weigh. With a latency limit it is the most.
+    fixed: Option<usize>,
+    /// What adapts, in keys and in bytes.
+    keys: f64,
+    bytes: f64,
 }
 
 impl Pace {
     /// A pace that keeps calls below `longest`, where the keys allow it.
     pub(super) fn adaptive(longest: Duration) -> Self {
         Self {
-            batch: Batch::Adaptive {
+            batch: Batch {
+                fixed: None,
                 keys: FIRST_KEYS,
                 bytes: FIRST_BYTES,
             },
             longest,
+            least: Duration::ZERO,
+            mean: Duration::ZERO,
             road: Duration::ZERO,
             since: 0,
         }
     }
 
-    /// So many keys (at least 1) in each call.
-    pub(super) fn fixed(keys: usize) -> Self {
-        Self {
-            batch: Batch::Fixed(keys.max(1)),
-            longest: Duration::MAX,
-            road: Duration::ZERO,
-            since: 0,
-        }
+    /// So many keys (at least 1) in each call; with a latency limit, at most so many.
+    pub(super) fn fixed(keys: usize, longest: Duration) -> Self {
+        let mut pace = Self::adaptive(longest);
+        pace.batch.fixed = Some(keys.max(1));
+        pace
     }
 
     /// How many of the next keys, which weigh so much, go in one call: at least 1 of them.
     pub(super) fn next(&self, weights: &[u64]) -> usize {
-        let (most_keys, most_bytes) = match self.batch {
-            Batch::Fixed(keys) => return keys.min(weights.len()),
-            Batch::Adaptive { keys, bytes } => (keys as usize, bytes as u64),
+        let most = match self.batch.fixed {
+            Some(keys) if self.least.is_zero() => return keys.min(weights.len()),
+            Some(keys) => keys,
+            None => MOST_KEYS,
         };
+        let (least_keys, least_bytes) = self.least_batch();
+        let most_keys = (self.batch.keys as usize).min(most);
+        let most_bytes = self.batch.bytes as u64;
         let tells = weights
             .first()
             .is_some_and(|weight| (1..=LIGHT_BYTES).contains(weight));
@@ -92,37 +109,58 @@ impl Pace {
             return 1;
         }
         let mut sum = 0_u64;
-        let fitting = weights.iter().take(most_keys).take_while(|weight| {
+        let fitting = weights.iter().take(most).enumerate();
+        let fitting = fitting.take_while(|(i, weight)| {
             sum = sum.saturating_add(**weight);
-            sum <= most_bytes
+            let fits = *i < most_keys && sum <= most_bytes;
+            // What weighs nothing that is known of may weigh much.
+            let costs_little = **weight > 0 && *i < least_keys && sum <= least_bytes;
+            fits || costs_little
         });
         fitting.count().clamp(1, weights.len().max(1))
     }
 
-    /// Calls stay below `longest` from now on. Batches shrink at once if that is less than before, and grow with the next
-    /// calls if it is more.
-    pub(super) fn set_longest(&mut self, longest: Duration) {
-        if let Batch::Adaptive { keys, bytes } = &mut self.batch
-            && longest < self.longest
-        {
+    /// The keys and bytes that a call takes in any case, under a latency limit. A call may be slow whatever is in it: where
+    /// scripts hold the target, each waits for the end of one. Fewer keys would only make more calls of that kind, and so more
+    /// waits. A quarter of what a call takes anyhow is next to nothing, at the lowest speed that was seen.
+    fn least_batch(&self) -> (usize, u64) {
+        if self.least.is_zero() {
+            return (0, 0);
+        }
+        let time = (self.mean / 4).clamp(self.least, self.least.max(LEAST_AT_MOST));
+        let seconds = time.as_secs_f64();
+        let keys = (KEYS_PER_SECOND * seconds) as usize;
+        let bytes = BYTES_PER_SECOND as f64 * seconds;
+        (keys.max(1), bytes as u64)
+    }
+
+    /// Calls stay below `longest` from now on, as far as their keys take longer than `least`. Batches shrink at once if
+    /// `longest` is less than before, and grow with the next calls if it is more.
+    pub(super) fn set_longest(&mut self, longest: Duration, least: Duration) {
+        let Batch { keys, bytes, .. } = &mut self.batch;
+        if longest < self.longest {
             let share = longest.as_secs_f64() / self.longest.as_secs_f64();
             *keys = (*keys * share).max(1.0);
             *bytes = (*bytes * share).max(FEWEST_BYTES);
         }
         self.longest = longest;
+        self.least = least;
     }
 
     /// Batches are at least what a call starts with: slots that are open are to be finished soon.
     pub(super) fn hurry(&mut self) {
-        if let Batch::Adaptive { keys, bytes } = &mut self.batch {
-            *keys = keys.max(FIRST_KEYS);
-            *bytes = bytes.max(FIRST_BYTES);
-        }
+        let Batch { keys, bytes, .. } = &mut self.batch;
+        *keys = keys.max(FIRST_KEYS);
+        *bytes = bytes.max(FIRST_BYTES);
     }
 
     /// What a call took. One that was smaller than it might have been says nothing about larger
     /// ones, unless it was slow.
     pub(super) fn measured(&mut self, keys: usize, bytes: u64, took: Duration, growth: Growth) {
+        self.mean = match self.mean {
+            Duration::ZERO => took,
+            mean => (mean * (MEAN_OF - 1) + took) / MEAN_OF,
+        };
         let is_light = keys <= LIGHT_KEYS && (1..=LIGHT_BYTES).contains(&bytes);
         (self.road, self.since) = match is_light {
             true => (took, 0),
@@ -133,13 +171,11 @@ impl Pace {
             Duration::ZERO => self.longest,
             rest => rest,
         };
-        let Batch::Adaptive {
+        let Batch {
             keys: most_keys,
             bytes: most_bytes,
-        } = &mut self.batch
-        else {
-            return;
-        };
+            ..
+        } = &mut self.batch;
         let full = (took - self.road).as_secs_f64() / for_keys.as_secs_f64();
         if full > 1.0 {
             // As many as would have fitted, and somewhat fewer.
@@ -189,6 +225,8 @@ impl Share {
     const FLOOR: f64 = 1.0 / 64.0;
     /// By how much it grows.
     const STEP: f64 = 1.0 / 16.0;
+    /// The share of the shortest calls.
+    const SHORTEST: f64 = 0.125;
     /// Below this share, calls have gaps between them.
     const WITH_GAPS: f64 = 0.25;
 
@@ -236,9 +274,15 @@ impl Share {
         Adapted::Grown
     }
 
-    /// How long one call may take, of so much that is allowed.
+    /// How long one call may take, of so much that is allowed. Shares below [`Self::SHORTEST`] only make the gaps longer: the
+    /// latency is not that of the calls any more then.
     pub(super) fn call(self, longest: Duration) -> Duration {
-        longest.mul_f64(self.share)
+        longest.mul_f64(self.share.max(Self::SHORTEST))
+    }
+
+    /// How long calls are that the smallest share allows.
+    pub(super) fn shortest_call(longest: Duration) -> Duration {
+        longest.mul_f64(Self::SHORTEST)
     }
 
     /// How many lanes may have slots open, of so many: at least 1.
@@ -253,7 +297,7 @@ impl Share {
 
     /// The rest after a call that took so long.
     pub(super) fn gap(self, took: Duration) -> Duration {
-        const LONGEST: Duration = Duration::from_secs(1);
+        const LONGEST: Duration = Duration::from_millis(500);
         let times = (Self::WITH_GAPS / self.share - 1.0).max(0.0);
         took.mul_f64(times).min(LONGEST)
     }

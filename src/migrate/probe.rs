@@ -19,7 +19,7 @@ use super::pace::{Adapted, Share};
 use super::regulator::{Measuring, Regulator};
 use crate::cluster::node::NodeId;
 use crate::connections::{Connections, Target};
-use crate::event::Event;
+use crate::event::{Event, Pair};
 
 /// The interval between two PINGs to a node.
 const EVERY: Duration = Duration::from_millis(10);
@@ -42,17 +42,22 @@ const BREATH: Duration = Duration::from_secs(1);
 
 /// How long the last PINGs to a node took.
 #[derive(Debug, Default)]
-pub(super) struct Samples(VecDeque<Duration>);
+pub(super) struct Samples {
+    last: VecDeque<Duration>,
+    /// How many of them were taken since the share was cut. The others tell what a task cost that began before.
+    fresh: usize,
+}
 
 impl Samples {
     /// Adds a PING that took so long. While it waited, the next ones could not be sent: they count as if they had been.
     fn add(&mut self, took: Duration) {
         let mut took = took;
         for _ in 0..KEPT {
-            if self.0.len() == KEPT {
-                self.0.pop_front();
+            if self.last.len() == KEPT {
+                self.last.pop_front();
             }
-            self.0.push_back(took);
+            self.last.push_back(took);
+            self.fresh = KEPT.min(self.fresh + 1);
             took = match took.checked_sub(EVERY) {
                 Some(rest) if !rest.is_zero() => rest,
                 _ => return,
@@ -62,7 +67,7 @@ impl Samples {
 
     /// The 99th percentile of the last `count` samples; `None` if there are too few.
     pub(super) fn percentile(&self, count: usize) -> Option<Duration> {
-        let mut last: Vec<Duration> = self.0.iter().rev().take(count).copied().collect();
+        let mut last: Vec<Duration> = self.last.iter().rev().take(count).copied().collect();
         if last.len() < FEWEST {
             return None;
         }
@@ -104,7 +109,10 @@ pub(super) async fn regulate(
                 .await;
         };
         // A limit that is lifted meanwhile needs no measurement.
-        let _ = timeout(IDLE, lifted).await;
+        if timeout(IDLE, lifted).await.is_ok() {
+            regulator.measure(Measuring::Over);
+            continue;
+        }
         learn_idle(regulator, ends);
         regulator.set_share(Share::first());
         regulator.measure(Measuring::Over);
@@ -173,8 +181,8 @@ fn worst(regulator: &Regulator, loaded: &BTreeSet<NodeId>) -> Option<Worst> {
             latency.samples = Samples::default();
             continue;
         }
-        let samples = latency.samples.0.len();
-        let added = latency.added(KEPT);
+        let samples = latency.samples.fresh;
+        let added = latency.added(samples);
         if let (Some(added), Some(idle)) = (added, latency.idle)
             && worst.as_ref().is_none_or(|worst| added > worst.added)
         {
@@ -228,7 +236,7 @@ async fn keep_limit(regulator: &Regulator, ends: &BTreeMap<NodeId, End>) {
             continue;
         }
         for latency in regulator.latency().values_mut() {
-            latency.samples = Samples::default();
+            latency.samples.fresh = 0;
         }
         let name = ends
             .get(&worst.node)
@@ -236,9 +244,21 @@ async fn keep_limit(regulator: &Regulator, ends: &BTreeMap<NodeId, End>) {
         let (added, idle) = (milliseconds(worst.added), milliseconds(worst.idle));
         if was_at_floor && !is_floor_told {
             is_floor_told = true;
+            let cause = match slow_target(regulator, worst.node, limit) {
+                Some((target, idle)) => {
+                    let target = ends
+                        .get(&target)
+                        .map_or_else(|| target.short(), ToString::to_string);
+                    format!(
+                        "each MIGRATE waits for {target}, which answers after {} even when it is idle (slow commands of its \
+                         clients?), and the clients of the source wait with it",
+                        milliseconds(idle)
+                    )
+                }
+                None => "other clients may be the cause".to_string(),
+            };
             regulator.tell(Event::Warning(format!(
-                "{name} still answers {added} later than when it was idle, though the move is as slow as it can be: other \
-                 clients may be the cause"
+                "{name} still answers {added} later than when it was idle, though the move is as slow as it can be: {cause}"
             )));
         } else if !was_at_floor && told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
             told = Some(Instant::now());
@@ -249,6 +269,20 @@ async fn keep_limit(regulator: &Regulator, ends: &BTreeMap<NodeId, End>) {
     }
 }
 
+/// A target whose own idle latency is above the limit, if slots move from `source` to one, and that latency.
+fn slow_target(
+    regulator: &Regulator,
+    source: NodeId,
+    limit: Duration,
+) -> Option<(NodeId, Duration)> {
+    let pairs: Vec<Pair> = regulator.seated();
+    let latency = regulator.latency();
+    let targets = pairs.iter().filter(|pair| pair.from == source);
+    let slow = targets.filter_map(|pair| Some((pair.to, latency.get(&pair.to)?.idle?)));
+    slow.filter(|(_, idle)| *idle > limit)
+        .max_by_key(|(_, idle)| *idle)
+}
+
 /// `0.4 ms`.
 fn milliseconds(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
@@ -257,6 +291,68 @@ fn milliseconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_limit_that_is_lifted_while_it_is_measured_needs_no_latency() {
+        use crate::client::{Connector, Login, Transport};
+        use crate::cluster::node::Addr;
+        use crate::connections::DialOptions;
+        use crate::control::{Control, Settings};
+        use crate::migrate::StopSignal;
+        let connector = Connector {
+            connect_timeout: Duration::from_secs(1),
+            command_timeout: Duration::from_secs(1),
+            name: None,
+            journal: None,
+            sent: Default::default(),
+        };
+        let connections = Arc::new(Connections::new(connector, Vec::new(), 4));
+        let id = |n: u8| -> NodeId { format!("{n:040x}").parse().unwrap() };
+        // Nothing answers there, so its latency can't be measured.
+        let addr = Addr::new("127.0.0.1", 1);
+        let end = End {
+            id: id(1),
+            target: Target {
+                addr: addr.clone(),
+                node: None,
+                access: Arc::new(DialOptions {
+                    login: Login::default(),
+                    transport: Transport::Plain,
+                }),
+            },
+            peer: addr,
+            other_peers: Vec::new(),
+            login: Login::default(),
+        };
+        let ends = BTreeMap::from([(end.id, end)]);
+        let control = Control::default();
+        control.begin(Settings {
+            max_latency: Some(Duration::from_millis(5)),
+            ..Settings::default()
+        });
+        let (events, mut heard) = tokio::sync::mpsc::unbounded_channel();
+        let stop = StopSignal::default();
+        let regulator = Arc::new(Regulator::new(
+            control.clone(),
+            &BTreeMap::new(),
+            events,
+            stop.soon.clone(),
+        ));
+        let seat = regulator.enter(Pair {
+            from: id(1),
+            to: id(2),
+        });
+        let lifted = async {
+            sleep(Duration::from_millis(50)).await;
+            control.set(Settings::default());
+            seat.take(&stop).await
+        };
+        tokio::select! {
+            is_seated = lifted => assert!(is_seated),
+            never = regulate(&regulator, &ends, &connections) => match never {},
+        }
+        assert_eq!(heard.try_recv().ok(), None);
+    }
 
     fn samples(took: impl IntoIterator<Item = u64>) -> Samples {
         let mut samples = Samples::default();
@@ -279,10 +375,20 @@ mod tests {
     #[test]
     fn answers_that_could_not_be_waited_for_count() {
         let stalled = samples([35]);
-        let millis: Vec<u128> = stalled.0.iter().map(Duration::as_millis).collect();
+        let millis: Vec<u128> = stalled.last.iter().map(Duration::as_millis).collect();
         assert_eq!(millis, [35, 25, 15, 5]);
         // However long it takes, no more are kept.
-        assert_eq!(samples([1, 3_600_000]).0.len(), KEPT);
+        assert_eq!(samples([1, 3_600_000]).last.len(), KEPT);
+    }
+
+    #[test]
+    fn a_cut_hides_no_stall_from_the_cost_of_a_task() {
+        let mut samples = samples((0..60).map(|_| 60));
+        samples.fresh = 0;
+        (0..30).for_each(|_| samples.add(Duration::from_millis(1)));
+        let millis = |count| samples.percentile(count).map(|time| time.as_millis());
+        assert_eq!(millis(samples.fresh), Some(1));
+        assert_eq!(millis(samples_within(Duration::from_secs(1))), Some(60));
     }
 
     #[test]

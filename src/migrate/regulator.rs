@@ -1,7 +1,7 @@
 //! What the lanes of a run share: who may have slots open now, how long a call may take, and how fast keys go.
 //!
 //! A lane asks for a seat before it opens slots, and gives it up between two windows or tasks if fewer lanes are to work.
-//! So a run that is paused, or whose idle latency is measured, has no slot open.
+//! So a run that is paused, or whose idle latency is measured, has no slot open but those that were open before it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -18,10 +18,13 @@ use super::pace::{Growth, Share, WindowSize};
 use super::probe::{Samples, samples_within};
 use super::schedule::Work;
 use super::throttle::Throttle;
-use super::{End, NODE_PAIRS, StopSignal};
+use super::{End, StopSignal};
+use crate::client::MemoryUsage;
 use crate::cluster::node::NodeId;
+use crate::cluster::numbers::counted;
 use crate::cluster::parse::Info;
-use crate::control::{Control, Flow, Rate};
+use crate::cluster::slot::SlotSet;
+use crate::control::{Control, Flow, Pairs, Rate, Settings};
 use crate::event::{Event, LaneEvent, Pair};
 
 /// The share of one CPU above which the main thread of a node is busy.
@@ -44,6 +47,35 @@ pub(super) struct Regulator {
     threads: Mutex<BTreeMap<NodeId, MainThread>>,
     latency: Mutex<BTreeMap<NodeId, Latency>>,
     meter: Mutex<Meter>,
+    /// Slots that were open before the run, and are not finished.
+    open_before: Mutex<BTreeMap<Pair, SlotSet>>,
+    rests: Mutex<Rests>,
+}
+
+/// The time in which no slot was open and none was to be opened: pauses, and the measurement of the idle latency.
+#[derive(Debug, Default)]
+struct Rests {
+    /// When the one began that goes on now.
+    since: Option<Instant>,
+    /// Those that are over.
+    over: Duration,
+}
+
+impl Rests {
+    fn note(&mut self, is_at_rest: bool, now: Instant) {
+        match (self.since, is_at_rest) {
+            (None, true) => self.since = Some(now),
+            (Some(since), false) => {
+                self.over += now - since;
+                self.since = None;
+            }
+            (None, false) | (Some(_), true) => {}
+        }
+    }
+
+    fn sum(&self, now: Instant) -> Duration {
+        self.over + self.since.map_or(Duration::ZERO, |since| now - since)
+    }
 }
 
 struct State {
@@ -106,8 +138,11 @@ impl Regulator {
             share: Share::full(),
             is_measuring: is_limited,
         };
+        control.note_pairs(state.pairs());
+        let open_before = moves.iter().map(|(pair, work)| (*pair, work.open.clone()));
         Self {
-            throttle: Throttle::new(control.clone()),
+            open_before: Mutex::new(open_before.collect()),
+            throttle: Throttle::new(control.clone(), events.clone()),
             control,
             stop,
             state: watch::Sender::new(state),
@@ -115,6 +150,7 @@ impl Regulator {
             threads: Mutex::default(),
             latency: Mutex::default(),
             meter: Mutex::new(Meter::new(moves, Instant::now())),
+            rests: Mutex::default(),
         }
     }
 
@@ -130,21 +166,70 @@ impl Regulator {
     /// Counts an event of a lane, and passes it on.
     pub(super) fn tell_lane(&self, lane: Pair, event: LaneEvent) {
         self.meter().add(lane, &event, Instant::now());
+        if let LaneEvent::Slots { moved } = &event {
+            self.note_closed(lane, moved);
+        }
         self.tell(Event::Lane { lane, event });
+    }
+
+    /// Notes that a lane has closed slots.
+    pub(super) fn note_closed(&self, lane: Pair, slots: &SlotSet) {
+        if let Some(open) = self.open_before().get_mut(&lane) {
+            *open = open.difference(slots);
+        }
+    }
+
+    /// How many slots were open before the run, and still are.
+    fn still_open(&self) -> usize {
+        let open = self.open_before();
+        let all = open
+            .values()
+            .fold(SlotSet::new(), |all, one| all.union(one));
+        all.count()
+    }
+
+    fn open_before(&self) -> MutexGuard<'_, BTreeMap<Pair, SlotSet>> {
+        self.open_before
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells once a second how far the run has come.
     pub(super) async fn tell_progress(&self) -> Infallible {
         loop {
             tokio::time::sleep(TELL_EVERY).await;
-            let mut progress = self.meter().progress(Instant::now());
-            if self.control.settings().flow == Flow::Paused {
-                progress.total.left = None;
-                for (_, progress) in &mut progress.pairs {
-                    progress.left = None;
-                }
-            }
+            let now = Instant::now();
+            let state = self.control.move_state();
+            let progress = self.meter().progress(now, self.rested(), state);
             self.tell(Event::MoveProgress(Box::new(progress)));
+        }
+    }
+
+    /// For how long the run has been at rest in all.
+    pub(super) fn rested(&self) -> Duration {
+        self.rests().sum(Instant::now())
+    }
+
+    fn rests(&self) -> MutexGuard<'_, Rests> {
+        self.rests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the time in which the run is at rest.
+    pub(super) async fn count_rests(&self) -> Infallible {
+        let mut settings = self.control.subscribe();
+        let mut state = self.state.subscribe();
+        loop {
+            let now = *settings.borrow_and_update();
+            let is_at_rest = {
+                let state = state.borrow_and_update();
+                state.seated.is_empty() && state.seats(now) == 0
+            };
+            self.rests().note(is_at_rest, Instant::now());
+            // The senders live as long as `self`.
+            tokio::select! {
+                _ = settings.changed() => {}
+                _ = state.changed() => {}
+            }
         }
     }
 
@@ -154,9 +239,7 @@ impl Regulator {
 
     /// Counts a lane until the seat is dropped.
     pub(super) fn enter(self: &Arc<Self>, pair: Pair) -> Seat {
-        self.state.send_modify(|state| {
-            state.lanes.insert(pair);
-        });
+        self.change(|state| state.lanes.insert(pair));
         Seat {
             regulator: Arc::clone(self),
             pair,
@@ -164,13 +247,38 @@ impl Regulator {
         }
     }
 
-    /// Waits until that much may be sent.
-    pub(super) async fn pass(&self, keys: usize, bytes: u64) {
-        self.throttle.pass(keys, bytes).await;
+    /// Notes what a source tells about the weight of its keys.
+    pub(super) fn note_usage(&self, source: NodeId, usage: &MemoryUsage) {
+        self.throttle.note_usage(source, usage);
+    }
+
+    /// Waits until some of the next keys of a source, which weigh so much, may be sent; returns how many. No rate holds for
+    /// slots that are finished before a pause or an end.
+    pub(super) async fn pass(&self, source: NodeId, weights: &[u64]) -> usize {
+        tokio::select! {
+            biased;
+            () = self.finishing() => weights.len(),
+            count = self.throttle.pass(source, weights) => count,
+        }
+    }
+
+    /// Waits until a task of a source, of that much, may begin.
+    pub(super) async fn pass_task(&self, source: NodeId, keys: u64, bytes: u64) {
+        self.throttle.pass_task(source, keys, bytes).await;
+    }
+
+    /// Waits until the slots in hand are the last ones before a pause or the end.
+    async fn finishing(&self) {
+        let mut settings = self.control.subscribe();
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            // The sender lives as long as `self`.
+            _ = settings.wait_for(|now| now.flow == Flow::Paused) => {}
+        }
     }
 
     /// The latency limit. None holds for slots that are finished before a pause or an end: the sooner that is over, the better.
-    fn limit(&self) -> Option<Duration> {
+    pub(super) fn limit(&self) -> Option<Duration> {
         match self.haste() {
             Haste::Finishing => None,
             Haste::Moving => self.control.settings().max_latency,
@@ -191,6 +299,14 @@ impl Regulator {
         match self.limit() {
             None => longest,
             Some(limit) => self.share().call(longest.min(limit)),
+        }
+    }
+
+    /// How long the keys of a call may take in any case; zero without a latency limit.
+    pub(super) fn least_call(&self, longest: Duration) -> Duration {
+        match self.limit() {
+            None => Duration::ZERO,
+            Some(limit) => Share::shortest_call(longest.min(limit)),
         }
     }
 
@@ -219,7 +335,7 @@ impl Regulator {
     pub(super) fn window_keys(&self, most: u64, size: WindowSize) -> u64 {
         let most = match self.limit() {
             None => most,
-            Some(_) => self.share().of(most).min(size.keys()),
+            Some(_) => most.min(size.keys()),
         };
         match self.control.settings().rate {
             Some(Rate::Keys(rate)) => most.min(rate.saturating_mul(5)).max(1),
@@ -295,6 +411,11 @@ impl Regulator {
         seated.flat_map(|pair| [pair.from, pair.to]).collect()
     }
 
+    /// The pairs that may have slots open.
+    pub(super) fn seated(&self) -> Vec<Pair> {
+        self.state.borrow().seated.iter().copied().collect()
+    }
+
     pub(super) fn share(&self) -> Share {
         self.state.borrow().share
     }
@@ -305,8 +426,21 @@ impl Regulator {
 
     /// Lets no lane open a slot while the idle latency is measured, or lets them again.
     pub(super) fn measure(&self, measuring: Measuring) {
-        self.state
-            .send_modify(|state| state.is_measuring = measuring == Measuring::Now);
+        self.change(|state| {
+            let is_measuring = measuring == Measuring::Now;
+            std::mem::replace(&mut state.is_measuring, is_measuring) != is_measuring
+        });
+    }
+
+    /// Changes the state, if `change` returns true, and tells who asks for it from outside. Returns whether it did.
+    fn change(&self, change: impl FnOnce(&mut State) -> bool) -> bool {
+        self.state.send_if_modified(|state| {
+            let has_changed = change(state);
+            if has_changed {
+                self.control.note_pairs(state.pairs());
+            }
+            has_changed
+        })
     }
 
     /// Waits until no lane has a slot open.
@@ -329,23 +463,46 @@ impl Regulator {
                 () = self.at_rest() => {}
                 () = resumed => continue,
             }
-            self.tell(Event::Note(
-                "paused: no slot is open, and nothing is in flight".to_string(),
-            ));
+            let resume = self.control.how_to_resume();
+            let resume = resume.map_or_else(String::new, |how| format!("; resume with {how}"));
+            let state = match self.still_open() {
+                0 => "no slot is open, and nothing is in flight".to_string(),
+                1 => "nothing is in progress; 1 slot is still open from before".to_string(),
+                open => format!(
+                    "nothing is in progress; {} are still open from before",
+                    counted(open as u64, "slot")
+                ),
+            };
+            self.tell(Event::Note(format!("paused: {state}{resume}")));
+            let began = Instant::now();
             let _ = settings.wait_for(|now| now.flow == Flow::Moving).await;
+            let pause = Duration::from_secs(began.elapsed().as_secs());
+            self.tell(Event::Note(format!(
+                "the move goes on, after a pause of {}",
+                humantime::format_duration(pause)
+            )));
+        }
+    }
+}
+
+impl State {
+    /// How many lanes may have slots open.
+    fn seats(&self, settings: Settings) -> usize {
+        if settings.flow == Flow::Paused || self.is_measuring {
+            return 0;
+        }
+        let most = settings.most_pairs();
+        match settings.max_latency {
+            None => most,
+            Some(_) => self.share.lanes(most.min(self.lanes.len())),
         }
     }
 
-    /// How many lanes may have slots open.
-    fn seats(&self, state: &State) -> usize {
-        let settings = self.control.settings();
-        if settings.flow == Flow::Paused || state.is_measuring {
-            return 0;
-        }
-        let most = settings.node_pairs.unwrap_or(NODE_PAIRS);
-        match settings.max_latency {
-            None => most,
-            Some(_) => state.share.lanes(most.min(state.lanes.len())),
+    fn pairs(&self) -> Pairs {
+        Pairs {
+            lanes: self.lanes.len(),
+            open_pairs: self.seated.len(),
+            is_measuring: self.is_measuring,
         }
     }
 }
@@ -403,16 +560,14 @@ impl Seat {
                 return true;
             }
             // What changes from here on wakes the wait below.
-            settings.mark_unchanged();
+            let now = *settings.borrow_and_update();
             state.mark_unchanged();
             if state.borrow().seated.contains(&self.pair) {
                 return true;
             }
-            let is_seated = regulator.state.send_if_modified(|state| {
-                let is_free = state.seated.len() < regulator.seats(state);
-                let is_seated = is_free && state.seated.insert(self.pair);
-                regulator.control.set_open_pairs(state.seated.len());
-                is_seated
+            let is_seated = regulator.change(|state| {
+                let is_free = state.seated.len() < state.seats(now);
+                is_free && state.seated.insert(self.pair)
             });
             if is_seated {
                 return true;
@@ -427,26 +582,41 @@ impl Seat {
 
     /// Whether this lane is to close its slots: fewer lanes may work than do.
     pub(super) fn is_to_yield(&self) -> bool {
+        let settings = self.regulator.control.settings();
         let state = self.regulator.state.borrow();
-        state.seated.contains(&self.pair) && state.seated.len() > self.regulator.seats(&state)
+        state.seated.contains(&self.pair) && state.seated.len() > state.seats(settings)
+    }
+
+    /// Waits until this lane is to close its slots.
+    pub(super) async fn to_yield(&self) {
+        let mut settings = self.regulator.control.subscribe();
+        let mut state = self.regulator.state.subscribe();
+        loop {
+            settings.mark_unchanged();
+            state.mark_unchanged();
+            if self.is_to_yield() {
+                return;
+            }
+            // The senders live as long as the regulator.
+            tokio::select! {
+                _ = settings.changed() => {}
+                _ = state.changed() => {}
+            }
+        }
     }
 
     /// Gives the seat up: no slot of this lane is open.
     pub(super) fn give_up(&self) {
-        self.regulator.state.send_if_modified(|state| {
-            let was_seated = state.seated.remove(&self.pair);
-            self.regulator.control.set_open_pairs(state.seated.len());
-            was_seated
-        });
+        let give_up = |state: &mut State| state.seated.remove(&self.pair);
+        self.regulator.change(give_up);
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.regulator.state.send_modify(|state| {
-            state.lanes.remove(&self.pair);
+        self.regulator.change(|state| {
             state.seated.remove(&self.pair);
-            self.regulator.control.set_open_pairs(state.seated.len());
+            state.lanes.remove(&self.pair)
         });
     }
 }

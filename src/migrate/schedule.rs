@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::Product;
-use crate::cluster::slot::Slot;
+use crate::cluster::slot::{Slot, SlotSet};
 use crate::event::Pair;
 
 /// How the slots of a pair move.
@@ -43,6 +43,8 @@ pub struct Work {
     pub way: MoveMethod,
     /// Which slots, in the order in which they go.
     pub slots: Vec<Slot>,
+    /// Those of them that were open before.
+    pub open: SlotSet,
     /// Whether a MIGRATE has to be tried before the first slot is opened.
     pub untried: bool,
 }
@@ -154,7 +156,8 @@ impl Schedule {
     }
 }
 
-fn is_task(way: MoveMethod) -> bool {
+/// Whether slots that move in this way do so in ASM tasks.
+pub(super) fn is_task(way: MoveMethod) -> bool {
     matches!(way, MoveMethod::Atomic(_))
 }
 
@@ -198,7 +201,7 @@ mod tests {
                 .filter(|((from, to), _)| from != to)
                 .map(|((from, to), (slots, way))| {
                     let slots = Slot::all().take(slots).collect();
-                    (Pair { from: node(from), to: node(to) }, Work { way, slots, untried: false })
+                    (Pair { from: node(from), to: node(to) }, Work { way, slots, open: SlotSet::new(), untried: false })
                 })
                 .collect();
             let host = |id: NodeId| (0..8).find(|n| node(*n) == id).map(|n| n % hosts);

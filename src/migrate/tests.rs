@@ -19,6 +19,7 @@ fn work(first: usize) -> Work {
     Work {
         way: MoveMethod::Keys,
         slots: Slot::all().skip(first).take(3).collect(),
+        open: SlotSet::new(),
         untried: false,
     }
 }
@@ -75,6 +76,24 @@ async fn with_a_panic(after_failure: AfterFailure) -> (Outcome, StopSignal) {
         })
     });
     (outcome.await, stop)
+}
+
+#[test]
+fn tasks_of_one_host_run_together_only_if_the_user_says_so() {
+    let tasks = |node_pairs, stepped_pairs| {
+        let settings = Settings {
+            node_pairs,
+            stepped_pairs,
+            ..Settings::default()
+        };
+        let limits = limits(settings, 4);
+        (limits.lanes, limits.tasks)
+    };
+    let one = TaskLimit::OnePerSourceHost;
+    assert_eq!(tasks(None, None), (16, one));
+    assert_eq!(tasks(None, Some(2)), (2, one));
+    assert_eq!(tasks(Some(3), None), (3, TaskLimit::None));
+    assert_eq!(tasks(Some(3), Some(2)), (2, TaskLimit::None));
 }
 
 #[tokio::test]

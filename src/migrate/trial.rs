@@ -110,7 +110,7 @@ async fn try_once(
         let keys = client.cluster_getkeysinslot(0, slots, 1).await?;
         let keys: Vec<Vec<u8>> = keys.into_iter().flatten().collect();
         let named: Vec<&Vec<u8>> = keys.iter().collect();
-        let weights = client.memory_usage(0, &named).await?;
+        let weights = client.memory_usage(0, &named).await?.weights;
         lightest = keys
             .into_iter()
             .zip(weights)

@@ -4,13 +4,13 @@ use anyhow::anyhow;
 
 use crate::cluster::numbers::counted;
 use crate::cluster::text::clean;
-use crate::control::{Change, Flow, Found, Rate, RunStatus, ask_runs};
+use crate::control::{Change, Found, NoAnswer, Rate, RunStatus, ask_runs};
 use crate::event::Events;
-use crate::report::{RateView, RunState, RunView, ThrottleView};
+use crate::report::{RateView, RunView, ThrottleView, UnansweredView};
 use crate::stop::Stop;
 
 /// Asks the run of that name, or the only one, to change its settings. Without a change and without a name, all runs are
-/// shown. Files that are no runs get a warning.
+/// shown, with those that do not answer. Files that are no runs get a warning.
 pub(crate) async fn throttle(
     run: Option<&str>,
     change: Change,
@@ -18,7 +18,7 @@ pub(crate) async fn throttle(
 ) -> Result<ThrottleView, Stop> {
     // Not before it is clear that there is one.
     let found = ask_runs(Change::default(), |name| {
-        run.is_none_or(|run| name.starts_with(run))
+        run.is_none_or(|run| begins_with(name, run))
     });
     let Found {
         runs: found,
@@ -28,14 +28,26 @@ pub(crate) async fn throttle(
         events.warn(clean(&format!("not a run: {other}"), 300));
     }
     if let (None, true) = (run, change == Change::default()) {
-        let runs = found.into_iter().filter_map(|(_, status)| status.ok());
-        return Ok(ThrottleView {
-            runs: runs.map(|status| view(&status)).collect(),
-        });
+        let mut shown = ThrottleView {
+            runs: Vec::new(),
+            unanswered: Vec::new(),
+        };
+        for (run, status) in found {
+            match status {
+                Ok(status) => shown.runs.push(view(&status)),
+                Err(NoAnswer { pid, why }) => shown.unanswered.push(UnansweredView {
+                    run,
+                    pid,
+                    reason: clean(&why, 300),
+                }),
+            }
+        }
+        return Ok(shown);
     }
-    let exact = found.iter().find(|(name, _)| Some(name.as_str()) == run);
-    let name = match (exact, &found[..]) {
-        (Some((name, _)), _) | (None, [(name, _)]) => name.clone(),
+    let is_named = |name: &str| run.is_some_and(|run| run.eq_ignore_ascii_case(name));
+    let exact = found.iter().find(|(name, _)| is_named(name));
+    let (name, status) = match (exact, &found[..]) {
+        (Some((name, status)), _) | (None, [(name, status)]) => (name, status),
         (None, []) => {
             let which = run.map_or_else(String::new, |run| format!(" {run:?}"));
             return Err(Stop::refused(anyhow!(
@@ -45,20 +57,34 @@ pub(crate) async fn throttle(
         }
         (None, several) => return Err(ambiguous(several)),
     };
+    // What a run that does not answer is asked for would wait in its socket until it does.
+    status.as_ref().map_err(|why| unchanged(name, why))?;
     let asked = ask_runs(change, |one| one == name)
         .await
         .map_err(Stop::refused)?;
     match asked.runs.into_iter().next() {
         Some((_, Ok(status))) => Ok(ThrottleView {
             runs: vec![view(&status)],
+            unanswered: Vec::new(),
         }),
-        Some((_, Err(why))) => Err(Stop::refused(anyhow!("run {name}: {why}"))),
+        Some((_, Err(why))) => Err(unchanged(name, &why)),
         None => Err(Stop::refused(anyhow!("run {name} has just ended"))),
     }
 }
 
+/// A run did not do what it was asked for, and will not do it later.
+fn unchanged(name: &str, why: &NoAnswer) -> Stop {
+    Stop::refused(anyhow!("run {name}: {why}; its settings stay as they are"))
+}
+
+/// Whether the name of a run begins like that, in upper or lower case.
+fn begins_with(name: &str, beginning: &str) -> bool {
+    let head = name.get(..beginning.len());
+    head.is_some_and(|head| head.eq_ignore_ascii_case(beginning))
+}
+
 /// Several runs fit: their names are in the message.
-fn ambiguous(runs: &[(String, Result<RunStatus, String>)]) -> Stop {
+fn ambiguous(runs: &[(String, Result<RunStatus, NoAnswer>)]) -> Stop {
     let lines: Vec<String> = runs
         .iter()
         .map(|(name, status)| match status {
@@ -80,16 +106,12 @@ fn view(status: &RunStatus) -> RunView {
         command: status.command.clone(),
         pid: status.pid,
         node: status.node.clone(),
-        state: match settings.flow {
-            Flow::Moving => RunState::Moving,
-            Flow::Paused if status.open_pairs > 0 => RunState::Pausing,
-            Flow::Paused => RunState::Paused,
-        },
+        state: status.pairs.state(settings.flow).into(),
         rate: settings.rate.map(|rate| match rate {
             Rate::Keys(per_second) => RateView::Keys { per_second },
             Rate::Bytes(per_second) => RateView::Bytes { per_second },
         }),
-        node_pairs: settings.node_pairs,
+        node_pairs: settings.pairs_now(),
         max_latency: settings.max_latency,
     }
 }

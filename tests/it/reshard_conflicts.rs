@@ -4,9 +4,9 @@
 use redis::{Arg, Connection, cmd};
 
 use crate::support::cluster::{Nodes, walkthrough};
-use crate::support::keys::{assert_same, contents};
+use crate::support::keys::{assert_same, contents, fill, put_asking};
 use crate::support::server::{quick, versions};
-use crate::support::slots::{assert_closed, names, owned, slot_of};
+use crate::support::slots::{assert_closed, names, owned, setslot, slot_of};
 use crate::support::subcommands::reshard;
 use crate::support::values::{command, on, values, words};
 
@@ -21,6 +21,31 @@ fn open(nodes: &Nodes, mut fill: impl FnMut(usize, &mut Connection)) {
         fill(end, &mut nodes[end].connection().unwrap());
     }
     nodes[0].cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &to]);
+}
+
+/// A call that meets a key at the target moves its other keys.
+#[test]
+fn keys_that_move_beside_one_that_is_at_the_target_count() {
+    let nodes = walkthrough(&quick());
+    let keys = names([SLOT], 500);
+    fill(&nodes[..3], &keys);
+    let before = contents(&nodes);
+    let value = nodes[0].text(&["GET", &keys[250]]);
+    setslot(&nodes[3], SLOT, &["IMPORTING", &nodes[0].id()]);
+    put_asking(&nodes[3], &keys[250], &value);
+    setslot(&nodes[3], SLOT, &["STABLE"]);
+    let lines = reshard(&nodes[0])
+        .args(["--slot-ranges", "7", "--to", &nodes[3].id(), "--yes"])
+        .args(["--strategy", "keys", "--pipeline", "100", "-o", "json"])
+        .run()
+        .status(0)
+        .json_lines();
+    let moved = lines.iter().find(|line| line["event"] == "moved").unwrap();
+    assert_eq!(moved["keys"], 500, "{moved}");
+    // Each value has 90 bytes and more.
+    assert!(moved["bytes"].as_u64().unwrap() >= 500 * 90, "{moved}");
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
 }
 
 fn has_arrays(version: &str) -> bool {
@@ -88,7 +113,7 @@ fn the_least_difference_is_named_matrix() {
             (
                 "stream",
                 "XSETID KEY 2000-1",
-                "what their streams have seen",
+                "the facts of their streams (length, ids or number of groups)",
             ),
             ("stream", "XGROUP SETID KEY idlers 3-1", "their groups"),
             ("stream", "XACK KEY readers 700-1", "their groups"),

@@ -1,11 +1,12 @@
 //! `reshard` while a master that has no part in the move dies, and its replica is elected.
 
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::support::cluster::Nodes;
-use crate::support::command::Running;
+use crate::support::command::{Running, Trib};
 use crate::support::keys::{Contents, assert_same, contents, fill};
-use crate::support::server::{Spec, quick};
+use crate::support::server::{Server, Spec, quick};
 use crate::support::slots::{assert_closed, names, owned};
 use crate::support::subcommands::reshard;
 use crate::support::wait::until;
@@ -57,7 +58,7 @@ impl Setting {
     }
 
     fn moved(&self) -> usize {
-        owned(&self.nodes[1]).iter().map(|(a, b)| b - a + 1).sum()
+        slots_of(&self.nodes[1])
     }
 }
 
@@ -75,6 +76,47 @@ fn a_master_outside_of_the_move_is_replaced_by_its_replica() {
     setting.nodes.wait_usable();
     assert_closed(&setting.nodes);
     assert_same(&setting.before, &contents(&setting.nodes));
+}
+
+/// The successor of a target owns its slots. That is no reason to wait for the target to own them.
+#[test]
+fn a_target_fails_over_after_its_slots_have_moved() {
+    let Setting { nodes, before } = Setting::new(&quick());
+    let [source, one, two] = [0, 1, 2].map(|n: usize| nodes[n].id());
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan.json");
+    let moves = [(&one, "[[0,99]]"), (&two, "[[100,199]]")]
+        .map(|(to, slots)| format!(r#"{{"from":"{source}","to":"{to}","slots":{slots}}}"#));
+    let moves = moves.join(",");
+    let text = format!(r#"{{"format":"redis-trib plan","version":1,"moves":[{moves}]}}"#);
+    std::fs::write(&plan, text).unwrap();
+    let first = [1, 2].map(|n: usize| slots_of(&nodes[n]));
+    let run = Trib::new()
+        .args(["apply", plan.to_str().unwrap(), &nodes[0].addr(), "--yes"])
+        .args(["--strategy", "keys", "--rate", "200"])
+        .timeout(Duration::from_secs(120))
+        .spawn();
+    // A source has one lane at a time.
+    let done = until(
+        "one target to have its slots",
+        Duration::from_secs(40),
+        || {
+            let moved = [1, 2].map(|n: usize| slots_of(&nodes[n]) - first[n - 1]);
+            let done = moved.iter().position(|moved| *moved == 100);
+            done.map(|at| at + 1).ok_or(format!("{moved:?}"))
+        },
+    );
+    nodes[done].kill();
+    // The other target may have its slots before it hears of the death.
+    run.wait().status(0);
+    nodes[done].restart();
+    nodes.wait_usable();
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+fn slots_of(node: &Server) -> usize {
+    owned(node).iter().map(|(a, b)| b - a + 1).sum()
 }
 
 #[test]
@@ -95,4 +137,69 @@ fn a_master_without_a_replica_is_not_waited_for() {
         .status(6)
         .stderr_has("cluster_state:fail")
         .stderr_lacks("an election");
+}
+
+#[test]
+fn two_elections_while_one_slot_is_open() {
+    let nodes = Nodes::with(6, &quick());
+    nodes.form(3);
+    fill(&nodes[..3], &names([7], 1_500));
+    let before = contents(&nodes);
+    let runtime = tempfile::tempdir().unwrap();
+    let run = reshard(&nodes[0])
+        .args(["--slot-ranges", "7", "--to", &nodes[1].id(), "--yes"])
+        .args(["--strategy", "keys", "--rate", "50", "--pipeline", "5"])
+        .env(
+            "REDIS_TRIB_RUNTIME_DIR",
+            runtime.path().join("redis-trib").display().to_string(),
+        )
+        .timeout(Duration::from_secs(120))
+        .spawn();
+    until("keys to move", Duration::from_secs(20), || {
+        match nodes[1].cmd(&["CLUSTER", "COUNTKEYSINSLOT", "7"]) {
+            redis::Value::Int(0) => Err("none".to_string()),
+            _ => Ok(()),
+        }
+    });
+    let first = Instant::now();
+    nodes[2].kill();
+    run.wait_stderr("an election");
+    wait_role(&nodes[5], "master");
+    nodes[2].restart();
+    wait_role(&nodes[2], "slave");
+    until(
+        "the replica to be in sync",
+        Duration::from_secs(20),
+        || match nodes[2].field("master_link_status").as_deref() {
+            Some("up") => Ok(()),
+            other => Err(format!("{other:?}")),
+        },
+    );
+    // Longer than an election may take since the first, and since the slot was opened.
+    thread::sleep(Duration::from_secs(17).saturating_sub(first.elapsed()));
+    nodes[5].kill();
+    wait_role(&nodes[2], "master");
+    Trib::new()
+        .args(["throttle", "--rate", "off"])
+        .env(
+            "REDIS_TRIB_RUNTIME_DIR",
+            runtime.path().join("redis-trib").display().to_string(),
+        )
+        .run()
+        .status(0);
+    run.wait().status(0);
+    nodes[5].restart();
+    nodes.wait_usable();
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+#[track_caller]
+fn wait_role(server: &Server, wanted: &str) {
+    until(wanted, Duration::from_secs(20), || {
+        match server.field("role").as_deref() {
+            Some(role) if role == wanted => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
 }

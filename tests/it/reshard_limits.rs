@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::cluster::{Nodes, walkthrough};
 use crate::support::command::{Ended, Trib};
@@ -52,10 +52,19 @@ fn a_big_key_is_named_before_its_slot_is_opened() {
         assert!(ended.stderr.contains(word), "{word}: {}", ended.stderr);
     }
     assert!(!nodes[0].nodes_text().contains("->-"));
-    go().args(["--big-key", "1MiB", "--on-big-key", "skip"])
+    let ended = go()
+        .args(["--big-key", "1MiB", "--on-big-key", "skip", "-o", "json"])
         .run()
         .status(0)
         .stderr_has("slots 3 stay");
+    let events = ended.json_lines();
+    let named = |name| events.iter().filter(move |event| event["event"] == name);
+    let skipped: Vec<&Value> = named("slots-skipped")
+        .map(|event| &event["slots"])
+        .collect();
+    assert_eq!(skipped, [&json!([[3, 3]])]);
+    let moved = named("slots-moved").filter_map(|event| event["slot_count"].as_u64());
+    assert_eq!(moved.sum::<u64>(), 2);
     assert_eq!(owned(&nodes[3]), [(2, 2), (4, 4)]);
     assert_closed(&nodes);
     assert_same(&before, &contents(&nodes));

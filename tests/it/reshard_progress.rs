@@ -61,8 +61,8 @@ fn each_second_tells_what_is_left_of_each_pair_and_in_total() {
         "{second}"
     );
 
-    // Where nobody sits at a terminal, in lines.
-    let ended = go(&["--to", &back, "--rate", "200", "-o", "table"])
+    // Where nobody sits at a terminal, in lines, the first after 10 s.
+    let ended = go(&["--to", &back, "--rate", "150", "-o", "table"])
         .run()
         .status(0);
     for word in ["of 80 slots", "keys/s", " to go, ", " s left"] {

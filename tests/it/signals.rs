@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM at every moment of a command: after a prompt, while it waits, between consent and the first
+//! Ctrl-C, SIGTERM and SIGHUP at every moment of a command: after a prompt, while it waits, between consent and the first
 //! change. The program ends with 130 within two seconds and leaves the terminal as it was.
 
 use std::thread::sleep;
@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::cluster::Nodes;
+use crate::support::cluster::{Nodes, walkthrough};
 use crate::support::command::{Finished, Running, Signal, Terminal, Trib};
+use crate::support::keys::{Contents, assert_same, contents, fill};
 use crate::support::server::{Server, Spec};
-use crate::support::wait::PATIENCE;
+use crate::support::slots::{assert_closed, names, owned};
+use crate::support::wait::{PATIENCE, until};
 
 /// The longest time from a signal to the end of the program.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -215,5 +217,107 @@ fn an_import_ends_before_its_first_key() {
     press_ctrl_c(terminal);
     for server in nodes.iter() {
         assert_eq!(server.text(&["DBSIZE"]), "0");
+    }
+}
+
+/// A cluster, and a move that takes half a minute.
+fn slow_move() -> (Nodes, Contents, Vec<String>) {
+    let nodes = walkthrough(&Spec::new().quick());
+    fill(&nodes[..3], &names(0..300, 20));
+    let before = contents(&nodes);
+    let words = [
+        "reshard",
+        "--slot-ranges",
+        "0-299",
+        "--strategy",
+        "keys",
+        "--yes",
+    ];
+    let more = ["--max-open-slots", "4", "--rate", "200", "--to"];
+    let mut line: Vec<String> = words
+        .iter()
+        .chain(&more)
+        .map(|word| (*word).to_owned())
+        .collect();
+    line.extend([nodes[3].id(), nodes[0].addr()]);
+    (nodes, before, line)
+}
+
+fn wait_moved(nodes: &Nodes, slots: usize) {
+    until("slots to move", PATIENCE, || {
+        let now: usize = owned(&nodes[3]).iter().map(|(a, b)| b - a + 1).sum();
+        (now >= slots).then_some(now).ok_or(now.to_string())
+    });
+}
+
+#[test]
+fn a_move_without_its_terminal_leaves_no_slot_open() {
+    let (nodes, before, line) = slow_move();
+    let run = Trib::new().args(&line).args(["-o", "json"]).spawn();
+    wait_moved(&nodes, 4);
+    // The shell sends one, and the kernel too: neither is a second signal.
+    run.signal(Signal::SIGHUP);
+    run.wait_stderr("SIGHUP: finishing the slots in hand");
+    run.signal(Signal::SIGHUP);
+    let ended = run.wait().status(130).stderr_has("0 open");
+    assert_eq!(ended.json_lines().last().unwrap()["exit_code"], 130);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+
+    // A real terminal, in the middle of bars. Nothing can be written any more.
+    let remote = Trib::new().args(&line).remote();
+    remote.expect("all pairs");
+    wait_moved(&nodes, 8);
+    assert_eq!(remote.hang_up(), Some(130));
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+    let now: usize = owned(&nodes[3]).iter().map(|(a, b)| b - a + 1).sum();
+    assert!((8..300).contains(&now), "{now}");
+}
+
+#[test]
+fn under_nohup_a_move_goes_on_without_its_terminal() {
+    let (nodes, before, line) = slow_move();
+    let script = "trap '' HUP; exec \"$@\"";
+    let run = |rate: &str| {
+        Trib::new()
+            .program("sh")
+            .args(["-c", script, "sh", env!("CARGO_BIN_EXE_redis-trib")])
+            .args(&line)
+            // The last one counts.
+            .args(["--rate", rate])
+    };
+    let mut running = run("200").spawn();
+    wait_moved(&nodes, 4);
+    running.signal(Signal::SIGHUP);
+    wait_moved(&nodes, 12);
+    assert!(!running.has_ended());
+    running.signal(Signal::SIGINT);
+    running.wait().status(130);
+    assert_closed(&nodes);
+    // Bars and the result have nowhere to go, and the move ends well.
+    let remote = run("2000").remote();
+    remote.expect("all pairs");
+    assert_eq!(remote.hang_up(), Some(0));
+    wait_moved(&nodes, 300);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+#[test]
+fn commands_that_read_end_without_their_terminal() {
+    let nodes = Nodes::quick(1);
+    let check = ["check", &nodes[0].addr(), "--wait", "1h"];
+    let running = trib(check).spawn();
+    running.wait_stderr("not healthy yet");
+    running.signal(Signal::SIGHUP);
+    running
+        .wait()
+        .status(130)
+        .stderr_has("interrupted (SIGHUP)");
+    for words in [&check[..], &["watch", &nodes[0].addr()]] {
+        let remote = trib(words.iter().copied()).remote();
+        sleep(UNTIL_IT_WAITS);
+        assert_eq!(remote.hang_up(), Some(130), "{words:?}");
     }
 }

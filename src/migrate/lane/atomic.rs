@@ -17,7 +17,7 @@
 //! A task is as large as what moves in a few seconds. Each task costs a tenth of a second before its
 //! first key, and a canceled task has moved nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -122,23 +122,19 @@ impl Lane {
         slots: Vec<Slot>,
     ) -> Result<(), LaneError> {
         let now = self.stop.now.clone();
-        let mut queue = unless_dropped(&now, self.weigh(ends, slots)).await??;
-        let mut size = Size::first();
+        let estimate = unless_dropped(&now, self.weigh(ends, slots)).await??;
+        let mut queue: VecDeque<Weighed> = estimate.slots().collect();
+        let mut size = Size::first(self.regulator.limit());
         let soon = self.stop.soon.clone();
         while !queue.is_empty() {
-            if self.seat.is_to_yield() {
-                self.seat.give_up();
-            }
-            if !self.seat.take(&self.stop).await {
+            if !self.may_open().await {
                 return Ok(());
             }
             let task = size.take(&mut queue);
             let bytes: u64 = task.iter().map(|weighed| weighed.bytes).sum();
             let keys: u64 = task.iter().map(|weighed| weighed.keys).sum();
-            // The servers know no rate: it holds over all tasks.
-            tokio::select! {
-                () = self.regulator.pass(usize::try_from(keys).unwrap_or(usize::MAX), bytes) => {}
-                () = soon.cancelled() => return Ok(()),
+            if !self.wait_for_rate(keys, bytes).await {
+                return Ok(());
             }
             let started = Instant::now();
             self.last_write_pause = Duration::ZERO;
@@ -161,6 +157,21 @@ impl Lane {
             }
         }
         Ok(())
+    }
+
+    /// Waits until a task of that much may begin: the servers know no rate, so it holds over all tasks. A pause that comes in
+    /// between keeps the task from beginning. Returns false if the run is to stop.
+    async fn wait_for_rate(&self, keys: u64, bytes: u64) -> bool {
+        let pass = self.regulator.pass_task(self.source.id, keys, bytes);
+        tokio::pin!(pass);
+        loop {
+            tokio::select! {
+                () = &mut pass => break,
+                () = self.stop.soon.cancelled() => return false,
+                () = self.seat.to_yield() => self.seat.give_up(),
+            }
+        }
+        self.may_open().await
     }
 
     /// Runs one task, and starts it again if it moved nothing.
@@ -195,6 +206,10 @@ impl Lane {
                     tokio::select! {
                         () = self.stop.soon.cancelled() => return Ok(TaskResult::Stopped),
                         () = tokio::time::sleep(BREATH) => {}
+                    }
+                    // A pause may have come.
+                    if !self.may_open().await {
+                        return Ok(TaskResult::Stopped);
                     }
                 }
             }

@@ -16,13 +16,14 @@
 
 use std::time::Instant;
 
+use super::setslot::{each, first_error, set_slots};
 use super::watch::{open_on, view_of};
-use super::{Ends, Lane, LaneError, Window, each, first_error, needed, set_slots};
+use super::{Ends, Lane, LaneError, Window, needed};
 use crate::client::{ClientError, SetSlot};
 use crate::cluster::parse::Direction;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::event::LaneEvent;
-use crate::migrate::keys::Authority;
+use crate::migrate::keys::{Authority, Movers, Prepared, Purged};
 use crate::migrate::{OnBigKey, SlotProgress};
 
 impl Lane {
@@ -39,45 +40,34 @@ impl Lane {
             if !self.may_open().await {
                 break;
             }
-            let window = self.offer(ends, window).await?;
-            let batches = movers.prepare(ends, &window).await?;
-            let (batches, big) = batches.without_big_keys(self.options.big());
-            if let Some(big) = big
-                && self.options.on_big_key != OnBigKey::Move
-            {
-                return Err(LaneError::Key(format!(
-                    "{big}: it would hold both servers (--on-big-key move)"
-                )));
-            }
-            let coming = needed(batches.bytes(&window).saturating_mul(self.sharing));
-            if let Some(room) = self.room(ends).await?
-                && coming > room
-            {
-                return Err(LaneError::Changed(format!(
-                    "{} has {} KiB left below its maxmemory, and the next {} slots need about {}: \
-                     raise its maxmemory",
-                    self.target,
-                    room >> 10,
-                    window.len(),
-                    coming >> 10
-                )));
-            }
-            let backwards = self.stop_migrating(ends, &window).await?;
-            let none = SlotSet::new();
-            let moving = movers.run(ends, batches, &window, &none, |call| {
-                self.called(call, SlotProgress::Gathered);
-            });
-            match moving.await {
-                Err(error @ LaneError::Key(_)) => conflict = Err(error),
+            let (window, opened) = self.offer(ends, window).await?;
+            let batches = match self.sized(&movers, ends, &window).await {
+                Ok(batches) => batches,
                 Err(error) => {
-                    // Clients find the keys that are left only by ASK.
-                    let again = each(&backwards, SetSlot::Migrating(self.source.id));
-                    set_slots(&ends.target, &again).await;
+                    self.close_untouched(ends, &opened).await;
                     return Err(error);
                 }
+            };
+            let backwards = self.stop_migrating(ends, &window).await?;
+            let none = SlotSet::new();
+            let open = SlotProgress::Gathered;
+            let moving = self.move_keys(&mut movers, ends, batches, &window, (&none, open));
+            let moved = moving.await;
+            let closed = match &moved {
+                Ok(()) | Err(LaneError::Key(_)) => self.close(ends, &window).await,
+                Err(_) => Ok(()),
+            };
+            // Clients find the keys that are left only by ASK.
+            let left = backwards.into_iter();
+            let left: Vec<Slot> = left.filter(|slot| self.begun.contains_key(slot)).collect();
+            let again = each(&left, SetSlot::Migrating(self.source.id));
+            set_slots(&ends.target, &again).await;
+            match moved {
                 Ok(()) => {}
+                Err(error @ LaneError::Key(_)) => conflict = Err(error),
+                Err(error) => return Err(error),
             }
-            self.close(ends, &window).await?;
+            closed?;
         }
         conflict
     }
@@ -94,8 +84,8 @@ impl Lane {
             if !self.may_open().await {
                 break;
             }
-            let window = self.offer(ends, window).await?;
-            let purged = movers.purge(ends, &window).await?;
+            let (window, _) = self.offer(ends, window).await?;
+            let purged = self.purge(&mut movers, ends, &window).await?;
             self.tally.keys += purged.deleted;
             others += purged.kept;
             let all: Vec<Slot> = window.iter().map(|(slot, _)| *slot).collect();
@@ -111,16 +101,76 @@ impl Lane {
         }
     }
 
-    /// Waits until a window may be opened; none of this lane is open. Returns false if the run is to stop.
-    async fn may_open(&self) -> bool {
-        if self.seat.is_to_yield() {
-            self.seat.give_up();
+    /// Deletes the keys of a window that equal the target's, also across an election elsewhere.
+    async fn purge(
+        &self,
+        movers: &mut Movers,
+        ends: &mut Ends,
+        window: &Window,
+    ) -> Result<Purged, LaneError> {
+        let mut wait = self.election_wait();
+        let mut purged = Purged::default();
+        loop {
+            let compared = purged.compared;
+            let done = movers.purge(ends, window, &mut purged).await;
+            if purged.compared > compared {
+                wait.served();
+            }
+            if let Some(()) = self.unless_down(&mut wait, ends, done).await? {
+                return Ok(purged);
+            }
         }
-        self.seat.take(&self.stop).await
     }
 
-    /// Looks at both ends, and opens a window at the source.
-    async fn offer(&mut self, ends: &mut Ends, slots: &[Slot]) -> Result<Window, LaneError> {
+    /// Reads the keys of a window that is open at the source, and refuses those that the target should not be given. The
+    /// source tells of keys only once their slot is open.
+    async fn sized(
+        &self,
+        movers: &Movers,
+        ends: &mut Ends,
+        window: &Window,
+    ) -> Result<Prepared, LaneError> {
+        let batches = self.prepare(movers, ends, window).await?;
+        let (batches, big) = batches.without_big_keys(self.options.big());
+        if let Some(big) = big
+            && self.options.on_big_key != OnBigKey::Move
+        {
+            return Err(LaneError::Key(format!(
+                "{big}: it would hold both servers (--on-big-key move)"
+            )));
+        }
+        let coming = needed(batches.bytes(window).saturating_mul(self.sharing));
+        if let Some(room) = self.room(ends).await?
+            && coming > room
+        {
+            return Err(LaneError::Changed(format!(
+                "{} has {} KiB left below its maxmemory, and the next {} slots need about {}: \
+                 raise its maxmemory",
+                self.target,
+                room >> 10,
+                window.len(),
+                coming >> 10
+            )));
+        }
+        Ok(batches)
+    }
+
+    /// Makes slots STABLE at the source of which no key has moved. `fix` would take open ones for half a move.
+    async fn close_untouched(&mut self, ends: &Ends, slots: &[Slot]) {
+        let outcomes = set_slots(&ends.source, &each(slots, SetSlot::Stable)).await;
+        for (slot, outcome) in slots.iter().zip(outcomes) {
+            if outcome.is_ok() {
+                self.begun.remove(slot);
+            }
+        }
+    }
+
+    /// Looks at both ends, and opens a window at the source. Returns it, and those of its slots that were not open there.
+    async fn offer(
+        &mut self,
+        ends: &mut Ends,
+        slots: &[Slot],
+    ) -> Result<(Window, Vec<Slot>), LaneError> {
         let wanted: SlotSet = slots.iter().copied().collect();
         let (source, target) = self.survey(ends).await?;
         let owned: SlotSet = target.myself().slots.iter().copied().collect();
@@ -144,6 +194,9 @@ impl Lane {
                 self.target
             )));
         }
+        let open = open_on(source.myself(), Direction::Importing, None);
+        let closed = slots.iter().copied().filter(|slot| !open.contains(*slot));
+        let closed: Vec<Slot> = closed.collect();
         for slot in slots {
             self.begun
                 .insert(*slot, (SlotProgress::Gathered, Instant::now()));
@@ -164,7 +217,8 @@ impl Lane {
             first_error(outcomes)?;
         }
         let counts = self.count(&ends.source, &ends.databases, slots).await?;
-        Ok(slots.iter().copied().zip(counts).collect())
+        let window = slots.iter().copied().zip(counts).collect();
+        Ok((window, closed))
     }
 
     /// Makes those slots of a window STABLE that the owner is migrating to the source; returns them.
@@ -205,6 +259,8 @@ impl Lane {
     async fn stable(&mut self, ends: &Ends, slots: &[Slot]) -> Result<(), LaneError> {
         let changes: Vec<_> = slots.iter().map(|slot| (*slot, SetSlot::Stable)).collect();
         first_error(set_slots(&ends.source, &changes).await)?;
+        let closed = slots.iter().copied().collect();
+        self.regulator.note_closed(self.pair(), &closed);
         for slot in slots {
             if let Some((_, since)) = self.begun.remove(slot) {
                 self.tally.close(since.elapsed());

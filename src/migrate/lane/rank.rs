@@ -13,10 +13,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::setslot::replicates;
 use super::watch::view_of;
 use super::{Ends, Lane, LaneError};
 use crate::cluster::node::Role;
-use crate::cluster::parse::{EntryState, Info, Product, View};
+use crate::cluster::parse::{EntryState, Info, View};
 use crate::connections::Target;
 
 /// How long replicas may take to hear of an epoch: half a cluster-node-timeout, which is 15 s by
@@ -29,10 +30,7 @@ impl Lane {
     /// Returns once the target's replicas see it above the source.
     pub(super) async fn outrank(&self, ends: &Ends) -> Result<(), LaneError> {
         let info = Info::parse(&ends.target.info().await?);
-        let replicates_setslot = info.version.is_some_and(|version| {
-            version.product == Product::Valkey && version.numbers >= [8, 0, 0]
-        });
-        if !replicates_setslot || info.online_replicas.is_empty() {
+        if !replicates(&info) {
             return Ok(());
         }
         let started = Instant::now();

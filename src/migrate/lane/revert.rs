@@ -13,8 +13,9 @@
 
 use std::time::{Duration, Instant};
 
+use super::setslot::{each, set_slots};
 use super::watch::databases;
-use super::{Ends, Lane, LaneError, each, set_slots};
+use super::{Ends, Lane, LaneError};
 use crate::client::{Fault, MigrateFault, SetSlot};
 use crate::cluster::parse::Info;
 use crate::cluster::slot::{Slot, SlotSet};

@@ -22,25 +22,33 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// The word for the wait, in the last line of the output.
 const WAITED_FOR: &str = "cluster-state-not-ok";
 
-/// A wait for an election.
+/// A wait for an election. It begins when an end is first seen not to serve: a window may have been open for long before.
 pub(super) struct ElectionWait {
-    deadline: Instant,
+    within: Duration,
     began: Option<Instant>,
 }
 
 impl ElectionWait {
+    fn begin(&mut self, now: Instant) {
+        self.began.get_or_insert(now);
+    }
+
+    /// A call went through: the next election has all of its time again.
+    pub(super) fn served(&mut self) {
+        self.began = None;
+    }
+
     /// Whether it has taken too long.
-    pub(super) fn is_over(&self) -> bool {
-        Instant::now() >= self.deadline
+    fn is_over(&self, now: Instant) -> bool {
+        self.began.is_some_and(|began| now - began >= self.within)
     }
 }
 
 impl Lane {
     /// A wait that has not begun. It ends as late as states that normally pass do elsewhere.
     pub(super) fn election_wait(&self) -> ElectionWait {
-        let within = ELECTED_WITHIN.max(2 * self.options.node_timeout);
         ElectionWait {
-            deadline: Instant::now() + within,
+            within: ELECTED_WITHIN.max(2 * self.options.node_timeout),
             began: None,
         }
     }
@@ -53,12 +61,13 @@ impl Lane {
         view: &View,
     ) -> Result<(), LaneError> {
         let missing = missing_owners(view);
-        if !may_pass(view) || wait.is_over() {
+        let now = Instant::now();
+        wait.begin(now);
+        if !may_pass(view) || wait.is_over(now) {
             return Err(LaneError::Changed(format!(
                 "{end} says cluster_state:fail{missing}"
             )));
         }
-        wait.began.get_or_insert_with(Instant::now);
         let text = format!("an election, since {end} says cluster_state:fail{missing}");
         let _ = self.events.send(Event::WaitingFor(text));
         tokio::time::sleep(LOOK_EVERY).await;
@@ -75,16 +84,27 @@ impl Lane {
         }
     }
 
-    /// Called when a node answered CLUSTERDOWN: returns when both ends serve again. Fails with that answer if they do not.
-    pub(super) async fn serve_again(
+    /// What a step came to; `None` if it is to be taken again, since an end answered CLUSTERDOWN to it, and both serve by now.
+    /// Fails with that answer if they do not in time.
+    pub(super) async fn unless_down<T>(
         &self,
+        wait: &mut ElectionWait,
         ends: &mut Ends,
-        answer: ClientError,
-    ) -> Result<(), LaneError> {
+        outcome: Result<T, LaneError>,
+    ) -> Result<Option<T>, LaneError> {
+        let answer = match outcome {
+            Err(LaneError::Client(error)) if is_down(&error) => error,
+            outcome => return outcome.map(Some),
+        };
+        let now = Instant::now();
+        wait.begin(now);
+        if wait.is_over(now) {
+            return Err(answer.into());
+        }
         // The look may come before, or after, the moment at which the node refused.
         tokio::time::sleep(LOOK_EVERY).await;
         match self.survey(ends).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(None),
             Err(_) => Err(answer.into()),
         }
     }
@@ -96,14 +116,13 @@ impl Lane {
         key: &[u8],
         within: Duration,
     ) -> Result<u64, LaneError> {
-        let wait = self.election_wait();
+        let mut wait = self.election_wait();
         loop {
             let replicas = ends.replicas();
-            match ends.target.wait_after_write(key, replicas, within).await {
-                Err(error) if is_down(&error) && !wait.is_over() => {
-                    self.serve_again(ends, error).await?;
-                }
-                confirmed => return Ok(confirmed?),
+            let confirmed = ends.target.wait_after_write(key, replicas, within).await;
+            let confirmed = confirmed.map_err(LaneError::from);
+            if let Some(confirmed) = self.unless_down(&mut wait, ends, confirmed).await? {
+                return Ok(confirmed);
             }
         }
     }
@@ -132,4 +151,28 @@ pub(super) fn may_pass(view: &View) -> bool {
         })
     };
     owned == SlotSet::full() && missing.into_iter().all(|entry| has_candidate(entry.id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_election_has_its_time_from_when_an_end_does_not_serve() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut wait = ElectionWait {
+            within: ELECTED_WITHIN,
+            began: None,
+        };
+        assert!(!wait.is_over(at(100)), "nothing is waited for");
+        wait.begin(at(100));
+        wait.begin(at(114));
+        assert!(!wait.is_over(at(114)));
+        assert!(wait.is_over(at(115)));
+        wait.served();
+        wait.begin(at(200));
+        assert!(!wait.is_over(at(214)));
+        assert!(wait.is_over(at(215)));
+    }
 }

@@ -10,8 +10,9 @@ use crate::cluster::node::NodeId;
 use crate::cluster::parse::{ClusterInfo, Direction, Info, View};
 use crate::cluster::slot::{Slot, SlotSet};
 
+use super::setslot::set_slots;
 use super::watch::{databases, followed, missing_owners, open_on, view_of};
-use super::{Ends, Lane, LaneError, Window, set_slots};
+use super::{Ends, Lane, LaneError, Window};
 use crate::migrate::{End, SlotProgress};
 
 /// How long both ends may take to say which slots are open, after a stop that must not wait.
@@ -41,7 +42,7 @@ impl Lane {
                 *progress = SlotProgress::Migrating;
             }
         }
-        let outcomes = self.give(&ends.source, &give).await;
+        let outcomes = self.give(ends, &give).await;
         self.note(&give, &outcomes);
         if error.is_refusal() {
             self.revert(ends).await;

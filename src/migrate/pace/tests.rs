@@ -76,21 +76,91 @@ fn a_busy_node_holds_growth_but_not_the_way_back() {
 fn shorter_calls_are_smaller_at_once() {
     let mut pace = Pace::adaptive(STALL);
     let small = vec![100; 2_000];
-    pace.set_longest(STALL / 8);
+    pace.set_longest(STALL / 8, Duration::ZERO);
     assert_eq!(pace.next(&small), 8);
-    pace.set_longest(STALL);
+    pace.set_longest(STALL, Duration::ZERO);
     assert_eq!(pace.next(&small), 8);
 }
 
 #[test]
 fn a_fixed_pace_stays() {
-    let mut pace = Pace::fixed(10);
+    let mut pace = Pace::fixed(10, STALL);
     pace.measured(10, 1, STALL * 100, Growth::Allowed);
     assert_eq!(pace.next(&[1 << 30; 30]), 10);
     assert_eq!(pace.next(&[1; 3]), 3);
 }
 
+#[test]
+fn a_fixed_pace_is_the_most_under_a_latency_limit() {
+    let small = vec![100; 2_000];
+    let limited = |keys, nanos_per_key| {
+        let mut pace = Pace::fixed(keys, STALL);
+        for _ in 0..50 {
+            pace.set_longest(LIMIT, LIMIT / 8);
+            let keys = pace.next(&small);
+            let took = Duration::from_nanos(nanos_per_key * keys as u64);
+            pace.measured(keys, keys as u64 * 100, took, Growth::Allowed);
+        }
+        pace.next(&small)
+    };
+    assert_eq!(limited(10, 1_000), 10);
+    // 1,000 keys would take 100 ms.
+    let fewer = limited(1_000, 100_000);
+    assert!((15..=50).contains(&fewer), "{fewer}");
+    assert_eq!(limited(10, 100_000), 10);
+}
+
+/// Scripts hold the target, so that each call waits for the end of one, whatever is in it. Recorded on Redis 7.0.15: MIGRATE of
+/// 1 to 80 keys of 100 bytes to a server with scripts of 50 ms and pauses of up to 20 ms, in milliseconds.
+const UNDER_SCRIPTS: [u64; 24] = [
+    34, 42, 0, 0, 35, 51, 51, 50, 47, 0, 51, 1, 0, 52, 6, 2, 48, 1, 31, 0, 44, 34, 41, 50,
+];
+
+#[test]
+fn calls_that_are_slow_whatever_is_in_them_do_not_shrink_to_a_key() {
+    let mut pace = Pace::adaptive(STALL);
+    let small = vec![100; 2_000];
+    let mut least = usize::MAX;
+    for took in UNDER_SCRIPTS.iter().cycle().take(200) {
+        pace.set_longest(LIMIT / 8, LIMIT / 8);
+        let keys = pace.next(&small);
+        least = least.min(keys);
+        let took = Duration::from_millis(*took);
+        pace.measured(keys, keys as u64 * 100, took, Growth::Allowed);
+    }
+    assert!(least >= 20, "{least}");
+    // What they take on average hides more keys than an eighth of the limit does.
+    assert!((100..=160).contains(&pace.next(&small)));
+    // A key of unknown weight may be large.
+    assert_eq!(pace.next(&[0; 100]), 1);
+    // So is one that is.
+    assert_eq!(pace.next(&[1 << 20, 100, 100]), 1);
+}
+
 proptest! {
+    /// Whatever a trace says, the keys of a call under a latency limit are no more than its bounds allow, and no fewer than move
+    /// in an eighth of the limit at the lowest speed.
+    #[test]
+    fn a_limited_call_has_some_keys_and_not_too_many(
+        trace in proptest::collection::vec(0_u64..500_000, 1..100),
+        weight in 1_u64..4_000,
+        limit_us in 100_u64..50_000,
+    ) {
+        let limit = Duration::from_micros(limit_us);
+        let longest = STALL.min(limit);
+        let mut pace = Pace::adaptive(STALL);
+        let weights = vec![weight; 2_000];
+        let least = longest.as_secs_f64() / 8.0;
+        let few = (KEYS_PER_SECOND * least).min(BYTES_PER_SECOND as f64 * least / weight as f64) as usize;
+        for took in trace {
+            pace.set_longest(longest, longest / 8);
+            let keys = pace.next(&weights);
+            // One key in between measures the road.
+            prop_assert!(keys >= few.min(2_000) || keys == 1, "{keys} of {few}");
+            pace.measured(keys, weight * keys as u64, Duration::from_micros(took), Growth::Allowed);
+        }
+    }
+
     /// Whatever was measured, a call takes at least one key and no more than there are, and
     /// where time is linear in the work, calls end up below the longest stall.
     #[test]

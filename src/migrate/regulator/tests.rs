@@ -122,12 +122,124 @@ async fn a_small_share_has_fewer_lanes_and_shorter_calls() {
     for _ in 0..5 {
         fast.measured(fast.slots(), fast.keys(), Duration::from_millis(1));
     }
-    assert_eq!(regulator.window_keys(8_192, fast), 2_048);
+    assert_eq!(regulator.window_keys(8_192, fast), 8_192);
     assert_eq!(regulator.window_slots(64, fast), 64);
     regulator.set_share(Share::full());
     for seat in &seats {
         assert!(seat.take(&stop).await);
     }
+}
+
+#[test]
+fn rests_add_up() {
+    let began = Instant::now();
+    let at = |millis| began + Duration::from_millis(millis);
+    let mut rests = Rests::default();
+    for (millis, is_at_rest) in [(0, true), (10, true), (20, false), (30, false), (50, true)] {
+        rests.note(is_at_rest, at(millis));
+    }
+    assert_eq!(rests.sum(at(60)), Duration::from_millis(30));
+}
+
+#[tokio::test]
+async fn a_pause_tells_how_to_go_on_and_that_it_does() {
+    use crate::control::{Change, ChangedBy};
+    use crate::event::Events;
+    let (events, mut heard) = unbounded_channel();
+    let control = Control::default();
+    let regulator = Regulator::new(
+        control.clone(),
+        &BTreeMap::new(),
+        events,
+        CancellationToken::new(),
+    );
+    let (notes, _notes) = Events::channel();
+    let by = ChangedBy::Throttle("5f3a09c1".to_string());
+    let said = async {
+        let mut said = Vec::new();
+        for flow in ["pause yes", "pause no"] {
+            control.change(Change::parse(flow).unwrap(), &by, &notes);
+            match heard.recv().await {
+                Some(Event::Note(text)) => said.push(text),
+                other => panic!("{other:?}"),
+            }
+        }
+        said
+    };
+    let said = tokio::select! {
+        said = said => said,
+        never = regulator.tell_pauses() => match never {},
+    };
+    assert_eq!(
+        said,
+        [
+            "paused: no slot is open, and nothing is in flight; resume with redis-trib throttle 5f3a09c1 --resume",
+            "the move goes on, after a pause of 0s"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_pause_tells_how_many_slots_are_open_from_before() {
+    use crate::cluster::slot::Slot;
+    use crate::migrate::schedule::MoveMethod;
+    let slots = |count| Slot::all().take(count);
+    let work = |open: usize| Work {
+        way: MoveMethod::Keys,
+        slots: slots(10).collect(),
+        open: slots(open).collect(),
+        untried: false,
+    };
+    let (events, mut heard) = unbounded_channel();
+    let control = Control::default();
+    let (one, two) = (pair(1, 9), pair(2, 9));
+    let regulator = Regulator::new(
+        control.clone(),
+        &[(one, work(10)), (two, work(0))].into(),
+        events,
+        CancellationToken::new(),
+    );
+    let flow = |flow| {
+        control.set(Settings {
+            flow,
+            ..Settings::default()
+        });
+    };
+    let said = async {
+        let mut said = Vec::new();
+        for finished in [0, 7, 9, 10] {
+            let moved = || LaneEvent::Slots {
+                moved: slots(finished).collect(),
+            };
+            regulator.tell_lane(one, moved());
+            regulator.tell_lane(two, moved());
+            flow(Flow::Paused);
+            loop {
+                match heard.recv().await {
+                    Some(Event::Note(text)) => break said.push(text),
+                    Some(_) => {}
+                    None => panic!("{said:?}"),
+                }
+            }
+            flow(Flow::Moving);
+            let goes_on = heard.recv().await;
+            assert!(matches!(goes_on, Some(Event::Note(_))), "{goes_on:?}");
+        }
+        said
+    };
+    let said = tokio::select! {
+        said = said => said,
+        never = regulator.tell_pauses() => match never {},
+    };
+    assert_eq!(
+        said,
+        [
+            "paused: nothing is in progress; 10 slots are still open from before",
+            "paused: nothing is in progress; 3 slots are still open from before",
+            "paused: nothing is in progress; 1 slot is still open from before",
+            "paused: no slot is open, and nothing is in flight",
+        ]
+    );
 }
 
 #[tokio::test]
@@ -150,4 +262,30 @@ async fn slots_that_are_finished_before_a_pause_or_an_end_know_no_limit() {
     regulator.stop.cancel();
     assert_eq!(regulator.longest_call(stall), stall);
     assert_eq!(regulator.haste(), Haste::Finishing);
+}
+
+#[tokio::test]
+async fn a_pause_ends_the_wait_for_the_rate() {
+    let slow = Settings {
+        rate: Some(Rate::Keys(1)),
+        ..Settings::default()
+    };
+    let regulator = regulator(slow);
+    // It would take a minute.
+    let source = pair(1, 9).from;
+    regulator.pass_task(source, 60, 0).await;
+    let pausing = async {
+        tokio::task::yield_now().await;
+        regulator.control.set(Settings {
+            flow: Flow::Paused,
+            ..slow
+        });
+    };
+    let passing = async { tokio::join!(regulator.pass(source, &[1; 8]), pausing) };
+    let passed = tokio::time::timeout(Duration::from_secs(5), passing).await;
+    assert_eq!(passed.map(|(count, ())| count), Ok(8));
+    regulator.control.set(slow);
+    let passing = regulator.pass(source, &[1; 8]);
+    let passed = tokio::time::timeout(Duration::from_millis(20), passing).await;
+    assert!(passed.is_err());
 }

@@ -22,6 +22,7 @@ use crate::stop::{CommandLine, Stop};
 /// Waits until all nodes agree, so that the next command does not meet "Nodes don't agree".
 pub(super) async fn agree(
     session: &Session,
+    state: &ClusterState,
     plan: &MovePlan,
     outcome: &Outcome,
 ) -> Result<(), Stop> {
@@ -34,11 +35,13 @@ pub(super) async fn agree(
     }
     session.events.phase(Phase::Agree);
     let seeds = session.targets();
-    let agreed = one_opinion(&session.connections, &seeds, &owners, AGREE_WITHIN).await;
+    let before = &state.diagnosis.topology;
+    let connections = &session.connections;
+    let agreed = one_opinion(connections, &seeds, &owners, before, AGREE_WITHIN).await;
     match agreed.map_err(|error| Stop::partial(anyhow!("all slots moved, but then: {error}")))? {
         Polled::Met(()) => Ok(()),
-        Polled::Missing(differing) => Err(Stop::partial(anyhow!(
-            "all slots moved, but after {} s not all nodes agree: {differing}",
+        Polled::Missing(wrong) => Err(Stop::partial(anyhow!(
+            "all slots moved, but after {} s {wrong}",
             AGREE_WITHIN.as_secs()
         ))),
     }
@@ -79,6 +82,16 @@ pub(super) fn unfinished(state: &ClusterState, worked: &Worked, plan_file: Optio
         };
         by_progress.entry((*pair, words)).or_default().insert(*slot);
     }
+    // Those that this command was to finish, and did not come to.
+    let open_before = state.diagnosis.topology.open_set();
+    let mut still_open = 0;
+    for (pair, left) in &outcome.left {
+        let slots = left.intersection(&open_before);
+        still_open += slots.count();
+        if !slots.is_empty() {
+            by_progress.insert((*pair, "as before"), slots);
+        }
+    }
     for ((pair, words), slots) in &by_progress {
         lines.push(format!(
             "open: slots {slots} from {} to {}, {words}",
@@ -86,13 +99,19 @@ pub(super) fn unfinished(state: &ClusterState, worked: &Worked, plan_file: Optio
             name(pair.to)
         ));
     }
+    if let Some(option) = state.rate_left_out() {
+        lines.push(format!(
+            "the command below leaves out the rate that was set while tasks ran, because --rate moves slots key by key: \
+             set it again with redis-trib throttle {option}"
+        ));
+    }
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
     let left: usize = outcome.left.values().map(SlotSet::count).sum();
     lines.push(format!(
         "{} moved, {} open, {} not begun",
         counted(moved as u64, "slot"),
-        thousands(outcome.open.len() as u64),
-        thousands(left as u64)
+        thousands((outcome.open.len() + still_open) as u64),
+        thousands((left - still_open) as u64)
     ));
     let code = match worked.stopped {
         true => ExitCode::Interrupted,

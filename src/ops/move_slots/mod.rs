@@ -106,8 +106,9 @@ impl PreparedMoves {
         self.plan == other.plan && methods(self) == methods(other)
     }
 
-    /// The slots of each pair, with their method.
-    fn work(&self) -> BTreeMap<Pair, Work> {
+    /// The slots of each pair, with their method. `state` is the cluster before.
+    fn work(&self, state: &ClusterState) -> BTreeMap<Pair, Work> {
+        let open = state.diagnosis.topology.open_set();
         let moves = self.plan.moves();
         moves
             .map(|one| {
@@ -117,6 +118,7 @@ impl PreparedMoves {
                 let work = Work {
                     way: choice.map_or(MoveMethod::Keys, |choice| choice.way),
                     slots: one.slots.iter().collect(),
+                    open: one.slots.intersection(&open),
                     untried: false,
                 };
                 (pair, work)
@@ -190,7 +192,7 @@ pub(crate) async fn execute(
             )));
         }
     };
-    let worked = work(session, &options, &ends, moves.work()).await;
+    let worked = work(session, &options, &ends, moves.work(state)).await;
     let outcome = &worked.outcome;
     let slots = outcome.moved.values().map(SlotSet::count).sum();
     let left = outcome.left.values().any(|slots| !slots.is_empty());
@@ -199,7 +201,7 @@ pub(crate) async fn execute(
     }
     tokio::select! {
         biased;
-        agreed = agree(session, &moves.plan, outcome) => agreed?,
+        agreed = agree(session, state, &moves.plan, outcome) => agreed?,
         () = session.interrupt.next() => {
             return Err(Stop::interrupted(anyhow!(
                 "interrupted: {} moved, and it is not known yet whether all nodes agree",
@@ -237,7 +239,7 @@ pub(crate) fn masters(state: &ClusterState) -> Vec<Target> {
 pub(crate) struct Worked {
     /// The result of each lane.
     pub(crate) outcome: Outcome,
-    /// The time they took.
+    /// The time they took, without that in which nothing was to move.
     pub(crate) took: Duration,
     /// Whether a signal stopped them.
     pub(crate) stopped: bool,
@@ -267,8 +269,8 @@ pub(crate) async fn work(
     let stopped =
         stop.now.is_cancelled() || (stop.soon.is_cancelled() && outcome.failures.is_empty());
     Worked {
+        took: started.elapsed().saturating_sub(outcome.rested),
         outcome,
-        took: started.elapsed(),
         stopped,
     }
 }

@@ -10,7 +10,7 @@ use crate::cluster::parse::{ClusterInfo, Product};
 use crate::converge::settle::healthy;
 use crate::discover;
 use crate::session::Session;
-use crate::shell::{cancel_task, redis_cli};
+use crate::shell::cancel_task;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 
@@ -118,7 +118,7 @@ pub(crate) async fn ended(
         if let Some(one) = hopeless.or((started.elapsed() >= WITHIN).then_some(one)) {
             let cancel = cancel_task(one.product, &one.task.id);
             let command = match cluster.reach.get(&one.leader) {
-                Some(target) => redis_cli(&target.addr, &cancel),
+                Some(target) => cluster.redis_cli(&target.addr, &cancel),
                 None => cancel,
             };
             let said = match one.task.message.as_str() {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::anyhow;
 
 use super::{MethodRequest, asm_login};
-use crate::client::{ClientError, Fault, NodeClient, Transport};
+use crate::client::{ClientError, Denied, Fault, NodeClient, Transport};
 use crate::cluster::node::NodeId;
 use crate::cluster::parse::{Product, Version};
 use crate::cluster::slot::SlotSet;
@@ -247,14 +247,16 @@ async fn rights(client: &NodeClient, product: Product, name: &str) -> Option<Str
     match answer {
         Ok(_) => None,
         Err(ClientError {
-            fault: Fault::NoPermission { command, limited },
+            fault: Fault::NoPermission { command, denied },
             ..
-        }) => Some(match limited {
-            true => format!(
+        }) => Some(match denied {
+            Denied::Database => format!(
                 "the user is limited to some databases on {name}, and {command} needs all of them (ACL SETUSER with \
                  alldbs)"
             ),
-            false => format!("the user may not run {command} on {name}"),
+            Denied::Command | Denied::Key => {
+                format!("the user may not run {command} on {name}")
+            }
         }),
         Err(error) => Some(error.to_string()),
     }
