@@ -162,7 +162,11 @@ async fn arrays(here: Reader<'_>, there: Reader<'_>, count: u64) -> Result<(), U
 
 async fn streams(here: Reader<'_>, there: Reader<'_>, count: u64) -> Result<(), Unequal> {
     let (mine, other) = tokio::try_join!(here.stream_facts(), there.stream_facts())?;
-    same(&mine, &other, "what their streams have seen")?;
+    same(
+        &mine,
+        &other,
+        "the facts of their streams (length, ids or number of groups)",
+    )?;
     let mut next = Some(StreamId::FIRST);
     while let Some(from) = next {
         let (mine, other) =

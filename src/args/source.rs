@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::anyhow;
 
 use crate::cluster::key::KeyName;
-use crate::ops::data::rdb_files;
-use crate::ops::data::source::{DatabaseMapping, Databases};
+use crate::ops::data::databases::{DatabaseMapping, Databases};
+use crate::ops::data::rdb_files::{self, AofIncrements};
 use crate::seed::{NotAnAddress, Seed};
 use crate::stop::Stop;
 
@@ -17,10 +17,13 @@ use crate::stop::Stop;
 pub(crate) struct SourceArgs {
     /// A server or cluster node: host:port, redis://user:password@host:port/database; or files (repeatable).
     ///
-    /// `import` takes RDB files (.rdb, .gz, .zst), directories with RDB files, and - for standard input. `verify` takes the
-    /// directory of a backup.
+    /// Files are RDB files (.rdb, .gz, .zst) and directories with RDB files. `import` also takes - for standard input,
+    /// and `verify` the directory of a backup.
     #[arg(long, value_name = "SRC", required = true, value_parser = origin)]
     pub(crate) from: Vec<Origin>,
+    /// Leave out commands that were appended to the RDB file of an appendonlydir.
+    #[arg(long)]
+    ignore_aof_increments: bool,
     /// Database of the source, or `all` [default: 0, or that of --from]
     #[arg(long, value_name = "N", value_parser = database)]
     from_db: Option<DatabaseArg>,
@@ -53,7 +56,7 @@ pub(crate) struct SourceArgs {
     #[arg(long, help_heading = "Login at the source")]
     pub(crate) from_askpass: bool,
     /// Only keys that match this pattern of SCAN: user:*
-    #[arg(long, value_name = "PATTERN")]
+    #[arg(long, value_name = "PATTERN", allow_hyphen_values = true, value_parser = pattern)]
     pub(crate) pattern: Option<String>,
 }
 
@@ -64,6 +67,20 @@ pub(crate) enum Origin {
     Server(Source),
     /// A file, a directory, or `-`.
     File(PathBuf),
+}
+
+/// A pattern of names. An option that follows `--pattern` is most probably not meant as one.
+fn pattern(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix('-');
+    let is_option = rest.is_some_and(|rest| {
+        rest.starts_with('-') || (rest.len() == 1 && rest.starts_with(char::is_alphabetic))
+    });
+    match is_option {
+        true => Err(format!(
+            "an option, it seems; names that begin like this match '\\{text}'"
+        )),
+        false => Ok(text.to_string()),
+    }
 }
 
 fn origin(text: &str) -> Result<Origin, String> {
@@ -217,11 +234,33 @@ impl SourceArgs {
         }
     }
 
-    /// The one directory that is the source, if it is no server.
-    pub(crate) fn directory(&self) -> Option<&Path> {
-        match &self.from[..] {
-            [Origin::File(path)] => Some(path),
-            _ => None,
+    /// The files and directories that `--from` names; `None` if it names a server.
+    pub(crate) fn files(&self) -> Result<Option<Vec<PathBuf>>, Stop> {
+        let mut files = Vec::new();
+        for from in &self.from {
+            match from {
+                Origin::File(path) => files.push(path.clone()),
+                Origin::Server(_) if self.from.len() > 1 => {
+                    return Err(Stop::usage(anyhow!(
+                        "only files can be named together (--from a.rdb --from b.rdb)"
+                    )));
+                }
+                Origin::Server(_) if self.ignore_aof_increments => {
+                    return Err(Stop::usage(anyhow!(
+                        "--ignore-aof-increments is for files, and --from names a server"
+                    )));
+                }
+                Origin::Server(_) => return Ok(None),
+            }
+        }
+        Ok(Some(files))
+    }
+
+    /// How commands after an RDB file are treated.
+    pub(crate) fn increments(&self) -> AofIncrements {
+        match self.ignore_aof_increments {
+            true => AofIncrements::Ignore,
+            false => AofIncrements::Refuse,
         }
     }
 
@@ -233,18 +272,25 @@ impl SourceArgs {
             || self.from_askpass
     }
 
-    /// `--from-db N`.
-    pub(crate) fn one_database(&self) -> Option<u32> {
-        match self.from_db {
-            Some(DatabaseArg::One(database)) => Some(database),
-            Some(DatabaseArg::All) | None => None,
-        }
+    /// Whether databases of the source are named.
+    pub(crate) fn names_databases(&self) -> bool {
+        self.maps() || self.from_db.is_some()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patterns_may_begin_with_a_hyphen() {
+        for good in ["user:*", "-*", "-1", "-", "", "-abc", "\\--yes", "a--b"] {
+            assert_eq!(pattern(good), Ok(good.to_string()));
+        }
+        for option in ["--yes", "-h", "--"] {
+            assert!(pattern(option).is_err(), "{option}");
+        }
+    }
 
     #[test]
     fn databases_mappings_and_prefixes_are_read() {

@@ -7,6 +7,7 @@
 mod blocks;
 mod inspect;
 mod manifest;
+mod meter;
 mod receive;
 #[cfg(test)]
 mod recorded_tests;
@@ -15,8 +16,7 @@ mod store;
 mod unpack;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::{RwLock, Semaphore};
@@ -28,16 +28,17 @@ use crate::cluster::node::{NodeId, Role};
 use crate::cluster::parse::Info;
 use crate::cluster::slot::SlotSet;
 use crate::connections::{Connections, Target};
-use crate::event::{Amount, Event, Events, Phase, Unit};
+use crate::event::{Event, Events, Phase, Unit};
 use crate::rdb::RdbError;
 
 pub use blocks::{BLOCK, BlockSum, VerifiedFile};
 pub use inspect::{InspectError, Inspection, UnreadRest, inspect, inspect_rdb};
 pub use manifest::{FileFacts, Manifest, ManifestError};
+pub use meter::{Meter, MeterPart};
 use receive::{Received, Receiving};
-pub use restorable::{Reading, Restorable, prepare, verify};
+pub use restorable::{Reading, Restorable, TellRead, prepare, verify};
 pub use store::{Directory, StoreError};
-pub use unpack::{RdbBytes, open_rdb, unpack};
+pub use unpack::{RdbBytes, open_rdb, rdb_length, unpack};
 
 /// The memory of nodes that fork at a time on one host, for each of [`BackupOptions::per_host`], in MiB. A larger node
 /// forks alone. Several small ones do it together: a node waits `repl-diskless-sync-delay` (5 s) before it forks.
@@ -158,43 +159,46 @@ pub async fn run(
         directory,
         options,
         hosts,
-        received: Meter::new(Phase::Fetch, Unit::Bytes, None, events.clone()),
+        received: Meter::of_parts(Phase::Fetch, Unit::Bytes, events.clone()),
         writing: Arc::default(),
     });
     let writing = Arc::clone(&work.writing);
     let total = backups.len();
     let mut fetching = JoinSet::new();
     for backup in backups {
-        let work = Arc::clone(&work);
+        let (work, part) = (Arc::clone(&work), work.received.part(&backup.addr, None));
         fetching.spawn(async move {
-            let fetched = work.fetch(&backup).await;
+            let fetched = work.fetch(&backup, &part).await;
             (backup.master, fetched)
         });
     }
     let mut files = Vec::with_capacity(total);
-    let failure = loop {
-        let next = tokio::select! {
-            next = fetching.join_next() => next,
-            () = stop.cancelled() => break Some(BackupFailure::interrupted()),
-        };
-        match next {
-            None => break None,
-            Some(Ok((_, Ok(file)))) => {
-                files.push(file);
-                events.send(Event::Waiting {
-                    phase: Phase::Fetch,
-                    ready: files.len(),
-                    total,
-                });
+    let fetched = async {
+        loop {
+            let next = tokio::select! {
+                next = fetching.join_next() => next,
+                () = stop.cancelled() => break Some(BackupFailure::interrupted()),
+            };
+            match next {
+                None => break None,
+                Some(Ok((_, Ok(file)))) => {
+                    files.push(file);
+                    events.send(Event::Waiting {
+                        phase: Phase::Fetch,
+                        ready: files.len(),
+                        total,
+                    });
+                }
+                Some(Ok((master, Err(error)))) => {
+                    let master = Some(master);
+                    break Some(BackupFailure { master, error });
+                }
+                // Tasks are aborted only when all of them are.
+                Some(Err(_)) => break Some(BackupFailure::interrupted()),
             }
-            Some(Ok((master, Err(error)))) => {
-                let master = Some(master);
-                break Some(BackupFailure { master, error });
-            }
-            // Tasks are aborted only when all of them are.
-            Some(Err(_)) => break Some(BackupFailure::interrupted()),
         }
     };
+    let failure = work.received.tell_while(fetched).await;
     // Wait for the tasks and threads, which delete their unfinished files.
     fetching.shutdown().await;
     drop(writing.write().await);
@@ -218,7 +222,11 @@ impl BackupFailure {
 
 impl Work {
     /// Returns the file of one master, from the first source that sends it.
-    async fn fetch(&self, backup: &MasterBackup) -> Result<FileFacts, BackupError> {
+    async fn fetch(
+        &self,
+        backup: &MasterBackup,
+        part: &MeterPart,
+    ) -> Result<FileFacts, BackupError> {
         let mut refusals = Vec::new();
         for source in &backup.sources {
             let turns = self.hosts.get(&source.host).map(Arc::clone);
@@ -228,7 +236,7 @@ impl Work {
                 None => None,
             };
             match self.ask(backup, source).await {
-                Ok(snapshot) => return self.save(backup, source, snapshot).await,
+                Ok(snapshot) => return self.save(backup, source, snapshot, part).await,
                 // The source has lost its master, lags, or is starting: try the next one.
                 Err(why) => refusals.push(why),
             }
@@ -285,6 +293,7 @@ impl Work {
         backup: &MasterBackup,
         source: &BackupSource,
         mut snapshot: Snapshot,
+        part: &MeterPart,
     ) -> Result<FileFacts, BackupError> {
         let began = SystemTime::now();
         let writing = Arc::clone(&self.writing).read_owned().await;
@@ -297,16 +306,23 @@ impl Work {
         });
         let lost = |error: ClientError| BackupError::Source(vec![error.to_string()]);
         let mut is_cut_off = None;
+        if let Some(length) = snapshot.length {
+            part.expect(length);
+        }
         loop {
             match snapshot.chunk().await {
                 Ok(Some(chunk)) => {
                     self.received.add(chunk.len() as u64);
+                    part.add(chunk.len() as u64);
                     // The thread has ended: it says why.
                     if sender.send(chunk).await.is_err() {
                         break;
                     }
                 }
-                Ok(None) => break,
+                Ok(None) => {
+                    part.complete();
+                    break;
+                }
                 Err(error) => {
                     is_cut_off = Some(error);
                     break;
@@ -339,50 +355,5 @@ impl Work {
             began,
             found,
         })
-    }
-}
-
-/// Counts an amount and reports the progress at intervals.
-#[derive(Debug)]
-pub struct Meter {
-    phase: Phase,
-    unit: Unit,
-    total: Option<u64>,
-    done: AtomicU64,
-    told: Mutex<Instant>,
-    events: Events,
-}
-
-impl Meter {
-    /// The interval.
-    const EVERY: Duration = Duration::from_millis(200);
-
-    /// From 0.
-    pub fn new(phase: Phase, unit: Unit, total: Option<u64>, events: Events) -> Self {
-        Self {
-            phase,
-            unit,
-            total,
-            done: AtomicU64::new(0),
-            told: Mutex::new(Instant::now()),
-            events,
-        }
-    }
-
-    /// Adds an amount.
-    pub fn add(&self, count: u64) {
-        let done = self.done.fetch_add(count, Ordering::Relaxed) + count;
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.elapsed() < Self::EVERY {
-            return;
-        }
-        *told = Instant::now();
-        let (phase, unit, total) = (self.phase, self.unit, self.total);
-        self.events.send(Event::Amount(Amount {
-            phase,
-            unit,
-            done,
-            total,
-        }));
     }
 }

@@ -13,7 +13,7 @@ use super::blocks::{BLOCK, VerifiedFile};
 use super::inspect::{Inspection, inspect};
 use super::manifest::{FileFacts, Manifest};
 use crate::cluster::functions::{Functions, library_name};
-use crate::rdb::{Encoding, Keep, Reader, Record};
+use crate::rdb::{Buffers, Encoding, Keep, Reader, Record};
 
 /// The number of files that are verified at a time.
 const READERS: usize = 4;
@@ -36,13 +36,16 @@ pub struct Restorable {
     pub reading: Reading,
 }
 
+/// Receives the number of bytes that were read of a file since the last call.
+pub type TellRead<'a> = &'a (dyn Fn(&FileFacts, u64) + Sync);
+
 /// Verifies a backup against its manifest. `tell` receives the number of bytes read.
 ///
 /// Returns the contents of each file, or the faults by file if there are any.
 pub fn verify(
     path: &Path,
     manifest: &Manifest,
-    tell: &(dyn Fn(u64) + Sync),
+    tell: TellRead<'_>,
 ) -> Result<BTreeMap<String, Inspection>, BTreeMap<String, String>> {
     for_each_file(manifest, |file| {
         drop_cached(&path.join(&file.file));
@@ -67,7 +70,7 @@ fn drop_cached(path: &Path) {
 pub fn prepare(
     path: &Path,
     manifest: &Manifest,
-    tell: &(dyn Fn(u64) + Sync),
+    tell: TellRead<'_>,
 ) -> Result<BTreeMap<String, Restorable>, BTreeMap<String, String>> {
     for_each_file(manifest, |file| {
         if let Some(found) = read_beginning(path, file) {
@@ -81,12 +84,10 @@ pub fn prepare(
     })
 }
 
-fn read_whole(
-    path: &Path,
-    file: &FileFacts,
-    tell: &(dyn Fn(u64) + Sync),
-) -> Result<Inspection, String> {
-    let found = inspect(&path.join(&file.file), &file.slots, tell);
+fn read_whole(path: &Path, file: &FileFacts, tell: TellRead<'_>) -> Result<Inspection, String> {
+    let found = inspect(&path.join(&file.file), &file.slots, &|bytes| {
+        tell(file, bytes);
+    });
     let mut found = found.map_err(|error| error.to_string())?;
     match file.found.differs(&found) {
         None => {
@@ -111,7 +112,7 @@ fn read_beginning(path: &Path, file: &FileFacts) -> Option<Inspection> {
         return None;
     }
     let verified = VerifiedFile::open(&path, sums, saved.bytes).ok()?;
-    let mut reader = Reader::with_buffer(verified, Keep::Nothing, BLOCK).ok()?;
+    let mut reader = Reader::with_buffers(verified, Keep::Nothing, Buffers::of(BLOCK)).ok()?;
     let mut libraries = Functions::default();
     loop {
         match reader.record().ok()? {

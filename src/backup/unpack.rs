@@ -22,6 +22,16 @@ pub fn open_rdb(path: &Path) -> io::Result<RdbBytes> {
     unpack(File::open(path)?)
 }
 
+/// Returns the number of bytes that [`open_rdb`] reads, if it is known: those of a packed file are not.
+pub fn rdb_length(path: &Path) -> io::Result<Option<u64>> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut head = Vec::new();
+    file.take(ZSTD.len() as u64).read_to_end(&mut head)?;
+    let is_packed = head.starts_with(&GZIP) || head == ZSTD;
+    Ok((!is_packed).then_some(length))
+}
+
 /// Unpacks bytes if they are packed.
 pub fn unpack(mut bytes: impl Read + Send + 'static) -> io::Result<RdbBytes> {
     let mut head = Vec::new();

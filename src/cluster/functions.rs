@@ -37,6 +37,17 @@ impl Functions {
             .map(|(name, _)| name.as_str())
     }
 
+    /// The names of the libraries.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// Whether both have the library with the same code.
+    pub fn has_same(&self, name: &str, other: &Self) -> bool {
+        let codes = self.0.get(name).zip(other.0.get(name));
+        codes.is_some_and(|(one, other)| one == other)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -10,9 +10,9 @@ use crate::args::values::node_words;
 use crate::change::{Approval, Change, Global, Proposal, Question, transfer};
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::data;
 use crate::ops::data::import::{self, ImportPlan, ImportRequest};
 use crate::ops::data::source::SourceRequest;
+use crate::ops::data::{self, Afterwards};
 use crate::stop::CommandResult;
 use crate::transfer::{OnConflict, ReadFrom, TransferMode};
 use crate::ui::{CheckFor, Ui};
@@ -31,9 +31,6 @@ pub struct Args {
     node: Vec<String>,
     #[command(flatten)]
     source: SourceArgs,
-    /// Leave out commands that were appended to the RDB file of an appendonlydir.
-    #[arg(long)]
-    ignore_aof_increments: bool,
     /// Read the replicas of a source cluster instead of its masters.
     #[arg(long, conflicts_with = "moving")]
     from_replicas: bool,
@@ -60,9 +57,25 @@ pub struct Args {
     transfer: TransferArgs,
 }
 
+impl Args {
+    fn on_conflict(&self) -> OnConflict {
+        match self.replace {
+            true => OnConflict::Replace,
+            false => self.on_conflict.into(),
+        }
+    }
+
+    fn afterwards(&self) -> Afterwards {
+        match self.verify {
+            true => Afterwards::Compare,
+            false => Afterwards::End,
+        }
+    }
+}
+
 /// Copies or moves keys.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
-    if let Some(paths) = args.files()? {
+    if let Some(paths) = args.source.files()? {
         return files::run(global, ui, args, paths).await;
     }
     let seeds = [node_words(&args.node)?];
@@ -92,10 +105,8 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
             true => TransferMode::Move,
             false => TransferMode::Copy,
         },
-        options: args.transfer.options(match args.replace {
-            true => OnConflict::Replace,
-            false => args.on_conflict.into(),
-        }),
+        options: args.transfer.options(args.on_conflict()),
+        afterwards: args.afterwards(),
     };
     let session = change.session();
     let plan = async || import::plan(&session, &request).await;
@@ -121,7 +132,9 @@ impl Proposal for ImportPlan {
     }
 
     fn show(&self, ui: &Ui) -> io::Result<()> {
-        ui.transfer_plan(&self.view)
+        ui.transfer_plan(&self.view)?;
+        self.warnings.iter().for_each(|warning| ui.warn(warning));
+        Ok(())
     }
 
     fn question(&self) -> Option<Question> {

@@ -1,17 +1,15 @@
 //! `redis-trib restore DIR NODE`: the keys of a backup into a cluster of any shape.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::PathBuf;
 
 use crate::args::transfer::{OnConflictArg, TransferArgs};
 use crate::args::values::{node_words, refuse_swapped};
-use crate::change::{Approval, Change, Global, Proposal, Question, transfer};
-use crate::connections::Target;
+use crate::change::{Approval, Change, Global, transfer};
 use crate::exit_code::ExitCode;
 use crate::ops::data;
 use crate::ops::data::backup::{manifest, prepare};
-use crate::ops::data::restore::{self, RestorePlan, RestoreRequest};
+use crate::ops::data::restore::{self, RestoreRequest};
 use crate::stop::{CommandResult, Stop};
 use crate::ui::Ui;
 
@@ -70,27 +68,4 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let work = restore::execute(&session, &request, &read, &plan, owners);
     let transferred = change.execute(work).await?;
     transfer::finish(ui, transferred)
-}
-
-impl Proposal for RestorePlan {
-    fn lock(&self) -> Vec<Target> {
-        self.masters()
-    }
-
-    fn show(&self, ui: &Ui) -> io::Result<()> {
-        ui.transfer_plan(&self.view)?;
-        for warning in &self.warnings {
-            ui.warn(warning);
-        }
-        Ok(())
-    }
-
-    fn question(&self) -> Option<Question> {
-        Some(transfer::question(&self.view))
-    }
-
-    /// The backup does not change, and a failover in the cluster does not matter.
-    fn is_same(&self, _: &Self) -> bool {
-        true
-    }
 }

@@ -1,6 +1,6 @@
 //! `redis-trib verify --from SRC NODE`: whether a cluster has the keys of a source.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -9,10 +9,10 @@ use crate::args::source::SourceArgs;
 use crate::args::values::{duration, node_words};
 use crate::change::{Global, Look};
 use crate::exit_code::ExitCode;
+use crate::ops::data::rdb_files;
 use crate::ops::data::source::SourceRequest;
-use crate::ops::data::verify::{self, VerifyRequest};
+use crate::ops::data::verify::{self, VerifyFilesRequest, VerifyRequest};
 use crate::report::VerifyView;
-use crate::seed::Seed;
 use crate::session::Session;
 use crate::stop::{CommandResult, Stop};
 use crate::transfer::{Direction, ReadFrom};
@@ -21,12 +21,13 @@ use crate::ui::Ui;
 /// Arguments of `verify`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "SRC may also be the directory of a backup. Both sides are only read. A key that is not the same is compared three times, a moment apart. Memory \
+    after_help = "SRC may also be RDB files, directories with RDB files, or the directory of a backup. Both sides are only read. A key that is not the same is compared three times, a moment apart. Memory \
     does not depend on the number of keys: about 4 MiB for each of 16 connections at most, and 16 MiB of names.\n\
     Exit code 1: keys are missing, different, or only in the cluster.\n\nExamples:\n  \
     redis-trib verify --from 10.0.0.9:6379 10.0.0.3:6379\n  \
     redis-trib verify --from 10.0.0.9 10.0.0.3 --both-ways --output json\n  \
-    redis-trib verify --from /backup/2026-11-22 10.0.0.3"
+    redis-trib verify --from /backup/2026-11-22 10.0.0.3\n  \
+    redis-trib verify --from a.rdb.gz --from b.rdb.gz 10.0.0.3"
 )]
 pub struct Args {
     /// A node of the cluster (also as two words: `host port`).
@@ -45,8 +46,11 @@ pub struct Args {
 /// Compares keys.
 pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     let seeds = [node_words(&args.node)?];
-    if let Some(directory) = args.source.directory() {
-        return backup(global, ui, &args, directory, &seeds).await;
+    if let Some(paths) = args.source.files()? {
+        let request = of_files(&args, &paths)?;
+        let mut look = Look::open(global, ui, &seeds).await?;
+        let work = async |session: &Session| verify::verify_files(session, request).await;
+        return end(ui, &look.run(&seeds, work).await?);
     }
     let databases = args.source.databases()?;
     if args.both_ways && args.source.maps() {
@@ -75,26 +79,40 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
     end(ui, &view)
 }
 
-/// Compares the keys of a backup.
-async fn backup(
-    global: &Global,
-    ui: &Ui,
-    args: &Args,
-    directory: &Path,
-    seeds: &[Seed],
-) -> CommandResult {
+/// The files that the paths stand for, and what is compared of them.
+fn of_files(args: &Args, paths: &[PathBuf]) -> Result<VerifyFilesRequest, Stop> {
     let source = &args.source;
-    let has_database = source.one_database().is_some() || source.maps();
-    if args.both_ways || source.pattern.is_some() || source.has_login() || has_database {
-        return Err(Stop::usage(anyhow!(
-            "--from names a directory: --both-ways, --pattern, databases and a login are for servers"
-        )));
+    let usage = |text: &str| Err(Stop::usage(anyhow!("{text}")));
+    if args.both_ways {
+        return usage("--both-ways compares two servers, and --from names a file");
     }
-    let mut look = Look::open(global, ui, seeds).await?;
-    let tolerance = args.ttl_tolerance;
-    let work = async |session: &Session| verify::verify_backup(session, directory, tolerance).await;
-    let view = look.run(seeds, work).await?;
-    end(ui, &view)
+    if source.has_login() {
+        return usage("a login is for a server, and --from names a file");
+    }
+    if paths.iter().any(|path| rdb_files::is_stdin(path)) {
+        return usage(
+            "keys are compared up to three times, and standard input can be read only once: save it to a file",
+        );
+    }
+    let (pattern, tolerance) = (source.pattern.as_deref(), args.ttl_tolerance);
+    let databases = source.databases()?;
+    let refused = |error: anyhow::Error| Stop::refused(anyhow!("{error:#}"));
+    if let [directory] = paths
+        && rdb_files::is_backup(directory)
+    {
+        let databases = source.names_databases().then_some(databases);
+        let request = VerifyFilesRequest::of_backup(directory, databases, pattern, tolerance);
+        return request.map_err(Stop::refused);
+    }
+    if let Some(directory) = paths.iter().find(|path| rdb_files::is_backup(path)) {
+        return usage(&format!(
+            "{} is a backup of redis-trib, which is compared alone",
+            directory.display()
+        ));
+    }
+    let files = rdb_files::find(paths, source.increments()).map_err(refused)?;
+    let request = VerifyFilesRequest::of_files(&files, &databases, pattern, tolerance);
+    Ok(request)
 }
 
 fn end(ui: &Ui, view: &VerifyView) -> CommandResult {

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::keyspace::{KeyReader, SourcePart};
 use super::report::readable;
-use super::scan::{Scan, Sizes};
+use super::scan::{NodeParts, Scan, Sizes};
 use super::{Stopper, TransferError};
 
 /// The number of names that are listed.
@@ -89,6 +89,7 @@ async fn look_up(
         keyspace: part.source.clone(),
         pattern: pattern.map(ToString::to_string),
         sizes: Sizes::NotAsked,
+        parts: NodeParts::new(),
         chunks,
         stopper: Stopper::default(),
     };
@@ -110,7 +111,6 @@ async fn look_up(
     }
     match scanning.join_next().await {
         Some(Ok(scanned)) => scanned,
-        // The panic of the scan is printed on standard error.
-        _ => Err(TransferError::Interrupted),
+        _ => Err(TransferError::Panicked),
     }
 }

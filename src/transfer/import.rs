@@ -1,21 +1,22 @@
 //! Import from a server or a cluster: SCAN, DUMP, RESTORE, and UNLINK for keys that move.
 
+mod moving;
+
 use std::sync::Arc;
-use std::time::Instant;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::bulk::{BulkBatch, Writer};
 use super::collisions::Other;
-use super::keyspace::{KeyReader, SourcePart, is_temporary, is_too_large};
-use super::lane::{Lane, OWNER_TIMEOUT};
+use super::keyspace::{KeyReader, Keyspace, ReadFrom, SourcePart, is_too_large};
 use super::report::{FailureReason, SharedReport, TransferReport};
-use super::scan::{Chunk, Scan, Sizes};
+use super::scan::{Chunk, Scan, Sizes, node_parts};
 use super::slots::SlotOwners;
-use super::workers::{BatchReceiver, Batcher, Queues, WriteCounts, finish, next};
-use super::{Item, KeyOutcome, OnConflict, Stopper, TransferError, TransferOptions};
+use super::workers::{BatchReceiver, Batcher, Queues, WriteCounts, finish, next, until_halted};
+use super::{Item, OnConflict, Stopper, TransferError, TransferOptions};
 use crate::backup::Meter;
-use crate::client::{Asking, ClientError, Dumped, ExpiryQuestion, ReadFault};
+use crate::client::{Dumped, Expiry, ExpiryQuestion, WriteCommands};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::Slot;
 use crate::rdb::portable;
@@ -27,12 +28,12 @@ const BATCH: usize = 512;
 const WATCHED_BATCH: usize = 96;
 /// The bytes per batch.
 const BATCH_BYTES: u64 = 2 << 20;
+/// The most memory of commands that is kept for the next batch, in bytes.
+const LARGEST_REUSED: usize = 4 << 20;
 /// The chunks of names that wait to be distributed.
 const QUEUED_CHUNKS: usize = 4;
 /// The most keys that wait for others of their slot. A transaction deletes keys of one slot only.
 const MOST_PENDING: usize = 200_000;
-/// How often keys that changed while they were moved are copied again.
-const COPY_ATTEMPTS: usize = 10;
 
 /// Whether keys stay at the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +88,7 @@ pub async fn import(
         keyspace: wanted.part.source.clone(),
         pattern: wanted.pattern.clone(),
         sizes: Sizes::NotAsked,
+        parts: node_parts(&meter, &wanted.part.nodes, wanted.pattern.as_deref()),
         chunks,
         stopper: stopper.clone(),
     };
@@ -106,7 +108,8 @@ pub async fn import(
         let import = Arc::clone(&import);
         lanes.spawn(async move { import.run_lane(receiver).await });
     }
-    lanes.spawn(scan.run());
+    let halted = stopper.clone();
+    lanes.spawn(async move { until_halted(scan.run(), &halted).await });
     let distributor = Arc::clone(&import);
     lanes.spawn(async move {
         distributor.distribute(scanned, queues).await;
@@ -116,31 +119,16 @@ pub async fn import(
     (import.counts.report.take(), stopper.why())
 }
 
-/// The result of an attempt to move keys.
-enum Attempt {
-    Moved,
-    /// Some of the keys were written at the source meanwhile.
-    Changed,
-    /// The slot moves, or its owner changes.
-    NotNow,
-}
-
 /// The two ends of a lane.
 struct Ends {
     source: KeyReader,
+    /// Reads what the cluster has.
+    copies: KeyReader,
     /// The databases that were imported before, whose keys may have the same names.
     before: Vec<Other>,
-    target: Lane,
-}
-
-/// Keys on their way from the source.
-struct Moving<'a> {
-    /// The keys that are still there.
-    left: Vec<&'a [u8]>,
-    /// Whether all of them were written to the cluster before.
-    are_written: bool,
-    report: TransferReport,
-    bytes: u64,
+    writer: Writer,
+    /// Memory for the commands of a batch.
+    memory: Vec<u8>,
 }
 
 impl Import {
@@ -155,6 +143,7 @@ impl Import {
         let mut batcher = Batcher::new(most, usize::MAX);
         let mut pending = 0;
         while let Some(chunk) = scanned.recv().await {
+            let listed = chunk.keys.len() as u64;
             for key in chunk.keys {
                 let owner = self.owners.id_of_key(&self.wanted.part.renamed(&key));
                 let together: Together = (owner, by_slot.then(|| Slot::of_key(&key)));
@@ -165,6 +154,10 @@ impl Import {
                         return;
                     }
                 }
+            }
+            // Not the batches: their keys are of several masters of the source.
+            if let Some(part) = chunk.part {
+                part.add(listed);
             }
             if pending >= MOST_PENDING {
                 let full = std::mem::replace(&mut batcher, Batcher::new(most, usize::MAX));
@@ -206,7 +199,7 @@ impl Import {
 
     /// Runs one lane.
     async fn run_lane(&self, receiver: BatchReceiver<Vec<Vec<u8>>>) -> Result<(), TransferError> {
-        let mut lane = self.lane(KeyReader::new(self.wanted.part.source.clone()));
+        let mut lane = self.lane(KeyReader::new);
         let most = match self.wanted.mode {
             TransferMode::Copy => BATCH,
             TransferMode::Move => WATCHED_BATCH,
@@ -252,10 +245,24 @@ impl Import {
 
     /// Transfers the keys of one batch to the cluster; returns their bytes.
     async fn transfer(&self, lane: &mut Ends, keys: &[&[u8]]) -> Result<u64, TransferError> {
-        match self.wanted.mode {
-            TransferMode::Copy => self.copy(lane, keys).await,
-            TransferMode::Move => self.move_away(lane, keys).await,
+        if self.wanted.mode == TransferMode::Move {
+            return self.move_away(lane, keys).await;
         }
+        let copied = tokio::select! {
+            biased;
+            copied = self.copy(lane, keys) => copied,
+            () = self.stopper.given_up() => Ok(0),
+        };
+        let uncounted = lane.writer.take_uncounted();
+        let is_unknown = match &copied {
+            Ok(_) => true,
+            Err(TransferError::Client(error)) => error.fault.is_silence(),
+            Err(_) => false,
+        };
+        if is_unknown {
+            self.counts.add_unknown(uncounted);
+        }
+        copied
     }
 
     async fn copy(&self, lane: &mut Ends, keys: &[&[u8]]) -> Result<u64, TransferError> {
@@ -264,132 +271,37 @@ impl Import {
         let items = self.items(keys, dumped, &mut report);
         let bytes = bytes_of(&items);
         let items = self.without_collisions(lane, items, &mut report).await?;
-        let done = lane.target.write(items).await?;
-        report.add(self.counts.count(&done));
         self.counts.report.add(report);
-        Ok(bytes)
-    }
-
-    /// Copies keys and deletes them at the source, unless they change meanwhile. While the slot of a source cluster moves,
-    /// its keys wait.
-    async fn move_away(&self, lane: &mut Ends, keys: &[&[u8]]) -> Result<u64, TransferError> {
-        let mut moving = Moving {
-            left: keys.to_vec(),
-            are_written: false,
-            report: TransferReport::default(),
-            bytes: 0,
-        };
-        let mut changes = 0;
-        let mut deadline = Instant::now() + OWNER_TIMEOUT;
-        loop {
-            match self.attempt(lane, &mut moving).await {
-                Ok(Attempt::Moved) => break,
-                Ok(Attempt::Changed) => {
-                    deadline = Instant::now() + OWNER_TIMEOUT;
-                    changes += 1;
-                    if changes == COPY_ATTEMPTS {
-                        for key in &moving.left {
-                            let why = "the key, or another one of its batch, was written at the source during every attempt";
-                            moving.report.fail(FailureReason::KeptChanging, key, why);
-                        }
-                        break;
-                    }
-                }
-                Ok(Attempt::NotNow) if Instant::now() < deadline => lane.source.start_again().await,
-                Ok(Attempt::NotNow) => {
-                    self.counts.report.add(moving.report);
-                    return Err(TransferError::NoOwner(format!(
-                        "slot {} of the source has no owner that answers, or moves for long",
-                        Slot::of_key(keys[0])
-                    )));
-                }
-                Err(why) => {
-                    self.counts.report.add(moving.report);
-                    return Err(why);
-                }
+        let (batch, others) = self.batch(items, std::mem::take(&mut lane.memory));
+        let recycle = |memory: Vec<u8>| {
+            if memory.capacity() <= LARGEST_REUSED {
+                lane.memory = memory;
             }
-        }
-        self.counts.report.add(moving.report);
-        Ok(moving.bytes)
+        };
+        let written = lane.writer.write(batch, others, &self.counts, recycle);
+        written.await.map(|()| bytes)
     }
 
-    async fn attempt(
-        &self,
-        lane: &mut Ends,
-        moving: &mut Moving<'_>,
-    ) -> Result<Attempt, TransferError> {
-        let not_now =
-            |error: ClientError| match self.wanted.part.source.is_cluster() && passes(&error) {
-                true => Ok(Attempt::NotNow),
-                false => Err(TransferError::from(error)),
+    /// The commands that write keys, and the keys that are not among them. Large values are not copied into commands.
+    fn batch(&self, items: Vec<Item>, memory: Vec<u8>) -> (BulkBatch, Vec<Item>) {
+        let mode = self.options.on_conflict.restore_mode();
+        // Names of a batch had one owner when they were distributed.
+        let owner = items.first();
+        let owner = owner.and_then(|item| self.owners.id_of_key(&item.key));
+        let commands = WriteCommands::new(mode, memory);
+        let mut batch = BulkBatch::new(owner, self.wanted.part.into, commands);
+        let mut others = Vec::new();
+        let clock = self.owners.clock_of(owner);
+        for item in items {
+            // Written with REPLACE, a value that has expired deletes the one in the cluster.
+            let is_special = item.payload.len() as u64 > BATCH_BYTES || item.has_expired(clock);
+            let added = match is_special {
+                true => Err(item),
+                false => batch.add_item(item),
             };
-        let source = match lane.source.owner(moving.left[0]).await {
-            Ok(Some(source)) => source,
-            Ok(None) => return Ok(Attempt::NotNow),
-            Err(error) => return not_now(error),
-        };
-        if let Err(error) = source.watch_many(&moving.left).await {
-            return not_now(error);
+            others.extend(added.err());
         }
-        let question = self.wanted.question;
-        let dumped = match source.dump_many(&moving.left, question, Asking::No).await {
-            Ok(dumped) => dumped,
-            Err(error) => return not_now(error),
-        };
-        let mut values = Vec::with_capacity(dumped.len());
-        for one in dumped {
-            match one {
-                Ok(value) => values.push(value),
-                Err(ReadFault::Moved | ReadFault::Ask(_)) => return Ok(Attempt::NotNow),
-                Err(ReadFault::NotNow(error) | ReadFault::Refused(error)) => return not_now(error),
-            }
-        }
-        let mut report = TransferReport::default();
-        let items = self.items(&moving.left, values, &mut report);
-        moving.bytes += bytes_of(&items);
-        // What was there before is not lost: it was deleted by an attempt whose answer was lost, or by a client.
-        if !moving.are_written {
-            moving.report.gone += report.gone;
-        }
-        // Keys that were written by an earlier attempt are no conflict.
-        let done = match moving.are_written {
-            false => {
-                let items = self
-                    .without_collisions(lane, items, &mut moving.report)
-                    .await?;
-                lane.target.write(items).await?
-            }
-            true => lane.target.overwrite(items).await?,
-        };
-        if !moving.are_written {
-            moving.report.add(self.counts.count(&done));
-            moving.are_written = true;
-        }
-        let there: Vec<Vec<u8>> = done
-            .into_iter()
-            .filter(|(_, outcome)| matches!(outcome, KeyOutcome::Written | KeyOutcome::Same))
-            .map(|(item, _)| item.key)
-            .collect();
-        let is_there = |key: &[u8]| {
-            let mut originals = there
-                .iter()
-                .filter_map(|name| self.wanted.part.original(name));
-            originals.any(|original| original == key)
-        };
-        moving.left.retain(|key| is_there(key));
-        if moving.left.is_empty() {
-            source.unwatch().await?;
-            return Ok(Attempt::Moved);
-        }
-        match source.unlink_watched(&moving.left).await {
-            Ok(Some(deleted)) => {
-                moving.report.deleted += deleted;
-                Ok(Attempt::Moved)
-            }
-            // A key was written meanwhile: all of these are copied again.
-            Ok(None) => Ok(Attempt::Changed),
-            Err(error) => not_now(error),
-        }
+        (batch, others)
     }
 
     /// The keys that are still there, with their values and their names in the cluster.
@@ -402,11 +314,32 @@ impl Import {
         let mut items = Vec::with_capacity(keys.len());
         for (key, dumped) in keys.iter().zip(dumped) {
             match dumped {
-                Some(dumped) => items.push(item(self.wanted.part.renamed(key), dumped)),
+                Some(dumped) => items.push(self.item(key, dumped)),
                 None => report.gone += 1,
             }
         }
         items
+    }
+
+    /// The key under its name in the cluster, with the time that it has left.
+    fn item(&self, original: &[u8], dumped: Dumped) -> Item {
+        let key = self.wanted.part.renamed(original);
+        let expires = match dumped.expires {
+            Expiry::At(time) => {
+                let clock = self.wanted.part.source.clock_of_key(original);
+                clock.expiry_by(self.owners.clock_of_key(&key), time)
+            }
+            expires => expires,
+        };
+        let (payload, encoding) = portable(dumped.payload);
+        Item {
+            key,
+            payload,
+            encoding,
+            expires,
+            idle: None,
+            frequency: None,
+        }
     }
 
     /// Leaves out keys that would overwrite one of another database. RESTORE without REPLACE overwrites nothing.
@@ -437,15 +370,15 @@ impl Import {
         Ok(items)
     }
 
-    fn lane(&self, source: KeyReader) -> Ends {
+    fn lane(&self, reader: fn(Keyspace) -> KeyReader) -> Ends {
+        let owners = Arc::clone(&self.owners);
+        let database = self.wanted.part.into;
         Ends {
-            source,
+            source: reader(self.wanted.part.source.clone()),
+            copies: reader(Keyspace::of_cluster(owners, ReadFrom::Masters, database)),
             before: self.wanted.before.iter().map(Other::of).collect(),
-            target: Lane::new(
-                Arc::clone(&self.owners),
-                self.options,
-                self.wanted.part.into,
-            ),
+            writer: Writer::new(&self.owners, self.options, database),
+            memory: Vec::new(),
         }
     }
 
@@ -453,8 +386,8 @@ impl Import {
     async fn transfer_large(&self, key: &[u8]) -> Result<(), TransferError> {
         // The semaphore is never closed.
         let _turn = self.large.acquire().await.ok();
-        let reader = KeyReader::for_one_value(self.wanted.part.source.clone());
-        match self.transfer(&mut self.lane(reader), &[key]).await {
+        let mut lane = self.lane(KeyReader::for_one_value);
+        match self.transfer(&mut lane, &[key]).await {
             Err(TransferError::Client(error)) if is_too_large(&error) => {
                 let mut report = TransferReport::default();
                 let why = "larger than 512 MiB, the limit of servers";
@@ -467,35 +400,6 @@ impl Import {
     }
 }
 
-/// Whether the error passes once the slot has an owner again.
-fn passes(error: &ClientError) -> bool {
-    const CODES: [&str; 6] = [
-        "MOVED",
-        "ASK",
-        "TRYAGAIN",
-        "CLUSTERDOWN",
-        "READONLY",
-        "EXECABORT",
-    ];
-    match error.server_code() {
-        Some(code) => CODES.contains(&code),
-        None => is_temporary(error),
-    }
-}
-
 fn bytes_of(items: &[Item]) -> u64 {
     items.iter().map(|item| item.payload.len() as u64).sum()
-}
-
-fn item(key: Vec<u8>, dumped: Dumped) -> Item {
-    let Dumped { payload, expires } = dumped;
-    let (payload, encoding) = portable(payload);
-    Item {
-        key,
-        payload,
-        encoding,
-        expires,
-        idle: None,
-        frequency: None,
-    }
 }

@@ -5,10 +5,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::TransferError;
+use super::clock::Clock;
 use super::lane::{OWNER_TIMEOUT, RETRY_PAUSE};
-use super::slots::{Group, SlotOwners};
-use crate::client::{Asking, ClientError, Dumped, ExpiryQuestion, Fault, NodeClient, ReadFault};
-use crate::cluster::node::{Addr, Role};
+use super::slots::{Group, SlotOwners, Snapshot};
+use crate::client::{
+    Asking, ClientError, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient, ReadFault,
+};
+use crate::cluster::node::{Addr, NodeId, Role};
 use crate::connections::{Connections, Target};
 
 /// Where keys are read.
@@ -27,6 +30,8 @@ pub(super) enum Place {
         target: Target,
         /// The connections to it.
         connections: Arc<Connections>,
+        /// Its clock.
+        clock: Clock,
     },
     /// The nodes of a cluster.
     Cluster(Arc<SlotOwners>, ReadFrom),
@@ -44,11 +49,17 @@ pub enum ReadFrom {
 
 impl Keyspace {
     /// A database of a standalone server.
-    pub fn of_server(target: Target, connections: Arc<Connections>, database: u32) -> Self {
+    pub fn of_server(
+        target: Target,
+        connections: Arc<Connections>,
+        clock: Clock,
+        database: u32,
+    ) -> Self {
         Self {
             place: Place::Server {
                 target,
                 connections,
+                clock,
             },
             database,
         }
@@ -100,6 +111,14 @@ impl Keyspace {
         Ok(client)
     }
 
+    /// The clock by which a key expires: a replica has the times of its master.
+    pub(super) fn clock_of_key(&self, key: &[u8]) -> Clock {
+        match &self.place {
+            Place::Server { clock, .. } => *clock,
+            Place::Cluster(owners, _) => owners.clock_of_key(key),
+        }
+    }
+
     /// Whether slots may move to other nodes.
     pub(super) fn is_cluster(&self) -> bool {
         matches!(self.place, Place::Cluster(..))
@@ -115,6 +134,19 @@ pub struct SourcePart {
     pub into: u32,
     /// What their names get in front. It has no braces: hash tags stay.
     pub prefix: Vec<u8>,
+    /// The masters of a cluster that have any.
+    pub nodes: Vec<NodeKeys>,
+}
+
+/// The keys of a master, about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeKeys {
+    /// Its node id.
+    pub id: NodeId,
+    /// Its name in messages.
+    pub name: String,
+    /// The number of its keys.
+    pub keys: u64,
 }
 
 impl SourcePart {
@@ -155,7 +187,37 @@ struct Part {
     target: Target,
     asking: Asking,
     role: Role,
+    successor: Successor,
     members: Vec<usize>,
+}
+
+/// Whether a node's keys can be read elsewhere if it does not answer any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Successor {
+    /// A replica in sync can become the master.
+    Replica,
+    /// No other node has the keys.
+    None,
+}
+
+impl Successor {
+    /// That of a master.
+    pub(super) fn of(owner: Option<NodeId>, view: &Snapshot) -> Self {
+        Self::by(owner.and_then(|owner| view.replica_of(owner)))
+    }
+
+    fn by(replica: Option<&Target>) -> Self {
+        match replica {
+            Some(_) => Self::Replica,
+            None => Self::None,
+        }
+    }
+
+    /// Whether another attempt may succeed after this error. A node that answers nothing in time is waited for only if
+    /// another one can take over from it.
+    pub(super) fn may_follow(self, error: &ClientError) -> bool {
+        is_temporary(error) && (self == Self::Replica || !error.fault.is_silence())
+    }
 }
 
 /// What is read of each key.
@@ -163,13 +225,33 @@ struct Part {
 enum Question {
     /// Its value and its expiry.
     Dump(ExpiryQuestion),
+    /// When it expires.
+    Expiry,
     /// Whether it exists.
     Exists,
 }
 
 enum Answer {
     Dumped(Option<Dumped>),
+    Expiry(Option<Expiry>),
     Exists(bool),
+}
+
+impl Answer {
+    /// Whether the node does not have the key.
+    fn is_none(&self) -> bool {
+        matches!(
+            self,
+            Self::Dumped(None) | Self::Expiry(None) | Self::Exists(false)
+        )
+    }
+}
+
+/// A node that has a key.
+pub(super) struct Holder {
+    pub(super) client: NodeClient,
+    /// When the key expires.
+    pub(super) expires: Expiry,
 }
 
 impl KeyReader {
@@ -201,6 +283,17 @@ impl KeyReader {
         self.client(&target).await.map(Some)
     }
 
+    /// Whether another node can take over from the owner of a key's slot.
+    pub(super) fn successor(&self, key: &[u8]) -> Successor {
+        match &self.keyspace.place {
+            Place::Server { .. } => Successor::None,
+            Place::Cluster(owners, _) => {
+                let owner = owners.of_key(key).0;
+                Successor::of(owner.map(|owner| owner.id), &owners.now())
+            }
+        }
+    }
+
     /// Closes all connections, waits a moment, and reads the owners of the slots again.
     pub(super) async fn start_again(&mut self) {
         self.clients.clear();
@@ -220,7 +313,7 @@ impl KeyReader {
         let answers = self.ask(keys, Question::Dump(question)).await?;
         let dumped = answers.into_iter().map(|(answer, _)| match answer {
             Answer::Dumped(dumped) => dumped,
-            Answer::Exists(_) => None,
+            Answer::Expiry(_) | Answer::Exists(_) => None,
         });
         Ok(dumped.collect())
     }
@@ -234,11 +327,14 @@ impl KeyReader {
         Ok(exist.collect())
     }
 
-    /// The connection to the node that has a key; `None` if the key does not exist.
-    pub(super) async fn holder(&mut self, key: &[u8]) -> Result<Option<NodeClient>, TransferError> {
-        let answers = self.ask(&[key], Question::Exists).await?;
+    /// The node that has a key; `None` if the key does not exist.
+    pub(super) async fn holder(&mut self, key: &[u8]) -> Result<Option<Holder>, TransferError> {
+        let answers = self.ask(&[key], Question::Expiry).await?;
         Ok(answers.into_iter().find_map(|(answer, addr)| match answer {
-            Answer::Exists(true) => self.clients.get(&addr).cloned(),
+            Answer::Expiry(Some(expires)) => {
+                let client = self.clients.get(&addr).cloned()?;
+                Some(Holder { client, expires })
+            }
             _ => None,
         }))
     }
@@ -288,7 +384,7 @@ impl KeyReader {
                         of_masters.extend(part.members);
                         continue;
                     }
-                    (Err(error), Role::Master) if is_temporary(&error) => {
+                    (Err(error), Role::Master) if part.successor.may_follow(&error) => {
                         delay = Some(error.to_string());
                         continue;
                     }
@@ -296,10 +392,10 @@ impl KeyReader {
                 };
                 for (i, answer) in part.members.iter().zip(read) {
                     match (answer, part.role) {
-                        (
-                            Ok(Answer::Dumped(None) | Answer::Exists(false)) | Err(_),
-                            Role::Replica,
-                        ) => {
+                        (Err(_), Role::Replica) => {
+                            of_masters.insert(*i);
+                        }
+                        (Ok(answer), Role::Replica) if answer.is_none() => {
                             of_masters.insert(*i);
                         }
                         (Ok(answer), _) => answers[*i] = Some((answer, part.target.addr.clone())),
@@ -342,6 +438,7 @@ impl KeyReader {
             members,
             ..
         } = group;
+        let successor = Successor::by(replica.as_ref());
         let replica = match self.keyspace.place {
             Place::Cluster(_, ReadFrom::Replicas) => replica,
             _ => None,
@@ -354,6 +451,7 @@ impl KeyReader {
             target,
             asking,
             role,
+            successor,
             members,
         };
         let mut parts = vec![part(target, Role::Master, of_master)];
@@ -410,6 +508,10 @@ impl KeyReader {
                 let dumped = client.dump_many(keys, expiry, asking).await;
                 dumped.map(|all| each(all, Answer::Dumped))
             }
+            Question::Expiry => {
+                let expiry = client.expiry_many(keys, asking).await;
+                expiry.map(|all| each(all, Answer::Expiry))
+            }
             Question::Exists => {
                 let exist = client.exist_many(keys, asking).await;
                 exist.map(|all| each(all, Answer::Exists))
@@ -430,7 +532,7 @@ fn each<T>(
 }
 
 /// Whether another attempt may succeed; a wrong password or a missing right does not change.
-pub(super) fn is_temporary(error: &ClientError) -> bool {
+fn is_temporary(error: &ClientError) -> bool {
     error.fault.may_pass() && !matches!(error.fault, Fault::Server { .. })
 }
 

@@ -2,19 +2,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use super::clock::Clock;
 use super::report::{FailureReason, quoted};
 use super::slots::{Group, SlotOwners};
-use super::verify::{Sight, TTL_TOLERANCE, left as remaining, same_ttl};
+use super::verify_report::{Sight, TTL_TOLERANCE, left as remaining, same_ttl};
 use super::{AfterFailure, Item, KeyOutcome, OnConflict, TransferError, TransferOptions};
 use crate::client::{
-    ClientError, DEFAULT_NODE_TIMEOUT, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient,
-    ReadFault, RestoreFault, RestoreMode, Restoring,
+    ClientError, DEFAULT_NODE_TIMEOUT, Denied, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient,
+    ReadFault, RestoreFault, Restoring,
 };
 use crate::cluster::node::Addr;
 use crate::connections::Target;
-use crate::rdb::{Encoding, Sameness, module_type, older, same_value};
+use crate::rdb::{Dialect, Encoding, Sameness, module_type, older, same_value, translated};
 
 /// How long a slot may have no owner that answers. A failover takes the node timeout and a little more.
 pub(super) const OWNER_TIMEOUT: Duration = DEFAULT_NODE_TIMEOUT.saturating_mul(3);
@@ -29,8 +30,57 @@ pub(super) struct Lane {
     options: TransferOptions,
     database: u32,
     clients: HashMap<Addr, NodeClient>,
-    /// The lowest RDB version that a node refused: newer values are converted before they are sent.
-    refused: HashMap<Addr, u16>,
+    /// The RDB versions that a node refused: such values are converted before they are sent.
+    refused: HashMap<Addr, Refused>,
+}
+
+/// The lowest RDB version that a node refused, of each product.
+#[derive(Debug, Clone, Copy, Default)]
+struct Refused {
+    redis: Option<u16>,
+    valkey: Option<u16>,
+}
+
+impl Refused {
+    fn lowest(&mut self, encoding: Encoding) -> &mut Option<u16> {
+        match encoding.dialect() {
+            Dialect::Redis => &mut self.redis,
+            Dialect::Valkey => &mut self.valkey,
+        }
+    }
+
+    fn note(&mut self, encoding: Encoding) {
+        let version = encoding.version();
+        let lowest = self.lowest(encoding);
+        *lowest = Some(lowest.map_or(version, |lowest| lowest.min(version)));
+    }
+
+    fn has(mut self, encoding: Encoding) -> bool {
+        let lowest = *self.lowest(encoding);
+        lowest.is_some_and(|lowest| encoding.version() >= lowest)
+    }
+}
+
+/// The keys of a batch that have a result, and why it stopped before the others had one.
+pub(super) type Done = (Vec<(Item, KeyOutcome)>, Option<TransferError>);
+
+/// How a key differs from the one that a node has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Difference {
+    TimeToLive,
+    Value,
+    /// Perhaps not at all: the values can't be compared.
+    Unknown,
+}
+
+impl Difference {
+    pub(super) fn describe(self, node: &str) -> String {
+        match self {
+            Self::TimeToLive => format!("{node} has it with another time to live"),
+            Self::Value => format!("{node} has another value"),
+            Self::Unknown => format!("{node} has a value that can't be compared"),
+        }
+    }
 }
 
 /// A batch in progress.
@@ -41,6 +91,8 @@ struct Batch {
     asked: BTreeMap<usize, Addr>,
     /// Why keys were delayed last.
     delay: Option<String>,
+    /// The same, if a node does not answer: that is not a fault of the keys.
+    silence: Option<ClientError>,
     /// When it began; the times to live of its items count from here.
     began: Instant,
 }
@@ -56,26 +108,49 @@ impl Lane {
         }
     }
 
-    /// Writes keys, and returns the result of each.
-    pub(super) async fn write(
-        &mut self,
-        items: Vec<Item>,
-    ) -> Result<Vec<(Item, KeyOutcome)>, TransferError> {
-        let outcome = |item: &Item| item.has_expired().then_some(KeyOutcome::Expired);
+    /// Writes keys, and returns the result of each, and why it stopped before all had one.
+    pub(super) async fn write(&mut self, items: Vec<Item>) -> Done {
+        self.write_since(items, Instant::now()).await
+    }
+
+    /// The same for keys that an attempt may have written since `began`; their times to live count from then.
+    pub(super) async fn write_since(&mut self, items: Vec<Item>, began: Instant) -> Done {
         let mut batch = Batch {
-            outcomes: items.iter().map(outcome).collect(),
+            outcomes: vec![None; items.len()],
             items,
             asked: BTreeMap::new(),
             delay: None,
-            began: Instant::now(),
+            silence: None,
+            began,
         };
+        let mut stopped = self.write_batch(&mut batch).await.err();
+        let done: Vec<(Item, KeyOutcome)> = batch
+            .items
+            .into_iter()
+            .zip(batch.outcomes)
+            .filter_map(|(item, outcome)| Some((item, outcome?)))
+            .collect();
+        if stopped.is_none() && self.options.after_failure == AfterFailure::Stop {
+            stopped = done.iter().find_map(|(item, outcome)| match outcome {
+                KeyOutcome::Failed(_, why) => Some(TransferError::Key {
+                    key: quoted(&item.key),
+                    why: why.clone(),
+                }),
+                _ => None,
+            });
+        }
+        (done, stopped)
+    }
+
+    async fn write_batch(&mut self, batch: &mut Batch) -> Result<(), TransferError> {
         let mut deadline = Instant::now() + OWNER_TIMEOUT;
         let mut left = batch.left();
         while !left.is_empty() {
             let keys = left.iter().map(|i| (*i, batch.items[*i].key.as_slice()));
             let (groups, generation) = self.owners.by_node(keys, &mut batch.asked);
+            batch.silence = None;
             for group in groups {
-                self.send(&mut batch, group).await?;
+                self.send(batch, group).await?;
             }
             let still = batch.left();
             if still.len() < left.len() {
@@ -86,6 +161,9 @@ impl Lane {
                 break;
             }
             if Instant::now() >= deadline {
+                if let Some(error) = batch.silence.take() {
+                    return Err(error.into());
+                }
                 for i in &left {
                     let why = batch.delay.clone();
                     let why = why.unwrap_or_else(|| "no master owns the slot".to_string());
@@ -101,60 +179,46 @@ impl Lane {
                 }
             }
         }
-        let done: Vec<(Item, KeyOutcome)> = batch
-            .items
-            .into_iter()
-            .zip(batch.outcomes)
-            .filter_map(|(item, outcome)| Some((item, outcome?)))
-            .collect();
-        if self.options.after_failure == AfterFailure::Stop
-            && let Some((key, why)) = done.iter().find_map(|(item, outcome)| match outcome {
-                KeyOutcome::Failed(_, why) => Some((quoted(&item.key), why.clone())),
-                _ => None,
-            })
-        {
-            return Err(TransferError::Key { key, why });
-        }
-        Ok(done)
+        Ok(())
     }
 
-    /// The same for keys whose existing value is known to be older.
-    pub(super) async fn overwrite(
-        &mut self,
-        items: Vec<Item>,
-    ) -> Result<Vec<(Item, KeyOutcome)>, TransferError> {
+    /// The same for keys that are overwritten, whatever the user wants for others.
+    pub(super) async fn overwrite(&mut self, items: Vec<Item>) -> Done {
         let usual = self.options.on_conflict;
         self.options.on_conflict = OnConflict::Replace;
-        let written = self.write(items).await;
+        let done = self.write(items).await;
         self.options.on_conflict = usual;
-        written
+        done
     }
 
-    /// Sends the keys of one node. Values that it refuses as too new are sent again in an older form, until it takes
-    /// one or there is no older one.
+    /// Sends the keys of one node. Values that it refuses as too new are sent again in another form, until it takes one or
+    /// there is no other one.
     async fn send(&mut self, batch: &mut Batch, mut group: Group) -> Result<(), TransferError> {
         let mut there = Vec::new();
+        let clock = self.owners.clock(&group.target.addr);
+        batch.leave_expired(&mut group.members, clock);
         if let Some(refused) = self.refused.get(&group.target.addr) {
             for i in &group.members {
                 let item = &mut batch.items[*i];
-                while item.reaches(*refused) && item.make_older() {}
+                while item.is_refused(*refused) && item.convert(*refused) {}
             }
         }
-        loop {
+        while !group.members.is_empty() {
             let Some(answers) = self.send_once(batch, &group).await? else {
                 return Ok(());
             };
-            let mut refused = Vec::new();
+            let (mut refused, mut stopped) = (Vec::new(), None);
             for (i, answer) in group.members.iter().zip(answers) {
                 match answer {
                     Err(RestoreFault::BusyKey) => there.push(*i),
                     Err(RestoreFault::Version) => {
                         let item = &mut batch.items[*i];
-                        let version = item.encoding.map(Encoding::version);
-                        if item.make_older() {
-                            let addr = group.target.addr.clone();
-                            let lowest = self.refused.entry(addr).or_insert(u16::MAX);
-                            *lowest = version.map_or(*lowest, |version| version.min(*lowest));
+                        let addr = group.target.addr.clone();
+                        let known = self.refused.entry(addr).or_default();
+                        if let Some(encoding) = item.encoding {
+                            known.note(encoding);
+                        }
+                        if item.convert(*known) {
                             refused.push(*i);
                         } else {
                             let why = item.too_new(&group.name);
@@ -162,14 +226,23 @@ impl Lane {
                             batch.outcomes[*i] = Some(failed);
                         }
                     }
-                    answer => batch.evaluate(*i, answer, &group.name)?,
+                    // The others have a result, too.
+                    answer => {
+                        if let Err(why) = batch.evaluate(*i, answer, &group.name, clock) {
+                            stopped.get_or_insert(why);
+                        }
+                    }
                 }
+            }
+            if let Some(why) = stopped {
+                return Err(why);
             }
             if refused.is_empty() {
                 return self.compare(batch, &group, &there).await;
             }
             group.members = refused;
         }
+        Ok(())
     }
 
     /// Sends one pipeline to one node. `None` if it must be sent again later, or the keys have failed.
@@ -178,10 +251,7 @@ impl Lane {
         batch: &mut Batch,
         group: &Group,
     ) -> Result<Option<Vec<Result<(), RestoreFault>>>, TransferError> {
-        let mode = match self.options.on_conflict {
-            OnConflict::Replace => RestoreMode::Replace,
-            OnConflict::Skip | OnConflict::Abort => RestoreMode::Keep,
-        };
+        let mode = self.options.on_conflict.restore_mode();
         let client = match self.client(&group.target).await {
             Ok(client) => client,
             // The database does not exist; another one would be wrong.
@@ -192,7 +262,7 @@ impl Lane {
                 }
                 return Ok(None);
             }
-            Err(error) => return batch.delay_after(error).map(|()| None),
+            Err(error) => return batch.delay_after(error, group).map(|()| None),
         };
         let restoring: Vec<Restoring<'_>> = group
             .members
@@ -205,7 +275,7 @@ impl Lane {
             Err(error) => {
                 // Some keys may be written: the next attempt finds them.
                 self.clients.remove(&group.target.addr);
-                batch.delay_after(error).map(|()| None)
+                batch.delay_after(error, group).map(|()| None)
             }
         }
     }
@@ -217,6 +287,7 @@ impl Lane {
         group: &Group,
         there: &[usize],
     ) -> Result<(), TransferError> {
+        let clock = self.owners.clock(&group.target.addr);
         let mut rest = there;
         while !rest.is_empty() {
             // As many as are expected to fit; a value that is much larger than ours differs anyway.
@@ -230,7 +301,7 @@ impl Lane {
             rest = others;
             let client = match self.client(&group.target).await {
                 Ok(client) => client,
-                Err(error) => return batch.delay_after(error),
+                Err(error) => return batch.delay_after(error, group),
             };
             let keys: Vec<&[u8]> = some
                 .iter()
@@ -260,12 +331,12 @@ impl Lane {
                                 expires: Expiry::Never,
                             }))]
                         }
-                        Err(error) => return batch.delay_after(error),
+                        Err(error) => return batch.delay_after(error, group),
                     }
                 }
                 Err(error) => {
                     self.clients.remove(&group.target.addr);
-                    return batch.delay_after(error);
+                    return batch.delay_after(error, group);
                 }
             };
             for (i, theirs) in some.iter().zip(theirs) {
@@ -281,9 +352,15 @@ impl Lane {
                         batch.delay = Some(error.to_string());
                         continue;
                     }
+                    Err(ReadFault::Refused(error)) if is_of_key(&error) => {
+                        let failed = KeyOutcome::Failed(FailureReason::Refused, error.to_string());
+                        batch.outcomes[*i] = Some(failed);
+                        continue;
+                    }
                     Err(ReadFault::Refused(error)) => return Err(error.into()),
                 };
-                let outcome = batch.existing(*i, &theirs, &group.name, self.options.on_conflict)?;
+                let node = (group.name.as_str(), clock);
+                let outcome = batch.existing(*i, &theirs, node, self.options.on_conflict)?;
                 batch.outcomes[*i] = Some(outcome);
             }
         }
@@ -322,6 +399,17 @@ impl Lane {
     }
 }
 
+/// Whether the user may not use this key, but perhaps others.
+fn is_of_key(error: &ClientError) -> bool {
+    matches!(
+        error.fault,
+        Fault::NoPermission {
+            denied: Denied::Key,
+            ..
+        }
+    )
+}
+
 impl Batch {
     fn left(&self) -> Vec<usize> {
         let outcomes = self.outcomes.iter().enumerate();
@@ -331,27 +419,33 @@ impl Batch {
             .collect()
     }
 
+    /// Leaves out keys that have expired by the clock of their node.
+    fn leave_expired(&mut self, members: &mut Vec<usize>, clock: Clock) {
+        members.retain(|i| {
+            let has_expired = self.items[*i].has_expired(clock);
+            if has_expired {
+                self.outcomes[*i] = Some(KeyOutcome::Expired);
+            }
+            !has_expired
+        });
+    }
+
     /// Compares a key with the one that exists. One that would expire at another time is another one: it may not be
     /// deleted at its source.
     fn existing(
         &self,
         i: usize,
         theirs: &Dumped,
-        node: &str,
+        (node, clock): (&str, Clock),
         on_conflict: OnConflict,
     ) -> Result<KeyOutcome, TransferError> {
         let item = &self.items[i];
-        let why = match same_value(&theirs.payload, &item.payload) {
-            Sameness::Same => {
-                let here = item.left(self.began.elapsed());
-                match same_ttl(here, remaining(theirs.expires), TTL_TOLERANCE) {
-                    Sight::Different(_) if item.has_expired() => return Ok(KeyOutcome::Expired),
-                    Sight::Different(_) => format!("{node} has it with another time to live"),
-                    _ => return Ok(KeyOutcome::Same),
-                }
+        let why = match item.difference(theirs, self.began.elapsed(), clock) {
+            None => return Ok(KeyOutcome::Same),
+            Some(Difference::TimeToLive) if item.has_expired(clock) => {
+                return Ok(KeyOutcome::Expired);
             }
-            Sameness::Different => format!("{node} has another value"),
-            Sameness::Unknown => format!("{node} has a value that can't be compared"),
+            Some(difference) => difference.describe(node),
         };
         match on_conflict {
             OnConflict::Abort => Err(TransferError::Conflict {
@@ -368,12 +462,13 @@ impl Batch {
         i: usize,
         answer: Result<(), RestoreFault>,
         node: &str,
+        clock: Clock,
     ) -> Result<(), TransferError> {
         let failed = |reason, why: String| Some(KeyOutcome::Failed(reason, why));
         let item = &self.items[i];
         self.outcomes[i] = match answer {
             // RESTORE of a time that has passed on the way answers OK and writes nothing (Redis ≥ 5.0).
-            Ok(()) if item.has_expired() => Some(KeyOutcome::Expired),
+            Ok(()) if item.has_expired(clock) => Some(KeyOutcome::Expired),
             Ok(()) => Some(KeyOutcome::Written),
             Err(RestoreFault::OutOfMemory) => {
                 return Err(TransferError::OutOfMemory(node.to_string()));
@@ -391,7 +486,8 @@ impl Batch {
             Err(RestoreFault::Format) => {
                 failed(FailureReason::NotUnderstood, item.not_understood(node))
             }
-            Err(RestoreFault::Refused(error)) => match error.fault {
+            Err(RestoreFault::Refused(error)) => match &error.fault {
+                _ if is_of_key(&error) => failed(FailureReason::Refused, error.to_string()),
                 // All other keys would fail in the same way.
                 Fault::NoPermission { .. } | Fault::PasswordNeeded => return Err(error.into()),
                 _ => failed(FailureReason::Refused, error.to_string()),
@@ -400,41 +496,64 @@ impl Batch {
         Ok(())
     }
 
-    /// Keeps the keys for another attempt if the error is temporary; a wrong password or a missing right is not.
-    fn delay_after(&mut self, error: ClientError) -> Result<(), TransferError> {
-        if !error.fault.may_pass() || matches!(error.fault, Fault::Server { .. }) {
+    /// Keeps the keys for another attempt if the error is temporary. A wrong password or a missing right is not, and
+    /// neither is a node that does not answer if no replica can take over from it.
+    fn delay_after(&mut self, error: ClientError, group: &Group) -> Result<(), TransferError> {
+        let is_silent = error.fault.is_silence();
+        let is_server = matches!(error.fault, Fault::Server { .. });
+        if !error.fault.may_pass() || is_server || (is_silent && group.replica.is_none()) {
             return Err(error.into());
         }
         self.delay = Some(error.to_string());
+        self.silence = is_silent.then_some(error);
         Ok(())
     }
 }
 
 impl Item {
-    /// Whether its time is over.
-    pub(super) fn has_expired(&self) -> bool {
-        matches!(self.expires, Expiry::At(time) if time <= milliseconds())
+    /// Whether its time is over by that clock.
+    pub(super) fn has_expired(&self, clock: Clock) -> bool {
+        clock.is_past(self.expires)
     }
 
-    /// The milliseconds that it has left; `waited` is the time since its own were read.
-    fn left(&self, waited: Duration) -> Option<u64> {
+    /// How it differs from what a node has; `waited` is the time since it was read.
+    pub(super) fn difference(
+        &self,
+        theirs: &Dumped,
+        waited: Duration,
+        clock: Clock,
+    ) -> Option<Difference> {
+        match same_value(&theirs.payload, &self.payload) {
+            Sameness::Same => {
+                let (here, there) = (self.left(waited, clock), remaining(theirs.expires));
+                let sight = same_ttl(here, there, TTL_TOLERANCE);
+                matches!(sight, Sight::Different(_)).then_some(Difference::TimeToLive)
+            }
+            Sameness::Different => Some(Difference::Value),
+            Sameness::Unknown => Some(Difference::Unknown),
+        }
+    }
+
+    /// The milliseconds that it has left by that clock; `waited` is the time since its own were read.
+    pub(super) fn left(&self, waited: Duration, clock: Clock) -> Option<u64> {
         match self.expires {
             Expiry::Never => None,
-            Expiry::At(time) => Some(time.saturating_sub(milliseconds())),
+            Expiry::At(time) => Some(time.saturating_sub(clock.now())),
             Expiry::In(left) => {
                 Some(left.saturating_sub(u64::try_from(waited.as_millis()).unwrap_or(u64::MAX)))
             }
         }
     }
 
-    fn reaches(&self, version: u16) -> bool {
-        let encoding = self.encoding.map(Encoding::version);
-        encoding.is_some_and(|own| own >= version)
+    fn is_refused(&self, refused: Refused) -> bool {
+        self.encoding.is_some_and(|own| refused.has(own))
     }
 
-    /// Converts the value to its next older form, if it has one.
-    fn make_older(&mut self) -> bool {
-        let Some((payload, encoding)) = older(&self.payload) else {
+    /// Converts the value to its next older form, or to that of the other product unless that is refused, too. False if
+    /// there is none.
+    fn convert(&mut self, refused: Refused) -> bool {
+        let of_other = || translated(&self.payload).filter(|(_, encoding)| !refused.has(*encoding));
+        let Some((payload, encoding)) = older(&self.payload).or_else(of_other) else {
             return false;
         };
         self.payload = payload;
@@ -460,6 +579,12 @@ impl Item {
     }
 
     fn too_new(&self, node: &str) -> String {
+        if self.encoding.is_some_and(Encoding::has_field_ttls) {
+            return format!(
+                "too new for {node}: fields of the hash expire, which needs Redis 7.4 or Valkey 9.0 (HPERSIST at the \
+                 source keeps the fields for ever)"
+            );
+        }
         format!("too new for {node}: {}", self.form())
     }
 
@@ -469,12 +594,4 @@ impl Item {
             None => format!("{node} can't read its type: {}", self.form()),
         }
     }
-}
-
-/// The current time in milliseconds since 1970.
-pub(super) fn milliseconds() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }

@@ -1,6 +1,6 @@
 //! Writes keys to the current owners of their slots, for `import` and `restore`, and compares them, for `verify`.
 //!
-//! Keys are sent as RESTORE payloads, read from a server by DUMP or cut out of RDB files. Keys of one owner are sent
+//! Keys are sent as RESTORE payloads, or by SET, read from a server by DUMP or cut out of RDB files. Keys of one owner are sent
 //! together, in bounded batches; each owner has its lanes, and all owners are served side by side. A slot that moves
 //! meanwhile is followed (`MOVED`, `ASK`); a node that does not answer for a moment is waited for.
 //!
@@ -9,33 +9,41 @@
 //! both understand the same RDB version.
 
 mod bulk;
+mod clock;
 mod collisions;
+mod file_collisions;
 mod import;
 mod keyspace;
 mod lane;
+mod libraries;
 mod report;
 mod restore;
 mod scan;
+mod selection;
 mod slots;
 mod verify;
-mod verify_backup;
+mod verify_files;
+mod verify_report;
 mod workers;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::client::{ClientError, Expiry};
+use crate::client::{ClientError, Expiry, RestoreMode};
 use crate::rdb::Encoding;
 
+pub use clock::Clock;
 pub use collisions::{Collisions, collisions};
+pub use file_collisions::file_collisions;
 pub use import::{ImportOptions, TransferMode, import};
-pub use keyspace::{Keyspace, ReadFrom, SourcePart};
+pub use keyspace::{Keyspace, NodeKeys, ReadFrom, SourcePart};
+pub use libraries::load_libraries;
 pub use report::{FailedKey, FailureReason, TransferReport};
-pub use restore::{Databases, FileContent, KeyFile, restore};
+pub use restore::{FileContent, KeyFile, restore};
+pub use selection::{Destination, FileDatabases, Selection};
 pub use slots::{SlotMapError, SlotOwner, SlotOwners};
-pub use verify::{
-    Direction, Discrepancy, FoundKey, TTL_TOLERANCE, VerifyOptions, VerifyReport, verify,
-};
-pub use verify_backup::{SavedFile, verify_backup};
+pub use verify::{Direction, VerifyOptions, verify};
+pub use verify_files::{FilesToVerify, SavedFile, verify_files};
+pub use verify_report::{Discrepancy, FoundKey, TTL_TOLERANCE, VerifyReport};
 
 /// How a key is treated that is in the cluster with another value or time to live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +54,16 @@ pub enum OnConflict {
     Replace,
     /// The transfer stops.
     Abort,
+}
+
+impl OnConflict {
+    /// How RESTORE treats such a key.
+    fn restore_mode(self) -> RestoreMode {
+        match self {
+            Self::Replace => RestoreMode::Replace,
+            Self::Skip | Self::Abort => RestoreMode::Keep,
+        }
+    }
 }
 
 /// Whether a failed key stops the transfer.
@@ -133,10 +151,29 @@ pub enum TransferError {
         file: String,
         /// The reason.
         error: String,
+        /// What is known of the values that came before.
+        before: ValuesBefore,
     },
     /// The user interrupted the transfer.
     #[error("interrupted")]
     Interrupted,
+    /// A task of the transfer panicked. The message of the panic is on standard error.
+    #[error(
+        "a task of the transfer panicked, which is a fault of redis-trib; its message is above"
+    )]
+    Panicked,
+}
+
+/// How long replies are waited for once a transfer stops.
+const LAST_REPLIES: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What is known of the values of a file that were read before an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValuesBefore {
+    /// Each was verified before it was sent.
+    Verified,
+    /// They may be wrong: the error may be the effect of a damage that lies before it.
+    Doubtful,
 }
 
 /// Stops all tasks of a transfer.
@@ -157,6 +194,11 @@ impl Stopper {
         self.token.cancel();
     }
 
+    /// Stops the transfer when the guard is dropped, which also happens if nobody waits for the result any more.
+    pub fn halt_on_drop(self) -> tokio_util::sync::DropGuard {
+        self.token.drop_guard()
+    }
+
     /// Whether the transfer is to stop.
     pub fn is_halted(&self) -> bool {
         self.token.is_cancelled()
@@ -165,6 +207,12 @@ impl Stopper {
     /// Waits until the transfer is to stop.
     pub async fn halted(&self) {
         self.token.cancelled().await;
+    }
+
+    /// Waits until the transfer is to stop and replies to what was sent are not waited for any longer.
+    pub(crate) async fn given_up(&self) {
+        self.halted().await;
+        tokio::time::sleep(LAST_REPLIES).await;
     }
 
     /// Takes the reason.

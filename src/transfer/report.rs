@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
+use super::selection::Choice;
 use super::{Item, KeyOutcome};
 
 /// Why a key was not written.
@@ -24,6 +25,8 @@ pub enum FailureReason {
     Collides,
     /// The key changed at the source before each deletion.
     KeptChanging,
+    /// The key was deleted at the source by a client after it was written to the cluster, which has it still.
+    DeletedMeanwhile,
     /// Any other error of the server.
     Refused,
 }
@@ -40,6 +43,7 @@ impl FailureReason {
             Self::NoOwner => "no-owner",
             Self::Collides => "collides",
             Self::KeptChanging => "kept-changing",
+            Self::DeletedMeanwhile => "deleted-meanwhile",
             Self::Refused => "refused",
         }
     }
@@ -77,6 +81,8 @@ pub struct TransferReport {
     pub functions: u64,
     /// Modules with data that no command restores.
     pub module_data: BTreeSet<String>,
+    /// Keys that were sent and whose replies were not waited for: they may be written or not.
+    pub unknown: u64,
     /// Failed keys by reason, with the first few of each.
     pub failed: BTreeMap<FailureReason, (u64, Vec<FailedKey>)>,
 }
@@ -99,6 +105,15 @@ impl TransferReport {
             KeyOutcome::Same => self.same += 1,
             KeyOutcome::Expired => self.expired += 1,
             KeyOutcome::Failed(reason, why) => self.fail(*reason, &item.key, why),
+        }
+    }
+
+    /// Counts a key that was left out, unless the user chose keys by their names.
+    pub(super) fn count_left_out(&mut self, choice: &Choice) {
+        match choice {
+            Choice::Stray => self.strays += 1,
+            Choice::OtherDatabase => self.other_databases += 1,
+            Choice::OtherName | Choice::Wanted(_) => {}
         }
     }
 
@@ -134,6 +149,7 @@ impl TransferReport {
         self.strays += other.strays;
         self.other_databases += other.other_databases;
         self.functions += other.functions;
+        self.unknown += other.unknown;
         self.module_data.extend(other.module_data);
         for (reason, (count, examples)) in other.failed {
             let (sum, all) = self.failed.entry(reason).or_default();

@@ -1,6 +1,6 @@
 //! Restore from RDB files: values are cut out and sent, a few megabytes at a time.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,30 +9,37 @@ use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinSet, spawn_blocking};
 
-use super::bulk::{BulkLane, Form, Pending};
-use super::lane::Lane;
+use super::bulk::{Attributes, BulkBatch, Writer};
+use super::libraries::LibraryLoader;
 use super::report::{FailureReason, SharedReport, TransferReport};
+use super::selection::Selection;
 use super::slots::SlotOwners;
-use super::workers::{BatchReceiver, Batcher, Queues, WriteCounts, finish, next};
-use super::{AfterFailure, Item, OnConflict, Stopper, TransferError, TransferOptions};
-use crate::backup::{BLOCK, BlockSum, Meter, RdbBytes, VerifiedFile, open_rdb, unpack};
-use crate::client::{ClientError, Expiry, Fault, RestoreMode};
-use crate::cluster::functions::library_name;
+use super::workers::{BatchReceiver, Queues, WriteCounts, finish, next};
+use super::{AfterFailure, Stopper, TransferError, TransferOptions, ValuesBefore};
+use crate::backup::{BLOCK, BlockSum, Meter, MeterPart, RdbBytes, VerifiedFile, open_rdb, unpack};
+use crate::client::{Expiry, WriteCommands};
 use crate::cluster::node::NodeId;
 use crate::cluster::numbers::counted;
 use crate::cluster::slot::{Slot, SlotSet};
-use crate::rdb::{BUFFER, Entry, Keep, RdbError, Reader, Record, Value, payload_of_text};
+use crate::rdb::{
+    BUFFER, Buffers, Entry, Keep, Piece, RdbError, Reader, Record, Value, payload_of_pieces,
+    payload_of_text,
+};
 
 /// The most keys per batch.
 const BATCH: usize = 512;
 /// The bytes from which a batch is full.
-const BATCH_BYTES: usize = 1 << 20;
-/// The largest value that can be restored: the servers' own limit (`proto-max-bulk-len`).
-const LARGEST: usize = 512 << 20;
+const BATCH_BYTES: usize = 256 << 10;
+/// Values from this number of bytes on are sent from where they were read; smaller ones are copied into a batch.
+const LENT: u64 = BATCH_BYTES as u64;
+/// The most memory of a batch that another batch is put into.
+const LARGEST_REUSED: usize = 4 * BATCH_BYTES;
+/// The largest value that can be restored, in bytes: the servers' own limit (`proto-max-bulk-len`).
+pub(super) const LARGEST: usize = 512 << 20;
 /// The memory for batches in progress, in KiB; a larger value is sent alone.
 const ROOM: u32 = 256 << 10;
 /// The number of files that are read at a time.
-const READERS: usize = 4;
+pub(super) const READERS: usize = 4;
 
 /// An RDB file whose keys are written.
 #[derive(Debug, Clone)]
@@ -41,10 +48,18 @@ pub struct KeyFile {
     pub name: String,
     /// The slots that its node owned: other keys in the file are stray keys.
     pub slots: SlotSet,
+    /// The number of its keys that are wanted, if that is known.
+    pub keys: Option<u64>,
     /// Where its bytes come from.
     pub content: FileContent,
-    /// Where its keys go.
-    pub databases: Databases,
+    /// Which of its keys are wanted, and where they go.
+    pub selection: Arc<Selection>,
+}
+
+impl KeyFile {
+    fn is_by_block(&self) -> bool {
+        matches!(self.content, FileContent::Blocks { .. })
+    }
 }
 
 /// The bytes of a file.
@@ -65,25 +80,6 @@ pub enum FileContent {
     Stdin,
 }
 
-/// The databases of the keys.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Databases {
-    /// Each key goes to the database that it was in.
-    AsSaved,
-    /// Keys of this database go to database 0; others are left out.
-    Only(u32),
-}
-
-/// A batch of keys of one database.
-struct Batch {
-    /// The owner of their slots, when they were read.
-    owner: Option<NodeId>,
-    database: u32,
-    items: Vec<Pending>,
-    /// Its share of the memory for batches.
-    _room: Option<OwnedSemaphorePermit>,
-}
-
 /// The state that readers and lanes share.
 struct Restore {
     owners: Arc<SlotOwners>,
@@ -91,10 +87,21 @@ struct Restore {
     counts: Arc<WriteCounts>,
     stopper: Stopper,
     room: Arc<Semaphore>,
-    queues: Queues<Batch>,
-    /// Libraries that were loaded already: every file has all of them.
-    loaded: Mutex<BTreeSet<Vec<u8>>>,
+    queues: Queues<BulkBatch>,
+    /// Memory for the commands of batches: that of batches that were sent.
+    memory: Memory,
+    buffers: Buffers,
+    libraries: LibraryLoader,
 }
+
+/// Memory that is used again and again: the system takes its time to give more.
+type Memory = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// The batches that are not full yet, by owner and database.
+type Open = HashMap<(Option<NodeId>, u32), BulkBatch>;
+
+/// A reader of any bytes.
+type FileReader = Reader<RdbBytes>;
 
 /// Writes the keys of all files. The report covers what was done even if the transfer stopped.
 pub async fn restore(
@@ -116,26 +123,38 @@ pub async fn restore(
         stopper: stopper.clone(),
         room: Arc::new(Semaphore::new(ROOM as usize)),
         queues,
-        loaded: Mutex::default(),
+        memory: Memory::default(),
+        buffers: Buffers::of(match parts.iter().any(KeyFile::is_by_block) {
+            true => BLOCK,
+            false => BUFFER,
+        }),
+        libraries: LibraryLoader::new(Arc::clone(&owners), options.on_conflict),
     });
     let mut lanes = JoinSet::new();
     for receiver in receivers {
-        let (owners, counts) = (Arc::clone(&owners), Arc::clone(&counts));
-        let stopper = stopper.clone();
-        lanes.spawn(async move { run_lane(receiver, owners, options, counts, stopper).await });
+        let lane = RestoreLane {
+            owners: Arc::clone(&owners),
+            options,
+            counts: Arc::clone(&counts),
+            stopper: stopper.clone(),
+            memory: Arc::clone(&restore.memory),
+            by_database: HashMap::new(),
+        };
+        lanes.spawn(lane.run(receiver));
     }
     let readers = Arc::new(Semaphore::new(READERS));
     for part in parts {
         let (restore, readers) = (Arc::clone(&restore), Arc::clone(&readers));
+        let file = restore.counts.meter.part(&part.name, part.keys);
         lanes.spawn(async move {
             // The semaphore is never closed.
             let _turn = readers.acquire_owned().await.ok();
             let runtime = Handle::current();
             let stopper = restore.stopper.clone();
-            let reading = spawn_blocking(move || restore.read(&part, &runtime));
+            let reading = spawn_blocking(move || restore.read(&part, &file, &runtime));
             tokio::select! {
                 biased;
-                read = reading => read.unwrap_or(Err(TransferError::Interrupted)),
+                read = reading => read.unwrap_or(Err(TransferError::Panicked)),
                 // The thread may wait for standard input. It sends nothing any more.
                 () = stopper.halted() => Ok(()),
             }
@@ -147,61 +166,97 @@ pub async fn restore(
     (counts.report.take(), stopper.why())
 }
 
-/// Runs one lane.
-async fn run_lane(
-    receiver: BatchReceiver<Batch>,
+/// Writes batches, one after the other.
+struct RestoreLane {
     owners: Arc<SlotOwners>,
     options: TransferOptions,
     counts: Arc<WriteCounts>,
     stopper: Stopper,
-) -> Result<(), TransferError> {
-    let mut lanes: HashMap<u32, (BulkLane, Lane)> = HashMap::new();
-    while let Some(batch) = next(&receiver, &stopper).await {
-        let database = batch.database;
-        let (bulk, lane) = lanes.entry(database).or_insert_with(|| {
-            (
-                BulkLane::new(Arc::clone(&owners), options, database),
-                Lane::new(Arc::clone(&owners), options, database),
-            )
-        });
-        let (report, left) = bulk.write(batch.owner, batch.items).await;
-        counts.meter.add(report.written + report.expired);
-        counts.report.add(report);
-        if !left.is_empty() {
-            let done = lane.write(left).await?;
-            let report = counts.count(&done);
-            counts.report.add(report);
+    memory: Memory,
+    by_database: HashMap<u32, Writer>,
+}
+
+impl RestoreLane {
+    async fn run(mut self, receiver: BatchReceiver<BulkBatch>) -> Result<(), TransferError> {
+        let stopper = self.stopper.clone();
+        while let Some(batch) = next(&receiver, &stopper).await {
+            let (keys, file, database) = (batch.len(), batch.file.clone(), batch.database);
+            let recycle = |memory: Vec<u8>| {
+                if memory.capacity() <= LARGEST_REUSED {
+                    let mut all = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+                    all.push(memory);
+                }
+            };
+            let writer = self
+                .by_database
+                .entry(database)
+                .or_insert_with(|| Writer::new(&self.owners, self.options, database));
+            let written = tokio::select! {
+                biased;
+                written = writer.write(batch, Vec::new(), &self.counts, recycle) => written,
+                () = stopper.given_up() => Ok(()),
+            };
+            let uncounted = writer.take_uncounted();
+            if let Some(file) = file {
+                file.add((keys - uncounted) as u64);
+            }
+            if matches!(written, Ok(()) | Err(TransferError::Client(_))) {
+                self.counts.add_unknown(uncounted);
+            }
+            written?;
         }
+        Ok(())
     }
-    Ok(())
 }
 
 impl Restore {
-    /// Reads one file, on a thread of its own.
-    fn read(&self, part: &KeyFile, runtime: &Handle) -> Result<(), TransferError> {
+    /// Reads one file, on a thread of its own. What it counted counts even if it fails.
+    fn read(
+        &self,
+        part: &KeyFile,
+        file: &Arc<MeterPart>,
+        runtime: &Handle,
+    ) -> Result<(), TransferError> {
+        let mut report = TransferReport::default();
+        let read = self.read_records(part, file, runtime, &mut report);
+        if read.is_ok() && !self.stopper.is_halted() {
+            file.complete();
+        }
+        self.counts.report.add(report);
+        read
+    }
+
+    fn read_records(
+        &self,
+        part: &KeyFile,
+        file: &Arc<MeterPart>,
+        runtime: &Handle,
+        report: &mut TransferReport,
+    ) -> Result<(), TransferError> {
         let unreadable = |error: String| TransferError::File {
             file: part.name.clone(),
             error,
+            before: match part.content {
+                FileContent::Blocks { .. } => ValuesBefore::Verified,
+                FileContent::Verified(_) | FileContent::Stdin => ValuesBefore::Doubtful,
+            },
         };
-        let (bytes, buffer): (RdbBytes, usize) = match &part.content {
-            FileContent::Verified(path) => (
-                open_rdb(path).map_err(|error| unreadable(error.to_string()))?,
-                BUFFER,
-            ),
-            FileContent::Stdin => (
-                unpack(io::stdin()).map_err(|error| unreadable(error.to_string()))?,
-                BUFFER,
-            ),
+        let bytes: RdbBytes = match &part.content {
+            FileContent::Verified(path) => {
+                open_rdb(path).map_err(|error| unreadable(error.to_string()))?
+            }
+            FileContent::Stdin => {
+                unpack(io::stdin()).map_err(|error| unreadable(error.to_string()))?
+            }
             FileContent::Blocks { path, sums, bytes } => {
-                let file = VerifiedFile::open(path, Arc::clone(sums), *bytes);
-                let file = file.map_err(|error| unreadable(error.to_string()))?;
-                (Box::new(file), BLOCK)
+                let verified = VerifiedFile::open(path, Arc::clone(sums), *bytes);
+                let verified = verified.map_err(|error| unreadable(error.to_string()))?;
+                Box::new(verified)
             }
         };
-        let reader = Reader::with_buffer(bytes, Keep::UpTo(LARGEST), buffer);
+        let reader = Reader::with_buffers(bytes, Keep::ButText(LARGEST), self.buffers.clone());
         let mut reader = reader.map_err(|error| unreadable(error.to_string()))?;
-        let mut batcher = Batcher::new(BATCH, BATCH_BYTES);
-        let mut report = TransferReport::default();
+        let mut open = Open::new();
         let mut keys = 0;
         let mut known = self.owners.known();
         while !self.stopper.is_halted() {
@@ -209,9 +264,9 @@ impl Restore {
                 Ok(record) => record,
                 Err(error) if error.unread().is_some() => {
                     // What came before it is restored.
-                    self.flush(batcher, runtime);
+                    self.flush(open, file, runtime);
                     let left = reader.announced().saturating_sub(keys);
-                    self.leave_out(part, &error, left, &mut report)?;
+                    self.leave_out(part, &error, left, report)?;
                     break;
                 }
                 Err(error) => return Err(unreadable(error.to_string())),
@@ -220,42 +275,55 @@ impl Restore {
                 Record::Aux(..) => {}
                 Record::ModuleAux(module) => drop(report.module_data.insert(module)),
                 Record::Function(code) => {
-                    runtime.block_on(self.load(&code, &mut report))?;
+                    runtime.block_on(self.libraries.load(&code, report))?;
                 }
-                Record::Entry(entry) => {
+                Record::Entry(mut entry) => {
                     keys += 1;
                     let slot = Slot::of_key(&entry.key);
-                    if !part.slots.contains(slot) {
-                        report.strays += 1;
-                        continue;
-                    }
-                    let Some(entry) = part.databases.take(entry, &mut report) else {
+                    let choice = part.selection.choose(&part.slots, slot, &entry);
+                    report.count_left_out(&choice);
+                    let Some(to) = choice.wanted() else {
                         continue;
                     };
-                    let Some((database, item)) = self.item(entry, &mut report)? else {
-                        continue;
+                    entry.key = to.renamed(entry.key);
+                    entry.database = to.into;
+                    let slot = match part.selection.renames() {
+                        true => Slot::of_key(&entry.key),
+                        false => slot,
                     };
-                    let owner = known.owner_of(slot);
-                    let bytes = item.item.payload.len();
-                    if let Some(items) = batcher.add((owner, database), item, bytes) {
-                        runtime.block_on(self.enqueue(owner, database, items));
+                    let target = (known.owner_of(slot), entry.database);
+                    let batch = open.entry(target).or_insert_with(|| self.batch(target));
+                    let added = self.add(batch, entry, &mut reader, report, runtime)?;
+                    added.map_err(|error| unreadable(error.to_string()))?;
+                    if batch.len() >= BATCH || batch.bytes() >= BATCH_BYTES {
+                        let full = std::mem::replace(batch, self.batch(target));
+                        runtime.block_on(self.enqueue(full, file));
                         known = self.owners.known();
                     }
                 }
                 Record::End(_) => {
-                    self.flush(batcher, runtime);
+                    self.flush(open, file, runtime);
                     break;
                 }
             }
         }
-        self.counts.report.add(report);
         Ok(())
     }
 
+    /// An empty batch.
+    fn batch(&self, (owner, database): (Option<NodeId>, u32)) -> BulkBatch {
+        let mode = self.options.on_conflict.restore_mode();
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let commands = WriteCommands::new(mode, memory.pop().unwrap_or_default());
+        BulkBatch::new(owner, database, commands)
+    }
+
     /// Queues the last, incomplete batches.
-    fn flush(&self, batcher: Batcher<(Option<NodeId>, u32), Pending>, runtime: &Handle) {
-        for ((owner, database), items) in batcher.rest() {
-            runtime.block_on(self.enqueue(owner, database, items));
+    fn flush(&self, open: Open, file: &Arc<MeterPart>, runtime: &Handle) {
+        for (_, batch) in open {
+            if batch.len() > 0 {
+                runtime.block_on(self.enqueue(batch, file));
+            }
         }
     }
 
@@ -287,54 +355,82 @@ impl Restore {
         Ok(())
     }
 
-    /// Returns a key to be written; `None` if it can't be.
-    fn item(
+    /// Adds a key to a batch, unless it can't be written. The inner error is the file's.
+    fn add(
         &self,
+        batch: &mut BulkBatch,
         entry: Entry,
+        reader: &mut FileReader,
         report: &mut TransferReport,
-    ) -> Result<Option<(u32, Pending)>, TransferError> {
-        let is_plain = entry.expires.is_none() && entry.idle.is_none() && entry.frequency.is_none();
-        let (payload, form) = match entry.value {
-            Value::Payload(payload) => (payload, Form::Payload),
-            // SET knows no idle time and no frequency, and before Redis 6.2 no time to expire at.
-            Value::Text(text) if is_plain => (text, Form::Text),
-            Value::Text(text) => (payload_of_text(&text), Form::Payload),
-            Value::TooLarge(bytes) => {
-                let why = format!("{bytes} bytes: larger than 512 MiB, the limit of servers");
-                if self.options.after_failure == AfterFailure::Stop {
-                    let key = super::report::quoted(&entry.key);
-                    return Err(TransferError::Key { key, why });
-                }
-                report.fail(FailureReason::TooLarge, &entry.key, &why);
-                return Ok(None);
-            }
-            Value::NotKept => return Ok(None),
-        };
-        let item = Item {
-            key: entry.key,
-            payload,
-            encoding: Some(entry.encoding),
+        runtime: &Handle,
+    ) -> Result<Result<(), RdbError>, TransferError> {
+        let attributes = Attributes {
+            encoding: entry.encoding,
             expires: entry.expires.map_or(Expiry::Never, Expiry::At),
             idle: entry.idle,
             frequency: entry.frequency,
         };
-        Ok(Some((entry.database, Pending { item, form })))
+        let key = &entry.key;
+        if let Value::TooLarge(bytes) = entry.value {
+            let why = format!("{bytes} bytes: larger than 512 MiB, the limit of servers");
+            if self.options.after_failure == AfterFailure::Stop {
+                let key = super::report::quoted(key);
+                return Err(TransferError::Key { key, why });
+            }
+            report.fail(FailureReason::TooLarge, key, &why);
+            return Ok(Ok(()));
+        }
+        let is_over = || attributes.has_expired(self.owners.clock_of(batch.owner));
+        if attributes.expires != Expiry::Never && is_over() {
+            report.expired += 1;
+            self.counts.meter.add(1);
+            return Ok(Ok(()));
+        }
+        let is_plain = attributes.are_plain();
+        Ok(match entry.value {
+            Value::Ahead(length @ LENT..) => {
+                let room = runtime.block_on(self.room(blocks_of(length)));
+                reader.lend().map(|pieces| {
+                    match is_plain {
+                        true => batch.add_lent(key, attributes, pieces),
+                        false => {
+                            let pieces = payload_of_pieces(pieces);
+                            batch.add_lent_payload(key, attributes, pieces);
+                        }
+                    }
+                    batch.room = room;
+                })
+            }
+            Value::Ahead(length) if is_plain => {
+                batch.add_text(key, attributes, length, |out| reader.append(out))
+            }
+            Value::Ahead(length) => {
+                let mut text = Vec::with_capacity(length as usize);
+                reader.append(&mut text).map(|()| {
+                    batch.add_payload(key, attributes, &payload_of_text(&text));
+                })
+            }
+            Value::Payload(payload) if payload.len() as u64 >= LENT => {
+                batch.add_lent_payload(key, attributes, vec![Piece::from(payload)]);
+                Ok(())
+            }
+            Value::Payload(payload) => {
+                batch.add_payload(key, attributes, &payload);
+                Ok(())
+            }
+            Value::Text(_) | Value::TooLarge(_) | Value::NotKept => Ok(()),
+        })
     }
 
     /// Queues a batch once there is memory for it.
-    async fn enqueue(&self, owner: Option<NodeId>, database: u32, items: Vec<Pending>) {
-        let bytes: usize = items.iter().map(|one| one.item.payload.len()).sum();
-        let share = u32::try_from(bytes >> 10).unwrap_or(ROOM).clamp(1, ROOM);
+    async fn enqueue(&self, mut batch: BulkBatch, file: &Arc<MeterPart>) {
+        file.list(batch.len() as u64);
+        batch.file = Some(Arc::clone(file));
+        if batch.room.is_none() {
+            batch.room = self.room(batch.bytes() as u64).await;
+        }
         let send = async {
-            // The semaphore is never closed.
-            let room = Arc::clone(&self.room).acquire_many_owned(share).await.ok();
-            let batch = Batch {
-                owner,
-                database,
-                items,
-                _room: room,
-            };
-            let _ = self.queues.of(owner).send(batch).await;
+            let _ = self.queues.of(batch.owner).send(batch).await;
         };
         tokio::select! {
             biased;
@@ -343,110 +439,20 @@ impl Restore {
         }
     }
 
-    /// Loads a library of functions on every master.
-    async fn load(&self, code: &[u8], report: &mut TransferReport) -> Result<(), TransferError> {
-        let is_new = {
-            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            loaded.insert(code.to_vec())
-        };
-        if !is_new {
-            return Ok(());
-        }
-        if self.options.on_conflict != OnConflict::Replace
-            && let Some(owner) = self.has_other_code(code).await?
-        {
-            // Loaded on the other masters, it would differ from this one.
-            return self.differs(code, owner, report);
-        }
-        let mut everywhere = true;
-        for owner in self.owners.all() {
-            let client = self.owners.connections().client(&owner.target).await?;
-            let mode = match self.options.on_conflict {
-                OnConflict::Replace => RestoreMode::Replace,
-                OnConflict::Skip | OnConflict::Abort => RestoreMode::Keep,
-            };
-            let error = match client.function_load(code, mode).await {
-                Ok(()) => continue,
-                Err(error) => error,
-            };
-            let libraries = client.function_list().await?.unwrap_or_default();
-            if libraries.values().any(|library| library.code == code) {
-                continue;
-            }
-            everywhere = false;
-            if already_exists(&error) && self.options.on_conflict == OnConflict::Abort {
-                return self.differs(code, owner.name, report);
-            }
-            let reason = match already_exists(&error) {
-                true => FailureReason::Differs,
-                false => FailureReason::Refused,
-            };
-            report.fail_named(reason, name_of(code), &error.to_string());
-            break;
-        }
-        report.functions += u64::from(everywhere);
-        Ok(())
-    }
-
-    /// The first master that has the library with other code.
-    async fn has_other_code(&self, code: &[u8]) -> Result<Option<String>, TransferError> {
-        let Some(name) = library_name(code) else {
-            return Ok(None);
-        };
-        for owner in self.owners.all() {
-            let client = self.owners.connections().client(&owner.target).await?;
-            let loaded = client.function_code(&name).await?;
-            if loaded.is_some_and(|loaded| loaded != code) {
-                return Ok(Some(owner.name));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Reports a library that a master has with other code, or stops for it.
-    fn differs(
-        &self,
-        code: &[u8],
-        node: String,
-        report: &mut TransferReport,
-    ) -> Result<(), TransferError> {
-        let key = name_of(code);
-        if self.options.on_conflict == OnConflict::Abort {
-            return Err(TransferError::Conflict { key, node });
-        }
-        let why = format!("{node} has it with other code");
-        report.fail_named(FailureReason::Differs, key, &why);
-        Ok(())
-    }
-}
-
-impl Databases {
-    /// Returns the key as it is written; `None` if it is left out.
-    fn take(self, entry: Entry, report: &mut TransferReport) -> Option<Entry> {
-        match self {
-            Self::AsSaved => Some(entry),
-            Self::Only(database) if database == entry.database => Some(Entry {
-                database: 0,
-                ..entry
-            }),
-            Self::Only(_) => {
-                report.other_databases += 1;
-                None
-            }
+    /// Waits for memory for this number of bytes; `None` if the transfer stops.
+    async fn room(&self, bytes: u64) -> Option<OwnedSemaphorePermit> {
+        let share = u32::try_from(bytes >> 10).unwrap_or(ROOM).clamp(1, ROOM);
+        tokio::select! {
+            biased;
+            () = self.stopper.halted() => None,
+            // The semaphore is never closed.
+            room = Arc::clone(&self.room).acquire_many_owned(share) => room.ok(),
         }
     }
 }
 
-/// `ERR Library 'mylib' already exists`.
-fn already_exists(error: &ClientError) -> bool {
-    match &error.fault {
-        Fault::Server { message, .. } => message.ends_with("already exists"),
-        _ => false,
-    }
-}
-
-/// `the functions "#!lua name=mylib"`.
-fn name_of(code: &[u8]) -> String {
-    let line = code.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    format!("the functions {}", super::report::quoted(line))
+/// The bytes of the blocks that hold a value.
+fn blocks_of(length: u64) -> u64 {
+    let block = BLOCK as u64;
+    (length.div_ceil(block) + 1) * block
 }

@@ -12,10 +12,11 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::keyspace::{Keyspace, Place, ReadFrom, is_temporary};
+use super::keyspace::{Keyspace, NodeKeys, Place, ReadFrom, Successor};
 use super::lane::{OWNER_TIMEOUT, RETRY_PAUSE};
 use super::slots::SlotOwners;
 use super::{Stopper, TransferError};
+use crate::backup::{Meter, MeterPart};
 use crate::client::ClientError;
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::{Slot, SlotSet};
@@ -30,6 +31,18 @@ pub(super) struct Chunk {
     pub(super) keys: Vec<Vec<u8>>,
     /// Their sizes in memory, in bytes, where the server tells them; empty if nobody asked.
     pub(super) sizes: Vec<Option<u64>>,
+    /// What counts them once they are done.
+    pub(super) part: Option<Arc<MeterPart>>,
+}
+
+/// The counters of the nodes of a cluster.
+pub(super) type NodeParts = BTreeMap<NodeId, Arc<MeterPart>>;
+
+/// Adds a part for each node; keys of a pattern are a part of its keys that is not known.
+pub(super) fn node_parts(meter: &Meter, nodes: &[NodeKeys], pattern: Option<&str>) -> NodeParts {
+    let total = |keys: u64| pattern.is_none().then_some(keys);
+    let part = |node: &NodeKeys| (node.id, meter.part(&node.name, total(node.keys)));
+    nodes.iter().map(part).collect()
 }
 
 /// Whether the sizes of keys are read, too.
@@ -46,6 +59,8 @@ pub(super) struct Scan {
     /// Only keys of this pattern.
     pub(super) pattern: Option<String>,
     pub(super) sizes: Sizes,
+    /// The counters of nodes.
+    pub(super) parts: NodeParts,
     /// Where the names go.
     pub(super) chunks: mpsc::Sender<Chunk>,
     pub(super) stopper: Stopper,
@@ -68,7 +83,7 @@ impl Scan {
     /// Runs to the end, or until the transfer stops.
     pub(super) async fn run(self) -> Result<(), TransferError> {
         let scanned = match &self.keyspace.place {
-            Place::Server { target, .. } => self.node(target, None).await,
+            Place::Server { target, .. } => self.node(target, None, None).await,
             Place::Cluster(owners, from) => return self.cluster(owners, *from).await,
         };
         match scanned {
@@ -103,8 +118,9 @@ impl Scan {
                     ReadFrom::Replicas => view.replica_of(id),
                 };
                 let (scan, target) = (self.clone(), replica.unwrap_or(&owner.target).clone());
+                let part = self.parts.get(&id).map(Arc::clone);
                 scans.spawn(async move {
-                    let done = scan.node(&target, Some(&slots)).await;
+                    let done = scan.node(&target, Some(&slots), part).await;
                     (id, slots, done)
                 });
             }
@@ -120,12 +136,13 @@ impl Scan {
                         scanned.entry(id).or_default().union_with(&slots);
                     }
                     Ok((_, _, Err(Cut::Stopped))) => return Ok(()),
-                    Ok((_, _, Err(Cut::Failed(error)))) if is_temporary(&error) => {
+                    Ok((id, _, Err(Cut::Failed(error))))
+                        if Successor::of(Some(id), &view).may_follow(&error) =>
+                    {
                         delay = Some(error.to_string());
                     }
                     Ok((_, _, Err(Cut::Failed(error)))) => return Err(error.into()),
-                    // The panic of a task is printed on standard error.
-                    Err(_) => return Err(TransferError::Interrupted),
+                    Err(_) => return Err(TransferError::Panicked),
                 }
             }
             if let Err(error) = owners.refresh(view.generation).await {
@@ -166,7 +183,12 @@ impl Scan {
     }
 
     /// Scans one node. With `slots`, only keys of these slots count.
-    async fn node(&self, target: &Target, slots: Option<&SlotSet>) -> Result<(), Cut> {
+    async fn node(
+        &self,
+        target: &Target,
+        slots: Option<&SlotSet>,
+        part: Option<Arc<MeterPart>>,
+    ) -> Result<(), Cut> {
         let client = self.keyspace.connect(target).await?;
         // A cursor means nothing to another process: the connection is not opened again to one with another run id.
         client.info().await?;
@@ -185,10 +207,17 @@ impl Scan {
                     }
                     Sizes::NotAsked => Vec::new(),
                 };
-                self.hand_over(Chunk { keys, sizes }).await?;
+                if let Some(part) = &part {
+                    part.list(keys.len() as u64);
+                }
+                let part = part.clone();
+                self.hand_over(Chunk { keys, sizes, part }).await?;
             }
             cursor = after;
             if cursor == 0 {
+                if let Some(part) = &part {
+                    part.complete();
+                }
                 return Ok(());
             }
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio::sync::Semaphore;
 
+use super::clock::{self, Clock};
 use crate::client::Asking;
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::{Direction, MasterLink};
@@ -164,6 +165,7 @@ pub struct SlotOwners {
     seeds: Vec<Target>,
     now: RwLock<Arc<Snapshot>>,
     reading: tokio::sync::Mutex<()>,
+    clocks: RwLock<HashMap<Addr, Clock>>,
     large: Semaphore,
 }
 
@@ -175,13 +177,53 @@ impl SlotOwners {
     ) -> Result<Self, SlotMapError> {
         let found = discover::find(&connections, &seeds).await?;
         let now = RwLock::new(Arc::new(Snapshot::of(&found, 0)));
-        Ok(Self {
+        let owners = Self {
             connections,
             seeds,
             now,
             reading: tokio::sync::Mutex::default(),
+            clocks: RwLock::default(),
             large: Semaphore::new(1),
-        })
+        };
+        owners.read_clocks().await;
+        Ok(owners)
+    }
+
+    /// Reads the clocks of owners that were not read before.
+    async fn read_clocks(&self) {
+        let unread = {
+            let known = self.clocks.read().unwrap_or_else(PoisonError::into_inner);
+            let owners = self.all().into_iter().map(|owner| owner.target);
+            owners
+                .filter(|target| !known.contains_key(&target.addr))
+                .collect()
+        };
+        let read = clock::read(&self.connections, unread).await;
+        let mut known = self.clocks.write().unwrap_or_else(PoisonError::into_inner);
+        known.extend(read);
+    }
+
+    /// The clock of a node; if it is not known, that of another node or of this machine.
+    pub(super) fn clock(&self, addr: &Addr) -> Clock {
+        let known = self.clocks.read().unwrap_or_else(PoisonError::into_inner);
+        let clock = known.get(addr).or_else(|| known.values().next()).copied();
+        clock.unwrap_or_else(Clock::of_machine)
+    }
+
+    /// The clock of a master.
+    pub(super) fn clock_of(&self, owner: Option<NodeId>) -> Clock {
+        match owner.and_then(|owner| self.owner(owner)) {
+            Some(owner) => self.clock(&owner.target.addr),
+            None => Clock::of_machine(),
+        }
+    }
+
+    /// The clock of the node that owns the slot of a key.
+    pub(super) fn clock_of_key(&self, key: &[u8]) -> Clock {
+        match self.of_key(key).0 {
+            Some(owner) => self.clock(&owner.target.addr),
+            None => Clock::of_machine(),
+        }
     }
 
     /// The connections to the cluster.
@@ -287,6 +329,7 @@ impl SlotOwners {
         let found = discover::find(&self.connections, &seeds).await?;
         let now = Arc::new(Snapshot::of(&found, seen + 1));
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
+        self.read_clocks().await;
         Ok(())
     }
 }

@@ -6,8 +6,10 @@
 //! full, the lanes wait too.
 //!
 //! Values up to 1 MiB are read by DUMP and compared by type ([`same_value`]); larger ones piece by piece
-//! ([`comparison`](crate::comparison)). What one connection has in memory is bounded by [`BATCH_BYTES`], as far as MEMORY
-//! USAGE is right, and by the limit of replies (32 MiB) otherwise.
+//! ([`comparison`](crate::comparison)), except for those of modules. What one connection has in memory is bounded by
+//! [`BATCH_BYTES`], as far as MEMORY USAGE is right, and by the limit of replies (32 MiB) otherwise. A value with a larger
+//! piece, and one whose pieces the user may not read, is read whole by DUMP: above 32 MiB on connections of its own, one at
+//! a time.
 
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -15,14 +17,17 @@ use std::time::Duration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinSet;
 
-use super::keyspace::{KeyReader, Keyspace, ReadFrom, SourcePart, is_too_large};
+use super::keyspace::{KeyReader, Keyspace, NodeKeys, ReadFrom, SourcePart, is_too_large};
 use super::report::readable;
-use super::scan::{Chunk, Scan, Sizes};
+use super::scan::{Chunk, NodeParts, Scan, Sizes, node_parts};
 use super::slots::SlotOwners;
-use super::workers::finish;
+use super::verify_report::{
+    Discrepancy, FoundKey, NAMED, Sight, UNKNOWN_DUMPS, VerifyReport, left, on_one_side, same_ttl,
+};
+use super::workers::{finish, until_halted};
 use super::{Stopper, TransferError};
 use crate::backup::Meter;
-use crate::client::{Dumped, Expiry, ExpiryQuestion, Fault, Glance, Kind};
+use crate::client::{Dumped, ExpiryQuestion, Fault, Glance, Kind};
 use crate::comparison::{Unequal, same_pieces};
 use crate::rdb::{Sameness, same_value};
 
@@ -48,14 +53,8 @@ const SUSPECT_BYTES: usize = 4 << 20;
 pub(super) const ROUNDS: usize = 3;
 /// The pause before a key is compared again.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
-/// By how much times to live may differ, unless the user says otherwise: a key is on its way for a moment, and the two
-/// sides are not read at the same one.
-pub const TTL_TOLERANCE: Duration = Duration::from_secs(5);
 /// What is asked of times to live: the clocks of the two sides may differ.
 pub(super) const LEFT: ExpiryQuestion = ExpiryQuestion::Left;
-/// The number of keys that are named of each kind.
-const NAMED: usize = 100;
-
 /// Which keys are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -72,63 +71,10 @@ pub struct VerifyOptions {
     pub pattern: Option<String>,
     /// Which keys are looked for.
     pub direction: Direction,
+    /// The masters of the cluster, if keys are looked for that only it has.
+    pub masters: Vec<NodeKeys>,
     /// By how much times to live may differ.
     pub ttl_tolerance: Duration,
-}
-
-/// How a key is not equal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Discrepancy {
-    /// The cluster does not have it.
-    Missing,
-    /// Only the cluster has it.
-    Extra,
-    /// The values, the types or the times to live differ.
-    Different,
-}
-
-/// A key that is not equal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundKey {
-    /// How it is not equal.
-    pub discrepancy: Discrepancy,
-    /// The database of the source.
-    pub database: u32,
-    /// The key at the source, printable and without quotes.
-    pub key: String,
-    /// What differs; empty for keys of one side.
-    pub what: String,
-}
-
-/// The counts of a comparison.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct VerifyReport {
-    /// Equal keys. SCAN may return a key twice, and keys of slots that move are read twice: each time counts.
-    pub same: u64,
-    /// Keys that were deleted at the source, or expired, before they were compared.
-    pub gone: u64,
-    /// Keys that the cluster does not have.
-    pub missing: u64,
-    /// Keys that only the cluster has.
-    pub extra: u64,
-    /// Keys with different values, types or times to live.
-    pub different: u64,
-    /// Keys that were equal only when they were compared again; they count as equal, too.
-    pub settled: u64,
-    /// The first keys that are not equal, of each kind.
-    pub found: Vec<FoundKey>,
-}
-
-/// How a key is on both sides.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Sight {
-    Same,
-    /// Neither side has it, or the source has it no more.
-    Gone,
-    Missing,
-    Extra,
-    /// With the reason, if it is known already.
-    Different(Option<String>),
 }
 
 /// A key that is not equal, and its size in memory.
@@ -139,11 +85,14 @@ struct Suspect {
 
 /// What all lanes share.
 struct Verification {
+    owners: Arc<SlotOwners>,
     part: SourcePart,
     target: Keyspace,
     options: VerifyOptions,
     report: StdMutex<VerifyReport>,
     meter: Arc<Meter>,
+    /// The counters of the nodes of both sides.
+    parts: NodeParts,
     stopper: Stopper,
 }
 
@@ -153,37 +102,11 @@ struct Readers {
     target: KeyReader,
 }
 
-impl VerifyReport {
-    /// Counts a key that is not equal. The first ones are named.
-    pub(super) fn count(&mut self, key: FoundKey) {
-        let count = match key.discrepancy {
-            Discrepancy::Missing => &mut self.missing,
-            Discrepancy::Extra => &mut self.extra,
-            Discrepancy::Different => &mut self.different,
-        };
-        *count += 1;
-        if *count <= NAMED as u64 {
-            self.found.push(key);
-        }
-    }
-
-    /// Adds the counts of another part.
-    pub fn add(&mut self, other: Self) {
-        self.same += other.same;
-        self.gone += other.gone;
-        self.missing += other.missing;
-        self.extra += other.extra;
-        self.different += other.different;
-        self.settled += other.settled;
-        for one in other.found {
-            let kind = self
-                .found
-                .iter()
-                .filter(|found| found.discrepancy == one.discrepancy);
-            if kind.count() < NAMED {
-                self.found.push(one);
-            }
-        }
+impl Readers {
+    /// Forgets the connections: if one side has failed, the other one may be in the middle of a reply.
+    fn disconnect(&mut self) {
+        self.source.disconnect();
+        self.target.disconnect();
     }
 }
 
@@ -195,14 +118,19 @@ pub async fn verify(
     meter: Arc<Meter>,
     stopper: &Stopper,
 ) -> (VerifyReport, Option<TransferError>) {
-    let target = Keyspace::of_cluster(owners, ReadFrom::Masters, part.into);
+    let target = Keyspace::of_cluster(Arc::clone(&owners), ReadFrom::Masters, part.into);
     let lanes = (2 * part.source.nodes().max(target.nodes())).clamp(2, LANES);
+    let pattern = options.pattern.as_deref();
+    let mut parts = node_parts(&meter, &part.nodes, pattern);
+    parts.extend(node_parts(&meter, &options.masters, pattern));
     let all = Arc::new(Verification {
+        owners,
         part,
         target,
         options,
         report: StdMutex::default(),
         meter,
+        parts,
         stopper: stopper.clone(),
     });
     let (suspects, suspected) = mpsc::channel(SUSPECTS);
@@ -210,7 +138,7 @@ pub async fn verify(
     let mut tasks = JoinSet::new();
     for _ in 0..RECHECKS {
         let (all, suspected) = (Arc::clone(&all), Arc::clone(&suspected));
-        tasks.spawn(async move { all.recheck(&suspected).await });
+        tasks.spawn(async move { until_halted(all.recheck(&suspected), &all.stopper).await });
     }
     let work = Arc::clone(&all);
     tasks.spawn(async move { work.look_through(lanes, suspects).await });
@@ -253,6 +181,7 @@ impl Verification {
                 Pass::Compare => Sizes::Asked,
                 Pass::LookForExtra => Sizes::NotAsked,
             },
+            parts: self.parts.clone(),
             chunks,
             stopper: self.stopper.clone(),
         };
@@ -261,7 +190,9 @@ impl Verification {
         for _ in 0..lanes {
             let (all, received) = (Arc::clone(self), Arc::clone(&received));
             let suspects = suspects.clone();
-            tasks.spawn(async move { all.lane(pass, &received, &suspects).await });
+            tasks.spawn(async move {
+                until_halted(all.lane(pass, &received, &suspects), &all.stopper).await
+            });
         }
         finish(tasks, &self.stopper).await;
         Ok(())
@@ -312,12 +243,17 @@ impl Verification {
             }
             let sights = self.compare(readers, &batch).await?;
             self.meter.add(batch.len() as u64);
+            if let Some(part) = &chunk.part {
+                part.add(batch.len() as u64);
+            }
             for (key, sight) in batch.into_iter().zip(sights) {
                 match sight {
                     Sight::Same => self.report().same += 1,
                     // What only the cluster has is found in the other direction.
                     Sight::Gone | Sight::Extra => self.report().gone += 1,
-                    Sight::Missing | Sight::Different(_) => self.suspect(suspects, key).await,
+                    Sight::Missing | Sight::Different(_) | Sight::Unknown(_) => {
+                        self.suspect(suspects, key).await;
+                    }
                 }
             }
         }
@@ -336,6 +272,9 @@ impl Verification {
         let names: Vec<&[u8]> = names.collect();
         let exist = readers.source.exist(&names).await?;
         self.meter.add(names.len() as u64);
+        if let Some(part) = &chunk.part {
+            part.add(names.len() as u64);
+        }
         for (key, exists) in chunk.keys.into_iter().zip(exist) {
             if !exists {
                 self.suspect(suspects, Suspect { key, size: None }).await;
@@ -425,6 +364,7 @@ impl Verification {
                         Sight::Missing => (Discrepancy::Missing, Some(String::new())),
                         Sight::Extra => (Discrepancy::Extra, Some(String::new())),
                         Sight::Different(what) => (Discrepancy::Different, what),
+                        Sight::Unknown(why) => (Discrepancy::Uncompared, Some(why)),
                     };
                     self.count(readers, &suspect, discrepancy).await?;
                 }
@@ -447,6 +387,7 @@ impl Verification {
                 Discrepancy::Missing => &mut report.missing,
                 Discrepancy::Extra => &mut report.extra,
                 Discrepancy::Different => &mut report.different,
+                Discrepancy::Uncompared => &mut report.uncompared,
             };
             *count += 1;
             *count <= NAMED as u64
@@ -494,26 +435,15 @@ impl Verification {
                 Ok(pairs.map(|(here, there)| self.sight(here, there)).collect())
             }
             Err(TransferError::Client(error)) if is_too_large(&error) => {
-                // The other side may be in the middle of a reply.
-                readers.source.disconnect();
-                readers.target.disconnect();
+                readers.disconnect();
                 let mut sights = Vec::with_capacity(batch.len());
                 for (one, renamed) in batch.iter().zip(renamed) {
-                    let (alone, renamed) = ([one.key.as_slice()], [renamed]);
-                    let read = tokio::try_join!(
-                        readers.source.dump(&alone, LEFT),
-                        readers.target.dump(&renamed, LEFT)
-                    );
-                    sights.push(match read {
-                        Ok((mut here, mut there)) => {
-                            self.sight(here.pop().flatten(), there.pop().flatten())
-                        }
+                    sights.push(match self.dumps(readers, &one.key, renamed).await {
                         Err(TransferError::Client(error)) if is_too_large(&error) => {
-                            readers.source.disconnect();
-                            readers.target.disconnect();
+                            readers.disconnect();
                             self.in_pieces(readers, &one.key).await?
                         }
-                        Err(error) => return Err(error),
+                        sight => sight?,
                     });
                 }
                 Ok(sights)
@@ -522,24 +452,80 @@ impl Verification {
         }
     }
 
+    /// Compares one key by the dumps of both sides.
+    async fn dumps(
+        &self,
+        readers: &mut Readers,
+        key: &[u8],
+        renamed: &[u8],
+    ) -> Result<Sight, TransferError> {
+        let (key, renamed) = ([key], [renamed]);
+        let (mut here, mut there) = tokio::try_join!(
+            readers.source.dump(&key, LEFT),
+            readers.target.dump(&renamed, LEFT)
+        )?;
+        Ok(self.sight(here.pop().flatten(), there.pop().flatten()))
+    }
+
+    /// The same for dumps of any size, one at a time over all lanes if they exceed the limit of replies. There is no more
+    /// to tell of what differs.
+    async fn whole_dumps(
+        &self,
+        readers: &mut Readers,
+        key: &[u8],
+        renamed: &[u8],
+    ) -> Result<Sight, TransferError> {
+        Ok(match self.any_dumps(readers, key, renamed).await? {
+            Sight::Different(None) => Sight::Different(Some("the values differ".to_string())),
+            sight => sight,
+        })
+    }
+
+    async fn any_dumps(
+        &self,
+        readers: &mut Readers,
+        key: &[u8],
+        renamed: &[u8],
+    ) -> Result<Sight, TransferError> {
+        match self.dumps(readers, key, renamed).await {
+            Err(TransferError::Client(error)) if is_too_large(&error) => readers.disconnect(),
+            sight => return sight,
+        }
+        // Both are in memory. The semaphore is never closed.
+        let _turn = self.owners.large().acquire().await.ok();
+        let mut alone = Readers {
+            source: KeyReader::for_one_value(self.part.source.clone()),
+            target: KeyReader::for_one_value(self.target.clone()),
+        };
+        match self.dumps(&mut alone, key, renamed).await {
+            Err(TransferError::Client(error)) if is_too_large(&error) => {
+                let why = "a dump is larger than 512 MiB, the limit of servers";
+                Ok(Sight::Unknown(why.to_string()))
+            }
+            sight => sight,
+        }
+    }
+
     fn sight(&self, here: Option<Dumped>, there: Option<Dumped>) -> Sight {
         let (here, there) = match (here, there) {
             (None, None) => return Sight::Gone,
-            (Some(_), None) => return Sight::Missing,
-            (None, Some(_)) => return Sight::Extra,
+            (Some(here), None) => return self.on_one_side(Sight::Missing, left(here.expires)),
+            (None, Some(there)) => return self.on_one_side(Sight::Extra, left(there.expires)),
             (Some(here), Some(there)) => (here, there),
         };
         match same_value(&here.payload, &there.payload) {
             Sameness::Same => self.same_ttl(left(here.expires), left(there.expires)),
             Sameness::Different => Sight::Different(None),
-            Sameness::Unknown => Sight::Different(Some(
-                "the dumps of the values differ, and their type can't be compared".to_string(),
-            )),
+            Sameness::Unknown => Sight::Unknown(UNKNOWN_DUMPS.to_string()),
         }
     }
 
     fn same_ttl(&self, here: Option<u64>, there: Option<u64>) -> Sight {
         same_ttl(here, there, self.options.ttl_tolerance)
+    }
+
+    fn on_one_side(&self, sight: Sight, left: Option<u64>) -> Sight {
+        on_one_side(sight, left, self.options.ttl_tolerance)
     }
 
     /// Compares one key piece by piece.
@@ -549,17 +535,25 @@ impl Verification {
             tokio::try_join!(readers.source.holder(key), readers.target.holder(&renamed))?;
         let (source, target) = match holders {
             (None, None) => return Ok(Sight::Gone),
-            (Some(_), None) => return Ok(Sight::Missing),
-            (None, Some(_)) => return Ok(Sight::Extra),
-            (Some(source), Some(target)) => (source, target),
+            (Some(source), None) => {
+                return Ok(self.on_one_side(Sight::Missing, left(source.expires)));
+            }
+            (None, Some(target)) => {
+                return Ok(self.on_one_side(Sight::Extra, left(target.expires)));
+            }
+            (Some(source), Some(target)) => (source.client, target.client),
         };
         // The connections are on their database.
         let (here, there) = (source.reader(0, key), target.reader(0, &renamed));
         let compared = async {
             let (mine, other) = match tokio::try_join!(here.glance(), there.glance())? {
-                (None, None) => return Ok(Sight::Gone),
-                (Some(_), None) => return Ok(Sight::Missing),
-                (None, Some(_)) => return Ok(Sight::Extra),
+                (None, None) => return Ok(Some(Sight::Gone)),
+                (Some(mine), None) => {
+                    return Ok(Some(self.on_one_side(Sight::Missing, mine.ttl)));
+                }
+                (None, Some(other)) => {
+                    return Ok(Some(self.on_one_side(Sight::Extra, other.ttl)));
+                }
                 (Some(mine), Some(other)) => (mine, other),
             };
             if mine.kind != other.kind {
@@ -569,33 +563,29 @@ impl Verification {
                 )));
             }
             match mine.kind {
-                Kind::Other => {
-                    let (mine, other) =
-                        tokio::try_join!(source.dump(0, key), target.dump(0, &renamed))?;
-                    if mine != other {
-                        return Err(Unequal::At(
-                            "the dumps of the values differ, and their type can't be compared"
-                                .to_string(),
-                        ));
-                    }
-                }
+                // It has no pieces.
+                Kind::Other => return Ok(None),
                 kind => same_pieces(here, there, kind, heavier(mine, other)).await?,
             }
-            Ok(self.same_ttl(mine.ttl, other.ttl))
+            Ok(Some(self.same_ttl(mine.ttl, other.ttl)))
         };
         match compared.await {
-            Ok(sight) => Ok(sight),
+            Ok(Some(sight)) => Ok(sight),
+            Ok(None) => self.whole_dumps(readers, key, &renamed).await,
             Err(Unequal::At(what)) => Ok(Sight::Different(Some(what))),
             Err(Unequal::Unread(error)) => {
-                readers.source.disconnect();
-                readers.target.disconnect();
+                readers.disconnect();
                 match error.fault {
-                    // It moved meanwhile, or was replaced by a value of another type; or the user may not read it.
-                    Fault::NoPermission { .. } | Fault::Server { .. } | Fault::TooLarge { .. } => {
-                        Ok(Sight::Different(Some(format!(
-                            "they can't be compared: {error}"
-                        ))))
+                    // A member is larger than a reply may be, or the members are not as large as MEMORY USAGE estimated
+                    // by a few of them. Or the user may read values by DUMP only.
+                    Fault::TooLarge { .. } | Fault::NoPermission { .. } => {
+                        self.whole_dumps(readers, key, &renamed).await
                     }
+                    Fault::Server { .. } if error.is_unknown_command() => {
+                        self.whole_dumps(readers, key, &renamed).await
+                    }
+                    // It moved meanwhile, or was replaced by a value of another type.
+                    Fault::Server { .. } => Ok(Sight::Unknown(error.to_string())),
                     _ => Err(error.into()),
                 }
             }
@@ -636,40 +626,8 @@ fn batches(keys: Vec<Suspect>) -> Vec<Vec<Suspect>> {
     batches
 }
 
-/// Compares the milliseconds that a key has left on both sides; `None` if it does not expire.
-pub(super) fn same_ttl(here: Option<u64>, there: Option<u64>, tolerance: Duration) -> Sight {
-    let tolerance = u64::try_from(tolerance.as_millis()).unwrap_or(u64::MAX);
-    match (here, there) {
-        (None, None) => Sight::Same,
-        (Some(here), Some(there)) if here.abs_diff(there) <= tolerance => Sight::Same,
-        (here, there) => Sight::Different(Some(format!(
-            "they expire at different times: {} at the source, {} in the cluster",
-            expiry(here),
-            expiry(there)
-        ))),
-    }
-}
-
 fn heavier(one: Glance, other: Glance) -> u64 {
     one.weight.unwrap_or(0).max(other.weight.unwrap_or(0))
-}
-
-/// The milliseconds that a key has left, as [`KeyReader::dump`] asks for them.
-pub(super) fn left(expires: Expiry) -> Option<u64> {
-    match expires {
-        Expiry::Never => None,
-        Expiry::At(left) | Expiry::In(left) => Some(left),
-    }
-}
-
-fn expiry(left: Option<u64>) -> String {
-    match left {
-        None => "never".to_string(),
-        Some(left) => {
-            let left = Duration::from_millis(left);
-            format!("in {}", humantime::format_duration(left))
-        }
-    }
 }
 
 #[cfg(test)]

@@ -105,6 +105,22 @@ pub(super) struct WriteCounts {
 }
 
 impl WriteCounts {
+    /// Counts keys that were sent, and whose replies did not come.
+    pub(super) fn add_unknown(&self, keys: usize) {
+        self.report.add(TransferReport {
+            unknown: keys as u64,
+            ..TransferReport::default()
+        });
+    }
+
+    /// Counts keys of a batch without a result, if a node has stopped to answer: they may be written or not.
+    pub(super) fn unknown(keys: usize, stopped: Option<&TransferError>) -> u64 {
+        match stopped {
+            Some(TransferError::Client(error)) if error.fault.is_silence() => keys as u64,
+            _ => 0,
+        }
+    }
+
     /// Counts a batch.
     pub(super) fn count(&self, done: &[(Item, KeyOutcome)]) -> TransferReport {
         let mut report = TransferReport::default();
@@ -116,14 +132,39 @@ impl WriteCounts {
     }
 }
 
+/// Runs a task that only reads, until it ends or the transfer stops: what it waits for is of no use then.
+pub(super) async fn until_halted(
+    work: impl Future<Output = Result<(), TransferError>>,
+    stopper: &Stopper,
+) -> Result<(), TransferError> {
+    tokio::select! {
+        biased;
+        () = stopper.halted() => Ok(()),
+        done = work => done,
+    }
+}
+
 /// Waits for all lanes; an error in one stops the others.
 pub(super) async fn finish(mut lanes: JoinSet<Result<(), TransferError>>, stopper: &Stopper) {
     while let Some(ended) = lanes.join_next().await {
         match ended {
             Ok(Ok(())) => {}
             Ok(Err(why)) => stopper.halt(why),
-            // The panic of a lane is printed on standard error.
-            Err(_) => stopper.halt(TransferError::Interrupted),
+            Err(_) => stopper.halt(TransferError::Panicked),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_no_interruption() {
+        let stopper = Stopper::default();
+        let mut lanes = JoinSet::new();
+        lanes.spawn(async { panic!("of a test") });
+        finish(lanes, &stopper).await;
+        assert!(matches!(stopper.why(), Some(TransferError::Panicked)));
     }
 }

@@ -19,7 +19,7 @@ use crate::support::proxy::Cut;
 use crate::support::server::{Spec, versions};
 use crate::support::slots::names;
 use crate::support::tls::Material;
-use crate::support::wait::PATIENCE;
+use crate::support::wait::{PATIENCE, until};
 
 /// A directory that is not there yet, in one that goes with the test.
 fn place() -> (TempDir, PathBuf) {
@@ -322,6 +322,56 @@ fn slots_that_move_meanwhile_are_named() {
     verify(&path).run().status(1);
 }
 
+/// The files are named by the masters at the beginning, and `nodes.json` names the same.
+#[test]
+fn a_failover_meanwhile_leaves_nodes_json_as_the_files_are() {
+    let (nodes, proxies) = Nodes::behind_proxies(4, &Spec::new().quick());
+    nodes.form(3);
+    fill(&nodes[..3], &names([1, 6000, 12_000], 20));
+    let was = dataset::digest(&nodes[..3]);
+    let (_home, path) = place();
+    fs::create_dir(&path).unwrap();
+    proxies[2].stall_at("PSYNC", 1);
+    let running = Trib::new()
+        .args(["--cluster", "backup", &proxies[1].addr()])
+        .arg(path.to_str().unwrap())
+        .spawn();
+    assert!(proxies[2].wait_stalled(PATIENCE));
+    until("the files of the other two masters", PATIENCE, || {
+        let files = rdb_files(&path);
+        match files.len() {
+            2 => Ok(()),
+            _ => Err(format!("{files:?}")),
+        }
+    });
+    nodes[3].cmd(&["CLUSTER", "FAILOVER"]);
+    let id = nodes[3].id();
+    for node in nodes.iter() {
+        until("the new master to be known", PATIENCE, || {
+            let text = node.nodes_text();
+            let line = text.lines().find(|line| line.starts_with(&id));
+            match line.is_some_and(|line| line.contains("master") && line.contains(" 0-5460")) {
+                true => Ok(()),
+                false => Err(text),
+            }
+        });
+    }
+    proxies[2].resume();
+    running.wait().status(0);
+    // As a program reads it that knows redis-cli's files only.
+    fs::remove_file(path.join("manifest.json")).unwrap();
+    let target = cluster(&Spec::new().quick());
+    Trib::new()
+        .args(["import", "--from", path.to_str().unwrap()])
+        .args([&target[0].addr(), "--yes"])
+        .run()
+        .status(0);
+    assert_eq!(
+        dataset::difference(&was, &dataset::digest(&target)),
+        [""; 0]
+    );
+}
+
 /// A server that writes a type that is not known yet: its files are kept, and nobody takes them for more than they are.
 #[test]
 fn a_type_of_a_later_version_is_kept_and_named() {
@@ -547,8 +597,9 @@ fn passwords_users_and_tls() {
 
 /// How many of three masters are asked for their data at the same time, each with a value of that many bytes.
 fn asked_at_once(bytes: usize) -> usize {
-    let (nodes, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());
+    let (nodes, proxies) = Nodes::behind_proxies(3, &Spec::new().quick().node_timeout(15_000));
     nodes.form(3);
+    // On a busy machine a server needs seconds for the large value.
     for (node, key) in nodes.iter().zip(names([1, 6000, 12000], 1)) {
         node.cmd(&["SETRANGE", &key, &bytes.to_string(), "x"]);
     }

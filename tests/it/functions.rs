@@ -452,3 +452,28 @@ fn a_library_of_one_master_goes_to_all() {
         }
     });
 }
+
+#[test]
+fn functions_that_an_import_has_loaded_are_compared_as_they_are() {
+    let version = "redis-7.0";
+    let source = Spec::new().plain().version(version).start();
+    source.cmd(&["SET", "key", "value"]);
+    load(&source, "mylib", 1);
+    source.cmd(&["SAVE"]);
+    let file = source.dir().join("dump.rdb").to_str().unwrap().to_string();
+    for from in [source.addr(), file] {
+        let nodes = masters(2, version);
+        let node = nodes[0].addr();
+        let run = |args: &[&str]| {
+            let line = ["import", "--from", &from, &node, "--yes", "--verify"];
+            Trib::new().args(line).args(args.iter().copied()).run()
+        };
+        let first = run(&[]).status(0).stdout_has("1 key the same");
+        assert!(!first.stdout.contains("differ"), "{}", first.stdout);
+        assert!(!first.stderr.contains("differ"), "{}", first.stderr);
+        load(&nodes[1], "mylib", 2);
+        let said = run(&["--on-existing-key", "skip"]).status(1);
+        let said = format!("{}{}", said.stdout, said.stderr);
+        assert!(said.contains("\"mylib\" has other code on"), "{said}");
+    }
+}

@@ -119,6 +119,73 @@ fn older_to_newer_and_back_in_the_matrix() {
 }
 
 #[test]
+fn fields_that_expire_go_from_one_product_to_the_other() {
+    let (redis, valkey) = ("redis-8.10", "valkey-9.1");
+    if !versions().contains(&redis) {
+        return;
+    }
+    for (from, to) in [(redis, valkey), (valkey, redis)] {
+        let source = standalone(from);
+        let nodes = cluster(&Spec::new().quick().version(to));
+        for (key, fields) in [("fields:small", 3), ("fields:large", 2_000)] {
+            let mut line = vec!["HSET".to_string(), key.to_string()];
+            line.extend((0..2 * fields).map(|n| format!("f{}{}", n / 2, ["", "v"][n % 2])));
+            source.cmd(&line);
+            source.cmd(&[
+                "HPEXPIREAT",
+                key,
+                "4102444800000",
+                "FIELDS",
+                "2",
+                "f1",
+                "f2",
+            ]);
+            source.cmd(&["HPEXPIREAT", key, "4102444800123", "FIELDS", "1", "f0"]);
+        }
+        source.cmd(&["SAVE"]);
+        let file = source.dir().join("dump.rdb").to_str().unwrap().to_string();
+        for from in [source.addr(), file] {
+            let run = |line: &[&str]| {
+                Trib::new()
+                    .args(line.iter().copied())
+                    .args(["--from", &from, &nodes[0].addr()])
+                    .run()
+                    .status(0)
+            };
+            run(&["import", "--yes", "--verify"])
+                .stderr_lacks("will fail")
+                .stdout_has("[OK] 2 keys copied")
+                .stdout_has("[OK] 2 keys the same");
+            run(&["import", "--yes"]).stdout_has("2 were there already, the same");
+            for key in ["fields:small", "fields:large"] {
+                let times = [
+                    b"HPEXPIRETIME",
+                    key.as_bytes(),
+                    b"FIELDS",
+                    b"3",
+                    b"f0",
+                    b"f1",
+                    b"f2",
+                ];
+                let times = dataset::send(&nodes, &times);
+                let at = [4_102_444_800_123, 4_102_444_800_000, 4_102_444_800_000];
+                assert_eq!(times, Value::Array(at.map(Value::Int).to_vec()));
+                dataset::send(&nodes, &[b"DEL", key.as_bytes()]);
+            }
+        }
+    }
+    // Neither form.
+    let source = standalone(redis);
+    source.cmd(&["HSET", "h", "a", "1"]);
+    source.cmd(&["HPEXPIREAT", "h", "4102444800000", "FIELDS", "1", "a"]);
+    let nodes = cluster(&Spec::new().quick().version("valkey-8.1"));
+    import(&source.addr(), &nodes[0].addr())
+        .run()
+        .status(1)
+        .stdout_has("needs Redis 7.4 or Valkey 9.0");
+}
+
+#[test]
 fn conflicts_are_as_the_user_says() {
     let source = standalone("redis-7.0");
     let nodes = cluster(&Spec::new().quick());
@@ -323,6 +390,164 @@ fn keys_that_change_while_they_move_are_not_lost() {
             .all(|what| what.contains("newer") || what.contains("vvv"))
     );
     assert!(there.values().filter(|what| what.contains("newer")).count() >= 60);
+}
+
+/// Keys of one slot at a source that move, once they are copied and before they are deleted.
+struct Copied {
+    source: Server,
+    nodes: Nodes,
+    proxy: Proxy,
+    running: crate::support::command::Running,
+}
+
+impl Copied {
+    fn with(options: &[&str]) -> Self {
+        let source = standalone("redis-7.0");
+        let nodes = cluster(&Spec::new().quick());
+        for key in ["{t}still", "{t}changed", "{t}both", "{t}deleted"] {
+            source.cmd(&["SET", key, "old"]);
+        }
+        let proxy = Proxy::to(&source.addr());
+        proxy.stall_at("MULTI", 1);
+        let running = import(&proxy.addr(), &nodes[0].addr())
+            .args(["--move", "-o", "json"])
+            .args(options.iter().copied())
+            .spawn();
+        assert!(proxy.wait_stalled(PATIENCE));
+        Self {
+            source,
+            nodes,
+            proxy,
+            running,
+        }
+    }
+
+    fn set(&self, key: &str, value: &str) {
+        dataset::send(&self.nodes, &[b"SET", key.as_bytes(), value.as_bytes()]);
+    }
+}
+
+/// The counts of failed keys, by reason.
+fn failures(report: &serde_json::Value) -> Vec<(String, u64)> {
+    let failed = report["failed"].as_array().unwrap().iter();
+    failed
+        .map(|one| {
+            (
+                one["reason"].as_str().unwrap().to_string(),
+                one["count"].as_u64().unwrap(),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn what_clients_write_while_keys_move_is_kept() {
+    for (options, both) in [(&[][..], "client"), (&["--replace"], "newer")] {
+        let copied = Copied::with(options);
+        copied.set("{t}still", "client");
+        copied.source.cmd(&["SET", "{t}changed", "newer"]);
+        copied.set("{t}both", "client");
+        copied.source.cmd(&["SET", "{t}both", "newer"]);
+        copied.source.cmd(&["DEL", "{t}deleted"]);
+        copied.proxy.resume();
+        let ended = copied.running.wait().status(1);
+        let (source, nodes) = (&copied.source, &copied.nodes);
+        let report = report(&ended);
+        let mut expected = vec![("deleted-meanwhile".to_string(), 1)];
+        if both == "client" {
+            expected.insert(0, ("differs".to_string(), 1));
+        }
+        assert_eq!(failures(&report), expected, "{report:#}");
+        let moved = 4 - expected.len();
+        assert_eq!(
+            [&report["written"], &report["deleted"]],
+            [moved, moved],
+            "{report:#}"
+        );
+        assert_eq!(
+            source.cmd(&["EXISTS", "{t}still", "{t}changed"]),
+            Value::Int(0)
+        );
+        let kept = i64::from(both == "client");
+        assert_eq!(source.cmd(&["EXISTS", "{t}both"]), Value::Int(kept));
+        for (key, value) in [
+            ("still", "client"),
+            ("changed", "newer"),
+            ("both", both),
+            ("deleted", "old"),
+        ] {
+            let key = format!("{{t}}{key}");
+            let is = dataset::send(nodes, &[b"GET", key.as_bytes()]);
+            assert_eq!(is, Value::BulkString(value.into()), "{key}");
+        }
+    }
+}
+
+#[test]
+fn a_copy_that_a_client_deleted_is_not_made_again() {
+    let copied = Copied::with(&[]);
+    dataset::send(&copied.nodes, &[b"DEL", b"{t}both"]);
+    copied.source.cmd(&["SET", "{t}both", "newer"]);
+    copied.proxy.resume();
+    let ended = copied.running.wait().status(1);
+    assert_eq!(failures(&report(&ended)), [("differs".to_string(), 1)]);
+    assert_eq!(copied.source.text(&["GET", "{t}both"]), "newer");
+    let there = dataset::send(&copied.nodes, &[b"EXISTS", b"{t}both"]);
+    assert_eq!(there, Value::Int(0));
+}
+
+#[test]
+fn a_key_that_can_not_be_copied_again_has_failed() {
+    let copied = Copied::with(&["--replace"]);
+    let rules = |rule: &str| {
+        for node in copied.nodes.iter() {
+            node.cmd(&["ACL", "SETUSER", "default", "resetkeys", rule]);
+        }
+    };
+    copied.source.cmd(&["SET", "{t}changed", "newer"]);
+    rules("~other");
+    copied.proxy.resume();
+    let ended = copied.running.wait().status(1);
+    let report = report(&ended);
+    assert_eq!(
+        failures(&report),
+        [("refused".to_string(), 1)],
+        "{report:#}"
+    );
+    assert_eq!(
+        [&report["written"], &report["deleted"]],
+        [3, 3],
+        "{report:#}"
+    );
+    assert_eq!(copied.source.text(&["GET", "{t}changed"]), "newer");
+    assert_eq!(copied.source.text(&["DBSIZE"]), "1");
+}
+
+/// What was written when the import stops is counted.
+#[test]
+fn keys_are_counted_when_a_conflict_stops_the_import() {
+    for options in [
+        &["--on-existing-key", "abort"][..],
+        &["--fail-fast"],
+        &["--on-existing-key", "abort", "--move"],
+        &["--fail-fast", "--move"],
+    ] {
+        let source = standalone("redis-7.0");
+        let nodes = cluster(&Spec::new().quick());
+        for n in 0..90 {
+            source.cmd(&["SET", &format!("{{t}}{n}"), "v"]);
+        }
+        dataset::send(&nodes, &[b"SET", b"{t}7", b"other"]);
+        let ended = import(&source.addr(), &nodes[0].addr())
+            .args(["-o", "json"])
+            .args(options.iter().copied())
+            .run()
+            .status(6);
+        let there = digest(&nodes).len() - 1;
+        assert_eq!(there, 89);
+        assert_eq!(report(&ended)["written"], there, "{options:?}");
+        assert_eq!(source.text(&["DBSIZE"]), "90", "{options:?}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use redis::Value;
 use crate::support::cluster::{Nodes, three};
 use crate::support::command::{Running, Signal, Trib};
 use crate::support::dataset::{self, difference, digest};
-use crate::support::proxy::Proxy;
+use crate::support::proxy::{Cut, Proxy};
 use crate::support::server::{Server, Spec, versions};
 use crate::support::slots::{assert_closed, owned, setslot, slot_of};
 use crate::support::wait::{PATIENCE, until};
@@ -189,6 +189,27 @@ fn a_master_that_fails_while_it_is_read_is_replaced_by_its_replica() {
     assert_eq!(keys(&target), 6000);
 }
 
+/// A transaction that deleted the keys, and whose reply did not come.
+#[test]
+fn keys_whose_deletion_was_not_answered_have_moved() {
+    let spec = Spec::new().quick();
+    let (source, proxies) = Nodes::behind_proxies(3, &spec);
+    source.form(3);
+    let target = three(&spec);
+    fill(&source, 60);
+    let was = digest(&source);
+    for proxy in &proxies {
+        proxy.cut(Cut::after("EXEC").nth(2));
+    }
+    import(&source[0].addr(), &target[0].addr())
+        .args(["--move"])
+        .run()
+        .status(0)
+        .stdout_has("[OK] 60 keys moved");
+    assert_eq!(keys(&source), 0);
+    assert_eq!(difference(&was, &digest(&target)), [""; 0]);
+}
+
 #[test]
 fn replicas_are_read_if_the_user_says_so() {
     let spec = Spec::new().quick();
@@ -298,4 +319,17 @@ fn clusters_that_can_not_be_a_source_are_refused() {
         .run()
         .status(3)
         .stderr_has("the source cluster can't be read as a whole");
+}
+
+#[test]
+fn the_plan_for_a_source_of_one_master_says_so() {
+    let source = Nodes::with(1, &Spec::new().quick());
+    source.form(1);
+    let nodes = three(&Spec::new().quick());
+    let (from, node) = (source[0].addr(), nodes[0].addr());
+    Trib::new()
+        .args(["import", "--from", &from, &node, "--dry-run"])
+        .run()
+        .status(0)
+        .stdout_has("The only master of the source is read.");
 }

@@ -23,6 +23,20 @@ fn verify(from: &str, node: &str) -> Trib {
     Trib::new().args(["verify", "--from", from, node])
 }
 
+/// Bytes that servers can't compress.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
 /// The counts of same, missing, different and extra keys.
 #[track_caller]
 fn counts(document: &Json) -> [Option<u64>; 4] {
@@ -74,6 +88,37 @@ fn versions_that_encode_values_in_other_ways_agree_in_the_matrix() {
             .status(0)
             .stdout_has("the same");
     }
+}
+
+#[test]
+fn large_values_of_modules_agree_across_versions_in_the_matrix() {
+    let (old, new) = ("redis-8.2", "redis-8.10");
+    if !(versions().contains(&old) && versions().contains(&new)) {
+        return;
+    }
+    let source = standalone(old);
+    let nodes = three(&Spec::new().quick().version(new));
+    // One vector of 30,000 dimensions, and text beside it.
+    let vector = 1.5_f32.to_le_bytes().repeat(30_000);
+    let text = format!("\"{}\"", "x".repeat(2 << 20));
+    let mut command = redis::cmd("VADD");
+    command.arg("vectors").arg("FP32").arg(&vector).arg("elem");
+    command.arg("NOQUANT").arg("SETATTR").arg(text);
+    let mut connection = source.connection().unwrap();
+    command.query::<()>(&mut connection).unwrap();
+    let (from, node) = (source.addr(), nodes[0].addr());
+    import(&from, &node);
+    let dumps: Vec<Vec<u8>> = [&source, &nodes[0], &nodes[1], &nodes[2]]
+        .iter()
+        .filter_map(|server| {
+            let mut connection = server.connection().unwrap();
+            let dump = redis::cmd("DUMP").arg("vectors").query(&mut connection);
+            dump.ok()
+        })
+        .collect();
+    assert_eq!(dumps.len(), 2);
+    assert_ne!(dumps[0], dumps[1]);
+    verify(&from, &node).run().status(0);
 }
 
 #[test]
@@ -164,6 +209,62 @@ fn each_difference_is_named() {
         .args(["--pattern", "key:29?", "--both-ways"])
         .run()
         .status(0);
+}
+
+#[test]
+fn all_of_a_stream_is_compared_in_the_matrix() {
+    for version in versions() {
+        let source = [standalone(version)];
+        let nodes = three(&Spec::new().quick().version(version));
+        // The large one is compared in pieces.
+        for (key, entries) in [("small", 10), ("large", 2_000)] {
+            let mut pipe = redis::pipe();
+            for n in 1..=entries {
+                let id = format!("{n}-1");
+                pipe.cmd("XADD")
+                    .arg(key)
+                    .arg(id)
+                    .arg("field")
+                    .arg("value".repeat(160));
+            }
+            for line in [
+                format!("XGROUP CREATE {key} group 0"),
+                format!("XREADGROUP GROUP group ann COUNT 5 STREAMS {key} >"),
+                format!("XACK {key} group 1-1"),
+            ] {
+                pipe.add_command(crate::support::values::command(&line));
+            }
+            let mut connection = source[0].connection().unwrap();
+            pipe.ignore().query::<()>(&mut connection).unwrap();
+        }
+        let (from, node) = (source[0].addr(), nodes[0].addr());
+        import(&from, &node).status(0);
+        verify(&from, &node).run().status(0);
+        let mut changes = vec!["XGROUP SETID {} group 7-1", "XCLAIM {} group bob 0 3-1"];
+        if *version != "redis-6.2" {
+            changes.extend([
+                "XSETID {} LAST ENTRIESADDED 60000 MAXDELETEDID 9-1",
+                "XSETID {} LAST ENTRIESADDED LENGTH MAXDELETEDID 9-1",
+                "XGROUP SETID {} group 5-1 ENTRIESREAD 4",
+            ]);
+        }
+        for (key, length) in [("small", "10"), ("large", "2000")] {
+            let last = format!("{length}-1");
+            for change in &changes {
+                let words = change.replace("{}", key).replace("LAST", &last);
+                let words = words.replace("LENGTH", length);
+                let words: Vec<&[u8]> = words.split(' ').map(str::as_bytes).collect();
+                dataset::send(&nodes, &words);
+                verify(&from, &node)
+                    .run()
+                    .status(1)
+                    .stdout_has(&format!("\"{key}\": they differ in "));
+                let replaced = ["import", "--from", &from, &node, "--yes", "--replace"];
+                Trib::new().args(replaced).run().status(0);
+            }
+        }
+        verify(&from, &node).run().status(0);
+    }
 }
 
 #[test]
@@ -307,6 +408,57 @@ fn keys_that_expire_meanwhile_are_no_difference() {
 }
 
 #[test]
+fn a_key_that_expires_a_moment_earlier_on_one_side_is_no_difference() {
+    let source = [standalone("redis-7.0")];
+    let nodes = three(&Spec::new().quick());
+    let large = vec![b'x'; 2 << 20];
+    for (servers, side) in [(&source[..], "source"), (&nodes[..], "cluster")] {
+        for (key, value) in [("small", &b"v"[..]), ("large", &large[..])] {
+            let key = format!("{key}:{side}");
+            dataset::send(servers, &[b"SET", key.as_bytes(), value, b"EX", b"60"]);
+        }
+        let key = format!("later:{side}");
+        dataset::send(servers, &[b"SET", key.as_bytes(), b"v", b"EX", b"5000"]);
+    }
+    let run = |tolerance: &str| {
+        verify(&source[0].addr(), &nodes[0].addr())
+            .args(["--both-ways", "--ttl-tolerance", tolerance])
+            .args(["-o", "json"])
+            .run()
+            .status(1)
+            .json()
+    };
+    let document = run("1m");
+    assert_eq!(
+        counts(&document),
+        [Some(0), Some(1), Some(0), Some(1)],
+        "{document:#}"
+    );
+    assert_eq!(document["gone"], 4);
+    assert_eq!(found(&document, "missing")[0].0, "later:source");
+    assert_eq!(found(&document, "extra")[0].0, "later:cluster");
+    let document = run("1s");
+    assert_eq!(
+        counts(&document),
+        [Some(0), Some(3), Some(0), Some(3)],
+        "{document:#}"
+    );
+    // The same for the keys of files.
+    let folder = tempfile::tempdir().unwrap();
+    let directory = folder.path().join("backup").to_str().unwrap().to_string();
+    let node = nodes[0].addr();
+    let backup = ["backup", &node, &directory];
+    Trib::new().args(backup).run().status(0);
+    dataset::send(&nodes, &[b"DEL", b"small:cluster"]);
+    for (tolerance, status) in [("1m", 0), ("1s", 1)] {
+        verify(&directory, &node)
+            .args(["--ttl-tolerance", tolerance])
+            .run()
+            .status(status);
+    }
+}
+
+#[test]
 fn a_replica_as_source() {
     let master = standalone("redis-7.0");
     let source = standalone("redis-7.0");
@@ -409,9 +561,82 @@ fn a_user_with_the_least_rights_compares() {
     };
     run().status(0).stdout_has("20 keys the same");
     dataset::send(&nodes, &[b"SET", b"key:1", b"other"]);
-    run()
+    run().status(1).stdout_has("\"key:1\": the values differ");
+    // Above the limit of replies.
+    let large = noise(40 << 20);
+    for servers in [std::slice::from_ref(&source), &nodes[..]] {
+        dataset::send(servers, &[b"SET", b"large", &large]);
+    }
+    dataset::send(&nodes, &[b"SET", b"key:1", b"value"]);
+    run().status(0).stdout_has("21 keys the same");
+    dataset::send(&nodes, &[b"SETRANGE", b"large", b"41000000", b"y"]);
+    run().status(1).stdout_has("\"large\": the values differ");
+}
+
+#[test]
+fn members_above_the_limit_of_replies_are_compared() {
+    let source = standalone("redis-7.0");
+    let nodes = three(&Spec::new().quick());
+    let mut pipe = redis::pipe();
+    let large = noise(33 << 20);
+    pipe.cmd("RPUSH").arg("list").arg("small").arg(&large);
+    pipe.cmd("HSET").arg("hash").arg("field").arg(&large);
+    pipe.cmd("XADD")
+        .arg("stream")
+        .arg("1-1")
+        .arg("f")
+        .arg(&large);
+    // MEMORY USAGE looks at five fields only: all of the hash is one piece.
+    for n in 0..500 {
+        pipe.cmd("HSET").arg("skewed").arg(n).arg("small");
+    }
+    for n in 0..4 {
+        let medium = vec![b'x'; 9 << 20];
+        pipe.cmd("HSET").arg("skewed").arg(format!("large:{n}"));
+        pipe.arg(medium);
+    }
+    let mut connection = source.connection().unwrap();
+    pipe.ignore().query::<()>(&mut connection).unwrap();
+    let (from, node) = (source.addr(), nodes[0].addr());
+    import(&from, &node);
+    verify(&from, &node).run().status(0);
+    dataset::send(&nodes, &[b"RPUSH", b"list", b"more"]);
+    dataset::send(&nodes, &[b"HSET", b"skewed", b"large:3", b"other"]);
+    let document = verify(&from, &node)
+        .args(["-o", "json"])
+        .run()
         .status(1)
-        .stdout_has("\"key:1\": they can't be compared");
+        .json();
+    let [list, skewed] = found(&document, "different")[..] else {
+        panic!("{document:#}");
+    };
+    assert_eq!(list, ("list", "2 members at the source, 3 at the target"));
+    // In pieces if one of the five fields was a large one.
+    let either = ["the values differ", "they differ in their fields"];
+    assert!(
+        skewed.0 == "skewed" && either.contains(&skewed.1),
+        "{skewed:?}"
+    );
+}
+
+#[test]
+fn values_of_modules_that_differ_are_not_compared_in_the_matrix() {
+    let know_vectors = |version: &&&str| version.starts_with("redis-8");
+    for version in versions().iter().filter(know_vectors) {
+        let source = standalone(version);
+        let nodes = three(&Spec::new().quick().version(version));
+        for (servers, number) in [(std::slice::from_ref(&source), "1"), (&nodes[..], "-1")] {
+            let words = ["VADD", "vectors", "VALUES", "1", number, "elem"];
+            dataset::send(servers, &words.map(str::as_bytes));
+        }
+        let document = verify(&source.addr(), &nodes[0].addr())
+            .args(["-o", "json"])
+            .run()
+            .status(1)
+            .json();
+        assert_eq!(document["uncompared"], 1, "{version}: {document:#}");
+        assert_eq!(found(&document, "uncompared")[0].0, "vectors");
+    }
 }
 
 #[test]
@@ -422,24 +647,18 @@ fn directories_that_are_no_backup_are_refused() {
     verify(directory, &node)
         .run()
         .status(3)
-        .stderr_has("manifest");
+        .stderr_has("there is no RDB file");
     verify("/no/such/backup", &node).run().status(3);
-    for option in [
-        &["--both-ways"][..],
-        &["--pattern", "a*"],
-        &["--from-db", "1"],
-    ] {
-        verify(directory, &node)
-            .args(option.iter().copied())
-            .run()
-            .status(2);
-    }
+    verify(directory, &node)
+        .args(["--both-ways"])
+        .run()
+        .status(2);
     let two = ["verify", "--from", "10.0.0.9", "--from", directory, &node];
     Trib::new()
         .args(two)
         .run()
         .status(2)
-        .stderr_has("exactly one --from");
+        .stderr_has("only files can be named together");
 }
 
 #[test]
@@ -533,4 +752,46 @@ fn what_can_not_be_compared_is_refused() {
             .stderr_has("does not know SCAN");
     }
     Trib::new().args(["verify", &node]).run().status(2);
+}
+
+#[test]
+fn functions_that_the_source_does_not_list_are_told() {
+    let spec = Spec::new().plain();
+    let source = spec.user("reader", "r", "~* +@all -function").start();
+    let nodes = three(&Spec::new().quick());
+    let code = "#!lua name=lib\nredis.register_function('f', function() return 1 end)";
+    for server in std::iter::once(&source).chain(nodes.iter()) {
+        server.cmd(&["FUNCTION", "LOAD", code]);
+    }
+    let run = verify(&source.addr(), &nodes[0].addr())
+        .args(["--both-ways", "--from-user", "reader", "--from-pass", "r"])
+        .run()
+        .status(0);
+    run.stdout_has(&format!(
+        "Functions are not compared with those of {}: FUNCTION LIST is denied there.",
+        source.addr()
+    ))
+    .stdout_lacks("Functions differ");
+}
+
+#[test]
+fn patterns_may_begin_with_a_hyphen() {
+    let source = standalone("redis-7.0");
+    for key in ["-a", "-b", "--yes", "a"] {
+        source.cmd(&["SET", key, "value"]);
+    }
+    let nodes = three(&Spec::new().quick());
+    let run = |pattern: &str| {
+        let (from, node) = (source.addr(), nodes[0].addr());
+        let args = ["import", "--from", &from, &node, "--pattern", pattern];
+        Trib::new().args(args).arg("--yes").run()
+    };
+    run("--dry-run").status(2).stderr_has("'\\--dry-run'");
+    run("-[ab]").status(0).stdout_has("2 keys copied");
+    run("\\--yes").status(0).stdout_has("1 key copied");
+    let (from, node) = (source.addr(), nodes[0].addr());
+    verify(&from, &node)
+        .args(["--pattern", "-*"])
+        .run()
+        .status(0);
 }

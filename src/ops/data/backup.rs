@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::nodes_json;
 use crate::backup::{
     self, BackupError, BackupFailure, BackupOptions, BackupSource, Directory, FileFacts,
-    Inspection, Manifest, MasterBackup, Meter, Restorable,
+    Inspection, Manifest, MasterBackup, Meter, MeterPart, Restorable, TellRead,
 };
 use crate::cluster::functions::{LibraryDifference, describe, differences};
 use crate::cluster::health::Diagnosis;
@@ -122,7 +122,8 @@ pub(crate) async fn execute(
     warn_of(session, &files);
     let view = complete(&cluster.diagnosis, &files, &path);
     if layout == BackupLayout::RedisCli {
-        nodes_json::write(&after.diagnosis, &directory)
+        // The files are named by the masters from before a failover.
+        nodes_json::write(&cluster.diagnosis, &directory)
             .map_err(|error| Stop::partial(anyhow!("{error}: the backup is not complete")))?;
     }
     let manifest = Manifest {
@@ -488,7 +489,8 @@ async fn read_back(
     path: &Path,
     manifest: &Manifest,
 ) -> anyhow::Result<BTreeMap<String, Inspection>> {
-    reading(events, path, manifest, manifest.bytes(), backup::verify).await
+    let files = manifest.files.iter().collect();
+    reading(events, path, manifest, files, backup::verify).await
 }
 
 /// Verifies what must be right before the first key is sent; returns what each file holds.
@@ -499,29 +501,39 @@ pub(crate) async fn prepare(
 ) -> anyhow::Result<BTreeMap<String, Restorable>> {
     let files = manifest.files.iter();
     let whole = files.filter(|file| file.found.blocks.is_none());
-    let bytes = whole.map(|file| file.found.bytes).sum();
-    reading(events, path, manifest, bytes, backup::prepare).await
+    reading(events, path, manifest, whole.collect(), backup::prepare).await
 }
 
-type Read<T> = fn(
-    &Path,
-    &Manifest,
-    &(dyn Fn(u64) + Sync),
-) -> Result<BTreeMap<String, T>, BTreeMap<String, String>>;
+type Read<T> =
+    fn(&Path, &Manifest, TellRead<'_>) -> Result<BTreeMap<String, T>, BTreeMap<String, String>>;
 
-/// Reads about `total` bytes of the files, on a thread that may block.
+/// Reads files on threads that may block; `whole` are those that are read to their ends.
 async fn reading<T: Send + 'static>(
     events: &Events,
     path: &Path,
     manifest: &Manifest,
-    total: u64,
+    whole: Vec<&FileFacts>,
     read: Read<T>,
 ) -> anyhow::Result<BTreeMap<String, T>> {
     events.phase(Phase::Verify);
+    let total = whole.iter().map(|file| file.found.bytes).sum();
     let meter = Meter::new(Phase::Verify, Unit::Bytes, Some(total), events.clone());
-    let (directory, manifest) = (PathBuf::from(path), manifest.clone());
-    let reading = spawn_blocking(move || read(&directory, &manifest, &|bytes| meter.add(bytes)));
-    reading.await?.map_err(|wrong| {
+    let meter = Arc::new(meter);
+    let part = |file: &FileFacts| {
+        let part = meter.part(&file.file, Some(file.found.bytes));
+        (file.file.clone(), part)
+    };
+    let parts: BTreeMap<String, Arc<MeterPart>> = whole.into_iter().map(part).collect();
+    let (directory, manifest, all) = (PathBuf::from(path), manifest.clone(), Arc::clone(&meter));
+    let reading = spawn_blocking(move || {
+        read(&directory, &manifest, &|file: &FileFacts, bytes| {
+            all.add(bytes);
+            if let Some(part) = parts.get(&file.file) {
+                part.add(bytes);
+            }
+        })
+    });
+    meter.tell_while(reading).await?.map_err(|wrong| {
         let lines: Vec<String> = wrong
             .iter()
             .map(|(file, why)| format!("{file}: {why}"))

@@ -1,18 +1,21 @@
 //! `import`: the keys of a standalone server or of a cluster.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
 
-use super::source::{self, SourceRequest, SourceState};
+use super::databases;
+use super::rights::WorkAtTarget;
+use super::source::{self, SourceFunctions, SourceRequest, SourceState};
 use super::verify::{self, VerifyRequest};
-use super::{Transferred, infos, masters, notes, transfer, warn_of_evictions, writable_cluster};
-use crate::client::ExpiryQuestion;
-use crate::cluster::key;
-use crate::cluster::numbers::{counted, thousands};
-use crate::cluster::parse::{Info, MasterLink, Product, Version};
+use super::{
+    Afterwards, Transferred, functions, infos, masters, notes, rights, transfer, warn_of_evictions,
+    writable_cluster,
+};
+use crate::client::{ExpiryQuestion, TransferRight};
+use crate::cluster::numbers::counted;
+use crate::cluster::parse::{Info, MasterLink, Product};
 use crate::connections::Target;
 use crate::report::{TransferPlan, TransferView, VerifyView};
 use crate::session::Session;
@@ -20,7 +23,7 @@ use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{
     self, Direction, ImportOptions, ReadFrom, SlotOwners, SourcePart, TTL_TOLERANCE, TransferMode,
-    TransferOptions, TransferReport,
+    TransferOptions,
 };
 
 /// The keys that are wanted, and how they are written.
@@ -33,6 +36,8 @@ pub(crate) struct ImportRequest {
     pub(crate) mode: TransferMode,
     /// How keys are written.
     pub(crate) options: TransferOptions,
+    /// What follows.
+    pub(crate) afterwards: Afterwards,
 }
 
 /// An import that can begin.
@@ -41,9 +46,19 @@ pub(crate) struct ImportPlan {
     source: SourceState,
     /// The nodes of the source, if keys are deleted there.
     moves_from: Vec<Target>,
+    /// The code of the function libraries of the source.
+    libraries: Vec<Vec<u8>>,
     /// What is shown of it.
     pub(crate) view: TransferPlan,
+    /// Functions that the cluster has with other code.
+    pub(crate) warnings: Vec<String>,
 }
+
+const WORDS: functions::Words = functions::Words {
+    holders: "masters of the source",
+    source: "the source",
+    command: "import",
+};
 
 /// Looks at the cluster and at the source.
 pub(crate) async fn plan(session: &Session, request: &ImportRequest) -> Result<ImportPlan, Stop> {
@@ -51,9 +66,31 @@ pub(crate) async fn plan(session: &Session, request: &ImportRequest) -> Result<I
     let source = source::observe(session, &request.source).await?;
     request.refuse_source(&cluster, &source)?;
     request.refuse_evicting(&cluster)?;
-    request.refuse_databases(session, &cluster, &source).await?;
+    databases::refuse_missing(session, &cluster, &source.mappings(&request.source)).await?;
+    let functions = source.functions(session, &request.source).await?;
+    let on_conflict = request.options.on_conflict;
+    let check = functions::check(
+        session,
+        &cluster,
+        on_conflict,
+        WORDS,
+        &functions.sets,
+        String::clone,
+    );
+    let warnings = check.await?;
+    request
+        .refuse_missing_rights(session, &cluster, &source, &functions)
+        .await?;
     request.refuse_collisions(session, &source).await?;
-    let view = request.view(&cluster, &source);
+    let mut view = request.view(&cluster, &source);
+    view.notes
+        .extend(functions::announced(functions.sets.values()));
+    if !functions.denied.is_empty() {
+        view.notes.push(format!(
+            "Functions are not copied from {}: FUNCTION LIST is denied there.",
+            functions.denied.join(", ")
+        ));
+    }
     let moves_from = match (request.mode, &source.cluster) {
         (TransferMode::Copy, _) => Vec::new(),
         (TransferMode::Move, None) => vec![request.source.target.clone()],
@@ -63,7 +100,9 @@ pub(crate) async fn plan(session: &Session, request: &ImportRequest) -> Result<I
         moves_from,
         cluster,
         source,
+        libraries: functions.codes.into_iter().collect(),
         view,
+        warnings,
     })
 }
 
@@ -82,7 +121,16 @@ pub(crate) async fn execute(
         TransferMode::Copy => "copied",
     };
     let work = |meter, stopper| async move {
-        let mut all = TransferReport::default();
+        let libraries = transfer::load_libraries(
+            Arc::clone(&owners),
+            &plan.libraries,
+            options.on_conflict,
+            &stopper,
+        );
+        let (mut all, stopped) = libraries.await;
+        if stopped.is_some() {
+            return (all, stopped);
+        }
         for (n, part) in parts.iter().enumerate() {
             let is_before = |other: &&SourcePart| other.into == part.into;
             let wanted = ImportOptions {
@@ -102,11 +150,15 @@ pub(crate) async fn execute(
         }
         (all, None)
     };
-    let mut transferred = transfer(session, done, plan.view.keys, work).await?;
+    // Those of a pattern are not counted.
+    let keys = plan.view.keys.filter(|_| request.pattern.is_none());
+    let mut transferred = transfer(session, done, keys, work).await?;
     if transferred.stopped.is_none() {
         count_expired(session, request, plan, &mut transferred.view).await;
     }
-    transferred.view.evicted = warn_of_evictions(session, &plan.cluster).await;
+    let stopped = transferred.stopped.as_ref();
+    let evicted = warn_of_evictions(session, &plan.cluster, stopped).await;
+    transferred.view.evicted = evicted;
     Ok(transferred)
 }
 
@@ -126,7 +178,8 @@ pub(crate) async fn verify(
         direction: Direction::Source,
         ttl_tolerance: TTL_TOLERANCE,
     };
-    verify::compare(session, &request, &plan.source, &plan.cluster).await
+    let cluster = verify::written_cluster(session).await?;
+    verify::compare(session, &request, &plan.source, &cluster).await
 }
 
 /// Finds out how many of the keys that were counted before the transfer, or seen by SCAN, have expired. SCAN does not
@@ -153,7 +206,7 @@ async fn count_expired(
         // A pattern hides other keys, too.
         counted: match request.pattern {
             Some(_) => 0,
-            None => plan.view.keys,
+            None => plan.view.keys.unwrap_or_default(),
         },
         left: match request.pattern {
             Some(_) => 0,
@@ -208,13 +261,14 @@ impl ImportPlan {
     }
 }
 
-/// What to ask the source about the time to live of keys. PEXPIRETIME exists since Redis 7.0.
+/// What to ask the source about the time to live of keys. PEXPIRETIME exists since Redis 7.0, and tells a time by a clock
+/// that must be known.
 fn expiry_question(source: &SourceState) -> ExpiryQuestion {
     let is_new = |info: &Info| {
         let version = info.version;
         version.is_some_and(|one| one.product == Product::Valkey || one.numbers[0] >= 7)
     };
-    match source.infos().iter().all(is_new) {
+    match source.clock.is_some() && source.infos().iter().all(is_new) {
         true => ExpiryQuestion::Time,
         false => ExpiryQuestion::Left,
     }
@@ -273,81 +327,40 @@ impl ImportRequest {
         }
     }
 
-    /// Refuses databases that the cluster does not have.
-    async fn refuse_databases(
+    /// Refuses an import for which the user lacks a right at the source or in the cluster.
+    async fn refuse_missing_rights(
         &self,
         session: &Session,
         cluster: &ClusterState,
         source: &SourceState,
+        functions: &SourceFunctions,
     ) -> Result<(), Stop> {
-        let mappings = source.mappings(&self.source);
-        let wanted: BTreeSet<u32> = mappings.iter().map(|mapping| mapping.into).collect();
-        for target in masters(cluster) {
-            for database in wanted.iter().filter(|database| **database != 0) {
-                let client = session.connections.own(&target).await.map_err(Stop::from)?;
-                client.select(*database).await.map_err(|error| {
-                    Stop::refused(anyhow!(
-                        "the cluster has no database {database} (Valkey 9 has several with cluster-databases): {error}"
-                    ))
-                })?;
-            }
+        let mut rights = vec![TransferRight::Read(expiry_question(source))];
+        if self.mode == TransferMode::Move {
+            rights.push(TransferRight::Delete);
         }
-        Ok(())
+        if self.afterwards == Afterwards::Compare && !rights.contains(&rights::COMPARE) {
+            rights.push(rights::COMPARE);
+        }
+        let nodes = source.nodes(&self.source).into_iter();
+        let nodes = nodes.map(|(target, _)| target).collect();
+        rights::refuse_missing(self.source.session(session), nodes, &rights).await?;
+        let work = WorkAtTarget {
+            on_conflict: self.options.on_conflict,
+            functions: functions::loads(functions.sets.values()),
+            afterwards: self.afterwards,
+        };
+        rights::refuse_missing_at_target(session, cluster, work).await
     }
 
     /// Refuses databases that have keys which would get the same name.
     async fn refuse_collisions(&self, session: &Session, source: &SourceState) -> Result<(), Stop> {
-        if source.mappings(&self.source).len() < 2 {
+        if !databases::merges(&source.mappings(&self.source)) {
             return Ok(());
         }
         let parts = source.parts(session, &self.source).await?;
         let found = transfer::collisions(&parts, self.pattern.as_deref()).await;
-        let found = found.map_err(Stop::refused)?;
-        if found.count == 0 {
-            return Ok(());
-        }
-        let named: Vec<String> = found
-            .named
-            .iter()
-            .map(|(name, [one, other])| format!("\"{name}\" (databases {one} and {other})"))
-            .collect();
-        let more = found.count.saturating_sub(named.len() as u64);
-        let more = match more {
-            0 => String::new(),
-            more => format!("\n  and {} more", thousands(more)),
-        };
-        Err(Stop::refused(anyhow!(
-            "{} of several databases would be one: give a database a prefix (--key-prefix N=tenant:), or import fewer \
-             databases:\n  {}{more}",
-            counted(found.count, "name"),
-            named.join("\n  ")
-        )))
-    }
-
-    /// The database of the cluster, where that is not clear: Valkey 9 may have several (cluster-databases).
-    fn destination(&self, cluster: &ClusterState, source: &SourceState) -> Option<String> {
-        const FIRST: Version = Version {
-            product: Product::Valkey,
-            numbers: [9, 0, 0],
-        };
-        let has_many = |info: &Info| {
-            let version = info.version;
-            version.is_some_and(|one| one.product == FIRST.product && one >= FIRST)
-        };
-        let mappings = source.mappings(&self.source);
-        if mappings.iter().any(|mapping| mapping.into != 0) {
-            let pairs: Vec<String> = mappings
-                .iter()
-                .map(|mapping| format!("{} to {}", mapping.from, mapping.into))
-                .collect();
-            return Some(format!(
-                "Keys go to databases of the cluster: {}.",
-                pairs.join(", ")
-            ));
-        }
-        let is_unclear = mappings.iter().any(|mapping| mapping.from != 0)
-            || infos(cluster).values().any(has_many);
-        is_unclear.then(|| "Keys go to database 0 of the cluster.".to_string())
+        databases::refuse_collisions(&found.map_err(Stop::refused)?)
     }
 
     fn view(&self, cluster: &ClusterState, source: &SourceState) -> TransferPlan {
@@ -367,45 +380,28 @@ impl ImportRequest {
             }
             .to_string(),
         );
-        notes.extend(self.destination(cluster, source));
-        for mapping in mappings.iter().filter(|mapping| !mapping.prefix.is_empty()) {
-            notes.push(format!(
-                "Names of keys of database {} get the prefix {}. Names with a hash tag stay in their slots; all others \
-                 are in other slots than without the prefix.",
-                mapping.from,
-                key::shown(&mapping.prefix)
-            ));
-        }
+        notes.extend(databases::destination(cluster, &mappings));
+        notes.extend(databases::prefixes(&mappings));
         match (&source.cluster, self.source.read_from) {
             (None, _) => notes.extend(staleness(info)),
-            (Some(cluster), ReadFrom::Masters) => notes.push(format!(
-                "{} of the source are read side by side, each for its slots.",
-                counted(infos(cluster).len() as u64, "master")
-            )),
+            (Some(cluster), ReadFrom::Masters) => notes.push(match infos(cluster).len() {
+                1 => "The only master of the source is read.".to_string(),
+                count => format!(
+                    "{} of the source are read side by side, each for its slots.",
+                    counted(count as u64, "master")
+                ),
+            }),
             (Some(_), ReadFrom::Replicas) => notes.push(
                 "Replicas of the source are read: what was written in the last moments may be missing. A master \
                  without a replica in sync is read itself."
                     .to_string(),
             ),
         }
-        let others: Vec<String> = source
-            .databases()
-            .into_iter()
-            .filter(|(number, keys)| {
-                *keys > 0 && mappings.iter().all(|mapping| mapping.from != *number)
-            })
-            .map(|(number, keys)| format!("{number} ({keys})"))
-            .collect();
-        if !others.is_empty() {
-            notes.push(format!(
-                "Keys of other databases are not imported unless --from-db N names their database: {}.",
-                others.join(", ")
-            ));
-        }
+        notes.extend(databases::others(&source.databases(), &mappings));
         let to = cluster.diagnosis.observation.lead();
         TransferPlan {
             from: source.name(&self.source),
-            keys: source.keys(&self.source),
+            keys: Some(source.keys(&self.source)),
             to: to.map_or_else(String::new, ToString::to_string),
             masters: masters.len(),
             present: masters.values().map(Info::total_keys).sum(),

@@ -1,12 +1,14 @@
 //! Keys and data of a cluster: `import`, `verify`, `backup` and `restore`.
 
 pub(crate) mod backup;
+pub(crate) mod databases;
 mod functions;
 pub(crate) mod import;
 pub(crate) mod import_files;
 mod nodes_json;
 pub(crate) mod rdb_files;
 pub(crate) mod restore;
+mod rights;
 pub(crate) mod source;
 pub(crate) mod verify;
 
@@ -17,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::anyhow;
 
 use crate::backup::Meter;
+use crate::client::{ClientError, Fault};
 use crate::cluster::health::Code;
 use crate::cluster::node::NodeId;
 use crate::cluster::numbers::counted;
@@ -27,11 +30,22 @@ use crate::converge::settle::settled;
 use crate::event::{Phase, Unit};
 use crate::exit_code::ExitCode;
 use crate::ops::writes::write_refusals;
-use crate::report::{FailedKey, FailedKeys, TransferView};
+use crate::report::{FailedKey, FailedKeys, TransferPlan, TransferView};
 use crate::session::Session;
 use crate::state::ClusterState;
-use crate::stop::Stop;
-use crate::transfer::{OnConflict, SlotOwners, Stopper, TransferError, TransferReport};
+use crate::stop::{SameCommand, Stop};
+use crate::transfer::{
+    OnConflict, SlotOwners, Stopper, TransferError, TransferReport, ValuesBefore,
+};
+
+/// What follows a transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Afterwards {
+    /// All keys are compared with those of the source.
+    Compare,
+    /// Nothing.
+    End,
+}
 
 /// Reads a cluster that can take keys: every slot has one owner, and all owners answer. Waits for what normally passes.
 async fn writable_cluster(session: &Session) -> Result<ClusterState, Stop> {
@@ -138,6 +152,22 @@ fn notes(cluster: &ClusterState, on_conflict: OnConflict) -> Vec<String> {
     notes
 }
 
+/// A transfer from files that can begin.
+pub(crate) struct FilesPlan {
+    cluster: ClusterState,
+    /// What is shown of it.
+    pub(crate) view: TransferPlan,
+    /// Values that the cluster will probably refuse, and what is left out.
+    pub(crate) warnings: Vec<String>,
+}
+
+impl FilesPlan {
+    /// The nodes that change.
+    pub(crate) fn masters(&self) -> Vec<Target> {
+        masters(&self.cluster)
+    }
+}
+
 /// The result of a transfer.
 pub(crate) struct Transferred {
     /// What became of the keys.
@@ -146,6 +176,8 @@ pub(crate) struct Transferred {
     pub(crate) took: Duration,
     /// Why it ended early.
     pub(crate) stopped: Option<TransferError>,
+    /// The number of keys that were sent, and whose replies did not come.
+    pub(crate) unknown: u64,
 }
 
 /// Runs a transfer of about `total` keys, if that is known. At the first signal it finishes the keys in transit, at the second it stops
@@ -164,7 +196,7 @@ where
     let meter = Arc::new(Meter::new(Phase::Copy, Unit::Keys, total.into(), events));
     let stopper = Stopper::default();
     let started = Instant::now();
-    let work = work(meter, stopper.clone());
+    let work = meter.tell_while(work(Arc::clone(&meter), stopper.clone()));
     let forced = async {
         let signal = session.interrupt.requested().await;
         session.events.warn(format!(
@@ -195,6 +227,7 @@ where
         ));
     }
     Ok(Transferred {
+        unknown: report.unknown,
         view: view(done, report),
         took,
         stopped,
@@ -240,26 +273,94 @@ impl Transferred {
     /// Whether a file could not be read before any of its keys was there to send.
     pub(crate) fn is_unread(&self) -> bool {
         let is_of_file = matches!(self.stopped, Some(TransferError::File { .. }));
-        is_of_file && self.view.seen() == 0 && self.view.functions == 0
+        is_of_file && self.view.seen() == 0 && self.view.functions == 0 && self.unknown == 0
     }
 
-    /// The error of a transfer that ended early. `resume` says how to continue.
-    pub(crate) fn stop(&self, resume: &str) -> Option<Stop> {
+    /// The error of a transfer that ended early, with what to do next.
+    pub(crate) fn stop(&self) -> Option<Stop> {
         let why = self.stopped.as_ref()?;
         if self.is_unread() {
             return Some(Stop::refused(anyhow!("{why}\nNo key was written.")));
         }
-        let error = anyhow!("{why}\n{resume}");
-        Some(match why {
+        let unknown = match self.unknown {
+            0 => String::new(),
+            keys => format!(
+                "{} in transit may be in the cluster or not\n",
+                counted(keys, "key")
+            ),
+        };
+        let (same_command, next) = next(why);
+        let error = anyhow!("{why}\n{unknown}{next}");
+        let stop = match why {
             TransferError::Interrupted => Stop::interrupted(error),
             _ => Stop::partial(error),
+        };
+        Some(Stop {
+            same_command,
+            ..stop
         })
     }
 }
 
-/// Warns of keys that masters evicted during the transfer, and returns their number. A signal skips this.
-async fn warn_of_evictions(session: &Session, before: &ClusterState) -> u64 {
-    if session.interrupt.heard().is_some() {
+/// What to do after a transfer that ended early.
+fn next(why: &TransferError) -> (SameCommand, &'static str) {
+    match why {
+        TransferError::Conflict { .. } => (
+            SameCommand::StopsAgain,
+            "Keys that were written before stay. Without one of these options, the same command stops at this key again.",
+        ),
+        TransferError::Key { .. } => (
+            SameCommand::StopsAgain,
+            "Keys that were written before stay. The same command stops at this key again; without --fail-fast, keys that \
+             fail are reported at the end.",
+        ),
+        TransferError::File {
+            before: ValuesBefore::Verified,
+            ..
+        } => (
+            SameCommand::StopsAgain,
+            "Keys that were written before are right: no value of a damaged block is sent. The same command stops here \
+             again: use another copy of the backup (keys that are in the cluster already are skipped), or another backup \
+             with --on-existing-key replace.",
+        ),
+        TransferError::File {
+            before: ValuesBefore::Doubtful,
+            ..
+        } => (
+            SameCommand::StopsAgain,
+            "Keys that were written before come from this damaged data: their values may be wrong. The same command with \
+             undamaged data and --on-existing-key replace overwrites them.",
+        ),
+        TransferError::Client(ClientError {
+            fault: Fault::NoPermission { .. },
+            ..
+        }) => (
+            SameCommand::StopsAgain,
+            "Keys that were written before stay. Once the user has this right, the same command continues.",
+        ),
+        TransferError::Panicked => (
+            SameCommand::StopsAgain,
+            "Keys that were written before stay. The same command probably stops here again.",
+        ),
+        TransferError::OutOfMemory(_)
+        | TransferError::Client(_)
+        | TransferError::Slots(_)
+        | TransferError::NoOwner(_)
+        | TransferError::Interrupted => (
+            SameCommand::MayFinish,
+            "the same command continues: keys that are in the cluster already are skipped",
+        ),
+    }
+}
+
+/// Warns of keys that masters evicted during the transfer, and returns their number. A signal skips this, and so does a node
+/// that does not answer any more.
+async fn warn_of_evictions(
+    session: &Session,
+    before: &ClusterState,
+    stopped: Option<&TransferError>,
+) -> u64 {
+    if session.interrupt.heard().is_some() || matches!(stopped, Some(TransferError::Client(_))) {
         return 0;
     }
     let Ok(Ok(after)) = session.interrupt.stops(ClusterState::look(session)).await else {

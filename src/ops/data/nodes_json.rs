@@ -20,7 +20,7 @@ pub(super) fn rdb_name(diagnosis: &Diagnosis, master: &Member) -> String {
     format!("redis-node-{host}-{}-{}.rdb", addr.port(), master.id)
 }
 
-/// Writes the file.
+/// Writes the file, from the state that named the files.
 pub(super) fn write(diagnosis: &Diagnosis, directory: &Directory) -> Result<(), StoreError> {
     let mut file = directory.file(NAME)?;
     file.write(document(diagnosis).as_bytes())?;

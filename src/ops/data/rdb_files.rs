@@ -10,11 +10,15 @@ use anyhow::{Context, anyhow, bail};
 use serde::Deserialize;
 
 use crate::cluster::node::NodeId;
+use crate::cluster::numbers::counted;
 use crate::cluster::slot::{Slot, SlotRange, SlotSet};
 use crate::cluster::text::is_unsafe;
+use crate::transfer::SavedFile;
 
 /// The name of standard input.
 const STDIN: &str = "-";
+/// The list of files of a backup of this program.
+const MANIFEST: &str = "manifest.json";
 /// The directory in which a server has its append-only file (appenddirname, Redis ≥ 7.0).
 const APPEND_ONLY: &str = "appendonlydir";
 /// The largest list of files that is read.
@@ -42,6 +46,29 @@ pub(crate) struct ImportFile {
     pub(crate) slots: SlotSet,
 }
 
+impl ImportFile {
+    /// The file, if it can be read more than once.
+    pub(crate) fn saved(&self) -> Option<SavedFile> {
+        match &self.origin {
+            FileOrigin::Stdin => None,
+            FileOrigin::Path(path) => Some(SavedFile {
+                path: path.clone(),
+                name: self.name.clone(),
+                slots: self.slots.clone(),
+                keys: None,
+            }),
+        }
+    }
+}
+
+/// The name of the file, or how many there are.
+pub(crate) fn listed(files: &[ImportFile]) -> String {
+    match files {
+        [file] => file.name.clone(),
+        files => counted(files.len() as u64, "RDB file"),
+    }
+}
+
 /// How commands are treated that a server has appended to its RDB file (AOF).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AofIncrements {
@@ -49,6 +76,16 @@ pub(crate) enum AofIncrements {
     Refuse,
     /// They are left out.
     Ignore,
+}
+
+/// Whether a path stands for standard input.
+pub(crate) fn is_stdin(path: &Path) -> bool {
+    path.as_os_str() == STDIN
+}
+
+/// Whether a path is the directory of a backup that this program has written.
+pub(crate) fn is_backup(path: &Path) -> bool {
+    path.join(MANIFEST).is_file()
 }
 
 /// Whether an argument names files and not a server.
@@ -70,7 +107,7 @@ pub(crate) fn find(
     let mut files = Vec::new();
     for path in paths {
         let name = || path.display().to_string();
-        if path.as_os_str() == STDIN {
+        if is_stdin(path) {
             files.push(ImportFile {
                 origin: FileOrigin::Stdin,
                 name: "standard input".to_string(),
@@ -116,7 +153,7 @@ fn of_directory(path: &Path, increments: AofIncrements) -> anyhow::Result<Vec<Im
     }
     names.sort_unstable();
     let has = |name: &str| names.iter().any(|other| other == name);
-    if has("manifest.json") {
+    if has(MANIFEST) {
         bail!("this is a backup of redis-trib: use redis-trib restore");
     }
     refuse_parts_of_backups(&names)?;
@@ -255,43 +292,141 @@ fn of_redis_cli(path: &Path, rdb: &[&String]) -> anyhow::Result<Vec<ImportFile>>
     Ok(files.into_values().collect())
 }
 
+/// A line of the manifest of an append-only file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct AofFile {
+    name: String,
+    kind: AofKind,
+}
+
+/// The content of a file of an append-only file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AofKind {
+    Base,
+    Increment,
+    /// An older file, which the base has replaced.
+    History,
+}
+
+/// Reads a line of a manifest (aof.c, aofLoadManifestFromFile): pairs of a name and a value, at least three, in any order.
+/// Redis 8.0 and later write more pairs than 7.0: `file a.aof.1.incr.aof seq 1 type i startoffset 0`.
+fn aof_file(line: &str) -> Option<AofFile> {
+    let words = split_quoted(line)?;
+    if words.len() < 6 || !words.len().is_multiple_of(2) {
+        return None;
+    }
+    let (mut name, mut kind, mut has_number) = (None, None, false);
+    for pair in words.chunks_exact(2) {
+        match pair[0].to_ascii_lowercase().as_str() {
+            "file" => name = Some(pair[1].clone()),
+            "seq" => has_number = true,
+            // The server reads the first letter.
+            "type" => kind = pair[1].chars().next(),
+            _ => {}
+        }
+    }
+    let kind = match kind? {
+        'b' => AofKind::Base,
+        'i' => AofKind::Increment,
+        'h' => AofKind::History,
+        _ => return None,
+    };
+    has_number.then_some(())?;
+    Some(AofFile { name: name?, kind })
+}
+
+/// The words of a line. In double quotes there are escapes: the server writes a name so that has spaces or bytes that are
+/// not printable (sds.c, sdscatrepr). `None` if a quote has no end, or a word is not UTF-8.
+fn split_quoted(line: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut rest = line.trim_ascii().as_bytes();
+    while !rest.is_empty() {
+        let word;
+        (word, rest) = match rest {
+            [b'"', inside @ ..] => quoted_word(inside)?,
+            _ => {
+                let end = rest.iter().position(u8::is_ascii_whitespace);
+                let (word, rest) = rest.split_at_checked(end.unwrap_or(rest.len()))?;
+                (word.to_vec(), rest)
+            }
+        };
+        words.push(String::from_utf8(word).ok()?);
+        // The end of a quote is the end of a word.
+        if !rest.first().is_none_or(u8::is_ascii_whitespace) {
+            return None;
+        }
+        rest = rest.trim_ascii_start();
+    }
+    Some(words)
+}
+
+/// The word before the closing quote, and what follows that.
+fn quoted_word(mut rest: &[u8]) -> Option<(Vec<u8>, &[u8])> {
+    let mut word = Vec::new();
+    loop {
+        let byte;
+        (byte, rest) = match rest {
+            [b'"', rest @ ..] => return Some((word, rest)),
+            [b'\\', b'x', high, low, rest @ ..]
+                if [high, low].iter().all(|digit| digit.is_ascii_hexdigit()) =>
+            {
+                let digit = |digit: u8| char::from(digit).to_digit(16);
+                let byte = digit(*high)? << 4 | digit(*low)?;
+                (u8::try_from(byte).ok()?, rest)
+            }
+            [b'\\', escaped, rest @ ..] => {
+                let byte = match escaped {
+                    b'n' => b'\n',
+                    b'r' => b'\r',
+                    b't' => b'\t',
+                    b'b' => 8,
+                    b'a' => 7,
+                    other => *other,
+                };
+                (byte, rest)
+            }
+            [byte, rest @ ..] => (*byte, rest),
+            [] => return None,
+        };
+        word.push(byte);
+    }
+}
+
 /// The base file of an append-only file (Redis ≥ 7.0), whose manifest has a line for each file:
 /// `file appendonly.aof.1.base.rdb seq 1 type b`.
 fn of_aof(path: &Path, manifest: &str, increments: AofIncrements) -> anyhow::Result<ImportFile> {
     let text = text_of(&path.join(manifest))?;
-    let (mut base, mut appended) = (None, Vec::new());
+    let mut base = None;
+    let (mut appended, mut missing) = (Vec::new(), Vec::new());
     for line in text
         .lines()
         .filter(|line| !line.starts_with('#') && !line.trim().is_empty())
     {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let ["file", name, "seq", _, "type", kind] = words[..] else {
-            bail!(
+        let AofFile { name, kind } = aof_file(line).ok_or_else(|| {
+            anyhow!(
                 "{manifest} is damaged: {:?} is not a line of it",
                 printable(line)
-            );
-        };
-        let name = name.trim_matches('"');
+            )
+        })?;
         if name.contains('/') || name.contains(is_unsafe) {
             bail!(
                 "{manifest} is damaged: {:?} is not a file name",
-                printable(name)
+                printable(&name)
             );
         }
         match kind {
-            "b" => base = Some(name.to_string()),
-            "i" => {
-                let length = match fs::metadata(path.join(name)) {
-                    Ok(file) => file.len(),
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
-                    Err(error) => return Err(error).with_context(|| name.to_string()),
-                };
-                if length > 0 {
-                    appended.push(name.to_string());
+            AofKind::Base => {
+                if let Some(other) = base.replace(name) {
+                    bail!("{manifest} is damaged: {other} is not the only base file in it");
                 }
             }
-            // Older files, which the base has replaced.
-            _ => {}
+            AofKind::Increment => match fs::metadata(path.join(&name)) {
+                Ok(file) if file.len() == 0 => {}
+                Ok(_) => appended.push(name),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(name),
+                Err(error) => return Err(error).with_context(|| name),
+            },
+            AofKind::History => {}
         }
     }
     let base = base.ok_or_else(|| {
@@ -303,7 +438,18 @@ fn of_aof(path: &Path, manifest: &str, increments: AofIncrements) -> anyhow::Res
              another one (BGREWRITEAOF)"
         );
     }
-    if increments == AofIncrements::Refuse && !appended.is_empty() {
+    if increments == AofIncrements::Ignore {
+        return Ok(whole(path.join(base)));
+    }
+    if !missing.is_empty() {
+        bail!(
+            "data would be missing: {} {} missing, with commands that were written after {base}: copy all files of the \
+             directory, or leave these commands out (--ignore-aof-increments)",
+            missing.join(" and "),
+            if missing.len() == 1 { "is" } else { "are" }
+        );
+    }
+    if !appended.is_empty() {
         bail!(
             "{} {} commands that were written after {base}, which can't be imported: make a new base file on the \
              server (BGREWRITEAOF), or leave them out (--ignore-aof-increments)",
@@ -477,10 +623,76 @@ mod tests {
             ),
             ("file ../x.rdb seq 1 type b", "is not a file name"),
             ("file x", "is not a line of it"),
+            (
+                "file a.rdb seq 1 type b\nfile b.rdb seq 2 type b",
+                "a.rdb is not the only base file",
+            ),
             ("", "names no base file"),
         ] {
             let why = refusal(&[("a.aof.manifest", text)]);
             assert!(why.contains(says), "{why}");
+        }
+    }
+
+    #[test]
+    fn missing_increments_are_refused_by_name() {
+        let manifest = "file a.aof.1.base.rdb seq 1 type b\nfile a.aof.1.incr.aof seq 1 type i\n\
+                        file a.aof.2.incr.aof seq 2 type i\n";
+        let files = [("a.aof.manifest", manifest), ("a.aof.1.incr.aof", "")];
+        let why = refusal(&files);
+        assert!(why.contains("a.aof.2.incr.aof is missing"), "{why}");
+        assert!(why.contains("--ignore-aof-increments"), "{why}");
+        assert!(refusal(&files[..1]).contains("a.aof.1.incr.aof and a.aof.2.incr.aof are missing"));
+        assert_eq!(
+            found(&files, AofIncrements::Ignore).unwrap(),
+            ["a.aof.1.base.rdb"]
+        );
+    }
+
+    #[test]
+    fn lines_of_manifests_have_any_pairs() {
+        let file = |name: &str, kind| {
+            let name = name.to_string();
+            Some(AofFile { name, kind })
+        };
+        for (line, expected) in [
+            ("file a.rdb seq 1 type b", file("a.rdb", AofKind::Base)),
+            // Redis 8.0 and later.
+            (
+                "file a.aof seq 1 type i startoffset 0",
+                file("a.aof", AofKind::Increment),
+            ),
+            (
+                "file a.aof seq 1 type i startoffset 0 endoffset 90",
+                file("a.aof", AofKind::Increment),
+            ),
+            ("TYPE h seq 7  file a.aof ", file("a.aof", AofKind::History)),
+            (
+                r#"file "my \"own\".1.base.rdb" seq 1 type b"#,
+                file(r#"my "own".1.base.rdb"#, AofKind::Base),
+            ),
+            (
+                r#"file "\xc3\xa4\\.rdb" seq 1 type b"#,
+                file(r"ä\.rdb", AofKind::Base),
+            ),
+            ("file a.rdb seq 1 type x", None),
+            ("file a.rdb seq 1", None),
+            ("file a.rdb seq 1 type b more", None),
+            ("file a.rdb type b more 1", None),
+            ("seq 1 type b more 1", None),
+            (r#"file "a.rdb seq 1 type b"#, None),
+            (r#"file "a.rdb"x seq 1 type b"#, None),
+            (r#"file "\xff" seq 1 type b"#, None),
+            (r#"file "a\"#, None),
+        ] {
+            assert_eq!(aof_file(line), expected, "{line}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_of_a_manifest_is_read_or_refused(line in r#"(file|seq|type|[a-z"\\x0-9 é]{0,12}| ){0,9}"#) {
+            let _ = aof_file(&line);
         }
     }
 }

@@ -4,26 +4,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::rights::WorkAtTarget;
 use super::{
-    Transferred, functions, infos, masters, notes, transfer, warn_of_evictions, writable_cluster,
+    Afterwards, FilesPlan, Transferred, functions, infos, notes, rights, transfer,
+    warn_of_evictions, writable_cluster,
 };
-use anyhow::anyhow;
-
 use crate::backup::{FileFacts, Inspection, Manifest, Reading, Restorable};
-use crate::cluster::functions::Functions;
-use crate::cluster::node::NodeId;
 use crate::cluster::numbers::counted;
 use crate::cluster::parse::Info;
-use crate::connections::Target;
-use crate::ops;
 use crate::rdb::Encoding;
 use crate::report::TransferPlan;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
-use crate::transfer::{
-    self, Databases, FileContent, KeyFile, OnConflict, SlotOwners, TransferOptions,
-};
+use crate::transfer::{self, FileContent, KeyFile, Selection, SlotOwners, TransferOptions};
 
 /// A backup to restore, and how its keys are written.
 pub(crate) struct RestoreRequest {
@@ -35,14 +29,11 @@ pub(crate) struct RestoreRequest {
     pub(crate) options: TransferOptions,
 }
 
-/// A restore that can begin.
-pub(crate) struct RestorePlan {
-    cluster: ClusterState,
-    /// What is shown of it.
-    pub(crate) view: TransferPlan,
-    /// Values that the cluster will probably refuse.
-    pub(crate) warnings: Vec<String>,
-}
+const WORDS: functions::Words = functions::Words {
+    holders: "masters of the backup",
+    source: "the backup",
+    command: "restore",
+};
 
 /// Looks at the cluster. Refuses functions that differ within the backup, or from those of the cluster. `read` is what
 /// each file holds; empty as long as the files have not been read.
@@ -50,9 +41,9 @@ pub(crate) async fn plan(
     session: &Session,
     request: &RestoreRequest,
     read: &BTreeMap<String, Restorable>,
-) -> Result<RestorePlan, Stop> {
+) -> Result<FilesPlan, Stop> {
     let cluster = writable_cluster(session).await?;
-    let view = request.view(&cluster);
+    let mut view = request.view(&cluster);
     let found: Vec<&Inspection> = request
         .manifest
         .files
@@ -69,7 +60,7 @@ pub(crate) async fn plan(
     }
     let libraries =
         |(file, read): (&String, &Restorable)| (file.clone(), read.found.libraries.clone());
-    let functions = read.iter().map(libraries).collect();
+    let saved = read.iter().map(libraries).collect();
     // People know the masters of a backup by their addresses.
     let master = |file: &String| {
         let mut files = request.manifest.files.iter();
@@ -77,8 +68,16 @@ pub(crate) async fn plan(
         facts.map_or_else(|| file.clone(), |facts| facts.master_addr.clone())
     };
     let on_conflict = request.options.on_conflict;
-    warnings.extend(compare_functions(session, &cluster, on_conflict, &functions, master).await?);
-    Ok(RestorePlan {
+    let check = functions::check(session, &cluster, on_conflict, WORDS, &saved, master);
+    warnings.extend(check.await?);
+    view.notes.extend(functions::announced(saved.values()));
+    let work = WorkAtTarget {
+        on_conflict,
+        functions: functions::loads(saved.values()),
+        afterwards: Afterwards::End,
+    };
+    rights::refuse_missing_at_target(session, &cluster, work).await?;
+    Ok(FilesPlan {
         cluster,
         view,
         warnings,
@@ -90,7 +89,7 @@ pub(crate) async fn execute(
     session: &Session,
     request: &RestoreRequest,
     read: &BTreeMap<String, Restorable>,
-    plan: &RestorePlan,
+    plan: &FilesPlan,
     owners: Arc<SlotOwners>,
 ) -> Result<Transferred, Stop> {
     let parts = parts(&request.directory, &request.manifest, read);
@@ -99,38 +98,10 @@ pub(crate) async fn execute(
         transfer::restore(owners, parts, options, meter, &stopper).await
     };
     let mut transferred = transfer(session, "restored", request.manifest.keys(), work).await?;
-    transferred.view.evicted = warn_of_evictions(session, &plan.cluster).await;
+    let stopped = transferred.stopped.as_ref();
+    let evicted = warn_of_evictions(session, &plan.cluster, stopped).await;
+    transferred.view.evicted = evicted;
     Ok(transferred)
-}
-
-/// Compares the functions of files with each other and with those of the cluster.
-pub(super) async fn compare_functions(
-    session: &Session,
-    cluster: &ClusterState,
-    on_conflict: OnConflict,
-    saved: &BTreeMap<String, Functions>,
-    master: impl Fn(&String) -> String,
-) -> Result<Vec<String>, Stop> {
-    if saved.values().all(Functions::is_empty) {
-        return Ok(Vec::new());
-    }
-    let diagnosis = &cluster.diagnosis;
-    let owners = diagnosis.topology.masters().filter(|m| !m.slots.is_empty());
-    let owners: Vec<NodeId> = owners.map(|master| master.id).collect();
-    let count = owners.len();
-    let target_of = |node: &_| cluster.target_of(node);
-    let loaded = ops::functions::read(&session.connections, diagnosis, owners, target_of).await;
-    functions::compare(saved, master, &loaded, count, on_conflict, |id| {
-        cluster.name(id)
-    })
-    .map_err(|why| Stop::refused(anyhow!("{why}\nNothing was changed.")))
-}
-
-impl RestorePlan {
-    /// The nodes that change.
-    pub(crate) fn masters(&self) -> Vec<Target> {
-        masters(&self.cluster)
-    }
 }
 
 fn parts(
@@ -147,11 +118,13 @@ fn parts(
             None => FileContent::Verified(path),
         }
     };
+    let as_saved = Arc::new(Selection::default());
     let part = |file: &FileFacts| KeyFile {
         name: file.file.clone(),
+        keys: Some(file.found.keys),
         slots: file.slots.clone(),
         content: content(file),
-        databases: Databases::AsSaved,
+        selection: Arc::clone(&as_saved),
     };
     manifest.files.iter().map(part).collect()
 }
@@ -179,7 +152,7 @@ impl RestoreRequest {
         let to = cluster.diagnosis.observation.lead();
         TransferPlan {
             from: self.directory.display().to_string(),
-            keys: manifest.keys(),
+            keys: Some(manifest.keys()),
             to: to.map_or_else(String::new, ToString::to_string),
             masters: masters.len(),
             present: masters.values().map(Info::total_keys).sum(),

@@ -7,15 +7,17 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
+use super::databases::{DatabaseMapping, Databases};
 use super::{cluster_faults, infos};
 use crate::client::{ClientError, Fault, NodeClient};
-use crate::cluster::node::NodeId;
-use crate::cluster::parse::Info;
+use crate::cluster::functions::Functions;
+use crate::cluster::node::{Addr, NodeId};
+use crate::cluster::parse::{Info, MasterLink};
 use crate::connections::Target;
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
-use crate::transfer::{Keyspace, ReadFrom, SlotOwners, SourcePart};
+use crate::transfer::{Clock, Keyspace, NodeKeys, ReadFrom, SlotOwners, SourcePart};
 
 /// How long a cluster whose masters do not all answer is looked at again: a failover takes that long.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -36,24 +38,15 @@ pub(crate) struct SourceRequest {
     pub(crate) read_from: ReadFrom,
 }
 
-/// Databases of a source.
-#[derive(Clone)]
-pub(crate) enum Databases {
-    /// All that have keys, into database 0, with prefixes for some.
-    All(BTreeMap<u32, Vec<u8>>),
-    /// These.
-    Some(Vec<DatabaseMapping>),
-}
-
-/// A database of a source, and where its keys go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DatabaseMapping {
-    /// The database of the source.
-    pub(crate) from: u32,
-    /// The database of the cluster.
-    pub(crate) into: u32,
-    /// What the names of its keys get in front; often nothing.
-    pub(crate) prefix: Vec<u8>,
+/// The function libraries of a source.
+#[derive(Default)]
+pub(super) struct SourceFunctions {
+    /// Those of the server, or of each master.
+    pub(super) sets: BTreeMap<String, Functions>,
+    /// The code of all.
+    pub(super) codes: BTreeSet<Vec<u8>>,
+    /// The nodes that have libraries and do not list them.
+    pub(super) denied: Vec<String>,
 }
 
 /// A source, as it was observed.
@@ -62,11 +55,13 @@ pub(crate) struct SourceState {
     pub(crate) info: Info,
     /// The cluster, if the node is a member of one.
     pub(crate) cluster: Option<ClusterState>,
+    /// The clock of the named node; `None` if the user may not read it.
+    pub(super) clock: Option<Clock>,
 }
 
 impl SourceRequest {
     /// The session for the source; `session` is that of the command.
-    fn session<'a>(&'a self, session: &'a Session) -> &'a Session {
+    pub(super) fn session<'a>(&'a self, session: &'a Session) -> &'a Session {
         self.session.as_deref().unwrap_or(session)
     }
 }
@@ -87,12 +82,36 @@ pub(crate) async fn observe(
         )));
     }
     let info = Info::parse(&text);
+    if info.cluster_enabled != Some(true) {
+        refuse_never_synced(addr, &info)?;
+    }
     select_and_scan(&client, request).await?;
+    let clock = client.time().await.map_err(source_error)?;
+    let clock = clock.map(Clock::told);
     let cluster = match info.cluster_enabled {
         Some(true) => Some(observe_cluster(session, &request.target).await?),
         _ => None,
     };
-    Ok(SourceState { info, cluster })
+    Ok(SourceState {
+        info,
+        cluster,
+        clock,
+    })
+}
+
+/// Refuses a replica that has no keys because it never got those of its master. It serves what it has: nothing.
+fn refuse_never_synced(addr: &Addr, info: &Info) -> Result<(), Stop> {
+    let why = match info.master_link {
+        Some(MasterLink::Down(None)) if info.total_keys() == 0 => {
+            "has not been in sync with its master since its server started"
+        }
+        Some(MasterLink::Syncing) if info.total_keys() == 0 => "waits for a full resync",
+        _ => return Ok(()),
+    };
+    Err(Stop::refused(anyhow!(
+        "{addr} is a replica without keys that {why}: its master may have keys; name the master, or wait until \
+         master_link_status is up"
+    )))
 }
 
 /// Checks that the databases exist, and that keys may be listed.
@@ -184,18 +203,7 @@ impl SourceState {
 
     /// The databases that are read. Of all databases, those that have keys.
     pub(super) fn mappings(&self, request: &SourceRequest) -> Vec<DatabaseMapping> {
-        match &request.databases {
-            Databases::Some(mappings) => mappings.clone(),
-            Databases::All(prefixes) => {
-                let databases = self.databases().into_keys();
-                let mapping = |from| DatabaseMapping {
-                    from,
-                    into: 0,
-                    prefix: prefixes.get(&from).cloned().unwrap_or_default(),
-                };
-                databases.map(mapping).collect()
-            }
-        }
+        request.databases.mappings(self.databases().into_keys())
     }
 
     /// Where the keys are read, and where they go.
@@ -213,26 +221,78 @@ impl SourceState {
                 Some(Arc::new(owners.map_err(Stop::refused)?))
             }
         };
-        let part = |mapping: DatabaseMapping| SourcePart {
+        let mappings = self.mappings(request);
+        let nodes = |database: u32| match &self.cluster {
+            None => Vec::new(),
+            Some(cluster) => node_keys(cluster, database, |addr| match mappings.len() {
+                0 | 1 => addr.to_string(),
+                _ => format!("{addr}, database {database}"),
+            }),
+        };
+        let part = |mapping: &DatabaseMapping| SourcePart {
             source: match &owners {
-                None => Keyspace::of_server(target.clone(), Arc::clone(connections), mapping.from),
+                None => {
+                    let (target, connections) = (target.clone(), Arc::clone(connections));
+                    let clock = self.clock.unwrap_or_else(Clock::of_machine);
+                    Keyspace::of_server(target, connections, clock, mapping.from)
+                }
                 Some(owners) => {
                     Keyspace::of_cluster(Arc::clone(owners), request.read_from, mapping.from)
                 }
             },
+            nodes: nodes(mapping.from),
             into: mapping.into,
-            prefix: mapping.prefix,
+            prefix: mapping.prefix.clone(),
         };
-        Ok(self.mappings(request).into_iter().map(part).collect())
+        Ok(mappings.iter().map(part).collect())
     }
 
     /// The number of keys that are read.
     pub(super) fn keys(&self, request: &SourceRequest) -> u64 {
-        let databases = self.databases();
-        let mappings = self.mappings(request).into_iter();
-        mappings
-            .filter_map(|mapping| databases.get(&mapping.from))
-            .sum()
+        request.databases.keys(&self.databases())
+    }
+
+    /// The nodes that have the keys: the server, or each master that owns slots.
+    pub(super) fn nodes(&self, request: &SourceRequest) -> Vec<(Target, Info)> {
+        let Some(cluster) = &self.cluster else {
+            return vec![(request.target.clone(), self.info.clone())];
+        };
+        let nodes = infos(cluster).into_iter();
+        nodes
+            .filter_map(|(id, info)| Some((cluster.reach.get(&id)?.clone(), info)))
+            .collect()
+    }
+
+    /// The functions. A node whose INFO counts none is not asked.
+    pub(super) async fn functions(
+        &self,
+        session: &Session,
+        request: &SourceRequest,
+    ) -> Result<SourceFunctions, Stop> {
+        let connections = &request.session(session).connections;
+        let mut functions = SourceFunctions::default();
+        for (target, info) in self.nodes(request) {
+            let name = target.addr.to_string();
+            match info.function_libraries {
+                None => continue,
+                Some(0) => {
+                    functions.sets.insert(name, Functions::default());
+                    continue;
+                }
+                Some(_) => {}
+            }
+            let client = connections.own(&target).await.map_err(source_error)?;
+            let Some(libraries) = client.function_list().await.map_err(source_error)? else {
+                functions.denied.push(name);
+                continue;
+            };
+            let set = functions.sets.entry(name).or_default();
+            for (name, library) in libraries {
+                set.add(&name, &library.code);
+                functions.codes.insert(library.code);
+            }
+        }
+        Ok(functions)
     }
 
     /// The number of keys of each database that has any.
@@ -285,6 +345,26 @@ impl SourceState {
             request.target.addr
         )
     }
+}
+
+/// The keys of a database on each master that has any.
+pub(super) fn node_keys(
+    cluster: &ClusterState,
+    database: u32,
+    name: impl Fn(&Addr) -> String,
+) -> Vec<NodeKeys> {
+    let nodes = infos(cluster).into_iter();
+    nodes
+        .map(|(id, info)| NodeKeys {
+            id,
+            name: cluster
+                .reach
+                .get(&id)
+                .map_or_else(|| id.short(), |target| name(&target.addr)),
+            keys: info.keys_of(database),
+        })
+        .filter(|node| node.keys > 0)
+        .collect()
 }
 
 /// The login of the source is not that of the cluster, so its options have other names.

@@ -6,9 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
+use super::databases::Databases;
+use super::rdb_files::{self, ImportFile};
 use super::source::{self, SourceRequest, SourceState};
-use super::{cluster_faults, infos};
+use super::{cluster_faults, functions, rights};
 use crate::backup::{FileFacts, Meter};
+use crate::cluster::pattern::KeyPattern;
 use crate::event::{Phase, Unit};
 use crate::exit_code::ExitCode;
 use crate::report::{UnequalKey, VerifyView};
@@ -16,8 +19,8 @@ use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::Stop;
 use crate::transfer::{
-    self, Direction, Discrepancy, FoundKey, SavedFile, Stopper, TransferError, VerifyOptions,
-    VerifyReport,
+    self, Direction, Discrepancy, FilesToVerify, FoundKey, SavedFile, Selection, Stopper,
+    TransferError, VerifyOptions, VerifyReport,
 };
 
 /// What is compared.
@@ -37,42 +40,129 @@ pub(crate) async fn verify(session: &Session, request: VerifyRequest) -> Result<
     let cluster = readable_cluster(session).await?;
     let source = source::observe(session, &request.source).await?;
     source.refuse_same(&request.source, &cluster)?;
+    let nodes = source.nodes(&request.source).into_iter();
+    let nodes = nodes.map(|(target, _)| target).collect();
+    let at_source = request.source.session(session);
+    rights::refuse_missing(at_source, nodes, &[rights::COMPARE]).await?;
+    rights::refuse_missing_at_owners(session, &cluster, &[rights::COMPARE]).await?;
     compare(session, &request, &source, &cluster).await
 }
 
-/// Compares the keys of a backup.
-pub(crate) async fn verify_backup(
+/// Files whose keys are compared.
+pub(crate) struct VerifyFilesRequest {
+    /// Their name in the result.
+    pub(crate) from: String,
+    /// The files.
+    pub(crate) files: Vec<SavedFile>,
+    /// Which of their keys are wanted, and where they are in the cluster.
+    pub(crate) selection: Selection,
+    /// About how many there are, if that is known.
+    pub(crate) keys: Option<u64>,
+    /// By how much times to live may differ.
+    pub(crate) ttl_tolerance: Duration,
+}
+
+impl VerifyFilesRequest {
+    /// The files of a backup of this program. `databases` is `None` for keys that are in the database that they were in.
+    pub(crate) fn of_backup(
+        directory: &Path,
+        databases: Option<Databases>,
+        pattern: Option<&str>,
+        ttl_tolerance: Duration,
+    ) -> anyhow::Result<Self> {
+        let manifest = super::backup::manifest(directory)?;
+        let keys = |file: &FileFacts| match (&databases, pattern) {
+            (_, Some(_)) => None,
+            (Some(databases), None) => Some(databases.keys(&file.found.databases)),
+            (None, None) => Some(file.found.keys),
+        };
+        let file = |file: &FileFacts| SavedFile {
+            path: directory.join(&file.file),
+            name: file.file.clone(),
+            slots: file.slots.clone(),
+            keys: keys(file),
+        };
+        let files: Vec<SavedFile> = manifest.files.iter().map(file).collect();
+        let keys: Option<u64> = files.iter().map(|file| file.keys).sum();
+        let selection = match databases {
+            Some(databases) => databases.selection(pattern),
+            None => Selection {
+                pattern: pattern.map(|pattern| KeyPattern::new(pattern.as_bytes())),
+                ..Selection::default()
+            },
+        };
+        Ok(Self {
+            from: format!("the backup {}", directory.display()),
+            files,
+            selection,
+            keys,
+            ttl_tolerance,
+        })
+    }
+
+    /// RDB files of any origin.
+    pub(crate) fn of_files(
+        files: &[ImportFile],
+        databases: &Databases,
+        pattern: Option<&str>,
+        ttl_tolerance: Duration,
+    ) -> Self {
+        Self {
+            from: rdb_files::listed(files),
+            files: files.iter().filter_map(ImportFile::saved).collect(),
+            selection: databases.selection(pattern),
+            keys: None,
+            ttl_tolerance,
+        }
+    }
+}
+
+/// Compares the keys of files.
+pub(crate) async fn verify_files(
     session: &Session,
-    directory: &Path,
-    ttl_tolerance: Duration,
+    request: VerifyFilesRequest,
 ) -> Result<VerifyView, Stop> {
-    let manifest = super::backup::manifest(directory).map_err(Stop::refused)?;
     let cluster = readable_cluster(session).await?;
+    rights::refuse_missing_at_owners(session, &cluster, &[rights::COMPARE]).await?;
+    compare_files(session, request, &cluster).await
+}
+
+/// The cluster after its keys were written: the number of its functions is another one than before.
+pub(super) async fn written_cluster(session: &Session) -> Result<ClusterState, Stop> {
+    ClusterState::settled(session).await
+}
+
+/// Compares the keys of files with those of a cluster that was observed already.
+pub(super) async fn compare_files(
+    session: &Session,
+    request: VerifyFilesRequest,
+    cluster: &ClusterState,
+) -> Result<VerifyView, Stop> {
     let owners = super::owners(session).await?;
-    let file = |file: &FileFacts| SavedFile {
-        path: directory.join(&file.file),
-        name: file.file.clone(),
-        slots: file.slots.clone(),
-    };
-    let files = manifest.files.iter().map(file).collect();
     session.events.phase(Phase::Compare);
-    let total = Some(manifest.keys());
-    let meter = Meter::new(Phase::Compare, Unit::Keys, total, session.events.clone());
+    let events = session.events.clone();
+    let meter = Meter::new(Phase::Compare, Unit::Keys, request.keys, events);
     let (began, stopper) = (Instant::now(), Stopper::default());
-    let comparing =
-        transfer::verify_backup(owners, files, ttl_tolerance, Arc::new(meter), &stopper);
-    let (report, stopped) = comparing.await;
+    let ttl_tolerance = request.ttl_tolerance;
+    let wanted = FilesToVerify {
+        files: request.files,
+        selection: request.selection,
+        ttl_tolerance,
+    };
+    let meter = Arc::new(meter);
+    let comparing = transfer::verify_files(owners, wanted, Arc::clone(&meter), &stopper);
+    let (report, stopped) = meter.tell_while(comparing).await;
     if let Some(why) = stopped {
         return Err(stop(why));
     }
-    let from = format!("the backup {}", directory.display());
     let facts = Facts {
-        from,
+        from: request.from,
         direction: Direction::Source,
         ttl_tolerance,
         took: began.elapsed(),
+        notes: functions::differing(session, cluster, &report.functions, Direction::Source).await,
     };
-    Ok(facts.view(report, &cluster))
+    Ok(facts.view(report, cluster))
 }
 
 /// Compares a source that was observed already.
@@ -83,28 +173,44 @@ pub(super) async fn compare(
     cluster: &ClusterState,
 ) -> Result<VerifyView, Stop> {
     let parts = source.parts(session, &request.source).await?;
+    let functions = source.functions(session, &request.source).await?;
+    let direction = match functions.denied.is_empty() {
+        true => request.direction,
+        // What the source has is not known.
+        false => Direction::Source,
+    };
+    let mut notes = functions::differing(session, cluster, &functions.sets, direction).await;
+    if !functions.denied.is_empty() {
+        notes.push(format!(
+            "Functions are not compared with those of {}: FUNCTION LIST is denied there.",
+            functions.denied.join(", ")
+        ));
+    }
     let owners = super::owners(session).await?;
+    let masters = match request.direction {
+        Direction::Source => Vec::new(),
+        Direction::BothWays => source::node_keys(cluster, 0, |addr| format!("{addr}, extra keys")),
+    };
+    let present: u64 = masters.iter().map(|master| master.keys).sum();
+    // Those of a pattern are not counted.
+    let total = request.pattern.is_none();
+    let total = total.then(|| source.keys(&request.source) + present);
     let options = VerifyOptions {
         pattern: request.pattern.clone(),
         direction: request.direction,
+        masters,
         ttl_tolerance: request.ttl_tolerance,
     };
-    let present: u64 = infos(cluster).values().map(|info| info.keys_of(0)).sum();
-    let total = source.keys(&request.source)
-        + match request.direction {
-            Direction::Source => 0,
-            Direction::BothWays => present,
-        };
     session.events.phase(Phase::Compare);
     let events = session.events.clone();
-    let meter = Arc::new(Meter::new(Phase::Compare, Unit::Keys, Some(total), events));
+    let meter = Arc::new(Meter::new(Phase::Compare, Unit::Keys, total, events));
     let began = Instant::now();
     let stopper = Stopper::default();
     let mut report = VerifyReport::default();
     for part in parts {
         let (owners, options) = (Arc::clone(&owners), options.clone());
-        let meter = Arc::clone(&meter);
-        let (part, stopped) = transfer::verify(part, owners, options, meter, &stopper).await;
+        let comparing = transfer::verify(part, owners, options, Arc::clone(&meter), &stopper);
+        let (part, stopped) = meter.tell_while(comparing).await;
         report.add(part);
         if let Some(why) = stopped {
             return Err(stop(why));
@@ -115,6 +221,7 @@ pub(super) async fn compare(
         direction: request.direction,
         ttl_tolerance: request.ttl_tolerance,
         took: began.elapsed(),
+        notes,
     };
     Ok(facts.view(report, cluster))
 }
@@ -156,6 +263,7 @@ struct Facts {
     direction: Direction,
     ttl_tolerance: Duration,
     took: Duration,
+    notes: Vec<String>,
 }
 
 impl Facts {
@@ -169,6 +277,7 @@ impl Facts {
                 Discrepancy::Missing => "missing",
                 Discrepancy::Extra => "extra",
                 Discrepancy::Different => "different",
+                Discrepancy::Uncompared => "uncompared",
             },
             database: one.database,
             key: one.key,
@@ -186,6 +295,8 @@ impl Facts {
                 Direction::Source => None,
                 Direction::BothWays => Some(report.extra),
             },
+            uncompared: report.uncompared,
+            notes: self.notes,
             ttl_tolerance: self.ttl_tolerance,
             found: found.into_iter().map(unequal).collect(),
             took: self.took,
