@@ -8,6 +8,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::election::is_up;
 use super::node::{NodeId, Role};
 use super::observation::{Observation, Report, Seen};
 use super::parse::{MasterLink, Version};
@@ -26,6 +27,8 @@ const LOST_EARLIER: u64 = 10;
 pub struct ShardCopies {
     /// The master first, then the replicas, by id.
     pub copies: Vec<ShardCopy>,
+    /// Whether anything may be in flight from the master: it is up, as far as anybody knows.
+    master_is_up: bool,
 }
 
 /// A copy of the data of a shard.
@@ -91,6 +94,8 @@ pub enum Unsafe {
     Behind(u64),
     /// Its history is not that of a copy that was in sync later.
     Older,
+    /// It was loaded from disk, like another copy that has more keys, and no offset tells which one is newer.
+    FewerKeys,
 }
 
 impl Unsafe {
@@ -105,6 +110,7 @@ impl Unsafe {
             Self::OtherShard => "keys-of-other-shard",
             Self::Behind(_) => "behind",
             Self::Older => "older",
+            Self::FewerKeys => "fewer-keys",
         }
     }
 }
@@ -142,15 +148,20 @@ impl CopyFacts {
         is_shared.then(|| (ours.cmp(&theirs), ours.abs_diff(theirs)))
     }
 
-    /// How recently it was in sync, where offsets tell nothing.
-    fn freshness(&self) -> (u8, Reverse<u64>, bool, Option<u64>) {
+    /// How recently it was in sync, where offsets tell nothing. Of copies that were loaded from disk only the number of
+    /// their keys tells which one has more (an AOF keeps no replication id).
+    fn freshness(&self) -> (u8, Reverse<u64>, u64, Option<u64>) {
         let (class, since) = match self.link {
             None | Some(MasterLink::Up) => (3, 0),
             Some(MasterLink::Down(Some(since))) => (2, since),
             Some(MasterLink::Down(None)) => (1, 0),
             Some(MasterLink::Syncing) => (0, 0),
         };
-        (class, Reverse(since), self.keys > 0, self.offset)
+        let keys = match class {
+            1 => self.keys,
+            _ => u64::from(self.keys > 0),
+        };
+        (class, Reverse(since), keys, self.offset)
     }
 }
 
@@ -239,8 +250,10 @@ impl ShardCopies {
                 }),
             }
         };
+        let member = topology.members.get(&master);
         Self {
             copies: ids.into_iter().map(copy).collect(),
+            master_is_up: member.is_some_and(|master| is_up(observation, master)),
         }
     }
 
@@ -312,7 +325,7 @@ impl ShardCopies {
     /// What a copy that is sound by itself lacks, and which copy has it.
     fn loses(&self, copy: &ShardCopy, facts: &CopyFacts) -> Option<(Unsafe, NodeId)> {
         let allowed = match facts.link {
-            Some(MasterLink::Up) => IN_FLIGHT,
+            Some(MasterLink::Up) if self.master_is_up => IN_FLIGHT,
             _ => HEARTBEATS,
         };
         let others = || {
@@ -340,8 +353,18 @@ impl ShardCopies {
                 is_loaded || facts.keys == 0 || (lost_earlier && has_less)
             }
         });
-        let better = Self::most_advanced(later.map(|(other, _)| other))?;
-        Some((Unsafe::Older, better))
+        if let Some(better) = Self::most_advanced(later.map(|(other, _)| other)) {
+            return Some((Unsafe::Older, better));
+        }
+        let is_loaded = |facts: &CopyFacts| facts.link == Some(MasterLink::Down(None));
+        let larger = others().filter(|(_, its)| {
+            is_loaded(facts)
+                && is_loaded(its)
+                && its.keys > facts.keys
+                && facts.compare(its).is_none()
+        });
+        let better = Self::most_advanced(larger.map(|(other, _)| other))?;
+        Some((Unsafe::FewerKeys, better))
     }
 }
 

@@ -8,10 +8,10 @@
 //! On the Raft bus (Valkey 10) a majority of the voters must be up, and nothing else counts.
 
 use super::node::NodeId;
-use super::observation::Observation;
+use super::observation::{Observation, Seen};
 use super::parse::EntryState;
 use super::slot::SlotSet;
-use super::topology::{Bus, Topology};
+use super::topology::{Bus, Member, Topology};
 
 /// The votes that a replica can get.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,7 +20,7 @@ pub struct Votes {
     pub voters: usize,
     /// Their word: `masters`, on the Raft bus `voters`.
     pub word: &'static str,
-    /// Those that answer.
+    /// Those that answer, or that other nodes reach.
     pub answering: usize,
     /// Those that answer and will refuse, since they know a newer config epoch.
     pub refusing: Vec<NodeId>,
@@ -28,6 +28,15 @@ pub struct Votes {
     pub epoch: u64,
     /// The newest config epoch of an owner of its slots that a voter knows.
     pub newest_epoch: u64,
+}
+
+/// Whether a node is up, as far as anybody knows. One that answers only on the bus is, too: it may refuse our connection
+/// (`maxclients`, no right), or have an address that can't be reached from here.
+pub(super) fn is_up(observation: &Observation, member: &Member) -> bool {
+    let status = &member.peer_status;
+    let node = observation.nodes.get(&member.id);
+    let refuses_us = node.is_some_and(|node| matches!(node.seen, Seen::Refused(_)));
+    !status.is_down() && (!status.silent || refuses_us || status.linked > 0)
 }
 
 impl Votes {
@@ -54,7 +63,7 @@ impl Votes {
         };
         for voter in topology.voters() {
             votes.voters += 1;
-            if voter.peer_status.silent || voter.peer_status.is_down() {
+            if !is_up(observation, voter) {
                 continue;
             }
             votes.answering += 1;

@@ -19,6 +19,7 @@ pub mod numbers;
 pub mod observation;
 pub mod ok_to_stop;
 pub mod parse;
+pub mod pattern;
 pub mod peer_addrs;
 pub mod refusal;
 pub mod setup;

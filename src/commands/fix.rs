@@ -43,12 +43,14 @@ pub struct Args {
     node: Vec<String>,
     /// Let nodes meet again that were all restarted at new addresses.
     ///
-    /// They know each other at the old addresses. Nothing else is changed.
+    /// They know each other at the old addresses. Slots, roles and config epochs stay. A replica that still connects to
+    /// an old address is told its master again.
     #[arg(long)]
     rejoin: bool,
     /// Members of another cluster: both sides forget each other.
     ///
-    /// All of its members are named, by their ids or unique prefixes. They keep their keys.
+    /// All of its members are named, by their ids or unique prefixes. Those that own slots leave with their keys, which
+    /// needs --accept-data-loss. Those that became replicas here have lost theirs already.
     #[arg(long, value_name = "ID,…", value_delimiter = ',', num_args = 1.., conflicts_with = "rejoin")]
     evict_foreign: Vec<String>,
     /// Assign these slots without an owner and without keys.

@@ -311,8 +311,10 @@ impl Survey<'_> {
                 && node.is_some_and(|node| node.report().is_some())
         });
         let states = others.map(|entry| {
-            let both = links.get(&entry.id).filter(|links| links.count > 1);
-            let age = both.map(|links| now.map(|now| now.saturating_sub(links.newest)));
+            // Its address changes with the link to it. That from it is known after its next message only, which may take
+            // seconds in a new cluster.
+            let open = links.get(&entry.id).filter(|links| links.outgoing);
+            let age = open.map(|links| now.map(|now| now.saturating_sub(links.newest)));
             match age {
                 None if since < RENEWED_AFTER_MS => LinkState::Young,
                 None => LinkState::Renewed,

@@ -19,7 +19,7 @@ use crate::plan::place::{self, PlaceNode, PlacePlan, PlaceRefusal, PlaceStep, Wi
 use crate::report::{PlaceStepView, PlaceView, PlacedGroup};
 use crate::resolve::find_member;
 use crate::session::Session;
-use crate::shell::{command_line, redis_cli};
+use crate::shell::command_line;
 use crate::state::{ClusterState, name};
 use crate::stop::Stop;
 
@@ -206,7 +206,8 @@ impl Placement {
                 }
                 PlaceStep::Move { replica, from, .. } => {
                     let addr = name(&self.cluster.diagnosis, *replica).addr;
-                    redis_cli(&addr, &format!("CLUSTER REPLICATE {from}"))
+                    self.cluster
+                        .redis_cli(&addr, &format!("CLUSTER REPLICATE {from}"))
                 }
             });
         }

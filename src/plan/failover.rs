@@ -328,10 +328,11 @@ fn check(diagnosis: &Diagnosis, plan: &FailoverPlan) -> Result<(), Refusal> {
             master: id,
         });
     }
-    if how == Takeover::Planned {
-        if is_down(master) {
-            return Err(Refusal::MasterDown(id));
-        }
+    if how == Takeover::Planned && is_down(master) {
+        return Err(Refusal::MasterDown(id));
+    }
+    // Of a master that is down, the moves can't be finished first.
+    if !is_down(master) {
         let slots = open_slots_of(topology, id);
         if !slots.is_empty() && !is_cure(diagnosis, plan) {
             return Err(Refusal::OpenSlots { master: id, slots });

@@ -601,7 +601,7 @@ fn certificates_need_no_names_there() {
 
 #[test]
 fn called_as_redis_trib_rb() {
-    let nodes = Nodes::quick(6);
+    let nodes = Nodes::quick(7);
     let ruby = || Trib::new().called("redis-trib.rb");
     ruby()
         .args(["create", "--replicas", "1"])
@@ -610,7 +610,8 @@ fn called_as_redis_trib_rb() {
         .run()
         .status(0)
         .stderr_empty()
-        .stdout_has("[OK] All 16384 slots covered.");
+        .stdout_has("[OK] All 16384 slots covered.")
+        .stdout_has("\nAdding extra replicas...\nAdding replica ");
     // The walkthrough's masters.
     assert_eq!(owned(&nodes[0]), [(0, 5460)]);
     assert_eq!(owned(&nodes[1]), [(5461, 10_922)]);

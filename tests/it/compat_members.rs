@@ -8,7 +8,7 @@ use crate::support::wait::{PATIENCE, until};
 
 /// Three masters, and two nodes that are in no cluster.
 fn with_newcomers() -> Nodes {
-    let nodes = Nodes::quick(5);
+    let nodes = Nodes::quick(6);
     for (index, slots) in [0..=5460, 5461..=10_922, 10_923..=16_383]
         .into_iter()
         .enumerate()
@@ -80,6 +80,21 @@ fn add_node_as_redis_cli_does() {
                 false => Err(text),
             }
         });
+        // The master with the fewest replicas, which has none: not the one with the replica.
+        let said = program()
+            .args(["--cluster", "add-node", &nodes[5].addr(), &nodes[0].addr()])
+            .args(["--cluster-slave"])
+            .run()
+            .status(0);
+        let chosen = said.stdout.lines().find_map(|line| {
+            let addr = line.strip_prefix("Automatically selected master ")?;
+            Some(addr.to_string())
+        });
+        assert!(
+            chosen.is_some_and(|addr| addr != nodes[1].addr()),
+            "{}",
+            said.stdout
+        );
         // Both programs refuse a node that is already a member.
         program()
             .args(["--cluster", "add-node", &nodes[3].addr(), &nodes[0].addr()])

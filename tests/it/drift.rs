@@ -244,7 +244,9 @@ fn what_a_node_says_does_not_act_on_the_terminal() {
 }
 
 #[test]
-fn a_hundred_nodes_within_two_seconds() {
+fn a_hundred_nodes_are_asked_side_by_side() {
+    // One after the other they would take 50 s.
+    const PAUSE: Duration = Duration::from_millis(500);
     let cluster = fake_cluster_where(50, 50, |index, script| {
         let mut pairs: Vec<(String, String)> = (0..250)
             .map(|n| (format!("setting-{n}"), "value".to_string()))
@@ -255,7 +257,7 @@ fn a_hundred_nodes_within_two_seconds() {
             .map(|(name, value)| (&**name, &**value))
             .collect();
         script
-            .on("CONFIG GET *", settings(&pairs))
+            .on("CONFIG GET *", settings(&pairs).after(PAUSE))
             .on(
                 "ACL LIST",
                 Reply::array([Reply::bulk("user default on nopass ~* &* +@all")]),
@@ -268,7 +270,7 @@ fn a_hundred_nodes_within_two_seconds() {
         .args(["drift", &addr, "-o", "json"])
         .run()
         .status(1);
-    let said = said.within(Duration::from_secs(2)).json();
+    let said = said.within(Duration::from_secs(20)).json();
     assert_eq!(said["node_count"], 100);
     assert_eq!(said["differences"].as_array().unwrap().len(), 1, "{said:#}");
 }

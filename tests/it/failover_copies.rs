@@ -128,6 +128,17 @@ fn matrix_a_replica_that_restarted_empty() {
                 .status(3)
                 .stderr_has(&accept);
         }
+        let told = fix(&nodes, &["--failover", "force", "--dry-run", "-o", "json"]);
+        let told = told.run().json_lines();
+        let plan = told
+            .iter()
+            .find(|line| line["event"] == "remedies")
+            .unwrap();
+        let mut refused = plan["refused"].as_array().unwrap().iter();
+        let copies = refused.find_map(|one| one["copies"].as_array()).unwrap();
+        assert_eq!(copies.len(), 1, "{plan}");
+        assert_eq!(copies[0]["id"], replica.as_str());
+        assert_eq!(copies[0]["key_count"], 0);
         assert_eq!(role(&nodes[3]), "slave");
         // `check` proposes no failover that is refused.
         Trib::new()

@@ -15,6 +15,9 @@ use crate::support::wait::{PATIENCE, until};
 /// Links that are older by this much show which nodes belong together (`cluster::merger`).
 const HEAD_START: Duration = Duration::from_millis(2500);
 
+/// A run that waits until CLUSTER FORGET is over, and until nodes see each other.
+const MEET_AGAIN: Duration = Duration::from_secs(180);
+
 struct Merged {
     /// Three masters, and at the end the node whose address was taken: it is one of the others by now.
     ours: Nodes,
@@ -282,12 +285,59 @@ fn killed_when_some_have_forgotten(spec: &Spec) {
         one.is_parted_by_the_same_command();
     }
     // A node whose connection is cut gets FORGET again at once: an answer to its next ping would make it lose the
-    // members of its own side.
+    // members of its own side. If that was too late, they meet again.
     let (one, proxies) = merged();
     proxies[1].cut(Cut::before("CLUSTER FORGET").nth(2).reset());
-    one.evict(&one.foreign).arg("--yes").run().status(0);
+    let run = one.evict(&one.foreign).arg("--yes").timeout(MEET_AGAIN);
+    run.run().status(0);
     proxies[1].disarm();
     one.is_parted_by_the_same_command();
+}
+
+#[test]
+fn who_lost_its_own_side_meets_it_again_matrix() {
+    // It was seen on 8.1 too, and takes a minute each.
+    for version in versions().iter().filter(|name| **name == "valkey-9.1") {
+        who_lost_its_own_side_meets_it_again(&quick().version(version));
+    }
+}
+
+fn who_lost_its_own_side_meets_it_again(spec: &Spec) {
+    // The run, once a node of the others has forgotten its own side.
+    let lost = || {
+        let (ours, proxies) = Nodes::behind_proxies(4, spec);
+        let one = Merged::of(ours, spec, Own::Nothing);
+        proxies[3].stall_at("CLUSTER FORGET", 1);
+        let run = one.evict(&one.foreign).arg("--yes");
+        let run = run.timeout(MEET_AGAIN).spawn();
+        assert!(proxies[3].wait_stalled(PATIENCE), "it never came to that");
+        let mates = || one.theirs.iter().map(Server::id);
+        until("it to forget its own side", PATIENCE, || {
+            let text = one.ours[3].nodes_text();
+            match mates().any(|id| text.contains(&id)) {
+                true => Err(text),
+                false => Ok(()),
+            }
+        });
+        proxies[3].resume();
+        proxies[3].disarm();
+        (one, proxies, run)
+    };
+    let (one, _proxies, run) = lost();
+    run.wait_stderr("meet again in 63 s");
+    run.signal(Signal::SIGINT);
+    let run = run.wait().status(130).stderr_has("CLUSTER MEET");
+    // It would refuse: they know no foreign node any more.
+    assert!(!run.stderr.contains("redis-trib fix"), "{}", run.stderr);
+    drop(one);
+
+    let (one, _proxies, run) = lost();
+    run.wait().status(0).stderr_has("meet again in 63 s");
+    one.is_apart();
+    Trib::new()
+        .args(["check", &one.ours[0].addr()])
+        .run()
+        .status(0);
 }
 
 #[test]

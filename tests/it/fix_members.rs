@@ -214,6 +214,8 @@ impl Broken {
         Trib::new()
             .args(["fix", &self.proxies[0].addr(), "--yes"])
             .args(["--pipeline", "2", "--command-timeout", "3s"])
+            // Longer than its own waits, which say what is missing.
+            .timeout(Duration::from_secs(180))
     }
 
     #[track_caller]

@@ -9,7 +9,8 @@ use crate::support::command::{Finished, Signal, Trib};
 use crate::support::keys::{assert_same, contents, fill};
 use crate::support::server::{Spec, quick, versions};
 use crate::support::slots::{assert_closed, names, owned, setslot};
-use crate::support::subcommands::fix;
+use crate::support::stopped_run::assert_all_named;
+use crate::support::subcommands::{fix, reshard};
 use crate::support::wait::{PATIENCE, until};
 
 const OPEN: usize = 1000;
@@ -23,6 +24,12 @@ fn open(spec: &Spec) -> Nodes {
         setslot(&nodes[0], slot, &["MIGRATING", &nodes[1].id()]);
     }
     nodes
+}
+
+/// `throttle` finds no other runs there.
+fn run_in(runtime: &tempfile::TempDir, trib: Trib) -> Trib {
+    let directory = runtime.path().join("redis-trib");
+    trib.env("REDIS_TRIB_RUNTIME_DIR", directory.display().to_string())
 }
 
 fn done(run: &Finished) -> Value {
@@ -91,4 +98,94 @@ fn stopped_in_the_middle_of_a_thousand_slots(spec: &Spec) {
     assert_eq!(moved(&nodes), OPEN);
     assert_closed(&nodes);
     assert_same(&before, &contents(&nodes));
+}
+
+/// A lane that stops between two windows is planned again. Once that has succeeded, its reason is none for an exit code.
+#[test]
+fn a_lane_that_failed_and_was_repeated_is_no_failure() {
+    // What was acknowledged is on disk.
+    let disk = quick()
+        .arg("--appendonly", "yes")
+        .arg("--appendfsync", "always");
+    let nodes = open(&disk);
+    let before = contents(&nodes);
+    let runtime = tempfile::tempdir().unwrap();
+    let own = |trib| run_in(&runtime, trib);
+    let run = fix(&nodes[0]).args(["--yes", "-o", "json"]).args([
+        "--rate",
+        "400",
+        "--max-open-slots",
+        "4",
+    ]);
+    let run = own(run).spawn();
+    until("some slots to have moved", PATIENCE, || {
+        match moved(&nodes) {
+            50.. => Ok(()),
+            now => Err(now.to_string()),
+        }
+    });
+    let throttle = |options: &[&str]| {
+        let throttle = Trib::new().arg("throttle").args(options);
+        own(throttle).run().status(0);
+    };
+    throttle(&["--pause"]);
+    run.wait_stderr("slots are still open from before; resume with");
+    nodes[1].restart();
+    throttle(&["--resume", "--rate", "off"]);
+    let run = run.wait_within(Duration::from_secs(60)).status(0);
+    let lines = run.json_lines();
+    let mut ends = lines.iter().filter(|line| line["event"] == "lane-ended");
+    assert!(ends.any(|line| line["failure"].is_string()), "{lines:?}");
+    assert_eq!(moved(&nodes), OPEN);
+    assert_closed(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
+/// Slots that a command was to finish are open when it is stopped before it comes to them.
+#[test]
+fn slots_that_are_not_finished_count_as_open() {
+    let nodes = open(&quick());
+    let run = reshard(&nodes[0])
+        .args(["--slot-ranges", "0-999", "--to", &nodes[1].id(), "--yes"])
+        .args(["--finish-open", "--rate", "400", "--max-open-slots", "4"])
+        .spawn();
+    until("some slots to have moved", PATIENCE, || {
+        match moved(&nodes) {
+            20.. => Ok(()),
+            now => Err(now.to_string()),
+        }
+    });
+    run.signal(Signal::SIGINT);
+    let run = run.wait_within(Duration::from_secs(20)).status(130);
+    let run = run.stderr_has(", 0 not begun");
+    assert_all_named(&run.stderr, OPEN);
+    let open = run
+        .stderr
+        .lines()
+        .find(|line| line.ends_with(", as before"));
+    assert!(open.is_some(), "{}", run.stderr);
+}
+
+/// The last slots are finished during a pause, and nothing is left to wait for.
+#[test]
+fn a_pause_does_not_hold_up_a_run_that_is_done() {
+    let nodes = three(&quick());
+    fill(&nodes, &names(0..10, 20));
+    let runtime = tempfile::tempdir().unwrap();
+    let own = |trib| run_in(&runtime, trib);
+    let run = reshard(&nodes[0]).args(["--slot-ranges", "0-9", "--to", &nodes[1].id(), "--yes"]);
+    let run = own(run.args(["--rate", "100", "--strategy", "keys"])).spawn();
+    until("the keys to be on their way", PATIENCE, || {
+        let text = nodes[0].nodes_text();
+        match text.contains("->-") {
+            true => Ok(()),
+            false => Err(text),
+        }
+    });
+    own(Trib::new().args(["throttle", "--pause"]))
+        .run()
+        .status(0);
+    run.wait_within(Duration::from_secs(30)).status(0);
+    assert_eq!(nodes[0].text(&["DBSIZE"]), "0");
+    assert_closed(&nodes);
 }

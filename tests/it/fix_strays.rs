@@ -1,12 +1,17 @@
 //! Keys in slots that their node does not own, of which no state tells.
 
+use std::time::Duration;
+
 use redis::cmd;
 
 use crate::support::cluster::{Nodes, three};
+use crate::support::command::Trib;
+use crate::support::findings::is_healthy;
 use crate::support::keys::{on_owner, put_asking};
 use crate::support::server::{Server, Spec, quick, versions};
 use crate::support::slots::{assert_closed, names, setslot};
 use crate::support::subcommands::fix;
+use crate::support::wait::until;
 
 /// How many keys a node has, shown or not.
 fn size(node: &Server) -> u64 {
@@ -27,6 +32,83 @@ fn told(node: &Server) -> u64 {
 
 fn get(nodes: &Nodes, key: &str) -> redis::Value {
     on_owner(nodes, key.as_bytes(), cmd("GET").arg(key))
+}
+
+#[test]
+fn strays_are_collected_across_an_election_elsewhere() {
+    let nodes = Nodes::with(6, &quick());
+    nodes.form(3);
+    let (owner, other) = (&nodes[0], &nodes[1]);
+    let keys = names(0..60, 10);
+    for slot in 0..60 {
+        setslot(other, slot, &["IMPORTING", &owner.id()]);
+    }
+    for key in &keys {
+        put_asking(other, key, "stray");
+    }
+    for slot in 0..60 {
+        setslot(other, slot, &["STABLE"]);
+    }
+    let run = fix(owner)
+        .args([
+            "--yes",
+            "--collect-strays",
+            "--rate",
+            "60",
+            "--max-open-slots",
+            "2",
+        ])
+        .timeout(Duration::from_secs(90))
+        .spawn();
+    until("keys to come", Duration::from_secs(30), || {
+        match size(other) {
+            0..580 => Ok(()),
+            size => Err(size.to_string()),
+        }
+    });
+    nodes[2].kill();
+    run.wait_stderr("an election");
+    run.wait().status(0);
+    assert_eq!((size(owner), size(other)), (600, 0));
+}
+
+/// What is not collected is as harmless afterwards as before.
+#[test]
+fn strays_that_are_too_big_open_no_slot() {
+    let nodes = three(&quick());
+    let (owner, other) = (&nodes[0], &nodes[1]);
+    let keys = names(0..20, 1);
+    for (slot, key) in keys.iter().enumerate() {
+        setslot(other, slot, &["IMPORTING", &owner.id()]);
+        put_asking(other, key, &"v".repeat(100_000));
+        setslot(other, slot, &["STABLE"]);
+    }
+    owner.cmd(&["SET", &names([3], 2)[1], "of the owner"]);
+    let collect = || fix(owner).args(["--yes", "--collect-strays"]);
+    let refused = |trib: Trib, why: &str| {
+        trib.run().status(6).stderr_has(why);
+        assert_closed(&nodes);
+        is_healthy(owner);
+        assert_eq!((size(owner), size(other), told(owner)), (1, 20, 20));
+    };
+    refused(collect().args(["--big-key", "50KiB"]), "--on-big-key move");
+    let used: u64 = owner.field("used_memory").unwrap().parse().unwrap();
+    let limit = (used + (2 << 20)).to_string();
+    owner.cmd(&["CONFIG", "SET", "maxmemory", &limit]);
+    refused(collect(), "raise its maxmemory");
+    owner.cmd(&["CONFIG", "SET", "maxmemory", "0"]);
+    // A slot that was open before stays so.
+    setslot(other, 3, &["IMPORTING", &owner.id()]);
+    collect()
+        .args(["--big-key", "50KiB"])
+        .run()
+        .status(6)
+        .stderr_has("--on-big-key move");
+    assert!(other.nodes_text().contains("[3-<-"));
+    assert_eq!(other.nodes_text().matches("-<-").count(), 1);
+    collect().run().status(0);
+    assert_eq!((size(owner), size(other)), (21, 0));
+    assert_closed(&nodes);
 }
 
 #[test]

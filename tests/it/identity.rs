@@ -6,6 +6,7 @@ use crate::support::balancer::Balancer;
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Trib};
 use crate::support::findings::{finding, is_healthy};
+use crate::support::scripted::fake_cluster;
 use crate::support::server::{Server, Spec, has_ipv6, versions};
 use crate::support::subcommands::{check, check_json, create, reshard};
 use crate::support::wait::{PATIENCE, until};
@@ -91,6 +92,20 @@ fn a_twin_that_has_ended_leaves_a_healthy_cluster() {
             .then_some(())
             .ok_or(checked.stdout)
     });
+}
+
+/// In a new cluster nodes have links to each other, and do not know for seconds which links come from whom.
+#[test]
+fn old_links_in_one_direction_are_enough() {
+    let cluster = fake_cluster(3, 0);
+    check(&cluster.nodes[0].addr()).run().status(0);
+    for node in &cluster.nodes {
+        let commands = node.commands();
+        let looks = commands
+            .iter()
+            .filter(|line| line.starts_with("CLUSTER LINKS"));
+        assert!((1..=2).contains(&looks.count()), "{commands:?}");
+    }
 }
 
 #[test]

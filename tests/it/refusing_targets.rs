@@ -176,6 +176,38 @@ fn matrix_fix_brings_keys_back_from_a_target_without_memory() {
     }
 }
 
+/// Keys that can't come back because of another one of their slot are found by clients all the same.
+#[test]
+fn keys_that_stay_on_a_target_without_memory_are_found() {
+    let nodes = three(&quick());
+    // More than are asked for in one go.
+    let keys = names([0], 9_000);
+    for (node, state, other) in [(1, "IMPORTING", 0), (0, "MIGRATING", 1)] {
+        if node == 0 {
+            // Servers tell the oldest or the newest keys first.
+            fill(&nodes, &[&keys[..5], &keys[8_995..]].concat());
+        }
+        setslot(&nodes[node], 0, &[state, &nodes[other].id()]);
+    }
+    let mut pipe = redis::pipe();
+    for key in &keys {
+        pipe.cmd("ASKING").ignore();
+        pipe.cmd("SET").arg(key).arg("other").ignore();
+    }
+    pipe.query::<()>(&mut nodes[1].connection().unwrap())
+        .unwrap();
+    config(&nodes[1], "maxmemory", "1");
+    fix(&nodes[0])
+        .arg("--yes")
+        .run()
+        .status(6)
+        .stderr_has("--on-stray-conflict");
+    let left = nodes[1].cmd(&["CLUSTER", "COUNTKEYSINSLOT", "0"]);
+    assert!(matches!(left, redis::Value::Int(11..)), "{left:?}");
+    let text = nodes[0].nodes_text();
+    assert!(text.contains("[0->-"), "{text}");
+}
+
 #[test]
 fn matrix_fix_closes_what_it_can_to_a_target_that_can_not_save() {
     for version in versions() {
@@ -230,7 +262,12 @@ fn a_failover_with_open_slots_is_refused_on_a_sound_master() {
     let nodes = Nodes::with(6, &quick());
     nodes.form(3);
     half_moved(&nodes);
-    for of in [0, 1] {
+    for (of, how) in [
+        (0, None),
+        (1, None),
+        (0, Some("--force")),
+        (0, Some("--takeover")),
+    ] {
         let failover = [
             "failover",
             &nodes[2].addr(),
@@ -240,6 +277,7 @@ fn a_failover_with_open_slots_is_refused_on_a_sound_master() {
         ];
         Trib::new()
             .args(failover)
+            .args(how)
             .run()
             .status(3)
             .stderr_has("open");

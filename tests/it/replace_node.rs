@@ -198,6 +198,35 @@ fn half_forgotten_and_run_again() {
     assert_whole([&nodes[0], &nodes[2], &new]);
 }
 
+/// A run that was killed while it told the members to forget the old one: some have, for 60 s, and the old one runs on.
+#[test]
+fn killed_when_some_have_forgotten() {
+    let nodes = Nodes::quick(4);
+    nodes.form(3);
+    // It has the replica that takes over.
+    let (old, new) = (&nodes[0], &nodes[3]);
+    new.cmd(&["CLUSTER", "FAILOVER"]);
+    until("all to know of the failover", PATIENCE, || {
+        match nodes.iter().all(|node| {
+            let text = node.nodes_text();
+            let mut lines = text.lines().filter(|line| line.starts_with(&old.id()));
+            lines.any(|line| line.contains(&new.id()))
+        }) {
+            true => Ok(()),
+            false => Err(nodes[1].nodes_text()),
+        }
+    });
+    nodes[1].cmd(&["CLUSTER", "FORGET", &old.id()]);
+    Trib::new()
+        .args(["replace-node", "--yes", &nodes[2].addr(), &old.id()])
+        .arg(new.addr())
+        .run()
+        .status(0)
+        .stdout_has(" has replaced ");
+    assert_bare_again(old);
+    assert_whole([&nodes[1], &nodes[2], new]);
+}
+
 #[test]
 fn interrupted() {
     let nodes = Nodes::quick(4);

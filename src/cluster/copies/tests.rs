@@ -38,6 +38,7 @@ fn shard(master: Option<CopyFacts>, replicas: &[Option<CopyFacts>]) -> ShardCopi
         role: Role::Replica,
         facts: facts.clone(),
     });
+    let master_is_up = master.is_some();
     let master = ShardCopy {
         id: id(1),
         role: Role::Master,
@@ -45,6 +46,7 @@ fn shard(master: Option<CopyFacts>, replicas: &[Option<CopyFacts>]) -> ShardCopi
     };
     ShardCopies {
         copies: std::iter::once(master).chain(replicas).collect(),
+        master_is_up,
     }
 }
 
@@ -161,6 +163,43 @@ fn offsets_of_different_histories_are_not_compared() {
     );
     assert_eq!(why(&two, 2), Some(Unsafe::Older));
     assert_eq!(why(&two, 3), None);
+}
+
+#[test]
+fn of_copies_that_were_loaded_from_disk_the_larger_one_is_taken() {
+    // An append-only file has no history and no offset.
+    let loaded = |name, keys| Some(with_history(name, facts(NEVER_UP, keys, 1)));
+    let two = shard(None, &[loaded("b", 10), loaded("c", 1010)]);
+    assert_eq!(why(&two, 2), Some(Unsafe::FewerKeys));
+    assert_eq!(better(&two, 2), Some(id(3)));
+    assert_eq!(why(&two, 3), None);
+    assert_eq!(best(&two), Some(id(3)));
+    let equal = shard(None, &[loaded("b", 10), loaded("c", 10)]);
+    assert_eq!(why(&equal, 2), None);
+    // A file with a history tells more than the number of keys.
+    let two = shard(
+        None,
+        &[
+            Some(facts(NEVER_UP, 900, 9000)),
+            Some(facts(NEVER_UP, 1000, 500)),
+        ],
+    );
+    assert_eq!(why(&two, 2), None);
+    assert_eq!(why(&two, 3), Some(Unsafe::Behind(8500)));
+}
+
+#[test]
+fn nothing_is_in_flight_from_a_master_that_is_silent() {
+    // It was stopped: the links are up until they time out.
+    let two = shard(
+        None,
+        &[
+            Some(facts(UP, 990, 150_000)),
+            Some(facts(UP, 1000, 200_000)),
+        ],
+    );
+    assert_eq!(why(&two, 2), Some(Unsafe::Behind(50_000)));
+    assert_eq!(best(&two), Some(id(3)));
 }
 
 #[test]

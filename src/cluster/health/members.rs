@@ -432,18 +432,10 @@ impl Judge<'_> {
     }
 
     fn versions(&mut self) {
-        let mut versions: BTreeMap<Version, usize> = BTreeMap::new();
-        for (_, report) in self.observation.reports() {
-            if let Some(version) = report.info.version {
-                *versions.entry(version).or_default() += 1;
-            }
-        }
-        if versions.len() > 1 {
-            let list: Vec<String> = versions
-                .iter()
-                .map(|(version, nodes)| format!("{version} on {}", count(*nodes, "node", "nodes")))
-                .collect();
-            let message = format!("nodes run different versions: {}", list.join(", "));
+        let versions = self.observation.reports();
+        let versions = versions.filter_map(|(_, report)| report.info.version);
+        if let Some(list) = Version::differing(versions) {
+            let message = format!("nodes run different versions: {list}");
             self.add(Code::VersionsMixed, message, &[], SlotSet::new());
         }
     }

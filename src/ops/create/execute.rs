@@ -9,7 +9,6 @@ use tokio::time::{Instant, timeout};
 
 use super::CreateRequest;
 use super::plan::CreatePlan;
-use crate::client::Transport;
 use crate::cluster::health::{Diagnosis, Severity};
 use crate::cluster::node::NodeId;
 use crate::cluster::observation::Report;
@@ -146,10 +145,13 @@ async fn explained(
     if !is_ours {
         return anyhow!("{error}\n{how_far}");
     }
-    let undo: Vec<String> = plan.nodes.iter().map(reset_command).collect();
+    let undo = plan.nodes.iter().map(|node| {
+        let line = session.resume.redis_cli(&node.target.addr, "CLUSTER RESET");
+        format!("  {line}")
+    });
     anyhow!(
         "{error}\n{how_far}; these commands undo them:\n{}",
-        undo.join("\n")
+        undo.collect::<Vec<_>>().join("\n")
     )
 }
 
@@ -209,21 +211,6 @@ async fn made(session: &Session, plan: &CreatePlan) -> Made {
         (true, true) => Made::Whole,
         (false, _) => Made::Unknown,
     }
-}
-
-/// The command line that takes a node out of the cluster.
-fn reset_command(node: &NewNode) -> String {
-    let target = &node.target;
-    let (host, port) = (target.addr.host(), target.addr.port());
-    let tls = match target.access.transport {
-        Transport::Plain => "",
-        Transport::Tls(_) => " --tls",
-    };
-    let user = match &target.access.login.user {
-        Some(user) => format!(" --user {user}"),
-        None => String::new(),
-    };
-    format!("  redis-cli -h {host} -p {port}{tls}{user} CLUSTER RESET")
 }
 
 fn unhealthy(diagnosis: &Diagnosis) -> Stop {

@@ -51,7 +51,11 @@ pub(crate) async fn propose(
 ) -> Result<Proposed, Stop> {
     let plan = CreatePlan::of(session, request, &nodes).await;
     let problems = match &plan {
-        Ok(plan) => unfit::problems(&nodes, &plan.plan, &plan.progress),
+        Ok(plan) => {
+            let mut problems = unfit::problems(&nodes, &plan.plan, &plan.progress);
+            problems.extend(plan.older_replicas());
+            problems
+        }
         Err(_) => Vec::new(),
     };
     let fits = plan.is_ok() && problems.is_empty();

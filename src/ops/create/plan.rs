@@ -7,6 +7,7 @@ use anyhow::anyhow;
 use super::CreateRequest;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
+use crate::cluster::parse::Version;
 use crate::converge::{Goal, KnownBy};
 use crate::ops::join::inspect::NewNode;
 use crate::ops::join::origin;
@@ -21,6 +22,8 @@ use crate::stop::Stop;
 pub(crate) struct CreatePlan {
     pub(crate) nodes: Vec<NewNode>,
     layout: Layout,
+    /// How many replicas each master was to have.
+    replicas: usize,
     zones: Zones,
     /// All steps, those that are done included.
     pub(crate) plan: MembershipPlan,
@@ -70,6 +73,7 @@ impl CreatePlan {
         Ok(Self {
             nodes: nodes.to_vec(),
             layout,
+            replicas: request.replicas,
             zones,
             plan,
             progress,
@@ -120,12 +124,57 @@ impl CreatePlan {
         });
         LayoutView {
             masters: masters.collect(),
+            replicas: self.replicas,
             warnings: self
                 .warnings(name)
                 .into_iter()
+                .chain(self.mixed_versions())
                 .chain(origin::warnings(&self.nodes, &[]))
                 .collect(),
         }
+    }
+
+    fn mixed_versions(&self) -> Option<String> {
+        let versions = self.nodes.iter().map(|node| node.report.info.version);
+        let list = Version::differing(versions.flatten())?;
+        Some(format!(
+            "nodes run different versions: {list}: after a failover to a newer one, an older one can't follow it"
+        ))
+    }
+
+    /// Why replicas could never sync from their masters, all in one problem.
+    pub(super) fn older_replicas(&self) -> Option<String> {
+        let node = |id| self.nodes.iter().find(|node| node.id() == id);
+        let shards = self.layout.shards.iter();
+        let pairs = shards.flat_map(|shard| shard.replicas.iter().map(|id| (*id, shard.master)));
+        let masters: BTreeMap<NodeId, NodeId> = pairs.collect();
+        // In the order in which the nodes were given.
+        let nodes = self.nodes.iter();
+        let (older, pins): (Vec<String>, Vec<String>) = nodes
+            .filter_map(|replica| {
+                let master = node(*masters.get(&replica.id())?)?;
+                let (own, masters) = (replica.report.info.version?, master.report.info.version?);
+                (!own.can_follow(masters)).then(|| {
+                    let pair = format!(
+                        "{} runs {}, and would replicate {}, which runs {}",
+                        replica.name(),
+                        own.with_rdb_version(),
+                        master.name(),
+                        masters.with_rdb_version(),
+                    );
+                    (pair, format!(" --pin-master {}", replica.target.addr))
+                })
+            })
+            .unzip();
+        // The command in full: redis-cli's form of it has no such option.
+        (!older.is_empty()).then(|| {
+            format!(
+                "replicas can't read the data of newer masters: {}; upgrade the older nodes, or make masters of them \
+                 (redis-trib create{})",
+                older.join("; "),
+                pins.concat()
+            )
+        })
     }
 
     /// Warns of nodes of one shard on one host or in one zone.

@@ -195,13 +195,10 @@ pub(crate) fn warnings(cluster: &ClusterState, plan: &FailoverPlan) -> Vec<Strin
 
 /// What the user should know of slots that are open while their master fails over.
 fn open_slots_note(cluster: &ClusterState, plan: &FailoverPlan) -> Option<String> {
-    if plan.how != Takeover::Planned {
-        return None;
-    }
     let open = failover::open_slots_of(&cluster.diagnosis.topology, plan.master);
     (!open.is_empty()).then(|| {
         format!(
-            "slots {open} are open to {}: clients may not find keys that have arrived there until the moves go on; run \
+            "slots {open} are open on {} or from it: clients may not find keys that have moved until the moves go on; run \
              this right after the failover: redis-trib fix {}",
             cluster.name(plan.master),
             cluster.resume_seed()

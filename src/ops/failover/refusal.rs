@@ -140,6 +140,10 @@ fn unsafe_copy(cluster: &ClusterState, replica: NodeId, master: NodeId, danger: 
             "its data is older than that of {}, or of unknown age",
             better()
         ),
+        Unsafe::FewerKeys => format!(
+            "it has fewer keys than {}; both were loaded from disk, and no offset tells which one is newer",
+            better()
+        ),
     };
     let way_out = match (danger.why, danger.better) {
         (Unsafe::Loading, None) => format!(

@@ -72,6 +72,7 @@ fn line(state: &FixState, finding: &Finding) -> FixLine {
         nodes: finding.nodes.clone(),
         keys: 0,
         text: format!("{}: {way_out}", finding.message),
+        copies: Vec::new(),
     }
 }
 

@@ -116,6 +116,7 @@ pub(super) fn about_slots(slots: &SlotSet, text: &str) -> String {
         nodes: Vec::new(),
         keys: 0,
         text: text.to_string(),
+        copies: Vec::new(),
     };
     line.sentence()
 }
@@ -205,6 +206,10 @@ pub(super) fn line(state: &FixState, remedy: &PlannedStep) -> FixLine {
         nodes: remedy.step.nodes(),
         keys: remedy.keys,
         text,
+        copies: match remedy.step {
+            FixStep::TakeOver { master, .. } => failover::copies(&state.cluster, master),
+            _ => Vec::new(),
+        },
     }
 }
 
@@ -305,6 +310,10 @@ fn refusal(state: &FixState, plan: &FixPlan, refusal: &FixRefusal) -> FixLine {
         nodes,
         keys: 0,
         text,
+        copies: match refusal.why {
+            Why::FailoverRefused(owner) => failover::copies(&state.cluster, owner),
+            _ => Vec::new(),
+        },
     }
 }
 
@@ -317,7 +326,12 @@ fn why(state: &FixState, plan: &FixPlan, refusal: &FixRefusal) -> (Vec<NodeId>, 
         Why::FailoverRefused(owner) => (
             vec![owner],
             match plan.refused_failovers.get(&owner) {
-                Some(refusal) => failover::explain(&state.cluster, refusal),
+                Some(refusal) => format!(
+                    "{} (the options are those of redis-trib failover {} --of {})",
+                    failover::explain(&state.cluster, refusal),
+                    state.cluster.resume_seed(),
+                    owner.short()
+                ),
                 None => owner_away(state, owner, slots),
             },
         ),
@@ -522,6 +536,7 @@ fn strays(state: &FixState, plan: &FixPlan) -> Vec<FixLine> {
         slots: SlotSet::new(),
         nodes: vec![*node],
         keys: *count,
+        copies: Vec::new(),
         text: format!(
             "{} has about {} in slots that it does not own, and does not list them: --collect-strays finds them \
              and moves them to the owners, --purge-strays deletes those that the owner has too",
@@ -562,6 +577,7 @@ fn stray(state: &FixState, stray: &Stray) -> FixLine {
         slots: stray.slots.clone(),
         nodes: vec![stray.node, stray.owner],
         keys: stray.keys,
+        copies: Vec::new(),
         text: format!(
             "{} on {}, which does not own them ({} does): --purge-strays deletes those that the owner \
              has too, --collect-strays moves those that it lacks",

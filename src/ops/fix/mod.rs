@@ -5,6 +5,7 @@
 
 mod advice;
 mod evict;
+mod failures;
 mod messages;
 mod moves;
 pub(crate) mod rejoin;
@@ -17,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::anyhow;
 
 use self::evict::Leaving;
+use self::failures::Failures;
 use self::state::FixState;
 use self::steps::StepOutcome;
 use crate::cluster::naming::NoSuchNode;
@@ -95,7 +97,7 @@ struct Memory {
     tried: BTreeSet<FixStep>,
     /// Slots that stay open because of their content, which is named in `failures`.
     stuck: SlotSet,
-    failures: Vec<String>,
+    failures: Failures,
     /// What could not be started, and why.
     refused: Vec<String>,
     /// Slots without keys that an answer has allowed to assign.
@@ -395,10 +397,8 @@ impl<'a> Fix<'a> {
         context.session.events.phase(Phase::Fix);
         let foreign = Leaving::of(plan);
         if !foreign.is_empty() {
-            let evicted = evict::carry_out(context.session, state, &foreign).await;
-            evicted.map_err(|error| {
-                Stop::partial(error).with_resume([messages::resume(context, state)])
-            })?;
+            let resume = messages::resume(context, state);
+            evict::carry_out(context.session, state, &foreign, resume).await?;
         }
         let remedies: Vec<&PlannedStep> = plan
             .remedies
@@ -459,8 +459,12 @@ impl<'a> Fix<'a> {
     /// Ends with a round that has no remedies.
     pub(crate) fn end(self, last: &FixRound) -> FixSummary {
         let Memory {
-            failures, refused, ..
+            failures,
+            refused,
+            stuck,
+            ..
         } = self.memory;
+        let failures = failures.at_end(&stuck);
         let has_failures = !failures.is_empty();
         let left = failures.into_iter().chain(refused).chain(last.left());
         FixSummary {

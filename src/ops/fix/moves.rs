@@ -116,6 +116,7 @@ async fn run(
         after_failure: AfterFailure::KeepGoing,
         ..context.options.moving.clone()
     });
+    let open = state.diagnosis().topology.open_set();
     let mut reached = BTreeMap::new();
     let mut moves: BTreeMap<Pair, Work> = BTreeMap::new();
     for remedy in remedies {
@@ -126,15 +127,13 @@ async fn run(
             Ok(ends) => {
                 reached.extend(ends);
                 let slots = remedy.slots.iter().collect();
-                let untried = false;
-                moves.insert(
-                    pair,
-                    Work {
-                        way,
-                        slots,
-                        untried,
-                    },
-                );
+                let work = Work {
+                    way,
+                    slots,
+                    open: remedy.slots.intersection(&open),
+                    untried: false,
+                };
+                moves.insert(pair, work);
             }
             // The other pairs can go on.
             Err(why) => {
@@ -145,6 +144,8 @@ async fn run(
             }
         }
     }
+    let slots_of = |(pair, work): (&Pair, &Work)| (*pair, work.slots.iter().copied().collect());
+    let tried: BTreeMap<Pair, SlotSet> = moves.iter().map(slots_of).collect();
     let Worked {
         outcome, stopped, ..
     } = work(context.session, &options, &reached, moves).await;
@@ -170,14 +171,27 @@ async fn run(
     }
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
     let failed: BTreeSet<Pair> = outcome.failures.iter().map(|(pair, _)| *pair).collect();
+    for (pair, slots) in &tried {
+        memory.failures.tried_again((way, *pair), slots);
+    }
     for (pair, why) in &outcome.failures {
         let (from, to) = (state.name(pair.from), state.name(pair.to));
-        memory.failures.push(format!("{from} to {to}: {why}"));
+        let text = format!("{from} to {to}: {why}");
+        match (way, tried.get(pair)) {
+            (MoveMethod::Keys | MoveMethod::Gather, Some(slots)) => {
+                let done = [&outcome.moved, &outcome.skipped];
+                let done = done.into_iter().filter_map(|done| done.get(pair));
+                let left = done.fold(slots.clone(), |left, done| left.difference(done));
+                memory.failures.add_lane((way, *pair), left, text);
+            }
+            // A purge is not repeated, and slots whose keys differ count as done.
+            _ => memory.failures.add(text),
+        }
     }
     let mut stuck: SlotSet = outcome.open.keys().copied().collect();
     for skipped in outcome.skipped.values().filter(|slots| !slots.is_empty()) {
         stuck.union_with(skipped);
-        memory.failures.push(format!(
+        memory.failures.add(format!(
             "slots {skipped} stay: they hold big keys (--on-big-key move)"
         ));
     }

@@ -114,6 +114,7 @@ impl RejoinPlan {
             nodes: vec![id],
             keys: 0,
             text,
+            copies: Vec::new(),
         };
         let meets = self.unlinked.iter().map(|(id, missing)| {
             let others = self.participants.len() - 1;
@@ -268,7 +269,7 @@ fn unlinked(cluster: &ClusterState, participants: &Participants) -> BTreeMap<Nod
 }
 
 /// Node i meets i+1, then i+2, then i+4 and so on. The id of both is checked right before each meeting.
-async fn meet(session: &Session, participants: &Participants) -> Result<(), Stop> {
+pub(super) async fn meet(session: &Session, participants: &Participants) -> Result<(), Stop> {
     let all: Vec<&Participant> = participants.values().collect();
     let offsets = std::iter::successors(Some(1_usize), |offset| offset.checked_mul(2));
     for offset in offsets.take_while(|offset| *offset < all.len()) {

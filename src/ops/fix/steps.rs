@@ -144,7 +144,7 @@ async fn fail_over(
         }
         // What was sent may take effect later; the next round looks.
         Err(error) if error.is_in_doubt() => {
-            memory.failures.push(error.to_string());
+            memory.failures.add(error.to_string());
             Ok(StepOutcome::Failed)
         }
         Err(error) => {

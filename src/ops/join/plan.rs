@@ -17,7 +17,7 @@ use crate::converge::{Goal, KnownBy};
 use crate::ops::join::zones::{ZoneRules, Zones};
 use crate::plan::join::{Follower, Place, Shard, follow, meetings};
 use crate::plan::{MembershipPlan, MembershipStep};
-use crate::report::{JoinView, JoiningNode, Node};
+use crate::report::{ChosenBy, JoinView, JoiningNode, Node};
 use crate::session::Session;
 use crate::state::Participants;
 use crate::state::{ClusterState, name};
@@ -47,6 +47,7 @@ impl Part {
 pub(crate) struct JoinPlan {
     /// The master of each new replica.
     pub(crate) masters: BTreeMap<NodeId, NodeId>,
+    chosen_by: ChosenBy,
     pub(super) participants: Arc<Participants>,
     /// Members that do not answer.
     pub(super) absent: Arc<BTreeSet<NodeId>>,
@@ -93,6 +94,10 @@ impl JoinPlan {
         let goal = goal(&target.cluster, &masters);
         Ok(Self {
             masters,
+            chosen_by: match part {
+                Part::ReplicasOf(_) => ChosenBy::User,
+                Part::Masters | Part::Replicas => ChosenBy::Plan,
+            },
             participants: Arc::new(participants),
             absent: Arc::new(absent),
             plan: MembershipPlan { rounds },
@@ -125,6 +130,7 @@ impl JoinPlan {
                     zone: self.zones.get(&id).cloned(),
                 },
                 follows: self.masters.get(&id).map(|master| name(diagnosis, *master)),
+                chosen_by: self.chosen_by,
                 before: candidate.before,
                 slots: slots.get(&id).copied().unwrap_or_default(),
             }

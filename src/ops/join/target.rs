@@ -115,12 +115,24 @@ async fn healthy(session: &Session, replaced: Option<&str>) -> Result<ClusterSta
         is_obstacle(&cluster.diagnosis, finding) && !is_fault
     })
     .await?;
-    let errors = errors(&cluster.diagnosis);
+    let mut errors = errors(&cluster.diagnosis);
+    // A run that was killed has made some members forget it.
+    let has_left = replaced.and_then(|name| leaving_without_slots(&cluster.diagnosis, name));
+    errors.retain(|finding| {
+        finding.code != Code::NodeForgotten || has_left.is_none_or(|id| finding.nodes != [id])
+    });
     if errors.is_empty() {
         return Ok(cluster);
     }
     session.refuse_if_at_work(&cluster.answering()).await?;
     Err(unhealthy(&errors))
+}
+
+/// The member with that name, if it owns no slots.
+fn leaving_without_slots(diagnosis: &Diagnosis, name: &str) -> Option<NodeId> {
+    let id = diagnosis.observation.find(name).ok()?;
+    let member = diagnosis.topology.members.get(&id)?;
+    member.slots.is_empty().then_some(id)
 }
 
 fn unhealthy(errors: &[&Finding]) -> Stop {

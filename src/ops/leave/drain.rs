@@ -42,29 +42,32 @@ impl<'a> ReplicaMigrationGuard<'a> {
         cluster: &ClusterState,
         leaving: &BTreeSet<NodeId>,
     ) -> Self {
-        let mut changed = Vec::new();
+        let (mut changed, mut unchanged) = (Vec::new(), Vec::new());
         for id in leaving {
             let of_master = cluster.diagnosis.topology.members.get(id);
             let of_master = of_master.and_then(|member| member.master);
             let is_meant =
                 is_master(cluster, *id) || of_master.is_some_and(|id| leaving.contains(&id));
-            if let (true, Some(target)) = (is_meant, cluster.reach.get(id))
-                && set(&session.connections, target, "yes", "no").await
-            {
-                changed.push((cluster.name(*id), target.clone()));
+            if let (true, Some(target)) = (is_meant, cluster.reach.get(id)) {
+                let named = (cluster.name(*id), target.clone());
+                match set(&session.connections, target, "yes", "no").await {
+                    true => changed.push(named),
+                    false => unchanged.push(named),
+                }
             }
         }
-        Self { session, changed }
+        let guard = Self { session, changed };
+        guard.warn_of_leftovers(cluster, leaving, unchanged).await;
+        guard
     }
 
     /// Restores the setting.
     pub(crate) async fn release(self) {
         for (name, target) in &self.changed {
             if !self.put_back(target).await {
-                let (host, port) = (target.addr.host(), target.addr.port());
+                let line = self.yes_again(target);
                 self.session.events.warn(format!(
-                    "{MIGRATION} of {name} can't be set to yes again: redis-cli -h {host} -p {port} CONFIG SET \
-                     {MIGRATION} yes"
+                    "{MIGRATION} of {name} can't be set to yes again: {line}"
                 ));
             }
         }
@@ -72,19 +75,47 @@ impl<'a> ReplicaMigrationGuard<'a> {
 }
 
 impl ReplicaMigrationGuard<'_> {
+    /// Says where a run that was killed has left `no` behind: RESET keeps it. If the masters that stay have it, too, it is
+    /// the operator's choice.
+    async fn warn_of_leftovers(
+        &self,
+        cluster: &ClusterState,
+        leaving: &BTreeSet<NodeId>,
+        unchanged: Vec<(String, Target)>,
+    ) {
+        let connections = &self.session.connections;
+        let mut masters = cluster.diagnosis.topology.masters();
+        let stays = masters.find(|master| !leaving.contains(&master.id));
+        let Some(usual) = stays.and_then(|master| cluster.reach.get(&master.id)) else {
+            return;
+        };
+        if unchanged.is_empty() || !is_now(connections, usual, "yes").await {
+            return;
+        }
+        for (name, target) in unchanged {
+            if is_now(connections, &target, "no").await {
+                let line = self.yes_again(&target);
+                self.session.events.warn(format!(
+                    "{MIGRATION} of {name} is no already, and stays so when it has left; if a run that was killed has set \
+                     it, set it again: {line}"
+                ));
+            }
+        }
+    }
+
+    /// The command line that sets the value again.
+    fn yes_again(&self, target: &Target) -> String {
+        let command = format!("CONFIG SET {MIGRATION} yes");
+        self.session.resume.redis_cli(&target.addr, &command)
+    }
+
     /// Sets the value again, and reads it. A node that can't be reached is tried again for some seconds.
     async fn put_back(&self, target: &Target) -> bool {
         let connections = &self.session.connections;
         let poll = Poll::every(TRY_AGAIN, PUT_BACK_WITHIN);
         let done = poll.until(async || {
             let _ = set(connections, target, "no", "yes").await;
-            let now = async {
-                let client = connections.client(target).await?;
-                client.config_get(&[MIGRATION]).await
-            };
-            let now: Result<_, ClientError> = now.await;
-            let is_back = now.is_ok_and(|now| now.get(MIGRATION).is_some_and(|now| now == "yes"));
-            Ok::<_, Infallible>(match is_back {
+            Ok::<_, Infallible>(match is_now(connections, target, "yes").await {
                 true => Polled::Met(()),
                 false => Polled::Missing(()),
             })
@@ -96,6 +127,16 @@ impl ReplicaMigrationGuard<'_> {
 fn is_master(cluster: &ClusterState, id: NodeId) -> bool {
     let member = cluster.diagnosis.topology.members.get(&id);
     member.is_some_and(|member| member.role == Role::Master)
+}
+
+/// Whether a node reports that value.
+async fn is_now(connections: &Connections, target: &Target, value: &str) -> bool {
+    let now = async {
+        let client = connections.client(target).await?;
+        client.config_get(&[MIGRATION]).await
+    };
+    let now: Result<_, ClientError> = now.await;
+    now.is_ok_and(|now| now.get(MIGRATION).is_some_and(|now| now == value))
 }
 
 /// Changes the setting from one value to another. Returns whether it did.

@@ -201,13 +201,14 @@ pub(crate) async fn prepare(
     })
 }
 
-/// Refuses nodes that run but answer with an error: they would keep the cluster in their list, and their data.
+/// Refuses nodes that run but answer with an error, or load their data set: they would keep the cluster in their list, and
+/// their data.
 fn refuse_refusing(state: &ClusterState, leaving: &BTreeSet<NodeId>) -> Result<(), Stop> {
     let nodes = leaving
         .iter()
         .filter_map(|id| state.diagnosis.observation.nodes.get(id));
     let refusing: Vec<String> = nodes
-        .filter(|node| matches!(node.seen, Seen::Refused(_)))
+        .filter(|node| matches!(node.seen, Seen::Refused(_) | Seen::Loading))
         .map(|node| format!("{node} {}", node.why_absent()))
         .collect();
     if refusing.is_empty() {

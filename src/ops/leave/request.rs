@@ -236,8 +236,8 @@ fn refusal(cluster: &ClusterState, refusal: &Refusal, ids: &[String]) -> String 
             successor,
         } => {
             let way_out = match successor {
-                Some(replica) => format!(
-                    "let its replica take over first\n  redis-trib failover {seed} {replica} --force"
+                Some(_) => format!(
+                    "let its replica take over first\n  redis-trib failover {seed} --of {master} --force"
                 ),
                 None => {
                     "no replica of it could take over; start it again, or repair that first with redis-trib fix"

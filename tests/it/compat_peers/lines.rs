@@ -33,6 +33,7 @@ const SCRIPTS_LOOK_FOR: &[&str] = &[
     "Primary[",
     "Adding replica ",
     "Adding extra replicas...",
+    "Automatically selected master ",
     "Can I set the above configuration?",
     ">>> Nodes configuration updated",
     ">>> Assign a different config epoch to each node",

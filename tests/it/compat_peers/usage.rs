@@ -28,7 +28,10 @@ pub(super) fn rows() -> Vec<Row> {
         same("--cluster add-node 127.0.0.1:1 {a0}").only_theirs(">>> Adding", WANTS),
         same("--cluster add-node {a6} 127.0.0.1:1"),
         same("--cluster add-node {a3} {a0}"),
-        same("--cluster add-node {a1} {a0} --cluster-slave"),
+        same("--cluster add-node {a1} {a0} --cluster-slave").only_theirs(
+            "Automatically selected master",
+            "a node that is a member is refused before",
+        ),
         same(
             "--cluster add-node {a6} {a0} --cluster-slave --cluster-master-id ffffffffffffffffffffffffffffffffffffffff",
         ),
