@@ -12,6 +12,9 @@ use crate::cluster::slot::SlotRange;
 pub struct LayoutView {
     /// The masters, in the order of their slots.
     pub masters: Vec<PlannedShard>,
+    /// How many replicas each master was to have. Nodes that are left become additional ones.
+    #[serde(rename = "replicas_per_master")]
+    pub replicas: usize,
     /// What the plan could not avoid, such as a replica on its master's host.
     pub warnings: Vec<String>,
 }

@@ -13,8 +13,8 @@ use crate::exit_code::ExitCode;
 pub struct TransferPlan {
     /// Where the keys come from: a server or a directory.
     pub from: String,
-    /// How many keys there are; some of them may not be wanted.
-    pub keys: u64,
+    /// How many keys there are; some of them may not be wanted. Null if that is not known: standard input.
+    pub keys: Option<u64>,
     /// The address of a node of the cluster.
     pub to: String,
     /// How many masters the cluster has.

@@ -6,6 +6,7 @@ use crate::cluster::node::NodeId;
 use crate::cluster::numbers::plural;
 use crate::cluster::slot::SlotSet;
 use crate::event::FixedStep;
+use crate::report::CopyView;
 
 /// The plan of `fix`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
@@ -34,6 +35,9 @@ pub struct FixLine {
     pub keys: u64,
     /// What it is, in words that follow the slots.
     pub text: String,
+    /// The copies of the shard that answer, where one of them becomes the truth: the master's, then those of the
+    /// replicas.
+    pub copies: Vec<CopyView>,
 }
 
 /// A remedy in JSON.
@@ -48,6 +52,9 @@ struct Remedy<'a> {
     nodes: &'a [NodeId],
     /// The number of keys that it is about.
     keys: u64,
+    /// The copies of the shard that answer, where one of them becomes the truth; else absent.
+    #[serde(skip_serializing_if = "<[CopyView]>::is_empty")]
+    copies: &'a [CopyView],
     /// A sentence for people.
     message: String,
 }
@@ -59,6 +66,7 @@ impl Serialize for FixLine {
             slots: &self.slots,
             nodes: &self.nodes,
             keys: self.keys,
+            copies: &self.copies,
             message: self.sentence(),
         };
         remedy.serialize(serializer)
@@ -96,6 +104,7 @@ impl From<&FixedStep> for FixLine {
             nodes: step.nodes.clone(),
             keys: step.keys,
             text: step.text.clone(),
+            copies: Vec::new(),
         }
     }
 }

@@ -35,12 +35,24 @@ pub struct JoiningNode {
     #[serde(rename = "replicates", serialize_with = "id_only")]
     #[cfg_attr(test, schemars(with = "Option<crate::cluster::node::NodeId>"))]
     pub follows: Option<Node>,
+    /// Who chose that master.
+    #[serde(skip)]
+    pub chosen_by: ChosenBy,
     /// What is done to it before.
     #[serde(flatten)]
     pub before: Before,
     /// How many slots it gets (`--fill`).
     #[serde(rename = "slot_count")]
     pub slots: usize,
+}
+
+/// Who chose the master of a new replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChosenBy {
+    /// The user named it.
+    User,
+    /// The plan: one of those with the fewest replicas.
+    Plan,
 }
 
 /// What is done to a node before it joins.

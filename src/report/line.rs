@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::amount::{AmountView, PartAmount};
 use super::backup::ShardView;
 use super::call::ReplyView;
 use super::check::CheckView;
@@ -21,6 +22,7 @@ use super::replace::ReplaceView;
 use super::roll::{RestartedView, RollView};
 use super::set_timeout::{SetTimeoutView, TimeoutSet};
 use super::slots::{HeatView, StatisticsView};
+use super::throttle::RunState;
 use super::verify::VerifyView;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::slot::SlotSet;
@@ -94,16 +96,17 @@ pub enum Line<'a> {
         /// The number of nodes that must be ready.
         total: usize,
     },
-    /// The progress of work in many small parts.
+    /// The progress of work in many small steps; once a second, and at the end.
     Progress {
         /// The part of the work.
         phase: Phase,
         /// What is counted.
         unit: Unit,
-        /// How much is done.
-        done: u64,
-        /// How much there is; null where that is not known.
-        total: Option<u64>,
+        /// How much is done, and what is left.
+        #[serde(flatten)]
+        sum: AmountView,
+        /// The files or nodes that the work consists of.
+        parts: Vec<PartAmount>,
     },
     /// A master was given its slots.
     SlotsAdded {
@@ -144,6 +147,15 @@ pub enum Line<'a> {
         /// The number of slots that have moved since the last such line.
         slot_count: usize,
     },
+    /// Slots stay where they are, because of their big keys (`--on-big-key skip`).
+    SlotsSkipped {
+        /// The id of the source.
+        from: NodeId,
+        /// The id of the target.
+        to: NodeId,
+        /// The slots.
+        slots: SlotSet,
+    },
     /// An ASM task failed and is started again.
     TaskRetry {
         /// The id of the source.
@@ -172,6 +184,8 @@ pub enum Line<'a> {
     },
     /// How far the moves have come; once a second.
     LaneProgress {
+        /// Whether slots move.
+        state: RunState,
         /// The pairs of nodes between which slots move now.
         pairs: Vec<PairProgress>,
         /// All pairs together, also those that have ended or wait.
@@ -274,6 +288,7 @@ impl Line<'_> {
                 slots: slots.clone(),
             },
             Event::MoveProgress(progress) => Self::LaneProgress {
+                state: progress.state.into(),
                 pairs: progress.pairs.iter().map(Into::into).collect(),
                 total: progress.total.into(),
             },
@@ -289,6 +304,11 @@ impl Line<'_> {
                         from,
                         to,
                         slot_count: moved.count(),
+                    },
+                    LaneEvent::Skipped { slots, .. } => Self::SlotsSkipped {
+                        from,
+                        to,
+                        slots: slots.clone(),
                     },
                     LaneEvent::TaskRetry { why } => Self::TaskRetry {
                         from,
@@ -318,11 +338,11 @@ impl Line<'_> {
                 }
             }
             Event::Left { node } => Self::Left { node: *node },
-            Event::Amount(amount) => Self::Progress {
-                phase: amount.phase,
-                unit: amount.unit,
-                done: amount.done,
-                total: amount.total,
+            Event::Amount(progress) => Self::Progress {
+                phase: progress.phase,
+                unit: progress.unit,
+                sum: progress.sum.into(),
+                parts: progress.parts.iter().map(Into::into).collect(),
             },
             Event::Replicates { replica, master } => Self::Replicates {
                 replica: *replica,

@@ -8,6 +8,7 @@
 //!
 //! Text that comes from a node is not cleaned here: the renderers do that when they write.
 
+mod amount;
 mod backup;
 mod call;
 mod check;
@@ -54,7 +55,7 @@ pub use drift::{DifferenceView, DriftFixView, DriftTargetView, DriftView, Untold
 pub use failover::{CopyView, FailoverReport, FailoverView};
 pub use fix::{FixLine, FixView};
 pub use info::{InfoView, MasterView};
-pub use join::{Before, JoinView, JoiningNode};
+pub use join::{Before, ChosenBy, JoinView, JoiningNode};
 pub use leave::{LeaveView, LeavingNode};
 pub use line::Line;
 pub(crate) use move_slots::milliseconds;
@@ -65,12 +66,12 @@ pub use move_slots::{
 pub use node::Node;
 pub use ok_to_stop::{BlockedNodes, LargestStopView, Objection, OkToStopDocument, OkToStopView};
 pub use place::{PlaceStepView, PlaceView, PlacedGroup};
-pub use remedy::{RemedyOptions, command_line};
+pub use remedy::{RemedyOptions, command_line, redis_cli_line};
 pub use replace::{ReplaceStep, ReplaceView, standing_words};
 pub use roll::{RestartedView, RollNodeView, RollStepView, RollView};
 pub use set_timeout::{SetTimeoutView, Timeout, TimeoutSet};
 pub use slots::{HeatView, MasterHeat, SlotHeat, StatisticsOf, StatisticsView, Unmeasured};
-pub use throttle::{RateView, RunState, RunView, ThrottleView};
+pub use throttle::{RateView, RunState, RunView, ThrottleView, UnansweredView};
 pub use verify::{UnequalKey, VerifyView};
 pub use watch::{
     WatchEvent, WatchEventKind, WatchFinding, WatchMaster, WatchMove, WatchNode, WatchState,

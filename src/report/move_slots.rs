@@ -292,7 +292,7 @@ pub struct MovedView {
     pub keys: u64,
     /// Their bytes, as far as the servers told.
     pub bytes: u64,
-    /// From the first move to the last.
+    /// From the first move to the last, without pauses and without the time in which the idle latency is measured.
     pub took_ms: f64,
     /// The longest MIGRATE call.
     pub longest_call_ms: Option<f64>,

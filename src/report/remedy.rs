@@ -26,6 +26,11 @@ pub fn command_line(remedy: &Remedy, options: &RemedyOptions) -> String {
     lines.join(" && ")
 }
 
+/// The command line that sends `command` to the node at `addr`; `reach` is how this run reaches nodes.
+pub fn redis_cli_line(addr: &Addr, command: &str, reach: &[String]) -> String {
+    with_options(redis_cli(addr, command), &[], reach)
+}
+
 fn with_options(line: String, zones: &[String], reach: &[String]) -> String {
     if let Some(rest) = line.strip_prefix("redis-cli ") {
         return format!("redis-cli {}{rest}", redis_cli_options(reach));

@@ -5,13 +5,28 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::move_slots::milliseconds;
+use crate::event::MoveState;
 
 /// The result of `throttle`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ThrottleView {
-    /// The runs, by their names.
+    /// The runs that answered, by their names.
     pub runs: Vec<RunView>,
+    /// The runs that did not answer.
+    pub unanswered: Vec<UnansweredView>,
+}
+
+/// A run that did not answer: it may be suspended.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct UnansweredView {
+    /// Its name.
+    pub run: String,
+    /// Its process; null where the system does not tell.
+    pub pid: Option<u32>,
+    /// What happened.
+    pub reason: String,
 }
 
 /// A run that moves slots.
@@ -45,10 +60,23 @@ pub struct RunView {
 pub enum RunState {
     /// Slots move.
     Moving,
+    /// The idle latency is measured (`--max-latency`): no slot is open.
+    Measuring,
     /// The slots and tasks in hand are finished; then it is paused.
     Pausing,
     /// No slot is open, and nothing is in flight.
     Paused,
+}
+
+impl From<MoveState> for RunState {
+    fn from(state: MoveState) -> Self {
+        match state {
+            MoveState::Moving => Self::Moving,
+            MoveState::Measuring => Self::Measuring,
+            MoveState::Pausing => Self::Pausing,
+            MoveState::Paused => Self::Paused,
+        }
+    }
 }
 
 /// A limit on how much moves in a second.

@@ -26,6 +26,11 @@ pub struct VerifyView {
     pub different: u64,
     /// The number of keys that only the cluster has; null if they were not looked for (`--both-ways`).
     pub extra: Option<u64>,
+    /// The number of keys that could not be compared: their dumps differ and can't be decoded, or they are larger than a
+    /// server accepts. In files also keys that a later version wrote; these are not named.
+    pub uncompared: u64,
+    /// What else differs, as sentences. It does not change the exit code.
+    pub notes: Vec<String>,
     /// By how much times to live may differ.
     #[serde(rename = "ttl_tolerance_ms", serialize_with = "millis")]
     #[cfg_attr(test, schemars(with = "u64"))]
@@ -42,19 +47,19 @@ pub struct VerifyView {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UnequalKey {
-    /// `missing`, `different` or `extra`.
+    /// `missing`, `different`, `extra` or `uncompared`.
     pub kind: &'static str,
     /// The database of the source.
     pub database: u32,
     /// The key, without quotes; what is not printable is escaped.
     pub key: String,
-    /// What differs; empty if one side does not have the key.
+    /// What differs, or why that is not known; empty if one side does not have the key.
     pub what: String,
 }
 
 impl VerifyView {
-    /// The number of keys that are not the same.
+    /// The number of keys that are not the same, or not known to be.
     pub fn unequal(&self) -> u64 {
-        self.missing + self.different + self.extra.unwrap_or_default()
+        self.missing + self.different + self.extra.unwrap_or_default() + self.uncompared
     }
 }

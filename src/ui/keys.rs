@@ -1,13 +1,18 @@
 //! Keys that control a running move, on a terminal.
 //!
-//! The terminal gives keys at once and does not echo them, but goes on to turn Ctrl-C into a signal. A process in the
-//! background may neither read a terminal nor change it (SIGTTIN, SIGTTOU stop it), so it does not try.
+//! The terminal gives keys at once and does not echo them, but goes on to turn Ctrl-C into a signal. Ctrl-Z is a key like
+//! others here: some shells (dash, BusyBox) leave the settings of the terminal to the program, so it gives them back before it
+//! stops. Then it stops as the terminal would have stopped it: the whole process group gets SIGTSTP (a script that runs the
+//! program stops too), and the kernel ignores that for a group that no shell could continue.
+//!
+//! A process in the background may neither read a terminal nor change it (SIGTTIN, SIGTTOU stop it), so it does not try.
 
 use std::collections::VecDeque;
-use std::io::{self, IsTerminal};
+use std::io;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rustix::process::getpgrp;
+use rustix::process::{Signal, getpgrp, kill_current_process_group};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetpgrp, tcsetattr,
 };
@@ -17,6 +22,8 @@ use super::Ui;
 
 /// The interval between two looks at the terminal.
 const EVERY: Duration = Duration::from_millis(100);
+/// The character that no key has (`_POSIX_VDISABLE`).
+const NO_KEY: u8 = if cfg!(target_os = "linux") { 0 } else { 0xff };
 
 /// A key that means something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,41 +50,34 @@ impl Key {
 /// A terminal that gives keys. Dropping it restores its settings.
 #[derive(Debug)]
 pub struct Keys {
-    settings: Termios,
-    changed: Termios,
     /// Keys that were read and not taken yet.
     read: VecDeque<Key>,
     /// The looks at the terminal. They outlive [`Keys::next`], which is dropped whenever something else happens first.
     looks: Interval,
 }
 
+/// The settings that the terminal had before keys were read; `None` while it has them.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
 impl Ui {
-    /// Reads keys from now on; `None` where no person sits at a terminal, or the program runs in the background.
+    /// Reads keys from now on, whenever the program is in the foreground; `None` where no person sits at a terminal.
     pub fn keys(&self) -> Option<Keys> {
-        let is_terminal = self.is_with_person() && io::stdout().is_terminal();
-        (is_terminal && is_in_foreground())
-            .then(Keys::open)
-            .and_then(Result::ok)
+        self.is_with_person().then(Keys::open)
     }
 }
 
 impl Keys {
-    fn open() -> io::Result<Self> {
-        let settings = tcgetattr(io::stdin())?;
-        let mut changed = settings.clone();
-        changed.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
-        // A read returns at once, with nothing if there is nothing.
-        changed.special_codes[SpecialCodeIndex::VMIN] = 0;
-        changed.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(io::stdin(), OptionalActions::Now, &changed)?;
+    fn open() -> Self {
         let mut looks = interval(EVERY);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Ok(Self {
-            settings,
-            changed,
+        let keys = Self {
             read: VecDeque::new(),
             looks,
-        })
+        };
+        if is_in_foreground() {
+            set();
+        }
+        keys
     }
 
     /// Waits for the next key that means something. No key is lost if the wait is dropped.
@@ -87,35 +87,75 @@ impl Keys {
                 return key;
             }
             self.looks.tick().await;
-            if is_in_foreground() {
-                self.set_again();
+            if is_in_foreground() && set() {
                 let mut bytes = [0; 64];
                 let read = rustix::io::read(io::stdin(), &mut bytes).unwrap_or(0);
-                let keys = bytes.iter().take(read).filter_map(|byte| Key::of(*byte));
-                self.read.extend(keys);
+                let bytes = &bytes[..read];
+                self.read
+                    .extend(bytes.iter().filter_map(|byte| Key::of(*byte)));
+                if bytes.iter().any(|byte| is_stop_key(*byte)) {
+                    restore();
+                    // There is nothing to do if that fails.
+                    let _ = kill_current_process_group(Signal::TSTP);
+                }
             }
-        }
-    }
-}
-
-impl Keys {
-    /// Sets the terminal again after Ctrl-Z and `fg`: shells put their own settings back.
-    fn set_again(&self) {
-        let is_reset = |now: Termios| now.local_modes.contains(LocalModes::ICANON);
-        if tcgetattr(io::stdin()).is_ok_and(is_reset) {
-            // Without it, keys count after Enter only.
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.changed);
         }
     }
 }
 
 impl Drop for Keys {
     fn drop(&mut self) {
-        if is_in_foreground() {
-            // There is nothing to do if that fails.
-            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.settings);
-        }
+        restore();
     }
+}
+
+/// Makes the terminal give keys at once, also again: after Ctrl-Z and `fg` it has the settings of the shell. Returns whether it
+/// does.
+fn set() -> bool {
+    let Ok(now) = tcgetattr(io::stdin()) else {
+        return false;
+    };
+    let gives_keys = |now: &Termios| {
+        !now.local_modes
+            .intersects(LocalModes::ICANON | LocalModes::ECHO)
+            && now.special_codes[SpecialCodeIndex::VMIN] == 0
+            && now.special_codes[SpecialCodeIndex::VTIME] == 0
+            && now.special_codes[SpecialCodeIndex::VSUSP] == NO_KEY
+    };
+    if gives_keys(&now) {
+        return true;
+    }
+    let mut changed = now.clone();
+    changed.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+    // A read returns at once, with nothing if there is nothing.
+    changed.special_codes[SpecialCodeIndex::VMIN] = 0;
+    changed.special_codes[SpecialCodeIndex::VTIME] = 0;
+    changed.special_codes[SpecialCodeIndex::VSUSP] = NO_KEY;
+    before().get_or_insert(now);
+    tcsetattr(io::stdin(), OptionalActions::Now, &changed).is_ok()
+}
+
+/// Gives the terminal its settings back.
+fn restore() {
+    let settings = before().take();
+    if let Some(settings) = settings
+        && is_in_foreground()
+    {
+        // There is nothing to do if that fails.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &settings);
+    }
+}
+
+fn before() -> MutexGuard<'static, Option<Termios>> {
+    BEFORE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether this is the key that stops programs (Ctrl-Z), in the settings that the terminal had before.
+fn is_stop_key(byte: u8) -> bool {
+    byte != NO_KEY
+        && before()
+            .as_ref()
+            .is_some_and(|settings| settings.special_codes[SpecialCodeIndex::VSUSP] == byte)
 }
 
 /// Whether this program is the one that the terminal belongs to now.

@@ -4,8 +4,8 @@
 //! standard error; in the two old modes only errors do. There is one renderer for each format, and all of them read
 //! the views of [`crate::report`]. Nothing here talks to servers.
 //!
-//! A reader that goes away (`redis-trib check … | head -1`) is not an error: the rest of the output is
-//! dropped, the work continues, and the exit code is that of the work.
+//! A reader that goes away (`redis-trib check … | head -1`, or a terminal whose connection is lost) is not an error: the
+//! rest of the output is dropped, the work continues, and the exit code is that of the work.
 
 mod classic;
 mod json;
@@ -34,6 +34,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use secrecy::SecretSlice;
 use serde::Serialize;
 
@@ -68,6 +69,8 @@ const INDENT: &str = "  ";
 pub struct Ui {
     format: Format,
     mode: Mode,
+    /// What standard output was at the start: one that is gone is no terminal any more.
+    stdout: Stream,
     /// Whether replies to `call` are written as they are: nobody chose a format, and no terminal acts on them.
     raw_replies: bool,
     /// The stream of everything that is neither a result nor an error.
@@ -120,6 +123,7 @@ impl Ui {
         Self {
             format,
             mode: options.mode,
+            stdout: surroundings.stdout,
             raw_replies: options.output == OutputFormat::Auto
                 && surroundings.stdout == Stream::Pipe,
             asides,
@@ -414,8 +418,16 @@ impl Ui {
             stdout.flush()
         });
         match written {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Err(error) if self.has_no_reader(&error) => Ok(()),
             other => other,
+        }
+    }
+
+    /// Whether a write failed because whoever read standard output is gone: a pipe is closed, or the terminal is.
+    fn has_no_reader(&self, error: &io::Error) -> bool {
+        match self.stdout {
+            Stream::Terminal => error.raw_os_error() == Some(Errno::IO.raw_os_error()),
+            Stream::Pipe => error.kind() == io::ErrorKind::BrokenPipe,
         }
     }
 

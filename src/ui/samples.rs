@@ -9,12 +9,12 @@ use crate::cluster::observation::{Observation, ObservedNode, Report, Seen};
 use crate::cluster::parse::{ClusterInfo, EntryPool, Info};
 use crate::cluster::slot::{Slot, SlotRange, SlotSet};
 use crate::report::{
-    BackupView, BalanceView, Before, CheckView, CopyView, FailedKey, FailedKeys, FailoverReport,
-    FailoverView, Fetched, FixLine, FixView, How, JoinView, JoiningNode, LayoutView, LeaveView,
-    LeavingNode, MasterShare, Measure, MovesView, Node, Objection, OkToStopView, PlaceStepView,
-    PlaceView, PlacedGroup, PlannedMove, PlannedShard, RemedyOptions, ReplaceStep, ReplaceView,
-    RestartedView, RollNodeView, RollStepView, RollView, SetTimeoutView, ShardView, TargetMemory,
-    Timeout, TransferPlan, TransferView, UnequalKey, VerifyView,
+    BackupView, BalanceView, Before, CheckView, ChosenBy, CopyView, FailedKey, FailedKeys,
+    FailoverReport, FailoverView, Fetched, FixLine, FixView, How, JoinView, JoiningNode,
+    LayoutView, LeaveView, LeavingNode, MasterShare, Measure, MovesView, Node, Objection,
+    OkToStopView, PlaceStepView, PlaceView, PlacedGroup, PlannedMove, PlannedShard, RemedyOptions,
+    ReplaceStep, ReplaceView, RestartedView, RollNodeView, RollStepView, RollView, SetTimeoutView,
+    ShardView, TargetMemory, Timeout, TransferPlan, TransferView, UnequalKey, VerifyView,
 };
 
 /// The walkthrough's cluster (Redis 3.2 wrote these lines; the bus ports are Redis 7's).
@@ -325,6 +325,7 @@ pub(super) fn planned() -> LayoutView {
             ),
             shard(zoned, 10923, 16383, replica("105f", "10.0.0.9")),
         ],
+        replicas: 1,
         warnings: vec!["10.0.0.9:6379 (105f108d) shares its host with its master".to_string()],
     }
 }
@@ -431,12 +432,14 @@ pub(super) fn joining() -> JoinView {
             JoiningNode {
                 node: zoned,
                 follows: Some(master("1977", "10.0.0.3")),
+                chosen_by: ChosenBy::Plan,
                 before: Before::Flush(1_234_567),
                 slots: 0,
             },
             JoiningNode {
                 node: master("4744", "10.0.0.5"),
                 follows: None,
+                chosen_by: ChosenBy::Plan,
                 before: Before::Nothing,
                 slots: 4096,
             },
@@ -632,6 +635,7 @@ pub(super) fn fixing() -> FixView {
         nodes: vec![id("1977")],
         keys: 12,
         text: text.to_string(),
+        copies: Vec::new(),
     };
     FixView {
         remedies: vec![
@@ -711,7 +715,7 @@ pub(super) fn wide_backup(is_done: bool) -> BackupView {
 pub(super) fn transfer_plan() -> TransferPlan {
     TransferPlan {
         from: "database 0 of 10.0.0.2:6379 (redis 7.0.15)".to_string(),
-        keys: 60_000,
+        keys: Some(60_000),
         to: "10.0.0.3:6379".to_string(),
         masters: 3,
         present: 1,
@@ -758,6 +762,8 @@ pub(super) fn compared() -> VerifyView {
         missing: 101,
         different: 1,
         extra: Some(0),
+        uncompared: 4,
+        notes: vec!["Functions differ: library \"lib\" is missing in the cluster.".to_string()],
         ttl_tolerance: Duration::from_secs(5),
         found: vec![
             unequal("missing", r#"a "b" \x00"#, ""),
@@ -765,6 +771,11 @@ pub(super) fn compared() -> VerifyView {
                 "different",
                 "user:1",
                 "a string at the source, a list in the cluster",
+            ),
+            unequal(
+                "uncompared",
+                "doc:1",
+                "the dumps of the values differ, and redis-trib can't decode them",
             ),
         ],
         took: Duration::from_millis(2_500),

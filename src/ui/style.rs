@@ -161,6 +161,16 @@ pub(super) fn millis(ms: f64) -> String {
     }
 }
 
+/// A time that is left, about: `3 s`, `4 min`, `2 h`. What takes more than four days may take any time.
+pub(super) fn about(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..=99 => format!("{} s", seconds.max(1)),
+        seconds @ 100..=5_999 => format!("{} min", seconds.div_ceil(60)),
+        seconds @ 6_000..=356_400 => format!("{} h", seconds.div_ceil(3_600)),
+        _ => ">99 h".to_string(),
+    }
+}
+
 /// A rate, for a count that took so many milliseconds.
 pub(super) fn per_second(count: u64, ms: f64) -> u64 {
     (count as f64 / (ms / 1_000.0).max(0.001)) as u64
@@ -176,6 +186,18 @@ mod tests {
         assert_eq!(millis(ms(Duration::from_millis(2_500))), "2.5 s");
         assert_eq!(per_second(100, ms(Duration::from_secs(2))), 50);
         assert_eq!(per_second(100, 0.0), 100_000);
+    }
+
+    #[test]
+    fn times_left_are_rounded() {
+        let about = |seconds| about(Duration::from_secs(seconds));
+        assert_eq!(about(0), "1 s");
+        assert_eq!(about(99), "99 s");
+        assert_eq!(about(100), "2 min");
+        assert_eq!(about(6_000), "2 h");
+        assert_eq!(about(99 * 3_600), "99 h");
+        assert_eq!(about(99 * 3_600 + 1), ">99 h");
+        assert_eq!(about(365 * 24 * 3_600), ">99 h");
     }
 
     #[test]

@@ -13,7 +13,9 @@ use crate::cluster::node::Addr;
 use crate::cluster::node::Role;
 use crate::cluster::observation::Seen;
 use crate::cluster::text::is_unsafe;
-use crate::event::{MoveProgress, MoveStats, Pair, Phase, Progress};
+use crate::event::{
+    Amount, AmountProgress, MoveProgress, MoveState, MoveStats, Pair, Phase, Progress, Unit,
+};
 use crate::report::{
     Called, CheckView, How, InfoView, MovedView, Node, OkToStopDocument, RemedyOptions, ReplyView,
     TimeoutSet, TransferReport, WritePause,
@@ -353,6 +355,7 @@ fn events_are_one_object_a_line() {
             master,
         },
         Event::MoveProgress(Box::new(MoveProgress {
+            state: MoveState::Moving,
             pairs: vec![(
                 Pair {
                     from: master,
@@ -364,6 +367,28 @@ fn events_are_one_object_a_line() {
                 left: None,
                 ..far()
             },
+        })),
+        Event::Amount(Box::new(AmountProgress {
+            phase: Phase::Copy,
+            unit: Unit::Keys,
+            sum: Amount {
+                done: 1_200,
+                total: Some(5_000),
+                per_second: 400,
+                left: Some(Duration::from_millis(9_500)),
+            },
+            parts: vec![
+                (
+                    "a.rdb".into(),
+                    Amount {
+                        done: 1_200,
+                        total: None,
+                        per_second: 400,
+                        left: None,
+                    },
+                ),
+                ("b.rdb".into(), Amount::default()),
+            ],
         })),
     ];
     let mut shown = String::new();

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use super::{Dialect, head, heading, slots_line};
 use crate::cluster::node::Role;
 use crate::cluster::slot::SlotSet;
-use crate::report::LayoutView;
+use crate::report::{LayoutView, Node};
 use crate::ui::style::{Style, plain};
 use crate::ui::summary::{Mark, Marked};
 
@@ -41,9 +41,20 @@ pub(in crate::ui) fn layout(
             .iter()
             .flat_map(|shard| shard.replicas.iter().map(move |replica| (shard, replica)))
     };
-    for (shard, replica) in replicas() {
-        let master = &shard.master.addr;
-        writeln!(out, "Adding replica {} to {master}", replica.addr)?;
+    let mut extra = Vec::new();
+    for shard in &layout.masters {
+        let asked = layout.replicas.min(shard.replicas.len());
+        let (replicas, more) = shard.replicas.split_at(asked);
+        added(out, &shard.master, replicas)?;
+        if !more.is_empty() {
+            extra.push((shard, more));
+        }
+    }
+    if !extra.is_empty() {
+        writeln!(out, "Adding extra replicas...")?;
+    }
+    for (shard, more) in extra {
+        added(out, &shard.master, more)?;
     }
     for shard in &layout.masters {
         let addr = shard.master.addr.to_string();
@@ -67,4 +78,11 @@ pub(in crate::ui) fn layout(
         true => Marked::new(Mark::Warning, one).write(out, style),
         false => writeln!(out, "note: {}", plain(one)),
     })
+}
+
+fn added(out: &mut impl Write, master: &Node, replicas: &[Node]) -> io::Result<()> {
+    for replica in replicas {
+        writeln!(out, "Adding replica {} to {}", replica.addr, master.addr)?;
+    }
+    Ok(())
 }

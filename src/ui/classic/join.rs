@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use super::Dialect;
-use crate::report::JoinView;
+use crate::report::{ChosenBy, JoinView};
 use crate::ui::text::join::{before, libraries};
 
 pub(in crate::ui) fn joining(
@@ -21,6 +21,9 @@ pub(in crate::ui) fn joining(
             writeln!(out, "It {sentence}")?;
         }
         if let Some(master) = &joining.follows {
+            if joining.chosen_by == ChosenBy::Plan {
+                writeln!(out, "Automatically selected master {}", master.addr)?;
+            }
             writeln!(out, ">>> Configure node as replica of {}.", master.addr)?;
         }
         if joining.slots > 0 {

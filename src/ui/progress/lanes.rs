@@ -8,9 +8,9 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::cluster::node::NodeId;
 use crate::cluster::observation::TaskProgress;
-use crate::event::{LaneEvent, MoveProgress, Pair, Progress};
+use crate::event::{LaneEvent, MoveProgress, MoveState, Pair, Progress};
 use crate::report::{MemberView, MovesView};
-use crate::ui::style::{bytes, counted, thousands};
+use crate::ui::style::{about, bytes, counted, thousands};
 
 /// The interval between two drawings of a bar; lanes send thousands of events a second.
 const REDRAW: Duration = Duration::from_millis(200);
@@ -20,11 +20,13 @@ const RECENT: Duration = Duration::from_secs(5);
 const FULL: usize = WIDE + 31;
 /// The columns of a bar of 20, its numbers, its rates and the time left.
 const WIDE: usize = 88;
-/// The columns of a bar of 10, its numbers, keys a second and the time left.
-const SHORT: usize = 62;
-/// The columns of a bar of 10, its numbers and the time left.
-const NARROW: usize = 45;
-/// The columns of the numbers and the time left.
+/// The columns of a bar of 10, its numbers, keys a second, and the time and keys left.
+const MEDIUM: usize = 81;
+/// The columns of a bar of 10, its numbers, and the time and keys left.
+const SHORT: usize = 64;
+/// The columns of a bar of 10, the percentage, and the time and keys left.
+const NARROW: usize = 46;
+/// The columns of the percentage, and the time and keys left.
 const SLIM: usize = 34;
 /// The columns of the percentage, the number of slots and the time left.
 const BARE: usize = 26;
@@ -46,7 +48,8 @@ pub(super) struct Moving {
     sum: Flow,
     /// What is left of each pair that moves slots now, and of all.
     left: BTreeMap<Pair, Progress>,
-    total_left: Progress,
+    total_left: Option<Progress>,
+    state: MoveState,
 }
 
 /// How much has moved, and when.
@@ -84,6 +87,7 @@ impl Flow {
             LaneEvent::Slots { moved } => self.slots += moved.count(),
             LaneEvent::Started { .. }
             | LaneEvent::Weighed { .. }
+            | LaneEvent::Skipped { .. }
             | LaneEvent::TaskRetry { .. }
             | LaneEvent::TaskProgress(_)
             | LaneEvent::Ended { .. } => {}
@@ -130,15 +134,6 @@ fn rest(progress: &Progress) -> String {
     format!(", {keys} and {volume} to go{left}")
 }
 
-/// `3 s`, `4 min`, `2 h`.
-fn about(time: Duration) -> String {
-    match time.as_secs() {
-        seconds @ 0..=99 => format!("{} s", seconds.max(1)),
-        seconds @ 100..=5999 => format!("{} min", seconds.div_ceil(60)),
-        seconds => format!("{} h", seconds.div_ceil(3600)),
-    }
-}
-
 impl Moving {
     /// The labels of all nodes of a cluster.
     pub(super) fn nodes(&mut self, nodes: &[MemberView]) {
@@ -162,20 +157,30 @@ impl Moving {
     }
 
     pub(super) fn add(&mut self, event: &LaneEvent) {
+        if let LaneEvent::Skipped { slots, .. } = event {
+            self.planned = self.planned.saturating_sub(slots.count());
+        }
         self.sum.add(event);
     }
 
     /// Notes how far the moves have come.
     pub(super) fn come(&mut self, progress: &MoveProgress) {
         self.left = progress.pairs.iter().copied().collect();
-        self.total_left = progress.total;
+        self.total_left = Some(progress.total);
+        self.state = progress.state;
     }
 
     /// Lines for output that is not a terminal: one for all pairs, and one for each that moves slots now.
     pub(super) fn lines(&self, progress: &MoveProgress) -> String {
         let total = &progress.total;
+        let state = match progress.state {
+            MoveState::Moving => "",
+            MoveState::Measuring => "measuring the idle latency: ",
+            MoveState::Pausing => "pausing: ",
+            MoveState::Paused => "paused: ",
+        };
         let mut lines = format!(
-            "{} of {}, {}, {} keys/s, {}/s{}\n",
+            "{state}{} of {}, {}, {} keys/s, {}/s{}\n",
             thousands(total.slots as u64),
             counted(total.slots_total as u64, "slot"),
             counted(total.keys, "key"),
@@ -218,6 +223,8 @@ pub(super) struct Bars {
     room: Room,
     /// The width of the labels.
     label: usize,
+    /// The width of the terminal.
+    width: usize,
 }
 
 /// What fits into a line. A line that is wider than the terminal would become two.
@@ -227,9 +234,11 @@ enum Room {
     Full,
     /// Everything but the keys and bytes that are left.
     Wide,
-    /// The number of slots, keys a second, and the time left.
+    /// The number of slots, keys a second, and the time and keys left.
+    Medium,
+    /// The same, without keys a second.
     Short,
-    /// The number of slots and the time left.
+    /// The percentage, and the time and keys left.
     Narrow,
     /// The same, without a bar.
     Slim,
@@ -245,6 +254,8 @@ impl Room {
             Self::Full
         } else if width > label + WIDE {
             Self::Wide
+        } else if width > label + MEDIUM {
+            Self::Medium
         } else if width > label + SHORT {
             Self::Short
         } else if width > label + NARROW {
@@ -261,7 +272,7 @@ impl Room {
     fn style(self) -> ProgressStyle {
         let template = match self {
             Self::Full | Self::Wide => "{prefix} {bar:20} {msg}",
-            Self::Short | Self::Narrow => "{prefix} {bar:10} {msg}",
+            Self::Medium | Self::Short | Self::Narrow => "{prefix} {bar:10} {msg}",
             // What does not fit is cut off.
             Self::Slim | Self::Bare | Self::Least => "{prefix} {wide_msg}",
         };
@@ -279,6 +290,7 @@ struct Shown {
     rates: (u64, u64),
     /// What is left, once that is known.
     left: Option<Progress>,
+    state: MoveState,
 }
 
 impl Shown {
@@ -291,8 +303,17 @@ impl Shown {
             thousands(self.planned as u64)
         );
         let keys = thousands(keys);
-        let left = self.left.and_then(|rest| rest.left);
-        let left = left.map_or_else(String::new, |left| format!("{} left", about(left)));
+        let left = match (self.state, self.left.and_then(|rest| rest.left)) {
+            (MoveState::Paused, _) => "paused".to_string(),
+            (MoveState::Pausing, _) => "pausing".to_string(),
+            (MoveState::Measuring, _) => "measuring".to_string(),
+            (MoveState::Moving, Some(left)) => format!("{} left", about(left)),
+            (MoveState::Moving, None) => String::new(),
+        };
+        let with_keys = || match self.left {
+            Some(rest) => format!("{left:>11}: {:>11} keys", thousands(rest.keys_left())),
+            None => format!("{left:>11}"),
+        };
         let percent = 100 * self.done / self.planned.max(1);
         match room {
             Room::Full | Room::Wide => {
@@ -306,8 +327,9 @@ impl Shown {
                     _ => wide,
                 }
             }
-            Room::Short => format!("{of} {keys:>9} keys/s {left:>11}"),
-            Room::Narrow | Room::Slim => format!("{of} {left:>11}"),
+            Room::Medium => format!("{of} {keys:>9} keys/s {}", with_keys()),
+            Room::Short => format!("{of} {}", with_keys()),
+            Room::Narrow | Room::Slim => format!("{percent:>3}% {}", with_keys()),
             Room::Bare => {
                 let planned = thousands(self.planned as u64);
                 format!("{percent:>3}% of {planned:>6} {left:>11}")
@@ -318,7 +340,7 @@ impl Shown {
 
     fn show(self, bar: &ProgressBar, room: Room) {
         bar.set_position(self.done as u64);
-        bar.set_message(self.text(room));
+        bar.set_message(self.text(room).trim_end().to_string());
     }
 }
 
@@ -332,12 +354,13 @@ struct Lane {
 }
 
 impl Lane {
-    fn shown(&self, now: Instant, left: Option<Progress>) -> Shown {
+    fn shown(&self, now: Instant, left: Option<Progress>, state: MoveState) -> Shown {
         Shown {
             done: self.flow.slots,
             planned: self.slots,
             rates: self.flow.rates(now),
             left,
+            state,
         }
     }
 }
@@ -393,6 +416,25 @@ impl Bars {
             ended: None,
             room,
             label,
+            width,
+        }
+    }
+
+    /// Fits the bars into a terminal of another width.
+    pub(super) fn resize(&mut self, width: usize) {
+        if width == self.width {
+            return;
+        }
+        self.width = width;
+        self.room = Room::of(width, self.label);
+        let lanes = self.lanes.values().map(|lane| &lane.bar);
+        let ended = self.ended.as_ref().map(|ended| (&ended.bar, ended.shown));
+        if let Some((bar, shown)) = ended {
+            shown.show(bar, self.room);
+        }
+        let ended = ended.map(|(bar, _)| bar);
+        for bar in lanes.chain(ended).chain([&self.total]) {
+            bar.set_style(self.room.style());
         }
     }
 
@@ -406,6 +448,13 @@ impl Bars {
                 if let Some(lane) = self.lanes.get_mut(&pair) {
                     lane.task = Some(*progress);
                 }
+            }
+            LaneEvent::Skipped { slots, .. } => {
+                if let Some(lane) = self.lanes.get_mut(&pair) {
+                    lane.slots = lane.slots.saturating_sub(slots.count());
+                    lane.bar.set_length(lane.slots as u64);
+                }
+                self.total.set_length(moving.planned as u64);
             }
             LaneEvent::Keys { .. } | LaneEvent::Slots { .. } => {
                 if let Some(lane) = self.lanes.get_mut(&pair) {
@@ -423,11 +472,12 @@ impl Bars {
         let mut rates = (0, 0);
         for (pair, lane) in &mut self.lanes {
             lane.flow.sample(now);
-            let shown = lane.shown(now, moving.left.get(pair).copied());
+            let shown = lane.shown(now, moving.left.get(pair).copied(), moving.state);
             rates.0 += shown.rates.0;
             rates.1 += shown.rates.1;
             shown.show(&lane.bar, self.room);
-            if let Some(task) = lane.task {
+            if let (Some(task), MoveState::Moving | MoveState::Pausing) = (lane.task, moving.state)
+            {
                 lane.bar.set_message(task_text(task, self.room));
             }
         }
@@ -436,7 +486,8 @@ impl Bars {
             done: moving.sum.slots,
             planned: moving.planned,
             rates,
-            left: Some(moving.total_left),
+            left: moving.total_left,
+            state: moving.state,
         };
         total.show(&self.total, self.room);
     }
@@ -474,25 +525,30 @@ impl Bars {
         let Some(lane) = self.lanes.remove(&pair) else {
             return;
         };
+        let (lanes, mut shown) = match &self.ended {
+            Some(ended) => (ended.lanes + 1, ended.shown),
+            None => (1, Shown::default()),
+        };
+        shown.done += lane.flow.slots;
+        shown.planned += lane.slots;
+        let text = counted(lanes as u64, ENDED);
+        let label = format!("{text:<width$}", width = self.label);
+        match &mut self.ended {
+            Some(ended) => {
+                (ended.lanes, ended.shown) = (lanes, shown);
+                ended.bar.set_length(shown.planned as u64);
+                ended.bar.set_prefix(label);
+                shown.show(&ended.bar, self.room);
+            }
+            // It is never on the screen without its label and its numbers.
+            None => {
+                let bar = bar(&label, shown, self.room);
+                let bar = self.multi.insert_before(&self.total, bar);
+                self.ended = Some(Ended { bar, lanes, shown });
+            }
+        }
         lane.bar.finish_and_clear();
         self.multi.remove(&lane.bar);
-        let (room, label) = (self.room, self.label);
-        let ended = self.ended.get_or_insert_with(|| {
-            let shown = Shown::default();
-            let bar = self.multi.insert_before(&self.total, bar("", shown, room));
-            Ended {
-                bar,
-                lanes: 0,
-                shown,
-            }
-        });
-        ended.lanes += 1;
-        ended.shown.done += lane.flow.slots;
-        ended.shown.planned += lane.slots;
-        ended.bar.set_length(ended.shown.planned as u64);
-        let text = counted(ended.lanes as u64, ENDED);
-        ended.bar.set_prefix(format!("{text:<label$}"));
-        ended.shown.show(&ended.bar, room);
     }
 
     pub(super) fn suspend<T>(&self, write: impl FnOnce() -> T) -> T {
@@ -512,6 +568,11 @@ impl Bars {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use indicatif::TermLike;
+
     use super::*;
     use crate::cluster::slot::Slot;
 
@@ -572,6 +633,116 @@ mod tests {
     }
 
     #[test]
+    fn bars_get_full_without_the_slots_that_are_skipped() {
+        let mut moving = Moving {
+            planned: 30,
+            ..Moving::default()
+        };
+        let hidden = ProgressDrawTarget::hidden();
+        let mut bars = Bars::new(hidden, 120, &moving, Duration::from_secs(60));
+        let (one, two) = (pair('a', 'b'), pair('a', 'c'));
+        let slots = |start: u16, end: u16| (start..=end).filter_map(Slot::new).collect();
+        for (pair, event) in [
+            (one, LaneEvent::Started { slots: 10 }),
+            (two, LaneEvent::Started { slots: 20 }),
+            (
+                one,
+                LaneEvent::Skipped {
+                    slots: slots(0, 1),
+                    keys: 2,
+                    bytes: 2 << 30,
+                },
+            ),
+            (one, LaneEvent::Slots { moved: slots(2, 9) }),
+        ] {
+            moving.add(&event);
+            bars.event(pair, &event, &mut moving);
+            bars.draw(&mut moving, Instant::now());
+        }
+        assert_eq!(sums(&bars), ((8, 28), (8, 28)));
+        let lane = &bars.lanes[&one].bar;
+        assert_eq!((lane.position(), lane.length()), (8, Some(8)));
+        assert!(
+            lane.message().contains("8 of      8 slots"),
+            "{}",
+            lane.message()
+        );
+    }
+
+    /// Remembers what is drawn.
+    #[derive(Debug, Clone, Default)]
+    struct Recorder(Arc<Mutex<Vec<String>>>);
+
+    impl TermLike for Recorder {
+        fn width(&self) -> u16 {
+            120
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, line: &str) -> io::Result<()> {
+            self.write_str(line)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.0.lock().unwrap().push(text.to_string());
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn every_bar_has_a_label_and_slots() {
+        let mut moving = Moving {
+            planned: 30,
+            ..Moving::default()
+        };
+        let drawn = Recorder::default();
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(drawn.clone()), 255);
+        let mut bars = Bars::new(target, 120, &moving, Duration::from_secs(60));
+        let (one, two) = (pair('a', 'b'), pair('a', 'c'));
+        let ended = || LaneEvent::Ended {
+            failure: None,
+            write_pause: None,
+        };
+        for (pair, event) in [
+            (one, LaneEvent::Started { slots: 10 }),
+            (two, LaneEvent::Started { slots: 20 }),
+            (one, ended()),
+            (two, ended()),
+        ] {
+            moving.add(&event);
+            bars.event(pair, &event, &mut moving);
+            std::thread::sleep(Duration::from_millis(20));
+            bars.draw(&mut moving, Instant::now());
+        }
+        let drawn = drawn.0.lock().unwrap();
+        let bars: Vec<&String> = drawn.iter().filter(|line| line.contains(" of ")).collect();
+        assert!(bars.iter().any(|line| line.starts_with("1 finished pair ")));
+        assert!(
+            bars.iter()
+                .any(|line| line.starts_with("2 finished pairs "))
+        );
+        for line in bars {
+            assert!(!line.starts_with(' '), "{line:?}");
+            assert!(!line.contains(" of      0 slots"), "{line:?}");
+        }
+    }
+
+    #[test]
     fn a_line_for_all_and_one_for_each_pair() {
         let moving = Moving::default();
         let far = Progress {
@@ -586,6 +757,7 @@ mod tests {
             left: Some(Duration::from_secs(300)),
         };
         let mut progress = MoveProgress {
+            state: MoveState::Moving,
             pairs: vec![(pair('a', 'b'), far)],
             total: far,
         };
@@ -601,6 +773,12 @@ mod tests {
         let pairs = "  aaaaaaaa to bbbbbbbb: 1,200 of 5,461 slots, 70,000 keys and 7.0 MiB to go, 5 min left\n  \
                      aaaaaaaa to cccccccc: 0 of 9 slots, 0 keys and 0 B to go\n";
         assert_eq!(lines, format!("{total}{pairs}"));
+        progress.state = MoveState::Paused;
+        assert!(
+            moving
+                .lines(&progress)
+                .starts_with("paused: 1,200 of 5,461")
+        );
     }
 
     #[test]
@@ -620,12 +798,14 @@ mod tests {
                 left: Some(Duration::from_secs(99)),
                 ..Progress::default()
             }),
+            state: MoveState::Moving,
         };
         for (room, width) in [
             (Room::Full, FULL - 21),
             (Room::Wide, WIDE - 21),
-            (Room::Short, SHORT - 11),
-            (Room::Narrow, NARROW - 11),
+            (Room::Medium, MEDIUM - 12),
+            (Room::Short, SHORT - 12),
+            (Room::Narrow, NARROW - 12),
             (Room::Slim, SLIM),
             (Room::Bare, BARE),
             (Room::Least, 16),
@@ -641,10 +821,57 @@ mod tests {
     #[test]
     fn a_narrow_terminal_has_no_room_for_rates() {
         let label = "127.0.0.1:30001 → 127.0.0.1:30004".chars().count();
+        assert_eq!(Room::of(120, label), Room::Medium);
         assert_eq!(Room::of(100, label), Room::Short);
         assert_eq!(Room::of(80, label), Room::Narrow);
         assert_eq!(Room::of(60, label), Room::Bare);
         assert_eq!(Room::of(80, label + 10), Room::Slim);
         assert_eq!(Room::of(60, label + 10), Room::Least);
+    }
+
+    #[test]
+    fn a_terminal_of_80_columns_tells_the_percentage_and_what_is_left() {
+        let mut shown = Shown {
+            done: 1_200,
+            planned: 5_461,
+            left: Some(Progress {
+                keys_total: 70_000,
+                left: Some(Duration::from_secs(300)),
+                ..Progress::default()
+            }),
+            ..Shown::default()
+        };
+        let text = " 21%  5 min left:      70,000 keys";
+        assert_eq!(shown.text(Room::Narrow), text);
+        assert_eq!(shown.text(Room::Slim), text);
+        shown.state = MoveState::Paused;
+        let text = " 21%      paused:      70,000 keys";
+        assert_eq!(shown.text(Room::Narrow), text);
+    }
+
+    #[test]
+    fn bars_fit_again_after_a_resize() {
+        let mut moving = Moving::default();
+        let names = [("a", "127.0.0.1:30001"), ("b", "127.0.0.1:30004")];
+        let id = |digit: &str| digit.repeat(40).parse().unwrap();
+        moving.names = names.map(|(n, name)| (id(n), name.to_string())).into();
+        let hidden = ProgressDrawTarget::hidden();
+        let mut bars = Bars::new(hidden, 120, &moving, Duration::from_secs(60));
+        let one = pair('a', 'b');
+        bars.event(one, &LaneEvent::Started { slots: 10 }, &mut moving);
+        for width in [120, 80, 60, 200] {
+            bars.resize(width);
+            bars.draw(&mut moving, Instant::now());
+            let bar = match bars.room {
+                Room::Full | Room::Wide => 21,
+                Room::Medium | Room::Short | Room::Narrow => 11,
+                Room::Slim | Room::Bare | Room::Least => 0,
+            };
+            for line in [&bars.total, &bars.lanes[&one].bar] {
+                let text = line.prefix() + &line.message();
+                let columns = text.chars().count() + 1 + bar;
+                assert!(columns <= width, "{columns} of {width}: {text}");
+            }
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! The progress of a command.
 
+mod amounts;
 mod lanes;
 mod screen;
 
@@ -9,9 +10,9 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 
 use super::streams::Asides;
-use super::style::{bytes, ms, per_second, thousands};
+use super::style::thousands;
 use crate::cluster::node::NodeId;
-use crate::event::{Amount, Event, LaneEvent, MoveProgress, Pair, Phase, Unit};
+use crate::event::{AmountProgress, Event, LaneEvent, MoveProgress, MoveState, Pair, Phase};
 use crate::report::{MemberView, MovesView};
 use crate::ui::Mode;
 use lanes::{Bars, Moving};
@@ -31,7 +32,9 @@ pub(super) enum Look {
 }
 
 /// The interval between lines where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// The same while nothing moves.
+const PAUSED_LINE_EVERY: Duration = Duration::from_secs(60);
 /// The interval between redis-trib.rb's dots.
 const DOT_EVERY: Duration = Duration::from_secs(1);
 const FRAME: Duration = Duration::from_millis(100);
@@ -66,7 +69,7 @@ enum Display {
     /// The cursor is behind a text; dots may follow.
     OpenLine,
     Spinner(ProgressBar),
-    Bars(Bars),
+    Bars(Box<Bars>),
 }
 
 impl Progress {
@@ -124,7 +127,7 @@ impl Progress {
             Event::SlotsAdded { .. } | Event::Replicates { .. } | Event::Left { .. } => {}
             Event::Lane { lane, ref event } => self.lane(lane, event),
             Event::MoveProgress(ref progress) => self.moves(progress),
-            Event::Amount(amount) => self.amount(amount),
+            Event::Amount(ref progress) => self.amount(progress),
         }
     }
 
@@ -211,9 +214,8 @@ impl Progress {
         let display = match self.look {
             Look::Silent => Display::Complete,
             Look::Spinner if phase == Phase::Move => {
-                let (_, width) = console::Term::stderr().size();
-                let width = usize::from(width);
-                Display::Bars(Bars::new(screen(), width, &self.moving, FRAME))
+                let bars = Bars::new(screen(), width(), &self.moving, FRAME);
+                Display::Bars(Box::new(bars))
             }
             Look::Spinner => spinner(phase),
             Look::Lines => {
@@ -260,8 +262,11 @@ impl Progress {
             return;
         };
         match (self.look, &mut part.display) {
-            (_, Display::Bars(bars)) => bars.draw(&mut self.moving, Instant::now()),
-            (Look::Lines | Look::Dots, _) if part.said.elapsed() >= LINE_EVERY => {
+            (_, Display::Bars(bars)) => {
+                bars.resize(width());
+                bars.draw(&mut self.moving, Instant::now());
+            }
+            (Look::Lines | Look::Dots, _) if part.said.elapsed() >= lines_every(progress.state) => {
                 self.asides.write(&self.moving.lines(progress));
                 part.said = Instant::now();
             }
@@ -269,24 +274,27 @@ impl Progress {
         }
     }
 
-    /// Shows the progress of work in many small parts.
-    fn amount(&mut self, amount: Amount) {
+    /// Shows the progress of work in many small steps.
+    fn amount(&mut self, progress: &AmountProgress) {
         if self
             .current
             .as_ref()
-            .is_none_or(|part| part.phase != amount.phase)
+            .is_none_or(|part| part.phase != progress.phase)
         {
-            self.begin(amount.phase);
+            self.begin(progress.phase);
         }
         let Some(part) = &mut self.current else {
             return;
         };
-        let began = part.began.elapsed();
-        let far = || format!("{}: {}", doing(amount.phase), so_far(&amount, began));
         match (self.look, &part.display) {
-            (_, Display::Spinner(bar)) => bar.set_message(far()),
+            (_, Display::Spinner(bar)) => {
+                bar.set_prefix(amounts::sum(doing(progress.phase), progress));
+                bar.set_message(amounts::above(progress, width()));
+            }
             (Look::Dots | Look::Lines, _) if part.said.elapsed() >= LINE_EVERY => {
-                self.asides.write(&format!("{}\n", far()));
+                let sum = amounts::sum(doing(progress.phase), progress);
+                let lines = [vec![sum], amounts::parts(progress)].concat();
+                self.asides.write(&format!("{}\n", lines.join("\n")));
                 part.said = Instant::now();
             }
             _ => {}
@@ -300,7 +308,7 @@ impl Progress {
         let far = || format!("{}: {ready} of {total}", doing(part.phase));
         match (self.look, &part.display) {
             (Look::Silent, _) => {}
-            (_, Display::Spinner(bar)) => bar.set_message(far()),
+            (_, Display::Spinner(bar)) => bar.set_prefix(far()),
             (Look::Dots, display) if part.said.elapsed() >= DOT_EVERY => {
                 if matches!(display, Display::Complete) {
                     part.display = Display::OpenLine;
@@ -321,36 +329,32 @@ impl Progress {
     }
 }
 
+/// The width of the terminal.
+fn width() -> usize {
+    let (_, width) = console::Term::stderr().size();
+    usize::from(width)
+}
+
+/// The interval between two lines about moves.
+fn lines_every(state: MoveState) -> Duration {
+    match state {
+        MoveState::Moving | MoveState::Measuring | MoveState::Pausing => LINE_EVERY,
+        MoveState::Paused => PAUSED_LINE_EVERY,
+    }
+}
+
 /// The seconds that are left: `5 s`.
 pub(super) fn seconds(left: Duration) -> String {
     format!("{} s", thousands(left.as_secs_f64().ceil() as u64))
 }
 
-/// `1,200 of 5,000 keys, 400 a second`.
-fn so_far(amount: &Amount, took: Duration) -> String {
-    let shown = |count| match amount.unit {
-        Unit::Keys => thousands(count),
-        Unit::Bytes => bytes(count),
-    };
-    let of = match amount.total {
-        Some(total) => format!(" of {}", shown(total)),
-        None => String::new(),
-    };
-    let noun = match amount.unit {
-        Unit::Keys => " keys",
-        Unit::Bytes => "",
-    };
-    let speed = shown(per_second(amount.done, ms(took)));
-    format!("{}{of}{noun}, {speed} a second", shown(amount.done))
-}
-
 fn spinner(phase: Phase) -> Display {
     let bar = ProgressBar::with_draw_target(None, screen());
     // The template is a constant; one that can't be read leaves indicatif's own.
-    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} ({elapsed})") {
+    if let Ok(style) = ProgressStyle::with_template("{msg}{spinner} {prefix} ({elapsed})") {
         bar.set_style(style);
     }
-    bar.set_message(doing(phase));
+    bar.set_prefix(doing(phase));
     bar.enable_steady_tick(FRAME);
     Display::Spinner(bar)
 }
@@ -376,7 +380,7 @@ fn classic(phase: Phase, asides: Asides) -> Display {
             say(">>> Moving slots\n");
             Display::Complete
         }
-        Phase::Fetch | Phase::Verify | Phase::Copy | Phase::Compare => {
+        Phase::Fetch | Phase::Verify | Phase::FindCollisions | Phase::Copy | Phase::Compare => {
             say(&format!(">>> {}\n", doing(phase)));
             Display::Complete
         }
@@ -433,6 +437,7 @@ fn doing(phase: Phase) -> &'static str {
         Phase::ShutDown => "shutting down the nodes that have left",
         Phase::Fetch => "fetching the masters' data",
         Phase::Verify => "reading the files",
+        Phase::FindCollisions => "looking for names that collide",
         Phase::Copy => "writing keys into the cluster",
         Phase::Compare => "comparing keys",
         Phase::Agree => "waiting for all nodes to agree about slots and roles",
@@ -457,6 +462,7 @@ fn done(phase: Phase) -> &'static str {
         Phase::ShutDown => "the nodes that have left were shut down",
         Phase::Fetch => "the masters' data are fetched",
         Phase::Verify => "the files were read",
+        Phase::FindCollisions => "names that collide were looked for",
         Phase::Copy => "the keys are in the cluster",
         Phase::Compare => "the keys were compared",
         Phase::Agree => "all nodes agree about slots and roles",

@@ -13,9 +13,12 @@ pub(in crate::ui) fn plan(
     plan: &TransferPlan,
     format: TextFormat,
 ) -> io::Result<()> {
+    let keys = match plan.keys {
+        Some(keys) => counted(keys, "key"),
+        None => "The keys (their number is not known)".to_string(),
+    };
     let heading = format!(
-        "{} of {} into the cluster of {} ({}, {})",
-        counted(plan.keys, "key"),
+        "{keys} of {} into the cluster of {} ({}, {})",
         plain(&plan.from),
         plan.to,
         counted(plan.masters as u64, "master"),
@@ -42,13 +45,27 @@ pub(in crate::ui) fn result(view: &TransferView, took: Duration) -> String {
 /// The result in one line.
 pub(in crate::ui) fn summary(view: &TransferView, took: Duration) -> String {
     let mut more = Vec::new();
+    let was = |count| if count == 1 { "was" } else { "were" };
+    let they = |count| if count == 1 { "it was" } else { "they were" };
     for (count, what) in [
-        (view.same, "were there already, the same"),
-        (view.expired, "expired before they were written"),
-        (view.gone, "were deleted at the source meanwhile"),
+        (
+            view.same,
+            format!("{} there already, the same", was(view.same)),
+        ),
+        (
+            view.expired,
+            format!("expired before {} written", they(view.expired)),
+        ),
+        (
+            view.gone,
+            format!("{} deleted at the source meanwhile", was(view.gone)),
+        ),
         (
             view.strays,
-            "were left-overs of moved slots and passed over",
+            match view.strays {
+                1 => "was a left-over of a moved slot and passed over".to_string(),
+                _ => "were left-overs of moved slots and passed over".to_string(),
+            },
         ),
     ] {
         if count > 0 {

@@ -3,21 +3,26 @@
 use std::io::{self, Write};
 
 use crate::cluster::numbers::counted;
-use crate::report::{RateView, RunState, RunView, ThrottleView};
+use crate::report::{RateView, RunState, RunView, ThrottleView, UnansweredView};
 use crate::ui::style::{bytes, plain, thousands};
 
 pub(in crate::ui) fn throttle<W: Write>(out: &mut W, view: &ThrottleView) -> io::Result<()> {
-    if view.runs.is_empty() {
+    if view.runs.is_empty() && view.unanswered.is_empty() {
         return writeln!(out, "no run of this user moves slots on this host");
     }
-    view.runs.iter().try_for_each(|run| one(out, run))
+    view.runs.iter().try_for_each(|run| one(out, run))?;
+    for UnansweredView { run, reason, .. } in &view.unanswered {
+        writeln!(out, "{}", plain(&format!("{run}  {reason}")))?;
+    }
+    Ok(())
 }
 
 fn one<W: Write>(out: &mut W, run: &RunView) -> io::Result<()> {
     let state = match run.state {
         RunState::Moving => "moving slots",
+        RunState::Measuring => "measuring the idle latency: nothing is in progress",
         RunState::Pausing => "pausing: the slots and tasks in hand are finished first",
-        RunState::Paused => "paused: no slot is open",
+        RunState::Paused => "paused: nothing is in progress",
     };
     let rate = match run.rate {
         None => "no rate limit".to_string(),
@@ -30,7 +35,7 @@ fn one<W: Write>(out: &mut W, run: &RunView) -> io::Result<()> {
     };
     let latency = match run.max_latency {
         None => "no latency limit".to_string(),
-        Some(limit) => format!("{} of latency", humantime::format_duration(limit)),
+        Some(limit) => format!("latency limit {}", humantime::format_duration(limit)),
     };
     let RunView {
         run,

@@ -21,15 +21,17 @@ pub(in crate::ui) fn found(
             view.extra.unwrap_or_default(),
             "only in the cluster",
         ),
+        ("uncompared", view.uncompared, "could not be compared"),
     ] {
-        if count == 0 {
+        let found = || view.found.iter().filter(|one| one.kind == kind);
+        let named = found().count() as u64;
+        // Keys of files that were not read have no names.
+        if named == 0 {
             continue;
         }
         let text = format!("{} {what}:", counted(count, "key"));
         format.marked(out, &Marked::new(Mark::Warning, text))?;
-        let mut named = 0;
-        for one in view.found.iter().filter(|one| one.kind == kind) {
-            named += 1;
+        for one in found() {
             let mut text = format!("\"{}\"", plain(&one.key));
             if one.database != 0 {
                 text += &format!(" of database {}", one.database);
@@ -43,6 +45,9 @@ pub(in crate::ui) fn found(
             writeln!(out, "    and {} more", thousands(count - named))?;
         }
     }
+    for note in &view.notes {
+        format.marked(out, &Marked::new(Mark::Warning, plain(note)))?;
+    }
     Ok(())
 }
 
@@ -53,6 +58,7 @@ pub(in crate::ui) fn summary(view: &VerifyView) -> String {
         (view.missing, "missing"),
         (view.different, "different"),
         (view.extra.unwrap_or_default(), "only in the cluster"),
+        (view.uncompared, "could not be compared"),
     ] {
         if count > 0 {
             parts.push(format!("{} {what}", thousands(count)));

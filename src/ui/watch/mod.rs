@@ -65,7 +65,7 @@ impl Ui {
         json::write(&mut text, &self.headed(view))?;
         let mut stdout = io::stdout().lock();
         match stdout.write_all(&text).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+            Err(error) if self.has_no_reader(&error) => Ok(Reader::Gone),
             written => written.map(|()| Reader::There),
         }
     }

@@ -1,10 +1,11 @@
 //! The terminal as a screen: opened, drawn, and given back, also after an error or a panic.
 
 use std::io::{self, Stdout};
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
@@ -23,11 +24,14 @@ use crate::report::WatchView;
 
 /// How long the thread that reads keys waits before it looks whether it is still needed.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// How long the end of that thread is waited for. crossterm reads a terminal that is gone for ever.
+const LONGEST_END: Duration = Duration::from_millis(500);
 
 /// A screen that shows frames and hears keys.
 pub struct WatchScreen {
     state: State,
-    terminal: Terminal<CrosstermBackend<Stdout>>,
+    // Never dropped: ratatui panics if it can't show the cursor of a terminal that is gone. The cursor is shown again below.
+    terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
     heard: UnboundedReceiver<io::Result<Event>>,
     // Dropped last: keys are not echoed until then.
     _raw: RawTerminal,
@@ -51,7 +55,7 @@ impl WatchScreen {
         terminal.hide_cursor()?;
         let mut screen = Self {
             state: State::new(seed, interval, is_colored),
-            terminal,
+            terminal: ManuallyDrop::new(terminal),
             heard,
             _raw: raw,
         };
@@ -151,7 +155,10 @@ impl Drop for RawTerminal {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
         if let Some(reading) = self.reading.take() {
-            let _ = reading.join();
+            let until = Instant::now() + LONGEST_END;
+            while !reading.is_finished() && Instant::now() < until {
+                thread::sleep(PATIENCE / 10);
+            }
         }
         give_back();
     }
