@@ -151,6 +151,20 @@ compare() {
 }
 
 table() {
+    [ ${#rows[@]} -gt 0 ] || return 0
     printf '| measured | redis-trib | redis-cli | ratio | target |\n|---|---|---|---|---|\n'
     printf '%s\n' "${rows[@]}" | awk -F'|' '{ printf "| %s | %s | %s | %s | %s |\n", $1, $2, $3, $4, $5 }'
+}
+
+# goals: the rows that have a target, and whether it was met.
+goals() {
+    printf '%s\n' "${rows[@]}" | awk -F'|' '
+        $1 !~ /^…/ { of = $1 }
+        $5 != "" {
+            n = split($5, verdict, ": ")
+            if (!goals++) printf "\n| goal | measured | met |\n|---|---|---|\n"
+            printf "| %s%s: %s | %s | %s |\n", (of == $1 ? "" : of " "), $1, verdict[1], ($4 != "" ? $4 : $2), (verdict[n] == "met" ? "yes" : "no")
+            met += verdict[n] == "met"
+        }
+        END { if (goals) printf "\n%d of %d goals met.\n", met, goals }'
 }

@@ -9,6 +9,7 @@ for run in $(seq "$runs"); do
     for who in ours theirs; do
         start_servers 8
         late=$((21000 + RANDOM % 5000))
+        rm -f "$dir/delay"
         setpriv --pdeathsig KILL python3 "$load_py" delay "$late" "${ports[@]}" >"$dir/delay" 2>&1 &
         pids+=("$!")
         until grep -qs ready "$dir/delay"; do kill -0 "${pids[-1]}" || die "no proxy"; sleep 0.05; done

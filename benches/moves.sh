@@ -52,6 +52,8 @@ by_both() {
 # meanwhile WHO NAME CLIENTS...: `seen` is what these clients of load.py saw while that tool moved `slots` slots.
 meanwhile() {
     local said=$dir/clients pid
+    # The last one's "ready" is not this one's.
+    rm -f "$said"
     python3 "$load_py" "${@:3}" >"$said" 2>"$said.err" &
     pid=$!
     until grep -qs ready "$said"; do
