@@ -5,7 +5,7 @@ CARGO ?= cargo
 # Tests mostly wait for servers, so more of them run in parallel than a small machine has cores. Not many more: nodes
 # that get no CPU time flag each other as failed.
 TEST_THREADS ?= 6
-MATRIX_THREADS ?= 4
+MATRIX_THREADS ?= 6
 
 # The optimized program that demo and manifests use. One that is named is not built: PROGRAM=target/…/redis-trib.
 built := $(or $(CARGO_TARGET_DIR),target)/release/redis-trib
@@ -35,7 +35,7 @@ servers-table: tools matrix ## docs/servers.md: which command ran on which serve
 		$(CARGO) test --no-fail-fast --test it -- every_command_on_every_version reading_commands_on_scripted
 	tests/servers_table.sh target/ran >docs/servers.md
 
-test-repeat: tools matrix ## the suite N=10 times beside LOAD=2 busy loops; goes on where it stopped; docs/test-repeat.log
+test-repeat: tools matrix ## the suite N=10 times beside LOAD=2 busy loops; goes on where it stopped; tests/test-repeat.log
 	RUST_TEST_THREADS=$(TEST_THREADS) CARGO=$(CARGO) tests/repeat.sh $(or $(N),10) $(or $(LOAD),2)
 
 test-faults: tools matrix ## dying servers, cut connections, kill -9 at each command, on every server version

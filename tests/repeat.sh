@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the whole suite N times beside LOAD busy loops, and appends one line a run to docs/test-repeat.log, which is
+# Runs the whole suite N times beside LOAD busy loops, and appends one line a run to tests/test-repeat.log, which is
 # committed: a test that fails once in ten is a fault of the product or of the test, and is to be found.
 #
 #   tests/repeat.sh [N [LOAD]]     default: 10 runs, 2 loops
@@ -15,13 +15,13 @@ load=${2:-2}
 [[ $wanted =~ ^[1-9][0-9]*$ ]] || { echo "N is a number of runs from 1, not '$wanted'" >&2; exit 2; }
 [[ $load =~ ^[0-9]+$ ]] || { echo "LOAD is a number of busy loops from 0, not '$load'" >&2; exit 2; }
 cargo=${CARGO:-cargo}
-log=docs/test-repeat.log
+log=tests/test-repeat.log
 printed=target/repeat
 mkdir -p "$printed"
 touch "$log"
 
 # What is being tested: one hash over the files as they are on disk, committed or not.
-code=$(git ls-files -z --cached --others --exclude-standard -- src tests fixtures Cargo.toml Cargo.lock |
+code=$(git ls-files -z --cached --others --exclude-standard -- src tests fixtures Cargo.toml Cargo.lock ':(exclude)tests/test-repeat.log' |
     xargs -0 sha256sum | sha256sum | cut -c1-12)
 
 loops=()
