@@ -39,10 +39,10 @@ const THEIRS: usize = 5;
 
 impl Merged {
     fn new(spec: &Spec, own: Own) -> Self {
-        Self::of(Nodes::with(4, spec), spec, own)
+        Self::of(Nodes::with(4, spec), Nodes::with(2, spec), own)
     }
 
-    fn of(ours: Nodes, spec: &Spec, own: Own) -> Self {
+    fn of(ours: Nodes, theirs: Nodes, own: Own) -> Self {
         for index in 0..3 {
             let (from, to) = (index * 16384 / 3, (index + 1) * 16384 / 3 - 1);
             let slots = (from..=to).filter(|slot| own == Own::Nothing || *slot != THEIRS);
@@ -62,7 +62,6 @@ impl Merged {
         let lost = ours[3].id();
         ours[3].kill();
         // The others form a cluster, at that address too.
-        let theirs = Nodes::with(2, spec);
         ours[3].start_anew();
         let mut foreign = vec![ours[3].id()];
         foreign.extend(theirs.iter().map(Server::id));
@@ -268,7 +267,8 @@ fn killed_when_some_have_forgotten_matrix() {
 fn killed_when_some_have_forgotten(spec: &Spec) {
     let merged = || {
         let (ours, proxies) = Nodes::behind_proxies(4, spec);
-        (Merged::of(ours, spec, Own::Nothing), proxies)
+        let theirs = Nodes::with(2, spec);
+        (Merged::of(ours, theirs, Own::Nothing), proxies)
     };
     // Between the first and the last FORGET. On Valkey 8.1 and 9.1, a node that pings within that time
     // loses the members of its own side, which can't be prevented from outside.
@@ -305,12 +305,20 @@ fn who_lost_its_own_side_meets_it_again_matrix() {
 fn who_lost_its_own_side_meets_it_again(spec: &Spec) {
     // The run, once a node of the others has forgotten its own side.
     let lost = || {
-        let (ours, proxies) = Nodes::behind_proxies(4, spec);
-        let one = Merged::of(ours, spec, Own::Nothing);
-        proxies[3].stall_at("CLUSTER FORGET", 1);
+        let (ours, mut proxies) = Nodes::behind_proxies(4, spec);
+        let (theirs, behind) = Nodes::behind_proxies(2, spec);
+        let one = Merged::of(ours, theirs, Own::Nothing);
+        // All of the others are told late: gossip of one that has forgotten our nodes would part them in peace.
+        proxies.extend(behind);
+        let others = &proxies[3..];
+        for proxy in others {
+            proxy.stall_at("CLUSTER FORGET", 1);
+        }
         let run = one.evict(&one.foreign).arg("--yes");
         let run = run.timeout(MEET_AGAIN).spawn();
-        assert!(proxies[3].wait_stalled(PATIENCE), "it never came to that");
+        for proxy in others {
+            assert!(proxy.wait_stalled(PATIENCE), "it never came to that");
+        }
         let mates = || one.theirs.iter().map(Server::id);
         until("it to forget its own side", PATIENCE, || {
             let text = one.ours[3].nodes_text();
@@ -319,8 +327,10 @@ fn who_lost_its_own_side_meets_it_again(spec: &Spec) {
                 false => Ok(()),
             }
         });
-        proxies[3].resume();
-        proxies[3].disarm();
+        for proxy in others {
+            proxy.resume();
+            proxy.disarm();
+        }
         (one, proxies, run)
     };
     let (one, _proxies, run) = lost();
