@@ -116,8 +116,8 @@ def fill(port, slots, keys, size):
 
 
 def plain(port, keys, size):
-    node, keys, size = Node(int(port)), int(keys), int(size)
-    node.send(b"".join(command("SET", b"key:%d" % i, b"v" * size) for i in range(keys)))
+    node, keys, value = Node(int(port)), int(keys), values(int(size))
+    node.send(b"".join(command("SET", b"key:%d" % i, next(value)) for i in range(keys)))
     for _ in range(keys):
         node.reply()
     return node

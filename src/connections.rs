@@ -15,7 +15,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 
-use crate::client::{BulkWriter, ClientError, Connector, Login, NodeClient, Snapshot, Transport};
+use crate::client::{
+    BulkReader, BulkWriter, ClientError, Connector, Login, NodeClient, Snapshot, Transport,
+};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::peer_addrs::AddressFacts;
 use crate::seed::AddressMapping;
@@ -314,8 +316,8 @@ impl Connections {
             .await
     }
 
-    /// Opens a connection that writes keys; see [`Connector::bulk`].
-    pub async fn bulk(
+    /// Opens a connection that writes keys; see [`Connector::bulk_writer`].
+    pub async fn bulk_writer(
         &self,
         target: &Target,
         database: u32,
@@ -324,7 +326,21 @@ impl Connections {
         let transport = self.transport(target);
         let login = &target.access.login;
         self.connector()
-            .bulk(&target.addr, login, &transport, target.node, database)
+            .bulk_writer(&target.addr, login, &transport, target.node, database)
+            .await
+    }
+
+    /// Opens a connection that reads keys; see [`Connector::bulk_reader`].
+    pub async fn bulk_reader(
+        &self,
+        target: &Target,
+        database: u32,
+    ) -> Result<Option<BulkReader>, ClientError> {
+        let _turn = self.turn().await;
+        let transport = self.transport(target);
+        let login = &target.access.login;
+        self.connector()
+            .bulk_reader(&target.addr, login, &transport, target.node, database)
             .await
     }
 

@@ -23,7 +23,7 @@ use crate::rdb::Piece;
 /// The command in errors.
 const NAME: &str = "RESTORE";
 /// The longest reply.
-const LINE_LIMIT: usize = 8 << 10;
+pub(super) const LINE_LIMIT: usize = 8 << 10;
 
 /// Commands that write keys, as they are sent.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ pub struct BulkWriter {
 impl Connector {
     /// Opens a connection that writes keys to one database. `None` if there is a journal, which has a line for each
     /// command.
-    pub async fn bulk(
+    pub async fn bulk_writer(
         &self,
         addr: &Addr,
         login: &Login,
@@ -89,6 +89,25 @@ impl Connector {
         expected: Option<NodeId>,
         database: u32,
     ) -> Result<Option<BulkWriter>, ClientError> {
+        let wire = self.bulk_wire(addr, login, transport, expected, database);
+        Ok(wire.await?.map(|wire| BulkWriter {
+            addr: addr.clone(),
+            wire,
+            command_timeout: self.command_timeout,
+            sent: self.sent.clone(),
+            replies: Vec::new(),
+        }))
+    }
+
+    /// Opens the stream of such a connection; `None` if there is a journal.
+    pub(super) async fn bulk_wire(
+        &self,
+        addr: &Addr,
+        login: &Login,
+        transport: &Transport,
+        expected: Option<NodeId>,
+        database: u32,
+    ) -> Result<Option<Wire>, ClientError> {
         if self.journal.is_some() {
             return Ok(None);
         }
@@ -108,13 +127,7 @@ impl Connector {
             Ok(wire)
         };
         let wire = opened.await.map_err(|fault: Fault| fault.at(addr))?;
-        Ok(Some(BulkWriter {
-            addr: addr.clone(),
-            wire,
-            command_timeout: self.command_timeout,
-            sent: self.sent.clone(),
-            replies: Vec::new(),
-        }))
+        Ok(Some(wire))
     }
 }
 
@@ -384,7 +397,7 @@ impl WriteCommands {
     }
 }
 
-fn head(words: u64, out: &mut Vec<u8>) {
+pub(super) fn head(words: u64, out: &mut Vec<u8>) {
     line(b'*', words, out);
 }
 
@@ -407,7 +420,7 @@ fn line(kind: u8, number: u64, out: &mut Vec<u8>) {
 }
 
 /// Writes a word; returns where it is.
-fn word(word: &[u8], out: &mut Vec<u8>) -> Range<usize> {
+pub(super) fn word(word: &[u8], out: &mut Vec<u8>) -> Range<usize> {
     line(b'$', word.len() as u64, out);
     let start = out.len();
     out.extend_from_slice(word);

@@ -33,6 +33,25 @@ pub enum ExpiryQuestion {
     Left,
 }
 
+impl ExpiryQuestion {
+    /// The command.
+    pub(super) fn command(self) -> &'static str {
+        match self {
+            Self::Time => "PEXPIRETIME",
+            Self::Left => "PTTL",
+        }
+    }
+
+    /// The meaning of its reply for a key that exists.
+    pub(super) fn expiry(self, time: i64) -> Expiry {
+        match (u64::try_from(time), self) {
+            (Err(_), _) => Expiry::Never,
+            (Ok(time), Self::Time) => Expiry::At(time),
+            (Ok(left), Self::Left) => Expiry::In(left),
+        }
+    }
+}
+
 /// A key as DUMP returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dumped {
@@ -163,21 +182,12 @@ impl NodeClient {
         question: ExpiryQuestion,
         asking: Asking,
     ) -> Result<Vec<Result<Option<Dumped>, ReadFault>>, ClientError> {
-        let ask = match question {
-            ExpiryQuestion::Time => "PEXPIRETIME",
-            ExpiryQuestion::Left => "PTTL",
-        };
         // A large value takes longer than a deadline that is meant for answers.
         let replies = self
-            .ask_each(Deadline::Value, keys, &[ask, "DUMP"], asking)
+            .ask_each(Deadline::Value, keys, &[question.command(), "DUMP"], asking)
             .await?;
         let dumped = |[time, value]: [Reply; 2]| {
-            let time = time.integer()?;
-            let expires = match (u64::try_from(time), question) {
-                (Err(_), _) => Expiry::Never,
-                (Ok(time), ExpiryQuestion::Time) => Expiry::At(time),
-                (Ok(left), ExpiryQuestion::Left) => Expiry::In(left),
-            };
+            let expires = question.expiry(time.integer()?);
             let value = value.bytes()?;
             Ok(value.map(|payload| Dumped { payload, expires }))
         };

@@ -37,6 +37,7 @@ pub use inside::{Sameness, same_value};
 pub use older::{older, translated};
 pub use payload::{
     NotAPayload, Payload, module_type, payload_of_pieces, payload_of_text, portable, text_of,
+    text_of_dump,
 };
 pub use reader::{Checksum, Entry, Header, Keep, Reader, Record, Value};
 

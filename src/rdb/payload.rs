@@ -100,6 +100,11 @@ pub fn portable(mut dump: Vec<u8>) -> (Vec<u8>, Option<Encoding>) {
     (frame(dump, version), encoding)
 }
 
+/// The string of a reply to DUMP that has it as it is, if the checksum is right.
+pub fn text_of_dump(dump: &[u8]) -> Option<&[u8]> {
+    Payload::read(dump).ok().and_then(|_| text_of(dump))
+}
+
 /// The string of a payload that has it as it is: not a number, and not compressed. The checksum is not verified.
 pub fn text_of(payload: &[u8]) -> Option<&[u8]> {
     let (value, _) = payload.split_at_checked(payload.len().checked_sub(FOOTER)?)?;

@@ -7,11 +7,11 @@ use std::time::Instant;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::clock::Clock;
-use super::lane::Lane;
+use super::lane::{Done, Lane};
 use super::report::TransferReport;
 use super::slots::SlotOwners;
 use super::workers::WriteCounts;
-use super::{Item, TransferError, TransferOptions};
+use super::{Item, KeyOutcome, TransferError, TransferOptions};
 use crate::backup::MeterPart;
 use crate::client::{BulkWriter, ClientError, Expiry, Restoring, WriteCommands, Written};
 use crate::cluster::node::{Addr, NodeId};
@@ -36,6 +36,14 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
+    /// Those of a string that never expires.
+    const OF_TEXT: Self = Self {
+        encoding: Encoding::String,
+        expires: Expiry::Never,
+        idle: None,
+        frequency: None,
+    };
+
     /// Whether its time is over by that clock.
     pub(super) fn has_expired(&self, clock: Clock) -> bool {
         clock.is_past(self.expires)
@@ -136,10 +144,16 @@ impl BulkBatch {
         (self.commands.into_memory(), self.room)
     }
 
-    /// Adds a key; returns it if RESTORE alone can tell what it is.
-    pub(super) fn add_item(&mut self, item: Item) -> Result<(), Item> {
+    /// Adds a string that is read elsewhere, too.
+    pub(super) fn add_copied(&mut self, key: &[u8], text: &[u8]) {
+        self.commands.set_copied(key, text);
+        self.keys.push((Form::Text, Attributes::OF_TEXT));
+    }
+
+    /// Adds a key; false if RESTORE alone can tell what it is.
+    pub(super) fn add_item(&mut self, item: &Item) -> bool {
         let Some(encoding) = item.encoding else {
-            return Err(item);
+            return false;
         };
         let attributes = Attributes {
             encoding,
@@ -154,7 +168,7 @@ impl BulkBatch {
             }
             None => self.add_payload(&item.key, attributes, &item.payload),
         }
-        Ok(())
+        true
     }
 
     /// Returns a key for RESTORE.
@@ -211,32 +225,16 @@ impl BulkLane {
     }
 
     /// Writes keys to the owner of the batch; returns the counts of those that were written, and those that were not.
-    pub(super) async fn write(
+    async fn write(
         &mut self,
         batch: &BulkBatch,
     ) -> Result<(TransferReport, Vec<Item>), TransferError> {
         let mut report = TransferReport::default();
-        let has_text = || batch.keys.iter().any(|(form, _)| *form == Form::Text);
-        let is_denied = self.strings == Strings::ByRestore && has_text();
-        if batch.keys.is_empty() || is_denied {
+        let Some((written, clock)) = self.results(batch).await? else {
             return Ok((report, batch.items()));
-        }
-        let (addr, mut writer) = match self.connect(batch.owner).await {
-            Ok(Some(connected)) => connected,
-            Ok(None) => return Ok((report, batch.items())),
-            Err(error) => return self.left_after(error, batch),
         };
-        let written = match writer.write(&batch.commands).await {
-            Ok(written) => written,
-            Err(error) => return self.left_after(error, batch),
-        };
-        let clock = self.owners.clock(&addr);
-        self.writer = Some((addr, writer));
         let mut left = Vec::new();
-        for (number, written) in written.into_iter().enumerate() {
-            let Some((form, attributes)) = batch.keys.get(number).copied() else {
-                continue;
-            };
+        for (number, (written, (form, attributes))) in written.iter().zip(&batch.keys).enumerate() {
             match written {
                 // RESTORE of a time that has passed on the way answers OK and writes nothing (Redis ≥ 5.0).
                 Written::Yes if attributes.has_expired(clock) => report.expired += 1,
@@ -244,30 +242,57 @@ impl BulkLane {
                     report.written += 1;
                     report.bytes += batch.commands.value_length(number) as u64;
                 }
-                Written::No => left.push(batch.item(number, form, attributes)),
-                Written::Denied => {
-                    if form == Form::Text {
-                        self.strings = Strings::ByRestore;
-                    }
-                    left.push(batch.item(number, form, attributes));
+                Written::No | Written::Denied => {
+                    left.push(batch.item(number, *form, *attributes));
                 }
             }
         }
         Ok((report, left))
     }
 
+    /// Writes keys to the owner of the batch; returns the result of each, and the clock of the owner. `None` if a lane has to
+    /// find out what became of them.
+    async fn results(
+        &mut self,
+        batch: &BulkBatch,
+    ) -> Result<Option<(Vec<Written>, Clock)>, TransferError> {
+        let has_text = || batch.keys.iter().any(|(form, _)| *form == Form::Text);
+        let is_denied = self.strings == Strings::ByRestore && has_text();
+        if batch.keys.is_empty() || is_denied {
+            return Ok(None);
+        }
+        let (addr, mut writer) = match self.connect(batch.owner).await {
+            Ok(Some(connected)) => connected,
+            Ok(None) => return Ok(None),
+            Err(error) => return self.left_after(error, batch.owner),
+        };
+        let written = match writer.write(&batch.commands).await {
+            Ok(written) => written,
+            Err(error) => return self.left_after(error, batch.owner),
+        };
+        let clock = self.owners.clock(&addr);
+        self.writer = Some((addr, writer));
+        let is_denied = |(written, (form, _)): (&Written, &(Form, Attributes))| {
+            *written == Written::Denied && *form == Form::Text
+        };
+        if written.iter().zip(&batch.keys).any(is_denied) {
+            self.strings = Strings::ByRestore;
+        }
+        Ok(Some((written, clock)))
+    }
+
     /// Why a batch failed, a lane finds out. But a node that accepts connections and answers nothing, and that no replica
     /// can take over from, does not answer the lane either.
-    fn left_after(
+    fn left_after<T>(
         &self,
         error: ClientError,
-        batch: &BulkBatch,
-    ) -> Result<(TransferReport, Vec<Item>), TransferError> {
+        owner: Option<NodeId>,
+    ) -> Result<Option<T>, TransferError> {
         let now = self.owners.now();
-        let replica = batch.owner.and_then(|owner| now.replica_of(owner));
+        let replica = owner.and_then(|owner| now.replica_of(owner));
         match error.fault.is_silence() && replica.is_none() {
             true => Err(error.into()),
-            false => Ok((TransferReport::default(), batch.items())),
+            false => Ok(None),
         }
     }
 
@@ -284,7 +309,7 @@ impl BulkLane {
             Some((addr, writer)) if addr == target.addr => Ok(Some((addr, writer))),
             _ => {
                 let connections = self.owners.connections();
-                let opened = connections.bulk(&target, self.database).await?;
+                let opened = connections.bulk_writer(&target, self.database).await?;
                 Ok(opened.map(|writer| (target.addr, writer)))
             }
         }
@@ -334,6 +359,41 @@ impl Writer {
         counts.report.add(counts.count(&done));
         self.uncounted -= done.len();
         stopped.map_or(Ok(()), Err)
+    }
+
+    /// Writes keys of a batch, and others, like [`Lane::write`]: returns the result of each. `sent` are those of the batch, in
+    /// its order.
+    pub(super) async fn write_each(
+        &mut self,
+        batch: BulkBatch,
+        sent: Vec<Item>,
+        others: Vec<Item>,
+        recycle: impl FnOnce(Vec<u8>),
+    ) -> Done {
+        let began = Instant::now();
+        let (mut done, mut left) = (Vec::with_capacity(sent.len()), others);
+        match self.bulk.results(&batch).await {
+            Ok(Some((written, clock))) => {
+                for (item, written) in sent.into_iter().zip(written) {
+                    match written {
+                        Written::Yes if item.has_expired(clock) => {
+                            done.push((item, KeyOutcome::Expired));
+                        }
+                        Written::Yes => done.push((item, KeyOutcome::Written)),
+                        Written::No | Written::Denied => left.push(item),
+                    }
+                }
+            }
+            Ok(None) => left.extend(sent),
+            Err(why) => return (done, Some(why)),
+        }
+        recycle(batch.into_memory().0);
+        if left.is_empty() {
+            return (done, None);
+        }
+        let (others, stopped) = self.lane.write_since(left, began).await;
+        done.extend(others);
+        (done, stopped)
     }
 
     /// The keys of the last batch that were not counted, once it ended or is given up.

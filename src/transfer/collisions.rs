@@ -96,8 +96,8 @@ async fn look_up(
     let mut scanning = JoinSet::new();
     scanning.spawn(scan.run());
     while let Some(chunk) = scanned.recv().await {
-        let names: Vec<Vec<u8>> = chunk.keys.iter().map(|key| part.renamed(key)).collect();
-        let names: Vec<&[u8]> = names.iter().map(Vec::as_slice).collect();
+        let names: Vec<_> = chunk.keys.iter().map(|key| part.renamed(key)).collect();
+        let names: Vec<&[u8]> = names.iter().map(AsRef::as_ref).collect();
         for other in &mut *others {
             let has = other.has(&names).await?;
             for (name, _) in names.iter().zip(has).filter(|(_, has)| *has) {

@@ -1,6 +1,7 @@
 //! Import from a server or a cluster: SCAN, DUMP, RESTORE, and UNLINK for keys that move.
 
 mod moving;
+mod reading;
 
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 use super::bulk::{BulkBatch, Writer};
+use super::clock::Clock;
 use super::collisions::Other;
 use super::keyspace::{KeyReader, Keyspace, ReadFrom, SourcePart, is_too_large};
 use super::report::{FailureReason, SharedReport, TransferReport};
@@ -16,10 +18,12 @@ use super::slots::SlotOwners;
 use super::workers::{BatchReceiver, Batcher, Queues, WriteCounts, finish, next, until_halted};
 use super::{Item, OnConflict, Stopper, TransferError, TransferOptions};
 use crate::backup::Meter;
-use crate::client::{Dumped, Expiry, ExpiryQuestion, WriteCommands};
+use crate::client::{Dumped, Expiry, ExpiryQuestion, ReadKey, WriteCommands};
 use crate::cluster::node::NodeId;
 use crate::cluster::slot::Slot;
-use crate::rdb::portable;
+use crate::rdb::{portable, text_of_dump};
+
+use self::reading::BulkSource;
 
 /// The most keys per batch.
 const BATCH: usize = 512;
@@ -122,6 +126,8 @@ pub async fn import(
 /// The two ends of a lane.
 struct Ends {
     source: KeyReader,
+    /// Reads the usual keys; `None` for a value that is too large for it.
+    bulk: Option<BulkSource>,
     /// Reads what the cluster has.
     copies: KeyReader,
     /// The databases that were imported before, whose keys may have the same names.
@@ -129,6 +135,29 @@ struct Ends {
     writer: Writer,
     /// Memory for the commands of a batch.
     memory: Vec<u8>,
+}
+
+/// Keys on their way to one node.
+struct ImportBatch {
+    bulk: BulkBatch,
+    /// The keys that are not among the commands.
+    others: Vec<Item>,
+    /// That of the node.
+    clock: Clock,
+}
+
+impl ImportBatch {
+    /// Adds a key. Large values are not copied into commands.
+    fn add(&mut self, item: Item) {
+        if !self.is_usual(&item) || !self.bulk.add_item(&item) {
+            self.others.push(item);
+        }
+    }
+
+    /// Whether commands may have the value. Written with REPLACE, one that has expired deletes the one in the cluster.
+    fn is_usual(&self, item: &Item) -> bool {
+        item.payload.len() as u64 <= BATCH_BYTES && !item.has_expired(self.clock)
+    }
 }
 
 impl Import {
@@ -144,8 +173,9 @@ impl Import {
         let mut pending = 0;
         while let Some(chunk) = scanned.recv().await {
             let listed = chunk.keys.len() as u64;
+            let known = self.owners.known();
             for key in chunk.keys {
-                let owner = self.owners.id_of_key(&self.wanted.part.renamed(&key));
+                let owner = known.owner_of(Slot::of_key(&self.wanted.part.renamed(&key)));
                 let together: Together = (owner, by_slot.then(|| Slot::of_key(&key)));
                 pending += 1;
                 if let Some(batch) = batcher.add(together, key, 0) {
@@ -199,7 +229,8 @@ impl Import {
 
     /// Runs one lane.
     async fn run_lane(&self, receiver: BatchReceiver<Vec<Vec<u8>>>) -> Result<(), TransferError> {
-        let mut lane = self.lane(KeyReader::new);
+        let bulk = BulkSource::new(self.wanted.part.source.clone());
+        let mut lane = self.lane(KeyReader::new, Some(bulk));
         let most = match self.wanted.mode {
             TransferMode::Copy => BATCH,
             TransferMode::Move => WATCHED_BATCH,
@@ -266,42 +297,84 @@ impl Import {
     }
 
     async fn copy(&self, lane: &mut Ends, keys: &[&[u8]]) -> Result<u64, TransferError> {
+        // What these keys would overwrite has to be known first.
+        let overwrites = self.options.on_conflict == OnConflict::Replace && !lane.before.is_empty();
+        let read = match &mut lane.bulk {
+            Some(source) if !overwrites => source.dump(keys, self.wanted.question).await,
+            _ => Ok(None),
+        };
+        let read = match read {
+            Ok(Some(read)) => read,
+            Err(error) if is_too_large(&error) => return Err(error.into()),
+            Ok(None) | Err(_) => return self.copy_each(lane, keys).await,
+        };
+        let mut report = TransferReport::default();
+        let (mut unread, mut bytes) = (Vec::new(), 0);
+        let name = keys.first().map(|key| self.wanted.part.renamed(key));
+        let mut batch = self.batch(name.as_deref(), std::mem::take(&mut lane.memory));
+        for (key, read) in keys.iter().zip(read) {
+            match read {
+                ReadKey::Value(payload, expires) => {
+                    bytes += payload.len() as u64;
+                    self.add_value(&mut batch, key, payload, expires);
+                }
+                ReadKey::Gone => report.gone += 1,
+                ReadKey::Unread => unread.push(*key),
+            }
+        }
+        self.counts.report.add(report);
+        self.write(lane, batch).await?;
+        if !unread.is_empty() {
+            bytes += self.copy_each(lane, &unread).await?;
+        }
+        Ok(bytes)
+    }
+
+    /// The same without [`BulkSource`].
+    async fn copy_each(&self, lane: &mut Ends, keys: &[&[u8]]) -> Result<u64, TransferError> {
         let dumped = lane.source.dump(keys, self.wanted.question).await?;
         let mut report = TransferReport::default();
         let items = self.items(keys, dumped, &mut report);
         let bytes = bytes_of(&items);
         let items = self.without_collisions(lane, items, &mut report).await?;
         self.counts.report.add(report);
-        let (batch, others) = self.batch(items, std::mem::take(&mut lane.memory));
-        let recycle = |memory: Vec<u8>| {
-            if memory.capacity() <= LARGEST_REUSED {
-                lane.memory = memory;
-            }
-        };
-        let written = lane.writer.write(batch, others, &self.counts, recycle);
-        written.await.map(|()| bytes)
+        let name = items.first().map(|item| item.key.as_slice());
+        let mut batch = self.batch(name, std::mem::take(&mut lane.memory));
+        items.into_iter().for_each(|item| batch.add(item));
+        self.write(lane, batch).await?;
+        Ok(bytes)
     }
 
-    /// The commands that write keys, and the keys that are not among them. Large values are not copied into commands.
-    fn batch(&self, items: Vec<Item>, memory: Vec<u8>) -> (BulkBatch, Vec<Item>) {
+    async fn write(&self, lane: &mut Ends, batch: ImportBatch) -> Result<(), TransferError> {
+        let (batch, others) = (batch.bulk, batch.others);
+        let recycle = reused_as(&mut lane.memory);
+        let written = lane.writer.write(batch, others, &self.counts, recycle);
+        written.await
+    }
+
+    /// No commands yet, for the owner of the slot of this key.
+    fn batch(&self, name: Option<&[u8]>, memory: Vec<u8>) -> ImportBatch {
         let mode = self.options.on_conflict.restore_mode();
         // Names of a batch had one owner when they were distributed.
-        let owner = items.first();
-        let owner = owner.and_then(|item| self.owners.id_of_key(&item.key));
+        let owner = name.and_then(|name| self.owners.id_of_key(name));
         let commands = WriteCommands::new(mode, memory);
-        let mut batch = BulkBatch::new(owner, self.wanted.part.into, commands);
-        let mut others = Vec::new();
-        let clock = self.owners.clock_of(owner);
-        for item in items {
-            // Written with REPLACE, a value that has expired deletes the one in the cluster.
-            let is_special = item.payload.len() as u64 > BATCH_BYTES || item.has_expired(clock);
-            let added = match is_special {
-                true => Err(item),
-                false => batch.add_item(item),
-            };
-            others.extend(added.err());
+        ImportBatch {
+            bulk: BulkBatch::new(owner, self.wanted.part.into, commands),
+            clock: self.owners.clock_of(owner),
+            others: Vec::new(),
         }
-        (batch, others)
+    }
+
+    /// Adds a key as it was read.
+    fn add_value(&self, batch: &mut ImportBatch, key: &[u8], payload: &[u8], expires: Expiry) {
+        let is_usual = expires == Expiry::Never && payload.len() as u64 <= BATCH_BYTES;
+        match text_of_dump(payload).filter(|_| is_usual) {
+            Some(text) => batch.bulk.add_copied(&self.wanted.part.renamed(key), text),
+            None => {
+                let payload = payload.to_vec();
+                batch.add(self.item(key, Dumped { payload, expires }));
+            }
+        }
     }
 
     /// The keys that are still there, with their values and their names in the cluster.
@@ -323,7 +396,7 @@ impl Import {
 
     /// The key under its name in the cluster, with the time that it has left.
     fn item(&self, original: &[u8], dumped: Dumped) -> Item {
-        let key = self.wanted.part.renamed(original);
+        let key = self.wanted.part.renamed(original).into_owned();
         let expires = match dumped.expires {
             Expiry::At(time) => {
                 let clock = self.wanted.part.source.clock_of_key(original);
@@ -370,11 +443,12 @@ impl Import {
         Ok(items)
     }
 
-    fn lane(&self, reader: fn(Keyspace) -> KeyReader) -> Ends {
+    fn lane(&self, reader: fn(Keyspace) -> KeyReader, bulk: Option<BulkSource>) -> Ends {
         let owners = Arc::clone(&self.owners);
         let database = self.wanted.part.into;
         Ends {
             source: reader(self.wanted.part.source.clone()),
+            bulk,
             copies: reader(Keyspace::of_cluster(owners, ReadFrom::Masters, database)),
             before: self.wanted.before.iter().map(Other::of).collect(),
             writer: Writer::new(&self.owners, self.options, database),
@@ -386,7 +460,7 @@ impl Import {
     async fn transfer_large(&self, key: &[u8]) -> Result<(), TransferError> {
         // The semaphore is never closed.
         let _turn = self.large.acquire().await.ok();
-        let mut lane = self.lane(KeyReader::for_one_value);
+        let mut lane = self.lane(KeyReader::for_one_value, None);
         match self.transfer(&mut lane, &[key]).await {
             Err(TransferError::Client(error)) if is_too_large(&error) => {
                 let mut report = TransferReport::default();
@@ -396,6 +470,15 @@ impl Import {
                 Ok(())
             }
             other => other.map(drop),
+        }
+    }
+}
+
+/// Keeps the memory of commands for the next batch, unless it is large.
+fn reused_as(memory: &mut Vec<u8>) -> impl FnOnce(Vec<u8>) {
+    |used| {
+        if used.capacity() <= LARGEST_REUSED {
+            *memory = used;
         }
     }
 }

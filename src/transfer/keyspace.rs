@@ -1,5 +1,6 @@
 //! Reads keys from where they are: one database of a server, or of all masters of a cluster.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
@@ -156,8 +157,11 @@ impl SourcePart {
     }
 
     /// The name of a key in the cluster.
-    pub(super) fn renamed(&self, key: &[u8]) -> Vec<u8> {
-        [&self.prefix, key].concat()
+    pub(super) fn renamed<'a>(&self, key: &'a [u8]) -> Cow<'a, [u8]> {
+        match self.prefix.is_empty() {
+            true => Cow::Borrowed(key),
+            false => Cow::Owned([&self.prefix, key].concat()),
+        }
     }
 
     /// The name at the source of a key that has this name in the cluster; `None` if no key can get it.

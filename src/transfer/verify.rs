@@ -423,8 +423,8 @@ impl Verification {
             return Ok(vec![self.in_pieces(readers, &one.key).await?]);
         }
         let names: Vec<&[u8]> = batch.iter().map(|one| one.key.as_slice()).collect();
-        let renamed: Vec<Vec<u8>> = names.iter().map(|key| self.part.renamed(key)).collect();
-        let renamed: Vec<&[u8]> = renamed.iter().map(Vec::as_slice).collect();
+        let renamed: Vec<_> = names.iter().map(|key| self.part.renamed(key)).collect();
+        let renamed: Vec<&[u8]> = renamed.iter().map(AsRef::as_ref).collect();
         let read = tokio::try_join!(
             readers.source.dump(&names, LEFT),
             readers.target.dump(&renamed, LEFT)

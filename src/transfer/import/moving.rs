@@ -7,8 +7,8 @@
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use super::{Ends, Import, bytes_of};
-use crate::client::{Asking, ClientError, ExpiryQuestion, ReadFault};
+use super::{Ends, Import, bytes_of, reused_as};
+use crate::client::{Asking, ClientError, Dumped, ExpiryQuestion, ReadFault, ReadKey};
 use crate::cluster::slot::Slot;
 use crate::rdb::{Sameness, same_value};
 use crate::transfer::clock::Clock;
@@ -220,25 +220,34 @@ impl Import {
             return not_now(error);
         }
         let question = self.wanted.question;
-        let dumped = match source.dump_many(&moving.left, question, Asking::No).await {
-            Ok(dumped) => dumped,
-            Err(error) => return not_now(error),
+        let values = match values_in_bulk(lane, &moving.left, question).await? {
+            Some(values) => values,
+            None => {
+                let dumped = source.dump_many(&moving.left, question, Asking::No).await;
+                let dumped = match dumped {
+                    Ok(dumped) => dumped,
+                    Err(error) => return not_now(error),
+                };
+                let mut values = Vec::with_capacity(dumped.len());
+                for one in dumped {
+                    match one {
+                        Ok(value) => values.push(value),
+                        Err(ReadFault::Moved | ReadFault::Ask(_)) => return Ok(Attempt::NotNow),
+                        Err(ReadFault::NotNow(error) | ReadFault::Refused(error)) => {
+                            return not_now(error);
+                        }
+                    }
+                }
+                values
+            }
         };
         let read = Instant::now();
-        let mut values = Vec::with_capacity(dumped.len());
-        for one in dumped {
-            match one {
-                Ok(value) => values.push(value),
-                Err(ReadFault::Moved | ReadFault::Ask(_)) => return Ok(Attempt::NotNow),
-                Err(ReadFault::NotNow(error) | ReadFault::Refused(error)) => return not_now(error),
-            }
-        }
         let (mut new, mut changed, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
         for (key, value) in moving.left.iter().zip(values) {
             let name = self.wanted.part.renamed(key);
             match (
                 value.map(|value| self.item(key, value)),
-                moving.sent.get(&name),
+                moving.sent.get(&*name),
             ) {
                 (Some(item), None) => new.push(item),
                 (Some(item), Some(sent)) => {
@@ -247,7 +256,7 @@ impl Import {
                     }
                 }
                 (None, None) => moving.report.gone += 1,
-                (None, Some(_)) => deleted.push(name),
+                (None, Some(_)) => deleted.push(name.into_owned()),
             }
         }
         self.note_deleted(moving, deleted);
@@ -256,7 +265,7 @@ impl Import {
             .without_collisions(lane, new, &mut moving.report)
             .await?;
         moving.in_transit = new.len();
-        let done = lane.writer.lane.write(new).await;
+        let done = self.write_new(lane, new).await;
         moving.note(done, read)?;
         let changed = self.over_copies(lane, moving, changed, read).await?;
         moving.in_transit = changed.len();
@@ -268,7 +277,7 @@ impl Import {
         let sent = &moving.sent;
         moving
             .left
-            .retain(|key| sent.contains_key(&self.wanted.part.renamed(key)));
+            .retain(|key| sent.contains_key(&*self.wanted.part.renamed(key)));
         if moving.left.is_empty() {
             source.unwatch().await?;
             return Ok(Attempt::Moved);
@@ -287,6 +296,23 @@ impl Import {
                 not_now(error)
             }
         }
+    }
+
+    /// Writes keys that the cluster does not have from us yet.
+    async fn write_new(&self, lane: &mut Ends, new: Vec<Item>) -> Done {
+        let name = new.first().map(|item| item.key.as_slice());
+        let mut batch = self.batch(name, std::mem::take(&mut lane.memory));
+        let mut sent = Vec::with_capacity(new.len());
+        for item in new {
+            match batch.is_usual(&item) && batch.bulk.add_item(&item) {
+                true => sent.push(item),
+                false => batch.others.push(item),
+            }
+        }
+        let recycle = reused_as(&mut lane.memory);
+        lane.writer
+            .write_each(batch.bulk, sent, batch.others, recycle)
+            .await
     }
 
     /// Notes keys that are no longer at the source, and whose copies are in the cluster. A transaction deletes all or none:
@@ -365,6 +391,31 @@ impl Import {
         }
         conflict.map_or(Ok(wanted), Err)
     }
+}
+
+/// The values of watched keys; `None` if the connection that watches them has to read them.
+async fn values_in_bulk(
+    lane: &mut Ends,
+    keys: &[&[u8]],
+    question: ExpiryQuestion,
+) -> Result<Option<Vec<Option<Dumped>>>, TransferError> {
+    let Some(source) = &mut lane.bulk else {
+        return Ok(None);
+    };
+    let read = match source.dump(keys, question).await {
+        Ok(Some(read)) => read,
+        Err(error) if is_too_large(&error) => return Err(error.into()),
+        Ok(None) | Err(_) => return Ok(None),
+    };
+    let value = |read| match read {
+        ReadKey::Value(payload, expires) => {
+            let payload = payload.to_vec();
+            Some(Some(Dumped { payload, expires }))
+        }
+        ReadKey::Gone => Some(None),
+        ReadKey::Unread => None,
+    };
+    Ok(read.into_iter().map(value).collect())
 }
 
 /// Whether the error passes once the slot has an owner again.
