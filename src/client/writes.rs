@@ -10,17 +10,21 @@ impl NodeClient {
     ///
     /// PING answers MISCONF where writes would (every version). RESTORE of an empty payload, which is invalid, answers
     /// the other refusals, and changes nothing on any server. `key` belongs to a slot that the node serves: a key of
-    /// another node would only be redirected. Without one, FUNCTION RESTORE (Redis ≥ 7.0) is asked instead, which has
-    /// no key. The user may lack the right to either.
+    /// another node would only be redirected. Without one, two commands are asked instead that have none: FUNCTION
+    /// RESTORE (Redis ≥ 7.0), and XGROUP HELP, which Redis 5.0 to 6.2 take for a write. The user may lack the right to
+    /// any of them.
     pub async fn write_refusal(
         &self,
         key: Option<&[u8]>,
     ) -> Result<Option<WriteRefusal>, ClientError> {
-        let restore = match key {
-            Some(key) => Command::named("RESTORE").arg(key).arg(0).arg(""),
-            None => Command::named("FUNCTION RESTORE").arg(""),
-        };
-        let commands = vec![Command::named("PING"), restore];
+        let mut commands = vec![Command::named("PING")];
+        match key {
+            Some(key) => commands.push(Command::named("RESTORE").arg(key).arg(0).arg("")),
+            None => commands.extend([
+                Command::named("FUNCTION RESTORE").arg(""),
+                Command::named("XGROUP HELP"),
+            ]),
+        }
         let replies = self.pipeline(Deadline::Read, commands).await;
         let replies = replies.map_err(|fault| self.at(fault))?;
         Ok(replies.iter().find_map(refusal_in))

@@ -82,8 +82,7 @@ fn matrix_other_refusals_are_told_by_name() {
         let nodes = walkthrough(&quick().version(version));
         fill(&nodes, &names(0..20, 5));
         // The last one owns no slot.
-        let has_functions = !version.starts_with("redis-6");
-        for target in [1, 3].into_iter().filter(|n| *n == 1 || has_functions) {
+        for target in [1, 3] {
             for (name, wrong, right, said) in [
                 ("maxmemory", "1", "0", "OOM"),
                 ("min-replicas-to-write", "1", "0", "NOREPLICAS"),
