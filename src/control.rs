@@ -372,6 +372,7 @@ impl Control {
             Ok((listener, file)) => {
                 let serving = socket::serve(listener, name, self.clone(), events.clone());
                 tasks.push(tokio::spawn(serving).abort_handle());
+                tasks.push(tokio::spawn(socket::remove_left()).abort_handle());
                 Some(file)
             }
             // The move does not depend on it.

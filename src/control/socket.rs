@@ -106,18 +106,25 @@ impl Drop for SocketFile {
     }
 }
 
-/// Opens the socket of a run, and removes those that killed runs have left.
+/// Opens the socket of a run.
 pub(super) fn open(run: &str) -> io::Result<(UnixListener, SocketFile)> {
     let directories = Directories::of_environment();
     directories.make_own()?;
-    for (_, path) in directories.entries()?.sockets {
-        let connected = std::os::unix::net::UnixStream::connect(&path);
+    let path = directories.own().join(format!("{run}.{ENDING}"));
+    Ok((UnixListener::bind(&path)?, SocketFile(path)))
+}
+
+/// Removes the sockets that killed runs have left.
+pub(super) async fn remove_left() {
+    // Where they can't be listed, there are none of ours.
+    let entries = Directories::of_environment().entries().unwrap_or_default();
+    for (_, path) in entries.sockets {
+        // Does not wait for a suspended run whose queue is full, as a blocking call would.
+        let connected = UnixStream::connect(&path).await;
         if connected.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
             remove_dead(&path);
         }
     }
-    let path = directories.own().join(format!("{run}.{ENDING}"));
-    Ok((UnixListener::bind(&path)?, SocketFile(path)))
 }
 
 /// Answers requests for ever.
@@ -367,6 +374,7 @@ mod tests {
         // The next run removes it, too.
         leave_dead().await;
         let next = open(&format!("{run}next")).unwrap();
+        remove_left().await;
         assert!(!path.exists() && next.1.0.exists());
     }
 }
