@@ -188,9 +188,13 @@ impl ClusterState {
             .chain(consent.iter().cloned())
     }
 
-    /// The option for a rate that is not among them.
+    /// What to say about a rate that is not among them.
     pub(crate) fn rate_left_out(&self) -> Option<String> {
-        self.control.rate_left_out()
+        let option = self.control.rate_left_out()?;
+        Some(format!(
+            "the command below leaves out the rate that was set while tasks ran, because --rate moves slots key by key: \
+             set it again with redis-trib throttle {option}"
+        ))
     }
 
     /// The name of the cluster, or the address of the node that it was found by.

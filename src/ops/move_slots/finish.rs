@@ -99,12 +99,7 @@ pub(super) fn unfinished(state: &ClusterState, worked: &Worked, plan_file: Optio
             name(pair.to)
         ));
     }
-    if let Some(option) = state.rate_left_out() {
-        lines.push(format!(
-            "the command below leaves out the rate that was set while tasks ran, because --rate moves slots key by key: \
-             set it again with redis-trib throttle {option}"
-        ));
-    }
+    lines.extend(state.rate_left_out());
     let moved: usize = outcome.moved.values().map(SlotSet::count).sum();
     let left: usize = outcome.left.values().map(SlotSet::count).sum();
     lines.push(format!(
