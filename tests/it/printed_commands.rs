@@ -205,7 +205,7 @@ fn failing_over_and_replacing() {
     let old = nodes[1].id();
     proxies[2].stall_at("CLUSTER FORGET", 1);
     let ended = trib(&["replace-node", &seed, &old, &new.addr()])
-        .args(["--command-timeout", "2s"])
+        .args(["--command-timeout", "5s"])
         .run()
         .status(6);
     proxies[2].resume();
@@ -222,7 +222,7 @@ fn settings_and_keys_with_a_login() {
     let env = [("REDISCLI_AUTH", "secret")];
     proxies[1].stall_at("CONFIG SET cluster-node-timeout", 1);
     let ended = trib(&["set-timeout", &proxies[0].addr(), "3s"])
-        .args(["--command-timeout", "2s"])
+        .args(["--command-timeout", "5s"])
         .env("REDISCLI_AUTH", "secret")
         .run()
         .status(6);
@@ -319,7 +319,7 @@ fn named_clusters_stay_named() {
         trib.env("REDIS_TRIB_CONFIG", &config)
     };
     proxies[1].stall_at("CONFIG SET cluster-node-timeout", 1);
-    let ended = go(&["set-timeout", "@prod", "3s", "--command-timeout", "2s"])
+    let ended = go(&["set-timeout", "@prod", "3s", "--command-timeout", "5s"])
         .run()
         .status(6);
     proxies[1].resume();
@@ -365,4 +365,28 @@ fn named_clusters_stay_named() {
     assert!(line.contains("--settings-of prod"), "{line}");
     go_on(&ended, &env);
     assert_eq!(leaver.nodes_text().lines().count(), 1);
+}
+
+/// Lines for redis-cli reach and log in as this run did.
+#[test]
+fn redis_cli_asks_for_the_password() {
+    let nodes = Nodes::with(4, &Spec::new().quick().password("secret"));
+    nodes.form(4);
+    let leaver = &nodes[3];
+    // As a run that was killed leaves it.
+    leaver.cmd(&["CONFIG", "SET", "cluster-allow-replica-migration", "no"]);
+    let seed = format!("redis://:secret@{}", nodes[0].addr());
+    let ended = trib(&["del-node", &seed, &leaver.id(), "--drain"]).run();
+    let port = leaver.port().to_string();
+    let words = [
+        "redis-cli ",
+        "--askpass ",
+        &port,
+        "CONFIG SET cluster-allow-replica-migration yes",
+    ];
+    let ended = ended.status(0);
+    let line = ended.stderr.lines().find(|line| line.contains(words[3]));
+    let line = line.unwrap_or_else(|| panic!("{}", ended.stderr));
+    assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    assert!(!ended.stderr.contains("secret"), "{}", ended.stderr);
 }
