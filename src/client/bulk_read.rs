@@ -44,7 +44,7 @@ pub enum ReadKey<'a> {
     Value(&'a [u8], Expiry),
     /// It does not exist.
     Gone,
-    /// The server answered with an error.
+    /// The server answered with an error, or was not asked.
     Unread,
 }
 

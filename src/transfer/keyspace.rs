@@ -94,7 +94,7 @@ impl Keyspace {
         self.prepare(client).await
     }
 
-    fn connections(&self) -> &Arc<Connections> {
+    pub(super) fn connections(&self) -> &Arc<Connections> {
         match &self.place {
             Place::Server { connections, .. } => connections,
             Place::Cluster(owners, _) => owners.connections(),

@@ -62,6 +62,11 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
+    /// The owner of a slot; none if it is unassigned.
+    pub(super) fn id_of(&self, slot: Slot) -> Option<NodeId> {
+        self.by_slot[usize::from(slot.number())]
+    }
+
     fn of(found: &Found, generation: u64) -> Self {
         let topology = Topology::of(&found.observation);
         let mut owners = BTreeMap::new();
@@ -154,7 +159,7 @@ pub(super) struct Known(Arc<Snapshot>);
 impl Known {
     /// The owner of a slot; none if it is unassigned.
     pub(super) fn owner_of(&self, slot: Slot) -> Option<NodeId> {
-        self.0.by_slot[usize::from(slot.number())]
+        self.0.id_of(slot)
     }
 }
 
@@ -270,8 +275,7 @@ impl SlotOwners {
 
     /// Returns only the owner's id, which is cheaper.
     pub(super) fn id_of_key(&self, key: &[u8]) -> Option<NodeId> {
-        let slot = usize::from(Slot::of_key(key).number());
-        self.now().by_slot[slot]
+        self.now().id_of(Slot::of_key(key))
     }
 
     /// Groups keys by the node that has them, as far as it is known. `asked` has the nodes to which owners redirected keys;

@@ -1,50 +1,104 @@
-//! Reads the keys of a standalone server in bulk. What that leaves, for whatever reason, is left to a
-//! [`KeyReader`](crate::transfer::keyspace::KeyReader).
+//! Reads keys in bulk where they usually are: on the server, or on the masters that own their slots. What that leaves, for
+//! whatever reason, is left to a [`KeyReader`](crate::transfer::keyspace::KeyReader).
+
+use std::collections::{BTreeMap, HashMap};
 
 use crate::client::{BulkReader, ClientError, ExpiryQuestion, ReadKey};
-use crate::transfer::keyspace::{Keyspace, Place};
+use crate::cluster::node::Addr;
+use crate::cluster::slot::Slot;
+use crate::connections::Target;
+use crate::transfer::keyspace::{Keyspace, Place, ReadFrom, is_too_large};
 
-/// A connection to the source for many keys.
+/// Connections to the nodes of a source, for many keys each.
 pub(super) struct BulkSource {
     source: Keyspace,
-    reader: Option<BulkReader>,
+    readers: HashMap<Addr, BulkReader>,
 }
+
+/// A node, and the numbers of the keys that it is asked for.
+type Group = (Target, Vec<usize>);
 
 impl BulkSource {
     pub(super) fn new(source: Keyspace) -> Self {
         Self {
             source,
-            reader: None,
+            readers: HashMap::new(),
         }
     }
 
-    /// Keys with their expiry; `None` if another connection has to read them.
+    /// Keys with their expiry; `None` if other connections have to read them all.
     pub(super) async fn dump(
         &mut self,
         keys: &[&[u8]],
         question: ExpiryQuestion,
     ) -> Result<Option<Vec<ReadKey<'_>>>, ClientError> {
-        // Keys of a cluster are on several nodes, and move between them.
-        let Place::Server {
-            target,
-            connections,
-            ..
-        } = &self.source.place
-        else {
+        let Some(groups) = self.groups(keys) else {
             return Ok(None);
         };
+        let mut read = Vec::with_capacity(groups.len());
+        for (target, members) in groups {
+            let some: Vec<&[u8]> = members.iter().map(|i| keys[*i]).collect();
+            match self.dump_node(&target, &some, question).await {
+                Ok(Some(reader)) => drop(self.readers.insert(target.addr.clone(), reader)),
+                Ok(None) => return Ok(None),
+                Err(error) if is_too_large(&error) => return Err(error),
+                Err(_) => continue,
+            }
+            read.push((target.addr, members));
+        }
+        let mut all = vec![ReadKey::Unread; keys.len()];
+        for (addr, members) in read {
+            let reader = self.readers.get(&addr);
+            let keys = reader.map(|reader| reader.keys(question));
+            for (i, key) in members.into_iter().zip(keys.unwrap_or_default()) {
+                all[i] = key;
+            }
+        }
+        Ok(Some(all))
+    }
+
+    /// Asks one node; returns its connection, with what it has read. `None` if there can be no such connections.
+    async fn dump_node(
+        &mut self,
+        target: &Target,
+        keys: &[&[u8]],
+        question: ExpiryQuestion,
+    ) -> Result<Option<BulkReader>, ClientError> {
         // A connection that fails, or is given up in the middle of its replies, is not used again.
-        let mut reader = match self.reader.take() {
+        let mut reader = match self.readers.remove(&target.addr) {
             Some(reader) => reader,
-            None => match connections
-                .bulk_reader(target, self.source.database)
-                .await?
-            {
-                Some(reader) => reader,
-                None => return Ok(None),
-            },
+            None => {
+                let connections = self.source.connections();
+                let opened = connections
+                    .bulk_reader(target, self.source.database)
+                    .await?;
+                match opened {
+                    Some(reader) => reader,
+                    None => return Ok(None),
+                }
+            }
         };
         reader.dump(keys, question).await?;
-        Ok(Some(self.reader.insert(reader).keys(question)))
+        Ok(Some(reader))
+    }
+
+    /// The keys by the node that is asked for them. Keys of slots without an owner are in none. `None` if replicas are read.
+    fn groups(&self, keys: &[&[u8]]) -> Option<Vec<Group>> {
+        let owners = match &self.source.place {
+            Place::Server { target, .. } => {
+                return Some(vec![(target.clone(), (0..keys.len()).collect())]);
+            }
+            Place::Cluster(_, ReadFrom::Replicas) => return None,
+            Place::Cluster(owners, ReadFrom::Masters) => owners.now(),
+        };
+        let mut groups: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+        for (i, key) in keys.iter().enumerate() {
+            if let Some(owner) = owners.id_of(Slot::of_key(key)) {
+                groups.entry(owner).or_default().push(i);
+            }
+        }
+        let groups = groups.into_iter();
+        let group = |(id, members)| Some((owners.owner(id)?.target.clone(), members));
+        Some(groups.filter_map(group).collect())
     }
 }
