@@ -162,15 +162,14 @@ fn a_failure_anywhere_is_exit_code_1() {
     nodes.wait_usable();
     nodes[3].stop();
     let answered = Trib::new()
-        .args(["call", &nodes[0].addr(), "--command-timeout", "1s", "PING"])
-        .timeout(Duration::from_secs(20))
+        .args(["call", &nodes[0].addr(), "--command-timeout", "5s", "PING"])
         .run()
         .status(1);
     nodes[3].cont();
     let answered = answered
         .stdout_has(&format!("{}: PONG", nodes[2].addr()))
         .stdout_has(&format!("{}: (no reply)", nodes[3].addr()));
-    assert!(answered.elapsed < Duration::from_secs(15));
+    assert!(answered.elapsed < Duration::from_secs(45));
 }
 
 #[test]

@@ -178,15 +178,16 @@ fn a_disagreement_names_who_and_where() {
     // Its own claim alone is dropped: the others go on believing it.
     nodes[0].cmd(&["CLUSTER", "DELSLOTS", "3"]);
     let addr = nodes[1].addr();
-    let json = until_found(&addr, "a disagreement", |json| has(json, "views-differ"));
+    let differ = |json: &Value, word: &str| {
+        has(json, "views-differ") && message(finding(json, "views-differ")).contains(word)
+    };
+    let json = until_found(&addr, "a disagreement", |json| differ(json, "not changing"));
     let found = finding(&json, "views-differ");
     assert_eq!(found["slots"], json!([[3, 3]]));
     assert_eq!(ids(found), [nodes[0].id()]);
     let text = message(found);
     assert!(
-        text.contains("unassigned")
-            && text.contains(&nodes[0].addr())
-            && text.contains("not changing"),
+        text.contains("unassigned") && text.contains(&nodes[0].addr()),
         "{text}"
     );
     check(&addr)
@@ -206,10 +207,10 @@ fn a_disagreement_names_who_and_where() {
                 thread::sleep(Duration::from_millis(100));
             }
         });
-        let json = check_json(&addr).run().status(1).json();
+        // The thread may not come to a change between two observations.
+        let json = until_found(&addr, "a change", |json| differ(json, "still changing"));
         done.store(true, Ordering::Relaxed);
-        let text = message(finding(&json, "views-differ"));
-        assert!(text.contains("still changing"), "{text}");
+        assert_eq!(json["healthy"], false);
         let remedy = finding(&json, "views-differ")["remedy"].as_str().unwrap();
         assert!(remedy.contains("--wait"), "{remedy}");
     });
@@ -319,8 +320,9 @@ fn a_node_that_hangs_has_a_deadline() {
     nodes.form(3);
     nodes[2].stop();
     let addr = nodes[0].addr();
-    let finished = check_json(&addr).args(["--command-timeout", "500ms"]).run();
-    let json = finished.status(1).within(Duration::from_secs(10)).json();
+    // Longer than a node that only waits for a processor needs, and much shorter than the node timeout.
+    let finished = check_json(&addr).args(["--command-timeout", "5s"]).run();
+    let json = finished.status(1).within(Duration::from_secs(30)).json();
     let silent = json["findings"]
         .as_array()
         .unwrap()
@@ -329,22 +331,16 @@ fn a_node_that_hangs_has_a_deadline() {
         .unwrap();
     assert_eq!(silent["severity"], "error");
     assert!(
-        message(silent).contains(&nodes[2].addr()) && message(silent).contains("500ms"),
+        message(silent).contains(&nodes[2].addr()) && message(silent).contains("5s"),
         "{silent}"
     );
     assert_eq!(json["nodes"].as_array().unwrap().len(), 3);
 
     // A wait that runs out, and not later than it should.
-    let wait = |time: &str| check(&addr).args(["--wait", time, "--command-timeout", "400ms"]);
-    let out = wait("2s").run().status(1).within(Duration::from_secs(10));
-    assert!(out.elapsed >= Duration::from_secs(2));
-    let said = out.stderr.matches("waiting: ").count();
-    assert!(
-        (1..=2).contains(&said),
-        "said {said} times:\n{}",
-        out.stderr
-    );
-    out.stdout_has("[ERR]");
+    let wait = |time: &str| check(&addr).args(["--wait", time, "--command-timeout", "5s"]);
+    let out = wait("15s").run().status(1).within(Duration::from_secs(45));
+    assert!(out.elapsed >= Duration::from_secs(15));
+    out.stderr_has("waiting: ").stdout_has("[ERR]");
     let nagios = wait("1s").args(["-o", "nagios"]).run();
     nagios.status(2).stdout_has("CLUSTER CRITICAL");
 
@@ -637,7 +633,8 @@ fn ghosts_and_forgotten_nodes() {
     let nodes = masters(3);
     let addr = nodes[0].addr();
     // Meets an address without a server repeatedly: a handshake lasts only for the node timeout.
-    let nobody = Spec::new().start().port().to_string();
+    let reserved = ports::reserve();
+    let nobody = reserved.port.to_string();
     let json = until_found(&addr, "a handshake", |json| {
         nodes[0].cmd(&["CLUSTER", "MEET", "127.0.0.1", &nobody]);
         has(json, "node-handshake")

@@ -74,8 +74,7 @@ fn the_command_line() {
             "--pass-file and REDISCLI_AUTH need no terminal",
         ),
     ] {
-        let ended = refused(args(line), 2).stderr_has(said);
-        assert!(ended.elapsed < Duration::from_secs(5), "{line:?}");
+        refused(args(line), 2).stderr_has(said);
     }
 }
 
@@ -236,11 +235,15 @@ fn nodes_that_are_not_empty() {
     let cluster = Nodes::quick(2);
     cluster.form(1);
     cluster[0].cmd(&["SET", "key", "value"]);
-    crate::support::wait::until("the slots to be served", Duration::from_secs(10), || {
-        nodes[4]
-            .try_cmd(&["SET", "a", "1"])
-            .map_err(|error| error.to_string())
-    });
+    crate::support::wait::until(
+        "the slots to be served",
+        crate::support::wait::PATIENCE,
+        || {
+            nodes[4]
+                .try_cmd(&["SET", "a", "1"])
+                .map_err(|error| error.to_string())
+        },
+    );
     // The slots go, the key stays.
     nodes[4].cmd(&["CLUSTER", "DELSLOTSRANGE", "0", "16383"]);
     let ended = refused(

@@ -385,7 +385,11 @@ fn members_tell_the_zone_of_a_node_that_is_down_matrix() {
     assert_eq!(zone_of(&json, 2), "c");
     let id = nodes[2].id();
     nodes[2].stop();
-    let json = check_json(&nodes[0].addr()).run().status(1).json();
+    let json = check_json(&nodes[0].addr())
+        .args(["--command-timeout", "3s"])
+        .run()
+        .status(1)
+        .json();
     let entries = json["nodes"].as_array().unwrap();
     let down = entries
         .iter()

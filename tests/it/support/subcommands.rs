@@ -11,9 +11,10 @@ pub(crate) fn check(addr: &str) -> Trib {
     Trib::new().args(["check", addr])
 }
 
-/// `check --output json`, with deadlines short enough for nodes that hang.
+/// `check --output json`. A node that only waits for a processor answers within the timeout. A test in which a node hangs
+/// adds a shorter one.
 pub(crate) fn check_json(addr: &str) -> Trib {
-    check(addr).args(["--output", "json", "--command-timeout", "1s"])
+    check(addr).args(["--output", "json", "--command-timeout", "10s"])
 }
 
 /// `create --yes` of these nodes.
