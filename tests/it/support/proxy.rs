@@ -174,6 +174,11 @@ impl Proxy {
         self.change(|control| control.rewrite = Some((from.to_vec(), to.to_vec())));
     }
 
+    /// The end of [`Self::rewrite`].
+    pub(crate) fn stop_rewriting(&self) {
+        self.change(|control| control.rewrite = None);
+    }
+
     /// Connections are accepted, what comes in is read (and counted), nothing is passed on.
     pub(crate) fn stall(&self) {
         self.change(|control| control.stalled = true);
@@ -223,7 +228,7 @@ impl Proxy {
         self.shared.armed.lock().unwrap().clear();
     }
 
-    /// Cuts all connections there are.
+    /// Cuts all connections there are. What a stall held back until then never reaches the server.
     pub(crate) fn cut_now(&self, how: How) {
         self.change(|control| {
             control.cuts += 1;
@@ -314,7 +319,7 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
         // A client that half-closes still gets its replies, so the server's end decides, or a cut's.
         let request_path = async {
             let reading = read_requests(from_client, requests, &shared, &link);
-            let writing = write(to_server, outgoing, &shared, |control| {
+            let writing = write(to_server, outgoing, &shared, cuts, |control| {
                 control.request_delay
             });
             match tokio::join!(reading, writing).1 {
@@ -324,7 +329,9 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
         };
         let reply_path = async {
             let reading = read_replies(from_server, replies, &shared, &link);
-            let writing = write(to_client, incoming, &shared, |control| control.reply_delay);
+            let writing = write(to_client, incoming, &shared, cuts, |control| {
+                control.reply_delay
+            });
             let ((), how) = tokio::join!(reading, writing);
             how.unwrap_or(How::Close)
         };
@@ -479,11 +486,13 @@ async fn read_replies(
     }
 }
 
-/// Passes on what is due; `Some` where it came to a cut, `None` at the end of what there was.
+/// Passes on what is due; `Some` where it came to a cut, `None` at the end of what there was. `cuts` is how many cuts
+/// from outside there were when the connection began.
 async fn write(
     mut to: WriteHalf<'_>,
     mut passing: UnboundedReceiver<Passing>,
     shared: &Shared,
+    cuts: usize,
     delay: impl Fn(&Control) -> Duration,
 ) -> Option<How> {
     let mut control = shared.control.subscribe();
@@ -493,7 +502,15 @@ async fn write(
             Passing::Bytes(arrived, bytes) => {
                 let wait = delay(&control.borrow());
                 sleep_until(arrived + wait).await;
-                control.wait_for(|now| !now.stalled).await.ok()?;
+                // After a cut and the end of a stall both hold: the cut came first.
+                let how = {
+                    let is_due = |now: &Control| !now.stalled || now.cuts > cuts;
+                    let now = control.wait_for(is_due).await.ok()?;
+                    (now.cuts > cuts).then(|| now.cut_how.unwrap_or(How::Close))
+                };
+                if how.is_some() {
+                    return how;
+                }
                 to.write_all(&bytes).await.ok()?;
             }
         }
