@@ -1,14 +1,14 @@
 //! `apply`: saved plans, in whole and in part, and next to open slots that are not part of the plan.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Trib};
 use crate::support::keys::Keys;
+use crate::support::proxy::How;
 use crate::support::server::{Server, Spec, versions};
 use crate::support::views::{counts, owned_slots};
-use crate::support::wait::until;
+use crate::support::wait::PATIENCE;
 
 fn apply(file: &Path, nodes: &[Server]) -> Trib {
     Trib::new().args(["apply", file.to_str().unwrap(), &nodes[0].addr(), "--yes"])
@@ -108,22 +108,18 @@ fn killed_and_applied_again() {
         let keys = Keys::fill(&nodes, 2000, |_| true);
         let plans = Plans::new();
         let plan = plans.saved(&nodes, "300");
-        // Slow enough to be caught in the act.
-        proxies[0].delay_requests(Duration::from_millis(10));
-        proxies[0].forget_commands();
+        proxies[0].stall_at(command, nth);
         let run = Trib::new()
             .args(["apply", plan.to_str().unwrap(), &proxies[0].addr()])
             .args(["--yes", "--max-open-slots", "16", "--pipeline", "10"])
             .spawn();
-        until(command, Duration::from_secs(20), || {
-            match proxies[0].count(command) {
-                n if n >= nth => Ok(()),
-                n => Err(format!("{n} so far")),
-            }
-        });
+        assert!(proxies[0].wait_stalled(PATIENCE), "{command}");
         run.signal(Signal::SIGKILL);
         run.wait().killed_by(Signal::SIGKILL);
-        proxies[0].delay_requests(Duration::ZERO);
+        for proxy in &proxies {
+            proxy.cut_now(How::Reset);
+            proxy.resume();
+        }
         assert_ne!(counts(&nodes), [7892, 8492], "killed too late");
         // Shown as it is, open slots and all; nothing is finished by that.
         let before = counts(&nodes);

@@ -1,7 +1,6 @@
 //! `create` where all goes well, and at the prompt.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Trib};
@@ -10,6 +9,7 @@ use crate::support::server::{Server, Spec, has_ipv6, versions};
 use crate::support::subcommands::create;
 use crate::support::tls::Material;
 use crate::support::views::{assert_bare, assert_usable, myself};
+use crate::support::wait::PATIENCE;
 
 /// Which master each replica follows, by index.
 fn followed(nodes: &[Server]) -> Vec<Option<usize>> {
@@ -129,15 +129,18 @@ fn pins_and_zones_decide_who_is_what() {
 
 #[test]
 fn no_wait_returns_when_all_agree() {
-    // The servers' own timeouts: 5 s until they serve, 5 s until a first sync.
-    let nodes = Nodes::start(6);
-    create(nodes.addrs())
+    // For all that can be read they never serve: one that waits for that ends with an error.
+    let (nodes, proxies) = Nodes::behind_proxies(6, &Spec::new());
+    for proxy in &proxies {
+        proxy.rewrite(b"cluster_state:ok", b"cluster_state:no");
+    }
+    let addrs: Vec<String> = proxies.iter().map(|proxy| proxy.addr()).collect();
+    create(&addrs)
         .args(["--replicas", "1", "--no-wait"])
         .run()
         .status(0)
-        .within(Duration::from_secs(4))
         .stdout_has("[OK] All nodes agree about slots configuration.\n")
-        .stdout_has(&format!("redis-trib check {} --wait 60s", nodes[0].addr()));
+        .stdout_has(&format!("redis-trib check {} --wait 60s", addrs[0]));
     assert_eq!(followed(&nodes)[3..], [Some(0), Some(1), Some(2)]);
     for server in nodes.iter() {
         let assigned = server.field("cluster_slots_assigned").unwrap();
@@ -365,7 +368,7 @@ fn without_a_terminal_nobody_is_asked() {
     ] {
         run.run()
             .status(5)
-            .within(Duration::from_secs(5))
+            .within(PATIENCE)
             .stderr_has("--yes")
             .stderr_has("nothing was changed");
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use crate::support::cluster::Nodes;
 use crate::support::command::{Finished, Signal, Trib};
 use crate::support::ports;
-use crate::support::proxy::{Cut, Proxy};
+use crate::support::proxy::{Cut, How, Proxy};
 use crate::support::scripted::Script;
 use crate::support::server::{Server, Spec};
 use crate::support::subcommands::create;
 use crate::support::views::{assert_bare, assert_usable, lines, myself};
-use crate::support::wait::until;
+use crate::support::wait::PATIENCE;
 
 /// Six nodes behind proxies, and the command that makes a cluster of them.
 struct Six {
@@ -107,15 +107,15 @@ fn killed_at_any_time() {
             scope.spawn(move || {
                 let six = Six::new();
                 let index = if moment == "CLUSTER REPLICATE" { 5 } else { 0 };
+                six.proxies[index].stall_at(moment, 1);
                 let run = six.create().spawn();
-                until(moment, Duration::from_secs(20), || {
-                    match six.proxies[index].count(moment) {
-                        0 => Err("not yet".to_owned()),
-                        _ => Ok(()),
-                    }
-                });
+                assert!(six.proxies[index].wait_stalled(PATIENCE), "{moment}");
                 run.signal(Signal::SIGKILL);
                 run.wait().killed_by(Signal::SIGKILL);
+                for proxy in &six.proxies {
+                    proxy.cut_now(How::Reset);
+                    proxy.resume();
+                }
                 six.finish();
             });
         }
@@ -164,16 +164,19 @@ fn a_refusal_of_the_very_first_command_is_no_change() {
 fn interrupted_in_the_middle() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let six = Six::new();
+        // However late the signal comes, the run still waits.
+        six.proxies[4].rewrite(b"cluster_state:ok", b"cluster_state:no");
         let run = six.create().args(["-o", "json"]).spawn();
         run.wait_stdout("\"phase\":\"join\"");
         run.signal(signal);
         let ended = run
             .wait()
             .status(130)
-            .within(Duration::from_secs(20))
+            .within(Duration::from_secs(45))
             .stderr_has(signal.as_str())
             .stderr_has("The same command again ")
             .stderr_has("; these commands undo them:");
+        six.proxies[4].stop_rewriting();
         let last = ended.json_lines().pop().unwrap();
         assert_eq!(
             (&last["event"], &last["exit_code"]),
@@ -241,6 +244,7 @@ fn if_needed() {
     let run = || create(nodes.addrs()).arg("--if-needed");
     run().run().status(0).stdout_has(">>> Creating cluster");
     assert_usable(&nodes, 3);
+    nodes.set_long_node_timeout();
     let known = || nodes[0].nodes_text().lines().count();
     let again = run().run().status(0);
     again.stdout_is("These nodes already form a healthy cluster of 3: nothing to do.\n");
@@ -319,20 +323,25 @@ fn if_needed_waits_for_nodes_that_start() {
 #[test]
 fn a_node_that_stops_during_the_join_is_named() {
     let six = Six::new();
-    let stopped = &six.nodes[4];
+    let (stopped, proxy) = (&six.nodes[4], &six.proxies[4]);
+    proxy.stall_at("CLUSTER MEET", 1);
     let run = six
         .create()
-        .args(["--join-timeout", "3s", "--command-timeout", "4s"])
-        .args(["-o", "json"])
+        .args(["--join-timeout", "3s", "--command-timeout", "5s"])
         .spawn();
-    run.wait_stdout("\"phase\":\"join\"");
+    assert!(proxy.wait_stalled(PATIENCE));
+    // The first look after that waits for the nodes to join.
+    proxy.stall_at("CLUSTER NODES", 1);
+    proxy.resume();
+    assert!(proxy.wait_stalled(PATIENCE));
     stopped.stop();
+    proxy.resume();
     let ended = run.wait();
     stopped.cont();
     ended
         .status(6)
-        .within(Duration::from_secs(15))
-        .stderr_has(&format!("{} (", six.proxies[4].addr()))
+        .within(Duration::from_secs(45))
+        .stderr_has(&format!("{} (", proxy.addr()))
         .stderr_has("The same command again finishes the work");
     six.finish();
 }
@@ -351,7 +360,7 @@ fn a_closed_bus_port_is_named() {
         .run()
         .status(6);
     ended
-        .within(Duration::from_secs(10))
+        .within(PATIENCE)
         .stderr_has("the nodes have not all joined after 3s:")
         .stderr_has(&format!("{} (", nodes[1].addr()))
         .stderr_has(&format!(
