@@ -61,7 +61,16 @@ impl Setting {
 
     /// Starts a move whose task lasts some seconds.
     pub(crate) fn start(&self, more: &[&str]) -> Running {
-        slow(&self.nodes[0], 2000);
+        self.start_delayed(2000, more)
+    }
+
+    /// Starts a move whose task lasts 20 s: what a test does next comes before its end for certain.
+    pub(crate) fn start_long(&self, more: &[&str]) -> Running {
+        self.start_delayed(10_000, more)
+    }
+
+    fn start_delayed(&self, micros: u32, more: &[&str]) -> Running {
+        slow(&self.nodes[0], micros);
         let run = self.go().args(more).spawn();
         // A task that was canceled before may still be listed by the servers.
         run.wait_stderr("Moving slots");
