@@ -374,7 +374,7 @@ fn a_stopped_member_is_named_before_anything_is_done() {
             &id,
             "--yes",
             "--command-timeout",
-            "1s",
+            "5s",
         ])
         .args(["--leave-unprotected", &id, "--settle-timeout", "1s"])
         .run();
@@ -383,7 +383,7 @@ fn a_stopped_member_is_named_before_anything_is_done() {
         .status(3)
         .stderr_has(&nodes[4].addr())
         .stderr_has("would bring the nodes back")
-        .within(Duration::from_secs(20));
+        .within(Duration::from_secs(60));
     assert_eq!(nodes[0].nodes_text().lines().count(), 6);
 }
 
@@ -401,7 +401,7 @@ fn a_stopped_node_leaves_and_does_not_come_back() {
                 &id,
                 "--yes",
                 "--command-timeout",
-                "1s",
+                "5s",
             ])
             .run();
         nodes[6].cont();
@@ -488,7 +488,7 @@ fn what_was_cut_off_is_finished_by_the_same_command() {
 
 #[test]
 fn a_signal_while_the_last_slots_move_keeps_the_node() {
-    let nodes = Nodes::quick(3);
+    let (nodes, proxies) = Nodes::behind_proxies(3, &Spec::new().quick());
     for (index, slots) in [0..=7999, 8000..=16379, 16380..=16383]
         .into_iter()
         .enumerate()
@@ -498,30 +498,34 @@ fn a_signal_while_the_last_slots_move_keeps_the_node() {
     }
     nodes.join();
     nodes.wait_usable();
-    let keys = 4 * 150;
     fill(&nodes, &names(16380..16384, 150));
     let before = contents(&nodes);
     let id = nodes[2].id();
+    proxies[2].stall_at("CLUSTER SETSLOT", 1);
     let run = del(&nodes, &[2])
-        .args(["--drain", "--yes", "--rate", "200", "--max-open-slots", "4"])
+        .args(["--drain", "--yes", "--pipeline", "5"])
+        .args(["--max-open-slots", "4"])
         .spawn();
-    let mut connection = nodes[2].connection().unwrap();
-    let mut left = || {
-        redis::cmd("DBSIZE")
-            .query::<usize>(&mut connection)
-            .unwrap()
-    };
-    until("some keys to have moved", PATIENCE, || match left() {
-        left if left < keys => Ok(()),
-        left => Err(left.to_string()),
+    assert!(proxies[2].wait_stalled(PATIENCE));
+    // The keys of a slot now take 30 s.
+    proxies[2].delay_requests(Duration::from_secs(1));
+    proxies[2].resume();
+    until("all slots to be open", PATIENCE, || {
+        let text = nodes[2].nodes_text();
+        match text.matches("->-").count() {
+            4 => Ok(()),
+            _ => Err(text),
+        }
     });
     run.signal(Signal::SIGINT);
+    run.wait_stderr("finishing the slots in hand");
+    proxies[2].delay_requests(Duration::ZERO);
     run.wait()
         .status(130)
         .stderr_has("no node has left yet")
         .stderr_has(&format!(
             "redis-trib del-node {} {id} --drain",
-            nodes[0].addr()
+            proxies[0].addr()
         ));
     // The slots in hand were finished.
     assert_eq!(owned_slots(&nodes[2]).len(), 0);
@@ -607,7 +611,7 @@ fn killed_among_forget_and_reset() {
                 |name: &str| Trib::new().args(["del-node", &proxies[0].addr(), name, "--yes"]);
             proxies[at].stall_at(command, nth);
             let cut = run(&id).spawn();
-            let reached = proxies[at].wait_stalled(Duration::from_secs(10));
+            let reached = proxies[at].wait_stalled(PATIENCE);
             cut.signal(Signal::SIGKILL);
             cut.wait();
             assert!(reached, "{command} number {nth} never came");
@@ -658,7 +662,7 @@ fn another_node_at_the_address_is_neither_reset_nor_shut_down() {
     let run = Trib::new()
         .args(["del-node", &proxies[0].addr(), &id, "--shutdown", "--yes"])
         .spawn();
-    let reached = proxies[1].wait_stalled(Duration::from_secs(10));
+    let reached = proxies[1].wait_stalled(PATIENCE);
     proxies[6].point_at(&other.addr());
     proxies[1].resume();
     run.wait()
