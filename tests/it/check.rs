@@ -8,6 +8,7 @@ use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
 use crate::support::findings::{codes, finding, node};
 use crate::support::hosts::{apart, where_names_are};
+use crate::support::ports;
 use crate::support::scripted::{Reply, Script};
 use crate::support::server::{Server, Spec, has_ipv6, versions};
 use crate::support::subcommands::{check, check_json};
@@ -18,6 +19,7 @@ use crate::support::wait::{PATIENCE, until};
 fn a_healthy_cluster_in_every_format() {
     let nodes = Nodes::each(6, apart);
     nodes.form(3);
+    nodes.set_long_node_timeout();
     nodes[0].cmd(&["SET", "{06S}a", "1"]); // slot 0
     nodes[0].cmd(&["SET", "{06S}b", "1"]);
     let first = nodes[0].addr();
@@ -266,7 +268,8 @@ fn a_password_is_asked_for_without_an_echo() {
     );
 
     // Asked once, however often it looks.
-    let gone = Spec::new().start().addr();
+    let reserved = ports::reserve();
+    let gone = format!("127.0.0.1:{}", reserved.port);
     let mut terminal = check(&gone).args(["--askpass", "--wait", "3s"]).terminal();
     terminal.expect("Password").expect(": ").send_line("s3cret");
     let finished = terminal.finish().status(1);

@@ -101,6 +101,7 @@ fn check_and_info_as_redis_cli_does() {
     }
     let nodes = Nodes::quick(6);
     nodes.form(3);
+    nodes.set_long_node_timeout();
     fill(
         &nodes[..3],
         &(0..50).map(|n| format!("k{n}")).collect::<Vec<_>>(),

@@ -17,6 +17,7 @@ const ON_SLOTS: [usize; 4] = [100, 5000, 7000, 12_000];
 fn three() -> Side {
     let nodes = Nodes::quick(3);
     nodes.form(3);
+    nodes.set_long_node_timeout();
     Side::new(nodes)
 }
 
@@ -110,13 +111,22 @@ fn fixes() -> Vec<Row> {
     ]
 }
 
-/// The slot of the row before belongs to the first master on both sides.
+/// The slot of the row before belongs to the first master on both sides. redis-cli gave it to a master with the highest
+/// epoch: while the first master has a lower one, a ping of that master takes the slot from it again.
 fn even(side: &Side) {
+    let epoch = |node: &Server| node.field("cluster_current_epoch");
+    until("the highest epoch to be known", PATIENCE, || {
+        let epochs: Vec<_> = side.nodes.iter().map(epoch).collect();
+        match epochs.iter().all(|epoch| *epoch == epochs[0]) {
+            true => Ok(()),
+            false => Err(format!("{epochs:?}")),
+        }
+    });
+    side.nodes[0].cmd(&["CLUSTER", "BUMPEPOCH"]);
     let first = side.id(0).to_owned();
     for node in side.nodes.iter() {
         node.cmd(&["CLUSTER", "SETSLOT", "400", "NODE", &first]);
     }
-    side.nodes[0].cmd(&["CLUSTER", "BUMPEPOCH"]);
 }
 
 /// Three masters, each with a replica, of which one is dead.

@@ -88,6 +88,7 @@ fn with_newcomers() -> Side {
     side.until_known(3, 0);
     nodes.replicate(3, 0);
     side.settle();
+    nodes.set_long_node_timeout();
     side
 }
 

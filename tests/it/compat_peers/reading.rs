@@ -30,6 +30,7 @@ pub(super) fn healthy() -> Side {
         side.nodes.replicate(index, index - 3);
     }
     side.settle();
+    side.nodes.set_long_node_timeout();
     let keys: Vec<String> = (0..40).map(|n| format!("k{n}")).collect();
     fill(&side.nodes[..3], &keys);
     side

@@ -25,6 +25,7 @@ fn four(sizes: [usize; 3]) -> Side {
     nodes.join();
     let side = Side::new(nodes);
     side.settle();
+    side.nodes.set_long_node_timeout();
     let keys: Vec<String> = (0..300).map(|n| format!("k{n}")).collect();
     fill(&side.nodes[..3], &keys);
     side

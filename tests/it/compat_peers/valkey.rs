@@ -13,7 +13,9 @@ use crate::support::server::{Spec, valkey_cli};
 fn apart(version: &str, count: usize) -> Side {
     Side::new(Nodes::each(count, |index| {
         let host = format!("127.0.0.{}", 1 + index % 3);
-        let spec = Spec::new().quick().version(version).bind(&host);
+        // With the short one a node that gets no processor for 2 s is warned of.
+        let spec = Spec::new().quick().node_timeout(15_000);
+        let spec = spec.version(version).bind(&host);
         spec.arg("--cluster-announce-ip", &host)
     }))
 }
