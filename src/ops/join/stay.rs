@@ -23,6 +23,10 @@ use crate::session::Session;
 /// How long all members must know the nodes. Each member sends a ping at least once a second to one of the others.
 const STEADY: Duration = Duration::from_secs(3);
 
+/// How many looks in a row must find all nodes, besides. A look at a member that is suspended may take as long as
+/// [`STEADY`]. Only after it does the member read the pings that tell it to forget the nodes.
+const LOOKS: usize = 6;
+
 /// How long the nodes may be lost again beyond the timeout of the join: that one may be as long as a member remembers.
 const MARGIN: Duration = Duration::from_secs(8);
 
@@ -47,8 +51,8 @@ pub(super) fn may_be_forgotten(candidates: &[JoinCandidate]) -> BTreeSet<NodeId>
     candidates.map(|candidate| candidate.node.id()).collect()
 }
 
-/// Watches the members until they have known these nodes for [`STEADY`], counted from `agreed`. Nodes that were lost are
-/// met again.
+/// Watches the members until they have known these nodes for [`STEADY`], counted from `agreed`, and in [`LOOKS`] looks.
+/// Nodes that were lost are met again.
 pub(super) async fn stay(
     session: &Session,
     plan: &JoinPlan,
@@ -61,8 +65,10 @@ pub(super) async fn stay(
     }
     let deadline = agreed + within + MARGIN;
     let mut steady_since = agreed;
+    let mut looks = 0;
     loop {
         let forgetting = forgetting(session, plan, nodes).await;
+        looks += 1;
         if let Some(member) = &forgetting {
             if Instant::now() >= deadline {
                 return Err(anyhow!(
@@ -86,8 +92,9 @@ pub(super) async fn stay(
             watch.join().await?;
             watch.agree(&plan.goal).await?;
             steady_since = Instant::now();
+            looks = 0;
         }
-        if steady_since.elapsed() >= STEADY {
+        if looks >= LOOKS && steady_since.elapsed() >= STEADY {
             return Ok(());
         }
         sleep(LOOK_AGAIN).await;
