@@ -610,7 +610,7 @@ fn are_asked_at_once(expected: usize, bytes: usize) {
     }
     let asked = || (0..3).filter(|i| proxies[*i].count("PSYNC") > 0).count();
     let running = backup(&proxies[0].addr(), &path).spawn();
-    crate::support::wait::until("the first PSYNC", PATIENCE, || match asked() {
+    until("the PSYNCs", PATIENCE, || match asked() {
         count if count < expected => Err(format!("{count} of {expected}")),
         _ => Ok(()),
     });

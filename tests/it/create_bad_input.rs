@@ -9,6 +9,7 @@ use crate::support::server::Spec;
 use crate::support::subcommands::create;
 use crate::support::tls::Material;
 use crate::support::views::assert_bare;
+use crate::support::wait::{PATIENCE, until};
 
 /// Runs it, and looks at what every error has in common.
 #[track_caller]
@@ -235,15 +236,11 @@ fn nodes_that_are_not_empty() {
     let cluster = Nodes::quick(2);
     cluster.form(1);
     cluster[0].cmd(&["SET", "key", "value"]);
-    crate::support::wait::until(
-        "the slots to be served",
-        crate::support::wait::PATIENCE,
-        || {
-            nodes[4]
-                .try_cmd(&["SET", "a", "1"])
-                .map_err(|error| error.to_string())
-        },
-    );
+    until("the slots to be served", PATIENCE, || {
+        nodes[4]
+            .try_cmd(&["SET", "a", "1"])
+            .map_err(|error| error.to_string())
+    });
     // The slots go, the key stays.
     nodes[4].cmd(&["CLUSTER", "DELSLOTSRANGE", "0", "16383"]);
     let ended = refused(
