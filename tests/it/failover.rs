@@ -1,10 +1,10 @@
 //! `failover`: a replica takes over.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::cluster::Nodes;
 use crate::support::command::{Signal, Trib};
-use crate::support::proxy::{Cut, Proxy};
+use crate::support::proxy::{How, Proxy};
 use crate::support::scripted::{Reply, Script, Scripted};
 use crate::support::server::{Server, Spec, versions};
 use crate::support::views::{counts, myself};
@@ -71,17 +71,22 @@ fn matrix_writes_go_on_and_none_is_lost() {
 /// A node that was elected would count its old votes again (Redis 8.2.3): it is waited for.
 #[test]
 fn there_and_back_and_there_again() {
+    // Four node timeouts.
+    const OLD_VOTES_COUNT: Duration = Duration::from_secs(8);
     let nodes = Nodes::quick(6);
     nodes.form(3);
     let mut writers = Writers::start(&nodes, 4);
+    let mut followed_since = Instant::now();
     for (index, waits) in [(4, false), (1, false), (4, true)] {
+        if index == 1 {
+            followed_since = Instant::now();
+        }
         let ended = failover(&nodes, &nodes[index].id()).run().status(0);
-        assert_eq!(
-            ended.stderr.contains("would count the old votes again"),
-            waits,
-            "{}",
-            ended.stderr
-        );
+        let waited = ended.stderr.contains("would count the old votes again");
+        // On a busy machine the votes are too old by then to be counted again.
+        let is_due = waits && followed_since.elapsed() < OLD_VOTES_COUNT;
+        assert!(waited || !is_due, "{}", ended.stderr);
+        assert!(waits || !waited, "{}", ended.stderr);
         assert_eq!(role(&nodes[index]), "master");
         writers.wait_for_more(50);
     }
@@ -108,7 +113,7 @@ fn of_several_replicas_the_best() {
     }
     nodes[4].stop();
     let ended = hand_over(&nodes, &nodes[0].id())
-        .args(["--command-timeout", "500ms", "--timeout", "5s"])
+        .args(["--command-timeout", "3s"])
         .run();
     nodes[4].cont();
     // The one that hangs is not chosen.
@@ -175,10 +180,10 @@ fn what_can_not_be() {
     });
     nodes[4].stop();
     failover(&nodes, &hung)
-        .args(["--command-timeout", "500ms"])
+        .args(["--command-timeout", "3s"])
         .run()
         .status(3)
-        .within(Duration::from_secs(10))
+        .within(Duration::from_secs(25))
         .stderr_has(&format!("{} (", nodes[4].addr()))
         .stderr_has("does not answer");
     nodes[4].cont();
@@ -279,7 +284,7 @@ fn of_a_replica_without_its_master() {
     nodes.form(3);
     let master = nodes[0].id();
     nodes[0].stop();
-    let quick = ["--command-timeout", "500ms"];
+    let quick = ["--command-timeout", "3s"];
     hand_over(&nodes[1..], &nodes[3].id())
         .args(quick)
         .run()
@@ -379,7 +384,7 @@ fn a_master_that_hangs_is_left_out_by_force() {
         server.cmd(&["CONFIG", "SET", "cluster-node-timeout", "60000"]);
     }
     nodes[1].stop();
-    let quick = ["--command-timeout", "500ms", "--timeout", "10s"];
+    let quick = ["--command-timeout", "3s"];
     failover(&nodes, &nodes[4].id())
         .args(quick)
         .run()
@@ -410,7 +415,7 @@ fn voters_hear_first_whom_the_replica_follows() {
     nodes.form(3);
     nodes[0].stop();
     let run = failover(&nodes[1..], &nodes[3].id())
-        .args(["--command-timeout", "500ms", "--timeout", "10s", "--force"])
+        .args(["--command-timeout", "3s", "--force"])
         .run();
     nodes[0].cont();
     run.status(0).stdout_has(" took over 5,461 slots from ");
@@ -424,12 +429,11 @@ fn who_can_not_agree_holds_no_forced_takeover_up() {
     // The owner of the slot is stopped, so this node does not learn of it again.
     nodes[2].cmd(&["CLUSTER", "DELSLOTS", "7"]);
     let run = failover(&nodes[1..], &nodes[3].id())
-        .args(["--command-timeout", "500ms", "--force"])
+        .args(["--command-timeout", "3s", "--force"])
         .run();
     nodes[0].cont();
-    run.status(0)
-        .within(Duration::from_secs(20))
-        .stdout_has(" took over 5,461 slots from ");
+    // All waits share one deadline: a wait for this node would have left no time for the rest.
+    run.status(0).stdout_has(" took over 5,461 slots from ");
     assert_eq!(counts(&nodes)[3], 5461);
 }
 
@@ -438,6 +442,10 @@ fn without_a_majority_only_a_takeover_helps() {
     let nodes = Nodes::quick(6);
     nodes.form(3);
     let dead = [nodes[1].id(), nodes[2].id()];
+    // Between the two there is a majority that could elect a replica of the first.
+    for replica in &nodes[4..] {
+        replica.cmd(&["CONFIG", "SET", "cluster-replica-no-failover", "yes"]);
+    }
     nodes[1].kill();
     nodes[2].kill();
     for id in &dead {
@@ -555,16 +563,14 @@ fn a_member_that_goes_away_before_the_start_is_a_refusal() {
     nodes[5].cmd(&["CONFIG", "SET", "cluster-announce-ip", "localhost"]);
     nodes.form(3);
     let go = || Trib::new().args(["failover", &proxies[0].addr(), &nodes[4].id()]);
-    // The first run may look more often, until what normally passes has passed.
-    go().arg("--dry-run").run().status(0);
-    proxies[5].forget_commands();
-    // A run that changes nothing does not name its connections.
-    go().arg("--dry-run").run().status(0);
-    let looks = proxies[5].count("CLUSTER NODES");
-    assert!(looks > 0, "{:?}", proxies[5].commands());
-    let cut = Cut::before("CLIENT SETNAME").nth(looks + 1);
-    proxies[5].cut(cut.reset().then_refuse());
-    let ended = go().arg("--yes").run().status(3);
+    // It goes away between the plan and the start, while other operators are looked for.
+    proxies[4].stall_at("CLIENT LIST", 1);
+    let run = go().arg("--yes").spawn();
+    assert!(proxies[4].wait_stalled(PATIENCE), "it never came to that");
+    proxies[5].refuse();
+    proxies[5].cut_now(How::Reset);
+    proxies[4].resume();
+    let ended = run.wait().status(3);
     assert!(!ended.stderr.contains("took over"), "{}", ended.stderr);
     assert_eq!(role(&nodes[4]), "slave");
     proxies[5].resume();

@@ -68,14 +68,12 @@ fn failover(nodes: &[Server], args: &[&str]) -> Trib {
     Trib::new()
         .args(["failover", "--yes", &nodes[1].addr()])
         .args(args)
-        .args(["--command-timeout", "500ms"])
 }
 
 fn fix(nodes: &[Server], args: &[&str]) -> Trib {
     Trib::new()
         .args(["fix", "--yes", &nodes[1].addr()])
         .args(args)
-        .args(["--command-timeout", "500ms"])
 }
 
 #[track_caller]
@@ -142,7 +140,7 @@ fn matrix_a_replica_that_restarted_empty() {
         assert_eq!(role(&nodes[3]), "slave");
         // `check` proposes no failover that is refused.
         Trib::new()
-            .args(["check", &nodes[1].addr(), "--command-timeout", "500ms"])
+            .args(["check", &nodes[1].addr()])
             .run()
             .stdout_lacks("--force");
         fix(
@@ -284,7 +282,7 @@ fn matrix_an_empty_shard() {
 #[test]
 fn matrix_the_copy_of_an_empty_master_after_a_restart() {
     for version in versions().iter().filter(|name| **name != "redis-6.2") {
-        let spec = spec(version).arg("--repl-diskless-sync-delay", 2);
+        let spec = spec(version).arg("--repl-diskless-sync-delay", 8);
         let nodes = Nodes::with(4, &spec);
         Trib::new()
             .args(["create", "--yes"])
@@ -398,7 +396,7 @@ fn matrix_the_data_of_another_shard() {
         });
         let run = Trib::new()
             .args(["failover", "--yes", &nodes[0].addr(), "--to", &replica])
-            .args(["--takeover", "--command-timeout", "500ms"])
+            .args(["--takeover", "--command-timeout", "3s"])
             .run();
         nodes[1].cont();
         run.status(3)

@@ -166,7 +166,7 @@ fn faults_that_exist_are_reasons() {
     nodes[3].stop();
     let stopped = Trib::new()
         .args(["ok-to-stop", &nodes[1].addr(), &nodes[0].id()])
-        .args(["--command-timeout", "1s"])
+        .args(["--command-timeout", "5s"])
         .run();
     nodes[3].cont();
     stopped.status(3).stdout_has(&nodes[0].addr());
