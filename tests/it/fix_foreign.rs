@@ -78,7 +78,16 @@ impl Merged {
         for node in ours.iter().take(3) {
             is_struck_out(node, &lost);
         }
+        let merged = Self {
+            ours,
+            theirs,
+            foreign,
+        };
+        merged.others_are_linked();
+        // A link without an answer for half of it is opened again, and is young then.
+        merged.set_node_timeout(15_000);
         std::thread::sleep(HEAD_START);
+        let (ours, theirs) = (&merged.ours, &merged.theirs);
         meet(&ours[0], &ours[3]);
         for node in ours.iter().chain(theirs.iter()) {
             until("all to know all", PATIENCE, || {
@@ -93,15 +102,64 @@ impl Merged {
                 }
             });
         }
-        Self {
-            ours,
-            theirs,
-            foreign,
+        merged
+    }
+
+    fn others(&self) -> impl Iterator<Item = &Server> {
+        self.theirs.iter().chain([&self.ours[3]])
+    }
+
+    /// Waits until each of the others is linked to the rest of them.
+    #[track_caller]
+    fn others_are_linked(&self) {
+        for node in self.others() {
+            until("the others to be linked", PATIENCE, || {
+                let text = node.nodes_text();
+                let is_linked = |id: &String| {
+                    let line = text.lines().find(|line| line.starts_with(id.as_str()));
+                    line.is_some_and(|line| {
+                        !line.contains("handshake") && line.contains(" connected")
+                    })
+                };
+                match self.foreign.iter().all(is_linked) {
+                    true => Ok(()),
+                    false => Err(text),
+                }
+            });
         }
+    }
+
+    fn set_node_timeout(&self, milliseconds: u32) {
+        for node in self.ours.iter().chain(self.theirs.iter()) {
+            let value = milliseconds.to_string();
+            node.cmd(&["CONFIG", "SET", "cluster-node-timeout", &value]);
+        }
+    }
+
+    /// The node timeout of [`quick`] again, once the age of links no longer counts.
+    fn gossip_quickly(&self) {
+        self.set_node_timeout(2000);
     }
 
     fn evict(&self, foreign: &[String]) -> Trib {
         fix(&self.ours[0]).args(["--evict-foreign", &foreign.join(",")])
+    }
+
+    /// Waits until no node but the one whose address was taken knows nodes of the other cluster.
+    #[track_caller]
+    fn only_the_taken_node_knows_both(&self) {
+        let ours: Vec<String> = self.ours[..3].iter().map(Server::id).collect();
+        for (nodes, strangers) in [(&self.ours[..3], &self.foreign), (&self.theirs[..], &ours)] {
+            for node in nodes {
+                until("it to forget the other cluster", PATIENCE, || {
+                    let text = node.nodes_text();
+                    match strangers.iter().any(|id| text.contains(id)) {
+                        true => Err(text),
+                        false => Ok(()),
+                    }
+                });
+            }
+        }
     }
 
     #[track_caller]
@@ -124,7 +182,7 @@ impl Merged {
             assert!(self.foreign.iter().all(|id| !text.contains(id)), "{text}");
             assert_eq!(node.field("cluster_known_nodes").unwrap(), "3", "{text}");
         }
-        for node in self.theirs.iter().chain([&self.ours[3]]) {
+        for node in self.others() {
             let text = node.nodes_text();
             assert!(
                 self.ours[..3].iter().all(|one| !text.contains(&one.id())),
@@ -188,6 +246,7 @@ fn two_clusters_are_parted(spec: &Spec) {
             .status(3)
             .stderr_has("--evict-foreign");
     }
+    merged.gossip_quickly();
     merged
         .evict(&merged.foreign[..1])
         .arg("--dry-run")
@@ -229,6 +288,7 @@ fn slots_that_leave_are_named_first_matrix() {
 
 fn slots_that_leave_are_named_first(spec: &Spec) {
     let merged = Merged::new(spec, Own::Slot);
+    merged.gossip_quickly();
     let nodes = &merged.ours;
     let key = &names([THEIRS], 1)[0];
     until("the slot to be served", PATIENCE, || {
@@ -268,7 +328,9 @@ fn killed_when_some_have_forgotten(spec: &Spec) {
     let merged = || {
         let (ours, proxies) = Nodes::behind_proxies(4, spec);
         let theirs = Nodes::with(2, spec);
-        (Merged::of(ours, theirs, Own::Nothing), proxies)
+        let merged = Merged::of(ours, theirs, Own::Nothing);
+        merged.gossip_quickly();
+        (merged, proxies)
     };
     // Between the first and the last FORGET. On Valkey 8.1 and 9.1, a node that pings within that time
     // loses the members of its own side, which can't be prevented from outside.
@@ -277,6 +339,8 @@ fn killed_when_some_have_forgotten(spec: &Spec) {
         proxies[3].stall_at("CLUSTER FORGET", 1);
         let run = one.evict(&one.foreign).arg("--yes").spawn();
         assert!(proxies[3].wait_stalled(PATIENCE), "it never came to that");
+        // The next run looks for nodes that ours still know: it would not find those that were not told.
+        one.only_the_taken_node_knows_both();
         run.signal(Signal::SIGKILL);
         run.wait();
         // What it had sent is carried out after its death.
@@ -308,6 +372,7 @@ fn who_lost_its_own_side_meets_it_again(spec: &Spec) {
         let (ours, mut proxies) = Nodes::behind_proxies(4, spec);
         let (theirs, behind) = Nodes::behind_proxies(2, spec);
         let one = Merged::of(ours, theirs, Own::Nothing);
+        one.gossip_quickly();
         // All of the others are told late: gossip of one that has forgotten our nodes would part them in peace.
         proxies.extend(behind);
         let others = &proxies[3..];
