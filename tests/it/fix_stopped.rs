@@ -169,23 +169,24 @@ fn slots_that_are_not_finished_count_as_open() {
 /// The last slots are finished during a pause, and nothing is left to wait for.
 #[test]
 fn a_pause_does_not_hold_up_a_run_that_is_done() {
-    let nodes = three(&quick());
+    let (nodes, proxies) = Nodes::behind_proxies(3, &quick());
+    nodes.form(3);
     fill(&nodes, &names(0..10, 20));
     let runtime = tempfile::tempdir().unwrap();
     let own = |trib| run_in(&runtime, trib);
-    let run = reshard(&nodes[0]).args(["--slot-ranges", "0-9", "--to", &nodes[1].id(), "--yes"]);
-    let run = own(run.args(["--rate", "100", "--strategy", "keys"])).spawn();
-    until("the keys to be on their way", PATIENCE, || {
-        let text = nodes[0].nodes_text();
-        match text.contains("->-") {
-            true => Ok(()),
-            false => Err(text),
-        }
-    });
+    // The first one is a trial. With the second all slots are open, and the run can't end before it is paused.
+    proxies[0].stall_at("MIGRATE", 2);
+    let run = Trib::new()
+        .args(["reshard", &proxies[0].addr(), "--slot-ranges", "0-9"])
+        .args(["--to", &nodes[1].id(), "--yes"])
+        .args(["--rate", "100", "--strategy", "keys"]);
+    let run = own(run).spawn();
+    assert!(proxies[0].wait_stalled(PATIENCE), "it never came to that");
     own(Trib::new().args(["throttle", "--pause"]))
         .run()
         .status(0);
-    run.wait_within(Duration::from_secs(30)).status(0);
+    proxies[0].resume();
+    run.wait_within(PATIENCE).status(0);
     assert_eq!(nodes[0].text(&["DBSIZE"]), "0");
     assert_closed(&nodes);
 }
