@@ -193,7 +193,9 @@ fn an_unfinished_reshard_is_finished() {
             &nodes[3].id(),
             "--yes",
             "--rate",
-            "800",
+            "100",
+            "--max-open-slots",
+            "4",
         ])
         .spawn();
     until(

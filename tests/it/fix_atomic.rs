@@ -37,7 +37,8 @@ fn told(node: &Server) -> Option<Value> {
 fn a_job_under_way_is_named_and_waited_for_matrix() {
     for version in atomic_among(versions()) {
         let setting = Setting::new(version);
-        slow(&setting.nodes[0], 1000);
+        // The task lasts ten seconds: three runs begin within that.
+        slow(&setting.nodes[0], 5000);
         begin(&setting.nodes[0], &setting.nodes[3]);
         wait_for_job(&setting.nodes[0]);
         let found = told(&setting.nodes[1]).unwrap();

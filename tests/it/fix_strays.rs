@@ -66,8 +66,13 @@ fn strays_are_collected_across_an_election_elsewhere() {
             size => Err(size.to_string()),
         }
     });
+    // Nobody is elected before it was seen that somebody has to be.
+    let no_failover =
+        |value| nodes[5].cmd(&["CONFIG", "SET", "cluster-replica-no-failover", value]);
+    no_failover("yes");
     nodes[2].kill();
     run.wait_stderr("an election");
+    no_failover("no");
     run.wait().status(0);
     assert_eq!((size(owner), size(other)), (600, 0));
 }

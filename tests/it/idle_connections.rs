@@ -21,11 +21,11 @@ fn impatient() -> Spec {
     Spec::new().quick().arg("--timeout", 1)
 }
 
-/// The arguments of a drain of the third node that takes some seconds.
-fn drain(nodes: &[Server]) -> Trib {
+/// A drain of the third node at that rate, of about a thousand keys.
+fn drain(nodes: &[Server], rate: usize) -> Trib {
     Trib::new()
         .args(["del-node", &nodes[0].addr(), &nodes[2].id()])
-        .args(["--drain", "--yes", "--rate", "300"])
+        .args(["--drain", "--yes", "--rate", &rate.to_string()])
 }
 
 #[test]
@@ -33,7 +33,7 @@ fn a_long_drain_puts_the_setting_back() {
     let nodes = Nodes::with(6, &impatient());
     nodes.form(3);
     let keys = Keys::fill(&nodes, 3000, |_| true);
-    drain(&nodes).run().status(0);
+    drain(&nodes, 300).run().status(0);
     assert_eq!(setting(&nodes[2]), "yes");
     keys.assert_kept(&nodes);
 }
@@ -43,7 +43,7 @@ fn an_interrupted_drain_puts_the_setting_back() {
     let nodes = Nodes::with(3, &impatient());
     nodes.form(3);
     let keys = Keys::fill(&nodes, 3000, |_| true);
-    let running = drain(&nodes).arg("--output").arg("json").spawn();
+    let running = drain(&nodes, 60).args(["--output", "json"]).spawn();
     running.wait_stdout("slots-moved");
     assert_eq!(setting(&nodes[2]), "no");
     // The kept connections are closed by now.
@@ -111,7 +111,7 @@ fn a_setting_that_stays_no_is_named() {
     let nodes = Nodes::quick(4);
     nodes.form(4);
     nodes[2].cmd(&["CONFIG", "SET", SETTING, "no"]);
-    let ended = drain(&nodes).run().status(0);
+    let ended = drain(&nodes, 300).run().status(0);
     ended
         .stderr_has("is no already")
         .stderr_has(&format!("CONFIG SET {SETTING} yes"));

@@ -143,7 +143,7 @@ fn a_journal_that_breaks_stops_before_the_next_change() {
             .args(["--max-open-slots", "2", "--finish-open"])
     };
     let ended = go()
-        .args(["--journal", &path.display().to_string(), "--rate", "100"])
+        .args(["--journal", &path.display().to_string(), "--rate", "10"])
         .run()
         .status(6);
     reader.join().unwrap();

@@ -6,14 +6,14 @@ use crate::support::findings::{codes, finding};
 use crate::support::server::{Server, Spec};
 use crate::support::wait::{PATIENCE, until};
 
-/// Three masters with keys on the first one, and a node that takes two minutes to load these keys. Meanwhile it answers
+/// Three masters with keys on the first one, and a node that takes almost seven minutes to load these keys. Meanwhile it answers
 /// ten times a second.
 pub(crate) fn beside_a_slow_node() -> (Nodes, Server) {
     let nodes = Nodes::quick(3);
     nodes.form(3);
     let value = "v".repeat(180);
     let mut words = vec!["MSET".to_string()];
-    for key in 0..6000 {
+    for key in 0..20_000 {
         words.extend([format!("{{06S}}{key}"), value.clone()]);
     }
     nodes[0].cmd(&words);
