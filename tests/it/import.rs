@@ -1,5 +1,8 @@
 //! `import`: keys of a standalone server into a cluster.
 
+use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use redis::Value;
 
 use crate::support::cluster::Nodes;
@@ -7,6 +10,7 @@ use crate::support::command::{Signal, Trib};
 use crate::support::dataset::{self, difference, digest};
 use crate::support::proxy::{Cut, Proxy};
 use crate::support::server::{Server, Spec, versions};
+use crate::support::slots::{owned, slot_of};
 use crate::support::tls::Material;
 use crate::support::wait::PATIENCE;
 
@@ -227,21 +231,27 @@ fn a_key_that_expires_at_another_time_is_another_one() {
     let source = standalone("redis-7.0");
     let nodes = cluster(&Spec::new().quick());
     let (from, node) = (source.addr(), nodes[0].addr());
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
     for (key, here, there) in [
-        ("shorter", None, Some("100")),
-        ("longer", Some("100"), None),
-        ("other", Some("100"), Some("200")),
-        ("close", Some("100"), Some("102")),
+        ("shorter", None, Some(1000)),
+        ("longer", Some(1000), None),
+        ("other", Some(1000), Some(2000)),
+        ("close", Some(1000), Some(1002)),
         ("never", None, None),
     ] {
-        let set = |ttl: Option<&'static str>| {
-            let ttl = ttl.map(|seconds| ["EX", seconds]);
-            ["SET", key, "v"]
-                .into_iter()
-                .chain(ttl.into_iter().flatten())
+        // Points in time, so that it does not matter when these commands are carried out.
+        let set = |ttl: Option<u64>| {
+            let mut words = ["SET", key, "v"].map(str::to_string).to_vec();
+            let at = ttl.map(|seconds| (now + seconds).to_string());
+            words.extend(at.into_iter().flat_map(|at| ["EXAT".to_string(), at]));
+            words
         };
-        source.cmd(&set(here).collect::<Vec<_>>());
-        let words: Vec<&[u8]> = set(there).map(str::as_bytes).collect();
+        source.cmd(&set(here));
+        let words = set(there);
+        let words: Vec<&[u8]> = words.iter().map(String::as_bytes).collect();
         dataset::send(&nodes, &words);
     }
     let moving = |args: &[&str]| {
@@ -636,11 +646,11 @@ fn slots_that_move_and_nodes_that_stumble_are_followed() {
     nodes.form(3);
     fill(&source, 3000);
     // A slot is open, another moves while keys are on their way, a connection breaks.
-    let slot = crate::support::slots::slot_of(b"key:7").to_string();
+    let slot = slot_of(b"key:7").to_string();
     let owner = nodes
         .iter()
         .position(|node| {
-            crate::support::slots::owned(node)
+            owned(node)
                 .iter()
                 .any(|(a, b)| (*a..=*b).contains(&slot.parse().unwrap()))
         })
@@ -648,11 +658,25 @@ fn slots_that_move_and_nodes_that_stumble_are_followed() {
     let other = (owner + 1) % 3;
     nodes[other].cmd(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &nodes[owner].id()]);
     nodes[owner].cmd(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &nodes[other].id()]);
-    let moving = crate::support::slots::slot_of(b"key:8").to_string();
     proxies[0].stall_at("RESTORE", 40);
     proxies[1].cut(Cut::after("RESTORE").nth(30));
     let running = import(&source.addr(), &proxies[0].addr()).spawn();
     assert!(proxies[0].wait_stalled(PATIENCE));
+    // A slot whose keys have not come yet: a node does not give away a slot with keys.
+    let seen = proxies[0].commands();
+    let come: BTreeSet<usize> = seen
+        .iter()
+        .filter_map(|command| command.strip_prefix("RESTORE "))
+        .filter_map(|rest| rest.split(' ').next())
+        .map(|key| slot_of(key.as_bytes()))
+        .collect();
+    let of_first = owned(&nodes[0]);
+    let moving = (0..3000)
+        .map(|n| slot_of(format!("key:{n}").as_bytes()))
+        .filter(|slot| of_first.iter().any(|(a, b)| (*a..=*b).contains(slot)))
+        .find(|moving| !come.contains(moving) && moving.to_string() != slot)
+        .unwrap()
+        .to_string();
     for node in [2, 0, 1] {
         nodes[node].cmd(&["CLUSTER", "SETSLOT", &moving, "NODE", &nodes[2].id()]);
     }

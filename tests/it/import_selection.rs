@@ -358,7 +358,10 @@ fn json_tells_the_search_for_collisions_from_the_reading() {
 
 #[test]
 fn keys_that_have_expired_in_a_file_are_counted_apart() {
-    let source = Spec::new().plain().start();
+    let spec = Spec::new().plain().arg("--enable-debug-command", "yes");
+    let source = spec.start();
+    // The file has keys that have expired, whenever it is written.
+    source.cmd(&["DEBUG", "SET-ACTIVE-EXPIRE", "0"]);
     source.cmd(&["SET", "new", "old value", "PX", "1500"]);
     source.cmd(&["SET", "away", "old value", "PX", "1500"]);
     source.cmd(&["SET", "stays", "value"]);
