@@ -320,6 +320,16 @@ fn masters_of_the_same_epoch(spec: &Spec) {
         .status(6)
         .stderr_has("shares its config epoch with another master still");
     apart.heal();
+    for node in apart.nodes.iter() {
+        until("it to know three epochs", PATIENCE, || {
+            let text = node.nodes_text();
+            let epochs: BTreeSet<_> = text.lines().map(|line| line.split(' ').nth(6)).collect();
+            match epochs.len() {
+                3 => Ok(()),
+                _ => Err(text),
+            }
+        });
+    }
     assert!(!codes(&check()).contains("epoch-collision"));
     apart.fix().run().status(0).stdout_has("Nothing is broken");
     assert_closed(&apart.nodes);

@@ -201,10 +201,12 @@ fn every_state_of_a_slot(spec: &Spec, cases: &[Case]) {
     let ranges = format!("0-{}", cases.len() - 1);
     // A dry run changes nothing.
     let before: Vec<String> = nodes.iter().map(open_on).collect();
-    fix(&nodes[1]).args(["--dry-run", "-o", "json"]).run();
+    let dry_run = fix(&nodes[1]).args(["--dry-run", "-o", "json"]);
+    dry_run.timeout(PATIENCE * 4).run();
     assert_eq!(before, nodes.iter().map(open_on).collect::<Vec<_>>());
     fix(&nodes[1])
         .args(["--yes", "--assign-uncovered", &ranges])
+        .timeout(PATIENCE * 4)
         .run()
         .status(0);
     assert_closed(&nodes);
@@ -212,6 +214,7 @@ fn every_state_of_a_slot(spec: &Spec, cases: &[Case]) {
     assert_eq!(all, seen(&nodes, &all), "keys are gone");
     fix(&nodes[2])
         .args(["--yes", "--collect-strays"])
+        .timeout(PATIENCE * 4)
         .run()
         .status(0);
     assert_closed(&nodes);

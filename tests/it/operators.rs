@@ -84,6 +84,7 @@ fn the_cluster_of_another_one_is_not_to_be_undone() {
     let create = || {
         let trib = Trib::new()
             .args(["create", "--yes", "--user", "ann"])
+            .args(["--command-timeout", "60s"])
             .args(&addrs);
         trib.env("REDISCLI_AUTH", "secret")
     };
