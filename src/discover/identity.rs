@@ -36,6 +36,13 @@ const SMALL: usize = 12;
 /// two connect again every 100 ms.
 const WATCH: Duration = Duration::from_millis(2200);
 
+/// The most that counts as watched between two looks. A process without a processor sees nothing, nor does one whose
+/// look is answered late.
+const MOST_BETWEEN_LOOKS: Duration = Duration::from_millis(500);
+
+/// How long addresses are watched at most, with all that does not count.
+const MOST_WATCHED: Duration = Duration::from_secs(10);
+
 /// Between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(60);
 
@@ -250,7 +257,11 @@ impl Survey<'_> {
             });
         let clients: Vec<(NodeId, NodeClient)> = opening.await.into_iter().flatten().collect();
         let began = Instant::now();
-        while self.observation.identities.twins.is_empty() && began.elapsed() < WATCH {
+        let (mut watched, mut last_look) = (Duration::ZERO, began);
+        while self.observation.identities.twins.is_empty()
+            && watched < WATCH
+            && began.elapsed() < MOST_WATCHED
+        {
             let asking = self
                 .connections
                 .fan_out(clients.clone(), async |_, (id, client)| {
@@ -278,6 +289,8 @@ impl Survey<'_> {
             addrs.retain(|(id, addr)| self.is_other(*id, addr));
             self.ask(addrs, known).await;
             sleep(pause).await;
+            watched += last_look.elapsed().min(MOST_BETWEEN_LOOKS);
+            last_look = Instant::now();
         }
     }
 
