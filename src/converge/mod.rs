@@ -25,7 +25,7 @@ pub(crate) use cluster_wait::{
 };
 pub(crate) use copies::wait_for_copies;
 pub(crate) use nudge::foreign_node;
-use nudge::nudge;
+use nudge::{begin_streams, nudge};
 use probe::{Condition, Coverage, NotReady};
 pub use report::NotInTime;
 use report::mute;
@@ -181,6 +181,24 @@ impl Watch {
             if let Ok(Some(now)) = timeout(LOOK, look_again()).await {
                 goal = Arc::new(now);
             }
+        }
+    }
+
+    /// Waits for an agreement, and meanwhile begins the replication streams of masters that have got replicas: the copy of
+    /// an empty master begins `repl-diskless-sync-delay` (5 s) after its replica is attached, which may be before the
+    /// nodes agree.
+    pub async fn with_streams_of<T>(
+        &self,
+        masters: impl IntoIterator<Item = NodeId>,
+        agreement: impl Future<Output = T>,
+    ) -> T {
+        let masters: BTreeSet<NodeId> = masters.into_iter().collect();
+        let masters = masters.iter().filter_map(|id| self.participants.get(id));
+        let streams = begin_streams(&self.connections, masters.cloned().collect());
+        tokio::pin!(agreement);
+        tokio::select! {
+            agreed = &mut agreement => agreed,
+            () = streams => agreement.await,
         }
     }
 

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use super::FEW;
+use tokio::time::sleep;
+
 use super::probe::{NotReady, read};
+use super::{FEW, LOOK_AGAIN};
 use crate::client::ClientError;
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::{EntryState, Info, View};
@@ -45,7 +49,7 @@ pub(super) async fn nudge(
         }
         NotReady::NoLink { master } => {
             if let Some(master) = participants.get(master) {
-                begin_stream(connections, master).await;
+                let _ = begin_stream(connections, master).await;
             }
             return 0;
         }
@@ -132,23 +136,48 @@ async fn lead(connections: &Connections, participant: &Participant, master: Node
     }
 }
 
+/// Begins the replication streams of these masters, each as soon as a replica is attached to it.
+pub(super) async fn begin_streams(connections: &Arc<Connections>, mut masters: Vec<Participant>) {
+    while !masters.is_empty() {
+        let asking =
+            connections.fan_out(masters, async |connections, master| {
+                match begin_stream(&connections, &master).await {
+                    Stream::HasBegun => None,
+                    Stream::IsAwaited => Some(master),
+                }
+            });
+        masters = asking.await.into_iter().flatten().collect();
+        // A thousand nodes are not asked ten times a second.
+        sleep(LOOK_AGAIN + Duration::from_millis(masters.len() as u64)).await;
+    }
+}
+
+/// Whether the replication stream of a master has content.
+enum Stream {
+    /// It has, or it can't be begun from here.
+    HasBegun,
+    /// Nothing was replicated yet, and there may be no replica that it could be sent to.
+    IsAwaited,
+}
+
 /// Writes something to the replication stream of a master that has not replicated anything. A replica that has copied an
 /// empty master has offset 0 otherwise, and if it is restarted it cannot be told from one that has lost its copy, which
 /// must not take over (Redis 7.0 to 8.10, Valkey 8.0 to 9.1, which begin the copy after `repl-diskless-sync-delay`).
-async fn begin_stream(connections: &Connections, master: &Participant) {
+async fn begin_stream(connections: &Connections, master: &Participant) -> Stream {
     let begun = async {
         let client = connections.client(&master.target).await?;
         let info = Info::parse(&client.info().await?);
         match info.replication_offset {
-            Some(0) => client.wait(1).await,
-            _ => Ok(()),
+            // It has an effect only if a replica is attached.
+            Some(0) => client.wait(1).await.map(|()| Stream::IsAwaited),
+            _ => Ok(Stream::HasBegun),
         }
     };
     // The right to WAIT may be missing; the copy is as good without.
-    if let Err(error) = begun.await {
-        let error: ClientError = error;
+    begun.await.unwrap_or_else(|error: ClientError| {
         tracing::debug!(%error, "the replication stream was not begun");
-    }
+        Stream::HasBegun
+    })
 }
 
 /// A node that the view knows and that is neither a participant nor a member that does not answer.

@@ -3,6 +3,7 @@
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
 use crate::support::keys::fill;
+use crate::support::proxy::Proxy;
 use crate::support::server::{Server, Spec, versions};
 use crate::support::wait::{PATIENCE, until};
 
@@ -57,6 +58,10 @@ fn wait_for_copies(nodes: &[Server]) {
 
 fn size(server: &Server) -> i64 {
     redis::from_redis_value(server.cmd(&["DBSIZE"])).unwrap()
+}
+
+fn offset(server: &Server) -> String {
+    server.field("master_repl_offset").unwrap()
 }
 
 fn role(server: &Server) -> String {
@@ -276,7 +281,6 @@ fn matrix_an_empty_shard() {
     }
 }
 
-/// The master answers, and its replica lost the link to it before the last writes.
 /// A copy of a master that has replicated nothing yet is not taken for a lost one after a restart: `create` and `add-node`
 /// see to it that the stream has begun when it is made. (Redis 6.2 makes it at once, and leaves no time for that.)
 #[test]
@@ -305,6 +309,39 @@ fn matrix_the_copy_of_an_empty_master_after_a_restart() {
     }
 }
 
+/// The stream of an empty master begins while nodes do not agree yet: its copy does not wait for them.
+#[test]
+fn a_stream_begins_before_all_agree() {
+    // Pings to replicas are a part of the stream, too.
+    let spec = spec("redis-7.0")
+        .arg("--repl-diskless-sync-delay", 8)
+        .arg("--repl-ping-replica-period", 3600);
+    let (nodes, proxies) = Nodes::behind_proxies(4, &spec);
+    Trib::new()
+        .args(["create", "--yes"])
+        .args(proxies[..3].iter().map(Proxy::addr))
+        .run()
+        .status(0);
+    proxies[3].stall_at("CLUSTER REPLICATE", 1);
+    let run = Trib::new()
+        .args(["add-node", "--yes", &proxies[3].addr(), &proxies[1].addr()])
+        .args(["--replica", "--master-id", &nodes[0].id()])
+        .args(["--command-timeout", "60s"])
+        .spawn();
+    assert!(proxies[3].wait_stalled(PATIENCE), "it never came to that");
+    proxies[2].stall();
+    proxies[3].resume();
+    until("the stream to begin", PATIENCE, || {
+        match offset(&nodes[0]).as_str() {
+            "0" => Err(run.stdout_so_far()),
+            _ => Ok(()),
+        }
+    });
+    proxies[2].resume();
+    run.wait().status(0);
+}
+
+/// The master answers, and its replica lost the link to it before the last writes.
 #[test]
 fn a_master_that_answers_has_the_better_copy() {
     let nodes = shard(1, &spec("redis-7.0"));

@@ -99,7 +99,8 @@ async fn create(
     execution.run(&joining).await?;
     watch.join().await?;
     execution.run(&replicating).await?;
-    watch.agree(&goal).await?;
+    let masters = goal.masters.values().copied();
+    watch.with_streams_of(masters, watch.agree(&goal)).await?;
     if request.until == Until::Usable {
         warn_of_copies(session, &watch.usable(&goal).await?);
     }

@@ -153,9 +153,9 @@ impl Joining<'_> {
             let cluster = ClusterState::look(session).await.ok()?;
             Some(plan::goal(&cluster, &plan.masters))
         };
-        let goal = watch
-            .agree_as_it_is(Arc::clone(&plan.goal), goal_now)
-            .await?;
+        let agreement = watch.agree_as_it_is(Arc::clone(&plan.goal), goal_now);
+        let masters = plan.masters.values().copied();
+        let goal = watch.with_streams_of(masters, agreement).await?;
         let stays = stay::stay(
             session,
             &plan,
