@@ -54,7 +54,7 @@ fn matrix_a_master_without_slots() {
                 .stderr_has("owns no slots")
                 .stderr_has(&format!("redis-trib reshard {seed} --to "));
         }
-        // The votes were not asked for in vain.
+        // No votes were asked for.
         assert_eq!(proxies[4].count("CLUSTER FAILOVER"), 0);
         assert_eq!(role(&nodes[4]), "slave");
         // Dead, it holds nothing up.

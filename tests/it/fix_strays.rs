@@ -66,7 +66,7 @@ fn strays_are_collected_across_an_election_elsewhere() {
             size => Err(size.to_string()),
         }
     });
-    // Nobody is elected before it was seen that somebody has to be.
+    // No replica is elected before the run has seen that one has to be.
     let no_failover =
         |value| nodes[5].cmd(&["CONFIG", "SET", "cluster-replica-no-failover", value]);
     no_failover("yes");

@@ -6,8 +6,8 @@ use crate::support::findings::{codes, finding};
 use crate::support::server::{Server, Spec};
 use crate::support::wait::{PATIENCE, until};
 
-/// Three masters with keys on the first one, and a node that takes almost seven minutes to load these keys. Meanwhile it answers
-/// ten times a second.
+/// Three masters with keys on the first one, and a node that takes almost seven minutes to load these keys. Meanwhile it
+/// answers ten times a second.
 pub(crate) fn beside_a_slow_node() -> (Nodes, Server) {
     let nodes = Nodes::quick(3);
     nodes.form(3);
