@@ -72,8 +72,8 @@ fn matrix_a_replica_that_was_reset() {
         assert_eq!(
             remedy,
             format!(
-                "redis-trib del-node {seed} {reset} --command-timeout 1s && redis-trib add-node {} {seed} --replica \
-                 --command-timeout 1s",
+                "redis-trib del-node {seed} {reset} --command-timeout 10s && redis-trib add-node {} {seed} --replica \
+                 --command-timeout 10s",
                 nodes[5].addr(),
                 seed = nodes[0].addr()
             )
@@ -87,7 +87,7 @@ fn matrix_a_replica_that_was_reset() {
         // Nothing is done to healthy nodes.
         let mut fix = fix
             .status(3)
-            .stderr_has(&remedy.replace(" --command-timeout 1s", ""));
+            .stderr_has(&remedy.replace(" --command-timeout 10s", ""));
         for healthy in &nodes[..5] {
             fix = fix.stderr_lacks(&format!("del-node {} {}", nodes[0].addr(), healthy.id()));
         }
