@@ -12,7 +12,7 @@ use crate::support::server::{atomic_among, fault_versions, quick};
 use crate::support::slots::{assert_closed, names, owned};
 use crate::support::stopped_run::{assert_all_named, resume};
 use crate::support::subcommands::reshard;
-use crate::support::wait::until;
+use crate::support::wait::{PATIENCE, until};
 
 #[test]
 fn either_end_of_a_job_dies_and_its_replica_takes_over_on_each_version() {
@@ -204,7 +204,7 @@ fn killed_at_each_command_of_a_job_on_each_version() {
                 let proxy = &two.proxies[if at_source { from } else { to }];
                 proxy.stall_at(command, nth);
                 let run = two.reshard(to).spawn();
-                let reached = proxy.wait_stalled(Duration::from_secs(5));
+                let reached = proxy.wait_stalled(PATIENCE);
                 run.signal(Signal::SIGKILL);
                 run.wait();
                 assert!(reached, "{command} number {nth} never came");

@@ -33,6 +33,10 @@ const MOMENTS: [(&str, End, usize); 4] = [
     ("CLUSTER COUNTKEYSINSLOT", End::Source, 9),
 ];
 
+/// For the line that resumes a run. Runs that are to fail move 100 keys/s: most of their work is still to come when a fault
+/// happens, on a busy machine too. The line repeats that rate, and the last one counts.
+const FAST: [&str; 2] = ["--rate", "100000"];
+
 #[test]
 fn killed_at_each_command_on_each_version() {
     for version in fault_versions() {
@@ -141,7 +145,7 @@ fn interrupted_and_killed_while_clients_write() {
     };
     let slow = |ranges: &str| {
         go(ranges)
-            .args(["--rate", "800", "--max-open-slots", "4"])
+            .args(["--rate", "200", "--max-open-slots", "4"])
             .spawn()
     };
     let begun = |slots: usize| until_moved(&nodes[3], slots);
@@ -154,16 +158,20 @@ fn interrupted_and_killed_while_clients_write() {
         panic!("{}", ended.stderr);
     };
     // As gently as before.
-    assert!(next.join(" ").contains("--rate 800"), "{}", ended.stderr);
+    assert!(next.join(" ").contains("--rate 200"), "{}", ended.stderr);
     assert!(ended.stderr.contains(" 0 open"), "{}", ended.stderr);
     writers.wait(50);
-    // A second one at the same time goes away.
+    // A second one at the same time goes away. The first has half a minute's work, so it does not end meanwhile.
     let run = Trib::new()
         .args(next)
-        .args(["--yes", "--rate", "800", "--max-open-slots", "4"])
+        .args(["--yes", "--rate", "100", "--max-open-slots", "4"])
         .spawn();
     begun(40);
-    go("0-199").run().status(3).stderr_has("another redis-trib");
+    go("0-199")
+        .args(["--settle-timeout", "1s"])
+        .run()
+        .status(3)
+        .stderr_has("another redis-trib");
     run.signal(Signal::SIGKILL);
     run.wait();
     reshard(&nodes[0])
@@ -194,7 +202,7 @@ fn the_target_stops_answering() {
             &to,
             "--yes",
             "--rate",
-            "1000",
+            "100",
         ])
         .args([
             "--timeout",
@@ -214,7 +222,8 @@ fn the_target_stops_answering() {
     nodes[3].cont();
     nodes.wait_usable();
     for command in told(&ended.stderr) {
-        Trib::new().args(command).arg("--yes").run().status(0);
+        let go_on = Trib::new().args(command).arg("--yes");
+        go_on.args(FAST).run().status(0);
     }
     assert_closed(&nodes);
     assert_eq!(owned(&nodes[3]), [(0, 99)]);
@@ -305,7 +314,7 @@ fn the_source_fails_over_and_the_targets_replica_hangs(spec: &Spec) {
     };
     let begun = |slots: usize| until_moved(&nodes[1], slots);
     // A failover by hand: nothing is lost by the servers themselves.
-    let run = go("0-99").args(["--rate", "1000"]).spawn();
+    let run = go("0-99").args(["--rate", "100"]).spawn();
     begun(8);
     nodes[3].cmd(&["CLUSTER", "FAILOVER"]);
     let ended = run.wait().status(6);
@@ -322,7 +331,7 @@ fn the_source_fails_over_and_the_targets_replica_hangs(spec: &Spec) {
     // The target's replica hangs: its keys would be there once only.
     fill(&nodes, &names(150..160, 5));
     let before = contents(&nodes);
-    let run = go("150-159").args(["--rate", "20"]).spawn();
+    let run = go("150-159").args(["--rate", "2"]).spawn();
     begun(101);
     nodes[4].stop();
     let ended = run.wait().status(6);
@@ -354,7 +363,7 @@ fn either_end_restarts_empty() {
                         .args(["--slot-ranges", "0-99", "--to", &to, "--yes"])
                         .args(["--max-open-slots", "4", "--command-timeout", "2s"])
                 };
-                let run = go().args(["--rate", "500"]).spawn();
+                let run = go().args(["--rate", "100"]).spawn();
                 until_moved(&nodes[3], 1);
                 nodes[victim].restart();
                 let ended = run.wait_within(Duration::from_secs(30)).status(6);
@@ -387,7 +396,7 @@ fn the_target_fails_over() {
             .args(["--slot-ranges", "0-99", "--to", to, "--yes"])
             .args(["--command-timeout", "2s", "--max-open-slots", "4"])
     };
-    let run = go(&nodes[1].id()).args(["--rate", "1000"]).spawn();
+    let run = go(&nodes[1].id()).args(["--rate", "100"]).spawn();
     until_moved(&nodes[1], 1);
     nodes[4].cmd(&["CLUSTER", "FAILOVER"]);
     let ended = run.wait().status(6);
@@ -404,7 +413,8 @@ fn the_target_fails_over() {
     // The command in the message names the new master.
     for command in told(&ended.stderr) {
         assert!(command.contains(&nodes[4].id()), "{}", ended.stderr);
-        Trib::new().args(command).arg("--yes").run().status(0);
+        let go_on = Trib::new().args(command).arg("--yes");
+        go_on.args(FAST).run().status(0);
     }
     assert_closed(&nodes);
     assert_eq!(owned(&nodes[4])[0], (0, 99));
@@ -559,7 +569,8 @@ fn the_target_does_not_take_the_login() {
 
 #[test]
 fn interrupted_twice_and_stopped_for_a_while() {
-    let nodes = Nodes::with(4, &quick());
+    // Nobody flags the node that hangs, or the one whose MIGRATE waits for it.
+    let nodes = Nodes::with(4, &quick().node_timeout(30_000));
     nodes.form(3);
     fill(&nodes[..3], &names(0..100, 20));
     let before = contents(&nodes);
@@ -574,26 +585,25 @@ fn interrupted_twice_and_stopped_for_a_while() {
             "--finish-open",
         ];
         let run = reshard(&nodes[1]).args(args);
-        run.args([
-            "--rate",
-            rate,
-            "--max-open-slots",
-            open,
-            "--command-timeout",
-            "3s",
-        ])
+        run.args(["--rate", rate, "--max-open-slots", open])
     };
     let begun = |slots: usize| until_moved(&nodes[1], slots);
-    let run = go("100", "4").spawn();
+    let run = go("100", "4")
+        .args(["--timeout", "12s", "--command-timeout", "30s"])
+        .spawn();
     begun(4);
+    // The first signal lifts the rate: without a node that hangs the open slots might be closed before the second one.
+    nodes[1].stop();
     run.signal(Signal::SIGTERM);
     run.wait_stderr("a second signal stops at once");
     run.signal(Signal::SIGTERM);
-    let ended = run.wait_within(Duration::from_secs(5)).status(130);
+    let ended = run.wait_within(Duration::from_secs(9)).status(130);
+    nodes[1].cont();
     assert!(ended.stderr.contains("open: slots"), "{}", ended.stderr);
     assert_all_named(&ended.stderr, 100);
+    nodes.wait_usable();
     // The tool sleeps while the source fails over: it looks before it writes.
-    let run = go("400", "4").spawn();
+    let run = go("100", "4").args(["--command-timeout", "3s"]).spawn();
     begun(16);
     run.signal(Signal::SIGSTOP);
     let stopped = Instant::now();
@@ -609,7 +619,10 @@ fn interrupted_twice_and_stopped_for_a_while() {
     run.signal(Signal::SIGCONT);
     let ended = run.wait().status(6);
     assert!(ended.stderr.contains(&nodes[0].addr()), "{}", ended.stderr);
-    go("100000", "64").run().status(0);
+    go("100000", "64")
+        .args(["--command-timeout", "3s"])
+        .run()
+        .status(0);
     assert_closed(&nodes);
     assert_same(&before, &contents(&nodes));
 }
@@ -680,7 +693,7 @@ fn either_end_dies(spec: &Spec, victim: usize) {
             &to,
             "--yes",
             "--rate",
-            "500",
+            "100",
         ])
         .args([
             "--max-open-slots",

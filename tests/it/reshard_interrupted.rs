@@ -11,10 +11,14 @@ use crate::support::server::{Server, atomic_among, fault_versions, quick};
 use crate::support::slots::{assert_closed, names, owned, until_moved};
 use crate::support::stopped_run::{assert_all_named, resume};
 use crate::support::subcommands::reshard;
-use crate::support::wait::until;
+use crate::support::wait::{PATIENCE, until};
 
-/// How long a run may take to end after the second signal: it may ask both ends for a second.
-const AT_ONCE: Duration = Duration::from_secs(3);
+/// How long a run may take to end after the second signal: it may ask both ends for a second, and the machine is busy.
+/// What it would wait for otherwise takes 12 s or longer.
+const AT_ONCE: Duration = Duration::from_secs(9);
+
+/// For the line that resumes a run, which repeats its low rate: the last one counts.
+const FAST: [&str; 2] = ["--rate", "100000"];
 
 /// Sends the two signals.
 #[track_caller]
@@ -56,7 +60,7 @@ fn a_migrate_to_a_target_that_hangs() {
     let run = reshard(&nodes[0])
         .args(["--slot-ranges", "5-9", "--to", &to, "--yes"])
         .args(["--timeout", "12s", "--command-timeout", "30s"])
-        .args(["--rate", "1000", "--max-open-slots", "1"])
+        .args(["--rate", "100", "--max-open-slots", "1"])
         .spawn();
     until(
         "keys at the target",
@@ -74,7 +78,7 @@ fn a_migrate_to_a_target_that_hangs() {
     assert_all_named(&ended.stderr, 5);
     nodes[3].cont();
     nodes.wait_usable();
-    resume(&ended).run().status(0);
+    resume(&ended).args(FAST).run().status(0);
     assert_closed(&nodes);
     assert_eq!(owned(&nodes[3]), [(5, 9)]);
     assert_same(&before, &contents(&nodes));
@@ -95,7 +99,7 @@ fn any_command_of_a_move_that_gets_no_answer() {
                 let proxy = &two.proxies[if at_source { from } else { to }];
                 proxy.stall_at(command, 2);
                 let run = two.reshard(to).args(["--command-timeout", "30s"]).spawn();
-                let reached = proxy.wait_stalled(Duration::from_secs(5));
+                let reached = proxy.wait_stalled(PATIENCE);
                 let ended = interrupt_twice(run, AT_ONCE);
                 assert!(reached, "{command} never came");
                 assert_all_named(&ended.stderr, 3);
@@ -124,7 +128,7 @@ fn a_task_of_servers_that_do_not_answer_on_each_version() {
             let proxy = &two.proxies[if at_source { from } else { to }];
             proxy.stall_at(command, nth);
             let run = two.reshard(to).args(["--command-timeout", "30s"]).spawn();
-            let reached = proxy.wait_stalled(Duration::from_secs(5));
+            let reached = proxy.wait_stalled(PATIENCE);
             // It has some time to cancel the task.
             let ended = interrupt_twice(run, Duration::from_secs(5) + AT_ONCE);
             assert!(reached, "{command} never came");
@@ -164,7 +168,7 @@ fn a_wait_for_replicas_that_hang() {
                 let first = slots_of(&nodes[1]);
                 let run = reshard(&nodes[0])
                     .args(["--slot-ranges", "0-99", "--to", &nodes[1].id(), "--yes"])
-                    .args(["--rate", "400", "--max-open-slots", "4"])
+                    .args(["--rate", "100", "--max-open-slots", "4"])
                     .args(["--max-replica-lag", lag])
                     .spawn();
                 until_moved(&nodes[1], 4);
@@ -184,7 +188,7 @@ fn a_wait_for_replicas_that_hang() {
                 assert_all_named(&ended.stderr, 100);
                 nodes[hangs].cont();
                 nodes.wait_usable();
-                resume(&ended).run().status(0);
+                resume(&ended).args(FAST).run().status(0);
                 assert_closed(&nodes);
                 assert_eq!(slots_of(&nodes[1]), first + 100);
                 assert_same(&before, &contents(&nodes));
