@@ -239,7 +239,10 @@ impl Soak {
         let expected = match ended.status {
             // 101: a panic.
             Ended::Status(status) => [0, 1, 3, 4, 6, 130].contains(&status),
-            Ended::Signal(signal) => signal == Signal::SIGKILL as i32,
+            // A program that has just been started does not handle SIGINT yet.
+            Ended::Signal(signal) => {
+                [Signal::SIGKILL as i32, Signal::SIGINT as i32].contains(&signal)
+            }
         };
         if !expected {
             self.give_up(&format!("{words:?} ended with {:?}", ended.status));
