@@ -154,7 +154,7 @@ fn keys_are_counted_when_a_conflict_stops_the_restore() {
 #[test]
 fn what_expired_stays_away_and_times_to_live_go_on() {
     let nodes = cluster(2, "redis-7.0");
-    dataset::send(&nodes, &[b"SET", b"short", b"x", b"PX", b"1500"]);
+    dataset::send(&nodes, &[b"SET", b"short", b"x", b"PX", b"15000"]);
     dataset::send(&nodes, &[b"SET", b"long", b"x", b"PX", b"3600000"]);
     let (_home, path) = backup(&nodes);
     crate::support::wait::until("the short one to go", PATIENCE, || {

@@ -121,6 +121,7 @@ fn events_of_a_failover_and_of_slots_that_move() {
         .run()
         .status(0);
     json.wait_stdout("\"slots-moved\"");
+    let lost = nodes[0].id();
     nodes[0].kill();
     json.wait_stdout("\"node-lost\"");
     json.wait_stdout("\"failover\"");
@@ -132,9 +133,14 @@ fn events_of_a_failover_and_of_slots_that_move() {
         .iter()
         .flat_map(|line| line["events"].as_array().unwrap())
         .collect();
-    let of = |kind: &str| events.iter().filter(|one| one["event"] == kind).count();
-    assert_eq!(of("node-lost"), 1, "{events:#?}");
-    assert_eq!(of("failover"), 1, "{events:#?}");
+    let of = |kind: &str| -> Vec<_> {
+        let all = events.iter();
+        all.filter(|one| one["event"] == kind).collect()
+    };
+    // Any other node that says nothing for half a second is lost for that time, too.
+    let is_lost = |one: &&&serde_json::Value| one["nodes"][0]["id"] == lost;
+    assert!(of("node-lost").iter().any(is_lost), "{events:#?}");
+    assert_eq!(of("failover").len(), 1, "{events:#?}");
     let moved: u64 = events
         .iter()
         .filter(|one| one["event"] == "slots-moved")
@@ -171,7 +177,8 @@ fn matrix_an_asm_task_under_way_is_shown() {
     for version in atomic_among(versions()) {
         let setting = Setting::new(version);
         let nodes = &setting.nodes;
-        let run = setting.start(&[]);
+        // 20 s, so that both looks see it.
+        let run = setting.start_long(&[]);
         let once = || watch(&nodes[1]).args(["--once", "-n", "100ms"]);
         let tasks = || once().args(["-o", "json"]).run().status(0).json()["tasks"].clone();
         let task = &tasks()[0];
