@@ -5,12 +5,17 @@ use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::proxy::Proxy;
 use super::server::{Server, Spec};
 use super::wait::{PATIENCE, until};
 
 const SLOTS: usize = 16384;
+
+/// How long a node may not know another one before it is told to meet it again: longer than a handshake of [`Spec::quick`]
+/// lasts.
+const MEET_AGAIN: Duration = Duration::from_secs(3);
 
 /// Servers side by side; `nodes[0]` and the rest of a slice's methods are those of the servers.
 pub(crate) struct Nodes {
@@ -163,20 +168,35 @@ impl Nodes {
                 step *= 2;
             }
         }
-        let all: BTreeSet<String> = self.iter().map(Server::id).collect();
-        for server in self.iter() {
+        let ids: Vec<String> = self.iter().map(Server::id).collect();
+        let all: BTreeSet<&str> = ids.iter().map(String::as_str).collect();
+        for (index, server) in self.iter().enumerate() {
+            let began = Instant::now();
+            let mut met_again = Duration::ZERO;
             until(
                 &format!("{} to know all {} nodes", server.addr(), all.len()),
                 PATIENCE,
                 || {
                     let text = server.nodes_text();
-                    let known: BTreeSet<String> = text
+                    let known: BTreeSet<&str> = text
                         .lines()
                         .filter(|line| !line.contains("handshake") && line.contains(" connected"))
                         .filter_map(|line| line.split(' ').next())
-                        .map(str::to_owned)
                         .collect();
-                    if known == all { Ok(()) } else { Err(text) }
+                    if known == all {
+                        return Ok(());
+                    }
+                    // A handshake ends after the node timeout (2 s) without an answer. Then perhaps only one of the two
+                    // knows the other, and no third one tells of it. A node that is known already is not met again.
+                    if began.elapsed() > met_again + MEET_AGAIN {
+                        met_again = began.elapsed();
+                        for (other, id) in ids.iter().enumerate() {
+                            if !text.contains(id.as_str()) {
+                                self.meet(index, other);
+                            }
+                        }
+                    }
+                    Err(text)
                 },
             );
         }
