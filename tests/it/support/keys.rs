@@ -13,6 +13,10 @@ use super::views::{owned_slots, size};
 /// What a key holds, by database and name: its type and value, and when it expires.
 pub(crate) type Contents = BTreeMap<(u32, Vec<u8>), (String, Option<u128>)>;
 
+/// How much later a key of an hour may expire, in milliseconds. Each MIGRATE adds the time on its way, tests move a key up
+/// to twenty times, and between the answer to PTTL and the look at the clock a test may get no processor.
+const TOLERANCE: u128 = 60_000;
+
 /// One command on the master that owns the key's slot.
 #[track_caller]
 pub(crate) fn on_owner(nodes: &[Server], key: &[u8], command: &Cmd) -> Value {
@@ -204,7 +208,7 @@ pub(crate) fn assert_same(before: &Contents, after: &Contents) {
         assert_eq!(value, value_now, "{name}");
         match (expires, expires_now) {
             (None, None) => {}
-            (Some(then), Some(now)) => assert!(then.abs_diff(*now) < 2000, "{name}"),
+            (Some(then), Some(now)) => assert!(then.abs_diff(*now) < TOLERANCE, "{name}"),
             other => panic!("the time to live of {name}: {other:?}"),
         }
     }
