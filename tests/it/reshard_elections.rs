@@ -9,12 +9,15 @@ use crate::support::keys::{Contents, assert_same, contents, fill};
 use crate::support::server::{Server, Spec, quick};
 use crate::support::slots::{assert_closed, names, owned};
 use crate::support::subcommands::reshard;
-use crate::support::wait::until;
+use crate::support::views;
+use crate::support::wait::{PATIENCE, until};
 
 /// Three masters with a replica each; slots 0-199 of the first go to the second, slowly.
 struct Setting {
     nodes: Nodes,
     before: Contents,
+    /// The directory of the sockets of runs.
+    runtime: tempfile::TempDir,
 }
 
 impl Setting {
@@ -23,10 +26,15 @@ impl Setting {
         nodes.form(3);
         fill(&nodes[..3], &names((0..200).chain(12_000..12_020), 20));
         let before = contents(&nodes);
-        Self { nodes, before }
+        let runtime = tempfile::tempdir().unwrap();
+        Self {
+            nodes,
+            before,
+            runtime,
+        }
     }
 
-    /// Starts the move, and waits until it is under way.
+    /// Starts the move, and waits until it is under way. It takes 40 s: long enough for busy nodes to flag one that dies.
     #[track_caller]
     fn start(&self) -> Running {
         let first = self.moved();
@@ -44,9 +52,10 @@ impl Setting {
                 "--max-open-slots",
                 "4",
                 "--rate",
-                "400",
+                "100",
             ])
-            .timeout(Duration::from_secs(90))
+            .env("REDIS_TRIB_RUNTIME_DIR", directory(&self.runtime))
+            .timeout(Duration::from_secs(180))
             .spawn();
         until("slots to move", Duration::from_secs(20), || {
             match self.moved() - first {
@@ -69,6 +78,7 @@ fn a_master_outside_of_the_move_is_replaced_by_its_replica() {
     let run = setting.start();
     setting.nodes[2].kill();
     run.wait_stderr("an election");
+    lift_rate(&setting.runtime);
     run.wait().status(0);
     assert_eq!(setting.moved() - first, 200);
     assert_eq!(setting.nodes[5].field("role").as_deref(), Some("master"));
@@ -81,7 +91,7 @@ fn a_master_outside_of_the_move_is_replaced_by_its_replica() {
 /// The successor of a target owns its slots. That is no reason to wait for the target to own them.
 #[test]
 fn a_target_fails_over_after_its_slots_have_moved() {
-    let Setting { nodes, before } = Setting::new(&quick());
+    let Setting { nodes, before, .. } = Setting::new(&quick());
     let [source, one, two] = [0, 1, 2].map(|n: usize| nodes[n].id());
     let folder = tempfile::tempdir().unwrap();
     let plan = folder.path().join("plan.json");
@@ -106,6 +116,14 @@ fn a_target_fails_over_after_its_slots_have_moved() {
             done.map(|at| at + 1).ok_or(format!("{moved:?}"))
         },
     );
+    // A slot of which nobody else has heard yet would have no owner, or its old one.
+    let target = nodes[done].id();
+    for node in [&nodes[0], &nodes[done + 3]] {
+        until("others to know the new owner", PATIENCE, || {
+            let knows_all = slots_seen_by(node, &target) == first[done - 1] + 100;
+            knows_all.then_some(()).ok_or_else(|| node.nodes_text())
+        });
+    }
     nodes[done].kill();
     // The other target may have its slots before it hears of the death.
     run.wait().status(0);
@@ -117,6 +135,35 @@ fn a_target_fails_over_after_its_slots_have_moved() {
 
 fn slots_of(node: &Server) -> usize {
     owned(node).iter().map(|(a, b)| b - a + 1).sum()
+}
+
+/// How many slots that node has, as this one sees it.
+fn slots_seen_by(node: &Server, id: &str) -> usize {
+    let slots = views::lines(node)
+        .into_iter()
+        .find(|line| line[0] == id)
+        .map(|line| line[8..].to_vec());
+    let ranges = slots.unwrap_or_default();
+    let size = |range: &String| -> usize {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| text.parse::<usize>().unwrap();
+        number(last) - number(first) + 1
+    };
+    // Without the open ones, of which the node itself tells.
+    let closed = ranges.iter().filter(|range| !range.starts_with('['));
+    closed.map(size).sum()
+}
+
+fn directory(runtime: &tempfile::TempDir) -> String {
+    runtime.path().join("redis-trib").display().to_string()
+}
+
+fn lift_rate(runtime: &tempfile::TempDir) {
+    Trib::new()
+        .args(["throttle", "--rate", "off"])
+        .env("REDIS_TRIB_RUNTIME_DIR", directory(runtime))
+        .run()
+        .status(0);
 }
 
 #[test]
@@ -143,16 +190,14 @@ fn a_master_without_a_replica_is_not_waited_for() {
 fn two_elections_while_one_slot_is_open() {
     let nodes = Nodes::with(6, &quick());
     nodes.form(3);
-    fill(&nodes[..3], &names([7], 1_500));
+    // For a minute: the second one dies after 17 s or later.
+    fill(&nodes[..3], &names([7], 3_000));
     let before = contents(&nodes);
     let runtime = tempfile::tempdir().unwrap();
     let run = reshard(&nodes[0])
         .args(["--slot-ranges", "7", "--to", &nodes[1].id(), "--yes"])
         .args(["--strategy", "keys", "--rate", "50", "--pipeline", "5"])
-        .env(
-            "REDIS_TRIB_RUNTIME_DIR",
-            runtime.path().join("redis-trib").display().to_string(),
-        )
+        .env("REDIS_TRIB_RUNTIME_DIR", directory(&runtime))
         .timeout(Duration::from_secs(120))
         .spawn();
     until("keys to move", Duration::from_secs(20), || {
@@ -179,14 +224,7 @@ fn two_elections_while_one_slot_is_open() {
     thread::sleep(Duration::from_secs(17).saturating_sub(first.elapsed()));
     nodes[5].kill();
     wait_role(&nodes[2], "master");
-    Trib::new()
-        .args(["throttle", "--rate", "off"])
-        .env(
-            "REDIS_TRIB_RUNTIME_DIR",
-            runtime.path().join("redis-trib").display().to_string(),
-        )
-        .run()
-        .status(0);
+    lift_rate(&runtime);
     run.wait().status(0);
     nodes[5].restart();
     nodes.wait_usable();

@@ -15,9 +15,14 @@ use crate::support::slots::{assert_closed, names, owned};
 use crate::support::subcommands::reshard;
 use crate::support::wait::until;
 
-/// 50 ms of work.
+/// Works for so many microseconds.
 const SCRIPT: &str = "local t = redis.call('TIME') local b = t[1] * 1000000 + t[2] repeat t = redis.call('TIME') until \
-                      t[1] * 1000000 + t[2] - b > 50000 return 1";
+                      t[1] * 1000000 + t[2] - b > tonumber(ARGV[1]) return 1";
+
+/// Keeps a server from anything else for that time.
+fn hold_up(server: &Server, milliseconds: u32) {
+    server.cmd(&["EVAL", SCRIPT, "0", &(milliseconds * 1_000).to_string()]);
+}
 
 fn keys_of(server: &Server) -> u64 {
     server.text(&["DBSIZE"]).parse().unwrap()
@@ -66,9 +71,13 @@ fn a_move_slows_down_while_its_nodes_answer_late_and_recovers() {
     run.wait_stderr("as slow as it can be");
     let before = keys_of(&nodes[1]);
     moved(before - there + 1);
+    let began = Instant::now();
+    let before = keys_of(&nodes[1]);
     thread::sleep(Duration::from_secs(2));
     let slow = keys_of(&nodes[1]) - before;
-    assert!(slow < 2_000, "{slow} keys in 2 s");
+    // While this test gets no processor, keys move.
+    let speed = slow as f64 / began.elapsed().as_secs_f64();
+    assert!(speed < 1_000.0, "{speed} keys/s");
     proxies[0].delay_replies(Duration::ZERO);
     run.wait().status(0);
     assert_eq!(keys_of(&nodes[1]) - there, 150_000);
@@ -141,22 +150,24 @@ fn scripts_of_other_clients_are_not_held_against_a_move() {
     let before = contents(&nodes);
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
-        // The target is held up by 50 ms scripts a third of the time.
+        // The target is held up by scripts a third of the time. They, and the limit, are longer than what a busy machine
+        // adds to the latency by itself.
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                nodes[3].cmd(&["EVAL", SCRIPT, "0"]);
-                thread::sleep(Duration::from_millis(100));
+                hold_up(&nodes[3], 400);
+                thread::sleep(Duration::from_millis(800));
             }
         });
+        // Also if an assertion fails.
+        let _over = Over(&is_over);
         let began = Instant::now();
         let ended = reshard(&nodes[0])
             .args(["--slot-ranges", "0-39", "--to", &nodes[3].id(), "--yes"])
-            .args(["--strategy", "keys", "--max-latency", "40ms"])
+            .args(["--strategy", "keys", "--max-latency", "320ms"])
             .run();
-        is_over.store(true, Ordering::Relaxed);
         let took = began.elapsed();
         ended.status(0).stderr_lacks("as slow as it can be");
-        assert!(took < Duration::from_secs(30), "{took:?}");
+        assert!(took < Duration::from_secs(60), "{took:?}");
     });
     assert_eq!(owned(&nodes[3]), [(0, 39)]);
     assert_closed(&nodes);
@@ -172,7 +183,7 @@ fn under_scripts(run: impl FnOnce(&Nodes)) {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                nodes[3].cmd(&["EVAL", SCRIPT, "0"]);
+                hold_up(&nodes[3], 50);
             }
         });
         // Also if an assertion fails.
@@ -219,7 +230,7 @@ fn a_move_that_its_target_slows_down_ends_soon_after_a_signal() {
         run.signal(Signal::SIGTERM);
         run.wait().status(130).stderr_has("0 open");
         let took = began.elapsed();
-        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert!(took < Duration::from_secs(25), "{took:?}");
         assert_closed(nodes);
     });
 }
@@ -238,7 +249,7 @@ fn a_move_that_its_target_slows_down_comes_to_rest_soon() {
         std::fs::write(&control, "pause\n").unwrap();
         run.wait_stderr("paused: no slot is open");
         let took = began.elapsed();
-        assert!(took < Duration::from_secs(11), "{took:?}");
+        assert!(took < Duration::from_secs(25), "{took:?}");
         assert_closed(nodes);
         run.signal(Signal::SIGINT);
         run.wait().status(130);

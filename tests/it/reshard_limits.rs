@@ -12,7 +12,7 @@ use crate::support::server::{Server, quick};
 use crate::support::slots::{assert_closed, names, owned};
 use crate::support::stopped_run::{assert_all_named, told};
 use crate::support::subcommands::reshard;
-use crate::support::wait::until;
+use crate::support::wait::{PATIENCE, until};
 
 fn slots_of(server: &Server) -> usize {
     owned(server).iter().map(|(a, b)| b - a + 1).sum()
@@ -226,7 +226,7 @@ fn replicas_that_stay_behind_are_waited_for() {
     let first = slots_of(&nodes[1]);
     let run = reshard(&nodes[0])
         .args(["--slot-ranges", "0-199", "--to", &to, "--yes"])
-        .args(["--max-open-slots", "4", "--rate", "300"])
+        .args(["--max-open-slots", "4", "--rate", "100"])
         .args(["--max-replica-lag", "2s"])
         .spawn();
     begun(&nodes[1], first + 4);
@@ -234,17 +234,18 @@ fn replicas_that_stay_behind_are_waited_for() {
     nodes[3].stop();
     let stopped = Instant::now();
     let mut last = (slots_of(&nodes[1]), Instant::now());
-    until("the move to wait", Duration::from_secs(20), || {
+    until("the move to wait", PATIENCE, || {
         let now = slots_of(&nodes[1]);
         if now != last.0 {
             last = (now, Instant::now());
         }
-        match last.1.elapsed() > Duration::from_secs(2) {
+        // It may go on until the replica is 2 s behind. A busy machine may hold it up before that.
+        let is_behind = stopped.elapsed() > Duration::from_secs(5);
+        match is_behind && last.1.elapsed() > Duration::from_secs(2) {
             true => Ok(()),
             false => Err(now.to_string()),
         }
     });
-    assert!(stopped.elapsed() > Duration::from_secs(3));
     assert!(last.0 < first + 200);
     nodes[3].cont();
     run.wait().status(0);
