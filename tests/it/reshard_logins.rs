@@ -3,6 +3,7 @@
 use crate::support::cluster::{Nodes, walkthrough, walkthrough_of};
 use crate::support::command::Trib;
 use crate::support::keys::{assert_same, contents, fill};
+use crate::support::ports::{self, Reserved};
 use crate::support::server::{Server, quick};
 use crate::support::slots::{assert_closed, names, owned};
 use crate::support::subcommands::reshard;
@@ -119,17 +120,13 @@ fn a_target_without_a_password_among_others_that_have_one() {
 
 #[test]
 fn servers_reach_each_other_by_other_ports_than_we_do() {
-    let free = || {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
     // Over the plain port, nodes announce plain ports; MIGRATE uses TLS (tls-cluster).
     let material = Material::new();
-    let plain: Vec<u16> = (0..4).map(|_| free()).collect();
-    let nodes = walkthrough_of(|n| quick().tls(&material).arg("--port", plain[n]));
+    let plain: Vec<Reserved> = (0..4).map(|_| ports::reserve()).collect();
+    let nodes = walkthrough_of(|n| quick().tls(&material).arg("--port", plain[n].port));
     fill(&nodes[..3], &names(0..20, 5));
     let before = contents(&nodes);
-    let seed = format!("127.0.0.1:{}", plain[0]);
+    let seed = format!("127.0.0.1:{}", plain[0].port);
     Trib::new()
         .args(["reshard", &seed, "--slot-ranges", "0-19", "--yes"])
         .args(["--to", &nodes[3].id()])

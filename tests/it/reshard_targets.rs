@@ -9,10 +9,10 @@ use crate::support::command::{Ended, Finished, Running, Trib};
 use crate::support::counting_writers::Writers;
 use crate::support::keys::{Contents, assert_same, contents, fill};
 use crate::support::server::{Server, Spec, fault_versions, quick};
-use crate::support::slots::{assert_closed, names, owned, until_moved};
+use crate::support::slots::{assert_closed, forget_owner, names, owned, until_moved};
 use crate::support::stopped_run::{assert_all_named, told};
 use crate::support::subcommands::reshard;
-use crate::support::wait::until;
+use crate::support::wait::{PATIENCE, until};
 
 /// Slots 0-99 on their way to one node, while clients write to them.
 struct Move {
@@ -46,10 +46,10 @@ impl Move {
             .args(["--strategy", "keys"])
     }
 
-    /// Some slots have moved, and more are on their way: for ten seconds, as nodes that are busy need
-    /// some of them to find out that one has died.
+    /// Some slots have moved, and more are on their way: for more than half a minute, as nodes that are busy need some of
+    /// it to find out that one has died.
     fn begun(&self) -> Running {
-        let run = self.go().args(["--rate", "200"]).spawn();
+        let run = self.go().args(["--rate", "50"]).spawn();
         until_moved(&self.nodes[self.to], 8);
         run
     }
@@ -62,7 +62,9 @@ impl Move {
         let commands = told(&ended.stderr);
         assert!(!commands.is_empty(), "{}", ended.stderr);
         for command in commands {
-            Trib::new().args(command).arg("--yes").run().status(0);
+            // The line has the rate of the run before, and the last one counts.
+            let go_on = Trib::new().args(command).arg("--yes");
+            go_on.args(["--rate", "100000"]).run().status(0);
         }
         self.has_moved_all();
     }
@@ -113,10 +115,13 @@ fn either_end_loads_its_data(spec: &Spec) {
                 nodes.form(3);
                 fill(&nodes, &names([200, 6000], 20_000));
                 let one = Move::new(nodes, 1);
-                let go_on = one
-                    .go()
-                    .arg("--finish-open")
-                    .args(["--settle-timeout", "1s"]);
+                // Longer than the 2 s between two answers of a node that loads, on a busy machine too.
+                let go_on = one.go().arg("--finish-open").args([
+                    "--settle-timeout",
+                    "1s",
+                    "--command-timeout",
+                    "20s",
+                ]);
                 let run = one.begun();
                 let node = &one.nodes[victim];
                 let name = name(&node.addr(), node);
@@ -178,13 +183,13 @@ fn the_target_alone_says_clusterdown(spec: &Spec) {
     nodes.form(3);
     let one = Move::new(nodes, 1);
     proxies[0].stall_at("MIGRATE", 30);
-    let run = one.go().spawn();
-    assert!(proxies[0].wait_stalled(Duration::from_secs(20)));
+    let run = one.go().args(["--command-timeout", "8s"]).spawn();
+    assert!(proxies[0].wait_stalled(PATIENCE));
     // The owner of the slot is stopped, so the target does not learn of it again.
     one.nodes[2].stop();
-    one.nodes[1].cmd(&["CLUSTER", "DELSLOTS", "16383"]);
+    forget_owner(&one.nodes[1], 16_383);
     proxies[0].resume();
-    let ended = run.wait_within(Duration::from_secs(40)).status(6);
+    let ended = run.wait_within(PATIENCE).status(6);
     assert_all_named(&ended.stderr, 100);
     let ended = ended
         .stderr_has("CLUSTERDOWN")
@@ -232,7 +237,7 @@ fn becomes_a_replica(spec: &Spec, at: usize, command: &str, nth: usize, code: i3
     let [target, master] = [3, 2].map(|n: usize| name(&proxies[n].addr(), &one.nodes[n]));
     proxies[at].stall_at(command, nth);
     let run = one.go().spawn();
-    let stalled = proxies[at].wait_stalled(Duration::from_secs(20));
+    let stalled = proxies[at].wait_stalled(PATIENCE);
     assert!(stalled, "{command} number {nth}");
     let node = &one.nodes[3];
     let limit = Duration::from_secs(5);

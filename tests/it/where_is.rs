@@ -6,6 +6,7 @@ use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
 use crate::support::scripted::{Reply, fake_cluster_where};
 use crate::support::server::{Spec, versions};
+use crate::support::slots::forget_owner;
 use crate::support::wait::{PATIENCE, until};
 
 fn ask(addr: &str, words: &[&str]) -> Trib {
@@ -116,7 +117,7 @@ fn what_is_not_known_is_said() {
     let lost = nodes[2].id();
     nodes[2].kill();
     for node in &nodes[..2] {
-        node.cmd(&["CLUSTER", "DELSLOTS", "5"]);
+        forget_owner(node, 5);
     }
     let asked = ask(&addr, &["--slot", "16383,5,6", "-o", "json"]);
     let found = asked.run().status(1).json();

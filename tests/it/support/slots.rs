@@ -1,12 +1,13 @@
 //! Slots: keys that hash to them, their owners, and open ones.
 
+use std::thread;
 use std::time::Duration;
 
 use redis_trib::cluster::slot::Slot;
 
 use super::cluster::Nodes;
 use super::server::Server;
-use super::wait::until;
+use super::wait::{PATIENCE, until};
 
 pub(crate) fn slot_of(key: &[u8]) -> usize {
     usize::from(Slot::of_key(key).number())
@@ -60,6 +61,22 @@ pub(crate) fn setslot(node: &Server, slot: usize, words: &[&str]) {
     let mut all = vec!["CLUSTER", "SETSLOT", &slot];
     all.extend(words);
     node.cmd(&all);
+}
+
+/// Makes a node forget the owner of that slot, while all others have one that it knows. A packet of the owner that has come
+/// already, and was not read yet, gives the slot back: so it is told again until it stays so.
+#[track_caller]
+pub(crate) fn forget_owner(node: &Server, slot: usize) {
+    let slot = slot.to_string();
+    until("the slot to have no owner", PATIENCE, || {
+        // Refused if it has none.
+        let _ = node.try_cmd(&["CLUSTER", "DELSLOTS", &slot]);
+        thread::sleep(Duration::from_millis(300));
+        match node.field("cluster_slots_assigned").as_deref() {
+            Some("16383") => Ok(()),
+            _ => Err(node.nodes_text()),
+        }
+    });
 }
 
 /// Every node agrees, no slot is open, all slots have an owner.
