@@ -1,5 +1,6 @@
 //! `roll`: rolling restarts and upgrades.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::support::cluster::Nodes;
@@ -346,14 +347,19 @@ fn ctrl_c_stops_between_two_nodes() {
     let nodes = Nodes::quick(6);
     nodes.form(3);
     let hooks = Hooks::new();
+    let is_signalled = AtomicBool::new(false);
     let work = || {
         let running = roll(&nodes[0]).args(["--each", &hooks.command()]).spawn();
         running.wait_stderr("restarting replica ");
         running.signal(Signal::SIGINT);
+        is_signalled.store(true, Ordering::Relaxed);
         running.wait()
     };
     let slowly = |server: &Server| {
-        std::thread::sleep(Duration::from_millis(700));
+        until("the signal to be sent", PATIENCE, || {
+            let sent = is_signalled.load(Ordering::Relaxed);
+            sent.then_some(()).ok_or("not yet".to_owned())
+        });
         server.restart();
     };
     let ended = hooks.serve(&nodes, slowly, work).status(130);

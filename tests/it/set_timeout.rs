@@ -114,7 +114,7 @@ fn who_could_not_be_told_is_named() {
     nodes.form(3);
     nodes[3].stop();
     let told = set(&nodes, "6s")
-        .args(["--yes", "--command-timeout", "1s"])
+        .args(["--yes", "--command-timeout", "5s"])
         .run();
     nodes[3].cont();
     told.status(6)

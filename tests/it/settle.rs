@@ -57,7 +57,7 @@ fn a_node_that_does_not_answer_for_a_moment_is_waited_for() {
         nodes[1].stop();
         let running = Trib::new()
             .args(command)
-            .args(["--dry-run", "--output", "json", "--command-timeout", "1s"])
+            .args(["--dry-run", "--output", "json", "--command-timeout", "3s"])
             .spawn();
         running.wait_stderr("waiting: ");
         nodes[1].cont();
@@ -74,7 +74,7 @@ fn a_node_that_does_not_answer_for_a_moment_is_waited_for() {
     let quick = done(&Trib::new().args(dry).run().status(0));
     assert!(quick.get("waited_for").is_none(), "{quick:#}");
     nodes[1].stop();
-    let limit = ["--command-timeout", "1s"];
+    let limit = ["--command-timeout", "3s"];
     Trib::new()
         .args(["check", &seed])
         .args(limit)
@@ -123,12 +123,14 @@ fn what_does_not_pass_is_refused_at_once() {
 
 #[test]
 fn an_election_is_waited_for() {
-    let nodes = Nodes::quick(6);
+    // The others flag the node after 10 s: until then, a program that starts late still finds it without a successor.
+    let nodes = Nodes::with(6, &Spec::new().quick().node_timeout(10_000));
     nodes.form(3);
     nodes[2].kill();
     let moved = Trib::new()
         .args(["reshard", &nodes[0].addr(), "--slot-ranges", "7", "--yes"])
         .args(["--to", &nodes[1].id(), "--output", "json"])
+        .args(["--settle-timeout", "60s"])
         .run()
         .status(0)
         .stderr_has("waiting:");

@@ -76,7 +76,9 @@ fn failover_a_node_more_resharding_a_node_less() {
             other => Err(format!("{other}, {state}")),
         }
     });
-    let ended = type_in(["check", &first]).finish().status(0);
+    // Other nodes hear of it a moment later.
+    let words = ["check", &first, "--wait", "30s"];
+    let ended = type_in(words).finish().status(0);
     assert!(
         ended.screen().contains("warning slotless-node-failed"),
         "{}",
