@@ -17,7 +17,7 @@ fn watch(seed: &Server) -> Trib {
 
 /// Starts it on a terminal of 80×24, from a shell that survives Ctrl-C, writes the name of the terminal into a file, and
 /// prints the exit code and the settings of the terminal before and after.
-fn on_screen(tty: &Path, seed: &Server) -> Terminal {
+fn on_screen(tty: &Path, seed: &Server, interval: &str) -> Terminal {
     let script = "stty cols 80 rows 24; tty >\"$0\"; trap : INT; stty -a; \"$@\"; echo \"status $?\"; \
                   stty cols 80 rows 24; stty -a; echo over";
     let tty = tty.display().to_string();
@@ -30,7 +30,7 @@ fn on_screen(tty: &Path, seed: &Server) -> Terminal {
             env!("CARGO_BIN_EXE_redis-trib"),
             "watch",
         ])
-        .args([&seed.addr(), "-n", "200ms"])
+        .args([&seed.addr(), "-n", interval])
         .terminal()
 }
 
@@ -64,7 +64,8 @@ fn a_screen_survives_lost_nodes_and_a_new_size() {
     nodes.form(3);
     let folder = tempfile::tempdir().unwrap();
     let tty = folder.path().join("tty");
-    let mut terminal = on_screen(&tty, &nodes[0]);
+    // A node is lost after the interval. One that is late on a busy machine would be lost for that reason when it dies.
+    let mut terminal = on_screen(&tty, &nodes[0], "2s");
     terminal
         .expect("\u{1b}[?1049h")
         .expect("UTC")
@@ -94,12 +95,12 @@ fn signals_give_the_terminal_back() {
     nodes.form(3);
     let folder = tempfile::tempdir().unwrap();
     let tty = folder.path().join("tty");
-    let mut terminal = on_screen(&tty, &nodes[0]);
+    let mut terminal = on_screen(&tty, &nodes[0], "200ms");
     terminal.expect("UTC").control('c');
     let shown = given_back(terminal, 130);
     assert!(shown.contains("interrupted (SIGINT)"), "{shown}");
     // All nodes are gone: that is shown, too.
-    let mut terminal = on_screen(&tty, &nodes[0]);
+    let mut terminal = on_screen(&tty, &nodes[0], "200ms");
     terminal.expect("UTC");
     for server in nodes.iter() {
         server.kill();
