@@ -13,6 +13,7 @@ use rustix::process::geteuid;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::directories::{Directories, ENDING, Entries};
@@ -214,38 +215,54 @@ pub async fn ask_runs(change: Change, is_wanted: impl Fn(&str) -> bool) -> io::R
     let others = others.into_iter().filter(|(name, _)| is_wanted(name));
     let no_socket = |path: &Path| format!("{} is not a socket", path.display());
     let mut others: Vec<String> = others.map(|(_, path)| no_socket(&path)).collect();
-    let mut runs = Vec::new();
-    for (run, path) in sockets {
-        if !is_wanted(&run) {
-            continue;
-        }
-        if runs.len() == MOST_RUNS {
-            break;
-        }
-        let mut pid = None;
-        let asked = timeout(WITHIN, ask(&path, change, &mut pid)).await;
-        let answer = match asked {
-            Ok(Ok(Reply::Run(status))) => Ok(status),
-            Ok(Ok(Reply::Error(why))) => Err(why),
-            // Nobody listens: the process is gone.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
-                remove_dead(&path);
-                continue;
-            }
-            Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => continue,
-            Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
-                others.push(format!("{}: {error}", path.display()));
-                continue;
-            }
-            // Too many have asked since it answered last.
-            Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(silence(pid)),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(silence(pid)),
-        };
-        let answer = answer.map_err(|why| NoAnswer { pid, why });
-        runs.push((run, answer));
+    let mut asking = JoinSet::new();
+    let sockets = sockets.into_iter().filter(|(run, _)| is_wanted(run));
+    for (run, path) in sockets.take(MOST_RUNS) {
+        asking.spawn(ask_one(run, path, change));
     }
+    let mut runs = Vec::new();
+    for asked in asking.join_all().await {
+        match asked {
+            Asked::Run(run, answer) => runs.push((run, answer)),
+            Asked::Other(why) => others.push(why),
+            Asked::Gone => {}
+        }
+    }
+    runs.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(Found { runs, others })
+}
+
+/// What came of asking at one socket.
+enum Asked {
+    /// A run, with what it answered, or why it did not.
+    Run(String, Result<RunStatus, NoAnswer>),
+    /// It is no run; why.
+    Other(String),
+    /// Its run has ended.
+    Gone,
+}
+
+async fn ask_one(run: String, path: PathBuf, change: Change) -> Asked {
+    let mut pid = None;
+    let asked = timeout(WITHIN, ask(&path, change, &mut pid)).await;
+    let answer = match asked {
+        Ok(Ok(Reply::Run(status))) => Ok(status),
+        Ok(Ok(Reply::Error(why))) => Err(why),
+        // Nobody listens: the process is gone.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            remove_dead(&path);
+            return Asked::Gone;
+        }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::NotFound => return Asked::Gone,
+        Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            return Asked::Other(format!("{}: {error}", path.display()));
+        }
+        // Too many have asked since it answered last.
+        Ok(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Err(silence(pid)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(silence(pid)),
+    };
+    Asked::Run(run, answer.map_err(|why| NoAnswer { pid, why }))
 }
 
 /// Why a run says nothing, most likely: the connection is open, so its process exists.
