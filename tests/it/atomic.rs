@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use redis::cmd;
 
-use crate::support::atomic_moves::{Setting, slow};
+use crate::support::atomic_moves::{Setting, slow, wait_for_job};
 use crate::support::cluster::{Nodes, walkthrough};
 use crate::support::command::{Signal, Trib};
 use crate::support::counting_writers::Writers;
@@ -227,6 +227,34 @@ fn a_job_that_takes_too_long_after_ctrl_c_is_called_off_matrix() {
         slow(&setting.nodes[0], 0);
         resume(&ended).run().status(0);
         setting.assert_moved();
+    }
+}
+
+/// With `--rate` slots move key by key, so the line that resumes has no rate that was set while tasks ran.
+#[test]
+fn a_drain_tells_the_rate_that_it_leaves_out_matrix() {
+    for version in atomic_among(versions()) {
+        let setting = Setting::new(version);
+        let nodes = &setting.nodes;
+        let directory = tempfile::tempdir().unwrap();
+        let runtime = directory.path().join("runs").display().to_string();
+        slow(&nodes[0], 10_000);
+        let run = Trib::new()
+            .args(["del-node", &nodes[1].addr(), &nodes[0].id(), "--drain"])
+            .args(["--strategy", "atomic", "--stop-deadline", "300ms", "--yes"])
+            .env("REDIS_TRIB_RUNTIME_DIR", &runtime)
+            .spawn();
+        wait_for_job(&nodes[0]);
+        Trib::new()
+            .args(["throttle", "--rate", "500"])
+            .env("REDIS_TRIB_RUNTIME_DIR", &runtime)
+            .run()
+            .status(0);
+        run.signal(Signal::SIGINT);
+        let ended = run.wait().status(130);
+        let ended = ended.stderr_has("redis-trib throttle --rate 500");
+        slow(&nodes[0], 0);
+        resume(&ended).run().status(0);
     }
 }
 
