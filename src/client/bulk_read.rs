@@ -23,7 +23,7 @@ use crate::cluster::node::{Addr, NodeId};
 const NAME: &str = "DUMP";
 /// The least room for what a read returns, in bytes.
 const ROOM: usize = 64 << 10;
-/// The most memory of replies that is kept for the next ones, in bytes.
+/// The most memory of requests and replies that is kept for the next ones, in bytes.
 const LARGEST_KEPT: usize = 4 << 20;
 
 /// A connection that reads keys.
@@ -80,6 +80,15 @@ impl Connector {
 }
 
 impl BulkReader {
+    /// Drops what was read last, if that takes much memory.
+    pub fn shrink(&mut self) {
+        if self.replies.capacity() + self.requests.capacity() > LARGEST_KEPT {
+            self.replies = Vec::new();
+            self.requests = Vec::new();
+            self.read.clear();
+        }
+    }
+
     /// Sends DUMP of each key, and the question when it expires. After an error the connection can't be used any more.
     pub async fn dump(
         &mut self,
@@ -139,10 +148,7 @@ impl BulkReader {
     /// Receives two replies for each of `count` keys: when it expires, and its value.
     async fn receive(&mut self, count: usize) -> Result<(), Fault> {
         self.read.clear();
-        match self.replies.capacity() {
-            0..=LARGEST_KEPT => self.replies.clear(),
-            _ => self.replies = Vec::new(),
-        }
+        self.replies.clear();
         let mut parsed = 0;
         loop {
             while let Some((time, value, after)) = replies_of_key(&self.replies, parsed)? {

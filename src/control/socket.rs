@@ -215,24 +215,30 @@ pub async fn ask_runs(change: Change, is_wanted: impl Fn(&str) -> bool) -> io::R
     let others = others.into_iter().filter(|(name, _)| is_wanted(name));
     let no_socket = |path: &Path| format!("{} is not a socket", path.display());
     let mut others: Vec<String> = others.map(|(_, path)| no_socket(&path)).collect();
-    let mut asking = JoinSet::new();
-    let sockets = sockets.into_iter().filter(|(run, _)| is_wanted(run));
-    for (run, path) in sockets.take(MOST_RUNS) {
-        asking.spawn(ask_one(run, path, change));
-    }
+    let mut sockets = sockets.into_iter().filter(|(run, _)| is_wanted(run));
     let mut runs = Vec::new();
-    for asked in asking.join_all().await {
-        match asked {
-            Asked::Run(run, answer) => runs.push((run, answer)),
-            Asked::Other(why) => others.push(why),
-            Asked::Gone => {}
+    // Those of dead runs do not count.
+    while runs.len() < MOST_RUNS {
+        let mut asking = JoinSet::new();
+        for (run, path) in sockets.by_ref().take(MOST_RUNS - runs.len()) {
+            asking.spawn(ask_one(run, path, change));
+        }
+        if asking.is_empty() {
+            break;
+        }
+        for asked in asking.join_all().await {
+            match asked {
+                Asked::Run(run, answer) => runs.push((run, answer)),
+                Asked::Other(why) => others.push(why),
+                Asked::Gone => {}
+            }
         }
     }
     runs.sort_by(|(one, _), (other, _)| one.cmp(other));
     Ok(Found { runs, others })
 }
 
-/// What came of asking at one socket.
+/// The result of asking one socket.
 enum Asked {
     /// A run, with what it answered, or why it did not.
     Run(String, Result<RunStatus, NoAnswer>),

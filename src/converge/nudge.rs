@@ -154,7 +154,7 @@ pub(super) async fn begin_streams(connections: &Arc<Connections>, mut masters: V
 
 /// Whether the replication stream of a master has content.
 enum Stream {
-    /// It has, or it can't be begun from here.
+    /// Something was replicated, or this user can't begin the stream.
     HasBegun,
     /// Nothing was replicated yet, and there may be no replica that it could be sent to.
     IsAwaited,

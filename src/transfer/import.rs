@@ -142,7 +142,7 @@ struct ImportBatch {
     bulk: BulkBatch,
     /// The keys that are not among the commands.
     others: Vec<Item>,
-    /// That of the node.
+    /// The clock of the node.
     clock: Clock,
 }
 
@@ -303,10 +303,8 @@ impl Import {
             Some(source) if !overwrites => source.dump(keys, self.wanted.question).await,
             _ => Ok(None),
         };
-        let read = match read {
-            Ok(Some(read)) => read,
-            Err(error) if is_too_large(&error) => return Err(error.into()),
-            Ok(None) | Err(_) => return self.copy_each(lane, keys).await,
+        let Some(read) = read? else {
+            return self.copy_each(lane, keys).await;
         };
         let mut report = TransferReport::default();
         let (mut unread, mut bytes) = (Vec::new(), 0);
@@ -322,11 +320,15 @@ impl Import {
                 ReadKey::Unread => unread.push(*key),
             }
         }
+        if !unread.is_empty() {
+            // Before anything is written: if that is too large for one reply, all of these keys are read again.
+            let dumped = lane.source.dump(&unread, self.wanted.question).await?;
+            let items = self.items(&unread, dumped, &mut report);
+            bytes += bytes_of(&items);
+            items.into_iter().for_each(|item| batch.add(item));
+        }
         self.counts.report.add(report);
         self.write(lane, batch).await?;
-        if !unread.is_empty() {
-            bytes += self.copy_each(lane, &unread).await?;
-        }
         Ok(bytes)
     }
 

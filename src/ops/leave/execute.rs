@@ -116,13 +116,6 @@ impl Removal<'_> {
             left.names
                 .extend(gone.map(|node| node.target.addr.to_string()));
         }
-        let stop = match before.rate_left_out() {
-            Some(line) => Stop {
-                error: anyhow!("{:#}\n{line}", stop.error),
-                ..stop
-            },
-            None => stop,
-        };
         stop.with_resume([resume(before, leaving, &left, self.request)])
     }
 

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::{Ends, Import, bytes_of, reused_as};
-use crate::client::{Asking, ClientError, Dumped, ExpiryQuestion, ReadFault, ReadKey};
+use crate::client::{Asking, ClientError, ExpiryQuestion, ReadFault};
 use crate::cluster::slot::Slot;
 use crate::rdb::{Sameness, same_value};
 use crate::transfer::clock::Clock;
@@ -220,27 +220,19 @@ impl Import {
             return not_now(error);
         }
         let question = self.wanted.question;
-        let values = match values_in_bulk(lane, &moving.left, question).await? {
-            Some(values) => values,
-            None => {
-                let dumped = source.dump_many(&moving.left, question, Asking::No).await;
-                let dumped = match dumped {
-                    Ok(dumped) => dumped,
-                    Err(error) => return not_now(error),
-                };
-                let mut values = Vec::with_capacity(dumped.len());
-                for one in dumped {
-                    match one {
-                        Ok(value) => values.push(value),
-                        Err(ReadFault::Moved | ReadFault::Ask(_)) => return Ok(Attempt::NotNow),
-                        Err(ReadFault::NotNow(error) | ReadFault::Refused(error)) => {
-                            return not_now(error);
-                        }
-                    }
-                }
-                values
-            }
+        // On the connection that watches: another one may lead to another server of the same name.
+        let dumped = match source.dump_many(&moving.left, question, Asking::No).await {
+            Ok(dumped) => dumped,
+            Err(error) => return not_now(error),
         };
+        let mut values = Vec::with_capacity(dumped.len());
+        for one in dumped {
+            match one {
+                Ok(value) => values.push(value),
+                Err(ReadFault::Moved | ReadFault::Ask(_)) => return Ok(Attempt::NotNow),
+                Err(ReadFault::NotNow(error) | ReadFault::Refused(error)) => return not_now(error),
+            }
+        }
         let read = Instant::now();
         let (mut new, mut changed, mut deleted) = (Vec::new(), Vec::new(), Vec::new());
         for (key, value) in moving.left.iter().zip(values) {
@@ -391,31 +383,6 @@ impl Import {
         }
         conflict.map_or(Ok(wanted), Err)
     }
-}
-
-/// The values of watched keys; `None` if the connection that watches them has to read them.
-async fn values_in_bulk(
-    lane: &mut Ends,
-    keys: &[&[u8]],
-    question: ExpiryQuestion,
-) -> Result<Option<Vec<Option<Dumped>>>, TransferError> {
-    let Some(source) = &mut lane.bulk else {
-        return Ok(None);
-    };
-    let read = match source.dump(keys, question).await {
-        Ok(Some(read)) => read,
-        Err(error) if is_too_large(&error) => return Err(error.into()),
-        Ok(None) | Err(_) => return Ok(None),
-    };
-    let value = |read| match read {
-        ReadKey::Value(payload, expires) => {
-            let payload = payload.to_vec();
-            Some(Some(Dumped { payload, expires }))
-        }
-        ReadKey::Gone => Some(None),
-        ReadKey::Unread => None,
-    };
-    Ok(read.into_iter().map(value).collect())
 }
 
 /// Whether the error passes once the slot has an owner again.

@@ -7,7 +7,7 @@ use crate::client::{BulkReader, ClientError, ExpiryQuestion, ReadKey};
 use crate::cluster::node::Addr;
 use crate::cluster::slot::Slot;
 use crate::connections::Target;
-use crate::transfer::keyspace::{Keyspace, Place, ReadFrom, is_too_large};
+use crate::transfer::keyspace::{Keyspace, Place, ReadFrom, Successor, is_too_large};
 
 /// Connections to the nodes of a source, for many keys each.
 pub(super) struct BulkSource {
@@ -15,8 +15,14 @@ pub(super) struct BulkSource {
     readers: HashMap<Addr, BulkReader>,
 }
 
-/// A node, and the numbers of the keys that it is asked for.
-type Group = (Target, Vec<usize>);
+/// What one node is asked for.
+struct Group {
+    target: Target,
+    /// Whether its keys can be read elsewhere if it does not answer.
+    successor: Successor,
+    /// The numbers of the keys.
+    members: Vec<usize>,
+}
 
 impl BulkSource {
     pub(super) fn new(source: Keyspace) -> Self {
@@ -26,7 +32,8 @@ impl BulkSource {
         }
     }
 
-    /// Keys with their expiry; `None` if other connections have to read them all.
+    /// Keys with their expiry; `None` if other connections have to read them all. Fails if a reply is too large, or a node
+    /// does not answer that none can take over from: asking it again would take as long.
     pub(super) async fn dump(
         &mut self,
         keys: &[&[u8]],
@@ -36,12 +43,21 @@ impl BulkSource {
             return Ok(None);
         };
         let mut read = Vec::with_capacity(groups.len());
-        for (target, members) in groups {
+        self.readers.values_mut().for_each(BulkReader::shrink);
+        for Group {
+            target,
+            successor,
+            members,
+        } in groups
+        {
             let some: Vec<&[u8]> = members.iter().map(|i| keys[*i]).collect();
             match self.dump_node(&target, &some, question).await {
                 Ok(Some(reader)) => drop(self.readers.insert(target.addr.clone(), reader)),
                 Ok(None) => return Ok(None),
                 Err(error) if is_too_large(&error) => return Err(error),
+                Err(error) if error.fault.is_silence() && successor == Successor::None => {
+                    return Err(error);
+                }
                 Err(_) => continue,
             }
             read.push((target.addr, members));
@@ -86,7 +102,11 @@ impl BulkSource {
     fn groups(&self, keys: &[&[u8]]) -> Option<Vec<Group>> {
         let owners = match &self.source.place {
             Place::Server { target, .. } => {
-                return Some(vec![(target.clone(), (0..keys.len()).collect())]);
+                return Some(vec![Group {
+                    target: target.clone(),
+                    successor: Successor::None,
+                    members: (0..keys.len()).collect(),
+                }]);
             }
             Place::Cluster(_, ReadFrom::Replicas) => return None,
             Place::Cluster(owners, ReadFrom::Masters) => owners.now(),
@@ -98,7 +118,13 @@ impl BulkSource {
             }
         }
         let groups = groups.into_iter();
-        let group = |(id, members)| Some((owners.owner(id)?.target.clone(), members));
+        let group = |(id, members)| {
+            Some(Group {
+                target: owners.owner(id)?.target.clone(),
+                successor: Successor::of(Some(id), &owners),
+                members,
+            })
+        };
         Some(groups.filter_map(group).collect())
     }
 }
