@@ -152,6 +152,25 @@ fn a_run_is_paused_resumed_and_hurried() {
     assert!(setting.sockets().is_empty(), "{:?}", setting.sockets());
 }
 
+/// A server with `timeout` closes idle connections. With the last one of a run, its lock would be gone.
+#[test]
+fn a_paused_run_keeps_its_lock_on_servers_that_close_idle_connections() {
+    let setting = Setting::new();
+    for node in setting.nodes.iter() {
+        node.cmd(&["CONFIG", "SET", "timeout", "8"]);
+    }
+    let run = setting.go().args(["--rate", "200"]).spawn();
+    setting.wait_moved(4);
+    setting.throttle(&["--pause"]).run().status(0);
+    setting.wait_paused();
+    thread::sleep(Duration::from_secs(12));
+    let other = setting.go().run().status(3);
+    other.stderr_has("another redis-trib is at work");
+    let resumed = setting.throttle(&["--resume", "--rate", "off"]).run();
+    resumed.status(0);
+    setting.assert_done(run);
+}
+
 #[test]
 fn a_run_that_is_killed_while_paused_leaves_nothing() {
     let setting = Setting::new();
