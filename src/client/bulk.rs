@@ -22,6 +22,9 @@ use crate::rdb::Piece;
 
 /// The command in errors.
 const NAME: &str = "RESTORE";
+/// How long a connection may be idle before it is not used again. Firewalls drop idle connections without a word, and a
+/// node that does not answer may end the run.
+const FRESH_FOR: Duration = Duration::from_secs(30);
 /// The longest reply.
 pub(super) const LINE_LIMIT: usize = 8 << 10;
 
@@ -76,6 +79,22 @@ pub struct BulkWriter {
     command_timeout: Duration,
     sent: SentChanges,
     replies: Vec<u8>,
+    heard: Heard,
+}
+
+/// When a node has answered last.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heard(Instant);
+
+impl Heard {
+    pub(super) fn now() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Whether the connection can be used without asking whether it is still there.
+    pub(super) fn is_recent(self) -> bool {
+        self.0.elapsed() < FRESH_FOR
+    }
 }
 
 impl Connector {
@@ -96,6 +115,7 @@ impl Connector {
             command_timeout: self.command_timeout,
             sent: self.sent.clone(),
             replies: Vec::new(),
+            heard: Heard::now(),
         }))
     }
 
@@ -132,6 +152,11 @@ impl Connector {
 }
 
 impl BulkWriter {
+    /// Whether the node has answered a short while ago. Open another connection otherwise.
+    pub fn is_fresh(&self) -> bool {
+        self.heard.is_recent()
+    }
+
     /// Writes keys; returns the result of each. After an error the connection can't be used any more, and some keys may
     /// have been written.
     pub async fn write(&mut self, commands: &WriteCommands) -> Result<Vec<Written>, ClientError> {
@@ -145,6 +170,7 @@ impl BulkWriter {
         };
         let fault = match timeout(after, exchange).await {
             Ok(Ok(written)) => {
+                self.heard = Heard::now();
                 let count = written.iter().filter(|one| **one == Written::Yes).count();
                 if count > 0 {
                     self.sent.note();

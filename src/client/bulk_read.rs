@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 use tracing::info;
 
-use super::bulk::{LINE_LIMIT, head, word};
+use super::bulk::{Heard, LINE_LIMIT, head, word};
 use super::connect::{Connector, Login, Transport};
 use super::error::{ClientError, Fault};
 use super::replication::Wire;
@@ -35,6 +35,7 @@ pub struct BulkReader {
     replies: Vec<u8>,
     /// The replies for each key: when it expires, and its value.
     read: Vec<(Reply, Reply)>,
+    heard: Heard,
 }
 
 /// A key as it was read.
@@ -75,11 +76,17 @@ impl Connector {
             requests: Vec::new(),
             replies: Vec::new(),
             read: Vec::new(),
+            heard: Heard::now(),
         }))
     }
 }
 
 impl BulkReader {
+    /// Whether the node has answered a short while ago. Open another connection otherwise.
+    pub fn is_fresh(&self) -> bool {
+        self.heard.is_recent()
+    }
+
     /// Drops what was read last, if that takes much memory.
     pub fn shrink(&mut self) {
         if self.replies.capacity() + self.requests.capacity() > LARGEST_KEPT {
@@ -98,6 +105,7 @@ impl BulkReader {
         let started = Instant::now();
         let exchanged = self.exchange(keys, question).await;
         exchanged.map_err(|fault| fault.at(&self.addr))?;
+        self.heard = Heard::now();
         info!(
             "{}  {} and DUMP of {} keys  →  {} bytes  ({:.1} ms)",
             self.addr,

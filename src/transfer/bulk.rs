@@ -306,7 +306,9 @@ impl BulkLane {
         };
         let target = owner.target;
         match self.writer.take() {
-            Some((addr, writer)) if addr == target.addr => Ok(Some((addr, writer))),
+            Some((addr, writer)) if addr == target.addr && writer.is_fresh() => {
+                Ok(Some((addr, writer)))
+            }
             _ => {
                 let connections = self.owners.connections();
                 let opened = connections.bulk_writer(&target, self.database).await?;

@@ -306,8 +306,20 @@ impl Import {
         let Some(read) = read? else {
             return self.copy_each(lane, keys).await;
         };
+        let is_unread = |(_, read): &(_, &ReadKey<'_>)| **read == ReadKey::Unread;
+        let unread = keys.iter().zip(&read).filter(is_unread);
+        let unread: Vec<&[u8]> = unread.map(|(key, _)| *key).collect();
         let mut report = TransferReport::default();
-        let (mut unread, mut bytes) = (Vec::new(), 0);
+        // Before anything is written: if that is too large for one reply, all of these keys are read again. And before the
+        // others are judged by their times to live: it may take as long as an election.
+        let items = match unread.is_empty() {
+            true => Vec::new(),
+            false => {
+                let dumped = lane.source.dump(&unread, self.wanted.question).await?;
+                self.items(&unread, dumped, &mut report)
+            }
+        };
+        let mut bytes = bytes_of(&items);
         let name = keys.first().map(|key| self.wanted.part.renamed(key));
         let mut batch = self.batch(name.as_deref(), std::mem::take(&mut lane.memory));
         for (key, read) in keys.iter().zip(read) {
@@ -317,15 +329,12 @@ impl Import {
                     self.add_value(&mut batch, key, payload, expires);
                 }
                 ReadKey::Gone => report.gone += 1,
-                ReadKey::Unread => unread.push(*key),
+                ReadKey::Unread => {}
             }
         }
-        if !unread.is_empty() {
-            // Before anything is written: if that is too large for one reply, all of these keys are read again.
-            let dumped = lane.source.dump(&unread, self.wanted.question).await?;
-            let items = self.items(&unread, dumped, &mut report);
-            bytes += bytes_of(&items);
-            items.into_iter().for_each(|item| batch.add(item));
+        items.into_iter().for_each(|item| batch.add(item));
+        if let Some(source) = &mut lane.bulk {
+            source.shrink();
         }
         self.counts.report.add(report);
         self.write(lane, batch).await?;
