@@ -163,8 +163,9 @@ goals() {
         $5 != "" {
             n = split($5, verdict, ": ")
             if (!goals++) printf "\n| goal | measured | met |\n|---|---|---|\n"
-            printf "| %s%s: %s | %s | %s |\n", (of == $1 ? "" : of " "), $1, verdict[1], ($4 != "" ? $4 : $2), (verdict[n] == "met" ? "yes" : "no")
-            met += verdict[n] == "met"
+            is_met = verdict[n] ~ /(^|, )met$/
+            printf "| %s%s: %s | %s | %s |\n", (of == $1 ? "" : of " "), $1, verdict[1], ($4 != "" ? $4 : $2), (is_met ? "yes" : "no")
+            met += is_met
         }
         END { if (goals) printf "\n%d of %d goals met.\n", met, goals }'
 }
