@@ -102,7 +102,8 @@ pub fn portable(mut dump: Vec<u8>) -> (Vec<u8>, Option<Encoding>) {
 
 /// The string of a reply to DUMP that has it as it is, if the checksum is right.
 pub fn text_of_dump(dump: &[u8]) -> Option<&[u8]> {
-    Payload::read(dump).ok().and_then(|_| text_of(dump))
+    // The checksum last: other types have theirs computed elsewhere.
+    text_of(dump).filter(|_| Payload::read(dump).is_ok())
 }
 
 /// The string of a payload that has it as it is: not a number, and not compressed. The checksum is not verified.

@@ -379,7 +379,7 @@ impl Import {
     /// Adds a key as it was read.
     fn add_value(&self, batch: &mut ImportBatch, key: &[u8], payload: &[u8], expires: Expiry) {
         let is_usual = expires == Expiry::Never && payload.len() as u64 <= BATCH_BYTES;
-        match text_of_dump(payload).filter(|_| is_usual) {
+        match is_usual.then(|| text_of_dump(payload)).flatten() {
             Some(text) => batch.bulk.add_copied(&self.wanted.part.renamed(key), text),
             None => {
                 let payload = payload.to_vec();
