@@ -13,16 +13,27 @@ use super::text::clean;
 /// The number of libraries that a sentence names, of codes of one library, and of holders of one code.
 const SHOWN: usize = 3;
 
-/// The function libraries of a node or of a file: a hash of the code of each.
+/// The function libraries of a node or of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Functions(BTreeMap<String, [u8; 32]>);
+pub struct Functions(BTreeMap<String, Library>);
+
+/// What is known of a library.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Library {
+    /// Of its code.
+    hash: [u8; 32],
+    /// The functions that it registers, as far as its text names them.
+    registered: BTreeSet<String>,
+}
 
 impl Functions {
     /// Adds a library. Its code names the engine in its first line.
     pub fn add(&mut self, name: &str, code: &[u8]) {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, code).as_ref());
-        self.0.insert(name.to_string(), hash);
+        let registered = registered(code);
+        self.0
+            .insert(name.to_string(), Library { hash, registered });
     }
 
     /// Whether there is a library of that name.
@@ -33,8 +44,13 @@ impl Functions {
     /// The names of libraries that both have, with different code.
     pub fn conflicts<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = &'a str> {
         let both = self.0.iter();
-        both.filter(|(name, hash)| other.0.get(*name).is_some_and(|its| its != *hash))
-            .map(|(name, _)| name.as_str())
+        both.filter(|(name, one)| {
+            other
+                .0
+                .get(*name)
+                .is_some_and(|other| other.hash != one.hash)
+        })
+        .map(|(name, _)| name.as_str())
     }
 
     /// The names of the libraries.
@@ -45,7 +61,21 @@ impl Functions {
     /// Whether both have the library with the same code.
     pub fn has_same(&self, name: &str, other: &Self) -> bool {
         let codes = self.0.get(name).zip(other.0.get(name));
-        codes.is_some_and(|(one, other)| one == other)
+        codes.is_some_and(|(one, other)| one.hash == other.hash)
+    }
+
+    /// Whether the text of a library registers the function.
+    pub fn registers(&self, function: &str) -> bool {
+        let mut libraries = self.0.values();
+        libraries.any(|library| library.registered.contains(function))
+    }
+
+    /// The libraries that none of `others` has.
+    pub fn without<'a>(&self, others: impl Iterator<Item = &'a Self> + Clone) -> Self {
+        let mut own = self.clone();
+        own.0
+            .retain(|name, _| !others.clone().any(|other| other.has(name)));
+        own
     }
 
     /// Whether there is none.
@@ -67,6 +97,61 @@ pub fn library_name(code: &[u8]) -> Option<String> {
             let name = name.replace(['"', '\''], "");
             (option.eq_ignore_ascii_case("name") && !name.is_empty()).then_some(name)
         })
+}
+
+/// The functions that the code of a library registers by a literal name, in lower case: servers do not distinguish it
+/// (Redis 7.0, `functionDictType`). A name that the code computes is not found.
+fn registered(code: &[u8]) -> BTreeSet<String> {
+    let code = without_comments(&String::from_utf8_lossy(code));
+    let calls = code.split("register_function").skip(1);
+    calls.filter_map(first_name).collect()
+}
+
+/// The name after `register_function`: `('f', …)`, `'f'`, or `{function_name = 'f', …}`.
+fn first_name(arguments: &str) -> Option<String> {
+    let arguments = arguments.trim_start().trim_start_matches('(').trim_start();
+    let value = match arguments.strip_prefix('{') {
+        None => arguments,
+        Some(fields) => {
+            let (_, value) = fields.split_once("function_name")?;
+            value.trim_start().strip_prefix('=')?.trim_start()
+        }
+    };
+    let quote = value.chars().next().filter(|it| matches!(it, '\'' | '"'))?;
+    let (name, _) = value[1..].split_once(quote)?;
+    let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let is_name = !name.is_empty() && name.bytes().all(is_valid);
+    is_name.then(|| name.to_ascii_lowercase())
+}
+
+/// Lua code without its comments. Two dashes in a string count as one, and hide the rest of the line.
+fn without_comments(code: &str) -> String {
+    let mut kept = String::new();
+    let mut rest = code;
+    while let Some((before, comment)) = rest.split_once("--") {
+        kept.push_str(before);
+        let end = match comment.strip_prefix("[[") {
+            Some(_) => comment.find("]]").map(|at| at + 2),
+            None => comment.find('\n'),
+        };
+        rest = end.map_or("", |end| &comment[end..]);
+    }
+    kept.push_str(rest);
+    kept
+}
+
+/// Functions that more than one library registers, and the libraries: a server loads only one of these.
+pub fn shared_functions<'a>(
+    sets: impl Iterator<Item = &'a Functions>,
+) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
+    let mut libraries: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for (name, library) in sets.flat_map(|set| &set.0) {
+        for function in &library.registered {
+            libraries.entry(function).or_default().insert(name);
+        }
+    }
+    libraries.retain(|_, libraries| libraries.len() > 1);
+    libraries
 }
 
 /// A library that is not the same everywhere.
@@ -109,7 +194,10 @@ pub fn differences<K: Ord + Clone>(sets: &BTreeMap<K, Functions>) -> Vec<Library
         let mut missing = Vec::new();
         for (holder, set) in sets {
             match set.0.get(name) {
-                Some(hash) => by_code.entry(*hash).or_default().push(holder.clone()),
+                Some(library) => {
+                    let holders = by_code.entry(library.hash).or_default();
+                    holders.push(holder.clone());
+                }
                 None => missing.push(holder.clone()),
             }
         }
@@ -351,6 +439,52 @@ mod tests {
             assert_eq!(library_name(code.as_bytes()).as_deref(), name, "{code}");
         }
         assert_eq!(library_name(b"#!lua name=\xff\n"), None);
+    }
+
+    #[test]
+    fn registered_functions_are_found_by_their_literal_names() {
+        for (code, names) in [
+            ("redis.register_function('f', cb)", &["f"][..]),
+            ("server.register_function( \"F_1\" ,cb)", &["f_1"]),
+            (
+                "redis.register_function{\n  callback = cb,\n  function_name='f', flags={}}",
+                &["f"],
+            ),
+            (
+                "redis.register_function({function_name = 'f', callback = cb}) redis.register_function('g', cb)",
+                &["f", "g"],
+            ),
+            ("redis.register_function'f'", &["f"]),
+            (
+                "-- redis.register_function('f', cb)\nredis.register_function('g', cb)",
+                &["g"],
+            ),
+            (
+                "--[[ redis.register_function('f', cb)\n]] redis.register_function('g', cb)",
+                &["g"],
+            ),
+            ("--[[ redis.register_function('f', cb)", &[]),
+            ("redis.register_function(name, cb)", &[]),
+            ("redis.register_function('f' .. n, cb)", &["f"]),
+            ("redis.register_function('f g', cb)", &[]),
+            ("redis.register_function(", &[]),
+            ("redis.register_function{", &[]),
+            ("redis.register_function('f", &[]),
+            ("", &[]),
+        ] {
+            let found = registered(code.as_bytes());
+            assert_eq!(found.iter().collect::<Vec<_>>(), names, "{code}");
+        }
+    }
+
+    #[test]
+    fn functions_of_two_libraries_are_named() {
+        let f = "redis.register_function('f', cb)";
+        let one = functions(&[("a", f), ("c", "")]);
+        let other = functions(&[("b", &f.to_uppercase().to_lowercase())]);
+        assert!(shared_functions([&one, &one].into_iter()).is_empty());
+        let shared = shared_functions([&one, &other].into_iter());
+        assert_eq!(shared, BTreeMap::from([("f", BTreeSet::from(["a", "b"]))]));
     }
 
     #[test]

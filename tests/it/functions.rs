@@ -429,6 +429,55 @@ fn other_code_in_the_cluster_is_refused_before_anything_is_written() {
     }
 }
 
+/// A renamed library, half rolled out.
+#[test]
+fn a_function_of_two_libraries_is_refused_before_anything_is_written() {
+    let named = |library: &str| code(library, 1).replace(&format!("f_{library}"), "f");
+    let source = masters(2, "redis-7.0");
+    source[0].cmd(&["FUNCTION", "LOAD", &named("a")]);
+    source[1].cmd(&["FUNCTION", "LOAD", &named("b")]);
+    for key in ["a", "b"] {
+        source
+            .iter()
+            .for_each(|server| drop(server.try_cmd(&["SET", key, "1"])));
+    }
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("backup");
+    Trib::new()
+        .args(["backup", &source[0].addr(), path.to_str().unwrap()])
+        .run()
+        .status(0);
+    let nodes = masters(3, "redis-7.0");
+    for option in [&[][..], &["--on-conflict", "replace"]] {
+        restore(&path, &nodes)
+            .args(option)
+            .run()
+            .status(3)
+            .stderr_has("\"f\" in library \"a\", library \"b\"")
+            .stderr_has("Nothing was changed");
+        assert_untouched(&nodes, &[0, 0, 0]);
+    }
+    // The way out that the refusal names.
+    for server in nodes.iter() {
+        server.cmd(&["FUNCTION", "LOAD", &named("b")]);
+    }
+    restore(&path, &nodes)
+        .run()
+        .status(3)
+        .stderr_has("in library");
+    restore(&path, &nodes)
+        .args(["--on-conflict", "skip"])
+        .run()
+        .status(1)
+        .stdout_has("2 keys restored")
+        .stdout_has("Function f already exists");
+    for server in nodes.iter() {
+        assert_eq!(server.text(&["FCALL", "f", "0"]), "1");
+        let info = server.text(&["INFO", "memory"]);
+        assert!(info.contains("number_of_libraries:1\r\n"), "{info}");
+    }
+}
+
 #[test]
 fn a_library_of_one_master_goes_to_all() {
     let (_home, path, run) = backup([&[("l", 1)], &[]]);

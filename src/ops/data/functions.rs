@@ -6,7 +6,7 @@ use anyhow::anyhow;
 
 use super::rights::LoadsFunctions;
 use crate::cluster::functions::{
-    Functions, LibraryDifference, describe, differences, library_words, listed,
+    Functions, LibraryDifference, describe, differences, library_words, listed, shared_functions,
 };
 use crate::cluster::node::NodeId;
 use crate::cluster::text::clean;
@@ -167,6 +167,7 @@ pub(super) fn compare(
             describe(&inside, master_of)
         ));
     }
+    refused.extend(shared(words, sets, masters, owners, on_conflict, &name));
     let is_refused = |library: &str| inside.iter().any(|one| one.library == library);
     let mut other_code: BTreeMap<&str, BTreeSet<NodeId>> = BTreeMap::new();
     for (id, has) in masters {
@@ -203,6 +204,60 @@ pub(super) fn compare(
         true => Ok(warnings),
         false => Err(refused.join("\n")),
     }
+}
+
+/// Why nothing is restored where two libraries register a function: servers load only one of them, with REPLACE, too.
+fn shared(
+    words: Words,
+    sets: &BTreeMap<String, Functions>,
+    masters: &BTreeMap<NodeId, Functions>,
+    owners: usize,
+    on_conflict: OnConflict,
+    name: impl Fn(NodeId) -> String,
+) -> Option<String> {
+    let inside = shared_functions(sets.values());
+    let is_kept = |function: &str| {
+        let is_everywhere =
+            masters.len() == owners && masters.values().all(|has| has.registers(function));
+        on_conflict == OnConflict::Skip && is_everywhere
+    };
+    let inside = inside.iter().filter(|(function, _)| !is_kept(function));
+    let of_source: Vec<String> = inside
+        .map(|(function, libraries)| {
+            let libraries = libraries.iter().map(|library| library_words(library));
+            format!("\"{function}\" in {}", listed(libraries))
+        })
+        .collect();
+    if !of_source.is_empty() {
+        return Some(format!(
+            "{} have a function in two libraries, of which a server loads only one: {} (load the right library on all \
+             masters of the cluster, FUNCTION LOAD, and keep it with --on-existing-key skip)",
+            words.holders,
+            listed(of_source.into_iter())
+        ));
+    }
+    // With `skip` the cluster keeps its own, and the library of the source is reported.
+    if on_conflict == OnConflict::Skip {
+        return None;
+    }
+    let mut with_cluster = Vec::new();
+    for (id, has) in masters {
+        let own = has.without(sets.values());
+        for (function, libraries) in shared_functions(sets.values().chain([&own])) {
+            let own = libraries.iter().find(|library| own.has(library));
+            let own = own.map(|library| library_words(library));
+            let own = own.unwrap_or_default();
+            with_cluster.push(format!("\"{function}\" in {own} ({})", name(*id)));
+        }
+    }
+    (!with_cluster.is_empty()).then(|| {
+        format!(
+            "functions of {} are in the cluster in a library of another name: {} (delete that library, FUNCTION DELETE, \
+             or pass --on-existing-key skip to keep it)",
+            words.source,
+            listed(with_cluster.into_iter())
+        )
+    })
 }
 
 #[cfg(test)]
@@ -281,6 +336,32 @@ mod tests {
         assert!(compared(&files, &[ONE], 2, OnConflict::Skip).is_err());
         assert!(compared(&files, &[ONE, ONE], 2, OnConflict::Skip).is_ok());
         assert!(compared(&files, &[ONE, ONE], 2, OnConflict::Replace).is_err());
+    }
+
+    #[test]
+    fn a_function_of_two_libraries_is_refused() {
+        const F: &str = "redis.register_function('f', cb)";
+        const G: &str = "redis.register_function('g', cb)";
+        let (a, b): (&[_], &[_]) = (&[("a", F)], &[("b", F)]);
+        for on_conflict in [OnConflict::Abort, OnConflict::Skip, OnConflict::Replace] {
+            let why = compared(&[a, b], &[NONE, NONE], 2, on_conflict).unwrap_err();
+            let said = "\"f\" in library \"a\", library \"b\" (load";
+            assert!(why.contains(said), "{why}");
+            assert!(compared(&[a, a], &[a, NONE], 2, on_conflict).is_ok());
+        }
+        // Kept on all masters.
+        assert!(compared(&[a, b], &[a, a], 2, OnConflict::Skip).is_ok());
+        assert!(compared(&[a, b], &[a, NONE], 2, OnConflict::Skip).is_err());
+        assert!(compared(&[a, b], &[a, a], 2, OnConflict::Replace).is_err());
+        // In the cluster only.
+        for on_conflict in [OnConflict::Abort, OnConflict::Replace] {
+            let why = compared(&[a], &[NONE, b], 2, on_conflict).unwrap_err();
+            assert!(why.contains("\"f\" in library \"b\" (2) (delete"), "{why}");
+        }
+        assert!(compared(&[a], &[NONE, b], 2, OnConflict::Skip).is_ok());
+        // The library that has it now is replaced by one that has not.
+        let both: &[_] = &[("a", F), ("b", G)];
+        assert!(compared(&[both], &[b, b], 2, OnConflict::Replace).is_ok());
     }
 
     #[test]
