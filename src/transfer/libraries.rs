@@ -1,7 +1,9 @@
 //! Function libraries: a library is loaded on every master, since masters do not tell each other of functions.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
 
 use super::report::{FailureReason, TransferReport, quoted};
 use super::slots::SlotOwners;
@@ -52,11 +54,9 @@ impl LibraryLoader {
         code: &[u8],
         report: &mut TransferReport,
     ) -> Result<(), TransferError> {
-        let is_new = {
-            let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-            loaded.insert(code.to_vec())
-        };
-        if !is_new {
+        // One library after the other: of two that a server can't have both, all masters get the same one.
+        let mut loaded = self.loaded.lock().await;
+        if !loaded.insert(code.to_vec()) {
             return Ok(());
         }
         if self.on_conflict != OnConflict::Replace
