@@ -164,9 +164,18 @@ fn of_directory(path: &Path, increments: AofIncrements) -> anyhow::Result<Vec<Im
     if has("nodes.json") {
         return of_redis_cli(path, &rdb);
     }
-    let mut manifests = names.iter().filter(|name| name.ends_with(".manifest"));
-    if let Some(manifest) = manifests.next() {
-        return Ok(vec![of_aof(path, manifest, increments)?]);
+    // A server that died while it wrote its manifest leaves `temp-…`.
+    let is_manifest = |name: &&String| name.ends_with(".manifest") && !name.starts_with("temp-");
+    let manifests: Vec<&String> = names.iter().filter(is_manifest).collect();
+    match &manifests[..] {
+        [] => {}
+        [manifest] => return Ok(vec![of_aof(path, manifest, increments)?]),
+        [one, other, ..] => bail!(
+            "this is the appendonlydir of several servers, or of one that changed its appendfilename ({}, {}): name \
+             the base file of the right one",
+            printable(one),
+            printable(other)
+        ),
     }
     if let Some(increment) = names.iter().find(|name| name.ends_with(".incr.aof")) {
         bail!(
@@ -632,6 +641,19 @@ mod tests {
             let why = refusal(&[("a.aof.manifest", text)]);
             assert!(why.contains(says), "{why}");
         }
+    }
+
+    #[test]
+    fn one_of_several_manifests_is_not_chosen() {
+        let line = "file a.rdb seq 1 type b\n";
+        let files = [("6379.aof.manifest", line), ("6380.aof.manifest", line)];
+        let why = refusal(&files);
+        assert!(
+            why.contains("6379.aof.manifest, 6380.aof.manifest"),
+            "{why}"
+        );
+        let files = [("a.aof.manifest", line), ("temp-a.aof.manifest", "")];
+        assert_eq!(found(&files, AofIncrements::Refuse).unwrap(), ["a.rdb"]);
     }
 
     #[test]
