@@ -179,11 +179,19 @@ impl SourceArgs {
             }
         }
         let mut pairs = self.db_map.clone();
+        let named = match &self.from[..] {
+            [Origin::Server(source)] => source.database,
+            _ => None,
+        };
+        if let Some(named) = named
+            && !pairs.is_empty()
+            && !pairs.iter().any(|(from, _)| *from == named)
+        {
+            return Err(Stop::usage(anyhow!(
+                "--from names database {named}, which is not in --db-map: add it there, or leave it out"
+            )));
+        }
         if pairs.is_empty() {
-            let named = match &self.from[..] {
-                [Origin::Server(source)] => source.database,
-                _ => None,
-            };
             let one = match (self.from_db, named) {
                 (Some(DatabaseArg::One(one)), Some(other)) if one != other => {
                     return Err(Stop::usage(anyhow!(

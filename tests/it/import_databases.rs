@@ -141,6 +141,12 @@ fn names_that_collide_are_found_before_anything_is_written() {
             .run()
             .status(2);
     }
+    let with_database = format!("redis://{from}/3");
+    import(&with_database, &node)
+        .args(["--db-map", "1=1"])
+        .run()
+        .status(2)
+        .stderr_has("--from names database 3, which is not in --db-map");
 }
 
 #[test]
