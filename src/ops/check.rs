@@ -193,7 +193,8 @@ fn probe_key(slots: &SlotSet, run: u64) -> Option<String> {
         .find(|key| slots.contains(Slot::of_key(key.as_bytes())))
 }
 
-/// Checks one process. A process that is loading its data is alive: after a restart it would load them again.
+/// Checks one process. A process that is loading its data is alive: after a restart it would load them again. So is one
+/// that runs a script: a restart would end it, and lose what is not saved.
 pub(crate) async fn alive(session: &Session, seed: &Seed) -> Result<Addr, Stop> {
     let targets = session.targets();
     let [target] = &targets[..] else {
@@ -204,7 +205,7 @@ pub(crate) async fn alive(session: &Session, seed: &Seed) -> Result<Addr, Stop> 
     };
     let client = session.connections.temporary(target).await?;
     match client.look().await {
-        Err(error) if !matches!(error.fault, Fault::Loading) => Err(error.into()),
+        Err(error) if !matches!(error.fault, Fault::Loading | Fault::Busy(_)) => Err(error.into()),
         _ => Ok(target.addr.clone()),
     }
 }
