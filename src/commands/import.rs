@@ -11,7 +11,7 @@ use crate::change::{Approval, Change, Global, Proposal, Question, transfer};
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
 use crate::ops::data::import::{self, ImportPlan, ImportRequest};
-use crate::ops::data::source::SourceRequest;
+use crate::ops::data::source::{ClusterNodes, SourceRequest};
 use crate::ops::data::{self, Afterwards};
 use crate::stop::CommandResult;
 use crate::transfer::{OnConflict, ReadFrom, TransferMode};
@@ -98,6 +98,10 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
             read_from: match args.from_replicas {
                 true => ReadFrom::Replicas,
                 false => ReadFrom::Masters,
+            },
+            cluster_nodes: match ui.mode().is_old() {
+                true => ClusterNodes::Refuse,
+                false => ClusterNodes::Read,
             },
         },
         pattern: args.source.pattern.clone(),

@@ -10,7 +10,7 @@ use crate::args::values::{duration, node_words};
 use crate::change::{Global, Look};
 use crate::exit_code::ExitCode;
 use crate::ops::data::rdb_files;
-use crate::ops::data::source::SourceRequest;
+use crate::ops::data::source::{ClusterNodes, SourceRequest};
 use crate::ops::data::verify::{self, VerifyFilesRequest, VerifyRequest};
 use crate::report::VerifyView;
 use crate::session::Session;
@@ -66,6 +66,7 @@ pub async fn run(global: &Global, ui: &Ui, args: Args) -> CommandResult {
             target: args.source.of_look(global, &mut look).await?,
             databases,
             read_from: ReadFrom::Masters,
+            cluster_nodes: ClusterNodes::Read,
         },
         pattern: args.source.pattern,
         direction: match args.both_ways {

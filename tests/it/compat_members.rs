@@ -2,7 +2,7 @@
 
 use crate::support::cluster::Nodes;
 use crate::support::command::{Ended, Trib};
-use crate::support::server::Spec;
+use crate::support::server::{Server, Spec};
 use crate::support::subcommands::{has_redis_cli, redis_cli};
 use crate::support::wait::{PATIENCE, until};
 
@@ -262,6 +262,51 @@ fn import_as_redis_cli_does() {
         assert_eq!(keys(), 201);
         assert_eq!(source.cmd(&["DBSIZE"]), redis::Value::Int(1));
     }
+}
+
+/// `import` of these modes deletes keys at the source without a question.
+#[test]
+fn a_cluster_is_no_source_in_the_old_modes() {
+    let (to, from) = (Spec::new().quick().start(), Spec::new().quick().start());
+    for server in [&to, &from] {
+        server.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+        until("cluster_state:ok", PATIENCE, || {
+            match server.field("cluster_state") {
+                Some(state) if state == "ok" => Ok(()),
+                other => Err(format!("{other:?}")),
+            }
+        });
+    }
+    from.cmd(&["SET", "a", "1"]);
+    let (addr, source) = (to.addr(), from.addr());
+    let redis_cli = ["--cluster", "import", &addr, "--cluster-from", &source];
+    let ruby = ["import", "--from", &source, &addr];
+    for (name, line, copy) in [
+        ("redis-trib", &redis_cli[..], "--cluster-copy"),
+        ("valkey-cli", &redis_cli[..], "--cluster-copy"),
+        ("redis-trib.rb", &ruby[..], "--copy"),
+    ] {
+        for flag in [None, Some(copy)] {
+            Trib::new()
+                .called(name)
+                .args(line)
+                .args(flag)
+                .run()
+                .status(1)
+                .stderr_has("[ERR] The source node should not be a cluster node.\n")
+                .stderr_has("`redis-trib import` copies from clusters");
+        }
+    }
+    let size = |server: &Server| server.cmd(&["DBSIZE"]);
+    assert_eq!(size(&from), redis::Value::Int(1));
+    assert_eq!(size(&to), redis::Value::Int(0));
+    // Natively it copies.
+    Trib::new()
+        .args(["import", &addr, "--from", &source, "--yes"])
+        .run()
+        .status(0);
+    assert_eq!(size(&from), redis::Value::Int(1));
+    assert_eq!(size(&to), redis::Value::Int(1));
 }
 
 #[test]

@@ -36,6 +36,17 @@ pub(crate) struct SourceRequest {
     pub(crate) databases: Databases,
     /// Which nodes of a cluster are read.
     pub(crate) read_from: ReadFrom,
+    /// Whether the server may be a node of a cluster.
+    pub(crate) cluster_nodes: ClusterNodes,
+}
+
+/// Whether a source may be a node of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ClusterNodes {
+    /// The whole cluster is the source.
+    Read,
+    /// Refused, as redis-cli does: its `import` deletes the keys at the source without a question.
+    Refuse,
 }
 
 /// The function libraries of a source.
@@ -82,6 +93,12 @@ pub(crate) async fn observe(
         )));
     }
     let info = Info::parse(&text);
+    if info.cluster_enabled == Some(true) && request.cluster_nodes == ClusterNodes::Refuse {
+        return Err(Stop::refused(anyhow!(
+            "[ERR] The source node should not be a cluster node.\n{addr} is a node of a cluster, and `redis-trib import` \
+             copies from clusters; nothing was changed"
+        )));
+    }
     if info.cluster_enabled != Some(true) {
         refuse_never_synced(addr, &info)?;
     }

@@ -5,6 +5,7 @@ use super::state::Side;
 use super::{Peer, play};
 use crate::support::cluster::Nodes;
 use crate::support::server::Spec;
+use crate::support::wait::{PATIENCE, until};
 
 const WORDS: &str = "host and port may be two words, as in the other commands";
 
@@ -47,7 +48,33 @@ fn rows() -> Vec<Row> {
     ]
 }
 
+/// The source is a node of another cluster.
+fn three_beside_a_cluster() -> Side {
+    let nodes = Nodes::quick(3);
+    nodes.form(3);
+    let source = Spec::new().quick().start();
+    source.cmd(&["CLUSTER", "ADDSLOTSRANGE", "0", "16383"]);
+    until("cluster_state:ok", PATIENCE, || {
+        match source.field("cluster_state") {
+            Some(state) if state == "ok" => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+    let side = Side::new(nodes).with_source(source);
+    keys(&side, 10);
+    side
+}
+
 #[test]
 fn keys_are_imported_and_saved_alike() {
     play(&Peer::RedisCli, three, rows());
+}
+
+#[test]
+fn keys_of_a_cluster_are_not_imported() {
+    let rows = vec![
+        same("--cluster import {a0} --cluster-from {source}"),
+        same("--cluster import {a0} --cluster-from {source} --cluster-copy"),
+    ];
+    play(&Peer::RedisCli, three_beside_a_cluster, rows);
 }
