@@ -8,7 +8,9 @@ use crate::change::{Approval, Change, Global, Proposal, Question};
 use crate::client::Reset;
 use crate::connections::Target;
 use crate::exit_code::ExitCode;
-use crate::ops::leave::{self, Afterwards, DrainOptions, LeavePlan, LeaveReport, LeaveRequest};
+use crate::ops::leave::{
+    self, Afterwards, DrainOptions, LeavePlan, LeaveReport, LeaveRequest, Unprotected,
+};
 use crate::seed::Seed;
 use crate::stop::{CommandResult, Stop};
 use crate::ui::{Mode, Ui};
@@ -36,6 +38,9 @@ pub struct Args {
     /// Let this replica leave although it is the last copy in sync of its master (repeatable).
     #[arg(long, value_name = "MEMBER")]
     leave_unprotected: Vec<String>,
+    /// Let all of them leave although they are last copies; the modes of redis-cli and redis-trib.rb set it.
+    #[arg(long, hide = true)]
+    leave_all_unprotected: bool,
     /// Shut the servers down after they have left.
     #[arg(long)]
     shutdown: bool,
@@ -113,7 +118,10 @@ impl Args {
         LeaveRequest {
             names: self.ids.clone(),
             drain: self.drain,
-            unprotected: self.leave_unprotected.clone(),
+            unprotected: match self.leave_all_unprotected {
+                true => Unprotected::All,
+                false => Unprotected::Named(self.leave_unprotected.clone()),
+            },
             afterwards: match self.shutdown {
                 true => Afterwards::ShutDown,
                 false if mode.is_redis_cli() => Afterwards::RunReset(Reset::Soft),

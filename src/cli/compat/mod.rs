@@ -164,7 +164,9 @@ impl Command {
     fn implied(self, consent: Consent) -> &'static [&'static str] {
         match (self, consent) {
             // They never ask before these commands. (--yes of fix covers lossless remedies only.)
-            (Self::AddNode | Self::DelNode | Self::SetTimeout | Self::Import, _) => &["--yes"],
+            (Self::AddNode | Self::SetTimeout | Self::Import, _) => &["--yes"],
+            // They remove the last replica of a master, too. (The last copy that is alive can't be removed.)
+            (Self::DelNode, _) => &["--yes", "--leave-all-unprotected"],
             (Self::Rebalance | Self::Fix, _) => &["--yes"],
             (Self::Create | Self::Reshard, Consent::Given) => &["--yes"],
             (Self::Create | Self::Reshard, Consent::Open) => &[],
@@ -297,7 +299,6 @@ fn redis_cli(
     if let Some(node) = line_parts.missing_node(command) {
         line_parts.rest.insert(0, node);
     }
-    native.extend(leave_unprotected(command, &line_parts.rest));
     native.extend(native_words(command, line_parts.rest)?);
     Ok(ParsedLine::Command {
         words: native,
@@ -523,7 +524,6 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<ParsedLine, Co
         Command::DelNode => native.push("--shutdown".into()),
         _ => {}
     }
-    native.extend(leave_unprotected(command, &rest));
     native.extend(native_words(command, rest)?);
     Ok(ParsedLine::Command {
         words: native,
@@ -563,20 +563,6 @@ fn move_defaults(is_valkey_cli: bool, native: &[OsString], words: &[OsString]) -
     match value.filter(|value| *value > 0) {
         Some(value) => vec!["--task-deadline".into(), format!("{value}ms").into()],
         None => Vec::new(),
-    }
-}
-
-/// These tools remove the last replica of a master without a question. (The flag does not allow to remove the last copy
-/// that is alive.)
-fn leave_unprotected(command: Command, words: &[OsString]) -> Vec<OsString> {
-    let node = |word: &&OsString| !word.to_string_lossy().starts_with('-');
-    match (command, words) {
-        (Command::DelNode, [_, ids @ ..]) => ids
-            .iter()
-            .take_while(node)
-            .flat_map(|id| ["--leave-unprotected".into(), id.clone()])
-            .collect(),
-        _ => Vec::new(),
     }
 }
 

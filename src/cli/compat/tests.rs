@@ -138,7 +138,7 @@ fn lines_of_redis_cli() {
         ),
         (
             "--cluster del-node h:1 8fab",
-            "del-node --yes --leave-unprotected 8fab h:1 8fab",
+            "del-node --yes --leave-all-unprotected h:1 8fab",
         ),
         (
             "--cluster call h:1 config set maxmemory 1 --cluster-only-masters",
@@ -201,7 +201,7 @@ fn logins_and_addresses() {
         ("-h x --cluster check h 7000", "check h 7000"),
         (
             "-h h -p 1 --cluster del-node 8fab",
-            "del-node --yes --leave-unprotected 8fab h:1 8fab",
+            "del-node --yes --leave-all-unprotected h:1 8fab",
         ),
         (
             "-h h -p 1 --cluster call get k",
@@ -326,7 +326,16 @@ fn lines_of_redis_trib_rb() {
         ),
         (
             "del-node a:1 8fab",
-            "del-node --yes --shutdown --leave-unprotected 8fab a:1 8fab",
+            "del-node --yes --leave-all-unprotected --shutdown a:1 8fab",
+        ),
+        // Options before the arguments, as redis-trib.rb has them.
+        (
+            "del-node -a secret --user u a:1 8fab",
+            "del-node --yes --leave-all-unprotected --shutdown -a secret --user u a:1 8fab",
+        ),
+        (
+            "del-node --pass-file f a:1 8fab",
+            "del-node --yes --leave-all-unprotected --shutdown --pass-file f a:1 8fab",
         ),
         ("set-timeout a:1 15000", "set-timeout --yes a:1 15000ms"),
         (

@@ -32,7 +32,7 @@ use crate::stop::Stop;
 
 pub(crate) use execute::{DrainOptions, LeaveReport, execute};
 pub(crate) use prepare::{LeavePlan, Looked, is_open, look, only_slots_forbid, prepare};
-pub(crate) use request::LeaveRequest;
+pub(crate) use request::{LeaveRequest, Unprotected};
 
 /// How long all members may take until none of them knows the nodes any more.
 pub(crate) const GONE_WITHIN: Duration = Duration::from_secs(15);

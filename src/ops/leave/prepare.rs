@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use anyhow::anyhow;
 
-use super::request::{GoneNode, LeaveRequest, members, named, refusals, stale_owners};
+use super::request::{GoneNode, LeaveRequest, Unprotected, members, named, refusals, stale_owners};
 use super::{Afterwards, silent_members};
 use crate::cluster::health::{Code, Finding};
 use crate::cluster::node::NodeId;
@@ -297,11 +297,10 @@ impl LeaveRequest {
                 true => OwnedSlots::Drain,
                 false => OwnedSlots::Refuse,
             },
-            unprotected: self
-                .unprotected
-                .iter()
-                .map(find)
-                .collect::<Result<_, _>>()?,
+            unprotected: match &self.unprotected {
+                Unprotected::Named(names) => names.iter().map(find).collect::<Result<_, _>>()?,
+                Unprotected::All => leaving.clone(),
+            },
         })
     }
 }

@@ -29,11 +29,20 @@ pub(crate) struct LeaveRequest {
     /// Their slots move to the other masters first.
     pub(crate) drain: bool,
     /// Replicas that may leave although their master is left without a copy in sync.
-    pub(crate) unprotected: Vec<String>,
+    pub(crate) unprotected: Unprotected,
     /// What happens to the servers.
     pub(crate) afterwards: Afterwards,
     /// Wait for the end of the ban and check that the nodes stay away.
     pub(crate) verify_after_ban: bool,
+}
+
+/// Replicas that may leave although their master is left without a copy in sync.
+#[derive(Debug, Clone)]
+pub(crate) enum Unprotected {
+    /// These, as they were named.
+    Named(Vec<String>),
+    /// All nodes that leave.
+    All,
 }
 
 /// The nodes that the names stand for.
@@ -391,14 +400,18 @@ pub(super) fn resume(
         command.push("--drain".to_string());
     }
     // A replica that has left needs no permission any more, and is no longer found.
-    for name in &request.unprotected {
-        let name = match observation.find(name) {
-            Ok(id) if leaving.contains(&id) => left.members.get(&id),
-            _ => Some(name),
-        };
-        if let Some(name) = name {
-            command.extend(["--leave-unprotected".to_string(), name.clone()]);
-        }
+    let unprotected: Vec<&String> = match &request.unprotected {
+        Unprotected::All => left.members.values().collect(),
+        Unprotected::Named(names) => names
+            .iter()
+            .filter_map(|name| match observation.find(name) {
+                Ok(id) if leaving.contains(&id) => left.members.get(&id),
+                _ => Some(name),
+            })
+            .collect(),
+    };
+    for name in unprotected {
+        command.extend(["--leave-unprotected".to_string(), name.clone()]);
     }
     if request.afterwards == Afterwards::ShutDown {
         command.push("--shutdown".to_string());
