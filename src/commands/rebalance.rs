@@ -299,7 +299,7 @@ impl Proposal for Plan<'_> {
 }
 
 /// The weights of masters. The old modes ignore those of replicas: redis-cli does, and scripts name nodes that have
-/// changed their roles.
+/// changed their roles. Of two weights of a master the last one counts there, as in redis-cli and redis-trib.rb.
 fn weights(args: &Args, mode: Mode, cluster: &ClusterState) -> Result<Vec<(NodeId, f64)>, Stop> {
     let observation = &cluster.diagnosis.observation;
     if args.auto_weights {
@@ -321,14 +321,18 @@ fn weights(args: &Args, mode: Mode, cluster: &ClusterState) -> Result<Vec<(NodeI
         }
         return Ok(weights);
     }
-    let mut weights = Vec::new();
+    let mut weights: Vec<(NodeId, f64)> = Vec::new();
     for (name, weight) in &args.weight {
         let id = find_member(observation, name).map_err(Stop::refused)?;
         let member = cluster.diagnosis.topology.members.get(&id);
         let is_replica = member.is_some_and(|member| member.role == Role::Replica);
-        if !(mode.is_old() && is_replica) {
-            weights.push((id, *weight));
+        if mode.is_old() {
+            if is_replica {
+                continue;
+            }
+            weights.retain(|(earlier, _)| *earlier != id);
         }
+        weights.push((id, *weight));
     }
     Ok(weights)
 }

@@ -96,6 +96,11 @@ pub enum CompatError {
     /// `--cluster-weight` without `NODE=WEIGHT`.
     #[error("--cluster-weight needs NODE=WEIGHT, one or more")]
     Weight,
+    /// `--cluster-weight` is given twice.
+    #[error(
+        "you cannot use --cluster-weight more than once: give all weights after it, as in --cluster-weight n1=w n2=w"
+    )]
+    WeightTwice,
     /// `-u` with a value that is not a URI.
     #[error("-u: {0}")]
     Uri(NotAnAddress),
@@ -223,6 +228,7 @@ struct RedisCliLine {
     tls: Vec<OsString>,
     wants_tls: bool,
     copy: bool,
+    has_weights: bool,
     host: Option<OsString>,
     port: Option<OsString>,
     /// All other words, in order.
@@ -284,6 +290,9 @@ fn redis_cli(
     };
     if line_parts.wants_tls || words.iter().any(rediss) {
         native.append(&mut line_parts.tls);
+    }
+    if command == Command::AddNode {
+        drop_master_id(&mut line_parts.options, &line_parts.rest);
     }
     native.append(&mut line_parts.options);
     native.extend(command.implied(consent).iter().map(OsString::from));
@@ -374,7 +383,7 @@ impl RedisCliLine {
                 let value = value(theirs)?;
                 if of.contains(&command) && !kind.is_left_out(&value) {
                     let value = kind.check(theirs, &value)?;
-                    self.set(native, value);
+                    set(&mut self.options, native, value);
                 }
             }
             Meaning::Weights => {
@@ -393,6 +402,9 @@ impl RedisCliLine {
                 if weights.is_empty() {
                     return Err(CompatError::Weight);
                 }
+                if std::mem::replace(&mut self.has_weights, true) {
+                    return Err(CompatError::WeightTwice);
+                }
                 if command == Command::Rebalance {
                     for weight in weights {
                         self.options.extend(["--weight".into(), weight]);
@@ -401,15 +413,6 @@ impl RedisCliLine {
             }
         }
         Ok(())
-    }
-
-    /// Sets an option with a value; of two the last one counts.
-    fn set(&mut self, native: &str, value: OsString) {
-        let place = self.options.iter().position(|option| option == native);
-        match place.and_then(|place| self.options.get_mut(place + 1)) {
-            Some(earlier) => *earlier = value,
-            None => self.options.extend([native.into(), value]),
-        }
     }
 
     /// Adds `-u redis://user:password@host:port`: the node, unless another one is named, and the login.
@@ -509,7 +512,8 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<ParsedLine, Co
                     Some(value) => value.into(),
                     None => left.next().ok_or(CompatError::NoValue(theirs))?.clone(),
                 };
-                native.extend([option.into(), kind.check(theirs, &value)?]);
+                let value = kind.check(theirs, &value)?;
+                set(&mut native, option, value);
             }
             _ => rest.push(word.clone()),
         }
@@ -520,6 +524,7 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<ParsedLine, Co
             let given: Vec<OsString> = native.iter().chain(&rest).cloned().collect();
             native.extend(import(copy, &given));
         }
+        Command::AddNode => drop_master_id(&mut native, &rest),
         // redis-trib.rb shuts the node down; redis-cli resets it.
         Command::DelNode => native.push("--shutdown".into()),
         _ => {}
@@ -529,6 +534,26 @@ fn redis_trib_rb(program: OsString, words: &[OsString]) -> Result<ParsedLine, Co
         words: native,
         mode,
     })
+}
+
+/// Sets an option with a value; of two the last one counts.
+fn set(options: &mut Vec<OsString>, native: &str, value: OsString) {
+    let place = options.iter().position(|option| option == native);
+    match place.and_then(|place| options.get_mut(place + 1)) {
+        Some(earlier) => *earlier = value,
+        None => options.extend([native.into(), value]),
+    }
+}
+
+/// Drops the master of a node that is not added as a replica: these tools ignore it.
+fn drop_master_id(options: &mut Vec<OsString>, rest: &[OsString]) {
+    let mut given = options.iter().chain(rest);
+    if given.any(|word| word == "--replica" || word == "--slave") {
+        return;
+    }
+    if let Some(place) = options.iter().position(|option| option == "--master-id") {
+        options.drain(place..place + 2);
+    }
 }
 
 /// The import of these tools deletes the keys that it has copied, and stops at a key that exists in the cluster.

@@ -292,8 +292,8 @@ pub(super) fn meaning(word: &str) -> Option<Meaning> {
     })
 }
 
-/// The meaning of an option of redis-trib.rb whose name or value differs from the native one, and its value if that is in
-/// the same word. All other options are native ones.
+/// The meaning of an option of redis-trib.rb that is not simply the native one, and its value if that is in the same word.
+/// All others are native: of `--weight`, all that are given count in redis-trib.rb, too.
 pub(super) fn ruby(word: &str) -> (Option<Meaning>, Option<&str>) {
     let (name, within) = match word.split_once('=') {
         Some((name, value)) => (name, Some(value)),
@@ -319,6 +319,8 @@ pub(super) fn ruby(word: &str) -> (Option<Meaning>, Option<&str>) {
         "--replicas" => value("--replicas", REPLICAS),
         "--threshold" => value("--threshold", Kind::Percent),
         "--from" => value("--from", Kind::List),
+        "--to" => value("--to", Kind::Text),
+        "--master-id" => value("--master-id", Kind::Text),
         _ => return (None, None),
     };
     (Some(meaning), within)

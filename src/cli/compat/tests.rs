@@ -136,6 +136,15 @@ fn lines_of_redis_cli() {
             "--cluster add-node n:1 h:1 --cluster-replica --cluster-primary-id 8f",
             "add-node --replica --master-id 8f --yes n:1 h:1",
         ),
+        // Without --cluster-slave the master is ignored.
+        (
+            "--cluster add-node n:1 h:1 --cluster-master-id 8f",
+            "add-node --yes n:1 h:1",
+        ),
+        (
+            "--cluster add-node n:1 h:1 --replica --cluster-primary-id 8f",
+            "add-node --master-id 8f --yes n:1 h:1 --replica",
+        ),
         (
             "--cluster del-node h:1 8fab",
             "del-node --yes --leave-all-unprotected h:1 8fab",
@@ -311,7 +320,24 @@ fn lines_of_redis_trib_rb() {
         ("fix --timeout 5000 a:1", "fix --timeout 5000ms --yes a:1"),
         (
             "reshard --from all --to 8f --slots 4096 --yes --timeout 60000 --pipeline 10 a:1",
-            "reshard --from all --slots 4096 --timeout 60000ms --pipeline 10 --to 8f --yes a:1",
+            "reshard --from all --to 8f --slots 4096 --timeout 60000ms --pipeline 10 --yes a:1",
+        ),
+        // The last one counts.
+        (
+            "reshard --from a --from b,c --to 8f --to=9a --slots 5 --slots 1 --timeout 1 --timeout 2 a:1",
+            "reshard --from b,c --to 9a --slots 1 --timeout 2ms a:1",
+        ),
+        (
+            "rebalance --threshold 1 --threshold 3 --pipeline 5 --pipeline=6 a:1",
+            "rebalance --threshold 3 --pipeline 6 --yes a:1",
+        ),
+        (
+            "create --replicas 1 --replicas 0 a:1 b:2 c:3",
+            "create --replicas 0 a:1 b:2 c:3",
+        ),
+        (
+            "import --from s:1 --from t:2 a:1",
+            "import --from t:2 --yes --move --on-conflict=abort a:1",
         ),
         (
             "rebalance --weight 8f=2 --weight 9a=3 --use-empty-masters --simulate --threshold 1 a:1",
@@ -322,8 +348,14 @@ fn lines_of_redis_trib_rb() {
         ("add-node n:1 a:1", "add-node --yes n:1 a:1"),
         (
             "add-node --slave --master-id 8f n:1 a:1",
-            "add-node --replica --yes --master-id 8f n:1 a:1",
+            "add-node --replica --master-id 8f --yes n:1 a:1",
         ),
+        (
+            "add-node --master-id 9a --replica --master-id 8f n:1 a:1",
+            "add-node --master-id 8f --yes --replica n:1 a:1",
+        ),
+        // Without --slave the master is ignored.
+        ("add-node --master-id 8f n:1 a:1", "add-node --yes n:1 a:1"),
         (
             "del-node a:1 8fab",
             "del-node --yes --leave-all-unprotected --shutdown a:1 8fab",
@@ -397,6 +429,14 @@ fn wrong_values_are_refused_by_their_option() {
         ),
         ("--cluster rebalance h:1 --cluster-weight", "NODE=WEIGHT"),
         ("--cluster rebalance h:1 --cluster-weight 8f", "NODE=WEIGHT"),
+        (
+            "--cluster rebalance h:1 --cluster-weight 8f=1 --cluster-weight 9a=2",
+            "you cannot use --cluster-weight more than once",
+        ),
+        (
+            "--cluster-weight a=1 --cluster check h:1 --cluster-weight b=2",
+            "you cannot use --cluster-weight more than once",
+        ),
         (
             "--cluster set-timeout h:1 -5",
             "set-timeout \"-5\": must be milliseconds",

@@ -118,7 +118,8 @@ fn joins_and_leaves() -> Vec<Row> {
         }),
         // As a replica of the master with the fewest, which is one only.
         join("--cluster add-node {a7} {a0} --cluster-slave --cluster-master-id {i2}"),
-        join("--cluster add-node {a8} {a0}"),
+        // As a master: without --cluster-slave the id counts for nothing.
+        join("--cluster add-node {a8} {a0} --cluster-master-id {i1}"),
         same("--cluster info {a8}"),
         same("--cluster del-node {a0} {i8}"),
         same("--cluster del-node {a8} {i8}")

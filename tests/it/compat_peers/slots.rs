@@ -97,6 +97,11 @@ fn rebalances() -> Vec<Row> {
         same("--cluster rebalance {a1} --cluster-use-empty-masters --cluster-simulate"),
         same("--cluster rebalance {a0} --cluster-weight {i0}=1.01 --cluster-threshold 0.5"),
         same("--cluster rebalance {a0} --cluster-weight {i0}=1.01 --cluster-threshold 0.5"),
+        // The last weight of a node counts, and all weights are behind one option.
+        same(
+            "--cluster rebalance {a0} --cluster-weight {i0}=3 {s0}=1.01 {i0}=1.01 --cluster-threshold 0.5",
+        ),
+        same("--cluster rebalance {a0} --cluster-weight {i0}=3 --cluster-weight {i1}=2"),
         same("--cluster rebalance {a0} --cluster-threshold 0")
             .only_theirs("*** No rebalancing needed!", EXACT)
             .only_ours("", EXACT)
