@@ -29,7 +29,7 @@ mod samples;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -381,9 +381,12 @@ impl Ui {
     }
 
     fn asked(&self) -> Asked {
-        match (self.mode.is_old(), self.asides) {
-            (true, asides) => Asked::Input(asides),
-            (false, _) => Asked::Terminal,
+        match self.mode.is_old() {
+            true if self.mode.is_redis_cli() && !io::stdin().is_terminal() => {
+                Asked::RedisCliPipe(self.asides)
+            }
+            true => Asked::Input(self.asides),
+            false => Asked::Terminal,
         }
     }
 

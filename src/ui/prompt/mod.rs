@@ -23,13 +23,15 @@ pub(super) enum Asked {
     Terminal,
     /// Standard input, also from a script.
     Input(Asides),
+    /// A pipe to redis-cli.
+    RedisCliPipe(Asides),
 }
 
 impl Asked {
     fn asides(self) -> Asides {
         match self {
             Self::Terminal => Asides::Stderr,
-            Self::Input(asides) => asides,
+            Self::Input(asides) | Self::RedisCliPipe(asides) => asides,
         }
     }
 
@@ -37,7 +39,7 @@ impl Asked {
     pub(super) fn may_answer(self) -> bool {
         match self {
             Self::Terminal => io::stdin().is_terminal() && io::stderr().is_terminal(),
-            Self::Input(_) => true,
+            Self::Input(_) | Self::RedisCliPipe(_) => true,
         }
     }
 }
@@ -78,15 +80,21 @@ pub(super) async fn confirm(
 ) -> Result<Answer, PromptError> {
     let question = match (asked, question.strip_suffix('?')) {
         // The one that redis-cli and redis-trib.rb ask in another way.
-        (Asked::Input(_), Some(text)) if question == RESHARD => format!("{text} (yes/no)? "),
+        (Asked::Input(_) | Asked::RedisCliPipe(_), Some(text)) if question == RESHARD => {
+            format!("{text} (yes/no)? ")
+        }
         _ => format!("{} (type 'yes' to accept): ", plain(question)),
+    };
+    let read = match asked {
+        Asked::RedisCliPipe(_) => answer_to_redis_cli,
+        Asked::Terminal | Asked::Input(_) => answer,
     };
     let first = format!("{}\n{question}", plain(cluster));
     until_clear(
         &first,
         &question,
         asked,
-        answer,
+        read,
         "type 'yes' to accept, or 'no' to decline",
     )
     .await
@@ -122,8 +130,8 @@ async fn until_clear(
         let answer = read(&line(&text, asked).await?);
         match (answer, asked) {
             (Some(answer), _) => return Ok(answer),
-            (None, Asked::Input(_)) => return Ok(Answer::Declined),
             (None, Asked::Terminal) => text = format!("{hint}\n{question}"),
+            (None, _) => return Ok(Answer::Declined),
         }
     }
 }
@@ -188,6 +196,14 @@ fn answer(line: &str) -> Option<Answer> {
     }
 }
 
+/// redis-cli (7.0) compares the first three bytes of its input: scripts may rely on either answer.
+fn answer_to_redis_cli(line: &str) -> Option<Answer> {
+    Some(match line.starts_with("yes") {
+        true => Answer::Accepted,
+        false => Answer::Declined,
+    })
+}
+
 /// `no`, or Enter alone, which is no typing error.
 fn no(line: &str) -> Option<Answer> {
     let line = line.trim().to_ascii_lowercase();
@@ -209,6 +225,16 @@ mod tests {
         }
         for unclear in ["y\n", "yse\n", "yes please\n", "\u{1b}yes\n"] {
             assert_eq!(answer(unclear), None, "{unclear:?}");
+        }
+    }
+
+    #[test]
+    fn redis_cli_compares_three_bytes() {
+        for yes in ["yes", "yes\n", "yes\r\n", "yes please\n", "yesterday\n"] {
+            assert_eq!(answer_to_redis_cli(yes), Some(Answer::Accepted), "{yes:?}");
+        }
+        for no in ["YES\n", "Yes\n", " yes\n", "ye\n", "y\n", "no\n", "\n", ""] {
+            assert_eq!(answer_to_redis_cli(no), Some(Answer::Declined), "{no:?}");
         }
     }
 

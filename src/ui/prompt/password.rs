@@ -14,7 +14,7 @@ pub(in crate::ui) async fn ask(
 ) -> Result<SecretSlice<u8>, PromptError> {
     match asked {
         // `echo secret | redis-cli --askpass` shows no prompt.
-        Asked::Input(_) if !io::stdin().is_terminal() => {
+        Asked::Input(_) | Asked::RedisCliPipe(_) if !io::stdin().is_terminal() => {
             let answer = line("", asked).await?;
             let answer = answer.trim_end_matches(['\n', '\r']);
             return Ok(answer.as_bytes().to_vec().into());

@@ -40,6 +40,10 @@ fn reshards() -> Vec<Row> {
         same("--cluster reshard {a0} --cluster-from {i0} --cluster-to {i1} --cluster-slots 4").stdin("yes"),
         same("--cluster reshard {a0} --cluster-from {i0} --cluster-to {i1} --cluster-slots 4").stdin("yes\n"),
         same("--cluster reshard {a0} --cluster-from {i0} --cluster-to {i1} --cluster-slots 4").stdin("no\n"),
+        // The first three bytes are compared.
+        same("--cluster reshard {a0} --cluster-from {i0} --cluster-to {i1} --cluster-slots 4").stdin("YES\n"),
+        same("--cluster reshard {a0} --cluster-from {i0} --cluster-to {i1} --cluster-slots 4").stdin(" yes\n"),
+        same("--cluster reshard {a0} --cluster-from {i0} --cluster-to {i1} --cluster-slots 1").stdin("yes please\n"),
         same("--cluster reshard {a0} --cluster-from {i0} --cluster-to {i1} --cluster-slots 2").env("REDISCLI_CLUSTER_YES", "1"),
         same("--cluster reshard {a0} --cluster-from {i0} --cluster-to {i1} --cluster-slots 2").env("REDISCLI_CLUSTER_YES", "0"),
         // The last one counts.
