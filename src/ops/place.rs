@@ -121,6 +121,7 @@ fn nodes(cluster: &ClusterState, zones: &Zones) -> Vec<PlaceNode> {
                 id: member.id,
                 master,
                 can_lead: member.role == Role::Master || is_linked,
+                version: report.and_then(|report| report.info.version),
                 host: host.to_string(),
                 zone: zones.get(&member.id).cloned(),
                 limit: report
@@ -177,8 +178,30 @@ impl Placement {
                 .collect(),
             groups: groups(&self.nodes, &after),
             is_proven: self.plan.is_proven,
-            warnings: self.notes.clone(),
+            warnings: [self.notes.clone(), self.left_behind()].concat(),
         }
+    }
+
+    /// The warnings for masters that were asked for, and that other nodes of their shards can't follow.
+    fn left_behind(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for step in &self.plan.steps {
+            let PlaceStep::FailOver { to, from } = *step else {
+                continue;
+            };
+            let Some(new) = self.nodes.iter().find(|node| node.id == to) else {
+                continue;
+            };
+            let older = place::left_behind(&self.nodes, from, new);
+            warnings.extend(older.filter_map(|old| {
+                Some(failover::left_behind(
+                    &self.cluster,
+                    (old.id, old.version?),
+                    (to, new.version?),
+                ))
+            }));
+        }
+        warnings
     }
 
     /// The nodes on which no other operator may be at work.
@@ -334,7 +357,7 @@ async fn move_replica(
     });
     let has_room = node.limit.is_none_or(|limit| master.used <= limit);
     let is_replica = node.id != node.master && master.id == master.master;
-    if !(stays && has_room && is_replica) {
+    if !(stays && has_room && is_replica && node.can_follow(master)) {
         return Err(changed(&cluster, replica));
     }
     let Some(target) = cluster.reach.get(&replica) else {

@@ -3,6 +3,7 @@
 use super::MembershipStep;
 use super::membership::joining;
 use crate::cluster::node::NodeId;
+use crate::cluster::parse::Version;
 
 /// The number of meetings of one plan, if there are that many pairs. More meetings would cost more than
 /// the gossip that they replace.
@@ -25,6 +26,8 @@ pub struct Place {
 pub struct Shard {
     /// The master.
     pub master: NodeId,
+    /// The version of the master; `None` if unknown.
+    pub version: Option<Version>,
     /// Its host and zone.
     pub place: Place,
     /// The hosts and zones of its replicas.
@@ -36,8 +39,17 @@ pub struct Shard {
 pub struct Follower {
     /// Its id.
     pub id: NodeId,
+    /// Its version; `None` if unknown.
+    pub version: Option<Version>,
     /// Its host and zone.
     pub place: Place,
+}
+
+impl Follower {
+    /// Whether it can read the data of that master.
+    pub fn can_follow(&self, shard: &Shard) -> bool {
+        Version::may_follow(self.version, shard.version)
+    }
 }
 
 /// The meetings through which new nodes and members get to know each other.
@@ -62,17 +74,23 @@ pub fn meetings(members: &[NodeId], newcomers: &[NodeId]) -> Vec<MembershipStep>
         .collect()
 }
 
-/// The master of each new replica, in their order: always the master with the fewest replicas, the
-/// previous new ones included. Of equal masters, the one with the fewest nodes in the same zone, then on
+/// The master of each new replica, in their order: always the master with the fewest replicas of those that it can
+/// follow, the previous new ones included. Of equal masters, the one with the fewest nodes in the same zone, then on
 /// the same host; no exchange of two new replicas, and no other choice between equals, would leave fewer
-/// of them together. `None` if there is no master.
+/// of them together. `None` if there is no master, or a replica can follow none of them.
 pub fn follow(shards: &[Shard], newcomers: &[Follower]) -> Option<Vec<NodeId>> {
     if shards.is_empty() {
         return None;
     }
-    let mut choice = MasterChoice::new(shards, newcomers);
-    for newcomer in 0..newcomers.len() {
-        let best = (0..shards.len()).min_by_key(|shard| {
+    // The oldest ones choose first: what they can follow, the others can, too.
+    let choices = |newcomer: &Follower| shards.iter().filter(|s| newcomer.can_follow(s)).count();
+    let mut order: Vec<usize> = (0..newcomers.len()).collect();
+    order.sort_by_key(|at| choices(&newcomers[*at]));
+    let sorted: Vec<Follower> = order.iter().map(|at| newcomers[*at].clone()).collect();
+    let mut choice = MasterChoice::new(shards, &sorted);
+    for newcomer in 0..sorted.len() {
+        let possible = (0..shards.len()).filter(|shard| choice.is_possible(newcomer, *shard));
+        let best = possible.min_by_key(|shard| {
             (
                 choice.counts[*shard],
                 choice.cost_in(newcomer, *shard, None),
@@ -82,13 +100,12 @@ pub fn follow(shards: &[Shard], newcomers: &[Follower]) -> Option<Vec<NodeId>> {
         choice.take(newcomer, best);
     }
     while choice.improve() {}
-    Some(
-        choice
-            .shard_of
-            .iter()
-            .map(|shard| shards[*shard].master)
-            .collect(),
-    )
+    let mut masters: Vec<(usize, NodeId)> = order
+        .into_iter()
+        .zip(choice.shard_of.iter().map(|shard| shards[*shard].master))
+        .collect();
+    masters.sort_by_key(|(at, _)| *at);
+    Some(masters.into_iter().map(|(_, master)| master).collect())
 }
 
 /// Pairs of nodes of one shard that share a zone, then those that share a host.
@@ -117,6 +134,11 @@ impl<'a> MasterChoice<'a> {
         debug_assert_eq!(newcomer, self.shard_of.len());
         self.shard_of.push(shard);
         self.counts[shard] += 1;
+    }
+
+    /// Whether a new replica can read the data of the master.
+    fn is_possible(&self, newcomer: usize, shard: usize) -> bool {
+        self.newcomers[newcomer].can_follow(&self.shards[shard])
     }
 
     /// The number of nodes of a shard with which a new replica would share a place; `without` is not
@@ -151,7 +173,8 @@ impl<'a> MasterChoice<'a> {
             for there in 0..self.shards.len() {
                 // As many there after the move as here before it.
                 let is_even = self.counts[there] + 1 == self.counts[here];
-                if is_even && self.cost_in(one, there, None) < now {
+                let may_be = is_even && self.is_possible(one, there);
+                if may_be && self.cost_in(one, there, None) < now {
                     self.counts[here] -= 1;
                     self.counts[there] += 1;
                     self.shard_of[one] = there;
@@ -160,7 +183,8 @@ impl<'a> MasterChoice<'a> {
             }
             for other in 0..self.newcomers.len() {
                 let there = self.shard_of[other];
-                if there == here {
+                let can_change = self.is_possible(one, there) && self.is_possible(other, here);
+                if there == here || !can_change {
                     continue;
                 }
                 let before = sum(now, self.cost_in(other, there, None));

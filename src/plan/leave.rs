@@ -7,6 +7,7 @@ use super::assignment::{Giver, Taker, pair};
 use super::join::{Follower, Place, Shard, follow};
 use super::reshard::level;
 use crate::cluster::node::{NodeId, Role};
+use crate::cluster::parse::Version;
 use crate::cluster::slot::SlotSet;
 
 /// The nodes that are to leave, and the cluster.
@@ -40,6 +41,8 @@ pub struct LeaveMember {
     pub role: Role,
     /// Its master.
     pub master: Option<NodeId>,
+    /// Its version; `None` if unknown.
+    pub version: Option<Version>,
     /// Its slots.
     pub slots: SlotSet,
     /// Slots that are open on it, or open on another member with it as the other end.
@@ -159,6 +162,18 @@ pub enum Refusal {
         /// Its master.
         from: NodeId,
     },
+    /// A replica of a node that leaves can't get another master: it can't read the data of those that stay, which are
+    /// newer.
+    TooOldToFollow {
+        /// The replica.
+        replica: NodeId,
+        /// Its master.
+        from: NodeId,
+        /// Its version.
+        version: Version,
+        /// The versions of the masters that stay.
+        masters: BTreeSet<Version>,
+    },
     /// A master without slots holds keys, which would be lost.
     HoldsKeys {
         /// The master.
@@ -171,7 +186,7 @@ pub enum Refusal {
 /// Plans what happens before nodes leave, or returns all reasons against it.
 ///
 /// Slots are spread over the masters that stay and own slots, so that these own numbers as even as
-/// possible. Replicas go to the masters with the fewest replicas.
+/// possible. Replicas go to the masters with the fewest replicas of those that they can follow.
 pub fn leave(request: &Request) -> Result<Leave, Vec<Refusal>> {
     let planner = LeavePlanner::of(request);
     let refusals = planner.refusals();
@@ -240,7 +255,13 @@ impl<'a> LeavePlanner<'a> {
                 Role::Replica => self.against_replica(member),
             });
         }
-        let none_serves = self.owners().is_empty() && !refusals.contains(&Refusal::LastOwner);
+        let owners = self.owners();
+        let none_serves = owners.is_empty() && !refusals.contains(&Refusal::LastOwner);
+        let masters: BTreeSet<Version> = owners.iter().filter_map(|one| one.version).collect();
+        let can_follow_any = |member: &LeaveMember| {
+            let mut owners = owners.iter();
+            owners.any(|owner| Version::may_follow(member.version, owner.version))
+        };
         for member in self.followers() {
             let Some(from) = member.master else {
                 continue;
@@ -250,6 +271,16 @@ impl<'a> LeavePlanner<'a> {
                 refusals.push(Refusal::CantBeGiven { replica, from });
             } else if none_serves {
                 refusals.push(Refusal::NobodyToFollow { replica, from });
+            } else if let Some(version) = member.version
+                && !owners.is_empty()
+                && !can_follow_any(member)
+            {
+                refusals.push(Refusal::TooOldToFollow {
+                    replica,
+                    from,
+                    version,
+                    masters: masters.clone(),
+                });
             }
         }
         refusals
@@ -335,6 +366,7 @@ impl<'a> LeavePlanner<'a> {
             .into_iter()
             .map(|owner| Shard {
                 master: owner.id,
+                version: owner.version,
                 place: owner.place.clone(),
                 replicas: self
                     .stayers()
@@ -347,6 +379,7 @@ impl<'a> LeavePlanner<'a> {
             .followers()
             .map(|member| Follower {
                 id: member.id,
+                version: member.version,
                 place: member.place.clone(),
             })
             .collect();

@@ -13,6 +13,7 @@ mod replicas;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::node::NodeId;
+use crate::cluster::parse::Version;
 
 /// A member of a shard that owns slots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,8 @@ pub struct PlaceNode {
     pub master: NodeId,
     /// Whether it may become the master by a planned failover, or is the master.
     pub can_lead: bool,
+    /// Its version; `None` if unknown.
+    pub version: Option<Version>,
     /// Its host.
     pub host: String,
     /// Its zone, if it is known.
@@ -31,6 +34,13 @@ pub struct PlaceNode {
     pub limit: Option<u64>,
     /// The memory that it uses.
     pub used: u64,
+}
+
+impl PlaceNode {
+    /// Whether its version can read the data of that master.
+    pub fn can_follow(&self, master: &Self) -> bool {
+        Version::may_follow(self.version, master.version)
+    }
 }
 
 /// What is asked for.
@@ -177,6 +187,16 @@ pub fn plan(nodes: &[PlaceNode], wishes: &Wishes) -> Result<PlacePlan, PlaceRefu
         after: PlaceScore::of(&placed, prefer),
         is_proven,
     })
+}
+
+/// The members of the shard of `from` that can't follow `to`, which takes over from it.
+pub fn left_behind<'a>(
+    nodes: &'a [PlaceNode],
+    from: NodeId,
+    to: &'a PlaceNode,
+) -> impl Iterator<Item = &'a PlaceNode> {
+    let shard = nodes.iter().filter(move |node| node.master == from);
+    shard.filter(|node| !node.can_follow(to))
 }
 
 /// The placement after a failover.

@@ -240,10 +240,8 @@ fn next_in<'a>(state: &RollState, shard: &Shard<'a>) -> Result<ShardStep<'a>, Ro
 
 /// Whether a node can follow a master, as far as their versions tell.
 fn can_follow(state: &RollState, replica: NodeId, master: NodeId) -> bool {
-    match (state.versions.get(&replica), state.versions.get(&master)) {
-        (Some(replica), Some(master)) => replica.can_follow(*master),
-        _ => true,
-    }
+    let version = |id| state.versions.get(&id).copied();
+    Version::may_follow(version(replica), version(master))
 }
 
 /// The replica that takes over: one that the replicas which are not restarted can follow, and of these one that was

@@ -1,11 +1,11 @@
 //! Servers of several RDB versions in one cluster: values of a newer one do not go to an older one.
 
 use crate::support::cluster::Nodes;
-use crate::support::command::Trib;
+use crate::support::command::{Finished, Trib};
 use crate::support::findings::{codes, finding};
 use crate::support::keys::{assert_same, contents, fill, put_asking};
-use crate::support::server::{quick, versions};
-use crate::support::slots::{assert_closed, names, setslot};
+use crate::support::server::{Server, quick, versions};
+use crate::support::slots::{assert_closed, names, owned, setslot};
 use crate::support::subcommands::{check_json, fix, reshard};
 use crate::support::wait::{PATIENCE, until};
 
@@ -177,5 +177,86 @@ fn matrix_create_gives_no_replica_a_master_that_it_can_not_follow() {
             .status(0)
             .stdout_has("nodes run different versions");
         nodes.wait_usable();
+    }
+}
+
+const OLD: &str = "redis-7.0";
+const NEW: &str = "redis-8.6";
+
+/// A cluster in the middle of an upgrade: the nodes in `older` still run the old version.
+fn upgrading(count: usize, masters: usize, older: &[usize]) -> Nodes {
+    let nodes = Nodes::each(count, |index| {
+        quick().version(if older.contains(&index) { OLD } else { NEW })
+    });
+    nodes.form(masters);
+    nodes
+}
+
+fn master_of(node: &Server) -> String {
+    let text = node.nodes_text();
+    let own = text.lines().find(|line| line.contains("myself")).unwrap();
+    own.split(' ').nth(3).unwrap().to_owned()
+}
+
+fn drain(nodes: &Nodes, leaving: &[usize]) -> Finished {
+    let ids: Vec<String> = leaving.iter().map(|index| nodes[*index].id()).collect();
+    Trib::new()
+        .args(["del-node", &nodes[1].addr(), "--drain", "--yes"])
+        .args(ids)
+        .run()
+}
+
+#[test]
+fn a_drain_gives_a_replica_to_a_master_that_it_can_follow() {
+    // The second master has the lower slots and no more replicas, and is newer.
+    let nodes = upgrading(6, 3, &[0, 2, 3, 5]);
+    fill(&nodes[..3], &names(0..20, 2));
+    let before = contents(&nodes[..3]);
+    drain(&nodes, &[0]).status(0).stderr_lacks("still without");
+    assert_eq!(master_of(&nodes[3]), nodes[2].id());
+    assert_eq!(nodes[3].field("master_link_status").unwrap(), "up");
+    assert_same(&before, &contents(&nodes[1..3]));
+}
+
+#[test]
+fn a_drain_that_leaves_a_replica_no_master_to_follow_is_refused() {
+    let nodes = upgrading(4, 3, &[0, 3]);
+    fill(&nodes[..3], &names(0..20, 2));
+    let before = contents(&nodes[..3]);
+    let slots = owned(&nodes[0]);
+    drain(&nodes, &[0])
+        .status(3)
+        .stderr_has(&nodes[3].addr())
+        .stderr_has("redis 7.0.15 (RDB version 10)")
+        .stderr_has("RDB version 13")
+        .stderr_has("name it too")
+        .stderr_has("Nothing was changed");
+    assert_eq!(owned(&nodes[0]), slots);
+    assert_eq!(master_of(&nodes[3]), nodes[0].id());
+    // The remedy.
+    drain(&nodes, &[0, 3]).status(0);
+    assert_same(&before, &contents(&nodes[1..3]));
+}
+
+#[test]
+fn place_gives_no_replica_a_master_that_it_can_not_follow() {
+    let nodes = Nodes::each(4, |index| {
+        quick().version(if index == 1 { NEW } else { OLD })
+    });
+    nodes.assign(0, 0..8192);
+    nodes.assign(1, 8192..16384);
+    for (index, epoch) in ["1", "2"].iter().enumerate() {
+        nodes[index].cmd(&["CLUSTER", "SET-CONFIG-EPOCH", epoch]);
+    }
+    nodes.join();
+    nodes.replicate(2, 0);
+    nodes.replicate(3, 0);
+    nodes.wait_usable();
+    Trib::new()
+        .args(["place", &nodes[0].addr(), "--move-replicas", "--yes"])
+        .run()
+        .status(0);
+    for replica in [2, 3] {
+        assert_eq!(master_of(&nodes[replica]), nodes[0].id());
     }
 }

@@ -3,7 +3,7 @@
 //! DUMP, MIGRATE and replication all write the RDB version of their server, and RESTORE and a replica refuse a newer
 //! one, whatever the value is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Product, Version};
 use crate::cluster::numbers::counted;
@@ -59,6 +59,12 @@ impl Version {
         both_valkey || self.takes_values_of(master)
     }
 
+    /// The same for nodes of which the version may be unknown, which counts as yes.
+    pub fn may_follow(replica: Option<Self>, master: Option<Self>) -> bool {
+        let known = replica.zip(master);
+        known.is_none_or(|(replica, master)| replica.can_follow(master))
+    }
+
     /// `redis 7.0.15 on 5 nodes, valkey 8.1.8 on 1 node`, if the versions of nodes differ.
     pub fn differing(versions: impl IntoIterator<Item = Self>) -> Option<String> {
         let mut nodes: BTreeMap<Self, u64> = BTreeMap::new();
@@ -69,6 +75,13 @@ impl Version {
             .iter()
             .map(|(version, count)| format!("{version} on {}", counted(*count, "node")));
         (nodes.len() > 1).then(|| list.collect::<Vec<_>>().join(", "))
+    }
+
+    /// `redis 8.2.3 (RDB version 12) and redis 8.6.1 (RDB version 13)`: each version once, for messages.
+    pub fn with_rdb_versions(versions: impl IntoIterator<Item = Self>) -> String {
+        let each: BTreeSet<Self> = versions.into_iter().collect();
+        let each: Vec<String> = each.into_iter().map(Self::with_rdb_version).collect();
+        each.join(" and ")
     }
 
     /// `redis 8.2.3 (RDB version 12)`, for messages.
@@ -139,5 +152,13 @@ mod tests {
         assert!(server(Valkey, 9, 1).can_follow(server(Redis, 7, 0)));
         let text = server(Redis, 8, 2).with_rdb_version();
         assert_eq!(text, "redis 8.2.0 (RDB version 12)");
+        let (old, new) = (server(Redis, 7, 0), server(Redis, 8, 2));
+        assert!(!Version::may_follow(Some(old), Some(new)));
+        assert!(Version::may_follow(Some(new), Some(old)));
+        assert!(Version::may_follow(None, Some(new)) && Version::may_follow(Some(old), None));
+        assert_eq!(
+            Version::with_rdb_versions([new, old, new]),
+            "redis 7.0.0 (RDB version 10) and redis 8.2.0 (RDB version 12)"
+        );
     }
 }

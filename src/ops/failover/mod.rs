@@ -11,7 +11,7 @@ use crate::cluster::copies::ShardCopies;
 use crate::cluster::health::Code;
 use crate::cluster::node::{NodeId, Takeover};
 use crate::cluster::observation::Seen;
-use crate::cluster::parse::MasterLink;
+use crate::cluster::parse::{MasterLink, Version};
 use crate::connections::Target;
 use crate::converge::settle::{PassingState, passed};
 use crate::ops::raft::{self, Obstacle};
@@ -182,15 +182,22 @@ pub(crate) fn warnings(cluster: &ClusterState, plan: &FailoverPlan) -> Vec<Strin
         let old = version(copy.id)?;
         (!old.can_follow(new)).then_some((copy.id, old))
     });
-    warnings.extend(older.map(|(id, old)| {
-        format!(
-            "{} runs {old} and can't load the data set of {new}: it will be unable to follow {} as soon as it needs a \
-             full resync",
-            cluster.name(id),
-            cluster.name(plan.replica)
-        )
-    }));
+    warnings.extend(older.map(|old| left_behind(cluster, old, (plan.replica, new))));
     warnings
+}
+
+/// The warning for a node that can't follow its new master, which is newer.
+pub(crate) fn left_behind(
+    cluster: &ClusterState,
+    (id, old): (NodeId, Version),
+    (master, new): (NodeId, Version),
+) -> String {
+    format!(
+        "{} runs {old} and can't load the data set of {new}: it will be unable to follow {} as soon as it needs a \
+         full resync",
+        cluster.name(id),
+        cluster.name(master)
+    )
 }
 
 /// What the user should know of slots that are open while their master fails over.

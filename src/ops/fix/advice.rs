@@ -145,7 +145,7 @@ fn way_out(finding: &Finding, seed: &str) -> String {
                 .to_string()
         }
         Code::ReplicaOrphan => "it may have the last copy of its keys: read them from it first, then make it \
-             a replica of a master (CLUSTER REPLICATE)"
+             a replica of a master whose data its version can read (CLUSTER REPLICATE)"
             .to_string(),
         Code::ReplicaOfReplica => {
             "make it a replica of a master once one answers: CLUSTER REPLICATE".to_string()

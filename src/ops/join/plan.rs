@@ -11,6 +11,7 @@ use super::origin;
 use super::target::JoinTarget;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
+use crate::cluster::parse::Version;
 use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::converge::{Goal, KnownBy};
@@ -192,7 +193,7 @@ fn refuse_older_replicas(
         else {
             continue;
         };
-        let version = master.report().and_then(|report| report.info.version);
+        let version = version_of(target, master.id);
         let (Some(own), Some(version)) = (candidate.node.report.info.version, version) else {
             continue;
         };
@@ -207,6 +208,12 @@ fn refuse_older_replicas(
         }
     }
     Ok(())
+}
+
+/// The version of a member, if it tells it.
+fn version_of(target: &JoinTarget, id: NodeId) -> Option<Version> {
+    let node = target.cluster.diagnosis.observation.nodes.get(&id)?;
+    node.report()?.info.version
 }
 
 fn nodes_of(candidates: &[JoinCandidate]) -> Vec<NewNode> {
@@ -291,6 +298,7 @@ fn masters(
         .filter(owns)
         .map(|master| Shard {
             master: master.id,
+            version: version_of(target, master.id),
             place: place(master.id),
             replicas: topology
                 .replicas_of(master.id)
@@ -308,14 +316,23 @@ fn masters(
             let zone = zones.get(&id).cloned();
             Follower {
                 id,
+                version: candidate.node.report.info.version,
                 place: Place { host, zone },
             }
         })
         .collect();
-    let masters = follow(&shards, &followers).ok_or_else(|| {
-        Stop::refused(anyhow!(
+    let Some(first) = shards.first() else {
+        return Err(Stop::refused(anyhow!(
             "no master of this cluster owns slots, so no master needs a replica; nothing was changed"
-        ))
-    })?;
-    Ok(ids.zip(masters).collect())
+        )));
+    };
+    Ok(match follow(&shards, &followers) {
+        Some(masters) => ids.zip(masters).collect(),
+        // The check of all pairs names those that can follow no master.
+        None => followers
+            .iter()
+            .filter(|follower| !shards.iter().any(|shard| follower.can_follow(shard)))
+            .map(|follower| (follower.id, first.master))
+            .collect(),
+    })
 }

@@ -9,7 +9,7 @@ use super::Afterwards;
 use crate::cluster::naming::NoSuchNode;
 use crate::cluster::node::NodeId;
 use crate::cluster::numbers::counted;
-use crate::cluster::parse::{EntryPool, Info, MasterLink};
+use crate::cluster::parse::{EntryPool, Info, MasterLink, Version};
 use crate::cluster::slot::SlotSet;
 use crate::connections::Target;
 use crate::plan::join::Place;
@@ -162,6 +162,7 @@ pub(crate) fn members(cluster: &ClusterState) -> Vec<LeaveMember> {
                 id: member.id,
                 role: member.role,
                 master: member.master,
+                version: info.and_then(|info| info.version),
                 slots: member.slots.clone(),
                 open: open.remove(&member.id).unwrap_or_default(),
                 life,
@@ -305,6 +306,19 @@ fn refusal(cluster: &ClusterState, refusal: &Refusal, ids: &[String]) -> String 
             "{} is a replica of {}, and no other master that owns slots serves: name it too",
             name(*replica),
             name(*from)
+        ),
+        Refusal::TooOldToFollow {
+            replica,
+            from,
+            version,
+            masters,
+        } => format!(
+            "{} is a replica of {} and runs {}. The masters that stay run {}, whose data it can't read: name it too, or \
+             upgrade it first",
+            name(*replica),
+            name(*from),
+            version.with_rdb_version(),
+            Version::with_rdb_versions(masters.iter().copied())
         ),
         Refusal::HoldsKeys { master, keys } => format!(
             "{} owns no slots but holds {}, which no client could read afterwards: look at them, and delete \

@@ -8,7 +8,7 @@ use super::slot::{FixStep, MasterState, PeerState, SlotConsent, SlotState, Why};
 use crate::cluster::health::Stability;
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::observation::Seen;
-use crate::cluster::parse::Direction;
+use crate::cluster::parse::{Direction, Version};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::{Member, Topology};
 use crate::plan::failover::{self, NamedMember, Refusal};
@@ -387,10 +387,18 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// The master with slots that has the fewest replicas.
-    fn least_replicated(&self) -> Option<NodeId> {
+    /// Whether a node can be a replica of that master, as far as their versions tell.
+    fn can_follow(&self, replica: NodeId, master: NodeId) -> bool {
+        let nodes = &self.request.diagnosis.observation.nodes;
+        let version = |id| nodes.get(&id)?.report()?.info.version;
+        Version::may_follow(version(replica), version(master))
+    }
+
+    /// The master with slots that has the fewest replicas, of those that the replica can follow.
+    fn least_replicated(&self, replica: NodeId) -> Option<NodeId> {
         let owners = self.sound.iter().filter(|member| !member.slots.is_empty());
         owners
+            .filter(|member| self.can_follow(replica, member.id))
             .map(|member| (self.topology().replicas_of(member.id).count(), member.id))
             .min()
             .map(|(_, id)| id)
@@ -408,6 +416,7 @@ impl<'a> Survey<'a> {
                 .and_then(|master| self.sound.iter().find(|m| Some(m.id) == master.master));
             if let (Role::Replica, false, Some(end)) = (member.role, peer_status.silent, end)
                 && !end.slots.is_empty()
+                && self.can_follow(member.id, end.id)
             {
                 let (replica, master) = (member.id, end.id);
                 steps.insert(FixStep::Follow { replica, master }, SlotSet::new());
@@ -416,7 +425,7 @@ impl<'a> Survey<'a> {
             let is_empty_orphan = self.orphans.contains(&member.id)
                 && self.request.holdings.has(member.id)
                 && self.request.holdings.is_empty(member.id);
-            if is_empty_orphan && let Some(master) = self.least_replicated() {
+            if is_empty_orphan && let Some(master) = self.least_replicated(member.id) {
                 let replica = member.id;
                 steps.insert(FixStep::Follow { replica, master }, SlotSet::new());
             }
@@ -478,3 +487,6 @@ fn is_sound(request: &Request<'_>, member: &Member) -> bool {
         && request.holdings.has(member.id)
         && !member.peer_status.is_lost()
 }
+
+#[cfg(test)]
+mod tests;

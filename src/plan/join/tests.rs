@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::parse::Product;
 
 fn id(number: usize) -> NodeId {
     format!("{number:040x}").parse().unwrap()
@@ -18,6 +19,7 @@ fn place(host: usize, zone: Option<usize>) -> Place {
 fn follower(number: usize, place: Place) -> Follower {
     Follower {
         id: id(number),
+        version: None,
         place,
     }
 }
@@ -25,6 +27,7 @@ fn follower(number: usize, place: Place) -> Follower {
 fn shard(number: usize, place: Place, replicas: Vec<Place>) -> Shard {
     Shard {
         master: id(number),
+        version: None,
         place,
         replicas,
     }
@@ -55,7 +58,69 @@ fn the_first_does_not_take_the_only_place_of_another() {
     }
 }
 
+const OLD_TO_NEW: [(u16, u16); 4] = [(7, 0), (7, 2), (8, 2), (8, 6)];
+
+fn redis(at: usize) -> Option<Version> {
+    let (major, minor) = *OLD_TO_NEW.get(at)?;
+    Some(Version {
+        product: Product::Redis,
+        numbers: [major, minor, 0],
+    })
+}
+
+#[test]
+fn an_older_replica_gets_a_master_that_it_can_follow() {
+    let shards = [(1, 0), (2, 3)].map(|(number, at)| Shard {
+        version: redis(at),
+        ..shard(number, place(number, None), vec![])
+    });
+    let new = |number, at| Follower {
+        version: redis(at),
+        ..follower(number, place(number, None))
+    };
+    // The newer one, which comes first, leaves the older master to the older one.
+    let masters = follow(&shards, &[new(10, 3), new(11, 0)]).unwrap();
+    assert_eq!(masters, [2, 1].map(id));
+    let masters = follow(&shards, &[new(10, 0), new(11, 0)]).unwrap();
+    assert_eq!(masters, [1, 1].map(id));
+    assert_eq!(follow(&shards[1..], &[new(10, 3), new(11, 0)]), None);
+}
+
 proptest! {
+    #[test]
+    fn every_replica_can_follow_its_master(
+        shards in prop::collection::vec((0..5_usize, 0..5_usize, 0..3_usize), 1..6),
+        newcomers in prop::collection::vec((0..5_usize, 0..5_usize), 0..12),
+    ) {
+        let shards: Vec<Shard> = shards.iter().enumerate().map(|(n, (host, at, replicas))| Shard {
+            version: redis(*at),
+            ..shard(n, place(*host, None), vec![place(50 + n, None); *replicas])
+        }).collect();
+        let newcomers: Vec<Follower> = newcomers.iter().enumerate().map(|(n, (host, at))| Follower {
+            version: redis(*at),
+            ..follower(100 + n, place(*host, None))
+        }).collect();
+        let can = |one: &Follower| shards.iter().any(|shard| one.can_follow(shard));
+        let masters = follow(&shards, &newcomers);
+        prop_assert_eq!(masters.is_some(), newcomers.iter().all(can));
+        let masters = masters.unwrap_or_default();
+        let mut counts: BTreeMap<NodeId, usize> = shards
+            .iter()
+            .map(|shard| (shard.master, shard.replicas.len()))
+            .collect();
+        for master in &masters {
+            *counts.get_mut(master).unwrap() += 1;
+        }
+        for (new, master) in newcomers.iter().zip(&masters) {
+            let its = shards.iter().find(|shard| shard.master == *master).unwrap();
+            prop_assert!(new.can_follow(its));
+            // No other master that it can follow would have fewer replicas with it.
+            for other in shards.iter().filter(|shard| new.can_follow(shard)) {
+                prop_assert!(counts[master] <= counts[&other.master] + 1, "{:?}", counts);
+            }
+        }
+    }
+
     #[test]
     fn numbers_stay_even(
         shards in prop::collection::vec((0..5_usize, prop::option::of(0..3_usize), 0..3_usize), 1..6),

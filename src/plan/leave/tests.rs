@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::super::samples::{node, shown, slots};
 use super::*;
+use crate::cluster::parse::Product;
 
 fn place() -> Place {
     Place {
@@ -15,6 +16,7 @@ fn master(number: usize, owned: &str) -> LeaveMember {
         id: node(number),
         role: Role::Master,
         master: None,
+        version: None,
         slots: slots(owned),
         open: SlotSet::new(),
         life: Life::Well,
@@ -200,9 +202,41 @@ fn without_slot_owners_a_replica_has_no_master_to_follow() {
     assert_eq!(refusals, [nobody]);
 }
 
+fn redis(major: u16) -> Option<Version> {
+    Some(Version {
+        product: Product::Redis,
+        numbers: [major, 0, 0],
+    })
+}
+
+#[test]
+fn a_replica_goes_to_a_master_whose_data_it_reads() {
+    let mut asked = request(three(), &[1], OwnedSlots::Drain);
+    for (member, major) in asked.members.iter_mut().zip([7, 8, 7, 7, 8, 7]) {
+        member.version = redis(major);
+    }
+    // The other master has as many replicas, and the lower slots.
+    assert_eq!(given(&leave(&asked).unwrap()), [(node(4), node(3))]);
+    asked.members[2].version = redis(8);
+    let too_old = Refusal::TooOldToFollow {
+        replica: node(4),
+        from: node(1),
+        version: redis(7).unwrap(),
+        masters: redis(8).into_iter().collect(),
+    };
+    assert_eq!(leave(&asked).unwrap_err(), [too_old]);
+    // It is named too, or it is upgraded first.
+    asked.leaving.insert(node(4));
+    assert!(leave(&asked).is_ok());
+    asked.leaving.remove(&node(4));
+    asked.members[3].version = redis(8);
+    assert!(leave(&asked).is_ok());
+}
+
 fn clusters() -> impl Strategy<Value = Request> {
     let masters = 1..8_usize;
     let member = (0..8_usize, 0..3_u8, any::<bool>());
+    let versions = proptest::collection::vec(7..9_u16, 24);
     (
         masters,
         proptest::collection::vec(member, 0..16),
@@ -210,38 +244,44 @@ fn clusters() -> impl Strategy<Value = Request> {
         proptest::collection::vec(0..100_u16, 7),
         any::<bool>(),
         proptest::collection::btree_set(1..24_usize, 0..3),
+        versions,
     )
-        .prop_map(|(masters, replicas, leaving, sizes, drain, unprotected)| {
-            let mut start = 0;
-            let mut members: Vec<LeaveMember> = (0..masters)
-                .map(|number| {
-                    let end = start + sizes[number];
-                    let owned = match sizes[number] {
-                        0 => String::new(),
-                        _ => format!("{start}-{}", end - 1),
-                    };
-                    start = end;
-                    master(number + 1, &owned)
-                })
-                .collect();
-            for (number, (of, life, in_sync)) in (masters + 1..).zip(replicas) {
-                members.push(LeaveMember {
-                    life: [Life::Well, Life::Doubted, Life::Silent][usize::from(life)],
-                    in_sync: in_sync && life != 2,
-                    ..replica(number, of % masters + 1)
-                });
-            }
-            let leaving = (1..=members.len()).filter(|number| leaving[*number - 1]);
-            Request {
-                leaving: leaving.map(node).collect(),
-                members,
-                slots: match drain {
-                    true => OwnedSlots::Drain,
-                    false => OwnedSlots::Refuse,
-                },
-                unprotected: unprotected.into_iter().map(node).collect(),
-            }
-        })
+        .prop_map(
+            |(masters, replicas, leaving, sizes, drain, unprotected, versions)| {
+                let mut start = 0;
+                let mut members: Vec<LeaveMember> = (0..masters)
+                    .map(|number| {
+                        let end = start + sizes[number];
+                        let owned = match sizes[number] {
+                            0 => String::new(),
+                            _ => format!("{start}-{}", end - 1),
+                        };
+                        start = end;
+                        master(number + 1, &owned)
+                    })
+                    .collect();
+                for (number, (of, life, in_sync)) in (masters + 1..).zip(replicas) {
+                    members.push(LeaveMember {
+                        life: [Life::Well, Life::Doubted, Life::Silent][usize::from(life)],
+                        in_sync: in_sync && life != 2,
+                        ..replica(number, of % masters + 1)
+                    });
+                }
+                for (member, major) in members.iter_mut().zip(versions) {
+                    member.version = redis(major);
+                }
+                let leaving = (1..=members.len()).filter(|number| leaving[*number - 1]);
+                Request {
+                    leaving: leaving.map(node).collect(),
+                    members,
+                    slots: match drain {
+                        true => OwnedSlots::Drain,
+                        false => OwnedSlots::Refuse,
+                    },
+                    unprotected: unprotected.into_iter().map(node).collect(),
+                }
+            },
+        )
 }
 
 proptest! {
@@ -288,6 +328,7 @@ proptest! {
             let from = member.master.unwrap();
             prop_assert_eq!(new.is_some(), !stays(from));
             prop_assert!(new.is_none_or(|one| stays(one.to) && !of(one.to).slots.is_empty()));
+            prop_assert!(new.is_none_or(|one| Version::may_follow(member.version, of(one.to).version)));
             if !stays(from) && !of(from).slots.is_empty() {
                 let kept: usize = plan.last.moves()
                     .filter(|one| one.from == from)

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::flow::Network;
-use super::{PlaceNode, PlaceScore, Wishes, fail_over};
+use super::{PlaceNode, PlaceScore, Wishes, fail_over, left_behind};
 use crate::cluster::node::NodeId;
 
 /// The most placements that are tried out, which takes well below a second.
@@ -50,12 +50,16 @@ fn crosses(nodes: &[PlaceNode]) -> bool {
     zones.values().any(|zones| zones.len() > 1)
 }
 
-/// The nodes that may be masters, by shard: the present master first. A wish leaves one.
+/// The nodes that may be masters, by shard: the present master first. A wish leaves one. Without a wish, no node takes over
+/// that another one of the shard can't follow.
 fn candidates<'a>(nodes: &'a [PlaceNode], wishes: &Wishes) -> BTreeMap<NodeId, Vec<Candidate<'a>>> {
     let mut shards: BTreeMap<NodeId, Vec<Candidate<'a>>> = BTreeMap::new();
     for node in nodes {
         let is_master = node.id == node.master;
-        if node.can_lead || is_master {
+        let is_wanted = wishes.masters.contains(&node.id);
+        let leads =
+            node.can_lead && (is_wanted || left_behind(nodes, node.master, node).next().is_none());
+        if leads || is_master {
             let candidate = Candidate { node, is_master };
             shards.entry(node.master).or_default().push(candidate);
         }

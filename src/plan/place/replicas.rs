@@ -72,7 +72,8 @@ fn step(nodes: &[PlaceNode], replica: NodeId, to: NodeId) -> Option<PlaceStep> {
             && other.can_lead
     });
     let may_move = node.id != node.master && node.master != to && node.can_lead;
-    (may_move && stays && has_room(node, master)).then_some(PlaceStep::Move {
+    let can_copy = has_room(node, master) && node.can_follow(master);
+    (may_move && stays && can_copy).then_some(PlaceStep::Move {
         replica,
         from: node.master,
         to,

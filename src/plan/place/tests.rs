@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::cluster::parse::Product;
 
 fn id(number: usize) -> NodeId {
     format!("{number:040x}").parse().unwrap()
@@ -11,6 +12,7 @@ fn node(number: usize, master: usize, host: &str, zone: Option<&str>) -> PlaceNo
         id: id(number),
         master: id(master),
         can_lead: true,
+        version: None,
         host: host.to_string(),
         zone: zone.map(str::to_string),
         limit: None,
@@ -150,6 +152,55 @@ fn replicas_move_only_if_they_may_and_where_there_is_room() {
     let mut few = nodes;
     few.retain(|node| ![5, 6].map(id).contains(&node.id));
     assert_eq!(plan(&few, &wishes).unwrap().steps, []);
+}
+
+fn redis(major: u16) -> Option<Version> {
+    Some(Version {
+        product: Product::Redis,
+        numbers: [major, 0, 0],
+    })
+}
+
+#[test]
+fn replicas_move_only_to_masters_that_they_can_follow() {
+    // The replica 4 is on the host of its master, and the other master is newer.
+    let mut nodes = vec![
+        node(1, 1, "a", None),
+        node(2, 2, "b", None),
+        node(4, 1, "a", None),
+        node(5, 1, "c", None),
+    ];
+    let wishes = Wishes {
+        move_replicas: true,
+        masters: [1, 2].map(id).into(),
+        ..Wishes::default()
+    };
+    assert_eq!(plan(&nodes, &wishes).unwrap().steps.len(), 1);
+    for (node, major) in nodes.iter_mut().zip([7, 8, 7, 7]) {
+        node.version = redis(major);
+    }
+    assert_eq!(plan(&nodes, &wishes).unwrap().steps, []);
+}
+
+#[test]
+fn a_newer_node_takes_over_only_by_wish() {
+    let mut nodes = vec![
+        node(1, 1, "a", None),
+        node(2, 2, "a", None),
+        node(3, 1, "b", None),
+    ];
+    let steps = |nodes: &[PlaceNode], wishes: &Wishes| plan(nodes, wishes).unwrap().steps;
+    assert_eq!(steps(&nodes, &Wishes::default()).len(), 1);
+    for (node, major) in nodes.iter_mut().zip([7, 7, 8]) {
+        node.version = redis(major);
+    }
+    assert_eq!(steps(&nodes, &Wishes::default()), []);
+    let wishes = Wishes {
+        masters: [id(3)].into(),
+        ..Wishes::default()
+    };
+    assert_eq!(steps(&nodes, &wishes).len(), 1);
+    assert_eq!(left_behind(&nodes, id(1), &nodes[2]).count(), 1);
 }
 
 /// Clusters whose hosts lie in one zone each, or not.
