@@ -166,20 +166,29 @@ pub(crate) async fn followed(
     .await
 }
 
+/// What [`relinked`] finds while it waits.
+pub(crate) enum CopyNews<'a> {
+    /// The names of those that lack their copy, after each look but the last.
+    Lacking(&'a [String]),
+    /// A replica can't read the data of its master, and is not waited for: the message of the finding.
+    CannotSync(&'a str),
+}
+
 /// Waits until replicas have their copies and links again: those that got another master since `before`, and those that
-/// lost the link to a master that answers. Nodes in `left` do not count. `waiting` gets the names of those that lack it,
-/// after each look but the last.
+/// lost the link to a master that answers. Nodes in `left` do not count, and neither do those that can't read the data
+/// of their masters.
 ///
-/// `Missing` has these names.
+/// `Missing` has the names of those that lack it.
 pub(crate) async fn relinked(
     session: &Session,
     seeds: &[Target],
     before: &ClusterState,
     left: &BTreeSet<NodeId>,
     within: Duration,
-    mut waiting: impl FnMut(&[String]),
+    mut tell: impl FnMut(CopyNews<'_>),
 ) -> Result<Polled<(), Vec<String>>, Stop> {
     let poll = Poll::every(Duration::from_millis(300), within);
+    let mut told: BTreeSet<NodeId> = BTreeSet::new();
     let broken_before: BTreeSet<NodeId> = without_link(&before.diagnosis.observation)
         .into_iter()
         .map(|(replica, _)| replica)
@@ -203,13 +212,34 @@ pub(crate) async fn relinked(
                 lacking.insert(member.id);
             }
         }
-        let lacking = lacking.difference(left);
+        let findings = now.diagnosis.findings.iter();
+        let cannot = findings.filter(|finding| finding.code == Code::ReplicaCannotSync);
+        let cannot: Vec<(NodeId, &str)> = cannot
+            .flat_map(|finding| {
+                finding
+                    .nodes
+                    .iter()
+                    .map(|id| (*id, finding.message.as_str()))
+            })
+            .collect();
+        for (id, message) in &cannot {
+            if lacking.contains(id) && !left.contains(id) && told.insert(*id) {
+                tell(CopyNews::CannotSync(message));
+            }
+        }
+        // A replica of such a replica gets nothing either.
+        let master_of = |id: NodeId| now.diagnosis.topology.members.get(&id)?.master;
+        let is_hopeless = |id: NodeId| {
+            let mut cannot = cannot.iter();
+            cannot.any(|(replica, _)| *replica == id || Some(*replica) == master_of(id))
+        };
+        let lacking = lacking.difference(left).filter(|id| !is_hopeless(**id));
         let lacking: Vec<String> = lacking.map(|id| now.name(*id)).collect();
         if lacking.is_empty() {
             return Ok(Polled::Met(()));
         }
         if !poll.is_over() {
-            waiting(&lacking);
+            tell(CopyNews::Lacking(&lacking));
         }
         Ok(Polled::Missing(lacking))
     })

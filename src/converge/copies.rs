@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::poll::Polled;
-use super::relinked;
+use super::{CopyNews, relinked};
 use crate::cluster::node::NodeId;
 use crate::connections::Target;
 use crate::session::Session;
@@ -14,7 +14,7 @@ use crate::state::ClusterState;
 const COPIES_WITHIN: Duration = Duration::from_secs(60);
 
 /// Waits until the replicas that got another master since `before` have their copies, or a signal, which it returns. What
-/// is missing after that time is a warning: it goes on without us.
+/// is missing after that time is a warning: it goes on without us. A replica that can never sync is one at once.
 ///
 /// The command gives up its name before: it only looks, and does not keep other operators waiting.
 pub(crate) async fn wait_for_copies(
@@ -25,16 +25,17 @@ pub(crate) async fn wait_for_copies(
 ) -> Result<(), &'static str> {
     session.connections.release_name();
     let events = &session.events;
-    let waiting = |lacking: &[String]| {
-        events.waiting(format!(
+    let tell = |news: CopyNews<'_>| match news {
+        CopyNews::Lacking(names) => events.waiting(format!(
             "copies for replicas that got other masters: {}",
-            lacking.join(", ")
-        ));
+            names.join(", ")
+        )),
+        CopyNews::CannotSync(message) => events.warn(message.to_string()),
     };
     // After a signal, one look tells whether a copy is missing; a second signal does not wait for that.
     let heard = session.interrupt.heard();
     let within = heard.map_or(COPIES_WITHIN, |_| Duration::ZERO);
-    let copies = relinked(session, seeds, before, left, within, waiting);
+    let copies = relinked(session, seeds, before, left, within, tell);
     let copies = match heard {
         None => session.interrupt.stops(copies).await?,
         Some(signal) => tokio::select! {

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 pub(crate) use cluster_wait::{
-    ViewError, followed, forgotten, known, linked, one_opinion, owners_known, relinked,
+    CopyNews, ViewError, followed, forgotten, known, linked, one_opinion, owners_known, relinked,
 };
 pub(crate) use copies::wait_for_copies;
 pub(crate) use nudge::foreign_node;

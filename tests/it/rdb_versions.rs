@@ -260,3 +260,48 @@ fn place_gives_no_replica_a_master_that_it_can_not_follow() {
         assert_eq!(master_of(&nodes[replica]), nodes[0].id());
     }
 }
+
+/// The usual way to upgrade, and a wrong one: the slots of an older master move to a newer one.
+#[test]
+fn moves_that_empty_an_older_master_say_what_becomes_of_it() {
+    const SETTING: &str = "cluster-allow-replica-migration";
+    let nodes = upgrading(4, 3, &[0, 3]);
+    fill(&nodes[..3], &names(0..20, 2));
+    let before = contents(&nodes[..3]);
+    let slots = owned(&nodes[0]);
+    let (first, last) = slots[0];
+    let empty = || {
+        reshard(&nodes[1])
+            .args(["--slot-ranges", &format!("{first}-{last}")])
+            .args(["--to", &nodes[1].id()])
+    };
+    let remedy = format!(
+        "redis-trib del-node {} {} {} --drain",
+        nodes[1].addr(),
+        nodes[0].id(),
+        nodes[3].id()
+    );
+    let warned = empty().arg("--dry-run").run().status(0);
+    let warned = warned
+        .stderr
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ");
+    assert!(warned.contains("unable to sync"), "{warned}");
+    assert!(warned.contains(&remedy), "{warned}");
+    for (index, value) in [(0, "no"), (3, "no"), (0, "yes"), (3, "yes")] {
+        nodes[index].cmd(&["CONFIG", "SET", SETTING, value]);
+        if (index, value) == (3, "no") {
+            let quiet = empty().arg("--dry-run").run().status(0);
+            quiet.stderr_lacks("unable to sync");
+        }
+    }
+    // It says so, and does not wait for a copy that can't come.
+    empty()
+        .arg("--yes")
+        .run()
+        .status(0)
+        .stderr_has("can't sync: it runs redis 7.0.15")
+        .stderr_lacks("still without a copy");
+    assert_same(&before, &contents(&nodes[1..3]));
+}

@@ -1,6 +1,6 @@
 //! What is shown of moves before consent, and what is refused then.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, anyhow};
@@ -64,12 +64,15 @@ pub(super) async fn emptied_masters(
     plan: &MovePlan,
 ) -> Vec<String> {
     let mut given: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+    let mut targets: BTreeMap<NodeId, BTreeSet<NodeId>> = BTreeMap::new();
     for one in plan.moves() {
         given.entry(one.from).or_default().union_with(&one.slots);
+        targets.entry(one.from).or_default().insert(one.to);
     }
     let topology = &state.diagnosis.topology;
     let mut emptied = Vec::new();
     let mut warnings = Vec::new();
+    let mut moving: Vec<(NodeId, BTreeSet<NodeId>)> = Vec::new();
     for (id, slots) in given {
         let Some(member) = topology.members.get(&id) else {
             continue;
@@ -79,15 +82,21 @@ pub(super) async fn emptied_masters(
             continue;
         };
         let follows = migrates(session, target).await;
+        let mut followers = BTreeSet::new();
         if follows != Some(false) {
             emptied.push(state.name(id));
+            followers.insert(id);
         }
         for replica in topology.replicas_of(id) {
             let Some(target) = state.reach.get(&replica.id) else {
                 continue;
             };
             let (master, name) = (state.name(id), state.name(replica.id));
-            match (follows, migrates(session, target).await) {
+            let own = migrates(session, target).await;
+            if own != Some(false) {
+                followers.insert(replica.id);
+            }
+            match (follows, own) {
                 (Some(true), Some(false)) => warnings.push(format!(
                     "replica {name} will stay with {master}, which becomes a replica itself: `{MIGRATION}` is `no` on \
                      {name} and `yes` on its master"
@@ -99,6 +108,7 @@ pub(super) async fn emptied_masters(
                 _ => {}
             }
         }
+        moving.push((id, followers));
     }
     if !emptied.is_empty() {
         warnings.insert(
@@ -110,7 +120,67 @@ pub(super) async fn emptied_masters(
             ),
         );
     }
+    let gone: BTreeSet<NodeId> = moving.iter().map(|(id, _)| *id).collect();
+    warnings.extend(moving.iter().filter_map(|(id, followers)| {
+        let targets = targets.get(id)?;
+        too_old(state, *id, followers, targets, &gone)
+    }));
     warnings
+}
+
+/// The warning for a master that gives away its last slot, if it or a replica of it will follow a target whose data it
+/// can't read. `gone` are all masters that give away their last slot.
+fn too_old(
+    state: &ClusterState,
+    master: NodeId,
+    followers: &BTreeSet<NodeId>,
+    targets: &BTreeSet<NodeId>,
+    gone: &BTreeSet<NodeId>,
+) -> Option<String> {
+    let nodes = &state.diagnosis.observation.nodes;
+    let version = |id: NodeId| nodes.get(&id)?.report()?.info.version;
+    let can_follow = |id: NodeId, to: NodeId| Version::may_follow(version(id), version(to));
+    let named = |id: NodeId| {
+        let runs = version(id).map(|its| format!(" ({})", its.with_rdb_version()));
+        format!("{}{}", state.name(id), runs.unwrap_or_default())
+    };
+    let list = |ids: &BTreeSet<NodeId>| {
+        let names: Vec<String> = ids.iter().map(|id| named(*id)).collect();
+        names.join(", ")
+    };
+    let newer: BTreeSet<NodeId> = targets
+        .iter()
+        .copied()
+        .filter(|to| followers.iter().any(|id| !can_follow(*id, *to)))
+        .collect();
+    let older: BTreeSet<NodeId> = followers
+        .iter()
+        .copied()
+        .filter(|id| newer.iter().any(|to| !can_follow(*id, *to)))
+        .collect();
+    if older.is_empty() {
+        return None;
+    }
+    // `del-node` gives the replicas to masters that stay. Those that can follow none of them leave, too.
+    let owners = state.owners();
+    let stays = |id: NodeId| {
+        let mut others = owners.iter().filter(|owner| !gone.contains(&owner.id));
+        others.any(|owner| can_follow(id, owner.id))
+    };
+    let leaving = older.iter().filter(|id| **id != master && !stays(**id));
+    let ids: Vec<String> = std::iter::once(&master)
+        .chain(leaving)
+        .map(ToString::to_string)
+        .collect();
+    Some(format!(
+        "the new master of {} will be {}, whose data older versions can't read: they will be unable to sync. Remove the \
+         emptied master with `redis-trib del-node {} {} --drain` instead, or set `{MIGRATION}` to `no` on these nodes \
+         first",
+        list(&older),
+        list(&newer),
+        state.resume_seed(),
+        ids.join(" ")
+    ))
 }
 
 /// The setting of a node; `None` if it has none, or does not tell.
