@@ -120,6 +120,33 @@ fn without_primaryauth_the_default_user_counts() {
     closed_and_moved(&nodes);
 }
 
+/// `AUTH x` is an error at a default user without a password, and a source stops at any error.
+#[test]
+fn a_primaryauth_that_the_target_does_not_need_is_foreseen() {
+    let nodes = walkthrough(&quick().version(VALKEY));
+    fill(&nodes[..3], &names(0..10, 5));
+    let before = contents(&nodes);
+    replicate_as(&nodes, "", "s");
+    let atomic = || go(&nodes).args(["--strategy", "atomic"]).run();
+    atomic()
+        .status(3)
+        .stderr_has("primaryauth as default")
+        .stderr_has("the default user has no password")
+        .stderr_has("primaryuser to default")
+        .stderr_has("nothing was changed");
+    // `auto` knows it before.
+    let shown = go(&nodes).args(["--dry-run", "--output", "json"]).run();
+    shown
+        .status(0)
+        .stdout_has("the default user has no password")
+        .stdout_lacks("\"strategy\":\"atomic\"");
+    // The remedy: the source then sends `AUTH default s`.
+    replicate_as(&nodes, "default", "s");
+    atomic().status(0);
+    closed_and_moved(&nodes);
+    assert_same(&before, &contents(&nodes));
+}
+
 /// Who may neither read the settings nor ask DRYRUN finds out by a task that fails.
 #[test]
 fn a_task_that_fails_for_missing_rights_goes_on_key_by_key() {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use secrecy::SecretSlice;
 
-use crate::client::{ClientError, Fault, Login, Permission};
+use crate::client::{ClientError, Fault, Login, LoginOutcome, Permission};
 use crate::connections::{Connections, DialOptions, Target};
 
 /// The settings of a source that say how it logs in; each under its new and its old name.
@@ -81,10 +81,10 @@ pub(super) async fn problem(
             format!("{source} logs in to {target} with its primaryuser {user} and primaryauth")
         }
     };
-    if let Some(error) = login_fails(connections, login, reach).await {
+    let names = (source, target);
+    if let Some(why) = login_fails(connections, login, names, reach).await {
         return Some(format!(
-            "{source} can't log in to {target}: {how}, and there: {}",
-            said(&error.fault)
+            "{source} can't log in to {target}: {how}, and there: {why}"
         ));
     }
     let missing = missing_rules(connections, &user, databases, reach).await?;
@@ -106,12 +106,16 @@ fn said(fault: &Fault) -> String {
     }
 }
 
-/// Why the target does not accept the login.
+/// Why the target does not accept the login, in words that follow "and there:".
 async fn login_fails(
     connections: &Connections,
     login: Login,
+    (source, name): (&str, &str),
     target: &Target,
-) -> Option<ClientError> {
+) -> Option<String> {
+    // `AUTH x` is an error where the default user has no password, and a source stops at any error. With `primaryuser
+    // default` it sends `AUTH default x`, which is none; our own connections never send that.
+    let sends_only_password = login.user.is_none() && login.password.is_some();
     let access = DialOptions {
         login,
         transport: target.access.transport.clone(),
@@ -120,15 +124,27 @@ async fn login_fails(
         access: Arc::new(access),
         ..target.clone()
     };
+    let mut outcome = LoginOutcome::NotTried;
     let answer = match connections.own(&target).await {
-        Ok(client) => client.ping().await,
+        Ok(client) => {
+            outcome = client.login_outcome();
+            client.ping().await
+        }
         Err(error) => Err(error),
     };
     // A source sends no PING: only the login counts. A node that refuses writes answers PING with MISCONF.
     let is_accepted = |error: &ClientError| {
         matches!(error.fault, Fault::NoPermission { .. }) || error.write_refusal().is_some()
     };
-    answer.err().filter(|error| !is_accepted(error))
+    if let Some(error) = answer.err().filter(|error| !is_accepted(error)) {
+        return Some(said(&error.fault));
+    }
+    (sends_only_password && outcome == LoginOutcome::NoPasswordNeeded).then(|| {
+        format!(
+            "the default user has no password, so that AUTH with one is an error. Clear primaryauth of {source}, set its \
+             primaryuser to default, or give the default user of {name} that password"
+        )
+    })
 }
 
 /// The rules that a user of the target lacks for a task, in the order of [`SENT`]; `None` if we may not ask.
