@@ -163,6 +163,35 @@ fn matrix_a_replica_that_restarted_empty() {
     }
 }
 
+/// A failover that fails does not make the copy worthless: `--accept-data-loss` gives up nothing that a replica has.
+#[test]
+fn matrix_a_copy_outlasts_a_failover_that_failed() {
+    for version in versions().iter().filter(|name| **name != "redis-6.2") {
+        let nodes = shard(1, &spec(version));
+        fill_with(&nodes, "k", 300);
+        wait_for_copies(&nodes);
+        let (master, keys) = (nodes[0].id(), size(&nodes[0]));
+        nodes[0].kill();
+        until_failed(&nodes, &master);
+        let line = |how| fix(&nodes, &["--failover", how, "--accept-data-loss", "0-5460"]);
+        nodes[3].cmd(&["ACL", "SETUSER", "default", "-cluster|failover"]);
+        for how in ["force", "takeover"] {
+            let refused = line(how).run();
+            refused.stderr_has("did not take over").status(3);
+            for server in &nodes[1..] {
+                let view = server.nodes_text();
+                let mut lines = view.lines();
+                let owner = lines.find(|line| line.contains(" 0-5460")).unwrap();
+                assert!(owner.starts_with(&master), "{view}");
+            }
+        }
+        nodes[3].cmd(&["ACL", "SETUSER", "default", "+cluster|failover"]);
+        line("force").run().status(0);
+        assert_eq!(role(&nodes[3]), "master");
+        assert_eq!(size(&nodes[3]), keys);
+    }
+}
+
 /// The same, with the master in the place of its replica, and `failover`.
 #[test]
 fn what_is_given_up_by_name() {

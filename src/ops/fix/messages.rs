@@ -522,11 +522,26 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
                 keys(count)
             )
         }
+        None if is_loading(state, owner) => format!(
+            "{name} owns them and can't be asked, and a replica of it is loading its data set from disk: wait until \
+             it has (redis-trib check {} --wait 60s), and run this again",
+            state.cluster.resume_seed()
+        ),
         None => format!(
             "{name} owns them and can't be asked, and no replica of it answers: start it again; or give \
              up its keys, whose number is not known: --accept-data-loss {slots}"
         ),
     }
+}
+
+/// Whether a replica of that master is loading its data set, and answers nothing else.
+fn is_loading(state: &FixState, master: NodeId) -> bool {
+    let diagnosis = state.diagnosis();
+    let mut replicas = diagnosis.topology.replicas_of(master);
+    replicas.any(|replica| {
+        let node = diagnosis.observation.nodes.get(&replica.id);
+        node.is_some_and(|node| matches!(node.seen, Seen::Loading))
+    })
 }
 
 fn strays(state: &FixState, plan: &FixPlan) -> Vec<FixLine> {

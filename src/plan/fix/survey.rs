@@ -11,7 +11,7 @@ use crate::cluster::observation::Seen;
 use crate::cluster::parse::{Direction, Version};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::cluster::topology::{Member, Topology};
-use crate::plan::failover::{self, NamedMember, Refusal};
+use crate::plan::failover::{self, Decision, NamedMember, Refusal};
 
 /// The state of all slots.
 pub(super) struct Survey<'a> {
@@ -30,6 +30,8 @@ pub(super) struct Survey<'a> {
     peers: BTreeMap<NodeId, PeerState>,
     passage: Passage,
     failovers: BTreeMap<NodeId, Failover>,
+    /// Masters that do not answer, of whose data a replica has a safe copy, or one that it is still loading.
+    kept: BTreeSet<NodeId>,
 }
 
 /// Whether a replica may take over from a master that does not answer.
@@ -38,11 +40,7 @@ enum Failover {
     /// This one may.
     Possible { replica: NodeId },
     /// None may.
-    Refused {
-        refusal: Refusal,
-        /// Whether one has a safe copy, and lacks only votes.
-        has_safe_copy: bool,
-    },
+    Refused(Refusal),
     /// This step did not help.
     Tried(FixStep),
 }
@@ -76,11 +74,13 @@ impl<'a> Survey<'a> {
             peers: BTreeMap::new(),
             passage: Passage::of(request),
             failovers: BTreeMap::new(),
+            kept: BTreeSet::new(),
         };
         survey.troubled = survey.find_troubled();
         survey.sees = survey.seen_owners();
         survey.peers = survey.find_peers();
         survey.failovers = survey.find_failovers();
+        survey.kept = survey.find_kept();
         survey
     }
 
@@ -221,13 +221,8 @@ impl<'a> Survey<'a> {
             }
         };
         let owner_away = self.away.iter().find(|member| member.slots.contains(slot));
-        // A replica that answers and has a safe copy takes over first.
-        let failover = owner_away.and_then(|owner| self.failovers.get(&owner.id));
-        let has_copy = match failover {
-            Some(Failover::Possible { .. }) => true,
-            Some(Failover::Refused { has_safe_copy, .. }) => *has_safe_copy,
-            Some(Failover::Tried(_)) | None => false,
-        };
+        // A replica with a safe copy takes over first. If that failed, the copy is there all the same.
+        let has_copy = owner_away.is_some_and(|owner| self.kept.contains(&owner.id));
         SlotState {
             masters: self.sound.iter().map(state).collect(),
             unreachable_owner: owner_away.map(|member| member.id),
@@ -326,7 +321,7 @@ impl<'a> Survey<'a> {
         match self.failovers.get(&master) {
             None => Err(why),
             Some(Failover::Tried(step)) => Err(Why::NoHelp(*step)),
-            Some(Failover::Refused { .. }) => Err(Why::FailoverRefused(master)),
+            Some(Failover::Refused(_)) => Err(Why::FailoverRefused(master)),
             Some(Failover::Possible { replica }) => Ok(FixStep::TakeOver {
                 replica: *replica,
                 master,
@@ -338,7 +333,7 @@ impl<'a> Survey<'a> {
     pub(super) fn refused_failovers(self) -> BTreeMap<NodeId, Refusal> {
         let failovers = self.failovers.into_iter();
         let refused = failovers.filter_map(|(id, failover)| match failover {
-            Failover::Refused { refusal, .. } => Some((id, refusal)),
+            Failover::Refused(refusal) => Some((id, refusal)),
             Failover::Possible { .. } | Failover::Tried(_) => None,
         });
         refused.collect()
@@ -356,35 +351,45 @@ impl<'a> Survey<'a> {
     }
 
     fn plan_failover(&self, master: NodeId) -> Option<Failover> {
-        let Request {
-            consent,
-            tried,
-            diagnosis,
-            ..
-        } = *self.request;
+        let Request { consent, tried, .. } = *self.request;
         let is_of_master = |step: &&FixStep| matches!(step, FixStep::TakeOver { master: its, .. } if *its == master);
         if let Some(step) = tried.iter().find(is_of_master) {
             return Some(Failover::Tried(*step));
         }
-        let plan = |how| {
-            let request = failover::Request {
-                member: NamedMember::Of(master),
-                how,
-                accepted: consent.accept_data_loss_of.clone(),
-            };
-            failover::plan(diagnosis, &request)
-        };
-        match plan(consent.failover.unwrap_or(Takeover::Force)) {
-            Ok(failover::Decision::FailOver(plan)) => Some(Failover::Possible {
+        match self.failover_from(master, consent.failover.unwrap_or(Takeover::Force)) {
+            Ok(Decision::FailOver(plan)) => Some(Failover::Possible {
                 replica: plan.replica,
             }),
-            Ok(failover::Decision::NoChange(_)) => None,
-            Err(refusal) => Some(Failover::Refused {
-                // It needs no votes: if it is refused, too, it is for the copies.
-                has_safe_copy: plan(Takeover::Takeover).is_ok(),
-                refusal,
-            }),
+            Ok(Decision::NoChange(_)) => None,
+            Err(refusal) => Some(Failover::Refused(refusal)),
         }
+    }
+
+    fn failover_from(&self, master: NodeId, how: Takeover) -> Result<Decision, Refusal> {
+        let request = failover::Request {
+            member: NamedMember::Of(master),
+            how,
+            accepted: self.request.consent.accept_data_loss_of.clone(),
+        };
+        failover::plan(self.request.diagnosis, &request)
+    }
+
+    fn find_kept(&self) -> BTreeSet<NodeId> {
+        let nodes = &self.request.diagnosis.observation.nodes;
+        let is_loading = |replica: &Member| {
+            let node = nodes.get(&replica.id);
+            node.is_some_and(|node| match &node.seen {
+                Seen::Loading => true,
+                _ => node.report().is_some_and(|report| report.info.loading),
+            })
+        };
+        let silent = self.away.iter().filter(|member| member.peer_status.silent);
+        let is_kept = |member: &&&Member| {
+            // A takeover needs no votes: if it is refused, it is for the copies.
+            self.failover_from(member.id, Takeover::Takeover).is_ok()
+                || self.topology().replicas_of(member.id).any(is_loading)
+        };
+        silent.filter(is_kept).map(|member| member.id).collect()
     }
 
     /// Whether a node can be a replica of that master, as far as their versions tell.
