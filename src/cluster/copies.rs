@@ -11,13 +11,14 @@ use std::sync::Arc;
 use super::election::is_up;
 use super::node::{NodeId, Role};
 use super::observation::{Observation, Report, Seen};
-use super::parse::{MasterLink, Version};
+use super::parse::{Info, MasterLink, Version};
 use super::topology::Topology;
 
-/// What a copy whose link is up may lack: the nodes are read one after the other while clients write.
+/// What a copy whose link is up may lack before the failover: the nodes are read one after the other while clients
+/// write. The failover itself waits until the copy has it.
 const IN_FLIGHT: u64 = 1 << 20;
 /// What any copy may lack: a few PINGs of the master (14 bytes each), of which a dying master sent some replicas more.
-const HEARTBEATS: u64 = 64;
+pub const HEARTBEATS: u64 = 64;
 /// By how many seconds one copy lost its link earlier than another before it counts as older, if their offsets can't be
 /// compared. Replicas of a master that dies lose it within a second or two.
 const LOST_EARLIER: u64 = 10;
@@ -117,10 +118,17 @@ impl Unsafe {
 
 impl CopyFacts {
     fn of(report: &Report) -> Self {
-        let info = &report.info;
+        Self {
+            keys_of_shard: report.keys_of_shard,
+            ..Self::of_info(&report.info)
+        }
+    }
+
+    /// What INFO tells.
+    pub fn of_info(info: &Info) -> Self {
         Self {
             keys: info.total_keys(),
-            keys_of_shard: report.keys_of_shard,
+            keys_of_shard: None,
             offset: info.replication_offset,
             link: info.master_link,
             last_io: info.last_io,
@@ -146,6 +154,14 @@ impl CopyFacts {
         let is_shared =
             id == other_id || continues(other, id, ours) || continues(self, other_id, theirs);
         is_shared.then(|| (ours.cmp(&theirs), ours.abs_diff(theirs)))
+    }
+
+    /// How many bytes it lacks of what `other` has; 0 if they share no history.
+    pub fn lacks(&self, other: &Self) -> u64 {
+        match self.compare(other) {
+            Some((Ordering::Less, bytes)) => bytes,
+            _ => 0,
+        }
     }
 
     /// How recently it was in sync, where offsets tell nothing. Of copies that were loaded from disk only the number of
@@ -262,6 +278,14 @@ impl ShardCopies {
         self.copies.iter().find(|copy| copy.id == id)
     }
 
+    /// The other copies that answer and are sound by themselves.
+    pub fn others(&self, id: NodeId) -> impl Iterator<Item = (&ShardCopy, &CopyFacts)> {
+        self.copies
+            .iter()
+            .filter(move |other| other.id != id && other.fault().is_none())
+            .filter_map(|other| Some((other, other.facts.as_ref()?)))
+    }
+
     /// Why that copy must not become the master; `None` if it may, or does not answer.
     pub fn danger(&self, id: NodeId) -> Option<Danger> {
         let copy = self.get(id)?;
@@ -328,12 +352,7 @@ impl ShardCopies {
             Some(MasterLink::Up) if self.master_is_up => IN_FLIGHT,
             _ => HEARTBEATS,
         };
-        let others = || {
-            self.copies
-                .iter()
-                .filter(|other| other.id != copy.id && other.fault().is_none())
-                .filter_map(|other| Some((other, other.facts.as_ref()?)))
-        };
+        let others = || self.others(copy.id);
         let ahead = others().filter_map(|(other, its)| match facts.compare(its)? {
             (Ordering::Less, bytes) if bytes > allowed => Some((bytes, other.id)),
             _ => None,

@@ -33,6 +33,12 @@ pub struct Request {
     pub accepted: BTreeSet<NodeId>,
 }
 
+impl Request {
+    fn accepts_loss_of(&self, replica: NodeId, master: NodeId) -> bool {
+        self.accepted.contains(&replica) || self.accepted.contains(&master)
+    }
+}
+
 /// The answer to a request that is not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
@@ -69,6 +75,8 @@ pub struct FailoverPlan {
     pub chosen_of: usize,
     /// Whether its copy is unsafe, and what it lacks was given up by name.
     pub gives_up_data: bool,
+    /// Whether what its copy lacks was given up by name, be the copy unsafe or not.
+    pub accepts_loss: bool,
 }
 
 /// Why a failover is refused.
@@ -234,6 +242,7 @@ fn choose_and_check(
         how: request.how,
         chosen_of: replicas.len(),
         gives_up_data,
+        accepts_loss: request.accepts_loss_of(replica, master),
     };
     check(diagnosis, &plan)?;
     Ok(Decision::FailOver(plan))
@@ -279,8 +288,7 @@ fn safe(
     if let Some(best) = copies.best(all().filter(|id| copies.danger(*id).is_none())) {
         return Ok((best, false));
     }
-    let is_accepted =
-        |id: &NodeId| request.accepted.contains(id) || request.accepted.contains(&master);
+    let is_accepted = |id: &NodeId| request.accepts_loss_of(*id, master);
     if let Some(best) = copies.best_of_all(all().filter(is_accepted)) {
         return Ok((best, true));
     }

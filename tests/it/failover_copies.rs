@@ -1,5 +1,8 @@
 //! `failover` and `fix --failover`: only a replica with a safe copy takes over without its master.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
 use crate::support::keys::fill;
@@ -18,7 +21,13 @@ fn spec(version: &str) -> Spec {
 /// Three masters, and replicas of the first.
 #[track_caller]
 fn shard(replicas: usize, spec: &Spec) -> Nodes {
-    let nodes = Nodes::with(3 + replicas, spec);
+    shard_of(Nodes::with(3 + replicas, spec))
+}
+
+/// The same, of these servers.
+#[track_caller]
+fn shard_of(nodes: Nodes) -> Nodes {
+    let replicas = nodes.len() - 3;
     nodes.form(3);
     for index in 4..nodes.len() {
         nodes.replicate(index, 0);
@@ -406,6 +415,67 @@ fn a_master_that_answers_has_the_better_copy() {
     failover(&nodes, &["--to", &replica, "--takeover"])
         .run()
         .status(0);
+    assert_eq!(role(&nodes[3]), "master");
+}
+
+/// Nothing arrives any more over a link that says up, and the master answers: the replica lacks far less than what could
+/// be in flight, and does not take over.
+#[test]
+fn matrix_a_link_that_says_up_and_brings_nothing() {
+    for version in versions() {
+        let (nodes, proxies) = Nodes::behind_proxies(4, &spec(version));
+        nodes.form(3);
+        fill_with(&nodes, "k", 300);
+        wait_for_copies(&nodes);
+        let (master, replica) = (nodes[0].id(), nodes[3].id());
+        let had = size(&nodes[3]);
+        // The stream comes through it, and redis-trib goes around it.
+        proxies[0].stall();
+        fill_with(&nodes, "more", 600);
+        let map = format!("--address-map={}={}", proxies[0].addr(), nodes[0].addr());
+        let line = |args: &[&str]| failover(&nodes, args).arg(&map);
+        let accept = format!("--accept-data-loss-of {}", &replica[..8]);
+        for how in ["--force", "--takeover"] {
+            for member in [["--to", &replica], ["--of", &master]] {
+                line(&[&[how], &member[..]].concat())
+                    .run()
+                    .status(3)
+                    .stderr_has(&format!("behind {} (", nodes[0].addr()))
+                    .stderr_has(&accept)
+                    .stderr_has("nothing was changed");
+            }
+        }
+        assert_eq!(nodes[3].field("master_link_status").unwrap(), "up");
+        assert_eq!((role(&nodes[3]), size(&nodes[3])), ("slave".into(), had));
+        let run = line(&["--to", &replica, "--force"])
+            .args(["--accept-data-loss-of", &replica, "--timeout", "2s"])
+            .run();
+        assert_eq!(role(&nodes[3]), "master", "{}", run.stderr);
+    }
+}
+
+/// A replica under writes takes over at once: it has soon what its master had when it was asked.
+#[test]
+fn a_forced_failover_under_writes() {
+    let nodes = shard(1, &spec("redis-7.0"));
+    let big = "x".repeat(100_000);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = nodes[0].connection().unwrap();
+            while !stop.load(Ordering::Relaxed) {
+                // It is refused once the master has become a replica.
+                let mut set = redis::cmd("SET");
+                set.arg("{06S}a").arg(&big);
+                if set.query::<()>(&mut connection).is_err() {
+                    break;
+                }
+            }
+        });
+        let run = failover(&nodes, &["--to", &nodes[3].id(), "--force"]).run();
+        stop.store(true, Ordering::Relaxed);
+        run.status(0);
+    });
     assert_eq!(role(&nodes[3]), "master");
 }
 

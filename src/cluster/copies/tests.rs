@@ -141,6 +141,14 @@ fn live_copies_differ_by_what_is_in_flight() {
 }
 
 #[test]
+fn what_a_copy_lacks_is_told_within_one_history_only() {
+    let (own, master) = (facts(UP, 10, 500), facts(None, 12, 740));
+    assert_eq!(own.lacks(&master), 240);
+    assert_eq!(master.lacks(&own), 0);
+    assert_eq!(own.lacks(&with_history("b", master)), 0);
+}
+
+#[test]
 fn offsets_of_different_histories_are_not_compared() {
     // A replica that was in sync a moment ago, and one that loaded an old file of an earlier history.
     let loaded = with_history("b", facts(NEVER_UP, 5000, 99_000));

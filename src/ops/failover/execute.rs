@@ -8,15 +8,16 @@ use std::time::Duration;
 use anyhow::anyhow;
 use tokio::time::{Instant, sleep};
 
-use super::view;
+use super::{explain, view};
 use crate::client::{ClientError, DEFAULT_NODE_TIMEOUT, Fault, NodeClient};
+use crate::cluster::copies::{CopyFacts, Danger, HEARTBEATS, ShardCopies, Unsafe};
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::numbers::bytes;
 use crate::cluster::parse::{ClusterInfo, Info, MasterLink};
 use crate::connections::Target;
 use crate::converge::{Goal, KnownBy, NotInTime, Watch, warn_of_copies};
 use crate::event::{FailedOver, Phase};
-use crate::plan::failover::FailoverPlan;
+use crate::plan::failover::{FailoverPlan, Refusal};
 use crate::session::Session;
 use crate::state::ClusterState;
 use crate::stop::{CommandLine, Stop};
@@ -30,6 +31,9 @@ const CLAIMED_WITHIN: Duration = Duration::from_secs(8);
 
 /// How long a forced failover waits until the masters know the replica as one.
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a replica that takes over without its master may need for what was in flight to it.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often a replica may report its master as down while it answers us.
 const REFUSALS: usize = 20;
@@ -55,6 +59,9 @@ pub(crate) enum FailoverError {
         lacks: u64,
         within: Duration,
     },
+    /// The replica lacks what another copy had when the wait began, and would take over without that.
+    #[error("{0}")]
+    UnsafeCopy(String),
     /// A node refused a command, or its answer is missing.
     #[error(transparent)]
     Client(#[from] ClientError),
@@ -78,6 +85,7 @@ impl FailoverError {
             Self::Survey(_)
             | Self::NotReady(_)
             | Self::Behind { .. }
+            | Self::UnsafeCopy(_)
             | Self::CopyChanged { .. } => false,
             Self::Client(error) => error.outcome_unknown(),
             Self::NotClaimed { .. } | Self::Late { .. } => true,
@@ -208,7 +216,10 @@ impl<'a> Failover<'a> {
         let watch = Watch::new(connections, participants, absent, events.sender(), within);
         self.wait_until_known(&watch).await?;
         self.outlast_old_votes(target).await?;
-        self.wait_until_caught_up(target).await?;
+        match self.plan.how {
+            Takeover::Planned => self.wait_until_caught_up(target).await?,
+            Takeover::Force | Takeover::Takeover => self.wait_for_data_in_flight(target).await?,
+        }
         events.phase(Phase::TakeOver);
         let held = self.claim(target).await?;
         let late = |late: NotInTime| FailoverError::Late {
@@ -365,8 +376,7 @@ impl<'a> Failover<'a> {
     /// new master is one of them: it processes nothing meanwhile (its log, 6.2: no "All master replication stream
     /// processed" after "Received replication offset").
     async fn wait_until_caught_up(&self, target: &Target) -> Result<(), FailoverError> {
-        let master = self.cluster.reach.get(&self.plan.master);
-        let (Takeover::Planned, Some(master)) = (self.plan.how, master) else {
+        let Some(master) = self.cluster.reach.get(&self.plan.master) else {
             return Ok(());
         };
         let offset = async |target: &Target| {
@@ -395,6 +405,68 @@ impl<'a> Failover<'a> {
             ));
             sleep(ASK_AGAIN).await;
         }
+    }
+
+    /// Waits until the replica has what the other copies that answer had when the wait began. A link says up until
+    /// `repl-timeout` after its last byte, and during CLIENT PAUSE a replica of Redis 6.2 processes nothing. So a
+    /// replica may lack much more than what is in flight to a healthy one, which arrives in moments.
+    async fn wait_for_data_in_flight(&self, target: &Target) -> Result<(), FailoverError> {
+        let FailoverPlan {
+            replica, master, ..
+        } = self.plan;
+        if self.plan.accepts_loss {
+            return Ok(());
+        }
+        let facts = async |target: &Target| {
+            let client = self.session.connections.client(target).await?;
+            let info = Info::parse(&client.info().await?);
+            Ok::<_, ClientError>(CopyFacts::of_info(&info))
+        };
+        let diagnosis = &self.cluster.diagnosis;
+        let copies = ShardCopies::of(&diagnosis.observation, &diagnosis.topology, master);
+        let others = copies.others(replica);
+        let mut others: BTreeMap<NodeId, CopyFacts> =
+            others.map(|(copy, its)| (copy.id, its.clone())).collect();
+        let master_answers = others.contains_key(&master);
+        if let (Some(before), Some(target)) =
+            (others.get_mut(&master), self.cluster.reach.get(&master))
+        {
+            // If it has died since, what it had before is known.
+            *before = facts(target).await.unwrap_or_else(|_| before.clone());
+        }
+        let began = Instant::now();
+        while !others.is_empty() {
+            let own = facts(target).await?;
+            let lacks = others.iter().map(|(id, its)| (own.lacks(its), *id));
+            let (lacks, better) = lacks.max().unwrap_or((0, master));
+            let allowed = match own.link {
+                Some(MasterLink::Up) if master_answers => 0,
+                _ => HEARTBEATS,
+            };
+            if lacks <= allowed {
+                break;
+            }
+            if began.elapsed() >= ARRIVES_WITHIN {
+                let refusal = Refusal::UnsafeCopy {
+                    replica,
+                    master,
+                    danger: Danger {
+                        why: Unsafe::Behind(lacks),
+                        better: Some(better),
+                    },
+                    votes: None,
+                };
+                return Err(FailoverError::UnsafeCopy(explain(self.cluster, &refusal)));
+            }
+            self.session.events.waiting(format!(
+                "{} to have the last {} of {}",
+                self.cluster.name(replica),
+                bytes(lacks),
+                self.cluster.name(better)
+            ));
+            sleep(ASK_AGAIN).await;
+        }
+        Ok(())
     }
 
     /// Sends the command, and polls until the replica reports the role master. Returns the time that took: its master
