@@ -197,7 +197,7 @@ impl Placement {
                 Some(failover::left_behind(
                     &self.cluster,
                     (old.id, old.version?),
-                    (to, new.version?),
+                    (&self.cluster.name(to), new.version?),
                 ))
             }));
         }

@@ -566,3 +566,63 @@ fn matrix_a_failover_to_a_newer_version() {
         .json_lines();
     assert_eq!(lines[0]["warnings"].as_array().unwrap().len(), 1);
 }
+
+/// The same warning wherever a replica takes over.
+#[test]
+fn a_newer_master_is_warned_of_in_all_plans() {
+    // Pings to replicas are a part of the stream, too.
+    let quiet = |version| spec(version).arg("--repl-ping-replica-period", 3600);
+    let nodes = Nodes::each(5, |index| {
+        quiet(match index {
+            3 => "redis-8.2",
+            _ => "redis-7.0",
+        })
+    });
+    // Of equal copies the lowest id is chosen.
+    while nodes[4].id() < nodes[3].id() {
+        for server in &nodes[3..] {
+            server.cmd(&["CLUSTER", "RESET", "HARD"]);
+        }
+    }
+    let nodes = shard_of(nodes);
+    let name = |server: &Server| format!("{} ({})", server.addr(), &server.id()[..8]);
+    let [old, new, beside] = [&nodes[0], &nodes[3], &nodes[4]];
+    let newer = spec("redis-8.2").start();
+    let told = |command: &str, args: &[&str]| {
+        let line = Trib::new().args([command, &nodes[1].addr(), "--dry-run"]);
+        let run = line.args(args).run().status(0);
+        // Lines are wrapped.
+        let words = [run.stdout.as_str(), run.stderr.as_str()].join(" ");
+        words.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let warns = |text: &str, older: &Server, master: &Server| {
+        let begins = format!("{} runs redis 7.0.15 and can't load", name(older));
+        let ends = format!("it will be unable to follow {} as soon", name(master));
+        text.contains(&begins) && text.contains(&ends)
+    };
+    let place = told("place", &["--masters", &new.id()]);
+    assert!(
+        warns(&place, old, new) && warns(&place, beside, new),
+        "{place}"
+    );
+    let replace = told("replace-node", &[&old.id(), &newer.addr()]);
+    assert!(
+        warns(&replace, old, &newer) && warns(&replace, beside, &newer),
+        "{replace}"
+    );
+    // No other node has to follow it.
+    let replace = told("replace-node", &[&new.id(), &newer.addr()]);
+    assert!(!replace.contains("unable to follow"), "{replace}");
+    until("both copies to be equal", PATIENCE, || {
+        match (offset(new), offset(beside)) {
+            (one, other) if one == other => Ok(()),
+            offsets => Err(format!("{offsets:?}")),
+        }
+    });
+    let master = old.id();
+    old.kill();
+    until_failed(&nodes, &master);
+    let fix = told("fix", &["--failover", "force"]);
+    assert!(fix.contains(&format!("failover to {}", name(new))), "{fix}");
+    assert!(warns(&fix, beside, new), "{fix}");
+}

@@ -171,32 +171,46 @@ pub(crate) fn copies(cluster: &ClusterState, master: NodeId) -> Vec<CopyView> {
 
 /// What the user should know before a failover.
 pub(crate) fn warnings(cluster: &ClusterState, plan: &FailoverPlan) -> Vec<String> {
-    let diagnosis = &cluster.diagnosis;
-    let copies = ShardCopies::of(&diagnosis.observation, &diagnosis.topology, plan.master);
-    let version = |id: NodeId| copies.get(id)?.facts.as_ref()?.version;
     let mut warnings: Vec<String> = open_slots_note(cluster, plan).into_iter().collect();
-    let Some(new) = version(plan.replica) else {
-        return warnings;
-    };
-    let older = copies.copies.iter().filter_map(|copy| {
-        let old = version(copy.id)?;
-        (!old.can_follow(new)).then_some((copy.id, old))
-    });
-    warnings.extend(older.map(|old| left_behind(cluster, old, (plan.replica, new))));
+    warnings.extend(too_old(cluster, plan.master, plan.replica));
     warnings
+}
+
+/// The nodes of a shard that are too old to follow one of its replicas, in words.
+pub(crate) fn too_old(cluster: &ClusterState, master: NodeId, replica: NodeId) -> Vec<String> {
+    let node = cluster.diagnosis.observation.nodes.get(&replica);
+    let new = node.and_then(|node| node.report()?.info.version);
+    new.map_or_else(Vec::new, |new| {
+        too_old_for(cluster, master, &cluster.name(replica), new)
+    })
+}
+
+/// The same, with a new master that may be no member yet.
+pub(crate) fn too_old_for(
+    cluster: &ClusterState,
+    master: NodeId,
+    name: &str,
+    new: Version,
+) -> Vec<String> {
+    let diagnosis = &cluster.diagnosis;
+    let copies = ShardCopies::of(&diagnosis.observation, &diagnosis.topology, master);
+    let older = copies.copies.iter().filter_map(|copy| {
+        let old = copy.facts.as_ref()?.version?;
+        (!old.can_follow(new)).then(|| left_behind(cluster, (copy.id, old), (name, new)))
+    });
+    older.collect()
 }
 
 /// The warning for a node that can't follow its new master, which is newer.
 pub(crate) fn left_behind(
     cluster: &ClusterState,
     (id, old): (NodeId, Version),
-    (master, new): (NodeId, Version),
+    (master, new): (&str, Version),
 ) -> String {
     format!(
-        "{} runs {old} and can't load the data set of {new}: it will be unable to follow {} as soon as it needs a \
-         full resync",
-        cluster.name(id),
-        cluster.name(master)
+        "{} runs {old} and can't load the data set of {new}: it will be unable to follow {master} as soon as it needs \
+         a full resync",
+        cluster.name(id)
     )
 }
 

@@ -213,15 +213,17 @@ pub(super) fn line(state: &FixState, remedy: &PlannedStep) -> FixLine {
     }
 }
 
-/// Which replica takes over, and which copies there are.
+/// Which replica takes over, which copies there are, and which nodes will be unable to follow it.
 fn taken_over(state: &FixState, replica: NodeId, master: NodeId) -> String {
     let copies: Vec<String> = failover::copies(&state.cluster, master)
         .iter()
         .map(ToString::to_string)
         .collect();
+    let too_old = failover::too_old(&state.cluster, master, replica);
+    let too_old: String = too_old.iter().map(|one| format!("; {one}")).collect();
     format!(
         "failover to {}, a replica of {}, which does not answer: writes that it did not replicate are lost (copies \
-         that answer: {})",
+         that answer: {}){too_old}",
         state.name(replica),
         state.name(master),
         copies.join("; ")

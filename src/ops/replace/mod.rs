@@ -113,6 +113,10 @@ pub(crate) async fn plan(
         route.master = join.masters.get(&new.id()).copied();
         candidate = Some(judged);
     }
+    if let (true, Some(version)) = (route.takes_over, new.report.info.version) {
+        let too_old = failover::too_old_for(&home.cluster, old, &new.name(), version);
+        warnings.extend(too_old);
+    }
     Ok(ReplaceDecision::Replace(Box::new(ReplacePlan {
         home,
         lock,
