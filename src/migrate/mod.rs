@@ -154,8 +154,28 @@ pub struct End {
     pub peer: Addr,
     /// Other addresses at which MIGRATE may reach it, the best first.
     pub other_peers: Vec<Addr>,
+    /// The addresses at which these sources reach it: that of the trial that passed, then the others. What one source
+    /// reaches, another may not.
+    pub peers_of_sources: BTreeMap<NodeId, Vec<Addr>>,
     /// How MIGRATE logs in to it.
     pub login: Login,
+}
+
+impl End {
+    /// The same, as this source reaches it.
+    fn for_source(mut self, source: NodeId) -> Self {
+        let mut peers = self.peers_of_sources.remove(&source).into_iter().flatten();
+        if let Some(best) = peers.next() {
+            self.peer = best;
+            self.other_peers = peers.collect();
+        }
+        self
+    }
+
+    /// Adds what the trials of other sources have shown.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.peers_of_sources.extend(other.peers_of_sources);
+    }
 }
 
 /// `127.0.0.1:7000 (1977c4d4)`.
@@ -252,7 +272,8 @@ pub async fn run(
         stop,
         (control, limits),
         |pair, work| {
-            let (source, target) = (ends.get(&pair.from)?.clone(), ends.get(&pair.to)?.clone());
+            let source = ends.get(&pair.from)?.clone();
+            let target = ends.get(&pair.to)?.clone().for_source(pair.from);
             let into_target = into_targets.get(&pair.to).copied().unwrap_or(1);
             let sharing = into_target.min(options.per_target);
             let lane = Lane::new(

@@ -322,6 +322,7 @@ mod tests {
             },
             peer: addr,
             other_peers: Vec::new(),
+            peers_of_sources: BTreeMap::new(),
             login: Login::default(),
         };
         let ends = BTreeMap::from([(end.id, end)]);

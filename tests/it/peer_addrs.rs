@@ -5,6 +5,7 @@ use std::fs;
 use crate::support::cluster::{Nodes, three};
 use crate::support::command::Trib;
 use crate::support::keys::{assert_same, contents, fill};
+use crate::support::proxy::{Cut, Proxy};
 use crate::support::server::{Server, Spec, has_ipv6, quick};
 use crate::support::slots::{assert_closed, names, owned};
 use crate::support::subcommands::{check, create, reshard};
@@ -186,6 +187,81 @@ fn the_address_that_was_given_is_tried_last() {
         .status(0);
     assert_closed(&nodes);
     assert_same(&before, &contents(&nodes));
+}
+
+/// A third master that announces the first of two proxies and that we reach through the second.
+struct TwoAddresses {
+    nodes: Nodes,
+    announced: Proxy,
+    ours: Proxy,
+}
+
+impl TwoAddresses {
+    fn new(spec: &Spec) -> Self {
+        let [announced, ours] = [Proxy::unconnected(), Proxy::unconnected()];
+        let nodes = Nodes::each(3, |index| match index {
+            2 => spec
+                .clone()
+                .arg("--cluster-announce-port", announced.port()),
+            _ => spec.clone(),
+        });
+        announced.point_at(&nodes[2].addr());
+        ours.point_at(&nodes[2].addr());
+        nodes.form(3);
+        Self {
+            nodes,
+            announced,
+            ours,
+        }
+    }
+
+    fn reshard(&self, ranges: &str) -> Trib {
+        reshard(&self.nodes[0])
+            .args(["--slot-ranges", ranges, "--to", &self.nodes[2].id()])
+            .args(["--yes", "--strategy", "keys", "--address-map"])
+            .arg(format!("{}={}", self.announced.addr(), self.ours.addr()))
+    }
+}
+
+/// The keys that came through a proxy.
+fn keys_through(proxy: &Proxy) -> Vec<String> {
+    let commands = proxy.commands().into_iter();
+    let key = |command: String| {
+        let mut words = command.split(' ');
+        let is_restore = words.next() == Some("RESTORE-ASKING");
+        is_restore.then(|| words.next().unwrap_or_default().to_owned())
+    };
+    commands.filter_map(key).collect()
+}
+
+/// One source reaches the target at one address only, another at another one: each uses what its own trial found.
+#[test]
+fn each_source_uses_the_address_that_works_for_it() {
+    let two = TwoAddresses::new(&quick());
+    let nodes = &two.nodes;
+    let slots = [0..10, 6000..6010];
+    let keys = slots.clone().map(|slots| names(slots, 5));
+    fill(nodes, &keys.concat());
+    let before = contents(nodes);
+    let mut sources = [0, 1];
+    sources.sort_by_key(|index| nodes[*index].id());
+    let [first, second] = sources;
+    // The trial of the second source, and its repetition by the server.
+    for _ in 0..2 {
+        two.announced
+            .cut(Cut::before("RESTORE-ASKING").nth(2).reset());
+    }
+    two.reshard("0-9,6000-6009").run().status(0);
+    assert_closed(nodes);
+    assert_same(&before, &contents(nodes));
+    let (announced, ours) = (keys_through(&two.announced), keys_through(&two.ours));
+    for key in &keys[first] {
+        assert!(announced.contains(key), "{key}: {announced:?}");
+        assert!(!ours.contains(key), "{key}: {ours:?}");
+    }
+    for key in &keys[second] {
+        assert!(ours.contains(key), "{key}: {ours:?}");
+    }
 }
 
 #[test]

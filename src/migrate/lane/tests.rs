@@ -50,6 +50,7 @@ fn end(id: &str, addr: Addr) -> End {
         },
         peer: addr,
         other_peers: Vec::new(),
+        peers_of_sources: BTreeMap::new(),
         login: Login::default(),
     }
 }

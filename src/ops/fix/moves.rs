@@ -1,5 +1,6 @@
 //! Steps that move keys, in lanes as a reshard does.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -117,7 +118,7 @@ async fn run(
         ..context.options.moving.clone()
     });
     let open = state.diagnosis().topology.open_set();
-    let mut reached = BTreeMap::new();
+    let mut reached: BTreeMap<NodeId, End> = BTreeMap::new();
     let mut moves: BTreeMap<Pair, Work> = BTreeMap::new();
     for remedy in remedies {
         let Some((_, pair)) = lane(remedy.step) else {
@@ -125,7 +126,12 @@ async fn run(
         };
         match ready(context.session, state, (pair, way), &remedy.slots, &options).await {
             Ok(ends) => {
-                reached.extend(ends);
+                for (id, end) in ends {
+                    match reached.entry(id) {
+                        Entry::Vacant(entry) => drop(entry.insert(end)),
+                        Entry::Occupied(mut known) => known.get_mut().merge(end),
+                    }
+                }
                 let slots = remedy.slots.iter().collect();
                 let work = Work {
                     way,

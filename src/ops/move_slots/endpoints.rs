@@ -46,6 +46,7 @@ pub(crate) fn ends(cluster: &ClusterState, plan: &MovePlan) -> Result<BTreeMap<N
                 target,
                 peer,
                 other_peers: Vec::new(),
+                peers_of_sources: BTreeMap::new(),
                 login,
             };
             Ok((id, end))
@@ -101,6 +102,8 @@ pub(crate) async fn try_logins(
             Err(why) => return Err(Stop::refused(anyhow!("{why}; nothing was changed"))),
         }
         // The address that works for one source is the first to try for the next.
+        let peers = [&[target.peer.clone()], &target.other_peers[..]].concat();
+        target.peers_of_sources.insert(pair.from, peers);
         if let Some(end) = ends.get_mut(&pair.to) {
             *end = target;
         }
