@@ -9,6 +9,10 @@ use crate::cluster::node::Addr;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 
+/// The servers' deadline for each read and write of a trial. At an address that drops packets the source serves no client
+/// for so long.
+const TRIED_FOR: Duration = Duration::from_secs(1);
+
 /// What a trial came to, unless it was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trial {
@@ -137,7 +141,7 @@ async fn try_once(
         peer: peer.clone(),
         login: target.login.clone(),
         database: 0,
-        timeout: options.timeout,
+        timeout: options.timeout.min(TRIED_FOR),
         existing: Existing::Refuse,
         source: Keep::Copy,
     };

@@ -264,6 +264,30 @@ fn each_source_uses_the_address_that_works_for_it() {
     }
 }
 
+/// A trial at an address from which nothing comes back does not hold up the clients of the source for as long as a move may.
+#[test]
+fn a_trial_is_short() {
+    let two = TwoAddresses::new(&quick());
+    let nodes = &two.nodes;
+    fill(nodes, &names(0..10, 5));
+    let before = contents(nodes);
+    nodes[0].cmd(&["CONFIG", "SET", "slowlog-log-slower-than", "500000"]);
+    two.announced.stall();
+    two.reshard("0-9")
+        .args(["--migrate-timeout", "20s"])
+        .run()
+        .status(0);
+    assert_closed(nodes);
+    assert_same(&before, &contents(nodes));
+    let slow: Vec<(i64, i64, i64, Vec<String>, String, String)> =
+        redis::from_redis_value(nodes[0].cmd(&["SLOWLOG", "GET"])).unwrap();
+    let migrates = slow
+        .iter()
+        .filter(|(_, _, _, words, ..)| words[0] == "MIGRATE");
+    let longest = migrates.map(|(_, _, took, ..)| *took).max().unwrap();
+    assert!(longest < 10_000_000, "{slow:?}");
+}
+
 #[test]
 fn nodes_of_ipv6_tell_clients_of_ipv4_another_address() {
     if !has_ipv6() {
