@@ -201,6 +201,51 @@ fn matrix_a_copy_outlasts_a_failover_that_failed() {
     }
 }
 
+/// A replica that is loading its data set may have a safe copy, which is not given up either.
+#[test]
+fn a_copy_that_is_being_loaded_is_not_given_up() {
+    let nodes = shard(
+        1,
+        &spec("redis-7.0").arg("--loading-process-events-interval-bytes", 1024),
+    );
+    let value = "v".repeat(180);
+    let mut words = vec!["MSET".to_string()];
+    for key in 0..5_000 {
+        words.extend([format!("{{06S}}{key}"), value.clone()]);
+    }
+    nodes[0].cmd(&words);
+    wait_for_copies(&nodes);
+    let master = nodes[0].id();
+    nodes[3].cmd(&["SAVE"]);
+    nodes[3].kill();
+    nodes[0].kill();
+    until_failed(&nodes, &master);
+    // Almost two minutes.
+    nodes[3].restart_with(&["--key-load-delay", "20000"]);
+    let loads = |wanted: &str| {
+        until(
+            "the replica to load, or to have loaded",
+            PATIENCE,
+            || match nodes[3].field("loading").as_deref() {
+                Some(now) if now == wanted => Ok(()),
+                other => Err(format!("{other:?}")),
+            },
+        );
+    };
+    loads("1");
+    let line = || {
+        fix(
+            &nodes,
+            &["--failover", "force", "--accept-data-loss", "0-5460"],
+        )
+    };
+    line().run().status(3).stderr_has("loading its data set");
+    nodes[3].cmd(&["CONFIG", "SET", "key-load-delay", "0"]);
+    loads("0");
+    line().run().status(0);
+    assert_eq!((role(&nodes[3]), size(&nodes[3])), ("master".into(), 5_000));
+}
+
 /// The same, with the master in the place of its replica, and `failover`.
 #[test]
 fn what_is_given_up_by_name() {
