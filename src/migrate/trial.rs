@@ -9,8 +9,8 @@ use crate::cluster::node::Addr;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 
-/// The servers' deadline for each read and write of a trial. At an address that drops packets the source serves no client
-/// for so long.
+/// The servers' deadline for each read and write of a trial, if another address is left. At one that drops packets the
+/// source serves no client for so long.
 const TRIED_FOR: Duration = Duration::from_secs(1);
 
 /// What a trial came to, unless it was refused.
@@ -41,7 +41,12 @@ pub async fn try_migrate(
             failed.push(format!("{peer} (node {other} answers there)"));
             continue;
         }
-        match try_once(connections, source, target, peer, slots, options).await {
+        let within = match nth + 1 == peers.len() {
+            // A target that is slow, rather than elsewhere, gets its time.
+            true => options.timeout,
+            false => options.timeout.min(TRIED_FOR),
+        };
+        match try_once(connections, source, target, (peer, within), slots).await {
             Ok(trial) => {
                 target.peer = peers.remove(nth);
                 target.other_peers = peers;
@@ -99,9 +104,8 @@ async fn try_once(
     connections: &Connections,
     source: &End,
     target: &End,
-    peer: &Addr,
+    (peer, within): (&Addr, Duration),
     slots: &SlotSet,
-    options: &MoveOptions,
 ) -> Result<Trial, ClientError> {
     /// Slots that are looked through for a key in one go.
     const LOOKED_AT: usize = 1024;
@@ -141,7 +145,7 @@ async fn try_once(
         peer: peer.clone(),
         login: target.login.clone(),
         database: 0,
-        timeout: options.timeout.min(TRIED_FOR),
+        timeout: within,
         existing: Existing::Refuse,
         source: Keep::Copy,
     };

@@ -33,7 +33,7 @@ const CLAIMED_WITHIN: Duration = Duration::from_secs(8);
 const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long a replica that takes over without its master may need for what was in flight to it.
-const ARRIVES_WITHIN: Duration = Duration::from_secs(2);
+const ARRIVES_WITHIN: Duration = Duration::from_secs(5);
 
 /// How often a replica may report its master as down while it answers us.
 const REFUSALS: usize = 20;
