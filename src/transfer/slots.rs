@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use super::clock::{self, Clock};
 use crate::client::Asking;
 use crate::cluster::node::{Addr, NodeId};
-use crate::cluster::parse::{Direction, MasterLink};
+use crate::cluster::parse::{Direction, MasterLink, OpenSlot};
 use crate::cluster::slot::{SLOTS, Slot, SlotSet};
 use crate::cluster::topology::Topology;
 use crate::connections::{Connections, Target};
@@ -99,16 +99,10 @@ impl Snapshot {
             });
             replicas.extend(in_sync.map(|target| (*id, target)));
         }
-        let open = topology.open_slots();
-        let importing = open.filter(|(member, open)| {
-            let owner = by_slot[usize::from(open.slot.number())];
-            open.direction == Direction::Importing
-                && owner == Some(open.peer)
-                && owners.contains_key(&member.id)
-        });
-        let importing = importing
-            .map(|(member, open)| (open.slot, member.id))
-            .collect();
+        let open = topology
+            .open_slots()
+            .filter(|(member, _)| owners.contains_key(&member.id));
+        let importing = imports(open.map(|(member, open)| (member.id, open)), &by_slot);
         Self {
             generation,
             owners,
@@ -151,6 +145,19 @@ impl Snapshot {
         }
         slots
     }
+}
+
+/// The nodes that import slots, by slot. Nodes answer one after the other: a slot of which the import was still open on
+/// the target when the source had already closed it has no owner, and its keys are on the target.
+fn imports(
+    open: impl Iterator<Item = (NodeId, OpenSlot)>,
+    by_slot: &[Option<NodeId>],
+) -> BTreeMap<Slot, NodeId> {
+    let importing = open.filter(|(_, open)| {
+        let owner = by_slot[usize::from(open.slot.number())];
+        open.direction == Direction::Importing && owner.is_none_or(|owner| owner == open.peer)
+    });
+    importing.map(|(id, open)| (open.slot, id)).collect()
 }
 
 /// The owners as they were known at one moment.
@@ -335,5 +342,34 @@ impl SlotOwners {
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
         self.read_clocks().await;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_closed_between_the_answers_is_with_the_node_that_imports_it() {
+        let [a, b, c]: [NodeId; 3] = ["a", "b", "c"].map(|id| id.repeat(40).parse().unwrap());
+        let slot = Slot::of_key(b"key");
+        let open = |direction, peer| OpenSlot {
+            slot,
+            direction,
+            peer,
+        };
+        let found = |owner, id, open| {
+            let mut by_slot = vec![None; usize::from(SLOTS)];
+            by_slot[usize::from(slot.number())] = owner;
+            imports([(id, open)].into_iter(), &by_slot)
+                .get(&slot)
+                .copied()
+        };
+        assert_eq!(found(Some(a), b, open(Direction::Importing, a)), Some(b));
+        assert_eq!(found(None, b, open(Direction::Importing, a)), Some(b));
+        // The import is a remnant: the slot came from another node, or has arrived.
+        assert_eq!(found(Some(c), b, open(Direction::Importing, a)), None);
+        assert_eq!(found(Some(b), b, open(Direction::Importing, a)), None);
+        assert_eq!(found(Some(a), a, open(Direction::Migrating, b)), None);
     }
 }

@@ -107,17 +107,65 @@ fn slots_that_move_while_they_are_read_are_read_again() {
     for slot in first..first + 200 {
         // Directly, not through the proxy that stalls.
         let (from, to) = (&source[0], &source[2]);
-        setslot(to, slot, &["IMPORTING", &from.id()]);
-        setslot(from, slot, &["MIGRATING", &to.id()]);
-        let keys = from.cmd(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), "1000"]);
-        let keys: Vec<String> = redis::from_redis_value(keys).unwrap();
-        for key in keys {
-            let port = to.port().to_string();
-            from.cmd(&["MIGRATE", to.host(), &port, &key, "0", "5000"]);
-        }
+        open_slot(from, to, slot);
+        move_keys(from, to, slot);
         setslot(to, slot, &["NODE", &to.id()]);
         setslot(from, slot, &["NODE", &to.id()]);
     }
+    proxies[0].resume();
+    running.wait().status(0);
+    assert_eq!(keys(&source), 12_000);
+    assert_eq!(difference(&digest(&source), &digest(&target)), [""; 0]);
+}
+
+/// The keys of an open slot, moved to its target.
+fn move_keys(from: &Server, to: &Server, slot: usize) {
+    let keys = from.cmd(&["CLUSTER", "GETKEYSINSLOT", &slot.to_string(), "1000"]);
+    let keys: Vec<String> = redis::from_redis_value(keys).unwrap();
+    let port = to.port().to_string();
+    for key in keys {
+        from.cmd(&["MIGRATE", to.host(), &port, &key, "0", "5000"]);
+    }
+}
+
+fn open_slot(from: &Server, to: &Server, slot: usize) {
+    setslot(to, slot, &["IMPORTING", &from.id()]);
+    setslot(from, slot, &["MIGRATING", &to.id()]);
+}
+
+#[test]
+fn a_slot_that_closes_between_the_looks_at_both_nodes_is_read() {
+    let spec = Spec::new().quick();
+    let (source, proxies) = Nodes::behind_proxies(3, &spec);
+    source.form(3);
+    let target = three(&spec);
+    fill(&source, 12_000);
+    let (from, to) = (&source[0], &source[2]);
+    let has_keys =
+        |slot: &usize| from.text(&["CLUSTER", "COUNTKEYSINSLOT", &slot.to_string()]) != "0";
+    let (first, last) = owned(from)[0];
+    let slot = (first..=last).find(has_keys).unwrap();
+    let running = stalled_import(&proxies, &source, &target);
+    open_slot(from, to, slot);
+    move_keys(from, to, slot);
+    let looks = || to.text(&["INFO", "commandstats"]);
+    let calls = |stats: &str| {
+        let line = stats.lines().find(|line| line.contains("cluster|nodes:"));
+        let calls = line.and_then(|line| line.split(['=', ',']).nth(1));
+        calls.map_or(0, |calls| calls.parse::<usize>().unwrap())
+    };
+    let before = calls(&looks());
+    proxies[0].stall_at("CLUSTER NODES", 1);
+    proxies[0].resume();
+    assert!(proxies[0].wait_stalled(PATIENCE));
+    until("the target of the slot to answer", PATIENCE, || {
+        match calls(&looks()) > before {
+            true => Ok(()),
+            false => Err(looks()),
+        }
+    });
+    setslot(to, slot, &["NODE", &to.id()]);
+    setslot(from, slot, &["NODE", &to.id()]);
     proxies[0].resume();
     running.wait().status(0);
     assert_eq!(keys(&source), 12_000);
