@@ -4,8 +4,11 @@
 //! there from its beginning to its end. Keys of a slot go one way only while it moves, so a key that a scan of the source
 //! has not returned is on the target by the end of that scan: slots that moved, or move still, are scanned again on the
 //! node to which they went, until none moved meanwhile. A key may be returned more than once.
+//!
+//! A key that leaves its node and returns during one scan of it may be missing. No server tells: the config epoch of a
+//! node also rises when it receives other slots, and does not when an open slot is given up and its keys go back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -79,6 +82,92 @@ impl From<ClientError> for Cut {
     }
 }
 
+/// The slots that were scanned to the end.
+struct Scanned {
+    /// Slots that had an owner when the scan began. Slots without an owner have no keys; those that lose theirs get
+    /// another one.
+    owned: SlotSet,
+    /// The slots by the node on which they were scanned last.
+    by_node: BTreeMap<NodeId, SlotSet>,
+    /// The slots without a holder in the last map.
+    unowned: SlotSet,
+}
+
+impl Scanned {
+    fn of(owners: &BTreeMap<NodeId, SlotSet>) -> Self {
+        Self {
+            owned: union(owners),
+            by_node: BTreeMap::new(),
+            unowned: SlotSet::new(),
+        }
+    }
+
+    fn add(&mut self, id: NodeId, slots: &SlotSet) {
+        for of_other in self.by_node.values_mut() {
+            *of_other = of_other.difference(slots);
+        }
+        self.by_node.entry(id).or_default().union_with(slots);
+    }
+
+    /// What is left by a new map: slots to scan, by their holder, and slots whose holder has to be waited for.
+    fn rest(
+        &mut self,
+        owners: &BTreeMap<NodeId, SlotSet>,
+        mut holders: BTreeMap<NodeId, SlotSet>,
+    ) -> (BTreeMap<NodeId, SlotSet>, SlotSet) {
+        // An import of a slot that never had an owner can't be read: no node would redirect to it.
+        let readable = self.owned.union(&union(owners));
+        let unowned = self.owned.difference(&union(&holders));
+        for (id, slots) in &mut holders {
+            *slots = slots.intersection(&readable);
+            if let Some(done) = self.by_node.get(id) {
+                *slots = slots.difference(done);
+            }
+        }
+        holders.retain(|_, slots| !slots.is_empty());
+        // A slot that moves between the answers of two nodes has no owner in that map, but has one in the next.
+        let done = union(&self.by_node).intersection(&self.unowned);
+        self.unowned = unowned.clone();
+        (holders, unowned.difference(&done))
+    }
+}
+
+fn union(by_node: &BTreeMap<NodeId, SlotSet>) -> SlotSet {
+    let slots = by_node.values();
+    slots.fold(SlotSet::new(), |all, slots| all.union(slots))
+}
+
+/// How long owners that can't be read are waited for.
+struct Patience {
+    deadline: Instant,
+    failed: BTreeSet<NodeId>,
+}
+
+impl Patience {
+    fn from(now: Instant) -> Self {
+        Self {
+            deadline: now + OWNER_TIMEOUT,
+            failed: BTreeSet::new(),
+        }
+    }
+
+    /// A node was scanned to its end.
+    fn renew(&mut self, now: Instant) {
+        self.deadline = now + OWNER_TIMEOUT;
+    }
+
+    /// A node failed. The wait for its replica begins at its first failure, however long it was scanned until then.
+    fn failed(&mut self, id: NodeId, now: Instant) {
+        if self.failed.insert(id) {
+            self.renew(now);
+        }
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        now >= self.deadline
+    }
+}
+
 impl Scan {
     /// Runs to the end, or until the transfer stops.
     pub(super) async fn run(self) -> Result<(), TransferError> {
@@ -99,14 +188,9 @@ impl Scan {
     ) -> Result<(), TransferError> {
         let mut view = owners.now();
         let mut left = view.by_owner();
-        // Slots without an owner have no keys; those that lose theirs get another one.
-        let owned = left
-            .values()
-            .fold(SlotSet::new(), |all, slots| all.union(slots));
-        // The slots that were scanned to the end, by the node on which that was last.
-        let mut scanned: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
+        let mut scanned = Scanned::of(&left);
         let mut delay = None;
-        let mut deadline = Instant::now() + OWNER_TIMEOUT;
+        let mut patience = Patience::from(Instant::now());
         loop {
             let mut scans = JoinSet::new();
             for (id, slots) in left {
@@ -129,48 +213,41 @@ impl Scan {
             while let Some(ended) = scans.join_next().await {
                 match ended {
                     Ok((id, slots, Ok(()))) => {
-                        deadline = Instant::now() + OWNER_TIMEOUT;
-                        for of_other in scanned.values_mut() {
-                            *of_other = of_other.difference(&slots);
-                        }
-                        scanned.entry(id).or_default().union_with(&slots);
+                        patience.renew(Instant::now());
+                        scanned.add(id, &slots);
                     }
                     Ok((_, _, Err(Cut::Stopped))) => return Ok(()),
                     Ok((id, _, Err(Cut::Failed(error))))
                         if Successor::of(Some(id), &view).may_follow(&error) =>
                     {
+                        patience.failed(id, Instant::now());
                         delay = Some(error.to_string());
                     }
                     Ok((_, _, Err(Cut::Failed(error)))) => return Err(error.into()),
                     Err(_) => return Err(TransferError::Panicked),
                 }
             }
-            if let Err(error) = owners.refresh(view.generation).await {
-                delay = Some(error.to_string());
+            // A map from before the end of the scans may lack what moved after it was read. A map that another task reads
+            // right now may have begun too early as well.
+            while let Err(error) = owners.renew().await {
+                if self.stopper.is_halted() {
+                    return Ok(());
+                }
+                if patience.is_over(Instant::now()) {
+                    return Err(error.into());
+                }
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
             view = owners.now();
-            left = view.last_holders();
-            let held = left
-                .values()
-                .fold(SlotSet::new(), |all, slots| all.union(slots));
-            for (id, slots) in &mut left {
-                *slots = match scanned.get(id) {
-                    Some(done) => slots.difference(done),
-                    None => slots.clone(),
-                };
-            }
-            left.retain(|_, slots| !slots.is_empty());
-            let done = scanned
-                .values()
-                .fold(SlotSet::new(), |all, slots| all.union(slots));
-            let unowned = owned.difference(&held).difference(&done);
+            let unowned;
+            (left, unowned) = scanned.rest(&view.by_owner(), view.last_holders());
             if left.is_empty() && unowned.is_empty() {
                 return Ok(());
             }
             if self.stopper.is_halted() {
                 return Ok(());
             }
-            if Instant::now() >= deadline {
+            if patience.is_over(Instant::now()) {
                 let missing = left.values().fold(unowned, |all, slots| all.union(slots));
                 let why = delay.unwrap_or_else(|| "no master owns them".to_string());
                 return Err(TransferError::NoOwner(format!(
@@ -233,5 +310,70 @@ impl Scan {
             true => Ok(()),
             false => Err(Cut::Stopped),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(digit: &str) -> NodeId {
+        digit.repeat(40).parse().unwrap()
+    }
+
+    fn slots(numbers: &[u16]) -> SlotSet {
+        Slot::all()
+            .filter(|slot| numbers.contains(&slot.number()))
+            .collect()
+    }
+
+    fn map<const N: usize>(nodes: [(&str, &[u16]); N]) -> BTreeMap<NodeId, SlotSet> {
+        let of_node = |(id, numbers)| (node(id), slots(numbers));
+        nodes.map(of_node).into_iter().collect()
+    }
+
+    #[test]
+    fn slots_are_scanned_where_they_went() {
+        let began = map([("a", &[1, 2]), ("b", &[3])]);
+        let mut scanned = Scanned::of(&began);
+        scanned.add(node("a"), &slots(&[1, 2]));
+        scanned.add(node("b"), &slots(&[3]));
+        let (left, unowned) = scanned.rest(&began, map([("a", &[1]), ("b", &[2, 3])]));
+        assert_eq!((left, unowned), (map([("b", &[2])]), slots(&[])));
+        scanned.add(node("b"), &slots(&[2]));
+        let (left, unowned) = scanned.rest(&began, map([("a", &[1, 2]), ("b", &[3])]));
+        assert_eq!((left, unowned), (map([("a", &[2])]), slots(&[])));
+    }
+
+    #[test]
+    fn slots_without_an_owner_are_looked_for_once_more() {
+        let mut scanned = Scanned::of(&map([("a", &[1, 2])]));
+        scanned.add(node("a"), &slots(&[1]));
+        let now = map([]);
+        // The second one was not scanned: it is waited for until the deadline.
+        assert_eq!(scanned.rest(&now, map([])), (map([]), slots(&[1, 2])));
+        assert_eq!(scanned.rest(&now, map([])), (map([]), slots(&[2])));
+    }
+
+    #[test]
+    fn imports_of_slots_that_never_had_an_owner_are_left_out() {
+        let began = map([("a", &[1])]);
+        let mut scanned = Scanned::of(&began);
+        scanned.add(node("a"), &slots(&[1]));
+        let holders = map([("a", &[1]), ("b", &[7])]);
+        assert_eq!(scanned.rest(&began, holders.clone()), (map([]), slots(&[])));
+        let (left, _) = scanned.rest(&holders, holders.clone());
+        assert_eq!(left, map([("b", &[7])]));
+    }
+
+    #[test]
+    fn the_wait_for_a_replica_begins_when_its_master_fails() {
+        let began = Instant::now();
+        let mut patience = Patience::from(began);
+        let failed = began + 3 * OWNER_TIMEOUT;
+        patience.failed(node("a"), failed);
+        assert!(!patience.is_over(failed));
+        patience.failed(node("a"), failed + OWNER_TIMEOUT / 2);
+        assert!(patience.is_over(failed + OWNER_TIMEOUT));
     }
 }

@@ -334,11 +334,23 @@ impl SlotOwners {
         if self.now().generation > seen {
             return Ok(());
         }
+        self.read_again().await
+    }
+
+    /// Reads the owners again in any case: what is known afterwards was read after this call.
+    pub(super) async fn renew(&self) -> Result<(), SlotMapError> {
+        let _turn = self.reading.lock().await;
+        self.read_again().await
+    }
+
+    /// Reads the owners again. The caller has the turn to read.
+    async fn read_again(&self) -> Result<(), SlotMapError> {
+        let generation = self.now().generation + 1;
         // The last known owners are seeds as well: the original seeds may be gone.
         let mut seeds = self.seeds.clone();
         seeds.extend(self.now().owners.values().map(|owner| owner.target.clone()));
         let found = discover::find(&self.connections, &seeds).await?;
-        let now = Arc::new(Snapshot::of(&found, seen + 1));
+        let now = Arc::new(Snapshot::of(&found, generation));
         *self.now.write().unwrap_or_else(PoisonError::into_inner) = now;
         self.read_clocks().await;
         Ok(())
