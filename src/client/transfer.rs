@@ -134,14 +134,17 @@ enum Redirect {
     Ask(Addr),
 }
 
-/// The redirection that an error means, if it is one.
-fn redirect(fault: &Fault) -> Option<Redirect> {
+/// The redirection that an error from the node at `from` means, if it is one.
+fn redirect(fault: &Fault, from: &Addr) -> Option<Redirect> {
     let Fault::Server { code, message, .. } = fault else {
         return None;
     };
     match code.as_str() {
         "MOVED" => Some(Redirect::Moved),
-        "ASK" => message.split(' ').nth(1).and_then(asked).map(Redirect::Ask),
+        "ASK" => {
+            let peer = message.split(' ').nth(1)?;
+            asked(peer, from).map(Redirect::Ask)
+        }
         _ => None,
     }
 }
@@ -293,7 +296,7 @@ impl NodeClient {
     }
 
     fn read_fault(&self, fault: Fault) -> ReadFault {
-        match (redirect(&fault), &fault) {
+        match (redirect(&fault, &self.shared.addr), &fault) {
             (Some(Redirect::Moved), _) => ReadFault::Moved,
             (Some(Redirect::Ask(addr)), _) => ReadFault::Ask(addr),
             (None, Fault::Loading | Fault::MasterDown | Fault::Busy(_)) => {
@@ -340,7 +343,7 @@ impl NodeClient {
     }
 
     fn restore_fault(&self, fault: Fault) -> RestoreFault {
-        match redirect(&fault) {
+        match redirect(&fault, &self.shared.addr) {
             Some(Redirect::Moved) => return RestoreFault::Moved,
             Some(Redirect::Ask(addr)) => return RestoreFault::Ask(addr),
             None => {}
@@ -451,9 +454,34 @@ fn restore(key: &Restoring<'_>, mode: RestoreMode) -> Command {
         .fold(command, |command, option| command.word(option))
 }
 
-/// `10.0.0.4:6379`, or `::1:6379` as servers write it.
-fn asked(text: &str) -> Option<Addr> {
+/// `10.0.0.4:6379`, or `::1:6379` as servers write it. A node that has no host to name (`cluster-preferred-endpoint-type`
+/// `unknown-endpoint`, or `hostname` without one: `?`) means the host at which it was asked itself.
+fn asked(text: &str, from: &Addr) -> Option<Addr> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok()?;
-    (!host.is_empty()).then(|| Addr::new(host, port))
+    Some(match host {
+        "" | "?" => Addr::new(from.host(), port),
+        host => Addr::new(host, port),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_redirection_without_a_host_means_the_same_host() {
+        let from = Addr::new("10.0.0.4", 7000);
+        for (text, host) in [
+            ("10.0.0.5:6381", "10.0.0.5"),
+            ("::1:6381", "::1"),
+            (":6381", "10.0.0.4"),
+            ("?:6381", "10.0.0.4"),
+        ] {
+            assert_eq!(asked(text, &from), Some(Addr::new(host, 6381)), "{text}");
+        }
+        for text in ["", "6381", "10.0.0.5:", "10.0.0.5:x"] {
+            assert_eq!(asked(text, &from), None, "{text}");
+        }
+    }
 }

@@ -172,6 +172,33 @@ fn a_slot_that_closes_between_the_looks_at_both_nodes_is_read() {
     assert_eq!(difference(&digest(&source), &digest(&target)), [""; 0]);
 }
 
+/// `-ASK 3999 :6381`.
+#[test]
+fn redirections_without_a_host_are_followed() {
+    let spec = Spec::new().quick();
+    let (source, target) = (three(&spec), three(&spec));
+    fill(&source, 6000);
+    for node in source.iter().chain(target.iter()) {
+        let option = "cluster-preferred-endpoint-type";
+        node.cmd(&["CONFIG", "SET", option, "unknown-endpoint"]);
+    }
+    let slot = slot_of(b"key:0");
+    let has = |node: &&Server| {
+        let mut ranges = owned(node).into_iter();
+        ranges.any(|(first, last)| (first..=last).contains(&slot))
+    };
+    // Both clusters have the slot open.
+    for nodes in [&source, &target] {
+        let from = nodes.iter().find(has).unwrap();
+        let to = nodes.iter().find(|node| node.id() != from.id()).unwrap();
+        open_slot(from, to, slot);
+        move_keys(from, to, slot);
+    }
+    import(&source[1].addr(), &target[0].addr()).run().status(0);
+    assert_eq!(keys(&source), 6000);
+    assert_eq!(keys(&target), 6000);
+}
+
 #[test]
 fn a_source_under_reshard_is_read_as_a_whole_in_the_matrix() {
     for version in ["redis-7.0", "redis-8.10", "valkey-9.1"] {
