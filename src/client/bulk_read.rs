@@ -16,7 +16,7 @@ use super::connect::{Connector, Login, Transport};
 use super::error::{ClientError, Fault};
 use super::replication::Wire;
 use super::stream::REPLY_LIMIT;
-use super::transfer::{BYTES_PER_SECOND, Expiry, ExpiryQuestion};
+use super::transfer::{BYTES_PER_SECOND, Expiry, ExpiryQuestion, NO_KEY};
 use crate::cluster::node::{Addr, NodeId};
 
 /// The command in errors.
@@ -45,7 +45,7 @@ pub enum ReadKey<'a> {
     Value(&'a [u8], Expiry),
     /// It does not exist.
     Gone,
-    /// The server answered with an error, or was not asked.
+    /// The server answered with an error or was not asked, or the key was created while it was read.
     Unread,
 }
 
@@ -120,15 +120,8 @@ impl BulkReader {
     /// What [`Self::dump`] has read, in the order of the keys.
     pub fn keys(&self, question: ExpiryQuestion) -> Vec<ReadKey<'_>> {
         let read = self.read.iter();
-        let key = |(time, value): &(Reply, Reply)| match (time, value) {
-            (Reply::Integer(time), Reply::Value(place)) => {
-                let payload = &self.replies[place.clone()];
-                ReadKey::Value(payload, question.expiry(*time))
-            }
-            (Reply::Integer(_), Reply::Nil) => ReadKey::Gone,
-            _ => ReadKey::Unread,
-        };
-        read.map(key).collect()
+        read.map(|(time, value)| read_key(time, value, &self.replies, question))
+            .collect()
     }
 
     async fn exchange(&mut self, keys: &[&[u8]], question: ExpiryQuestion) -> Result<(), Fault> {
@@ -187,6 +180,24 @@ impl BulkReader {
                 Err(_) => return Err(timed_out(self.command_timeout)),
             }
         }
+    }
+}
+
+/// What the two replies for a key mean.
+fn read_key<'a>(
+    time: &Reply,
+    value: &Reply,
+    replies: &'a [u8],
+    question: ExpiryQuestion,
+) -> ReadKey<'a> {
+    match (time, value) {
+        // The key was created between the two commands: when it expires is not known.
+        (Reply::Integer(NO_KEY), Reply::Value(_)) => ReadKey::Unread,
+        (Reply::Integer(time), Reply::Value(place)) => {
+            ReadKey::Value(&replies[place.clone()], question.expiry(*time))
+        }
+        (Reply::Integer(_), Reply::Nil) => ReadKey::Gone,
+        _ => ReadKey::Unread,
     }
 }
 
@@ -265,6 +276,19 @@ mod tests {
         let (time, value, next) = replies_of_key(bytes, next).unwrap().unwrap();
         assert_eq!((time, value), (Reply::Error, Reply::Nil));
         assert_eq!(next, bytes.len());
+    }
+
+    #[test]
+    fn a_key_that_was_created_between_its_commands_is_unread() {
+        let read = |time, value: &Reply| {
+            let question = ExpiryQuestion::Left;
+            read_key(&Reply::Integer(time), value, b"abc", question)
+        };
+        let value = Reply::Value(0..3);
+        assert_eq!(read(-2, &value), ReadKey::Unread);
+        assert_eq!(read(-1, &value), ReadKey::Value(b"abc", Expiry::Never));
+        assert_eq!(read(5, &value), ReadKey::Value(b"abc", Expiry::In(5)));
+        assert_eq!(read(-2, &Reply::Nil), ReadKey::Gone);
     }
 
     #[test]

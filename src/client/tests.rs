@@ -641,6 +641,36 @@ async fn a_value_is_waited_for_while_it_arrives() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_created_between_its_commands_keeps_its_time_to_live() {
+    let addr = listen(|mut stream| async move {
+        let mut buffer = [0; 4096];
+        let answers = [
+            b":-1\r\n$1\r\na\r\n:-2\r\n$1\r\nb\r\n:-2\r\n$-1\r\n".as_slice(),
+            b":5000\r\n$1\r\nb\r\n",
+        ];
+        for answer in answers {
+            let _ = stream.read(&mut buffer).await;
+            let _ = stream.write_all(answer).await;
+        }
+        tokio::time::sleep(LONG).await;
+    })
+    .await;
+    let client = plain(connector(), &addr, Login::default()).await.unwrap();
+    let keys: [&[u8]; 3] = [b"one", b"two", b"three"];
+    let dumped = client.dump_many(&keys, ExpiryQuestion::Left, Asking::No);
+    let value = |payload: &[u8], expires| {
+        let payload = payload.to_vec();
+        Ok(Some(Dumped { payload, expires }))
+    };
+    let expected = [
+        value(b"a", Expiry::Never),
+        value(b"b", Expiry::In(5000)),
+        Ok(None),
+    ];
+    assert_eq!(dumped.await.unwrap(), expected);
+}
+
+#[tokio::test]
 async fn a_late_reply_does_not_become_the_next_commands() {
     let addr = listen(|mut stream| async move {
         let mut buffer = [0; 4096];

@@ -13,6 +13,12 @@ use crate::cluster::node::Addr;
 /// Half of the bytes that a slow network transfers per second: the deadline of a large pipeline grows by this rate.
 pub(super) const BYTES_PER_SECOND: u64 = 4 << 20;
 
+/// What PTTL and PEXPIRETIME reply if the key does not exist.
+pub(super) const NO_KEY: i64 = -2;
+
+/// How often keys are read again that were created between their two commands.
+const DUMPS: usize = 10;
+
 /// When a key expires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expiry {
@@ -128,6 +134,13 @@ pub enum ReadFault {
     Refused(ClientError),
 }
 
+/// The replies for a key.
+enum DumpReplies {
+    Read(Option<Dumped>),
+    /// The key was created between the two commands: when it expires is not known.
+    Torn,
+}
+
 /// Where another node is named for a key.
 enum Redirect {
     Moved,
@@ -185,14 +198,48 @@ impl NodeClient {
         question: ExpiryQuestion,
         asking: Asking,
     ) -> Result<Vec<Result<Option<Dumped>, ReadFault>>, ClientError> {
+        let mut read = self.dump_once(keys, question, asking).await?;
+        for _ in 0..DUMPS {
+            let torn: Vec<usize> = (0..read.len())
+                .filter(|i| matches!(read[*i], Ok(DumpReplies::Torn)))
+                .collect();
+            if torn.is_empty() {
+                break;
+            }
+            let some: Vec<&[u8]> = torn.iter().map(|i| keys[*i]).collect();
+            let again = self.dump_once(&some, question, asking).await?;
+            for (i, again) in torn.into_iter().zip(again) {
+                read[i] = again;
+            }
+        }
+        let dumped = |read| match read {
+            Ok(DumpReplies::Read(dumped)) => Ok(Ok(dumped)),
+            Ok(DumpReplies::Torn) => Err(self.at(Fault::Malformed { command: "DUMP" })),
+            Err(fault) => Ok(Err(fault)),
+        };
+        read.into_iter().map(dumped).collect()
+    }
+
+    async fn dump_once(
+        &self,
+        keys: &[&[u8]],
+        question: ExpiryQuestion,
+        asking: Asking,
+    ) -> Result<Vec<Result<DumpReplies, ReadFault>>, ClientError> {
         // A large value takes longer than a deadline that is meant for answers.
         let replies = self
             .ask_each(Deadline::Value, keys, &[question.command(), "DUMP"], asking)
             .await?;
         let dumped = |[time, value]: [Reply; 2]| {
-            let expires = question.expiry(time.integer()?);
-            let value = value.bytes()?;
-            Ok(value.map(|payload| Dumped { payload, expires }))
+            let time = time.integer()?;
+            Ok(match value.bytes()? {
+                Some(_) if time == NO_KEY => DumpReplies::Torn,
+                Some(payload) => {
+                    let expires = question.expiry(time);
+                    DumpReplies::Read(Some(Dumped { payload, expires }))
+                }
+                None => DumpReplies::Read(None),
+            })
         };
         self.read_each(keys.len(), replies, dumped)
     }
@@ -208,7 +255,7 @@ impl NodeClient {
             .await?;
         let expiry = |[left]: [Reply; 1]| {
             Ok(match left.integer()? {
-                -2 => None,
+                NO_KEY => None,
                 left => Some(u64::try_from(left).map_or(Expiry::Never, Expiry::In)),
             })
         };
