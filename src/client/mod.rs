@@ -70,7 +70,8 @@ pub use slots::{
 };
 pub use tls::{TlsClient, TlsFault, TlsOptions, TlsSetupError, Verify};
 pub use transfer::{
-    Asking, Dumped, Expiry, ExpiryQuestion, ReadFault, RestoreFault, RestoreMode, Restoring,
+    AskedNode, Asking, Dumped, Expiry, ExpiryQuestion, ReadFault, RestoreFault, RestoreMode,
+    Restoring,
 };
 pub use values::{Entries, Facts, Glance, Kind, Piece, Reader, Scanned, StreamId};
 

@@ -110,7 +110,7 @@ pub enum RestoreFault {
     /// Another node owns the slot.
     Moved,
     /// That node imports the slot, and the key belongs there.
-    Ask(Addr),
+    Ask(AskedNode),
     /// Temporary: the node is no longer a master, is loading, or the cluster is down in its view.
     NotNow(ClientError),
     /// The server does not accept the RDB version of the payload.
@@ -127,7 +127,7 @@ pub enum ReadFault {
     /// Another node owns the slot.
     Moved,
     /// That node imports the slot, and has the key if it exists.
-    Ask(Addr),
+    Ask(AskedNode),
     /// Temporary: the node is loading, or the cluster is down in its view.
     NotNow(ClientError),
     /// Any other error.
@@ -141,23 +141,29 @@ enum DumpReplies {
     Torn,
 }
 
+/// The node that an ASK names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AskedNode {
+    /// The one at this address.
+    At(Addr),
+    /// The one that imports the slot; the reply has no host.
+    Importing,
+}
+
 /// Where another node is named for a key.
 enum Redirect {
     Moved,
-    Ask(Addr),
+    Ask(AskedNode),
 }
 
-/// The redirection that an error from the node at `from` means, if it is one.
-fn redirect(fault: &Fault, from: &Addr) -> Option<Redirect> {
+/// The redirection that an error means, if it is one.
+fn redirect(fault: &Fault) -> Option<Redirect> {
     let Fault::Server { code, message, .. } = fault else {
         return None;
     };
     match code.as_str() {
         "MOVED" => Some(Redirect::Moved),
-        "ASK" => {
-            let peer = message.split(' ').nth(1)?;
-            asked(peer, from).map(Redirect::Ask)
-        }
+        "ASK" => message.split(' ').nth(1).and_then(asked).map(Redirect::Ask),
         _ => None,
     }
 }
@@ -343,9 +349,9 @@ impl NodeClient {
     }
 
     fn read_fault(&self, fault: Fault) -> ReadFault {
-        match (redirect(&fault, &self.shared.addr), &fault) {
+        match (redirect(&fault), &fault) {
             (Some(Redirect::Moved), _) => ReadFault::Moved,
-            (Some(Redirect::Ask(addr)), _) => ReadFault::Ask(addr),
+            (Some(Redirect::Ask(node)), _) => ReadFault::Ask(node),
             (None, Fault::Loading | Fault::MasterDown | Fault::Busy(_)) => {
                 ReadFault::NotNow(self.at(fault))
             }
@@ -390,9 +396,9 @@ impl NodeClient {
     }
 
     fn restore_fault(&self, fault: Fault) -> RestoreFault {
-        match redirect(&fault, &self.shared.addr) {
+        match redirect(&fault) {
             Some(Redirect::Moved) => return RestoreFault::Moved,
-            Some(Redirect::Ask(addr)) => return RestoreFault::Ask(addr),
+            Some(Redirect::Ask(node)) => return RestoreFault::Ask(node),
             None => {}
         }
         let Fault::Server { code, message, .. } = &fault else {
@@ -501,14 +507,15 @@ fn restore(key: &Restoring<'_>, mode: RestoreMode) -> Command {
         .fold(command, |command, option| command.word(option))
 }
 
-/// `10.0.0.4:6379`, or `::1:6379` as servers write it. A node that has no host to name (`cluster-preferred-endpoint-type`
-/// `unknown-endpoint`, or `hostname` without one: `?`) means the host at which it was asked itself.
-fn asked(text: &str, from: &Addr) -> Option<Addr> {
+/// `10.0.0.4:6379`, or `::1:6379` as servers write it. A node may have no host to name (`cluster-preferred-endpoint-type`
+/// `unknown-endpoint`, or `hostname` without one: `?`). For clients that means the host at which they asked, which is not
+/// it where ports are mapped.
+fn asked(text: &str) -> Option<AskedNode> {
     let (host, port) = text.rsplit_once(':')?;
     let port = port.parse().ok()?;
     Some(match host {
-        "" | "?" => Addr::new(from.host(), port),
-        host => Addr::new(host, port),
+        "" | "?" => AskedNode::Importing,
+        host => AskedNode::At(Addr::new(host, port)),
     })
 }
 
@@ -517,18 +524,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_redirection_without_a_host_means_the_same_host() {
-        let from = Addr::new("10.0.0.4", 7000);
-        for (text, host) in [
-            ("10.0.0.5:6381", "10.0.0.5"),
-            ("::1:6381", "::1"),
-            (":6381", "10.0.0.4"),
-            ("?:6381", "10.0.0.4"),
-        ] {
-            assert_eq!(asked(text, &from), Some(Addr::new(host, 6381)), "{text}");
-        }
+    fn a_redirection_without_a_host_means_the_node_that_imports_the_slot() {
+        let at = |host| Some(AskedNode::At(Addr::new(host, 6381)));
+        assert_eq!(asked("10.0.0.5:6381"), at("10.0.0.5"));
+        assert_eq!(asked("::1:6381"), at("::1"));
+        assert_eq!(asked(":6381"), Some(AskedNode::Importing));
+        assert_eq!(asked("?:6381"), Some(AskedNode::Importing));
         for text in ["", "6381", "10.0.0.5:", "10.0.0.5:x"] {
-            assert_eq!(asked(text, &from), None, "{text}");
+            assert_eq!(asked(text), None, "{text}");
         }
     }
 }

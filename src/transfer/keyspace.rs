@@ -404,7 +404,7 @@ impl KeyReader {
                         }
                         (Ok(answer), _) => answers[*i] = Some((answer, part.target.addr.clone())),
                         (Err(ReadFault::Moved), _) => {}
-                        (Err(ReadFault::Ask(addr)), _) => drop(asked.insert(*i, addr)),
+                        (Err(ReadFault::Ask(node)), _) => drop(asked.insert(*i, node)),
                         (Err(ReadFault::NotNow(error)), _) => delay = Some(error.to_string()),
                         (Err(ReadFault::Refused(error)), _) => return Err(error.into()),
                     }
@@ -423,7 +423,10 @@ impl KeyReader {
                 return Err(TransferError::NoOwner(why));
             }
             // Keys that were redirected by ASK, or that a replica does not have, are asked for at once.
-            if asked.len() + of_masters.len() - asked_masters < left.len() {
+            let at_once = asked
+                .iter()
+                .filter(|(i, node)| owners.knows(node, keys[**i]));
+            if at_once.count() + of_masters.len() - asked_masters < left.len() {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 if let Err(error) = owners.refresh(generation).await {
                     delay = Some(error.to_string());

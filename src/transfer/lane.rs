@@ -10,8 +10,8 @@ use super::slots::{Group, SlotOwners};
 use super::verify_report::{Sight, TTL_TOLERANCE, left as remaining, same_ttl};
 use super::{AfterFailure, Item, KeyOutcome, OnConflict, TransferError, TransferOptions};
 use crate::client::{
-    ClientError, DEFAULT_NODE_TIMEOUT, Denied, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient,
-    ReadFault, RestoreFault, Restoring,
+    AskedNode, ClientError, DEFAULT_NODE_TIMEOUT, Denied, Dumped, Expiry, ExpiryQuestion, Fault,
+    NodeClient, ReadFault, RestoreFault, Restoring,
 };
 use crate::cluster::node::Addr;
 use crate::connections::Target;
@@ -88,7 +88,7 @@ struct Batch {
     items: Vec<Item>,
     outcomes: Vec<Option<KeyOutcome>>,
     /// Keys that the owner of their slot redirected (`ASK`), for the next attempt.
-    asked: BTreeMap<usize, Addr>,
+    asked: BTreeMap<usize, AskedNode>,
     /// Why keys were delayed last.
     delay: Option<String>,
     /// The same, if a node does not answer: that is not a fault of the keys.
@@ -172,7 +172,10 @@ impl Lane {
                 break;
             }
             // Keys that were redirected by ASK are retried at once.
-            if batch.asked.len() < left.len() {
+            let at_once = batch.asked.iter();
+            let at_once =
+                at_once.filter(|(i, node)| self.owners.knows(node, &batch.items[**i].key));
+            if at_once.count() < left.len() {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 if let Err(error) = self.owners.refresh(generation).await {
                     batch.delay = Some(error.to_string());
@@ -344,8 +347,8 @@ impl Lane {
                     Ok(Some(theirs)) => theirs,
                     // It vanished or moved meanwhile: the next attempt writes it.
                     Ok(None) | Err(ReadFault::Moved) => continue,
-                    Err(ReadFault::Ask(addr)) => {
-                        batch.asked.insert(*i, addr);
+                    Err(ReadFault::Ask(node)) => {
+                        batch.asked.insert(*i, node);
                         continue;
                     }
                     Err(ReadFault::NotNow(error)) => {
@@ -474,8 +477,8 @@ impl Batch {
                 return Err(TransferError::OutOfMemory(node.to_string()));
             }
             Err(RestoreFault::Moved | RestoreFault::BusyKey) => None,
-            Err(RestoreFault::Ask(addr)) => {
-                self.asked.insert(i, addr);
+            Err(RestoreFault::Ask(node)) => {
+                self.asked.insert(i, node);
                 None
             }
             Err(RestoreFault::NotNow(error)) => {

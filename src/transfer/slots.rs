@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Semaphore;
 
 use super::clock::{self, Clock};
-use crate::client::Asking;
+use crate::client::{AskedNode, Asking};
 use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::parse::{Direction, MasterLink, OpenSlot};
 use crate::cluster::slot::{SLOTS, Slot, SlotSet};
@@ -285,12 +285,27 @@ impl SlotOwners {
         self.now().id_of(Slot::of_key(key))
     }
 
+    /// Returns the node that imports the slot of a key.
+    fn importer_of(&self, key: &[u8]) -> Option<SlotOwner> {
+        let now = self.now();
+        let id = now.importing.get(&Slot::of_key(key))?;
+        now.owners.get(id).cloned()
+    }
+
+    /// Whether that node can be asked for a key without another look at the owners.
+    pub(super) fn knows(&self, node: &AskedNode, key: &[u8]) -> bool {
+        match node {
+            AskedNode::At(_) => true,
+            AskedNode::Importing => self.importer_of(key).is_some(),
+        }
+    }
+
     /// Groups keys by the node that has them, as far as it is known. `asked` has the nodes to which owners redirected keys;
     /// it is empty afterwards. Also returns the lowest generation of that knowledge.
     pub(super) fn by_node<'a>(
         &self,
         keys: impl Iterator<Item = (usize, &'a [u8])>,
-        asked: &mut BTreeMap<usize, Addr>,
+        asked: &mut BTreeMap<usize, AskedNode>,
     ) -> (Vec<Group>, u64) {
         let mut groups: HashMap<(Addr, bool), Group> = HashMap::new();
         let asked = std::mem::take(asked);
@@ -302,13 +317,17 @@ impl SlotOwners {
                 continue;
             };
             let (target, name, asking) = match asked.get(&i) {
-                Some(peer) => {
+                Some(AskedNode::At(peer)) => {
                     let addr = self.connections.dial_of(peer);
                     let name = addr.to_string();
                     let access = Arc::clone(&target.access);
                     let node = None;
                     (Target { addr, node, access }, name, Asking::Yes)
                 }
+                Some(AskedNode::Importing) => match self.importer_of(key) {
+                    Some(SlotOwner { target, name, .. }) => (target, name, Asking::Yes),
+                    None => (target, name, Asking::No),
+                },
                 None => (target, name, Asking::No),
             };
             let group = groups
