@@ -115,6 +115,17 @@ impl Scanned {
         owners: &BTreeMap<NodeId, SlotSet>,
         mut holders: BTreeMap<NodeId, SlotSet>,
     ) -> (BTreeMap<NodeId, SlotSet>, SlotSet) {
+        let scanned = union(&self.by_node);
+        // The keys of an open slot are on both nodes: the one that imports it is read after its source.
+        for (id, slots) in &mut holders {
+            let owned = owners.get(id).cloned().unwrap_or_default();
+            *slots = slots.intersection(&owned.union(&scanned));
+        }
+        let held = union(&holders);
+        for (id, slots) in owners {
+            let slots = slots.difference(&held);
+            holders.entry(*id).or_default().union_with(&slots);
+        }
         // An import of a slot that never had an owner can't be read: no node would redirect to it.
         let readable = self.owned.union(&union(owners));
         let unowned = self.owned.difference(&union(&holders));
@@ -353,6 +364,22 @@ mod tests {
         // The second one was not scanned: it is waited for until the deadline.
         assert_eq!(scanned.rest(&now, map([])), (map([]), slots(&[1, 2])));
         assert_eq!(scanned.rest(&now, map([])), (map([]), slots(&[2])));
+    }
+
+    /// Its source restarts while it is scanned, or its replica takes over.
+    #[test]
+    fn an_import_is_read_after_its_source() {
+        let began = map([("a", &[1, 2])]);
+        let mut scanned = Scanned::of(&began);
+        let holders = map([("a", &[1]), ("b", &[2])]);
+        let (left, unowned) = scanned.rest(&began, holders.clone());
+        assert_eq!((left, unowned), (began.clone(), slots(&[])));
+        // Its last slots are the open ones, and nobody owns them until a replica has taken over.
+        let (left, unowned) = scanned.rest(&map([]), map([("b", &[2])]));
+        assert_eq!((left, unowned), (map([]), slots(&[1, 2])));
+        scanned.add(node("a"), &slots(&[1, 2]));
+        let (left, unowned) = scanned.rest(&began, holders);
+        assert_eq!((left, unowned), (map([("b", &[2])]), slots(&[])));
     }
 
     #[test]
