@@ -9,9 +9,9 @@ use crate::cluster::node::Addr;
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 
-/// The servers' deadline for each read and write of a trial, if another address is left. At one that drops packets the
-/// source serves no client for so long.
-const TRIED_FOR: Duration = Duration::from_secs(1);
+/// The servers' deadline for each read and write of a trial, where there are several addresses. At one that drops packets
+/// the source serves no client for so long.
+const TRIED_FOR: Duration = Duration::from_secs(2);
 
 /// What a trial came to, unless it was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,18 +34,29 @@ pub async fn try_migrate(
     let mut peers = vec![target.peer.clone()];
     peers.append(&mut target.other_peers);
     let mut failed = Vec::new();
-    for (nth, peer) in peers.iter().enumerate() {
+    // A target that is slow is no target elsewhere: if no address works within that time, the first one gets more.
+    let shortly = options.timeout.min(TRIED_FOR);
+    let tries = match &peers[..] {
+        [_] => vec![(0, options.timeout)],
+        several => {
+            let all = (0..several.len()).map(|nth| (nth, shortly));
+            all.chain([(0, options.timeout)]).collect()
+        }
+    };
+    let mut first_is_silent = false;
+    for (nth, within) in tries {
+        let peer = &peers[nth];
+        let is_repeated = failed.len() == peers.len();
+        if is_repeated && !first_is_silent {
+            break;
+        }
         if peers.len() > 1
+            && !is_repeated
             && let Some(other) = another_node_at(connections, target, peer).await
         {
             failed.push(format!("{peer} (node {other} answers there)"));
             continue;
         }
-        let within = match nth + 1 == peers.len() {
-            // A target that is slow, rather than elsewhere, gets its time.
-            true => options.timeout,
-            false => options.timeout.min(TRIED_FOR),
-        };
         match try_once(connections, source, target, (peer, within), slots).await {
             Ok(trial) => {
                 target.peer = peers.remove(nth);
@@ -53,7 +64,11 @@ pub async fn try_migrate(
                 return Ok(trial);
             }
             Err(error) => match MigrateFault::of(&error) {
-                MigrateFault::Io => failed.push(format!("{peer} ({})", error.fault)),
+                MigrateFault::Io if is_repeated => {}
+                MigrateFault::Io => {
+                    first_is_silent |= nth == 0;
+                    failed.push(format!("{peer} ({})", error.fault));
+                }
                 // The target does not own the slot, so this is the owner itself.
                 MigrateFault::BusyKey => {
                     failed.push(format!("{peer} (another node answers there)"))
