@@ -118,7 +118,11 @@ fn first_name(arguments: &str) -> Option<String> {
         }
     };
     let quote = value.chars().next().filter(|it| matches!(it, '\'' | '"'))?;
-    let (name, _) = value[1..].split_once(quote)?;
+    let (name, rest) = value[1..].split_once(quote)?;
+    // The beginning of a name that the code computes.
+    if rest.trim_start().starts_with("..") {
+        return None;
+    }
     let is_valid = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let is_name = !name.is_empty() && name.bytes().all(is_valid);
     is_name.then(|| name.to_ascii_lowercase())
@@ -130,9 +134,17 @@ fn without_comments(code: &str) -> String {
     let mut rest = code;
     while let Some((before, comment)) = rest.split_once("--") {
         kept.push_str(before);
-        let end = match comment.strip_prefix("[[") {
-            Some(_) => comment.find("]]").map(|at| at + 2),
-            None => comment.find('\n'),
+        // `--[[ … ]]` and `--[==[ … ]==]`.
+        let level = comment.strip_prefix('[').map(|long| {
+            let after = long.trim_start_matches('=');
+            (long.len() - after.len(), after.starts_with('['))
+        });
+        let end = match level {
+            Some((level, true)) => {
+                let close = format!("]{}]", "=".repeat(level));
+                comment.find(&close).map(|at| at + close.len())
+            }
+            _ => comment.find('\n'),
         };
         rest = end.map_or("", |end| &comment[end..]);
     }
@@ -465,7 +477,12 @@ mod tests {
             ),
             ("--[[ redis.register_function('f', cb)", &[]),
             ("redis.register_function(name, cb)", &[]),
-            ("redis.register_function('f' .. n, cb)", &["f"]),
+            ("redis.register_function('f' .. n, cb)", &[]),
+            (
+                "--[=[ redis.register_function('f', cb)\n]] --\n]=] redis.register_function('g', cb)",
+                &["g"],
+            ),
+            ("--[= redis.register_function('f', cb)\n", &[]),
             ("redis.register_function('f g', cb)", &[]),
             ("redis.register_function(", &[]),
             ("redis.register_function{", &[]),
