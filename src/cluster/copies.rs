@@ -16,7 +16,7 @@ use super::topology::Topology;
 
 /// What a copy whose link is up may lack before the failover: the nodes are read one after the other while clients
 /// write. The failover itself waits until the copy has it.
-const IN_FLIGHT: u64 = 1 << 20;
+const IN_FLIGHT: u64 = 64 << 20;
 /// What any copy may lack: a few PINGs of the master (14 bytes each), of which a dying master sent some replicas more.
 pub const HEARTBEATS: u64 = 64;
 /// By how many seconds one copy lost its link earlier than another before it counts as older, if their offsets can't be

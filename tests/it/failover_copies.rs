@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Duration;
 
 use crate::support::cluster::Nodes;
 use crate::support::command::Trib;
@@ -503,7 +504,7 @@ fn matrix_a_link_that_says_up_and_brings_nothing() {
 #[test]
 fn a_forced_failover_under_writes() {
     let nodes = shard(1, &spec("redis-7.0"));
-    let big = "x".repeat(100_000);
+    let value = "x".repeat(10_000);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -511,10 +512,12 @@ fn a_forced_failover_under_writes() {
             while !stop.load(Ordering::Relaxed) {
                 // It is refused once the master has become a replica.
                 let mut set = redis::cmd("SET");
-                set.arg("{06S}a").arg(&big);
+                set.arg("{06S}a").arg(&value);
                 if set.query::<()>(&mut connection).is_err() {
                     break;
                 }
+                // A replica that gets no processor time for seconds has at most 64 MiB to catch up with.
+                thread::sleep(Duration::from_millis(1));
             }
         });
         let run = failover(&nodes, &["--to", &nodes[3].id(), "--force"]).run();

@@ -135,9 +135,9 @@ fn live_copies_differ_by_what_is_in_flight() {
     let lost = alive(facts(down(60), 990, 150_000));
     assert_eq!(why(&lost, 2), Some(Unsafe::Behind(50_000)));
     assert_eq!(better(&lost, 2), Some(id(1)));
-    let late = facts(None, 1000, 200_000 + (2 << 20));
+    let late = facts(None, 1000, 200_000 + (128 << 20));
     let late = shard(Some(late), &[Some(facts(UP, 990, 200_000))]);
-    assert_eq!(why(&late, 2), Some(Unsafe::Behind(2 << 20)));
+    assert_eq!(why(&late, 2), Some(Unsafe::Behind(128 << 20)));
 }
 
 #[test]
