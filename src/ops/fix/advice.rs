@@ -148,7 +148,8 @@ fn way_out(finding: &Finding, seed: &str) -> String {
              a replica of a master whose data its version can read (CLUSTER REPLICATE)"
             .to_string(),
         Code::ReplicaOfReplica => {
-            "make it a replica of a master once one answers: CLUSTER REPLICATE".to_string()
+            "make it a replica of a master that answers and whose data its version can read: CLUSTER REPLICATE"
+                .to_string()
         }
         Code::MasterAlone => {
             format!("add a replica: redis-trib add-node --replica NEW {seed}")

@@ -415,8 +415,10 @@ fn why(state: &FixState, plan: &FixPlan, refusal: &FixRefusal) -> (Vec<NodeId>, 
                     name(node)
                 ),
                 FixStep::TakeOver { replica, master } => format!(
-                    "{} does not answer, and its replica {} did not take over: --failover takeover needs no votes",
+                    "{} does not answer, and its replica {} did not take over: check the log of {}; --failover takeover \
+                     needs no votes. Its copy is kept: to give it up, stop it, and pass --accept-data-loss",
                     name(master),
+                    name(replica),
                     name(replica)
                 ),
                 _ => format!(
@@ -507,6 +509,14 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
     if let Some(Seen::Refused(refusal)) = node.map(|node| &node.seen) {
         return format!("{name} owns them and {refusal}");
     }
+    // It may have more than the replicas that answer.
+    if is_loading(state, owner) {
+        return format!(
+            "{name} owns them and can't be asked, and a replica of it is loading its data set from disk: wait until \
+             it has (redis-trib check {} --wait 60s), and run this again; to give up its copy, stop it",
+            state.cluster.resume_seed()
+        );
+    }
     let mut replicas = diagnosis
         .topology
         .replicas_of(owner)
@@ -524,11 +534,6 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
                 keys(count)
             )
         }
-        None if is_loading(state, owner) => format!(
-            "{name} owns them and can't be asked, and a replica of it is loading its data set from disk: wait until \
-             it has (redis-trib check {} --wait 60s), and run this again",
-            state.cluster.resume_seed()
-        ),
         None => format!(
             "{name} owns them and can't be asked, and no replica of it answers: start it again; or give \
              up its keys, whose number is not known: --accept-data-loss {slots}"
