@@ -183,7 +183,8 @@ impl SourceArgs {
             [Origin::Server(source)] => source.database,
             _ => None,
         };
-        if let Some(named) = named
+        // 0 is how addresses end that mean no database.
+        if let Some(named) = named.filter(|named| *named != 0)
             && !pairs.is_empty()
             && !pairs.iter().any(|(from, _)| *from == named)
         {
