@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::TransferError;
 use super::clock::Clock;
 use super::lane::{OWNER_TIMEOUT, RETRY_PAUSE};
-use super::slots::{Group, SlotOwners, Snapshot};
+use super::slots::{Group, SlotOwners, Snapshot, note_asked};
 use crate::client::{
     Asking, ClientError, Dumped, Expiry, ExpiryQuestion, Fault, NodeClient, ReadFault,
 };
@@ -279,7 +279,7 @@ impl KeyReader {
     pub(super) async fn owner(&mut self, key: &[u8]) -> Result<Option<NodeClient>, ClientError> {
         let target = match &self.keyspace.place {
             Place::Server { target, .. } => target.clone(),
-            Place::Cluster(owners, _) => match owners.of_key(key).0 {
+            Place::Cluster(owners, _) => match owners.of_key(key) {
                 Some(owner) => owner.target,
                 None => return Ok(None),
             },
@@ -292,7 +292,7 @@ impl KeyReader {
         match &self.keyspace.place {
             Place::Server { .. } => Successor::None,
             Place::Cluster(owners, _) => {
-                let owner = owners.of_key(key).0;
+                let owner = owners.of_key(key);
                 Successor::of(owner.map(|owner| owner.id), &owners.now())
             }
         }
@@ -404,7 +404,9 @@ impl KeyReader {
                         }
                         (Ok(answer), _) => answers[*i] = Some((answer, part.target.addr.clone())),
                         (Err(ReadFault::Moved), _) => {}
-                        (Err(ReadFault::Ask(node)), _) => drop(asked.insert(*i, node)),
+                        (Err(ReadFault::Ask(node)), _) => {
+                            note_asked(&mut asked, *i, node, part.asking);
+                        }
                         (Err(ReadFault::NotNow(error)), _) => delay = Some(error.to_string()),
                         (Err(ReadFault::Refused(error)), _) => return Err(error.into()),
                     }
@@ -423,10 +425,8 @@ impl KeyReader {
                 return Err(TransferError::NoOwner(why));
             }
             // Keys that were redirected by ASK, or that a replica does not have, are asked for at once.
-            let at_once = asked
-                .iter()
-                .filter(|(i, node)| owners.knows(node, keys[**i]));
-            if at_once.count() + of_masters.len() - asked_masters < left.len() {
+            asked.retain(|i, node| owners.knows(node, keys[*i], generation));
+            if asked.len() + of_masters.len() - asked_masters < left.len() {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 if let Err(error) = owners.refresh(generation).await {
                     delay = Some(error.to_string());

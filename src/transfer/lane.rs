@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::clock::Clock;
 use super::report::{FailureReason, quoted};
-use super::slots::{Group, SlotOwners};
+use super::slots::{Group, SlotOwners, note_asked};
 use super::verify_report::{Sight, TTL_TOLERANCE, left as remaining, same_ttl};
 use super::{AfterFailure, Item, KeyOutcome, OnConflict, TransferError, TransferOptions};
 use crate::client::{
@@ -172,10 +172,9 @@ impl Lane {
                 break;
             }
             // Keys that were redirected by ASK are retried at once.
-            let at_once = batch.asked.iter();
-            let at_once =
-                at_once.filter(|(i, node)| self.owners.knows(node, &batch.items[**i].key));
-            if at_once.count() < left.len() {
+            let Batch { asked, items, .. } = &mut *batch;
+            asked.retain(|i, node| self.owners.knows(node, &items[*i].key, generation));
+            if asked.len() < left.len() {
                 tokio::time::sleep(RETRY_PAUSE).await;
                 if let Err(error) = self.owners.refresh(generation).await {
                     batch.delay = Some(error.to_string());
@@ -231,7 +230,7 @@ impl Lane {
                     }
                     // The others have a result, too.
                     answer => {
-                        if let Err(why) = batch.evaluate(*i, answer, &group.name, clock) {
+                        if let Err(why) = batch.evaluate(*i, answer, &group, clock) {
                             stopped.get_or_insert(why);
                         }
                     }
@@ -348,7 +347,7 @@ impl Lane {
                     // It vanished or moved meanwhile: the next attempt writes it.
                     Ok(None) | Err(ReadFault::Moved) => continue,
                     Err(ReadFault::Ask(node)) => {
-                        batch.asked.insert(*i, node);
+                        note_asked(&mut batch.asked, *i, node, group.asking);
                         continue;
                     }
                     Err(ReadFault::NotNow(error)) => {
@@ -464,9 +463,10 @@ impl Batch {
         &mut self,
         i: usize,
         answer: Result<(), RestoreFault>,
-        node: &str,
+        group: &Group,
         clock: Clock,
     ) -> Result<(), TransferError> {
+        let node = group.name.as_str();
         let failed = |reason, why: String| Some(KeyOutcome::Failed(reason, why));
         let item = &self.items[i];
         self.outcomes[i] = match answer {
@@ -478,7 +478,7 @@ impl Batch {
             }
             Err(RestoreFault::Moved | RestoreFault::BusyKey) => None,
             Err(RestoreFault::Ask(node)) => {
-                self.asked.insert(i, node);
+                note_asked(&mut self.asked, i, node, group.asking);
                 None
             }
             Err(RestoreFault::NotNow(error)) => {

@@ -115,11 +115,18 @@ impl Scanned {
         owners: &BTreeMap<NodeId, SlotSet>,
         mut holders: BTreeMap<NodeId, SlotSet>,
     ) -> (BTreeMap<NodeId, SlotSet>, SlotSet) {
-        let scanned = union(&self.by_node);
-        // The keys of an open slot are on both nodes: the one that imports it is read after its source.
+        // The keys of an open slot are on both nodes: the one that imports it is read after its owner, if it has one.
+        let owned = union(owners);
+        let mut ready = union(&self.by_node).difference(&owned);
+        for (id, slots) in owners {
+            if let Some(done) = self.by_node.get(id) {
+                ready.union_with(&slots.intersection(done));
+            }
+        }
         for (id, slots) in &mut holders {
-            let owned = owners.get(id).cloned().unwrap_or_default();
-            *slots = slots.intersection(&owned.union(&scanned));
+            let own = owners.get(id).cloned().unwrap_or_default();
+            let done = self.by_node.get(id).cloned().unwrap_or_default();
+            *slots = slots.intersection(&own.union(&done).union(&ready));
         }
         let held = union(&holders);
         for (id, slots) in owners {
@@ -127,7 +134,7 @@ impl Scanned {
             holders.entry(*id).or_default().union_with(&slots);
         }
         // An import of a slot that never had an owner can't be read: no node would redirect to it.
-        let readable = self.owned.union(&union(owners));
+        let readable = self.owned.union(&owned);
         let unowned = self.owned.difference(&union(&holders));
         for (id, slots) in &mut holders {
             *slots = slots.intersection(&readable);
@@ -380,6 +387,20 @@ mod tests {
         scanned.add(node("a"), &slots(&[1, 2]));
         let (left, unowned) = scanned.rest(&began, holders);
         assert_eq!((left, unowned), (map([("b", &[2])]), slots(&[])));
+        scanned.add(node("b"), &slots(&[2]));
+        let (left, unowned) = scanned.rest(&began, map([("a", &[1]), ("b", &[2])]));
+        assert_eq!((left, unowned), (map([]), slots(&[])));
+    }
+
+    /// It moved twice during one scan.
+    #[test]
+    fn an_import_is_read_after_an_owner_that_was_not_scanned() {
+        let mut scanned = Scanned::of(&map([("c", &[2])]));
+        scanned.add(node("c"), &slots(&[2]));
+        let (now, holders) = (map([("a", &[2])]), map([("b", &[2])]));
+        assert_eq!(scanned.rest(&now, holders.clone()).0, now);
+        scanned.add(node("a"), &slots(&[2]));
+        assert_eq!(scanned.rest(&now, holders.clone()).0, holders);
     }
 
     #[test]

@@ -122,6 +122,11 @@ impl Snapshot {
         self.owners.get(&id)
     }
 
+    /// The node that imports the slot of a key.
+    fn importer_of(&self, key: &[u8]) -> Option<&SlotOwner> {
+        self.owners.get(self.importing.get(&Slot::of_key(key))?)
+    }
+
     /// Slots by the node to which their keys go: the one that imports the slot, or the owner.
     pub(super) fn last_holders(&self) -> BTreeMap<NodeId, SlotSet> {
         let mut holders: BTreeMap<NodeId, SlotSet> = BTreeMap::new();
@@ -158,6 +163,19 @@ fn imports(
         open.direction == Direction::Importing && owner.is_none_or(|owner| owner == open.peer)
     });
     importing.map(|(id, open)| (open.slot, id)).collect()
+}
+
+/// Notes the node that another one names for a key. One that was named itself, and names the next one without a host, has
+/// the slot no more: the owner is looked for.
+pub(super) fn note_asked(
+    asked: &mut BTreeMap<usize, AskedNode>,
+    key: usize,
+    node: AskedNode,
+    by: Asking,
+) {
+    if by == Asking::No || node != AskedNode::Importing {
+        asked.insert(key, node);
+    }
 }
 
 /// The owners as they were known at one moment.
@@ -232,7 +250,7 @@ impl SlotOwners {
 
     /// The clock of the node that owns the slot of a key.
     pub(super) fn clock_of_key(&self, key: &[u8]) -> Clock {
-        match self.of_key(key).0 {
+        match self.of_key(key) {
             Some(owner) => self.clock(&owner.target.addr),
             None => Clock::of_machine(),
         }
@@ -267,12 +285,10 @@ impl SlotOwners {
         self.now().owners.get(&id).cloned()
     }
 
-    /// Returns the owner of a key's slot, and the generation of that knowledge; no owner if the slot is unassigned.
-    pub(super) fn of_key(&self, key: &[u8]) -> (Option<SlotOwner>, u64) {
+    /// Returns the owner of a key's slot; none if the slot is unassigned.
+    pub(super) fn of_key(&self, key: &[u8]) -> Option<SlotOwner> {
         let now = self.now();
-        let slot = usize::from(Slot::of_key(key).number());
-        let owner = now.by_slot[slot].and_then(|id| now.owners.get(&id).cloned());
-        (owner, now.generation)
+        now.owner(now.id_of(Slot::of_key(key))?).cloned()
     }
 
     /// Returns the owners as they are known now, for many keys.
@@ -285,23 +301,18 @@ impl SlotOwners {
         self.now().id_of(Slot::of_key(key))
     }
 
-    /// Returns the node that imports the slot of a key.
-    fn importer_of(&self, key: &[u8]) -> Option<SlotOwner> {
+    /// Whether the node that an owner of `generation` named for a key can be asked without another look at the owners.
+    pub(super) fn knows(&self, node: &AskedNode, key: &[u8], generation: u64) -> bool {
         let now = self.now();
-        let id = now.importing.get(&Slot::of_key(key))?;
-        now.owners.get(id).cloned()
-    }
-
-    /// Whether that node can be asked for a key without another look at the owners.
-    pub(super) fn knows(&self, node: &AskedNode, key: &[u8]) -> bool {
         match node {
             AskedNode::At(_) => true,
-            AskedNode::Importing => self.importer_of(key).is_some(),
+            // After another look, its owner may name another one.
+            AskedNode::Importing => now.generation == generation && now.importer_of(key).is_some(),
         }
     }
 
     /// Groups keys by the node that has them, as far as it is known. `asked` has the nodes to which owners redirected keys;
-    /// it is empty afterwards. Also returns the lowest generation of that knowledge.
+    /// it is empty afterwards. Also returns the generation of that knowledge.
     pub(super) fn by_node<'a>(
         &self,
         keys: impl Iterator<Item = (usize, &'a [u8])>,
@@ -309,11 +320,10 @@ impl SlotOwners {
     ) -> (Vec<Group>, u64) {
         let mut groups: HashMap<(Addr, bool), Group> = HashMap::new();
         let asked = std::mem::take(asked);
-        let mut generation = u64::MAX;
+        let now = self.now();
         for (i, key) in keys {
-            let (owner, known) = self.of_key(key);
-            generation = generation.min(known);
-            let Some(SlotOwner { id, target, name }) = owner else {
+            let owner = now.id_of(Slot::of_key(key)).and_then(|id| now.owner(id));
+            let Some(SlotOwner { id, target, name }) = owner.cloned() else {
                 continue;
             };
             let (target, name, asking) = match asked.get(&i) {
@@ -324,7 +334,7 @@ impl SlotOwners {
                     let node = None;
                     (Target { addr, node, access }, name, Asking::Yes)
                 }
-                Some(AskedNode::Importing) => match self.importer_of(key) {
+                Some(AskedNode::Importing) => match now.importer_of(key).cloned() {
                     Some(SlotOwner { target, name, .. }) => (target, name, Asking::Yes),
                     None => (target, name, Asking::No),
                 },
@@ -337,14 +347,14 @@ impl SlotOwners {
                     name,
                     asking,
                     replica: match asking {
-                        Asking::No => self.now().replica_of(id).cloned(),
+                        Asking::No => now.replica_of(id).cloned(),
                         Asking::Yes => None,
                     },
                     members: Vec::new(),
                 });
             group.members.push(i);
         }
-        (groups.into_values().collect(), generation)
+        (groups.into_values().collect(), now.generation)
     }
 
     /// Reads the owners again, unless that was done since the given generation.

@@ -345,7 +345,7 @@ impl Import {
         let mut wanted = Vec::with_capacity(changed.len());
         let mut conflict = None;
         for (item, copy) in changed.into_iter().zip(copies) {
-            let owner = self.owners.of_key(&item.key).0;
+            let owner = self.owners.of_key(&item.key);
             let node = owner.map_or_else(
                 || "the cluster".to_string(),
                 |owner| owner.target.addr.to_string(),
