@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{End, MoveOptions, trial_key};
 use crate::client::{ClientError, Existing, Keep, MigrateFault, Migration};
-use crate::cluster::node::Addr;
+use crate::cluster::node::{Addr, NodeId};
 use crate::cluster::slot::{Slot, SlotSet};
 use crate::connections::Connections;
 
@@ -33,46 +33,47 @@ pub async fn try_migrate(
 ) -> Result<Trial, String> {
     let mut peers = vec![target.peer.clone()];
     peers.append(&mut target.other_peers);
-    let mut failed = Vec::new();
-    // A target that is slow is no target elsewhere: if no address works within that time, the first one gets more.
-    let shortly = options.timeout.min(TRIED_FOR);
-    let tries = match &peers[..] {
-        [_] => vec![(0, options.timeout)],
-        several => {
-            let all = (0..several.len()).map(|nth| (nth, shortly));
-            all.chain([(0, options.timeout)]).collect()
-        }
+    let several = peers.len() > 1;
+    let shortly = match several {
+        true => options.timeout.min(TRIED_FOR),
+        false => options.timeout,
     };
-    let mut first_is_silent = false;
-    for (nth, within) in tries {
-        let peer = &peers[nth];
-        let is_repeated = failed.len() == peers.len();
-        if is_repeated && !first_is_silent {
-            break;
-        }
-        if peers.len() > 1
-            && !is_repeated
-            && let Some(other) = another_node_at(connections, target, peer).await
-        {
-            failed.push(format!("{peer} (node {other} answers there)"));
+    let mut failed = Vec::new();
+    let mut silent: Vec<(Answers, usize)> = Vec::new();
+    for (nth, peer) in peers.iter().enumerate() {
+        let answers = match several {
+            true => answers_at(connections, target, peer).await,
+            false => Answers::Target,
+        };
+        if let Answers::Other(id) = answers {
+            failed.push(format!("{peer} (node {} answers there)", id.short()));
             continue;
         }
-        match try_once(connections, source, target, (peer, within), slots).await {
-            Ok(trial) => {
-                target.peer = peers.remove(nth);
-                target.other_peers = peers;
-                return Ok(trial);
-            }
+        match try_once(connections, source, target, (peer, shortly), slots).await {
+            Ok(trial) => return Ok(chosen(target, peers, nth, trial)),
             Err(error) => match MigrateFault::of(&error) {
-                MigrateFault::Io if is_repeated => {}
                 MigrateFault::Io => {
-                    first_is_silent |= nth == 0;
+                    silent.push((answers, nth));
                     failed.push(format!("{peer} ({})", error.fault));
                 }
                 // The target does not own the slot, so this is the owner itself.
                 MigrateFault::BusyKey => {
-                    failed.push(format!("{peer} (another node answers there)"))
+                    failed.push(format!("{peer} (another node answers there)"));
                 }
+                _ => return Err(explain(source, target, &error)),
+            },
+        }
+    }
+    // A target that is slow is not elsewhere: the address at which it answers us, or else the last one, gets more time.
+    let answering = silent
+        .iter()
+        .find(|(answers, _)| *answers == Answers::Target);
+    if several && let Some((_, nth)) = answering.or(silent.last()) {
+        let tried = (&peers[*nth], options.timeout);
+        match try_once(connections, source, target, tried, slots).await {
+            Ok(trial) => return Ok(chosen(target, peers, *nth, trial)),
+            Err(error) => match MigrateFault::of(&error) {
+                MigrateFault::Io | MigrateFault::BusyKey => {}
                 _ => return Err(explain(source, target, &error)),
             },
         }
@@ -85,13 +86,30 @@ pub async fn try_migrate(
     ))
 }
 
-/// The node at an address, seen from here, if that is another one than the target.
-async fn another_node_at(connections: &Connections, target: &End, peer: &Addr) -> Option<String> {
+/// The address of the target from now on.
+fn chosen(target: &mut End, mut peers: Vec<Addr>, nth: usize, trial: Trial) -> Trial {
+    target.peer = peers.remove(nth);
+    target.other_peers = peers;
+    trial
+}
+
+/// Who answers at an address, seen from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answers {
+    Target,
+    Other(NodeId),
+    Nobody,
+}
+
+async fn answers_at(connections: &Connections, target: &End, peer: &Addr) -> Answers {
     if connections.dial_of(peer) == target.target.addr {
-        return None;
+        return Answers::Target;
     }
-    let found = connections.node_at(peer, &target.target.access).await?;
-    (found != target.id).then(|| found.short())
+    match connections.node_at(peer, &target.target.access).await {
+        Some(found) if found == target.id => Answers::Target,
+        Some(found) => Answers::Other(found),
+        None => Answers::Nobody,
+    }
 }
 
 fn explain(source: &End, target: &End, error: &ClientError) -> String {
