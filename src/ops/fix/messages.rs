@@ -2,6 +2,7 @@
 
 use super::state::FixState;
 use super::{ConflictWinner, FixContext, advice};
+use crate::cluster::copies::ShardCopies;
 use crate::cluster::health::Code;
 use crate::cluster::merger;
 use crate::cluster::node::{NodeId, Takeover};
@@ -416,7 +417,7 @@ fn why(state: &FixState, plan: &FixPlan, refusal: &FixRefusal) -> (Vec<NodeId>, 
                 ),
                 FixStep::TakeOver { replica, master } => format!(
                     "{} does not answer, and its replica {} did not take over: check the log of {}; --failover takeover \
-                     needs no votes. Its copy is kept: to give it up, stop it, and pass --accept-data-loss",
+                     needs no votes. To give its copy up, stop it, and pass --accept-data-loss {slots}",
                     name(master),
                     name(replica),
                     name(replica)
@@ -509,28 +510,31 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
     if let Some(Seen::Refused(refusal)) = node.map(|node| &node.seen) {
         return format!("{name} owns them and {refusal}");
     }
-    // It may have more than the replicas that answer.
-    if is_loading(state, owner) {
+    let copies = ShardCopies::of(&diagnosis.observation, &diagnosis.topology, owner);
+    let replicas = diagnosis.topology.replicas_of(owner);
+    let answering: Vec<NodeId> = replicas
+        .filter(|replica| !replica.peer_status.silent)
+        .map(|replica| replica.id)
+        .collect();
+    let safe = answering.iter().copied();
+    let safe = copies.best(safe.filter(|id| copies.danger(*id).is_none()));
+    if safe.is_none() && is_loading(state, owner) {
         return format!(
             "{name} owns them and can't be asked, and a replica of it is loading its data set from disk: wait until \
              it has (redis-trib check {} --wait 60s), and run this again; to give up its copy, stop it",
             state.cluster.resume_seed()
         );
     }
-    let mut replicas = diagnosis
-        .topology
-        .replicas_of(owner)
-        .filter(|r| !r.peer_status.silent);
-    match replicas.next() {
+    match safe.or_else(|| copies.best_of_all(answering)) {
         Some(replica) => {
-            let node = diagnosis.observation.nodes.get(&replica.id);
+            let node = diagnosis.observation.nodes.get(&replica);
             let databases = node.and_then(|node| Some(&node.report()?.info.keys));
             let count = databases.map_or(0, |all| all.iter().map(|(_, keys)| keys).sum());
             format!(
                 "{name} owns them and can't be asked: start it again, or fail over to its replica {}, \
                  which has {}: --failover force, or --failover takeover if too few masters are left \
                  to vote",
-                state.name(replica.id),
+                state.name(replica),
                 keys(count)
             )
         }
