@@ -278,6 +278,12 @@ impl ShardCopies {
         self.copies.iter().find(|copy| copy.id == id)
     }
 
+    /// Whether a replica is loading its data set.
+    pub fn has_loading_replica(&self) -> bool {
+        let mut replicas = self.copies.iter().filter(|copy| copy.role == Role::Replica);
+        replicas.any(|copy| copy.facts.as_ref().is_some_and(|facts| facts.is_loading))
+    }
+
     /// The other copies that answer and are sound by themselves.
     pub fn others(&self, id: NodeId) -> impl Iterator<Item = (&ShardCopy, &CopyFacts)> {
         self.copies

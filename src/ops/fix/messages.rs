@@ -518,7 +518,7 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
         .collect();
     let safe = answering.iter().copied();
     let safe = copies.best(safe.filter(|id| copies.danger(*id).is_none()));
-    if safe.is_none() && is_loading(state, owner) {
+    if safe.is_none() && copies.has_loading_replica() {
         return format!(
             "{name} owns them and can't be asked, and a replica of it is loading its data set from disk: wait until \
              it has (redis-trib check {} --wait 60s), and run this again; to give up its copy, stop it",
@@ -543,16 +543,6 @@ fn owner_away(state: &FixState, owner: NodeId, slots: &SlotSet) -> String {
              up its keys, whose number is not known: --accept-data-loss {slots}"
         ),
     }
-}
-
-/// Whether a replica of that master is loading its data set, and answers nothing else.
-fn is_loading(state: &FixState, master: NodeId) -> bool {
-    let diagnosis = state.diagnosis();
-    let mut replicas = diagnosis.topology.replicas_of(master);
-    replicas.any(|replica| {
-        let node = diagnosis.observation.nodes.get(&replica.id);
-        node.is_some_and(|node| matches!(node.seen, Seen::Loading))
-    })
 }
 
 fn strays(state: &FixState, plan: &FixPlan) -> Vec<FixLine> {
