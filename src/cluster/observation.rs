@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::identity::Identities;
 use super::node::{Addr, NodeId};
 use super::numbers::{bytes, counted, thousands};
-use super::parse::{ClusterInfo, Info, MasterLink, Product, View};
+use super::parse::{ClusterInfo, Info, MasterLink, Product, Version, View};
 use super::refusal::{Refusal, RefusalKind};
 use super::slot::{Slot, SlotSet};
 use super::write_refusal::WriteRefusal;
@@ -218,6 +218,11 @@ impl fmt::Display for ObservedNode {
 }
 
 impl Observation {
+    /// The version of a node, if it was asked and tells it.
+    pub fn version_of(&self, id: NodeId) -> Option<Version> {
+        self.nodes.get(&id)?.report()?.info.version
+    }
+
     /// Keeps what an earlier look saw of nodes whose address is forgotten by now: members forget an address at which
     /// another node answers.
     pub fn keep_other_nodes(&mut self, earlier: &Self) {

@@ -109,8 +109,7 @@ fn slots_that_move_while_they_are_read_are_read_again() {
         let (from, to) = (&source[0], &source[2]);
         open_slot(from, to, slot);
         move_keys(from, to, slot);
-        setslot(to, slot, &["NODE", &to.id()]);
-        setslot(from, slot, &["NODE", &to.id()]);
+        close_slot(from, to, slot);
     }
     proxies[0].resume();
     running.wait().status(0);
@@ -131,6 +130,11 @@ fn move_keys(from: &Server, to: &Server, slot: usize) {
 fn open_slot(from: &Server, to: &Server, slot: usize) {
     setslot(to, slot, &["IMPORTING", &from.id()]);
     setslot(from, slot, &["MIGRATING", &to.id()]);
+}
+
+fn close_slot(from: &Server, to: &Server, slot: usize) {
+    setslot(to, slot, &["NODE", &to.id()]);
+    setslot(from, slot, &["NODE", &to.id()]);
 }
 
 #[test]
@@ -164,8 +168,7 @@ fn a_slot_that_closes_between_the_looks_at_both_nodes_is_read() {
             false => Err(looks()),
         }
     });
-    setslot(to, slot, &["NODE", &to.id()]);
-    setslot(from, slot, &["NODE", &to.id()]);
+    close_slot(from, to, slot);
     proxies[0].resume();
     running.wait().status(0);
     assert_eq!(keys(&source), 12_000);

@@ -178,8 +178,7 @@ pub(crate) fn warnings(cluster: &ClusterState, plan: &FailoverPlan) -> Vec<Strin
 
 /// The nodes of a shard that are too old to follow one of its replicas, in words.
 pub(crate) fn too_old(cluster: &ClusterState, master: NodeId, replica: NodeId) -> Vec<String> {
-    let node = cluster.diagnosis.observation.nodes.get(&replica);
-    let new = node.and_then(|node| node.report()?.info.version);
+    let new = cluster.diagnosis.observation.version_of(replica);
     new.map_or_else(Vec::new, |new| {
         too_old_for(cluster, master, &cluster.name(replica), new)
     })

@@ -11,7 +11,6 @@ use super::origin;
 use super::target::JoinTarget;
 use crate::cluster::node::{Addr, NodeId, Role};
 use crate::cluster::observation::ObservedNode;
-use crate::cluster::parse::Version;
 use crate::cluster::topology::Member;
 use crate::connections::Target;
 use crate::converge::{Goal, KnownBy};
@@ -193,7 +192,7 @@ fn refuse_older_replicas(
         else {
             continue;
         };
-        let version = version_of(target, master.id);
+        let version = target.cluster.diagnosis.observation.version_of(master.id);
         let (Some(own), Some(version)) = (candidate.node.report.info.version, version) else {
             continue;
         };
@@ -208,12 +207,6 @@ fn refuse_older_replicas(
         }
     }
     Ok(())
-}
-
-/// The version of a member, if it tells it.
-fn version_of(target: &JoinTarget, id: NodeId) -> Option<Version> {
-    let node = target.cluster.diagnosis.observation.nodes.get(&id)?;
-    node.report()?.info.version
 }
 
 fn nodes_of(candidates: &[JoinCandidate]) -> Vec<NewNode> {
@@ -298,7 +291,7 @@ fn masters(
         .filter(owns)
         .map(|master| Shard {
             master: master.id,
-            version: version_of(target, master.id),
+            version: target.cluster.diagnosis.observation.version_of(master.id),
             place: place(master.id),
             replicas: topology
                 .replicas_of(master.id)

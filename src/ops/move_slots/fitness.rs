@@ -87,6 +87,5 @@ pub(crate) fn unreadable(cluster: &ClusterState, pair: Pair) -> Option<String> {
 }
 
 fn version(cluster: &ClusterState, id: NodeId) -> Option<Version> {
-    let node = cluster.diagnosis.observation.nodes.get(&id)?;
-    node.report()?.info.version
+    cluster.diagnosis.observation.version_of(id)
 }

@@ -36,8 +36,7 @@ pub(super) fn valkey_9(
         numbers: [9, 0, 0],
     };
     let is_affected = |id: &NodeId| {
-        let node = state.diagnosis.observation.nodes.get(id);
-        let version = node.and_then(|node| node.report()?.info.version);
+        let version = state.diagnosis.observation.version_of(*id);
         version.is_some_and(|version| version.product == FIRST.product && version >= FIRST)
     };
     let mut by_key = choices
@@ -137,8 +136,7 @@ fn too_old(
     targets: &BTreeSet<NodeId>,
     gone: &BTreeSet<NodeId>,
 ) -> Option<String> {
-    let nodes = &state.diagnosis.observation.nodes;
-    let version = |id: NodeId| nodes.get(&id)?.report()?.info.version;
+    let version = |id: NodeId| state.diagnosis.observation.version_of(id);
     let can_follow = |id: NodeId, to: NodeId| Version::may_follow(version(id), version(to));
     let named = |id: NodeId| {
         let runs = version(id).map(|its| format!(" ({})", its.with_rdb_version()));

@@ -171,8 +171,7 @@ async fn ask_all(
 ) -> BTreeMap<NodeId, Asked> {
     let ids: BTreeSet<NodeId> = plan.moves().flat_map(|one| [one.from, one.to]).collect();
     let nodes = ids.into_iter().map(|id| {
-        let node = cluster.diagnosis.observation.nodes.get(&id);
-        let version = node.and_then(|node| node.report()?.info.version);
+        let version = cluster.diagnosis.observation.version_of(id);
         (
             id,
             cluster.reach.get(&id).cloned(),

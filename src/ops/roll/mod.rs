@@ -374,8 +374,7 @@ fn run_id(cluster: &ClusterState, id: NodeId) -> Option<String> {
 }
 
 fn version(cluster: &ClusterState, id: NodeId) -> Option<Version> {
-    let node = cluster.diagnosis.observation.nodes.get(&id)?;
-    node.report()?.info.version
+    cluster.diagnosis.observation.version_of(id)
 }
 
 fn is_at_version(cluster: &ClusterState, id: NodeId, request: &RollRequest) -> bool {

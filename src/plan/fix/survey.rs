@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::Request;
 use super::passage::Passage;
 use super::slot::{FixStep, MasterState, PeerState, SlotConsent, SlotState, Why};
+use crate::cluster::copies::ShardCopies;
 use crate::cluster::health::Stability;
 use crate::cluster::node::{NodeId, Role, Takeover};
 use crate::cluster::observation::Seen;
@@ -375,28 +376,21 @@ impl<'a> Survey<'a> {
     }
 
     fn find_kept(&self) -> BTreeSet<NodeId> {
-        let nodes = &self.request.diagnosis.observation.nodes;
-        let is_loading = |replica: &Member| {
-            let node = nodes.get(&replica.id);
-            node.is_some_and(|node| match &node.seen {
-                Seen::Loading => true,
-                _ => node.report().is_some_and(|report| report.info.loading),
-            })
-        };
+        let observation = &self.request.diagnosis.observation;
+        let copies = |master| ShardCopies::of(observation, self.topology(), master);
         let silent = self.away.iter().filter(|member| member.peer_status.silent);
         let is_kept = |member: &&&Member| {
             // A takeover needs no votes: if it is refused, it is for the copies.
             self.failover_from(member.id, Takeover::Takeover).is_ok()
-                || self.topology().replicas_of(member.id).any(is_loading)
+                || copies(member.id).has_loading_replica()
         };
         silent.filter(is_kept).map(|member| member.id).collect()
     }
 
     /// Whether a node can be a replica of that master, as far as their versions tell.
     fn can_follow(&self, replica: NodeId, master: NodeId) -> bool {
-        let nodes = &self.request.diagnosis.observation.nodes;
-        let version = |id| nodes.get(&id)?.report()?.info.version;
-        Version::may_follow(version(replica), version(master))
+        let nodes = &self.request.diagnosis.observation;
+        Version::may_follow(nodes.version_of(replica), nodes.version_of(master))
     }
 
     /// The master with slots that has the fewest replicas, of those that the replica can follow.
